@@ -1,0 +1,395 @@
+"""The Sora "official format": what to send for a request, and how to read what comes back. No I/O.
+
+Sources: the create page (2025-01-15), the query page (2025-02-22), sibling pages of the same family
+for files and models, and the new-api source for both error shapes and the variations in replies.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from sora_mcp.errors import BadReply, GatewayError, NotFound, OutcomeUnknown, Refused
+from sora_mcp.models import Generation, State, Task, VideoRequest, clean
+
+CREATE_PATH = "/sora/v1/videos"
+FILES_PATH = "/v1/files"
+MODELS_PATH = "/v1/models"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+# What an answer to a create means (inferred from the pages and the new-api source). Everything that
+# stands in neither table leaves the outcome unknown.
+_REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429})
+_REFUSED_CODES = frozenset({"build_request_failed"})
+_UNKNOWN_CODES = frozenset({"do_request_failed", "insert_task_failed"})
+
+_STATES: dict[str, State] = {
+    "NOT_START": "queued",
+    "SUBMITTED": "submitted",
+    "QUEUED": "queued",
+    "IN_PROGRESS": "running",
+    "RUNNING": "running",
+    "PROCESSING": "running",
+    "SUCCESS": "succeeded",
+    "SUCCEEDED": "succeeded",
+    "COMPLETED": "succeeded",
+    "FAILURE": "failed",
+    "FAILED": "failed",
+    "CANCELLED": "failed",
+    "0": "queued",  # a sibling of the family numbers its states: not started, in progress, failure, success
+    "1": "running",
+    "2": "failed",
+    "3": "succeeded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of the gateway. `content` is None where it was too large or was cut off."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes | None
+    now: float = 0.0
+    """Unix seconds when it came; needed where Retry-After is a date."""
+
+
+def task_path(task_id: str) -> str:
+    """The path of one task (query page). `task_id` must be `is_id`."""
+    return f"{CREATE_PATH}/{task_id}"
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can stand in a path: letters, digits, `_ . -`, at most 128."""
+    return _ID.fullmatch(text) is not None
+
+
+def body(request: VideoRequest, sdedit_source: Literal["nested", "top"] = "nested") -> dict[str, Any]:
+    """The body of a create. The page leaves open where a remix names its source; `nested` is far likelier."""
+    sent = request.body()
+    if sdedit_source == "top" and "sdedit" in sent:
+        edit = sent["sdedit"]
+        sent |= {name: edit.pop(name) for name in list(edit) if name.startswith("source_")}
+        if not edit:
+            del sent["sdedit"]
+    return sent
+
+
+def read_created(reply: Reply) -> str:
+    """The task id in the answer to a create.
+
+    Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist.
+    """
+    data = _json(reply)
+    code = _code(data)
+    if 200 <= reply.status < 300:
+        task_id = _find_id(data) if code in {"success", None} else None
+        if task_id:
+            return task_id
+        if code not in _KNOWN_REFUSALS:
+            what = f"the code {clean(code, 60)!r}" if code not in {"success", None} else "no task id that can be read"
+            raise _error(OutcomeUnknown, reply, f"The gateway answered the create with {what}")
+    if _is_refusal(reply, data, code):
+        raise _error(Refused, reply, _reason(reply, code))
+    raise _error(OutcomeUnknown, reply, f"The gateway answered the create with status {reply.status}")
+
+
+def read_task(reply: Reply, task_id: str) -> Task:
+    """What a query says. Raises NotFound, Refused (the key or the address is wrong) or BadReply (try again)."""
+    data = _json(reply)
+    code = _code(data)
+    if code == "task_not_exist":
+        raise NotFound(
+            f"The gateway knows no task {task_id} made with this key.",
+            "Look at list_videos for the videos of this server.",
+        )
+    if reply.status != 200 or code not in {"success", None}:
+        raise _free_error(reply, code)
+    task = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(task, dict):
+        task = data if isinstance(data, dict) and ("status" in data or "state" in data) else None
+    if task is None:
+        raise _error(BadReply, reply, "The gateway answered a query with something that is not a task")
+    return _task(task)
+
+
+def read_uploaded(reply: Reply) -> str:
+    """The public address of an uploaded file. Raises Refused or BadReply."""
+    data = _json(reply)
+    url = data.get("url") if isinstance(data, dict) else None
+    if reply.status not in {200, 201}:
+        raise _free_error(reply, _code(data))
+    if not _is_http(url):
+        raise _error(BadReply, reply, "The gateway took the image but gave no address for it")
+    return str(url)
+
+
+def read_models(reply: Reply) -> list[str]:
+    """The ids of the gateway's models: a free way to see that a key is accepted. Raises Refused or BadReply."""
+    data = _json(reply)
+    if reply.status != 200:
+        raise _free_error(reply, _code(data))
+    listed = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        raise _error(BadReply, reply, "The gateway's list of models cannot be read")
+    return [clean(str(each["id"]), 100) for each in listed if isinstance(each, dict) and "id" in each]
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+_KNOWN_REFUSALS = frozenset(
+    {"quota_not_enough", "task_not_exist", "invalid_request", "channel_not_found", "build_request_failed"}
+)
+
+_NEXT_STEPS: dict[int | str, str] = {
+    "quota_not_enough": "Ask the user to top up the balance at the gateway, then call again.",
+    "invalid_request": "Change the arguments as the gateway says, then call again.",
+    400: "Change the arguments as the gateway says, then call again.",
+    401: "Ask the user to check SORA_API_KEY.",
+    402: "Ask the user to top up the balance at the gateway, then call again.",
+    403: "Ask the user to check the key's rights and balance at the gateway.",
+    404: "Ask the user to check SORA_BASE_URL: this address has no Sora endpoint.",
+    405: "Ask the user to check SORA_BASE_URL: this address has no Sora endpoint.",
+    410: "Ask the user for another gateway: this one says the endpoint is gone for good.",
+    413: "Send a smaller image or a shorter prompt.",
+    429: "Wait, then call again.",
+    503: "The gateway has no channel for this model now; try again later or ask the user to check at the gateway.",
+}
+_UNKNOWN_NEXT_STEP = (
+    "Tell the user. Look at list_videos later; whether it ran can only be seen in the gateway's own log."
+)
+
+
+def _reason(reply: Reply, code: str | None) -> str:
+    location = _header(reply, "location")
+    if 300 <= reply.status < 400:
+        target = re.sub(r"(/sora)?(/v1)?(/videos)?(/[^/]*)?$", "", location.split("?")[0]) if location else ""
+        return f"The gateway redirects ({reply.status}) to {clean(target, 200) or 'another address'}"
+    if code:
+        return f"The gateway refused the request ({clean(code, 60)}, status {reply.status})"
+    return f"The gateway refused the request (status {reply.status})"
+
+
+def _error(kind: type[GatewayError], reply: Reply, message: str) -> GatewayError:
+    data = _json(reply)
+    code = _code(data)
+    next_step = _NEXT_STEPS.get(code or "") or _NEXT_STEPS.get(reply.status, "Try again later.")
+    if 300 <= reply.status < 400:
+        next_step = "Ask the user to set SORA_BASE_URL to that address: the key never follows a redirect."
+    if kind is OutcomeUnknown:
+        next_step = _UNKNOWN_NEXT_STEP
+    return kind(
+        f"{message}.",
+        next_step,
+        http_status=reply.status,
+        retry_after_s=_retry_after(reply),
+        upstream=_message(data),
+    )
+
+
+def _free_error(reply: Reply, code: str | None) -> GatewayError:
+    """The error of a request that costs nothing: either the gateway refuses it for good, or it may work later."""
+    later = reply.status in {408, 429} or reply.status >= 500 or reply.status == 200
+    return _error(BadReply if later else Refused, reply, _reason(reply, code))
+
+
+def _is_refusal(reply: Reply, data: Any, code: str | None) -> bool:
+    if code in _REFUSED_CODES:
+        return True
+    if code in _UNKNOWN_CODES or (code == "fail_to_fetch_task" and reply.status >= 500):
+        return False
+    if reply.status == 503:
+        return isinstance(data, dict) and isinstance(data.get("error"), dict)
+    return 300 <= reply.status < 400 or reply.status in _REFUSED_STATUS or reply.status < 300
+
+
+def _json(reply: Reply) -> Any:
+    if reply.content is None:
+        return None
+    try:
+        return json.loads(reply.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _code(data: Any) -> str | None:
+    """The `code` of a task reply or task error; None where there is none or it stands for success."""
+    code = data.get("code") if isinstance(data, dict) else None
+    if code is None or code in {"", 0, 200, "0", "200"}:
+        return None
+    return code if isinstance(code, str) else json.dumps(code)
+
+
+def _message(data: Any) -> str:
+    if not isinstance(data, dict):
+        return ""
+    error = data.get("error")
+    message = error.get("message") if isinstance(error, dict) else error or data.get("message")
+    return clean(message, 300) if isinstance(message, str) else ""
+
+
+def _header(reply: Reply, name: str) -> str:
+    return next((value for key, value in reply.headers.items() if key.lower() == name), "")
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Seconds from now, from a Retry-After header (RFC 9110 §10.2.3: seconds or a date); None if absent or absurd."""
+    text = _header(reply, "retry-after").strip()
+    if re.fullmatch(r"\d{1,6}", text):
+        return float(text)
+    try:
+        return max(0.0, round(parsedate_to_datetime(text).timestamp() - reply.now)) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+def _find_id(data: Any) -> str | None:
+    """The task id of a create's answer: `data` as a string (the page), `data.task_id` or a root id (forks)."""
+    if not isinstance(data, dict):
+        return None
+    inner = data.get("data")
+    candidates = [inner]
+    if isinstance(inner, dict):
+        candidates = [inner.get("task_id"), inner.get("id")]
+    candidates += [data.get("task_id"), data.get("id")]
+    return next((c for c in candidates if isinstance(c, str) and is_id(c)), None)
+
+
+def _task(task: dict[str, Any]) -> Task:
+    raw = _raw(task.get("data"))
+    gateway_state = task.get("status", task.get("state"))
+    state = _STATES.get(str(gateway_state).upper(), "running")
+    generations = tuple(_generations(task, raw, succeeded=state == "succeeded"))
+    if state == "succeeded" and not any(g.url for g in generations) and _was_moderated(raw):
+        state = "blocked"
+    reason = next((r for r in (task.get("fail_reason"), raw.get("failure_reason")) if isinstance(r, str) and r), "")
+    is_address = _is_http(reason)
+    return Task(
+        state=state,
+        progress=_progress(task, raw),
+        gateway_state=clean(str(gateway_state), 40),
+        enhanced_prompt=_enhanced_prompt(raw),
+        failure_reason=clean(reason, 300) if state in {"failed", "blocked"} and reason and not is_address else None,
+        generations=generations if state == "succeeded" else (),
+        body=_body_of(raw),
+        created_at=task["submit_time"] if _is_whole(task.get("submit_time")) else None,
+    )
+
+
+def _raw(data: Any) -> dict[str, Any]:
+    """The inner `data.data`: null, an object, an array, or JSON text of one (several new-api versions)."""
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError):
+            return {}
+    if isinstance(data, list):
+        data = data[0] if data else {}
+    return data if isinstance(data, dict) else {}
+
+
+def _progress(task: dict[str, Any], raw: dict[str, Any]) -> int | None:
+    shown, fraction = task.get("progress"), raw.get("progress_pct")
+    if isinstance(shown, str) and (match := re.match(r"\s*(\d{1,3})(\.\d*)?\s*%?\s*$", shown)):
+        return min(100, int(match[1]))
+    if isinstance(shown, int | float) and not isinstance(shown, bool) and 0 <= shown <= 100:
+        return int(shown)
+    if isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 <= fraction <= 1:
+        return int(fraction * 100)
+    return None
+
+
+def _was_moderated(raw: dict[str, Any]) -> bool:
+    unsafe, result = raw.get("num_unsafe_generations"), raw.get("moderation_result")
+    rejected = isinstance(result, dict) and result.get("is_output_rejection") is True
+    return rejected or (isinstance(unsafe, int) and unsafe > 0)
+
+
+def _enhanced_prompt(raw: dict[str, Any]) -> str | None:
+    """A prompt-only task repeats its rewritten prompt as the one action at frame 0 (query page's example)."""
+    actions = raw.get("actions")
+    if isinstance(actions, dict) and list(actions) == ["0"] and isinstance(actions["0"], str):
+        return clean(actions["0"], 1000) or None
+    return None
+
+
+def _generations(task: dict[str, Any], raw: dict[str, Any], *, succeeded: bool) -> Iterator[Generation]:
+    if not succeeded:
+        return
+    listed = raw.get("generations")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    found = [_generation(entry, variant) for variant, entry in enumerate(entries, 1)]
+    if not any(g.url for g in found):
+        addresses = list(dict.fromkeys(_other_addresses(task, raw)))
+        found += [Generation(variant=i) for i in range(len(found) + 1, len(addresses) + 1)]
+        found = [g.model_copy(update={"url": url}) for g, url in zip(found, addresses, strict=False)] + found[
+            len(addresses) :
+        ]
+    yield from found
+
+
+def _generation(data: dict[str, Any], variant: int) -> Generation:
+    encodings = data.get("encodings")
+    paths = [data.get("url")]
+    if isinstance(encodings, dict):
+        paths += [e.get("path") for k in ("source", "md", "ld") if isinstance(e := encodings.get(k), dict)]
+    identity = data.get("id")
+    return Generation(
+        variant=variant,
+        generation_id=identity if isinstance(identity, str) and is_id(identity) else None,
+        url=next((path for path in paths if _is_address(path)), None),
+        **{name: data[name] for name in ("width", "height", "n_frames") if _is_whole(data.get(name))},
+    )
+
+
+def _other_addresses(task: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:
+    """Video addresses outside `generations`, most trusted first; `fail_reason` holds one in later new-api versions."""
+    outputs = raw.get("outputs")
+    groups: list[list[Any]] = [
+        [raw.get("video_url")],
+        [raw.get("url")],
+        [raw.get("output")],
+        outputs if isinstance(outputs, list) else [],
+        [task.get("result_url")],
+        [task.get("video_url")],
+        [task.get("fail_reason")],
+    ]
+    for group in groups:
+        found = [each for each in group if _is_address(each)]
+        if found:
+            yield from found
+            return
+
+
+_REPEATED = ("prompt", "width", "height", "n_frames", "n_variants", "operation")
+
+
+def _body_of(raw: dict[str, Any]) -> dict[str, Any] | None:
+    """The fields of the request that the reply repeats, where they have the documented types."""
+    known: dict[str, Any] = {}
+    for name in _REPEATED:
+        value = raw.get(name)
+        if _is_whole(value) or (isinstance(value, str) and name in {"prompt", "operation"}):
+            known[name] = value
+    return known or None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_http(value: object) -> bool:
+    return isinstance(value, str) and re.match(r"https?://[^/\s]+\S*$", value, re.IGNORECASE) is not None
+
+
+def _is_address(value: object) -> bool:
+    """An address a video can be fetched from; the sandbox in this process gives `file://` ones."""
+    return _is_http(value) or (isinstance(value, str) and value.startswith("file:///"))

@@ -1,0 +1,172 @@
+"""The error tree. Every error that can reach an agent is one of these, in our own words.
+
+SoraError
+├── InvalidInput      the arguments are wrong; found before anything was sent
+├── NotConfigured     a setting is missing or wrong
+├── NotFound          neither our ledger nor the gateway knows this id
+├── NotReady          the video is not (or will never be) in the state that was needed
+├── FileProblem       a local file or folder cannot be read or written
+├── GatewayError      talking to the gateway failed
+│   ├── Unreachable     the request provably never arrived
+│   ├── Refused         the gateway answered no; nothing was created
+│   ├── BadReply        the gateway answered a free request with something unusable
+│   └── OutcomeUnknown  a create was sent and its result is not known: a job may exist
+└── InternalError     a mistake of ours
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Outcome = Literal["accepted", "not_submitted", "rejected", "unknown"]
+"""What became of one paid call.
+
+`accepted`: the gateway gave a task id. `not_submitted`: nothing was sent. `rejected`: the gateway
+answered and created nothing. `unknown`: a job may exist.
+"""
+
+SUBMITTED: dict[Outcome, str] = {
+    "accepted": "",
+    "not_submitted": "Nothing was submitted and nothing was charged.",
+    "rejected": "The gateway refused it: no video was created.",
+    "unknown": "A video may have been created and charged: do not submit it again blindly.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the arguments: where, what, and what would be right."""
+
+    field: str
+    wrong: str
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        sentence = f"{self.field}: {self.wrong}"
+        return f"{sentence}; allowed: {self.allowed}." if self.allowed else f"{sentence}."
+
+
+class SoraError(Exception):
+    """Something went wrong; `str(error)` is a sentence an agent can act on.
+
+    `outcome` says what became of a paid call, or is None where the error alone cannot tell (the
+    caller then knows whether anything was sent). `retry_after_s` is in seconds. `upstream` is text
+    of the gateway's, cleaned and capped: data to quote, never instructions.
+    """
+
+    kind: ClassVar[str]
+    outcome: ClassVar[Outcome | None] = None
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        next_step: str = "",
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        upstream: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.upstream = upstream
+        self.request_id: str | None = None
+        """Our own `req_…` id, once the intent stands in the ledger."""
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether the same call may work later, unchanged, without paying twice."""
+        return self.retryable
+
+
+class InvalidInput(SoraError):
+    """The arguments are wrong. All problems are named at once; nothing was sent."""
+
+    kind = "invalid_input"
+    outcome = "not_submitted"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__(" ".join(map(str, problems)), "Correct the arguments and call again.")
+
+
+class NotConfigured(SoraError):
+    """A setting is missing or wrong; the message names it."""
+
+    kind = "not_configured"
+    outcome = "not_submitted"
+
+
+class NotFound(SoraError):
+    """Neither our ledger nor the gateway knows this id."""
+
+    kind = "not_found"
+
+
+class NotReady(SoraError):
+    """The video has not finished, or ended without anything to use."""
+
+    kind = "not_ready"
+
+    def __init__(self, message: str, next_step: str, *, will_be: bool) -> None:
+        super().__init__(message, next_step)
+        self._will_be = will_be
+
+    @property
+    def can_retry(self) -> bool:
+        return self._will_be
+
+
+class FileProblem(SoraError):
+    """A local file or folder cannot be read or written."""
+
+    kind = "file_problem"
+
+
+class GatewayError(SoraError):
+    """Talking to the gateway failed."""
+
+    kind = "gateway_error"
+
+
+class Unreachable(GatewayError):
+    """The request provably never arrived: no connection stood."""
+
+    kind = "unreachable"
+    outcome = "not_submitted"
+    retryable = True
+
+
+class Refused(GatewayError):
+    """The gateway answered and created nothing."""
+
+    kind = "refused"
+    outcome = "rejected"
+
+    @property
+    def can_retry(self) -> bool:
+        return self.http_status in {429, 503}
+
+
+class BadReply(GatewayError):
+    """The answer to a free request cannot be used (time-out, 5xx, not the documented form)."""
+
+    kind = "bad_reply"
+    retryable = True
+
+
+class OutcomeUnknown(GatewayError):
+    """A create was sent and its result is not known: a job may exist."""
+
+    kind = "outcome_unknown"
+    outcome = "unknown"
+
+
+class InternalError(SoraError):
+    """A mistake of ours; its details are in the log, not in the message."""
+
+    kind = "internal_error"

@@ -1,0 +1,104 @@
+"""pydantic model → portable JSON Schema.
+
+MCP hosts and model APIs each refuse some of JSON Schema, so the published schemas use only what all
+of them take: one `type` per node, no references, no composition, string enums, nesting of three at
+most. A model that cannot be said in that subset raises `NotPortable` instead of being approximated.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Schema = dict[str, Any]
+
+MAX_DEPTH = 3
+_SCALARS: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+class NotPortable(TypeError):
+    """The model uses something outside the portable subset."""
+
+
+def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> Schema:
+    """The schema of `model`; with `describe`, every field must carry a description.
+
+    Raises NotPortable on a type, constraint or nesting outside the subset.
+    """
+    if _depth > MAX_DEPTH:
+        raise NotPortable(f"{model.__name__} nests deeper than {MAX_DEPTH}")
+    properties = {
+        name: _field(field, f"{model.__name__}.{name}", describe, _depth)
+        for name, field in model.model_fields.items()
+        if not field.exclude
+    }
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _field(field: FieldInfo, where: str, describe: bool, depth: int) -> Schema:
+    node, inherited = _node(field.annotation, where, describe, depth)
+    for constraint in field.metadata:
+        _constrain(node, constraint, where)
+    description = field.description or inherited
+    if description:
+        node["description"] = description
+    elif describe:
+        raise NotPortable(f"{where} has no description")
+    if not field.is_required() and field.default is not None and field.default_factory is None and field.default != []:
+        node["default"] = field.default
+    return node
+
+
+def _node(annotation: Any, where: str, describe: bool, depth: int) -> tuple[Schema, str | None]:
+    """A node, and the description that came with an Annotated inside an optional type."""
+    origin = get_origin(annotation)
+    if origin in {Union, types.UnionType}:
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        if len(inner) != 1:
+            raise NotPortable(f"{where} is a union of {len(inner)} types")
+        return _node(inner[0], where, describe, depth)
+    if origin is Annotated:
+        field = FieldInfo.from_annotation(annotation)
+        node, inherited = _node(field.annotation, where, describe, depth)
+        for constraint in field.metadata:
+            _constrain(node, constraint, where)
+        return node, field.description or inherited
+    if origin is Literal:
+        if not all(isinstance(value, str) for value in get_args(annotation)):
+            raise NotPortable(f"{where} has an enum of something else than strings")
+        return {"type": "string", "enum": list(get_args(annotation))}, None
+    if origin is list:
+        items, description = _node(get_args(annotation)[0], where, describe, depth)
+        if description:
+            items["description"] = description
+        return {"type": "array", "items": items}, None
+    if annotation in _SCALARS:
+        return {"type": _SCALARS[annotation]}, None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return emit(annotation, describe=describe, _depth=depth + 1), None
+    if origin is dict:
+        return {"type": "object", "properties": {}, "required": []}, None
+    raise NotPortable(f"{where} has a type outside the portable subset: {annotation!r}")
+
+
+def _constrain(node: Schema, constraint: object, where: str) -> None:
+    array = node["type"] == "array"
+    match constraint:
+        case Ge(ge=bound):
+            node["minimum"] = bound
+        case Le(le=bound):
+            node["maximum"] = bound
+        case MinLen(min_length=bound):
+            node["minItems" if array else "minLength"] = bound
+        case MaxLen(max_length=bound):
+            node["maxItems" if array else "maxLength"] = bound
+        case _ if callable(getattr(constraint, "func", None)):
+            return  # a validator: it narrows or converts at run time and does not change the published type
+        case _:
+            raise NotPortable(f"{where} has a constraint outside the portable subset: {constraint!r}")

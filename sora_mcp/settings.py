@@ -1,0 +1,199 @@
+"""Everything that can be set: one frozen object read from `SORA_*` environment variables.
+
+Nothing else reads the environment. A value that is a literal `${…}` (a host that did not expand a
+variable) counts as missing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sora_mcp.errors import NotConfigured
+from sora_mcp.models import Limits
+
+SANDBOX = "sandbox"
+_DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
+_NEXT_STEP = (
+    "Ask the user to set SORA_BASE_URL (the gateway's address) and SORA_API_KEY (its key) for this server, "
+    "or SORA_BASE_URL=sandbox to try everything without a gateway."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox."""
+
+    base_url: str
+    api_key: SecretStr
+    local: bool
+    sandbox: bool
+
+
+class Settings(BaseSettings):
+    """All settings; the field names are the environment variables without `SORA_`.
+
+    Raises pydantic's ValidationError on a value outside the stated range; `load` turns that into
+    NotConfigured.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SORA_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    base_url: str | None = Field(
+        None, description="Address of the gateway (https://…), or `sandbox` for the built-in stand-in."
+    )
+    api_key: SecretStr | None = Field(None, description="The gateway's key. Sent as a Bearer header, nowhere else.")
+    home: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("sora-mcp"),
+        description="Folder of the ledger and the sandbox's videos. Default: the platform's data folder.",
+    )
+    output_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_videos_path() / "sora",
+        description="Folder that videos are downloaded to. Default: `sora` in the user's video folder.",
+    )
+    image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description=f"Folders whose images may be uploaded, separated by `{os.pathsep}`. Default: none.",
+    )
+    connect_timeout: float = Field(10, gt=0, le=60, description="Seconds to reach the gateway.")
+    create_timeout: float = Field(
+        120, gt=0, le=600, description="Seconds to wait for the answer to a create; later its outcome is unknown."
+    )
+    query_timeout: float = Field(20, gt=0, le=50, description="Seconds for one free request (state, upload).")
+    download_timeout: float = Field(50, gt=0, le=3600, description="Seconds for one download; many hosts stop at 60.")
+    download_max_mb: int = Field(500, gt=0, description="Largest video to download, in megabytes.")
+    max_variants: int = Field(4, ge=1, description="Most variants in one call (no maximum is documented).")
+    extra_sizes: Annotated[tuple[tuple[int, int], ...], NoDecode] = Field(
+        (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."
+    )
+    extra_frames: Annotated[tuple[int, ...], NoDecode] = Field(
+        (), description="Lengths in frames the gateway offers beyond 150 and 300, such as `450,600`."
+    )
+    sdedit_source: Literal["nested", "top"] = Field(
+        "nested", description="Where a remix names its source: inside `sdedit`, or `top` (beside it)."
+    )
+    sandbox_seconds: float = Field(3, ge=0, le=600, description="How long a video of the sandbox takes to make.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What is logged to stderr.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_missing(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if not _is_missing(value)}
+
+    @field_validator("home", "output_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return Path(os.path.abspath(value.expanduser()))
+
+    @field_validator("image_dirs", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part.strip())
+
+    @field_validator("extra_sizes", mode="before")
+    @classmethod
+    def _sizes(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [
+            re.fullmatch(r"\s*([1-9]\d{1,4})x([1-9]\d{1,4})\s*", part) for part in value.split(",") if part.strip()
+        ]
+        if not all(pairs):
+            raise ValueError("sizes look like 1080x1080,1920x1080")
+        return tuple((int(pair[1]), int(pair[2])) for pair in pairs if pair)
+
+    @field_validator("extra_frames", mode="before")
+    @classmethod
+    def _frames(cls, value: object) -> object:
+        return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def limits(self) -> Limits:
+        """The documented tables, with what these settings add."""
+        return Limits(self.extra_sizes, self.extra_frames, self.max_variants)
+
+    def endpoint(self) -> Endpoint:
+        """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
+        if self.base_url is None:
+            raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", _NEXT_STEP)
+        if self.base_url.strip().lower() == SANDBOX:
+            return Endpoint("http://sandbox", SecretStr("sk-sandbox"), local=True, sandbox=True)
+        base_url, local = _checked_address(self.base_url)
+        return Endpoint(base_url, self._checked_key(), local=local, sandbox=False)
+
+    def _checked_key(self) -> SecretStr:
+        key = (self.api_key.get_secret_value() if self.api_key else "").strip()
+        key = re.sub(r"^bearer\s+", "", key, flags=re.IGNORECASE)
+        if not key:
+            raise NotConfigured("SORA_API_KEY is not set.", _NEXT_STEP)
+        if not re.fullmatch(r"[\x21-\x7e]+", key):
+            raise NotConfigured(
+                "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
+            )
+        return SecretStr(key)
+
+
+def load(**values: Any) -> Settings:
+    """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        description = Settings.model_fields[name].description if name in Settings.model_fields else ""
+        raise NotConfigured(
+            f"The setting SORA_{name.upper()} has a value that cannot be used ({first['msg']}). It means: {description}",
+            "Correct it and start again.",
+        ) from None
+
+
+def _is_missing(value: object) -> bool:
+    return isinstance(value, str) and (not value.strip() or re.fullmatch(r"\$\{.*\}", value.strip()) is not None)
+
+
+def _checked_address(given: str) -> tuple[str, bool]:
+    """The base URL without what people paste along, and whether it is local. Raises NotConfigured."""
+    text = given.strip()
+    wrong = "SORA_BASE_URL is not an address that can be used: "
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise NotConfigured(wrong + "it cannot be read.", _NEXT_STEP) from None
+    if parts.scheme.lower() not in {"http", "https"} or not host:
+        raise NotConfigured(wrong + "it must begin with https:// and name a host.", _NEXT_STEP)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise NotConfigured(wrong + "it must not hold a user, a password, a query or a fragment.", _NEXT_STEP)
+    if any(host == known or host.endswith(f".{known}") for known in _DOCUMENTATION_HOSTS):
+        raise NotConfigured(
+            wrong + "this is the host of the API's documentation, not of the API.",
+            "Ask the user for the address of the gateway that issued the key.",
+        )
+    local = is_local_host(host)
+    if parts.scheme.lower() == "http" and not local:
+        raise NotConfigured(
+            wrong + "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
+            "Ask the user to use https://.",
+        )
+    path = re.sub(r"(/sora)?/v1(/videos)?$", "", parts.path.rstrip("/")).rstrip("/")
+    return f"{parts.scheme.lower()}://{parts.netloc}{path}", local
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a host is this machine or on a private network, by its name or address alone."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return "." not in host or host.rsplit(".", 1)[-1] in {"localhost", "local", "internal", "lan", "home"}
+    return not address.is_global
