@@ -220,9 +220,8 @@ def _json(reply: Reply) -> Any:
 def _code(data: Any) -> str | None:
     """The `code` of a task reply or task error; None where there is none or it stands for success."""
     code = data.get("code") if isinstance(data, dict) else None
-    if code is None or code in {"", 0, 200, "0", "200"}:
-        return None
-    return code if isinstance(code, str) else json.dumps(code)
+    text = code if isinstance(code, str) else json.dumps(code)
+    return None if text in {"", "null", "0", "200"} else text
 
 
 def _message(data: Any) -> str:

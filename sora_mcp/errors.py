@@ -56,7 +56,7 @@ class SoraError(Exception):
     """
 
     kind: ClassVar[str]
-    outcome: ClassVar[Outcome | None] = None
+    default_outcome: ClassVar[Outcome | None] = None
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -74,6 +74,7 @@ class SoraError(Exception):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.upstream = upstream
+        self.outcome: Outcome | None = self.default_outcome
         self.request_id: str | None = None
         """Our own `req_…` id, once the intent stands in the ledger."""
 
@@ -87,7 +88,7 @@ class InvalidInput(SoraError):
     """The arguments are wrong. All problems are named at once; nothing was sent."""
 
     kind = "invalid_input"
-    outcome = "not_submitted"
+    default_outcome = "not_submitted"
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -98,7 +99,7 @@ class NotConfigured(SoraError):
     """A setting is missing or wrong; the message names it."""
 
     kind = "not_configured"
-    outcome = "not_submitted"
+    default_outcome = "not_submitted"
 
 
 class NotFound(SoraError):
@@ -137,7 +138,7 @@ class Unreachable(GatewayError):
     """The request provably never arrived: no connection stood."""
 
     kind = "unreachable"
-    outcome = "not_submitted"
+    default_outcome = "not_submitted"
     retryable = True
 
 
@@ -145,7 +146,7 @@ class Refused(GatewayError):
     """The gateway answered and created nothing."""
 
     kind = "refused"
-    outcome = "rejected"
+    default_outcome = "rejected"
 
     @property
     def can_retry(self) -> bool:
@@ -163,7 +164,7 @@ class OutcomeUnknown(GatewayError):
     """A create was sent and its result is not known: a job may exist."""
 
     kind = "outcome_unknown"
-    outcome = "unknown"
+    default_outcome = "unknown"
 
 
 class InternalError(SoraError):

@@ -82,12 +82,12 @@ Style = Annotated[Literal["natural"], Field(description="The only documented sty
 ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless asked for.")]
 FrameIndex = Annotated[int, Field(ge=0, description="Frame it stands at, below n_frames.")]
 ImageUrl = Annotated[
-    str, Field(min_length=1, description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS (uploaded first).")
+    str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS (uploaded first).")
 ]
 GenerationId = Annotated[
-    str, Field(min_length=1, description="gen_… id, or the task_… id of a finished video (task_…#2: second variant).")
+    str, Field(description="gen_… id, or the task_… id of a finished video (task_…#2: second variant).")
 ]
-MediaId = Annotated[str, Field(min_length=1, description="media_… id of an upload.")]
+MediaId = Annotated[str, Field(description="media_… id of an upload.")]
 SourceStart = Annotated[int, Field(ge=0, description="First source frame to use.")]
 SourceEnd = Annotated[int, Field(ge=0, description="Last source frame to use.")]
 Amount = Annotated[float, Field(ge=1, le=8, description="Change: 1 (least) to 8 (most).")]
@@ -101,7 +101,7 @@ class Action(Model):
     """
 
     time: Annotated[int, Field(ge=0, description="Frame where it begins (second x 30), increasing, below n_frames.")]
-    description: Annotated[str, Field(min_length=1, description="What is seen.")]
+    description: Annotated[str, Field(description="What is seen.")]
 
 
 class InpaintItem(Model):

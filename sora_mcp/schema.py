@@ -26,7 +26,7 @@ class NotPortable(TypeError):
 
 
 def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> Schema:
-    """The schema of `model`; with `describe`, every field must carry a description.
+    """The schema of `model`. With `describe` (arguments) every field must carry a description, and defaults are told.
 
     Raises NotPortable on a type, constraint or nesting outside the subset.
     """
@@ -50,7 +50,7 @@ def _field(field: FieldInfo, where: str, describe: bool, depth: int) -> Schema:
         node["description"] = description
     elif describe:
         raise NotPortable(f"{where} has no description")
-    if not field.is_required() and field.default is not None and field.default_factory is None and field.default != []:
+    if describe and not field.is_required() and field.default is not None and field.default != []:
         node["default"] = field.default
     return node
 

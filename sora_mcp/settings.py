@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     @field_validator("home", "output_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return Path(os.path.abspath(value.expanduser()))
+        return value.expanduser().absolute()
 
     @field_validator("image_dirs", mode="before")
     @classmethod
@@ -153,7 +153,7 @@ def load(**values: Any) -> Settings:
         name = str(first["loc"][0]) if first["loc"] else ""
         description = Settings.model_fields[name].description if name in Settings.model_fields else ""
         raise NotConfigured(
-            f"The setting SORA_{name.upper()} has a value that cannot be used ({first['msg']}). It means: {description}",
+            f"The setting SORA_{name.upper()} has a value that cannot be used: {first['msg']}. It means: {description}",
             "Correct it and start again.",
         ) from None
 

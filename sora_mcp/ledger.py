@@ -1,0 +1,337 @@
+"""The durable record of what was asked for, what became of it, and where the files are.
+
+One SQLite file (WAL, full sync) shared by every process of the user. A row is one intent to make a
+video, under our own id `req_…`; it stands there, synced to disk, before anything is sent. Rows carry
+the gateway they went to: nothing is ever asked of another one. Nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.models import FINAL, Generation, State, Task
+
+T = TypeVar("T")
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE videos (
+        number INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL UNIQUE,
+        gateway TEXT NOT NULL,
+        task_id TEXT,
+        operation TEXT,
+        state TEXT NOT NULL,
+        body TEXT NOT NULL,
+        sources TEXT NOT NULL,
+        cost REAL,
+        progress INTEGER,
+        enhanced_prompt TEXT,
+        failure_reason TEXT,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL
+    );
+    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
+    CREATE INDEX videos_newest ON videos (gateway, number);
+    CREATE INDEX videos_state ON videos (gateway, state, number);
+    CREATE TABLE generations (
+        request_id TEXT NOT NULL REFERENCES videos (request_id),
+        variant INTEGER NOT NULL,
+        generation_id TEXT,
+        url TEXT,
+        width INTEGER,
+        height INTEGER,
+        n_frames INTEGER,
+        file TEXT,
+        PRIMARY KEY (request_id, variant)
+    ) WITHOUT ROWID;
+    CREATE INDEX generations_id ON generations (generation_id);
+    CREATE TABLE salt (value BLOB NOT NULL);
+    """,
+)
+"""Each step once, in order; `PRAGMA user_version` counts the steps that a file has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body."""
+
+    number: int
+    request_id: str
+    gateway: str
+    task_id: str | None
+    operation: str | None
+    state: State
+    body: dict[str, Any]
+    sources: list[str]
+    cost: float | None
+    progress: int | None
+    enhanced_prompt: str | None
+    failure_reason: str | None
+    created_at: float
+    updated_at: float
+    generations: tuple[Generation, ...] = ()
+    files: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id to show: the task's where there is one, else our own."""
+        return self.task_id or self.request_id
+
+
+class Ledger:
+    """The ledger at `path`; opened, and made, at first use.
+
+    Every method is one short transaction in a worker thread. All raise FileProblem where the file
+    cannot be read or written.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+
+    def close(self) -> None:
+        """Close the file; what was recorded stays."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def gateway_name(self, base_url: str, api_key: str) -> str:
+        """The name of a gateway in our rows: its address and a salted fingerprint of the key, never the key."""
+        salt = await self._write(_salt)
+        return f"{base_url}#{hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]}"
+
+    async def begin(
+        self, gateway: str, operation: str, body: dict[str, Any], *, sources: list[str], cost: float | None
+    ) -> Entry:
+        """Record an intent as *sending*. When this returns, it is on disk."""
+        row = {"gateway": gateway, "operation": operation, "state": "sending", "cost": cost}
+        return await self._write(lambda db: self._insert(db, row, body, sources))
+
+    async def adopt(self, gateway: str, task_id: str, task: Task) -> Entry:
+        """Record a task that was made elsewhere with the same key, or bring the row that is there up to date."""
+        body = task.body or {}
+        row = {"gateway": gateway, "task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
+
+        def work(db: sqlite3.Connection) -> Entry:
+            if not _of_task(db, gateway, task_id):
+                self._insert(db, row, body, [])
+            return self._update(db, gateway, task_id, task)
+
+        return await self._write(work)
+
+    async def accepted(self, request_id: str, task_id: str) -> Entry:
+        """The gateway gave this task id."""
+        return await self._write(lambda db: self._decide(db, request_id, "submitted", task_id, None))
+
+    async def not_accepted(self, request_id: str, state: State, reason: str) -> Entry:
+        """Nothing was created (*rejected*), or nobody knows (*unknown*)."""
+        return await self._write(lambda db: self._decide(db, request_id, state, None, reason))
+
+    async def record(self, gateway: str, task_id: str, task: Task) -> Entry:
+        """What a query said of a task that has a row. A final state stays; addresses are kept up to date."""
+        return await self._write(lambda db: self._update(db, gateway, task_id, task))
+
+    async def saved(self, request_id: str, variant: int, file: Path) -> None:
+        """A variant was downloaded to `file`."""
+        sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
+        await self._write(lambda db: db.execute(sql, (str(file), request_id, variant)))
+
+    async def find(self, gateway: str, video_id: str) -> Entry | None:
+        """The row of a `task_…` or `req_…` id at this gateway."""
+        column = "request_id" if video_id.startswith("req_") else "task_id"
+        found = await self._read(lambda db: _select(db, f"gateway = ? AND {column} = ?", [gateway, video_id]))
+        return found[0] if found else None
+
+    async def find_generation(self, gateway: str, generation_id: str) -> tuple[Entry, Generation] | None:
+        """The row and the variant that a `gen_…` id belongs to."""
+        where = "gateway = ? AND request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
+        found = await self._read(lambda db: _select(db, where, [gateway, generation_id]))
+        if not found:
+            return None
+        return found[0], next(g for g in found[0].generations if g.generation_id == generation_id)
+
+    async def page(
+        self, gateway: str, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+    ) -> list[Entry]:
+        """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
+        where, values = "gateway = ?", [gateway, *states]
+        if states:
+            where += f" AND state IN ({', '.join('?' * len(states))})"
+        if before is not None:
+            where += f" AND number < {before:d}"
+        return await self._read(lambda db: _select(db, where, values, limit))
+
+    # --- inside a transaction ---------------------------------------------------------------------
+
+    def _insert(self, db: sqlite3.Connection, row: dict[str, Any], body: dict[str, Any], sources: list[str]) -> Entry:
+        now, request_id = self._clock(), f"req_{secrets.token_hex(12)}"
+        row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(sources)}
+        row |= {"created_at": now, "updated_at": now}
+        names = ", ".join(row)
+        db.execute(f"INSERT INTO videos ({names}) VALUES (?{', ?' * (len(row) - 1)})", list(row.values()))  # noqa: S608 - our own names
+        return _of_request(db, request_id)
+
+    def _decide(
+        self, db: sqlite3.Connection, request_id: str, state: State, task_id: str | None, reason: str | None
+    ) -> Entry:
+        db.execute(
+            "UPDATE videos SET state = ?, task_id = ?, failure_reason = ?, updated_at = ?"
+            " WHERE request_id = ? AND state = 'sending'",
+            (state, task_id, reason, self._clock(), request_id),
+        )
+        return _of_request(db, request_id)
+
+    def _update(self, db: sqlite3.Connection, gateway: str, task_id: str, task: Task) -> Entry:
+        entry = _of_task(db, gateway, task_id)[0]
+        state = entry.state if entry.state in FINAL else task.state
+        db.execute(
+            "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?,"
+            " enhanced_prompt = coalesce(?, enhanced_prompt), failure_reason = coalesce(?, failure_reason)"
+            " WHERE request_id = ?",
+            (state, task.progress, self._clock(), task.enhanced_prompt, task.failure_reason, entry.request_id),
+        )
+        for generation in task.generations:
+            _upsert_generation(db, entry.request_id, generation)
+        return _of_request(db, entry.request_id)
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await anyio.to_thread.run_sync(self._transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await anyio.to_thread.run_sync(self._transact, "BEGIN", work, limiter=self._one_at_a_time)
+
+    def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = _open(self._path)
+            with _transaction(self._connection, begin) as db:
+                return work(db)
+        except (sqlite3.Error, OSError) as error:
+            raise FileProblem(
+                f"The ledger {self._path} cannot be used ({_why(error)}).",
+                "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
+            ) from error
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    db.execute(begin)
+    try:
+        yield db
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        _migrate(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring the file up to date; of two processes that start at once, one does and the other waits."""
+    if _version(db) == len(_MIGRATIONS):
+        return
+    with _transaction(db, "BEGIN IMMEDIATE"):
+        if _version(db) > len(_MIGRATIONS):
+            raise sqlite3.DatabaseError("made by a newer version of sora-mcp")
+        for script in _MIGRATIONS[_version(db) :]:
+            for statement in script.split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    with closing(db.execute("PRAGMA user_version")) as cursor:
+        return int(cursor.fetchone()[0])
+
+
+def _why(error: Exception) -> str:
+    """Our words for what the file system or SQLite says."""
+    text = str(error)
+    known = {
+        "locked": "another process holds it",
+        "readonly": "it is read-only",
+        "read-only": "it is read-only",
+        "full": "the disk is full",
+        "No space": "the disk is full",
+        "Permission": "no permission",
+        "malformed": "it is damaged",
+        "not a database": "it is not a ledger",
+        "newer version": "it was made by a newer version",
+    }
+    return next((words for part, words in known.items() if part in text), "it cannot be opened or written")
+
+
+def _salt(db: sqlite3.Connection) -> bytes:
+    row = db.execute("SELECT value FROM salt").fetchone()
+    if row is None:
+        row = (secrets.token_bytes(16),)
+        db.execute("INSERT INTO salt VALUES (?)", row)
+    return bytes(row[0])
+
+
+def _of_request(db: sqlite3.Connection, request_id: str) -> Entry:
+    return _select(db, "request_id = ?", [request_id])[0]
+
+
+def _of_task(db: sqlite3.Connection, gateway: str, task_id: str) -> list[Entry]:
+    return _select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
+
+
+def _select(db: sqlite3.Connection, where: str, values: Sequence[str], limit: int = 1) -> list[Entry]:
+    sql = f"SELECT * FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - `where` is ours
+    return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
+
+
+def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
+    values = dict(row)
+    variants = db.execute(
+        "SELECT * FROM generations WHERE request_id = ? ORDER BY variant", (row["request_id"],)
+    ).fetchall()
+    return Entry(
+        **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+        generations=tuple(Generation(**{name: v[name] for name in Generation.model_fields}) for v in variants),
+        files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+    )
+
+
+def _upsert_generation(db: sqlite3.Connection, request_id: str, generation: Generation) -> None:
+    fields = generation.model_dump()
+    names = ", ".join(fields)
+    updates = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in fields if name != "variant")
+    db.execute(
+        f"INSERT INTO generations (request_id, {names}) VALUES (?{', ?' * len(fields)})"  # noqa: S608 - our own names
+        f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
+        (request_id, *fields.values()),
+    )

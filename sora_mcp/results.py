@@ -1,0 +1,98 @@
+"""What we tell the world: the results of the tools, the same for MCP, function calling and the shell.
+
+A field that is not known is left out. `gateway` names where it happened: a host, or `sandbox`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sora_mcp.errors import Outcome
+from sora_mcp.models import Model, State
+
+
+class Submission(Model):
+    """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README)."""
+
+    outcome: Outcome
+    gateway: str
+    task_id: str | None = None
+    request_id: str | None = None
+    width: int
+    height: int
+    n_frames: int
+    cost: float | None = None
+    sources: list[str] = []
+    body: dict[str, Any] | None = None
+    next_step: str
+
+
+class ListedVideo(Model):
+    """One line of a list. `sources` are the ids it was made from."""
+
+    task_id: str | None = None
+    request_id: str
+    state: State
+    operation: str | None = None
+    prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    n_frames: int | None = None
+    cost: float | None = None
+    sources: list[str] = []
+    created_at: str
+
+
+class Variant(Model):
+    """One variant of a finished video. `url` may be short-lived."""
+
+    variant: int
+    generation_id: str | None = None
+    url: str | None = None
+
+
+class Video(ListedVideo):
+    """Everything known about one video. `progress` is 0..100 and never decides the state."""
+
+    gateway: str
+    progress: int | None = None
+    gateway_state: str | None = None
+    enhanced_prompt: str | None = None
+    failure_reason: str | None = None
+    generations: list[Variant] = []
+    files: list[str] = []
+    next_step: str
+
+
+class VideoList(Model):
+    """The caller's videos at this gateway, newest first; `next_cursor` is there when there are more."""
+
+    gateway: str
+    videos: list[ListedVideo]
+    next_cursor: str | None = None
+
+
+class Look(Model):
+    """A contact sheet of one variant: `frames` stills, left to right, top to bottom."""
+
+    gateway: str
+    task_id: str
+    variant: int
+    width: int
+    height: int
+    n_frames: int
+    frames: int
+    png: bytes = Field(exclude=True)
+
+
+class Download(Model):
+    """A video on disk. `outcome` says whether it was saved now or stood there already."""
+
+    gateway: str
+    task_id: str
+    variant: int
+    path: str
+    bytes: int
+    outcome: Literal["saved", "already_saved"]

@@ -1,0 +1,118 @@
+"""The table of tools as an MCP server: stdio and streamable HTTP, both protocol eras."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import TextIOWrapper
+from typing import Any
+
+import anyio
+import mcp_types as types
+from anyio import to_thread
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+
+from sora_mcp import __version__, tools
+from sora_mcp.settings import Settings
+from sora_mcp.studio import Studio
+
+Context = ServerRequestContext[Studio]
+
+
+def build(settings: Settings) -> Server[Studio]:
+    """The server; its lifespan is a studio, shared by all sessions."""
+    listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
+
+    @asynccontextmanager
+    async def studio(_: Server[Studio]) -> AsyncIterator[Studio]:
+        async with Studio.open(settings) as opened:
+            yield opened
+
+    async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return listed
+
+    return Server(
+        "sora",
+        version=__version__,
+        title="Sora videos",
+        instructions=tools.INSTRUCTIONS,
+        lifespan=studio,
+        on_list_tools=list_tools,
+        on_call_tool=_call_tool,
+    )
+
+
+async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def progress(done: float, total: float | None, message: str) -> None:
+        await ctx.session.report_progress(done, total, message)
+
+    result = await tools.call(ctx.lifespan_context, params.name, params.arguments, progress)
+    return types.CallToolResult(
+        content=_content(result), structured_content=result.structured, is_error=result.is_error
+    )
+
+
+def _content(result: tools.Result) -> list[types.ContentBlock]:
+    """A sentence, the structured result again as text for hosts that read only that, then a picture or a link."""
+    mirror = json.dumps(result.structured, ensure_ascii=False, separators=(",", ":"))
+    content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=mirror)]
+    if result.png is not None:
+        data = base64.b64encode(result.png).decode("ascii")
+        content.append(types.ImageContent(data=data, mime_type="image/png"))
+    if result.file is not None:
+        uri, size = result.file.as_uri(), result.structured["bytes"]
+        content.append(types.ResourceLink(name=result.file.name, uri=uri, mime_type="video/mp4", size=size))
+    return content
+
+
+def serve_stdio(settings: Settings) -> None:
+    """Serve one client over stdin and stdout until end of input, SIGTERM or SIGINT; POSTs under way are awaited."""
+    anyio.run(_serve_stdio, settings)
+    # A worker thread may still be blocked in a read of stdin: it would keep the interpreter from exiting.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+async def _serve_stdio(settings: Settings) -> None:
+    server = build(settings)
+    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+        async with stdio_server(stdin=stdin) as (read_stream, write_stream):
+            await server.run(read_stream, write_stream, server.create_initialization_options())
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":  # no signals to receive: hosts end the process there
+        return
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+class _Stdin(anyio.AsyncFile[str]):
+    """stdin whose pending read can be given up, so that a signal ends the server while a client is silent."""
+
+    async def readline(self) -> str:
+        return await to_thread.run_sync(self.wrapped.readline, abandon_on_cancel=True)
+
+
+def http_app(settings: Settings, host: str = "127.0.0.1") -> Any:
+    """The ASGI app of the streamable HTTP transport, at `/mcp`."""
+    return build(settings).streamable_http_app(host=host)
+
+
+def serve_http(settings: Settings, host: str, port: int) -> None:
+    """Serve any number of clients over streamable HTTP on a loopback address (there is no authentication)."""
+    import uvicorn  # noqa: PLC0415 - stdio does without it
+
+    config = uvicorn.Config(http_app(settings, host), host=host, port=port, log_level="warning")
+    uvicorn.Server(config).run()

@@ -1,0 +1,115 @@
+"""Looking at videos and keeping them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+
+from sora_mcp import media
+from sora_mcp.errors import BadReply, FileProblem
+from sora_mcp.gateway import Gateway
+from sora_mcp.gateway.download import Progress, fetch
+from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.results import Download, Look
+from sora_mcp.settings import Settings
+from sora_mcp.studio.sources import usable_generation
+
+Refresh = Callable[[Entry], Awaitable[Entry]]
+"""Ask the gateway again: addresses are short-lived."""
+
+
+async def _silent(_done: int, _total: int | None) -> None: ...
+
+
+class Files:
+    """The videos of one gateway as files."""
+
+    def __init__(self, settings: Settings, gateway: Gateway, ledger: Ledger, refresh: Refresh) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._ledger = ledger
+        self._refresh = refresh
+
+    async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress = _silent) -> Download:
+        """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
+        usable_generation(entry, variant, "task_id")
+        path = entry.files.get(variant)
+        saved = path is None or not path.is_file()
+        if path is None or saved:
+            path = await self._fetch_new(entry, variant, on_progress)
+            await self._ledger.saved(entry.request_id, variant, path)
+        return Download(
+            gateway=label,
+            task_id=entry.id,
+            variant=variant,
+            path=str(path),
+            bytes=path.stat().st_size,
+            outcome="saved" if saved else "already_saved",
+        )
+
+    async def look(self, entry: Entry, variant: int, frames: int, label: str) -> Look:
+        """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
+        usable_generation(entry, variant, "task_id")
+        saved = entry.files.get(variant)
+        if saved is not None and saved.is_file():
+            return await _sheet(entry, variant, frames, label, saved)
+        with tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "video.mp4"
+            await self._fetch(entry, variant, path, _silent)
+            return await _sheet(entry, variant, frames, label, path)
+
+    async def _fetch_new(self, entry: Entry, variant: int, on_progress: Progress) -> Path:
+        folder = self._settings.output_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileProblem(
+                f"The folder {folder} cannot be made: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
+            ) from None
+        for attempt in range(1, 100):
+            suffix = f"-{attempt}" if attempt > 1 else ""
+            path = folder / f"{entry.id}.v{variant}{suffix}.mp4"
+            if path.exists():
+                continue
+            await self._fetch(entry, variant, path, on_progress)
+            return path
+        raise FileProblem(f"{folder} holds a hundred files of {entry.id} already.", "Ask the user to tidy up.")
+
+    async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
+        try:
+            await self._fetch_once(entry, variant, path, on_progress)
+        except BadReply as error:
+            if error.http_status is None:
+                raise
+            await self._fetch_once(await self._refresh(entry), variant, path, on_progress)
+
+    async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
+        url = usable_generation(entry, variant, "task_id").url
+        if url is None:
+            raise BadReply(f"The gateway gave no address for {entry.id}.", "Call get_video again, or tell the user.")
+        await fetch(
+            self._gateway,
+            url,
+            path,
+            max_bytes=self._settings.download_max_mb * 1_000_000,
+            seconds=self._settings.download_timeout,
+            on_progress=on_progress,
+        )
+
+
+async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: Path) -> Look:
+    png = await anyio.to_thread.run_sync(media.contact_sheet, path, frames)
+    about = await anyio.to_thread.run_sync(media.probe, path)
+    return Look(
+        gateway=label,
+        task_id=entry.id,
+        variant=variant,
+        width=about.width,
+        height=about.height,
+        n_frames=about.n_frames,
+        frames=frames,
+        png=png,
+    )

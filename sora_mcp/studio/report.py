@@ -1,0 +1,82 @@
+"""Rows of the ledger, told to the world."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sora_mcp.errors import Outcome
+from sora_mcp.ledger import Entry
+from sora_mcp.models import State, VideoRequest, clean
+from sora_mcp.results import ListedVideo, Submission, Variant, Video
+
+_NEXT_STEPS: dict[State, str] = {
+    "sending": "The create is still being sent. Call get_video with this id in a minute; do not submit it again.",
+    "submitted": "Call get_video with wait_seconds 50 until it has succeeded; that is free.",
+    "queued": "Call get_video with wait_seconds 50 again; that is free.",
+    "running": "Call get_video with wait_seconds 50 again; that is free.",
+    "succeeded": "Look at it with view_video, keep it with download_video (addresses may expire), or remix it.",
+    "failed": "Change the prompt or the arguments before creating it again: that costs again.",
+    "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
+    "rejected": "Nothing was created. Correct what the gateway named, then create it again.",
+    "unknown": "A video may exist and have been charged. Tell the user; do not submit it again blindly.",
+}
+
+
+def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
+    """Everything known about one video."""
+    next_step = _NEXT_STEPS[entry.state]
+    if entry.state == "succeeded" and not any(g.url for g in entry.generations):
+        next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
+    return Video(
+        **_listed(entry, 2000),
+        gateway=gateway,
+        progress=entry.progress,
+        gateway_state=gateway_state,
+        enhanced_prompt=entry.enhanced_prompt,
+        failure_reason=entry.failure_reason,
+        generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
+        files=[str(file) for _, file in sorted(entry.files.items())],
+        next_step=next_step,
+    )
+
+
+def listed(entry: Entry) -> ListedVideo:
+    """One line of a list; the prompt is shortened."""
+    return ListedVideo(**_listed(entry, 80))
+
+
+def submission(request: VideoRequest, gateway: str, outcome: Outcome, entry: Entry | None = None) -> Submission:
+    """What became of one paid call."""
+    return Submission(
+        outcome=outcome,
+        gateway=gateway,
+        task_id=entry.task_id if entry else None,
+        request_id=entry.request_id if entry else None,
+        width=request.width,
+        height=request.height,
+        n_frames=request.n_frames,
+        cost=request.cost(),
+        sources=entry.sources if entry else [],
+        next_step=_NEXT_STEPS[entry.state] if entry else "Call again without dry_run to submit it.",
+    )
+
+
+def _listed(entry: Entry, prompt_length: int) -> dict[str, Any]:
+    body = entry.body
+    prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
+    return {
+        "task_id": entry.task_id,
+        "request_id": entry.request_id,
+        "state": entry.state,
+        "operation": entry.operation,
+        "prompt": clean(prompt, prompt_length) or None,
+        "width": body.get("width"),
+        "height": body.get("height"),
+        "n_frames": body.get("n_frames"),
+        "cost": entry.cost,
+        "sources": entry.sources,
+        "created_at": datetime.fromtimestamp(entry.created_at, UTC)
+        .isoformat(timespec="seconds")
+        .replace("+00:00", "Z"),
+    }
