@@ -1,0 +1,35 @@
+"""What the tests share: a clean environment, settings in a folder of their own, the server and its real client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sora_mcp.settings import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("SORA_")]:
+        monkeypatch.delenv(name)
+    yield
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings whose folders lie in the test's own folder; the sandbox unless another gateway is named."""
+
+    def make(**values: Any) -> Settings:
+        folders = {"home": tmp_path / "home", "output_dir": tmp_path / "videos"}
+        return Settings(**({"base_url": "sandbox", "sandbox_seconds": 0.3} | folders | values))
+
+    return make
