@@ -1,0 +1,98 @@
+"""A whole conversation, as an agent would hold it: the real server over stdio, the real client, the sandbox."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import mcp_types as types
+from mcp import Client, StdioServerParameters
+
+from sora_mcp import media
+
+_PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
+_BEATS = [
+    {"time": 0, "description": "Snow falls on a quiet mountain village"},
+    {"time": 60, "description": "A fox crosses the bridge"},
+    {"time": 110, "description": "The windows light up"},
+]
+
+
+def run(folder: Path) -> None:
+    """Hold the conversation and leave the videos and their contact sheets in `folder`."""
+    anyio.run(_converse, folder)
+
+
+async def _converse(folder: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SORA_")},
+        "SORA_BASE_URL": "sandbox",
+        "SORA_HOME": str(folder / ".sora"),
+        "SORA_OUTPUT_DIR": str(folder),
+        "SORA_SANDBOX_SECONDS": "2",
+    }
+    command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
+    async with Client(command) as client:
+        agent = _Agent(client, folder)
+        listed = await client.list_tools()
+        click.echo(f"Connected over stdio. Tools: {', '.join(tool.name for tool in listed.tools)}\n")
+        await agent.hold()
+
+
+class _Agent:
+    """Calls tools, says what it sees, keeps the pictures."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self._client = client
+        self._folder = folder
+        self._sheets: list[tuple[str, Path]] = []
+
+    async def hold(self) -> None:
+        await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280})
+        await self._call("create_video", {"prompt": _PROMPT, "dry_run": True})
+        day = await self._video("create_video", {"prompt": _PROMPT})
+        night = await self._video(
+            "remix_video", {"source_generation_id": day, "prompt": "Now at night, under stars", "amount": 6}
+        )
+        story = await self._video("storyboard_video", {"actions": _BEATS, "prompt": "Winter, stop motion"})
+        await self._video("blend_videos", {"inpaint_items": [{"generation_id": day}, {"generation_id": story}]})
+        await self._call("download_video", {"task_id": night})
+        await self._call("list_videos", {})
+        overview = self._folder / "contact-sheet.png"
+        await anyio.to_thread.run_sync(media.overview, self._sheets, overview)
+        click.echo(f"The videos are in {self._folder}; all of them on one sheet: {overview}")
+
+    async def _video(self, tool: str, arguments: dict[str, Any]) -> str:
+        """Create, wait, look, download; returns the task id."""
+        task_id = str((await self._call(tool, arguments))["task_id"])
+        video = await self._call("get_video", {"task_id": task_id, "wait_seconds": 50})
+        if video.get("state") != "succeeded":
+            raise click.ClickException(f"{task_id} did not succeed: {json.dumps(video)}")
+        await self._call("view_video", {"task_id": task_id, "frames": 4}, keep=tool)
+        await self._call("download_video", {"task_id": task_id})
+        return task_id
+
+    async def _call(self, tool: str, arguments: dict[str, Any], keep: str | None = None) -> dict[str, Any]:
+        click.secho(f"agent → {tool} {json.dumps(arguments, ensure_ascii=False)}", fg="cyan")
+        result = await self._client.call_tool(tool, arguments, progress_callback=_show_progress)
+        words = [block.text for block in result.content if isinstance(block, types.TextContent)]
+        click.echo(f"sora  ← {'error: ' if result.is_error else ''}{words[0]}")
+        for block in result.content:
+            if isinstance(block, types.ImageContent) and keep:
+                path = self._folder / f"{keep}.png"
+                await anyio.Path(path).write_bytes(base64.b64decode(block.data))
+                self._sheets.append((keep, path))
+                click.echo(f"        (a picture, kept as {path.name})")
+        click.echo()
+        return dict(result.structured_content or {})
+
+
+async def _show_progress(progress: float, _total: float | None, message: str | None) -> None:
+    if message != "downloading":
+        click.echo(f"        … {progress:.0f} % {message}")
