@@ -336,7 +336,7 @@ TOOLS: tuple[Tool[Any, Any], ...] = (
     Tool(
         "storyboard_video",
         "Create a video from a storyboard",
-        "Make a video whose beats come at given frames. Needs actions or items. Costs money; returns the task_id at once.",
+        "Make a video with beats at given frames. Needs actions or items. Costs money; returns the task_id at once.",
         StoryboardVideo,
         Submission,
         _storyboard,
