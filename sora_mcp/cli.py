@@ -45,7 +45,7 @@ def main(ctx: click.Context) -> None:
 @main.command()
 @click.option("--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True)
 @click.option("--host", type=click.Choice(_LOOPBACK), default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 def serve(transport: str, host: str, port: int) -> None:
     """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp on this machine."""
     if transport == "stdio":
@@ -54,8 +54,7 @@ def serve(transport: str, host: str, port: int) -> None:
     settings = _settings()
     from sora_mcp.server import serve_http  # noqa: PLC0415
 
-    click.echo(f"Serving MCP at http://{host}:{port}/mcp", err=True)
-    serve_http(settings, host, port)
+    serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
 
 
 @main.command()

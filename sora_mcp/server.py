@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import TextIOWrapper
 from typing import Any
@@ -110,9 +110,11 @@ def http_app(settings: Settings, host: str = "127.0.0.1") -> Any:
     return build(settings).streamable_http_app(host=host)
 
 
-def serve_http(settings: Settings, host: str, port: int) -> None:
-    """Serve any number of clients over streamable HTTP on a loopback address (there is no authentication)."""
-    import uvicorn  # noqa: PLC0415 - stdio does without it
+def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve any number of clients over streamable HTTP on a loopback address (there is no authentication).
 
-    config = uvicorn.Config(http_app(settings, host), host=host, port=port, log_level="warning")
-    uvicorn.Server(config).run()
+    Port 0 takes a free one; `ready` is told the address once clients can connect.
+    """
+    from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
+
+    listen(http_app(settings, host), host, port, lambda base_url: ready(f"{base_url}/mcp"))

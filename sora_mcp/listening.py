@@ -1,0 +1,32 @@
+"""Serving an ASGI app on a loopback address until a signal ends it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, telling when clients can connect (and to which port, where a free one was asked for)."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready(int(self.servers[0].sockets[0].getsockname()[1]))
+
+
+def listen(app: Any, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve `app`; port 0 takes a free one. `ready` is told the base address."""
+
+    def tell(taken: int) -> None:
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{taken}")
+
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
+    _Server(config, tell).run()

@@ -1,0 +1,158 @@
+"""The ledger through its own interface, with real files and real processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.ledger import Ledger
+from sora_mcp.models import Generation, Task
+
+pytestmark = pytest.mark.anyio
+
+BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "home" / "ledger.sqlite3")
+
+
+async def begin(ledger: Ledger, gateway: str = "g") -> str:
+    return (await ledger.begin(gateway, "simple_compose", BODY, sources=[], cost=1.25)).request_id
+
+
+async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
+        row = other.execute("SELECT request_id, state FROM videos").fetchone()
+    other.close()
+    assert row == (request_id, "sending")
+    ledger.close()
+
+
+async def test_only_the_owner_can_read_the_file(tmp_path: Path, ledger: Ledger) -> None:
+    await begin(ledger)
+    assert stat.S_IMODE((tmp_path / "home" / "ledger.sqlite3").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+    ledger.close()
+
+
+async def test_an_outcome_is_decided_once(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    entry = await ledger.not_accepted(request_id, "rejected", "too late")
+    assert (entry.state, entry.task_id, entry.failure_reason) == ("submitted", "task_1", None)
+    ledger.close()
+
+
+async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> None:
+    await ledger.accepted(await begin(ledger), "task_1")
+    for url in ("https://a/1", "https://a/2"):
+        done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url=url),))
+        await ledger.record("g", "task_1", done)
+    entry = await ledger.record("g", "task_1", Task("running", progress=40))
+    assert entry.state == "succeeded"
+    assert [g.url for g in entry.generations] == ["https://a/2"]
+    found = await ledger.find_generation("g", "gen_1")
+    assert found is not None
+    assert found[0].task_id == "task_1"
+    ledger.close()
+
+
+async def test_a_row_is_never_seen_from_another_gateway(ledger: Ledger) -> None:
+    request_id = await begin(ledger, "one")
+    await ledger.accepted(request_id, "task_1")
+    assert await ledger.find("two", "task_1") is None
+    assert await ledger.find("two", request_id) is None
+    assert await ledger.page("two", limit=10) == []
+    ledger.close()
+
+
+async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(tmp_path: Path, ledger: Ledger) -> None:
+    first = await ledger.gateway_name("https://g", "sk-canary-1")
+    assert first != await ledger.gateway_name("https://g", "sk-canary-2")
+    other = Ledger(tmp_path / "home" / "ledger.sqlite3")
+    assert first == await other.gateway_name("https://g", "sk-canary-1")
+    assert "canary" not in first
+    ledger.close()
+    other.close()
+
+
+async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
+    made = [await begin(ledger) for _ in range(5)]
+    seen: list[str] = []
+    before: int | None = None
+    while page := await ledger.page("g", limit=2, before=before):
+        seen += [entry.request_id for entry in page]
+        before = page[-1].number
+    assert seen == made[::-1]
+    ledger.close()
+
+
+async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
+    async def adopt() -> None:
+        await ledger.adopt("g", "task_elsewhere", Task("running", progress=10, body={"prompt": "x"}))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(adopt)
+    assert len(await ledger.page("g", limit=10)) == 1
+    ledger.close()
+
+
+_WRITE = """
+import anyio, sys
+from pathlib import Path
+from sora_mcp.ledger import Ledger
+
+async def main():
+    ledger = Ledger(Path(sys.argv[1]))
+    for _ in range(10):
+        await ledger.begin("g", "simple_compose", {"prompt": "x"}, sources=[], cost=None)
+    ledger.close()
+
+anyio.run(main)
+"""
+
+
+async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, ledger: Ledger) -> None:
+    command = [sys.executable, "-c", _WRITE, str(tmp_path / "home" / "ledger.sqlite3")]
+    writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603
+    for writer in writers:
+        assert await anyio.to_thread.run_sync(writer.wait) == 0
+    assert len(await ledger.page("g", limit=100)) == 40
+    ledger.close()
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
+async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    path.write_bytes(content)
+    with pytest.raises(FileProblem, match="cannot be used") as caught:
+        await begin(Ledger(path))
+    assert "SORA_HOME" in caught.value.next_step
+    assert path.read_bytes() == content
+
+
+async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
+    await begin(ledger)
+    ledger.close()
+    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(FileProblem, match="newer version"):
+        await begin(ledger)
+
+
+async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(FileProblem, match="cannot be used"):
+        await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
