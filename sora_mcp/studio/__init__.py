@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 50.0
-"""Seconds after which a paid call answers "still sending" (hosts give up after 60); the POST goes on."""
+"""Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
 REFRESH_WITHIN = 10.0
@@ -112,16 +112,16 @@ class Studio:
         NotConfigured, NotFound, NotReady or FileProblem (nothing was submitted), Unreachable, Refused
         or OutcomeUnknown.
         """
+        answer_by = anyio.current_time() + ANSWER_WITHIN
         try:
             given = take_local_images(draft, self.settings.image_dirs)
             given.request.check(self.settings.limits)
             with anyio.fail_after(RESOLVE_WITHIN):
                 ready = await resolve(given, self._find_finished, self._find_generation)
-            ready.request.check(self.settings.limits)
-            if dry_run:
-                return self._dry_run(ready)
-            desk = await self._desk()
-            with anyio.fail_after(RESOLVE_WITHIN):
+                ready.request.check(self.settings.limits)
+                if dry_run:
+                    return self._dry_run(ready)
+                desk = await self._desk()
                 request = await _upload_images(desk.gateway, ready)
         except TimeoutError:
             raise _not_submitted(
@@ -129,17 +129,17 @@ class Studio:
             ) from None
         except SoraError as error:
             raise _not_submitted(error) from None
-        return await self._submit(desk, request, ready.sources)
+        return await self._submit(desk, request, ready.sources, answer_by)
 
     def _dry_run(self, ready: Resolved) -> Submission:
         told = report.submission(ready.request, self.label, "not_submitted")
         body = dialect.body(ready.request, self.settings.sdedit_source)
         return told.model_copy(update={"body": body, "sources": ready.sources})
 
-    async def _submit(self, desk: _Desk, request: VideoRequest, sources: list[str]) -> Submission:
+    async def _submit(self, desk: _Desk, request: VideoRequest, sources: list[str], answer_by: float) -> Submission:
         sending = _Sending()
         self._background.start_soon(self._pay, desk, request, sources, sending)
-        with anyio.move_on_after(ANSWER_WITHIN):
+        with anyio.CancelScope(deadline=answer_by):
             await sending.finished.wait()
         if sending.error is not None:
             if sending.entry is not None:
@@ -216,7 +216,7 @@ class Studio:
                 await on_progress(told)
             if entry.task_id is None and entry.request_id not in self._sending:
                 break
-            with anyio.move_on_at(deadline):
+            with anyio.CancelScope(deadline=deadline):
                 await self._pause(entry, LOCAL_PACE if desk.gateway.endpoint.local else PACE)
                 try:
                     entry, gateway_state = await self._look_up(desk, entry.id)
