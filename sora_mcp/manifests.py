@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -105,8 +104,11 @@ def _default(field: FieldInfo) -> str:
 
 def _with_tables(readme: str) -> str:
     for name, table in {"tools": _tool_table(), "settings": _settings_table()}.items():
-        pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- /{name} -->)"
-        readme = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}{match[2]}", readme, flags=re.DOTALL)
+        begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
+        before, _, rest = readme.partition(begin)
+        _, found, after = rest.partition(end)
+        if found:
+            readme = before + begin + table + end + after
     return readme
 
 

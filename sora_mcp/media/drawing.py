@@ -1,0 +1,77 @@
+"""Words and pictures on a Pillow image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+Ink = tuple[int, int, int, int]
+
+GAP = 4
+PAPER = (18, 18, 22)
+WHITE: Ink = (255, 255, 255, 255)
+SHADE: Ink = (0, 0, 0, 150)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font: no file needed, the same picture on every machine."""
+    return ImageFont.load_default(size)
+
+
+def label(image: Image.Image, text: str) -> None:
+    """A small caption in the upper left corner, drawn on `image`."""
+    size = max(11, image.width // 26)
+    draw = ImageDraw.Draw(image, "RGBA")
+    _, _, right, bottom = draw.textbbox((7, 5), text, font=font(size))
+    draw.rectangle((0, 0, right + 7, bottom + 5), fill=SHADE)
+    draw.text((7, 5), text, fill=WHITE, font=font(size))
+
+
+def sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Tiles of one size in a grid, in reading order."""
+    width, height = tiles[0].size
+    rows = -(-len(tiles) // columns)
+    paper = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), PAPER)
+    for i, tile in enumerate(tiles):
+        paper.paste(tile, (i % columns * (width + GAP), i // columns * (height + GAP)))
+    return paper
+
+
+def stack(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
+    """Pictures under each other at one width, each under its title."""
+    rows: list[Image.Image] = []
+    for title, path in sheets:
+        with Image.open(path) as picture:
+            height = round(picture.height * width / picture.width)
+            row = Image.new("RGB", (width, height + 44), PAPER)
+            row.paste(picture.convert("RGB").resize((width, height)), (0, 38))
+        ImageDraw.Draw(row).text((10, 8), title, fill=WHITE, font=font(20))
+        rows.append(row)
+    paper = Image.new("RGB", (width, sum(row.height for row in rows)), PAPER)
+    y = 0
+    for row in rows:
+        paper.paste(row, (0, y))
+        y += row.height
+    return paper
+
+
+def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, width: int, lines: int) -> str:
+    """`text` broken into at most `lines` lines of at most `width` pixels, the last one cut with an ellipsis."""
+    found: list[str] = []
+    for word in text.split():
+        joined = f"{found[-1]} {word}" if found else word
+        if found and draw.textlength(joined, font=font(size)) <= width:
+            found[-1] = joined
+        else:
+            found.append(word)
+    for i, line in enumerate(found):
+        while len(line) > 1 and draw.textlength(line, font=font(size)) > width:
+            line = line[:-2] + "…"  # noqa: PLW2901
+        found[i] = line
+    if len(found) > lines:
+        found = [*found[: lines - 1], found[lines - 1].rstrip("… ") + "…"]
+    return "\n".join(found)

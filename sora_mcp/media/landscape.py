@@ -1,0 +1,207 @@
+"""A painted landscape that moves: what the sandbox shows for a prompt, the same for the same prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFilter
+
+Rgb = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Sky from top to horizon, the light in it, and the land from far to near."""
+
+    sky: tuple[Rgb, Rgb, Rgb]
+    light: Rgb
+    land: tuple[Rgb, Rgb, Rgb]
+    stars: bool = False
+    snow: bool = False
+    sea: bool = False
+
+
+_PALETTES: tuple[tuple[tuple[str, ...], Palette], ...] = (
+    (
+        ("night", "star", "moon", "dark", "midnight"),
+        Palette(
+            ((6, 10, 34), (18, 28, 70), (52, 62, 112)),
+            (236, 238, 222),
+            ((36, 44, 86), (22, 28, 60), (10, 13, 32)),
+            stars=True,
+        ),
+    ),
+    (
+        ("snow", "winter", "ice", "frost"),
+        Palette(
+            ((116, 144, 180), (176, 196, 216), (228, 230, 232)),
+            (255, 250, 232),
+            ((190, 204, 222), (148, 168, 196), (234, 240, 246)),
+            snow=True,
+        ),
+    ),
+    (
+        ("sunset", "sunrise", "dawn", "dusk", "evening", "warm", "golden"),
+        Palette(
+            ((52, 38, 92), (208, 96, 92), (252, 188, 110)),
+            (255, 236, 170),
+            ((150, 74, 100), (96, 46, 84), (40, 24, 52)),
+        ),
+    ),
+    (
+        ("city", "street", "neon", "tokyo", "skyline"),
+        Palette(
+            ((20, 18, 48), (84, 44, 108), (214, 104, 138)),
+            (255, 210, 190),
+            ((70, 50, 104), (44, 32, 76), (18, 14, 38)),
+            stars=True,
+        ),
+    ),
+    (
+        ("forest", "jungle", "tree", "garden", "green"),
+        Palette(
+            ((96, 158, 178), (164, 206, 190), (232, 236, 196)),
+            (255, 250, 214),
+            ((104, 152, 122), (60, 112, 84), (24, 62, 48)),
+        ),
+    ),
+    (
+        ("",),
+        Palette(
+            ((62, 124, 196), (136, 186, 226), (228, 236, 226)),
+            (255, 248, 214),
+            ((122, 158, 176), (84, 128, 124), (40, 82, 74)),
+        ),
+    ),
+)
+_SEA_WORDS = ("sea", "ocean", "boat", "ship", "beach", "coast", "lighthouse", "water", "lake", "river")
+
+
+def palette_of(prompt: str) -> Palette:
+    """The palette whose words stand in the prompt; a plain day where none does."""
+    text = prompt.lower()
+    found = next(palette for words, palette in _PALETTES if any(word in text for word in words))
+    return found if found.sea or not any(word in text for word in _SEA_WORDS) else _with_sea(found)
+
+
+def _with_sea(palette: Palette) -> Palette:
+    return Palette(palette.sky, palette.light, palette.land, stars=palette.stars, snow=palette.snow, sea=True)
+
+
+class Landscape:
+    """Layers painted once; `frame` only moves them. Sizes in pixels."""
+
+    def __init__(self, prompt: str, variant: int, width: int, height: int) -> None:
+        digest = hashlib.sha256(f"{prompt}#{variant}".encode()).digest()
+        self._chance = random.Random(digest)  # noqa: S311 - a picture, not a secret
+        self._palette = palette_of(prompt)
+        self._width, self._height = width, height
+        self._horizon = int(height * 0.66)
+        self._sky = self._paint_sky()
+        self._light = self._paint_light()
+        self._layers = [self._paint_hills(depth) for depth in range(3)]
+        self._flakes = [
+            (self._chance.random(), self._chance.random(), self._chance.uniform(0.4, 1.0)) for _ in range(90)
+        ]
+
+    def frame(self, position: float) -> Image.Image:
+        """The picture at `position`, 0 (first frame) to 1 (last)."""
+        image = self._sky.copy()
+        x = int(self._width * (0.24 + 0.42 * position)) - self._light.width // 2
+        y = int(self._height * (0.38 - 0.12 * math.sin(math.pi * position))) - self._light.height // 2
+        image.paste(self._light, (x, y), self._light)
+        for depth, layer in enumerate(self._layers):
+            if depth == 1 and self._palette.sea:
+                self._paint_sea(image, position)
+            spare = layer.width - self._width
+            image.paste(layer, (-int(spare * position * (depth + 1) / 3), 0), layer)
+        if self._palette.snow:
+            self._paint_snow(image, position)
+        return image
+
+    def _paint_sky(self) -> Image.Image:
+        column = Image.new("RGB", (1, 3))
+        column.putdata(list(self._palette.sky))
+        sky = column.resize((self._width, self._height), Image.Resampling.BICUBIC, box=(0, 0.5, 1, 2.5))
+        if self._palette.stars:
+            draw = ImageDraw.Draw(sky)
+            for _ in range(self._width * self._height // 2600):
+                x, y = self._chance.randrange(self._width), int(self._chance.random() ** 1.6 * self._horizon)
+                bright = self._chance.randrange(120, 256)
+                size = self._chance.choice((0, 0, 0, 1))
+                draw.ellipse((x, y, x + size, y + size), fill=(bright, bright, min(255, bright + 12)))
+        return sky
+
+    def _paint_light(self) -> Image.Image:
+        radius = max(14, min(self._width, self._height) // 13)
+        side = radius * 7
+        mask = Image.new("L", (side, side), 0)
+        draw, middle = ImageDraw.Draw(mask), side // 2
+        draw.ellipse(
+            (middle - radius * 1.5, middle - radius * 1.5, middle + radius * 1.5, middle + radius * 1.5), fill=120
+        )
+        mask = mask.filter(ImageFilter.GaussianBlur(radius * 0.8))
+        draw = ImageDraw.Draw(mask)
+        draw.ellipse((middle - radius, middle - radius, middle + radius, middle + radius), fill=255)
+        mask = mask.filter(ImageFilter.GaussianBlur(1))
+        light = Image.new("RGBA", (side, side), (*self._palette.light, 0))
+        light.putalpha(mask)
+        return light
+
+    def _paint_hills(self, depth: int) -> Image.Image:
+        width = int(self._width * 1.5)
+        layer = Image.new("RGBA", (width, self._height), (0, 0, 0, 0))
+        base = self._horizon + (depth - 1) * self._height * 0.13
+        waves = [
+            (
+                self._chance.uniform(0.6, 1.0) / (i + 1),
+                self._chance.uniform(1.2, 2.4) * (i + 1) * 1.7,
+                self._chance.random() * 6.3,
+            )
+            for i in range(4)
+        ]
+        reach = self._height * (0.16 - 0.03 * depth)
+        points = [
+            (float(x), base - reach * sum(a * math.sin(f * 3.1 * x / width + p) for a, f, p in waves) / 1.6)
+            for x in range(0, width + 6, 6)
+        ]
+        draw = ImageDraw.Draw(layer)
+        draw.polygon([(0, self._height), *points, (width, self._height)], fill=(*self._palette.land[depth], 255))
+        if depth == 2:
+            self._plant_trees(draw, points)
+        return layer
+
+    def _plant_trees(self, draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
+        shade = (*(max(0, value - 16) for value in self._palette.land[2]), 255)
+        for x, y in self._chance.sample(points, min(26, len(points))):
+            tall = self._height * self._chance.uniform(0.05, 0.11)
+            for step in range(3):
+                half = tall * (0.20 + 0.07 * step)
+                top = y - tall + step * tall * 0.26
+                draw.polygon([(x, top), (x - half, top + tall * 0.42), (x + half, top + tall * 0.42)], fill=shade)
+
+    def _paint_sea(self, image: Image.Image, position: float) -> None:
+        draw = ImageDraw.Draw(image, "RGBA")
+        top, far = self._horizon - int(self._height * 0.04), self._palette.sky[1]
+        for y in range(top, self._height, 2):
+            deep = (y - top) / (self._height - top)
+            draw.rectangle((0, y, self._width, y + 2), fill=(*(int(v * (0.86 - 0.5 * deep)) for v in far), 255))
+        light = int(self._width * (0.24 + 0.42 * position))
+        for row in range(22):
+            y = top + 3 + row * (self._height - top) // 24
+            swing = math.sin(position * 26 + row * 1.7)
+            half = self._width * (0.015 + 0.0042 * row) * (1 + 0.45 * swing)
+            x = light + swing * self._width * 0.012
+            draw.line((x - half, y, x + half, y), fill=(*self._palette.light, 130 - row * 4), width=2)
+
+    def _paint_snow(self, image: Image.Image, position: float) -> None:
+        draw = ImageDraw.Draw(image, "RGBA")
+        for x, y, near in self._flakes:
+            at_y = (y + position * 2.2 * near) % 1 * self._height
+            at_x = (x + 0.03 * math.sin(position * 12 + y * 20)) % 1 * self._width
+            size = 1 + near * self._height / 240
+            draw.ellipse((at_x, at_y, at_x + size, at_y + size), fill=(255, 255, 255, int(120 + 120 * near)))
