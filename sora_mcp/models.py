@@ -207,6 +207,7 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
         if len(sources) != 1:
             given = " and ".join(sources) if sources else "none of them"
             found.append(Problem(at, f"{given} given", "exactly one of url, generation_id, upload_media_id"))
+        found += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
         if item.url is not None and not re.match(r"https?://[^/\s]+\S*$", item.url, re.IGNORECASE):
             found.append(Problem(f"{at}.url", "is not an http(s) address"))
         if item.frame_index is not None and item.frame_index >= request.n_frames:
@@ -217,6 +218,11 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
         if start is not None and end is not None and start > end:
             found.append(Problem(f"{at}.source_start_frame", f"{start} is after source_end_frame {end}"))
     return found
+
+
+def _blank_ids(holder: Model, prefix: str, names: tuple[str, ...]) -> list[Problem]:
+    blank = [name for name in names if (given := getattr(holder, name)) is not None and not given.strip()]
+    return [Problem(prefix + name, "is blank") for name in blank]
 
 
 def _operation_problems(request: VideoRequest) -> list[Problem]:
@@ -232,6 +238,7 @@ def _operation_problems(request: VideoRequest) -> list[Problem]:
             if not has_prompt:
                 found.append(Problem("prompt", "is blank", "a text that says what to change"))
             edit = request.sdedit or SDEdit()
+            found += _blank_ids(edit, "", ("source_generation_id", "source_upload_media_id"))
             given = [edit.source_generation_id, edit.source_upload_media_id]
             if given.count(None) != 1:
                 found.append(
