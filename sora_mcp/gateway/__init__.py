@@ -24,6 +24,9 @@ from sora_mcp.settings import Endpoint, Settings
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""
 
+MIN_KEY_LENGTH = 8
+"""A shorter key is not struck from replies: it would be found in ordinary words."""
+
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection stood."""
 
@@ -101,6 +104,8 @@ class Gateway:
         url = self.endpoint.base_url + path
         async with self.client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
             content = await _read_bounded(response)
+        if content is not None and len(self._key) >= MIN_KEY_LENGTH:  # some gateways repeat a key that they refuse
+            content = content.replace(self._key.get_secret_value().encode(), b"[key]")
         return Reply(response.status_code, response.headers, content, now=time.time())
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
