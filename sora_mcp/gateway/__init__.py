@@ -17,7 +17,7 @@ import httpx
 
 from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Reply
-from sora_mcp.errors import BadReply, OutcomeUnknown, Unreachable
+from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
 from sora_mcp.models import Task
 from sora_mcp.settings import Endpoint, Settings
 
@@ -37,11 +37,13 @@ class Gateway:
     """One gateway, one key, one shared connection pool.
 
     The key is sent only by the calls of this class to `endpoint`; `client` itself carries none.
+    Raises NotConfigured where the address names no host that can be connected to.
     """
 
     def __init__(
         self, endpoint: Endpoint, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
+        _check_host(endpoint.base_url)
         self.endpoint = endpoint
         self._settings = settings
         self._key = endpoint.api_key
@@ -114,6 +116,18 @@ class Gateway:
         return Unreachable(
             f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
             "Try again; if it stays so, ask the user to check SORA_BASE_URL and the network.",
+        )
+
+
+def _check_host(base_url: str) -> None:
+    try:
+        host = httpx.URL(base_url).host
+    except (httpx.InvalidURL, UnicodeError):
+        host = ""
+    if not host:
+        raise NotConfigured(
+            "SORA_BASE_URL is not an address that can be used: what it names is no host.",
+            "Ask the user to set SORA_BASE_URL to the gateway's address.",
         )
 
 
