@@ -32,12 +32,9 @@ def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> S
     """
     if _depth > MAX_DEPTH:
         raise NotPortable(f"{model.__name__} nests deeper than {MAX_DEPTH}")
-    properties = {
-        name: _field(field, f"{model.__name__}.{name}", describe, _depth)
-        for name, field in model.model_fields.items()
-        if not field.exclude
-    }
-    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    fields = {name: field for name, field in model.model_fields.items() if not field.exclude}
+    properties = {name: _field(field, f"{model.__name__}.{name}", describe, _depth) for name, field in fields.items()}
+    required = [name for name, field in fields.items() if field.is_required()]
     return {"type": "object", "properties": properties, "required": required}
 
 
@@ -50,6 +47,8 @@ def _field(field: FieldInfo, where: str, describe: bool, depth: int) -> Schema:
         node["description"] = description
     elif describe:
         raise NotPortable(f"{where} has no description")
+    if describe and field.default_factory is not None:
+        raise NotPortable(f"{where} has a default that is made later")
     if describe and not field.is_required() and field.default is not None and field.default != []:
         node["default"] = field.default
     return node
@@ -74,7 +73,10 @@ def _node(annotation: Any, where: str, describe: bool, depth: int) -> tuple[Sche
             raise NotPortable(f"{where} has an enum of something else than strings")
         return {"type": "string", "enum": list(get_args(annotation))}, None
     if origin is list:
-        items, description = _node(get_args(annotation)[0], where, describe, depth)
+        item = get_args(annotation)[0]
+        if type(None) in get_args(item):
+            raise NotPortable(f"{where} is a list that may hold null")
+        items, description = _node(item, where, describe, depth)
         if description:
             items["description"] = description
         return {"type": "array", "items": items}, None
