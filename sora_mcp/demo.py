@@ -93,6 +93,6 @@ class _Agent:
         return dict(result.structured_content or {})
 
 
-async def _show_progress(progress: float, _total: float | None, message: str | None) -> None:
+async def _show_progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
     if message != "downloading":
         click.echo(f"        … {progress:.0f} % {message}")

@@ -1,0 +1,51 @@
+"""A complete gateway of our own, in process or served, that renders real MP4s.
+
+Built from the two documentation pages and the new-api source; not live-verified. It accepts exactly
+the documented body and refuses the rest as a gateway would. Prompts can ask for trouble: `[fail]`,
+`[blocked]`, `[slow]` (ten times as long), `[quota]` and `[busy]` (refused at once), `[lost]` (the task
+is made, but the answer is an error). Images on other hosts are not fetched; a card names them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from sora_mcp import media
+from sora_mcp.models import Limits
+from sora_mcp.sandbox.routes import build_app
+from sora_mcp.sandbox.store import Store
+
+
+class Sandbox:
+    """The gateway whose tasks and videos lie in the folder `home`, which several processes may share.
+
+    A video takes `seconds`. Raises NotConfigured where the extra `media` is not installed.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        seconds: float = 3.0,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        media.require()
+        self.store = Store(home, seconds, clock)
+        self.app = build_app(self.store, limits or Limits(), in_process=False)
+        self._app_in_process = build_app(self.store, limits or Limits(), in_process=True)
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open."""
+        return httpx.ASGITransport(self._app_in_process)
+
+
+def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None]) -> None:
+    """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
+    from sora_mcp.listening import listen  # noqa: PLC0415 - in process nobody needs it
+
+    listen(Sandbox(home, seconds=seconds).app, "127.0.0.1", port, ready)

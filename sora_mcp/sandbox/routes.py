@@ -1,0 +1,270 @@
+"""The documented HTTP surface of the sandbox: envelopes, errors and who may see what."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sora_mcp.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH
+from sora_mcp.errors import InvalidInput
+from sora_mcp.models import Limits, SDEdit, VideoRequest
+from sora_mcp.sandbox.store import Store, Stored, owner_of
+
+NOTICE = {"x-sora-sandbox": "built from the two pages and the new-api source; not live-verified"}
+MAX_BODY_BYTES = 10_000_000
+MAX_UPLOAD_BYTES = 25_000_000
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _TaskError(Exception):
+    """Answered in the shape of a task error: `{code, message, data}`."""
+
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message or code
+
+
+class _GatewayError(Exception):
+    """Answered in the shape of an authentication or routing error: `{error: {message, type}}`."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers or {}
+
+
+def build_app(store: Store, limits: Limits, *, in_process: bool) -> Starlette:
+    """The ASGI app. `in_process` gives videos `file://` addresses instead of ones at this server."""
+    routes = _Routes(store, limits, in_process)
+    return Starlette(
+        routes=[
+            Route(CREATE_PATH, routes.create, methods=["POST"]),
+            Route(CREATE_PATH + "/{task_id}", routes.query, methods=["GET"]),
+            Route(FILES_PATH, routes.upload, methods=["POST"]),
+            Route(MODELS_PATH, routes.models, methods=["GET"]),
+            Route("/media/{name}", routes.video, methods=["GET"]),
+            Route("/files/{name}", routes.image, methods=["GET"]),
+        ],
+        exception_handlers={
+            _TaskError: _tell_task_error,
+            _GatewayError: _tell_gateway_error,
+            HTTPException: _tell_http,
+        },
+    )
+
+
+class _Routes:
+    def __init__(self, store: Store, limits: Limits, in_process: bool) -> None:
+        self._store = store
+        self._limits = limits
+        self._in_process = in_process
+
+    async def create(self, request: Request) -> Response:
+        self._store.creates += 1
+        owner = _owner(request)
+        body = self._checked(await _json_body(request), owner)
+        trouble = Stored("", owner, body, 0, 0).asks_for
+        if trouble("quota"):
+            raise _TaskError(403, "quota_not_enough", "the balance of this sandbox account is used up, as asked")
+        if trouble("busy"):
+            raise _GatewayError(429, "too many requests, as asked", {"retry-after": "2"})
+        task = self._store.add(body, owner)
+        if trouble("lost"):
+            raise _TaskError(500, "insert_task_failed", "the task was made, its record was lost, as asked")
+        return _answer(task.id)
+
+    async def query(self, request: Request) -> Response:
+        task = self._store.find(request.path_params["task_id"], _owner(request))
+        if task is None:
+            raise _TaskError(400, "task_not_exist")
+        status, progress = self._store.status(task)
+        done = status in {"SUCCESS", "FAILURE"}
+        reason = task.error or "failed, as asked" if status == "FAILURE" else ""
+        return _answer(
+            {
+                "task_id": task.id,
+                "notify_hook": "",
+                "action": "sora-video",
+                "status": status,
+                "fail_reason": reason,
+                "submit_time": int(task.created_at),
+                "start_time": 0,
+                "finish_time": int(task.created_at + task.seconds) if done else 0,
+                "progress": f"{progress}%",
+                "data": self._raw(task, request, status, progress, reason),
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        _owner(request)
+        async with request.form(max_files=1, max_part_size=MAX_UPLOAD_BYTES) as form:
+            given = form.get("file")
+            if given is None or isinstance(given, str):
+                raise _TaskError(400, "invalid_request", "file is missing")
+            content = await given.read()
+        kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+        suffix = next((kind for start, kind in kinds.items() if content.startswith(start)), None)
+        if suffix is None:
+            raise _TaskError(400, "invalid_request", "file is not an image")
+        media_id = self._store.save_upload(suffix, content)
+        return JSONResponse(
+            {
+                "id": media_id,
+                "object": "file",
+                "bytes": len(content),
+                "created_at": int(self._store.clock()),
+                "filename": given.filename,
+                "url": f"{request.base_url}files/{media_id}.{suffix}",
+            },
+            headers=NOTICE,
+        )
+
+    async def models(self, request: Request) -> Response:
+        _owner(request)
+        return JSONResponse({"object": "list", "data": [{"id": "sora", "object": "model"}]}, headers=NOTICE)
+
+    async def video(self, request: Request) -> Response:
+        path = self._store.video(request.path_params["name"].removesuffix(".mp4"))
+        if not path.is_file():
+            raise _GatewayError(404, "no such video")
+        return FileResponse(path, media_type="video/mp4", headers=NOTICE)
+
+    async def image(self, request: Request) -> Response:
+        path = self._store.upload(request.path_params["name"].partition(".")[0])
+        if path is None:
+            raise _GatewayError(404, "no such file")
+        return FileResponse(path, headers=NOTICE)
+
+    def _checked(self, data: Any, owner: str) -> dict[str, Any]:
+        """The documented body, and nothing else; its sources must exist and belong to the key."""
+        _refuse_nulls(data)
+        try:
+            request = VideoRequest.model_validate_json(json.dumps(_folded(data)), strict=True)
+            request.check(self._limits)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            raise _TaskError(400, "invalid_request", f"{where}: {first['msg']}") from None
+        except InvalidInput as error:
+            raise _TaskError(400, "invalid_request", error.message) from None
+        edit = request.sdedit or SDEdit()
+        named = [edit.source_generation_id, *(item.generation_id for item in request.inpaint_items)]
+        uploads = [edit.source_upload_media_id, *(item.upload_media_id for item in request.inpaint_items)]
+        for generation in filter(None, named):
+            if self._store.generation(generation, owner) is None:
+                raise _TaskError(400, "invalid_request", f"no generation {generation}")
+        for media_id in filter(None, uploads):
+            if self._store.upload(media_id) is None:
+                raise _TaskError(400, "invalid_request", f"no upload {media_id}")
+        return request.body()
+
+    def _raw(self, task: Stored, request: Request, status: str, progress: int, reason: str) -> dict[str, Any]:
+        """The raw Sora task, with the fields seen in captured ones."""
+        body = task.body
+        blocked = status == "SUCCESS" and not task.generations
+        generations = [self._generation(task, each, request) for each in task.generations if status == "SUCCESS"]
+        actions = {str(action["time"]): action["description"] for action in body.get("actions") or []}
+        return {
+            **{name: body.get(name) for name in ("prompt", "n_variants", "n_frames", "width", "height", "operation")},
+            "id": task.id,
+            "status": status.lower(),
+            "progress_pct": progress / 100,
+            "actions": actions or {"0": f"{body.get('prompt') or 'The image comes alive'}, in soft layered light."},
+            "model": body.get("model", "turbo"),
+            "inpaint_items": body["inpaint_items"],
+            "sdedit": body.get("sdedit"),
+            "title": f"SANDBOX: {(body.get('prompt') or body['operation'])[:60]}",
+            "failure_reason": reason or None,
+            "num_unsafe_generations": body["n_variants"] if blocked else 0,
+            "moderation_result": {
+                "type": "blocked" if blocked else "passed",
+                "code": None,
+                "is_output_rejection": blocked,
+            },
+            "generations": generations,
+        }
+
+    def _generation(self, task: Stored, generation: str, request: Request) -> dict[str, Any]:
+        path, body = self._store.video(generation), task.body
+        url = path.absolute().as_uri() if self._in_process else f"{request.base_url}media/{generation}.mp4"
+        size = {name: body[name] for name in ("width", "height")}
+        source = {"path": url, "size": path.stat().st_size, **size, "duration_secs": body["n_frames"] / 30}
+        shared = {"n_frames": body["n_frames"], "prompt": body.get("prompt"), "title": f"SANDBOX {generation}"}
+        return {"id": generation, "task_id": task.id, "url": url, **size, **shared, "encodings": {"source": source}}
+
+
+def _owner(request: Request) -> str:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.startswith("sk-") or key == "sk-invalid":
+        raise _GatewayError(401, "Invalid token")
+    return owner_of(key)
+
+
+async def _json_body(request: Request) -> Any:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise _GatewayError(413, "request body too large")
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise _TaskError(400, "invalid_request", "the body is not a JSON object")
+    return data
+
+
+_MAY_BE_NULL = {"preset_id", "generation_id", "source_upload_media_id"}
+
+
+def _refuse_nulls(data: Any, name: str = "body") -> None:
+    """The page documents null for three fields only."""
+    if data is None and name not in _MAY_BE_NULL:
+        raise _TaskError(400, "invalid_request", f"{name}: null is not allowed")
+    if isinstance(data, dict):
+        for key, value in data.items():
+            _refuse_nulls(value, key)
+    elif isinstance(data, list):
+        for value in data:
+            _refuse_nulls(value, name)
+
+
+def _folded(data: dict[str, Any]) -> dict[str, Any]:
+    """A body whose remix source stands beside `sdedit`, with it inside (the page leaves both open)."""
+    beside = {name: value for name, value in data.items() if name.startswith("source_")}
+    if not beside:
+        return data
+    kept = {name: value for name, value in data.items() if name not in beside}
+    return kept | {"sdedit": {**(data.get("sdedit") or {}), **beside}}
+
+
+def _answer(data: Any) -> Response:
+    return JSONResponse({"code": "success", "message": "", "data": data}, headers=NOTICE)
+
+
+async def _tell_task_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _TaskError)
+    told = {"code": error.code, "message": error.message, "data": None}
+    return JSONResponse(told, status_code=error.status, headers=NOTICE)
+
+
+async def _tell_gateway_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _GatewayError)
+    message = f"{error.message} (request id: {secrets.token_hex(8)})"
+    told = {"error": {"message": message, "type": "new_api_error"}}
+    return JSONResponse(told, status_code=error.status, headers=NOTICE | error.headers)
+
+
+async def _tell_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return await _tell_gateway_error(request, _GatewayError(error.status_code, error.detail))
