@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -19,16 +20,26 @@ from sora_mcp.schema import Schema, emit
 
 M = TypeVar("M", bound=BaseModel)
 
+_MOST_PROBLEMS = 8
+_LARGEST = 2**53 - 1
+"""The largest whole number that every JSON reader reads alike (RFC 8259 §6)."""
+
 
 def parse(model: type[M], arguments: object) -> M:
     """The validated arguments. Raises InvalidInput, which names every problem and what is allowed instead."""
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput([Problem("arguments", "are not an object", "named arguments")])
     try:
-        return model.model_validate(_tidy(model, arguments or {}))
+        parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
         schema = emit(model, describe=False)
-        raise InvalidInput([_problem(details, schema) for details in error.errors(include_url=False)]) from None
+        found = [_problem(details, schema) for details in error.errors(include_url=False)[:_MOST_PROBLEMS]]
+        if error.error_count() > len(found):
+            found.append(Problem("arguments", f"{error.error_count() - len(found)} more problems"))
+        raise InvalidInput(found) from None
+    if found := list(_unsendable(parsed.model_dump())):
+        raise InvalidInput(found[:_MOST_PROBLEMS])
+    return parsed
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -51,28 +62,48 @@ def _tidy(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tidy_value(annotation: Any, value: Any) -> Any:
-    item = _nested(annotation)
-    if item is None:
+    model = _nested(annotation)
+    if model is None:
         return value
-    if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    if isinstance(value, list):
-        return [_tidy_value(item, each) for each in value]
-    if isinstance(value, dict) and isinstance(item, type) and issubclass(item, BaseModel):
-        return _tidy(item, value)
-    return value
+    value = _from_text(value)
+    return [_tidy_item(model, each) for each in value] if isinstance(value, list) else _tidy_item(model, value)
 
 
-def _nested(annotation: Any) -> Any:
+def _tidy_item(model: type[BaseModel], value: Any) -> Any:
+    value = _from_text(value)
+    return _tidy(model, value) if isinstance(value, dict) else value
+
+
+def _from_text(value: Any) -> Any:
+    if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
     """The model that a field holds, or holds a list of; None for a plain field."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) is not None:
         return next((found for a in get_args(annotation) if (found := _nested(a)) is not None), None)
     return None
+
+
+def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
+    """What a model accepts and JSON cannot carry: half a character, or a number that readers disagree about."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _unsendable(each, f"{where}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            yield from _unsendable(each, f"{where}[{i}]")
+    elif isinstance(value, int) and value > _LARGEST:
+        yield Problem(where, "is far too large")
+    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
 def _problem(details: ErrorDetails, schema: Schema) -> Problem:
@@ -96,6 +127,8 @@ def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "this number"
     if isinstance(value, str | int | float | bool) or value is None:
         text = json.dumps(clean(value, 60) if isinstance(value, str) else value, ensure_ascii=False)
         return clean(text, 64)
