@@ -52,13 +52,17 @@ def read(text: str, folders: tuple[Path, ...], where: str) -> Image:
 def _read_regular(path: Path, where: str) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            about = os.fstat(file.fileno())
+        descriptor = os.open(path, flags)
+        try:
+            about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise _refused(where, "is not a regular file")
             if about.st_size > MAX_IMAGE_BYTES:
                 raise _refused(where, "is too large", f"up to {MAX_IMAGE_BYTES // 1_000_000} MB")
-            return file.read(MAX_IMAGE_BYTES)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_IMAGE_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError:
         raise _refused(where, "is not a file that can be read") from None
 
