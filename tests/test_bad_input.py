@@ -1,0 +1,562 @@
+"""Bad input is answered before anything is sent; what is merely sloppy becomes the one right request."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import mcp_types as types
+import pytest
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
+from mcp import Client
+
+from sora_mcp.errors import SUBMITTED
+from sora_mcp.server import build
+from sora_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+Era = Literal["auto", "legacy"]
+ERAS: list[Era] = ["auto", "legacy"]
+Arguments = dict[str, Any]
+
+FILES = "/v1/files"
+UPLOADED = "https://files.example/image.png"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+NOTHING_SENT = SUBMITTED["not_submitted"]
+
+
+def task(task_id: str, status: str, **raw: Any) -> Answer:
+    """A query's answer in the documented envelope; `raw` is the task inside it."""
+    progress = "40%" if status == "IN_PROGRESS" else "100%"
+    data = {"task_id": task_id, "status": status, "progress": progress, "fail_reason": "", "data": raw or None}
+    return says({"code": "success", "message": "", "data": data})
+
+
+def generation(number: int) -> dict[str, str]:
+    return {"id": f"gen_{number}", "url": f"https://videos.example/{number}.mp4"}
+
+
+SHAPE = {"width": 480, "height": 480, "n_frames": 300}
+"""Of the finished task: what is made from it takes size and length from it."""
+TASKS = {
+    "task_new": task("task_new", "NOT_START"),
+    "task_finished": task(
+        "task_finished", "SUCCESS", prompt="a door", **SHAPE, generations=[generation(1), generation(2)]
+    ),
+    "task_anonymous": task("task_anonymous", "SUCCESS", video_url="https://videos.example/3.mp4"),
+    "task_running": task("task_running", "IN_PROGRESS"),
+    "task_failed": task("task_failed", "FAILURE"),
+    "task_absent": says({"code": "task_not_exist", "message": "task_not_exist", "data": None}, 400),
+}
+
+# --- the bench ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    """A gateway that accepts everything, and knows a few tasks."""
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, says({"code": "success", "message": "", "data": "task_new"}))
+        opened.on("POST", FILES, says({"id": "file-1", "object": "file", "url": UPLOADED}))
+        for task_id, answer in TASKS.items():
+            opened.on("GET", f"{CREATE}/{task_id}", answer)
+        yield opened
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """The one folder whose images may be uploaded."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def connect(make_settings: Callable[..., Settings], gateway: FaultGateway, pictures: Path) -> Callable[..., Client]:
+    """A client of a server that is set to the gateway; `values` change the settings."""
+
+    def make(mode: Era = "auto", **values: Any) -> Client:
+        usual = {"base_url": gateway.address, "api_key": "sk-test-0123456789", "image_dirs": (pictures,)}
+        return Client(build(make_settings(**(usual | values))), mode=mode)
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a tool answered: its sentence, and the structured result."""
+
+    text: str
+    data: dict[str, Any]
+    is_error: bool
+
+
+async def ask(client: Client, tool: str, arguments: Arguments) -> Told:
+    result = await client.call_tool(tool, arguments)
+    words = [block.text for block in result.content if isinstance(block, types.TextContent)]
+    return Told(words[0], dict(result.structured_content), is_error=bool(result.is_error))
+
+
+async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> Told:
+    """A call that must be refused before anything was sent, in words that name what is wrong."""
+    told = await ask(client, tool, arguments)
+    assert told.is_error, told.text
+    assert told.data["outcome"] == "not_submitted"
+    assert "request_id" not in told.data
+    assert NOTHING_SENT in told.text
+    assert told.data["error"]["next_step"] in told.text
+    assert not [word for word in words if word not in told.text], told.text
+    return told
+
+
+async def assert_accepted(client: Client, tool: str, arguments: Arguments) -> Told:
+    told = await ask(client, tool, arguments)
+    assert not told.is_error, told.text
+    assert told.data["outcome"] == "accepted"
+    return told
+
+
+# --- refused --------------------------------------------------------------------------------------
+
+
+def create(**arguments: Any) -> tuple[str, Arguments]:
+    return "create_video", {"prompt": "fly man"} | arguments
+
+
+def item(**fields: Any) -> tuple[str, Arguments]:
+    return create(inpaint_items=[fields])
+
+
+def storyboard(*times: Any, **arguments: Any) -> tuple[str, Arguments]:
+    actions = [{"time": time, "description": "it opens"} for time in times]
+    return "storyboard_video", {"actions": actions} | arguments
+
+
+def remix(**arguments: Any) -> tuple[str, Arguments]:
+    return "remix_video", {"prompt": "now at night"} | arguments
+
+
+def blend(*items: Any) -> tuple[str, Arguments]:
+    return "blend_videos", {"prompt": "one into the other", "inpaint_items": list(items)}
+
+
+URL = "https://pictures.example/1.png"
+Case = tuple[tuple[str, Arguments], tuple[str, ...]]
+REFUSED: dict[str, Case] = {
+    "no prompt": (("create_video", {}), ("prompt", "is blank")),
+    "an empty prompt": (create(prompt=""), ("prompt", "is blank")),
+    "a blank prompt": (create(prompt=" \n\t"), ("prompt", "is blank")),
+    "a prompt that is a number": (create(prompt=7), ("prompt", "a text")),
+    "480x1280": (create(width=480, height=1280), ("480x1280", "480x854", "SORA_EXTRA_SIZES")),
+    "a width of none": (create(width=0), ("width", "at least 1")),
+    "151 frames": (create(n_frames=151), ("n_frames: 151", "150 (5 s), 300 (10 s)", "SORA_EXTRA_FRAMES")),
+    "half a frame": (create(n_frames=150.5), ("n_frames", "150.5")),
+    "no variants": (create(n_variants=0), ("n_variants", "at least 1")),
+    "five variants": (create(n_variants=5), ("n_variants", "1 to 4", "SORA_MAX_VARIANTS")),
+    "another style": (create(style="vivid"), ("style", '"vivid"', "natural")),
+    "another model": (create(model="sora-2"), ("model", "turbo")),
+    "an unknown argument": (("create_video", {"promt": "fly man"}), ("promt", "did you mean prompt?")),
+    "an unknown field of an item": (item(ulr=URL), ("inpaint_items[0].ulr", "did you mean url?")),
+    "several mistakes at once": (create(n_frames=151, width=9, n_variants=9), ("n_frames", "9x480", "n_variants")),
+    "an item of two sources": (item(url=URL, upload_media_id="media_1"), ("inpaint_items[0]", "exactly one of")),
+    "an item of no source": (item(frame_index=0), ("inpaint_items[0]", "exactly one of")),
+    "an item past the end": (item(url=URL, frame_index=150), ("inpaint_items[0].frame_index", "0 to 149")),
+    "a file: address": (item(url="file:///etc/passwd"), ("inpaint_items[0].url", "http(s)")),
+    "a data: address": (item(url="data:image/png;base64,iVBORw0KGgo="), ("inpaint_items[0].url", "http(s)")),
+    "items in prose": (create(inpaint_items="the red door"), ("inpaint_items", "a list")),
+    "no actions": (storyboard(), ("actions", "at least one action")),
+    "an action past the end": (storyboard(0, 150), ("actions[1].time", "0 to 149")),
+    "an action at 9 s of 5": (storyboard("9s"), ("actions[0].time", "270", "0 to 149")),
+    "an action before the start": (storyboard(-1), ("actions[0].time", "at least 0")),
+    "an action at -1 s": (storyboard("-1s"), ("actions[0].time", "30 per second")),
+    "repeated actions": (storyboard(30, 30), ("actions[1].time", "does not come after 30")),
+    "unordered actions": (storyboard(60, 30), ("actions[1].time", "does not come after 60")),
+    "an action without a text": (
+        ("storyboard_video", {"actions": [{"time": 0, "description": " "}]}),
+        ("actions[0].description", "is blank"),
+    ),
+    "an action without a time": (
+        ("storyboard_video", {"actions": [{"description": "it opens"}]}),
+        ("actions[0].time", "is missing"),
+    ),
+    "a remix of nothing": (remix(), ("source: none given", "exactly one of")),
+    "a remix of two": (
+        remix(source_generation_id="gen_1", source_upload_media_id="media_1"),
+        ("source: two given", "exactly one of"),
+    ),
+    "a remix without a prompt": (("remix_video", {"source_generation_id": "gen_1"}), ("prompt", "is missing")),
+    "a remix with a blank prompt": (remix(prompt=" ", source_generation_id="gen_1"), ("prompt", "is blank")),
+    "an amount of 9": (remix(source_generation_id="gen_1", amount=9), ("amount", "from 1 to 8")),
+    "an amount of 0.5": (remix(source_generation_id="gen_1", amount=0.5), ("amount", "from 1 to 8")),
+    "a source that is no id": (remix(source_generation_id="../models"), ("source_generation_id", "is not an id")),
+    "an unfinished source": (
+        remix(source_generation_id="task_running"),
+        ("source_generation_id", "task_running is not finished", "40 %", "get_video"),
+    ),
+    "a failed source": (
+        remix(source_generation_id="task_failed"),
+        ("source_generation_id", "task_failed ended as failed", "another video"),
+    ),
+    "an unknown source": (
+        remix(source_generation_id="task_absent"),
+        ("source_generation_id", "no task task_absent", "list_videos"),
+    ),
+    "a source without a generation id": (
+        remix(source_generation_id="task_anonymous"),
+        ("source_generation_id", "no generation id"),
+    ),
+    "a variant that is not there": (
+        remix(source_generation_id="task_finished#3"),
+        ("source_generation_id", "no variant 3", "1 to 2"),
+    ),
+    "a request of ours that is not there": (remix(source_generation_id="req_1"), ("req_1", "list_videos")),
+    "a blend of one": (blend({"generation_id": "gen_1"}), ("inpaint_items", "of 2 to 2")),
+    "a blend of three": (blend(*[{"generation_id": "gen_1"}] * 3), ("inpaint_items", "of 2 to 2")),
+    "a blend with an item of two sources": (
+        blend({"generation_id": "gen_1", "url": URL}, {"generation_id": "gen_2"}),
+        ("inpaint_items[0]", "url and generation_id", "exactly one of"),
+    ),
+    "a blend with an unfinished source": (
+        blend({"generation_id": "task_finished"}, {"generation_id": "task_running"}),
+        ("inpaint_items[1].generation_id", "not finished"),
+    ),
+    "a blend with frames in reverse": (
+        blend({"generation_id": "gen_1", "source_start_frame": 9, "source_end_frame": 3}, {"generation_id": "gen_2"}),
+        ("inpaint_items[0].source_start_frame", "9 is after"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED.values(), ids=REFUSED)
+async def test_bad_input_is_named_and_nothing_is_sent(
+    call: tuple[str, Arguments], words: tuple[str, ...], gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    async with connect() as client:
+        await assert_refused(client, *call, *words)
+    assert gateway.requests("POST") == []
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_bad_input_is_a_tool_error_on_both_eras(
+    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    async with connect(mode) as client:
+        await assert_refused(client, "create_video", {"promt": "fly man"}, "did you mean prompt?")
+        await assert_refused(client, *storyboard(30, 30), "actions[1].time")
+    assert gateway.connections == 0
+
+
+async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Callable[..., Client]) -> None:
+    async with connect() as client:
+        await assert_refused(client, *create(n_frames=151))
+        listed = await ask(client, "list_videos", {})
+    assert listed.data["videos"] == []
+
+
+# --- local files ----------------------------------------------------------------------------------
+
+
+def _outside(pictures: Path) -> Path:
+    path = pictures.parent / "private.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def _past_the_folder(pictures: Path) -> Path:
+    return pictures / ".." / _outside(pictures).name
+
+
+def _link(pictures: Path) -> Path:
+    path = pictures / "link.png"
+    path.symlink_to(_outside(pictures))
+    return path
+
+
+def _linked_folder(pictures: Path) -> Path:
+    (pictures / "door").symlink_to(pictures.parent, target_is_directory=True)
+    return pictures / "door" / _outside(pictures).name
+
+
+def _link_to_itself(pictures: Path) -> Path:
+    path = pictures / "loop.png"
+    path.symlink_to(path)
+    return path
+
+
+def _text(pictures: Path) -> Path:
+    path = pictures / "key.png"
+    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    return path
+
+
+def _empty(pictures: Path) -> Path:
+    path = pictures / "empty.png"
+    path.touch()
+    return path
+
+
+def _folder(pictures: Path) -> Path:
+    path = pictures / "folder.png"
+    path.mkdir()
+    return path
+
+
+def _fifo(pictures: Path) -> Path:
+    path = pictures / "fifo.png"
+    os.mkfifo(path)
+    return path
+
+
+def _huge(pictures: Path) -> Path:
+    path = pictures / "huge.png"
+    path.write_bytes(PNG)
+    os.truncate(path, 20_000_001)
+    return path
+
+
+def _absent(pictures: Path) -> Path:
+    return pictures / "absent.png"
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "outside the folder": (_outside, "outside the allowed folders"),
+    "past the folder": (_past_the_folder, "outside the allowed folders"),
+    "a link out of it": (_link, "outside the allowed folders"),
+    "through a linked folder": (_linked_folder, "outside the allowed folders"),
+    "a link to itself": (_link_to_itself, "inpaint_items[0].url"),
+    "a text named .png": (_text, "is not an image"),
+    "an empty file": (_empty, "is not an image"),
+    "a folder": (_folder, "not a regular file"),
+    "a pipe": (_fifo, "not a regular file"),
+    "more than 20 MB": (_huge, "up to 20 MB"),
+    "nothing": (_absent, "is not a file that can be read"),
+}
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need privileges there")
+@pytest.mark.parametrize(("make", "words"), NO_FILES.values(), ids=NO_FILES)
+async def test_a_file_that_is_no_allowed_image_is_never_uploaded(
+    make: Callable[[Path], Path], words: str, gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+) -> None:
+    path, open_before = make(pictures), open_files()
+    async with connect() as client:
+        told = await assert_refused(client, *item(url=str(path)), "inpaint_items[0].url", words)
+    assert "OPENSSH" not in told.text
+    assert gateway.connections == 0
+    assert open_files() == open_before
+
+
+async def test_without_allowed_folders_no_file_is_read(
+    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+) -> None:
+    (pictures / "door.png").write_bytes(PNG)
+    async with connect(image_dirs=()) as client:
+        await assert_refused(client, *item(url=str(pictures / "door.png")), "SORA_IMAGE_DIRS")
+    assert gateway.connections == 0
+
+
+async def test_a_local_image_is_uploaded_once_and_its_address_is_sent(
+    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+) -> None:
+    (pictures / "my private name.png").write_bytes(PNG)
+    async with connect() as client:
+        await assert_accepted(client, *item(url=str(pictures / "my private name.png"), frame_index=0))
+    [upload] = gateway.requests("POST", FILES)
+    assert PNG in upload.body
+    assert b"private" not in upload.body
+    assert upload.headers["content-type"].startswith("multipart/form-data")
+    [sent] = gateway.creates()
+    assert sent.json()["inpaint_items"] == [{"url": UPLOADED, "frame_index": 0}]
+
+
+NO_UPLOAD = {
+    "500": says({"message": "disk full"}, 500),
+    "401": says({"error": {"message": "bad key", "type": "new_api_error"}}, 401),
+    "no address": says({"id": "file-1"}),
+    "an address that is none": says({"id": "file-1", "url": "file-1.png"}),
+    "cut off": Answer(fault="close"),
+}
+
+
+@pytest.mark.parametrize("answer", NO_UPLOAD.values(), ids=NO_UPLOAD)
+async def test_an_image_that_cannot_be_uploaded_leaves_nothing_submitted(
+    answer: Answer, gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+) -> None:
+    gateway.on("POST", FILES, answer)
+    (pictures / "door.png").write_bytes(PNG)
+    async with connect() as client:
+        await assert_refused(client, *item(url=str(pictures / "door.png")))
+    assert gateway.creates() == []
+
+
+# --- sloppy, and understood -----------------------------------------------------------------------
+
+
+def body(operation: str = "simple_compose", **changes: Any) -> dict[str, Any]:
+    """The documented body with our defaults; a change to None takes the field out."""
+    usual = {"type": "video_gen", "prompt": "fly man", "width": 854, "height": 480, "n_frames": 150, "n_variants": 1}
+    usual |= {"style": "natural", "operation": operation, "inpaint_items": []}
+    return {name: value for name, value in (usual | changes).items() if value is not None}
+
+
+BEATS = [{"time": 0, "description": "a door"}, {"time": 75, "description": "it opens"}]
+SLOPPY: dict[str, tuple[tuple[str, Arguments], dict[str, Any]]] = {
+    "only a prompt": (create(), body()),
+    "seconds": (
+        ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": "2.5s"}]}),
+        body("storyboard", prompt=None, actions=BEATS),
+    ),
+    "numbers as texts": (
+        create(width="480", height="480", n_frames="300", n_variants="2"),
+        body(width=480, height=480, n_frames=300, n_variants=2),
+    ),
+    "whole numbers as floats": (create(width=480.0, height=480.0, n_frames=150.0), body(width=480, height=480)),
+    "null": (create(width=None, height=None, style=None, model=None, inpaint_items=None, dry_run=None), body()),
+    "null as a text": (create(width="null", style="null", model="null", inpaint_items="null"), body()),
+    "empty texts": (create(n_frames="", style=" ", model="", inpaint_items=""), body()),
+    "false as a text": (create(dry_run="false"), body()),
+    "a list as JSON text": (
+        ("storyboard_video", {"prompt": "fly man", "actions": '[{"time": "0", "description": "a door"}]'}),
+        body("storyboard", actions=BEATS[:1]),
+    ),
+    "items as JSON texts": (create(inpaint_items=[f'{{"url": "{URL}"}}']), body(inpaint_items=[{"url": URL}])),
+    "an item with empty fields": (
+        item(url=URL, upload_media_id="", frame_index=None),
+        body(inpaint_items=[{"url": URL}]),
+    ),
+    "an image and no prompt": (item(url=URL), body(inpaint_items=[{"url": URL}])),
+    "an empty amount": (
+        remix(source_generation_id="gen_9", source_upload_media_id="", amount="null"),
+        body("remix", prompt="now at night", sdedit={"source_generation_id": "gen_9"}),
+    ),
+    "an amount as a text": (
+        remix(source_upload_media_id="media_9", amount="6"),
+        body("remix", prompt="now at night", sdedit={"amount": 6, "source_upload_media_id": "media_9"}),
+    ),
+    "an upload in the place of a generation": (
+        remix(source_generation_id="media_9"),
+        body("remix", prompt="now at night", sdedit={"source_upload_media_id": "media_9"}),
+    ),
+    "a finished task as a source": (
+        remix(source_generation_id=" task_finished ", amount=8),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"amount": 8, "source_generation_id": "gen_1"}),
+    ),
+    "its second variant": (
+        remix(source_generation_id="task_finished#2"),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"source_generation_id": "gen_2"}),
+    ),
+    "a finished task, in another size": (
+        remix(source_generation_id="task_finished", width="854"),
+        body("remix", prompt="now at night", **SHAPE | {"width": 854}, sdedit={"source_generation_id": "gen_1"}),
+    ),
+    "a blend of a task and a generation": (
+        blend({"generation_id": "task_finished", "url": ""}, {"generation_id": "gen_9", "source_end_frame": "60"}),
+        body(
+            "blend",
+            prompt="one into the other",
+            **SHAPE,
+            inpaint_items=[{"generation_id": "gen_1"}, {"generation_id": "gen_9", "source_end_frame": 60}],
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "expected"), SLOPPY.values(), ids=SLOPPY)
+async def test_what_clients_really_send_becomes_the_one_right_body(
+    call: tuple[str, Arguments], expected: dict[str, Any], gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    async with connect() as client:
+        await assert_accepted(client, *call)
+    [sent] = gateway.requests("POST")
+    assert (sent.path, sent.headers["content-type"]) == (CREATE, "application/json")
+    assert sent.json() == expected
+    numbers = [value for name, value in sent.json().items() if name in {"width", "height", "n_frames", "n_variants"}]
+    assert [type(number) for number in numbers] == [int] * 4
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_both_eras_send_the_same_body(mode: Era, gateway: FaultGateway, connect: Callable[..., Client]) -> None:
+    call, expected = SLOPPY["a finished task as a source"]
+    async with connect(mode) as client:
+        told = await assert_accepted(client, *call)
+    assert told.data["sources"] == ["task_finished"]
+    assert [request.json() for request in gateway.requests("POST")] == [expected]
+
+
+async def test_a_dry_run_shows_the_body_and_sends_no_post(
+    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+) -> None:
+    (pictures / "door.png").write_bytes(PNG)
+    sources = [{"generation_id": "task_finished"}, {"url": str(pictures / "door.png")}]
+    tool, arguments = blend(*sources)
+    async with connect() as client:
+        told = await ask(client, tool, arguments | {"dry_run": True})
+        listed = await ask(client, "list_videos", {})
+    assert not told.is_error
+    assert told.data["outcome"] == "not_submitted"
+    assert NOTHING_SENT in told.text
+    assert told.data["body"]["inpaint_items"][0] == {"generation_id": "gen_1"}
+    assert (told.data["body"]["width"], told.data["body"]["n_frames"]) == (480, 300)
+    assert [video["task_id"] for video in listed.data["videos"]] == ["task_finished"]
+    assert gateway.requests("POST") == []
+
+
+async def test_a_dry_run_needs_no_gateway(gateway: FaultGateway, connect: Callable[..., Client]) -> None:
+    async with connect(base_url=None, api_key=None) as client:
+        told = await ask(client, *create(dry_run="true"))
+    assert not told.is_error
+    assert told.data["body"] == body()
+    assert gateway.connections == 0
+
+
+# --- given up by the client -----------------------------------------------------------------------
+
+
+async def give_up_once_sent(client: Client, hold: Hold) -> None:
+    """Call, and cancel the call when its request has reached the gateway, which has not answered yet."""
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(ask, client, *create())
+            await hold.reached.wait()
+            calls.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_cancelled_call_is_sent_once_and_its_outcome_recorded(
+    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_finished"}), hold=hold))
+    async with connect(mode) as client:
+        await give_up_once_sent(client, hold)
+        [video] = (await ask(client, "list_videos", {})).data["videos"]
+        assert (video["state"], "task_id" in video) == ("sending", False)
+        hold.release.set()
+        told = await ask(client, "get_video", {"task_id": video["request_id"], "wait_seconds": 20})
+    assert (told.data["task_id"], told.data["state"]) == ("task_finished", "succeeded")
+    assert len(gateway.requests("POST")) == 1
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
+    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+    async with connect(mode) as client:
+        await give_up_once_sent(client, hold)
+        hold.release.set()
+    async with connect(mode) as client:
+        [video] = (await ask(client, "list_videos", {})).data["videos"]
+    assert (video["task_id"], video["state"]) == ("task_new", "queued")
+    assert len(gateway.requests("POST")) == 1
