@@ -83,6 +83,8 @@ class _Agent:
         result = await self._client.call_tool(tool, arguments, progress_callback=_show_progress)
         words = [block.text for block in result.content if isinstance(block, types.TextContent)]
         click.echo(f"sora  ← {'error: ' if result.is_error else ''}{words[0]}")
+        if arguments.get("dry_run"):
+            click.echo(f"        {json.dumps(result.structured_content['body'])}")
         for block in result.content:
             if isinstance(block, types.ImageContent) and keep:
                 path = self._folder / f"{keep}.png"

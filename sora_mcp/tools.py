@@ -298,10 +298,20 @@ def _say_submission(told: Submission) -> str:
     return f"Submitted as {_name(told)} ({what}). {told.next_step}"
 
 
+_STATE_WORDS: dict[State, str] = {
+    "succeeded": "has succeeded",
+    "failed": "has failed",
+    "blocked": "was blocked by moderation",
+    "rejected": "was not created",
+    "unknown": "has an unknown outcome",
+}
+
+
 def _say_video(told: Video) -> str:
     progress = f" ({told.progress} %)" if told.progress is not None and told.state == "running" else ""
     shape = _shape(told.width, told.height, told.n_frames)
-    return f"{_name(told)} is {told.state}{progress}{f', {shape}' if shape else ''}. {told.next_step}"
+    state = _STATE_WORDS.get(told.state, f"is {told.state}")
+    return f"{_name(told)} {state}{progress}{f', {shape}' if shape else ''}. {told.next_step}"
 
 
 def _say_list(told: VideoList) -> str:

@@ -136,7 +136,7 @@ async def test_a_second_process_sees_what_the_first_made(environment: dict[str, 
 async def test_waiting_reports_progress(client: Client) -> None:
     told: list[str | None] = []
 
-    async def tell(_done: float, _total: float | None, message: str | None) -> None:
+    async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
         told.append(message)
 
     made = await use(client, "create_video", prompt="a paper boat")

@@ -1,0 +1,127 @@
+"""Contact sheets and rendering, with real files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from sora_mcp import media
+from sora_mcp.errors import FileProblem
+from sora_mcp.media.render import Card, Clip, Scene, render
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Render a small scene and return its file."""
+
+    def make(name: str, **changes: object) -> Path:
+        scene = Scene(**({"width": 240, "height": 136, "n_frames": 30, "prompt": "a quiet forest"} | changes))  # type: ignore[arg-type]
+        path = tmp_path / f"{name}.mp4"
+        render(scene, path)
+        return path
+
+    return make
+
+
+def stills(video: Path, frames: int) -> list[Image.Image]:
+    """The stills of a contact sheet, cut apart again."""
+    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames)))
+    columns = min(frames, 4)
+    width, height = (sheet.width + 4) // columns - 4, (sheet.height + 4) // -(-frames // columns) - 4
+    corners = [(i % columns * (width + 4), i // columns * (height + 4)) for i in range(frames)]
+    return [sheet.crop((x, y, x + width, y + height)) for x, y in corners]
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures, 0..255."""
+    return sum(ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean) / 3
+
+
+@pytest.mark.parametrize(("width", "height", "frames"), [(854, 480, 150), (480, 480, 300), (480, 854, 150)])
+def test_a_rendered_video_has_exactly_the_size_and_frames_asked_for(
+    draw: Draw, width: int, height: int, frames: int
+) -> None:
+    about = media.probe(draw("clip", width=width, height=height, n_frames=frames))
+    assert (about.codec, about.width, about.height, about.n_frames, about.fps) == ("h264", width, height, frames, 30)
+    assert about.duration_s == frames / 30
+
+
+def test_a_video_moves(draw: Draw) -> None:
+    first, last = stills(draw("clip"), 2)
+    assert difference(first, last) > 2
+
+
+def test_a_caption_appears_at_its_frame(draw: Draw) -> None:
+    plain = stills(draw("plain"), 4)
+    captioned = stills(draw("captioned", captions=((15, "A fox crosses"),)), 4)
+    differences = [difference(one, other) for one, other in zip(plain, captioned, strict=True)]
+    assert max(differences[:2]) < 1 < min(differences[2:])
+
+
+def test_a_remix_departs_from_its_source_by_its_amount(draw: Draw) -> None:
+    source = draw("source")
+    departures = []
+    for amount in (1.0, 4.0, 8.0):
+        remix = draw(f"remix{amount}", prompt="at night", clips=(Clip(source),), amount=amount)
+        departures.append(difference(stills(source, 1)[0], stills(remix, 1)[0]))
+    assert departures == sorted(departures)
+    assert departures[2] > 2 * departures[0]
+
+
+def test_a_blend_begins_as_the_first_and_ends_as_the_second(draw: Draw) -> None:
+    first, second = draw("first", prompt="a sunset"), draw("second", prompt="snow")
+    start, end = stills(draw("blend", prompt="", clips=(Clip(first), Clip(second))), 2)
+    first_start, second_end = stills(first, 2)[0], stills(second, 2)[1]
+    assert difference(start, first_start) < 4 < difference(start, second_end)
+    assert difference(end, second_end) < 4 < difference(end, first_start)
+
+
+def test_an_image_stands_from_its_frame_on(draw: Draw, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), (200, 30, 30)).save(tmp_path / "red.png")
+    before, after = stills(draw("card", prompt="", cards=(Card(20, "red", tmp_path / "red.png"),)), 2)
+    assert after.getpixel((after.width // 2, after.height // 2))[0] > 150  # type: ignore[index]
+    assert difference(before, after) > 20
+
+
+def test_an_image_that_is_not_fetched_is_named_on_a_card(draw: Draw) -> None:
+    assert media.probe(draw("card", cards=(Card(0, "pictures.example"),))).n_frames == 30
+
+
+@pytest.mark.parametrize("prompt", ["", "日本語 🎬 مرحبا", "x" * 5000, "a\u202eb\x00c", "word " * 400])
+def test_any_prompt_can_be_drawn(draw: Draw, prompt: str) -> None:
+    assert media.probe(draw("any", prompt=prompt, n_frames=2)).n_frames == 2
+
+
+@pytest.mark.parametrize("frames", [1, 5, 16])
+def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int) -> None:
+    png = media.contact_sheet(draw("clip"), frames)
+    sheet = Image.open(io.BytesIO(png))
+    assert sheet.format == "PNG"
+    assert sheet.width <= 1280
+    assert len(png) < 1_500_000
+    assert -(-frames // 4) == round((sheet.height + 4) / (136 + 4) * (240 / ((sheet.width + 4) // min(frames, 4) - 4)))
+
+
+def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
+    assert media.contact_sheet(draw("clip", n_frames=3), 16).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])
+def test_what_is_not_a_video_is_refused_in_our_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    for look in (media.probe, lambda video: media.contact_sheet(video, 4)):
+        with pytest.raises(FileProblem, match=r"bad\.mp4 (cannot be read as a|holds no) video"):
+            look(path)
+
+
+def test_a_rendering_that_fails_leaves_nothing_behind(draw: Draw, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        draw("clip", cards=(Card(0, "gone", tmp_path / "gone.png"),))
+    assert list(tmp_path.iterdir()) == []
