@@ -305,6 +305,19 @@ async def test_a_host_without_an_address_submitted_nothing(connect: Callable[...
         await assert_remembered(client, told, "rejected")
 
 
+@pytest.mark.parametrize("hang_up", [True, False], ids=["reset", "never answered"])
+async def test_a_tls_handshake_that_fails_submitted_nothing(
+    hang_up: bool, gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    gateway.hang_up = hang_up
+    async with connect(base_url=gateway.address.replace("http:", "https:"), connect_timeout=0.5) as client:
+        told = await create_in_trouble(client, "not_submitted")
+        assert told.error["kind"] == "unreachable"
+        await assert_remembered(client, told, "rejected")
+    assert gateway.connections == 1
+    assert gateway.received == []
+
+
 UNUSABLE: dict[str, tuple[dict[str, str | None], str]] = {
     "nothing at all": ({"base_url": None, "api_key": None}, "SORA_BASE_URL is not set"),
     "no key": ({"api_key": None}, "SORA_API_KEY is not set"),
