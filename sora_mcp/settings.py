@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description=f"Folders whose images may be uploaded, separated by `{os.pathsep}`. Default: none.",
+        description="Folders whose images may be uploaded, separated by `:` (on Windows `;`). Default: none.",
     )
     connect_timeout: float = Field(10, gt=0, le=60, description="Seconds to reach the gateway.")
     create_timeout: float = Field(

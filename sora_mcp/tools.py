@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
+import anyio
 from pydantic import BaseModel, Field
 from pydantic.functional_validators import BeforeValidator
 from pydantic_core import PydanticCustomError
@@ -270,9 +271,18 @@ async def _view(studio: Studio, given: ViewVideo, _: Progress) -> Look:
     return await studio.view(given.task_id, variant=given.variant, frames=given.frames)
 
 
+_TELL_EVERY = 0.5
+"""Seconds between two words about a download."""
+
+
 async def _download(studio: Studio, given: DownloadVideo, progress: Progress) -> Download:
+    told_at = -1.0
+
     async def tell(done: int, total: int | None) -> None:
-        await progress(done, total, "downloading")
+        nonlocal told_at
+        if (now := anyio.current_time()) - told_at >= _TELL_EVERY:
+            told_at = now
+            await progress(done, total, "downloading")
 
     return await studio.download(given.task_id, variant=given.variant, on_bytes=tell)
 

@@ -84,7 +84,7 @@ def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
     require()
     from sora_mcp.media.drawing import stack  # noqa: PLC0415
 
-    stack(sheets, SHEET_WIDTH).quantize(256).save(target, "PNG", optimize=True)
+    stack(sheets, SHEET_WIDTH).save(target, "PNG", optimize=True)
 
 
 def _stills(video: Path, n_frames: int, wanted: int) -> Iterator[tuple[int, Image.Image]]:
