@@ -28,7 +28,8 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     """Settings whose folders lie in the test's own folder; the sandbox unless another gateway is named."""
 
     def make(**values: Any) -> Settings:
+        defaults: dict[str, Any] = {"base_url": "sandbox", "sandbox_seconds": 0.3}
         folders = {"home": tmp_path / "home", "output_dir": tmp_path / "videos"}
-        return Settings(**({"base_url": "sandbox", "sandbox_seconds": 0.3} | folders | values))
+        return Settings(**(defaults | folders | values))
 
     return make

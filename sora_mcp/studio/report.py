@@ -11,8 +11,8 @@ from sora_mcp.models import State, VideoRequest, clean
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
 
 _NEXT_STEPS: dict[State, str] = {
-    "sending": "It is still being sent: call get_video with this id in a minute. If it stays so, its sender was killed and a "
-    "video may exist: tell the user. Do not submit it again.",
+    "sending": "It is still being sent: call get_video with this id in a minute. If it stays so, its sender was killed "
+    "and a video may exist: tell the user. Do not submit it again.",
     "submitted": "Call get_video with wait_seconds 50 until it has succeeded; that is free.",
     "queued": "Call get_video with wait_seconds 50 again; that is free.",
     "running": "Call get_video with wait_seconds 50 again; that is free.",
