@@ -166,13 +166,19 @@ _UNKNOWN_NEXT_STEP = (
 
 
 def _reason(reply: Reply, code: str | None) -> str:
-    location = _header(reply, "location")
     if 300 <= reply.status < 400:
-        target = re.sub(r"(/sora)?(/v1)?(/videos)?(/[^/]*)?$", "", location.split("?")[0]) if location else ""
-        return f"The gateway redirects ({reply.status}) to {clean(target, 200) or 'another address'}"
+        return f"The gateway redirects ({reply.status}) to {_base_of(_header(reply, 'location'))}"
     if code:
         return f"The gateway refused the request ({clean(code, 60)}, status {reply.status})"
     return f"The gateway refused the request (status {reply.status})"
+
+
+def _base_of(location: str) -> str:
+    """The base address that a redirect points to; no relative address, and none that holds a user or a password."""
+    address = re.split(r"[?#]", location)[0].rstrip("/")
+    if not _is_http(address) or "@" in address:
+        return "another address"
+    return clean(re.sub(r"(/sora)?/v1/(videos|files|models)(/[^/]*)?$", "", address), 200)
 
 
 def _error(kind: type[GatewayError], reply: Reply, message: str) -> GatewayError:
@@ -376,17 +382,23 @@ def _body_of(raw: dict[str, Any]) -> dict[str, Any] | None:
     known: dict[str, Any] = {}
     for name in _REPEATED:
         value = raw.get(name)
-        if _is_whole(value) or (isinstance(value, str) and name in {"prompt", "operation"}):
+        if _is_whole(value):
             known[name] = value
+        elif isinstance(value, str) and name in {"prompt", "operation"}:
+            known[name] = clean(value, 4000)
     return known or None
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    """A number of pixels, frames or unix seconds: far below what a database or a calendar can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**11
 
 
 def _is_http(value: object) -> bool:
-    return isinstance(value, str) and re.match(r"https?://[^/\s]+\S*$", value, re.IGNORECASE) is not None
+    """An address that can be fetched and shown: no spaces, control, invisible or broken characters."""
+    if not isinstance(value, str) or not value.isprintable():
+        return False
+    return re.fullmatch(r"https?://[^/\s]+\S*", value, re.IGNORECASE) is not None
 
 
 def _is_address(value: object) -> bool:
