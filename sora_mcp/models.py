@@ -208,7 +208,7 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
             given = " and ".join(sources) if sources else "none of them"
             found.append(Problem(at, f"{given} given", "exactly one of url, generation_id, upload_media_id"))
         found += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
-        if item.url is not None and not re.match(r"https?://[^/\s]+\S*$", item.url, re.IGNORECASE):
+        if item.url is not None and not re.fullmatch(r"https?://[^/\s]+\S*", item.url, re.IGNORECASE):
             found.append(Problem(f"{at}.url", "is not an http(s) address"))
         if item.frame_index is not None and item.frame_index >= request.n_frames:
             found.append(
