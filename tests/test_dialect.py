@@ -1,0 +1,379 @@
+"""How the gateway's answers are read: what a create's answer means, every shape of a task, nothing that crashes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sora_mcp import dialect
+from sora_mcp.dialect import Reply, read_created, read_models, read_task, read_uploaded
+from sora_mcp.errors import BadReply, GatewayError, NotFound, OutcomeUnknown, Refused, SoraError
+from sora_mcp.models import SDEdit, VideoRequest, clean
+
+URL = "https://cdn.example/v.mp4"
+HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+def reply(status: int, content: Any = None, **headers: str) -> Reply:
+    """An answer; bytes (and None) as they are, anything else as JSON; `retry_after` is the header Retry-After."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, named, content if isinstance(content, bytes | None) else json.dumps(content).encode())
+
+
+def task_error(code: object, message: str = "", data: Any = None) -> dict[str, Any]:
+    return {"code": code, "message": message, "data": data}
+
+
+def auth_error(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "new_api_error"}}
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+def test_the_paths_are_those_of_the_pages() -> None:
+    assert dialect.CREATE_PATH == "/sora/v1/videos"
+    assert dialect.task_path("task_1") == "/sora/v1/videos/task_1"
+    assert (dialect.FILES_PATH, dialect.MODELS_PATH) == ("/v1/files", "/v1/models")
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "a?b", "a#2", "a\n", "é", "-a", "a" * 129, "%2e"])
+def test_what_could_change_a_path_is_no_id(text: str) -> None:
+    assert not dialect.is_id(text)
+
+
+def test_a_remix_can_name_its_source_inside_or_beside_sdedit() -> None:
+    source = SDEdit(amount=3, source_generation_id="gen_1")
+    request = VideoRequest(operation="remix", prompt="x", sdedit=source)
+    assert dialect.body(request)["sdedit"] == {"amount": 3.0, "source_generation_id": "gen_1"}
+    beside = dialect.body(request, "top")
+    assert (beside["sdedit"], beside["source_generation_id"]) == ({"amount": 3.0}, "gen_1")
+    bare = dialect.body(request.model_copy(update={"sdedit": SDEdit(source_upload_media_id="media_1")}), "top")
+    assert "sdedit" not in bare
+    assert bare["source_upload_media_id"] == "media_1"
+
+
+# --- what an answer to a create means -------------------------------------------------------------
+
+ACCEPTED = [
+    {"code": "success", "message": "", "data": "task_1"},
+    {"code": "success", "data": {"task_id": "task_1"}},
+    {"code": "success", "data": {"id": "task_1"}},
+    {"code": "success", "data": None, "task_id": "task_1"},
+    {"data": "task_1"},
+    {"data": {"task_id": "task_1", "status": "queued"}},
+    {"task_id": "task_1"},
+    {"id": "task_1", "object": "video", "status": "queued"},
+    {"code": 0, "data": "task_1"},
+    {"code": 200, "data": "task_1"},
+    {"code": "", "data": "task_1"},
+    {"code": None, "data": "task_1"},
+]
+
+
+@pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
+def test_a_success_with_an_id_is_accepted(content: dict[str, Any]) -> None:
+    assert read_created(reply(200, content)) == "task_1"
+
+
+@pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
+@pytest.mark.parametrize("status", [302, 400, 429, 500, 503, 504])
+def test_an_id_in_an_error_is_not_accepted(content: dict[str, Any], status: int) -> None:
+    with pytest.raises((Refused, OutcomeUnknown)):
+        read_created(reply(status, content))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429])
+@pytest.mark.parametrize("content", [None, b"", HTML, {}, task_error("invalid_request"), auth_error("no")], ids=str)
+def test_a_no_by_status_created_nothing(status: int, content: Any) -> None:
+    with pytest.raises(Refused) as caught:
+        read_created(reply(status, content))
+    assert (caught.value.outcome, caught.value.http_status) == ("rejected", status)
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (403, task_error("quota_not_enough")),
+        (400, task_error("task_not_exist")),
+        (400, task_error("invalid_request")),
+        (400, task_error("channel_not_found")),
+        (400, task_error("fail_to_fetch_task")),
+        (500, task_error("build_request_failed")),
+        (503, auth_error("no available channel (request id: 1)")),
+        (200, task_error("quota_not_enough")),
+        (200, task_error("build_request_failed")),
+    ],
+    ids=str,
+)
+def test_a_no_by_code_or_shape_created_nothing(status: int, content: Any) -> None:
+    with pytest.raises(Refused):
+        read_created(reply(status, content))
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (408, None),
+        (408, auth_error("slow")),
+        (409, {}),
+        (500, None),
+        (500, auth_error("panic")),
+        (502, HTML),
+        (503, HTML),
+        (503, {}),
+        (503, {"error": "busy"}),
+        (504, HTML),
+        (520, b""),
+        (500, task_error("do_request_failed")),
+        (500, task_error("insert_task_failed")),
+        (400, task_error("insert_task_failed")),
+        (502, task_error("fail_to_fetch_task", "upstream")),
+        (500, task_error("something_new")),
+        (200, None),
+        (200, b""),
+        (200, b"null"),
+        (200, b'"task_1"'),
+        (200, HTML),
+        (200, {}),
+        (200, []),
+        (200, ["task_1"]),
+        (200, b'{"code":"success","data":"task_'),
+        (200, task_error("success")),
+        (200, task_error("success", data="")),
+        (200, task_error("success", data="two words")),
+        (200, task_error("success", data="../../v1/models")),
+        (200, task_error("success", data=17)),
+        (200, task_error("success", data={})),
+        (200, task_error("success", data=["task_1"])),
+        (200, task_error("something_new", data="task_1")),
+        (200, task_error("insert_task_failed", data="task_1")),
+        (200, task_error("do_request_failed")),
+        (200, task_error("fail_to_fetch_task")),
+        (200, task_error(1, data="task_1")),
+        (200, task_error({"deep": 1}, data="task_1")),
+        (200, auth_error("no")),
+    ],
+    ids=str,
+)
+def test_everything_else_leaves_the_outcome_unknown(status: int, content: Any) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        read_created(reply(status, content))
+    assert caught.value.outcome == "unknown"
+    assert not caught.value.can_retry
+    assert "list_videos" in caught.value.next_step
+
+
+# --- what an error says ---------------------------------------------------------------------------
+
+
+def refusal(answer: Reply) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        read_created(answer)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (task_error("invalid_request", "prompt is empty"), "prompt is empty"),
+        (auth_error("Invalid token (request id: 7)"), "Invalid token (request id: 7)"),
+        ({"error": "just text"}, "just text"),
+        (task_error("x", "a\u202eb\x1b[31m\nc"), "ab c"),
+        (HTML, ""),
+        ({"error": {"message": {"deep": 1}}}, ""),
+    ],
+    ids=str,
+)
+def test_both_error_shapes_are_quoted_and_cleaned(content: Any, shown: str) -> None:
+    error = refusal(reply(400, content))
+    assert error.upstream == shown
+    if shown:
+        assert shown not in error.message + error.next_step
+
+
+def test_the_gateways_text_is_capped() -> None:
+    assert len(refusal(reply(400, task_error("x", "a" * 5000))).upstream) == 300
+
+
+def test_a_hostile_code_is_cleaned_and_capped() -> None:
+    error = refusal(reply(400, task_error("\x1b[31m\u202e" + "x" * 1000)))
+    assert clean(error.message, 200) == error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "advice"),
+    [
+        (401, auth_error("x"), "SORA_API_KEY"),
+        (403, task_error("quota_not_enough"), "top up"),
+        (402, None, "top up"),
+        (404, HTML, "SORA_BASE_URL"),
+        (429, None, "Wait"),
+    ],
+)
+def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) -> None:
+    assert advice in refusal(reply(status, content)).next_step
+
+
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://new.example/sora/v1/videos", "https://new.example."),
+        ("https://new.example/api/sora/v1/videos?x=1", "https://new.example/api."),
+        ("https://new.example", "https://new.example."),
+        ("https://new.example/", "https://new.example."),
+        ("https://new.example/login", "https://new.example/login."),
+        ("/login", "another address."),
+        ("", "another address."),
+        ("https://user:secret@new.example/", "another address."),
+    ],
+)
+def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
+    error = refusal(reply(307, None, location=location))
+    assert error.message == f"The gateway redirects (307) to {named}"
+    assert "SORA_BASE_URL" in error.next_step
+
+
+def test_a_redirected_query_names_the_address_too() -> None:
+    with pytest.raises(Refused, match=r"to https://new\.example\.$"):
+        read_task(reply(301, None, location="https://new.example/sora/v1/videos/task_1"), "task_1")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("30", 30.0),
+        (" 0 ", 0.0),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", 120.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("99999999999999", None),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert refusal(reply(429, None, retry_after=header)).retry_after_s == seconds
+    assert refusal(Reply(429, {"Retry-After": header}, None)).retry_after_s == seconds
+
+
+def test_a_date_in_retry_after_counts_from_now() -> None:
+    answer = Reply(429, {"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}, None, now=100.0)
+    assert refusal(answer).retry_after_s == 20.0
+
+
+# --- files and models -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_an_upload_gives_its_public_address(status: int) -> None:
+    assert read_uploaded(reply(status, {"id": "file_1", "object": "file", "bytes": 3, "url": URL})) == URL
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (200, {}, BadReply),
+        (200, {"url": "file:///x"}, BadReply),
+        (200, {"url": ""}, BadReply),
+        (200, HTML, BadReply),
+        (502, HTML, BadReply),
+        (401, auth_error("no"), Refused),
+        (413, HTML, Refused),
+    ],
+)
+def test_an_upload_without_an_address_is_an_error(status: int, content: Any, kind: type[SoraError]) -> None:
+    with pytest.raises(kind):
+        read_uploaded(reply(status, content))
+
+
+def test_the_models_are_listed_by_id() -> None:
+    listed = {"object": "list", "data": [{"id": "sora"}, {"id": "a\x1b[31mb"}, {"name": "x"}, None]}
+    assert read_models(reply(200, listed)) == ["sora", "ab"]
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [(200, {}, BadReply), (200, HTML, BadReply), (503, None, BadReply), (401, auth_error("no"), Refused)],
+)
+def test_models_that_cannot_be_listed_are_an_error(status: int, content: Any, kind: type[SoraError]) -> None:
+    with pytest.raises(kind):
+        read_models(reply(status, content))
+
+
+# --- anything at all ------------------------------------------------------------------------------
+
+KEYS = [
+    *("code", "message", "data", "error", "task_id", "id", "status", "state", "progress", "fail_reason", "url"),
+    *("generations", "encodings", "source", "path", "outputs", "output", "video_url", "result_url", "submit_time"),
+    *("actions", "0", "moderation_result", "num_unsafe_generations", "progress_pct", "prompt", "width", "n_frames"),
+]
+WORDS = [
+    *("success", "task_1", "SUCCESS", "FAILURE", "IN_PROGRESS", "quota_not_enough", "task_not_exist", "100%", URL),
+    *("build_request_failed", "do_request_failed", "insert_task_failed", "fail_to_fetch_task", "{}", '[{"url":1}]'),
+]
+keys = st.sampled_from(KEYS) | st.text(st.characters(), max_size=5)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(st.characters())
+documents = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6), max_leaves=30
+)
+envelopes = st.fixed_dictionaries(
+    {"code": st.just("success") | scalars, "data": st.dictionaries(keys, documents, max_size=8) | documents}
+)
+contents = st.none() | st.binary() | (documents | envelopes).map(lambda each: json.dumps(each).encode())
+headers = st.dictionaries(st.sampled_from(["Retry-After", "location", "x"]), st.text(st.characters(), max_size=40))
+replies = st.builds(
+    Reply,
+    status=st.just(200) | st.sampled_from([400, 403, 429, 500, 502, 503]) | st.integers(200, 599),
+    headers=headers,
+    content=contents,
+    now=st.floats(0, 1e10),
+)
+
+
+def assert_said_well(error: GatewayError | NotFound) -> None:
+    for text in (error.message, error.next_step, error.upstream):
+        assert clean(text, 600) == text
+
+
+@settings(deadline=None)
+@given(answer=replies)
+@example(Reply(200, {}, b'{"data":' * 900 + b"1" + b"}" * 900))
+@example(Reply(200, {}, b"[" * 100_000))
+@example(Reply(200, {}, b'{"code":' + b"[" * 900 + b"]" * 900 + b"}"))
+@example(Reply(200, {}, b'{"data":{"status":' + b"[" * 800 + b"]" * 800 + b"}}"))
+@example(Reply(200, {}, b'{"data":[{"id":' + b"[" * 800 + b"]" * 800 + b"}]}"))
+@example(Reply(200, {}, b'{"data":{"submit_time":' + b"9" * 5000 + b"}}"))
+def test_no_answer_makes_a_free_request_crash(answer: Reply) -> None:
+    for read in (lambda it: read_task(it, "task_1"), read_uploaded, read_models):
+        try:
+            read(answer)
+        except (GatewayError, NotFound) as error:
+            assert_said_well(error)
+
+
+@settings(deadline=None)
+@given(answer=replies)
+@example(Reply(200, {}, b'{"code":' + b"[" * 900 + b"]" * 900 + b"}"))
+@example(Reply(200, {}, b"[" * 100_000))
+def test_an_answer_to_a_create_is_accepted_refused_or_unknown_and_never_wishful(answer: Reply) -> None:
+    try:
+        task_id = read_created(answer)
+    except (Refused, OutcomeUnknown) as error:
+        assert_said_well(error)
+        if isinstance(error, Refused) and answer.status >= 500:
+            assert is_documented_refusal(answer)
+    else:
+        assert 200 <= answer.status < 300
+        assert dialect.is_id(task_id)
+
+
+def is_documented_refusal(answer: Reply) -> bool:
+    data = json.loads(answer.content or b"null")
+    no_channel = answer.status == 503 and isinstance(data.get("error"), dict)
+    return no_channel or data.get("code") == "build_request_failed"
