@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     extra_sizes: Annotated[tuple[tuple[int, int], ...], NoDecode] = Field(
         (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."
     )
-    extra_frames: Annotated[tuple[int, ...], NoDecode] = Field(
+    extra_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode] = Field(
         (), description="Lengths in frames the gateway offers beyond 150 and 300, such as `450,600`."
     )
     sdedit_source: Literal["nested", "top"] = Field(
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
 
     def _checked_key(self) -> SecretStr:
         key = (self.api_key.get_secret_value() if self.api_key else "").strip()
-        key = re.sub(r"^bearer\s+", "", key, flags=re.IGNORECASE)
+        key = re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE)
         if not key:
             raise NotConfigured("SORA_API_KEY is not set.", _NEXT_STEP)
         if not re.fullmatch(r"[\x21-\x7e]+", key):
@@ -173,7 +173,9 @@ def _checked_address(given: str) -> tuple[str, bool]:
         raise NotConfigured(wrong + "it cannot be read.", _NEXT_STEP) from None
     if parts.scheme.lower() not in {"http", "https"} or not host:
         raise NotConfigured(wrong + "it must begin with https:// and name a host.", _NEXT_STEP)
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if not text.isprintable() or " " in text:
+        raise NotConfigured(wrong + "it must not hold spaces, line breaks or invisible characters.", _NEXT_STEP)
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise NotConfigured(wrong + "it must not hold a user, a password, a query or a fragment.", _NEXT_STEP)
     if any(host == known or host.endswith(f".{known}") for known in _DOCUMENTATION_HOSTS):
         raise NotConfigured(
@@ -195,5 +197,8 @@ def is_local_host(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return "." not in host or host.rsplit(".", 1)[-1] in {"localhost", "local", "internal", "lan", "home"}
+        last = host.rsplit(".", 1)[-1].lower()
+        if re.fullmatch(r"\d+|0x[0-9a-f]*", last):  # an IPv4 address in one of its old notations: 134744072, 0x08080808
+            return False
+        return "." not in host or last in {"localhost", "local", "internal", "lan", "home"}
     return not address.is_global
