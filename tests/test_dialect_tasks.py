@@ -181,7 +181,7 @@ def test_a_url_in_fail_reason_is_a_video_only_on_success(status: str) -> None:
     assert task(status=status, fail_reason=URL).generations == ()
 
 
-NO_ADDRESSES = [
+NO_ADDRESSES: list[object] = [
     *("javascript:alert(1)", "ftp://a.example/v", "v.mp4", "", "https://", " https://a.example/v", "https://a b/v"),
     *("https://a.example/\x1b[31m", "https://a.example/\u202e", "https://a.example/\ud800", "https://a.example/v\n"),
     *(17, None, {}, []),
