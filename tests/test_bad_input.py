@@ -560,3 +560,28 @@ async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
         [video] = (await ask(client, "list_videos", {})).data["videos"]
     assert (video["task_id"], video["state"]) == ("task_new", "queued")
     assert len(gateway.requests("POST")) == 1
+
+
+async def test_a_server_that_is_stopped_waits_for_the_request_under_way(
+    gateway: FaultGateway, connect: Callable[..., Client]
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+
+    async def serve(stop: anyio.CancelScope) -> None:
+        with stop:
+            async with connect() as client:
+                await ask(client, *create())
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as serving:
+            stop = anyio.CancelScope()
+            serving.start_soon(serve, stop)
+            await hold.reached.wait()
+            stop.cancel()
+            await anyio.wait_all_tasks_blocked()
+            hold.release.set()
+    async with connect() as client:
+        [video] = (await ask(client, "list_videos", {})).data["videos"]
+    assert (video["task_id"], video["state"]) == ("task_new", "queued")
+    assert len(gateway.requests("POST")) == 1

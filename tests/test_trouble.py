@@ -169,6 +169,7 @@ TROUBLES = {
     "500": unknown(says({"message": "internal error"}, 500)),
     "500 insert_task_failed": unknown(task_error("insert_task_failed", 500)),
     "500 do_request_failed": unknown(task_error("do_request_failed", 500)),
+    "400 insert_task_failed": unknown(task_error("insert_task_failed", 400)),
     "502 fail_to_fetch_task": unknown(task_error("fail_to_fetch_task", 502)),
     "502 HTML": unknown(html(502)),
     "503 HTML": unknown(html(503)),
