@@ -140,6 +140,14 @@ def read_models(reply: Reply) -> list[str]:
     return [clean(str(each["id"]), 100) for each in listed if isinstance(each, dict) and "id" in each]
 
 
+def clock_skew(reply: Reply) -> float | None:
+    """Seconds by which our clock was ahead of the gateway's (RFC 9110 §6.6.1 Date); None where it gives no date."""
+    try:
+        return round(reply.now - parsedate_to_datetime(_header(reply, "date")).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 _KNOWN_REFUSALS = frozenset(

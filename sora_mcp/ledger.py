@@ -177,6 +177,16 @@ class Ledger:
             where += f" AND number < {before:d}"
         return await self._read(lambda db: _select(db, where, values, limit))
 
+    async def check(self) -> dict[State, int]:
+        """How many rows stand in each state, at all gateways. Raises FileProblem where the file is damaged."""
+
+        def work(db: sqlite3.Connection) -> dict[State, int]:
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("malformed")
+            return dict(db.execute("SELECT state, count(*) FROM videos GROUP BY state").fetchall())
+
+        return await self._read(work)
+
     # --- inside a transaction ---------------------------------------------------------------------
 
     def _insert(self, db: sqlite3.Connection, row: dict[str, Any], body: dict[str, Any], sources: list[str]) -> Entry:

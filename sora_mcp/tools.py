@@ -428,7 +428,7 @@ TOOLS: tuple[Tool[Any, Any], ...] = (
     ),
 )
 
-_BY_NAME = {tool.name: tool for tool in TOOLS}
+TABLE = {tool.name: tool for tool in TOOLS}
 
 # --- calling --------------------------------------------------------------------------------------
 
@@ -449,9 +449,9 @@ async def _silent(_done: float, _total: float | None, _message: str) -> None: ..
 
 async def call(studio: Studio, name: str, arguments: object, progress: Progress = _silent) -> Result:
     """Run a tool. Never raises for a reason that an agent could meet: errors come back as results, in our words."""
-    tool = _BY_NAME.get(name)
+    tool = TABLE.get(name)
     if tool is None:
-        known = list(_BY_NAME)
+        known = list(TABLE)
         return _failed(
             InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))])
         )

@@ -37,7 +37,7 @@ def test_a_changed_file_is_named_and_written_anew(tmp_path: Path) -> None:
     subprocess.run(command, check=True)  # noqa: S603
     (folder / "server.json").write_text("{}")
     checked = subprocess.run([*command, "--check"], check=False, capture_output=True, text=True)  # noqa: S603
-    assert checked.returncode == 1
+    assert checked.returncode == 3
     assert "server.json" in checked.stderr
     subprocess.run(command, check=True)  # noqa: S603
     assert manifests.drift(folder) == []

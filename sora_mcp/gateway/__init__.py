@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -31,6 +32,14 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 """Failures after which the request provably never arrived: no connection stood."""
 
 _SEE_LOG = "Tell the user. Look at list_videos later; whether it ran can only be seen in the gateway's own log."
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A gateway that answered: its models, and by how many seconds our clock is ahead of its (None: not said)."""
+
+    models: list[str]
+    clock_skew_s: float | None
 
 
 class Gateway:
@@ -85,9 +94,10 @@ class Gateway:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
         return dialect.read_uploaded(await self._ask_free("POST", dialect.FILES_PATH, files={"file": (name, content)}))
 
-    async def models(self) -> list[str]:
-        """The gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
-        return dialect.read_models(await self._ask_free("GET", dialect.MODELS_PATH))
+    async def probe(self) -> Probe:
+        """Ask for the gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
+        reply = await self._ask_free("GET", dialect.MODELS_PATH)
+        return Probe(dialect.read_models(reply), dialect.clock_skew(reply))
 
     async def _ask_free(self, method: str, path: str, **parts: Any) -> Reply:
         wait = self._settings.query_timeout

@@ -1,4 +1,7 @@
-"""The command line. Nothing heavy is imported before a command needs it: `--help` loads neither mcp nor httpx."""
+"""The command line. Nothing heavy is imported before a command needs it: `--help` loads neither mcp nor httpx.
+
+Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid call is unknown; 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,37 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+_VIDEO_COMMANDS = {
+    "create": "Make a new video from a prompt, an image, or both. Costs money.",
+    "storyboard": "Make a video with beats at given times. Costs money.",
+    "remix": "Change a finished video. Costs money.",
+    "blend": "Join two videos or images into one. Costs money.",
+    "get": "See whether a video is ready, or wait until it is.",
+    "list": "List your videos, newest first.",
+    "view": "Save a contact sheet of a finished video.",
+    "download": "Save a finished video.",
+}
+"""Said by `--help` without loading what the commands are made from: the tools, in `cli.videos`."""
+
 
 class _Group(click.Group):
-    """Says our errors as one sentence, without a traceback."""
+    """Builds the video commands when one is asked for, and says our errors as a sentence, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_VIDEO_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VIDEO_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        from sora_mcp.cli.videos import command  # noqa: PLC0415
+
+        return command(cmd_name, _VIDEO_COMMANDS[cmd_name])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: self.commands[name].get_short_help_str(100) for name in super().list_commands(ctx)}
+        for title, rows in (("Videos", _VIDEO_COMMANDS), ("The rest", own)):
+            with formatter.section(title):
+                formatter.write_dl(list(rows.items()))
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -29,11 +60,16 @@ class _Group(click.Group):
             ctx.exit(2)
 
 
-@click.group(cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted.",
+)
 @click.version_option(__version__, prog_name="sora-mcp")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Videos for agents: an MCP server for a Sora-format gateway.
+    """Videos for agents: an MCP server for a Sora-format gateway, and the same for a person at a shell.
 
     Without a command it serves one MCP client over stdin and stdout. Settings are environment
     variables SORA_…; SORA_BASE_URL=sandbox tries everything without a gateway.
@@ -51,7 +87,7 @@ def serve(transport: str, host: str, port: int) -> None:
     if transport == "stdio":
         _serve_stdio()
         return
-    settings = _settings()
+    settings = load_settings()
     from sora_mcp.server import serve_http  # noqa: PLC0415
 
     serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
@@ -61,7 +97,7 @@ def serve(transport: str, host: str, port: int) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
 def sandbox(port: int) -> None:
     """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
-    settings = _settings()
+    settings = load_settings()
     from sora_mcp.sandbox import serve  # noqa: PLC0415
 
     def ready(base_url: str) -> None:
@@ -80,6 +116,15 @@ def demo(out: Path) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def doctor(as_json: bool) -> None:
+    """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
+    from sora_mcp.cli.checkup import show  # noqa: PLC0415
+
+    raise SystemExit(show(load_settings(), as_json=as_json))
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
@@ -93,11 +138,11 @@ def manifests(check: bool, out: Path) -> None:
     for path in differing:
         click.echo(f"sora-mcp: {path} is not what the code says; run sora-mcp manifests", err=True)
     if differing:
-        raise SystemExit(1)
+        raise SystemExit(3)
 
 
 def _serve_stdio() -> None:
-    settings = _settings()
+    settings = load_settings()
     if sys.stdin is not None and sys.stdin.isatty():
         click.echo("sora-mcp waits for an MCP client on stdin (Ctrl-C ends it). See sora-mcp --help.", err=True)
     from sora_mcp.server import serve_stdio  # noqa: PLC0415
@@ -105,7 +150,8 @@ def _serve_stdio() -> None:
     serve_stdio(settings)
 
 
-def _settings() -> Settings:
+def load_settings() -> Settings:
+    """The settings of this process, and logging as they say. Raises NotConfigured naming the variable."""
     from sora_mcp.settings import load  # noqa: PLC0415
 
     settings = load()

@@ -1,0 +1,162 @@
+"""`sora-mcp doctor`: what is there, what is wrong, and what to do about it. Nothing here costs anything."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import click
+
+from sora_mcp import __version__
+from sora_mcp.errors import SoraError
+from sora_mcp.gateway import Gateway
+from sora_mcp.ledger import Ledger
+from sora_mcp.settings import Settings
+
+MAX_SKEW_S = 60
+"""Seconds by which the clocks may differ: addresses are signed for minutes."""
+
+Verdict = Literal["ok", "note", "wrong"]
+_MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("·", "yellow"), "wrong": ("✗", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at; `next_step` is there when something should be done."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    next_step: str = ""
+
+
+def show(settings: Settings, *, as_json: bool) -> int:
+    """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
+    checks = anyio.run(check_up, settings)
+    wrong = any(check.verdict == "wrong" for check in checks)
+    if as_json:
+        told = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return 3 if wrong else 0
+    for check in checks:
+        mark, colour = _MARKS[check.verdict]
+        click.echo(f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}")
+        if check.next_step:
+            click.echo(f"    → {check.next_step}")
+    click.echo("\nSettings")
+    for name, row in _settings(settings).items():
+        click.echo(f"    {name} = {row['value']}  ({row['from']})")
+    return 3 if wrong else 0
+
+
+async def check_up(settings: Settings) -> list[Check]:
+    """Everything, in the order in which a person would look."""
+    checks = [_versions(), *_extras()]
+    checks += [_folder("home folder", settings.home, "SORA_HOME")]
+    checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR")]
+    checks += await _ledger(settings)
+    return checks + await _gateway(settings)
+
+
+def _versions() -> Check:
+    names = ("mcp", "httpx", "pydantic", "anyio")
+    parts = [f"{name} {metadata.version(name)}" for name in names]
+    found = f"sora-mcp {__version__}, Python {platform.python_version()}, {', '.join(parts)}"
+    return Check("versions", "ok", f"{found}, SQLite {sqlite3.sqlite_version}")
+
+
+def _extras() -> Iterator[Check]:
+    try:
+        parts = [f"{name} {metadata.version(name)}" for name in ("av", "pillow")]
+    except metadata.PackageNotFoundError:
+        yield Check(
+            "extra media",
+            "note",
+            "not installed: view_video and the sandbox do not work",
+            "Install it with: pip install '.[media]'",
+        )
+    else:
+        yield Check("extra media", "ok", ", ".join(parts))
+
+
+def _folder(name: str, folder: Path, setting: str) -> Check:
+    """Whether files can be written there; a folder that is not there yet is not made."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        advice = f"Make it writable, or name another one in {setting}."
+        return Check(name, "wrong", f"{folder} cannot be written ({error.strerror})", advice)
+    return Check(name, "ok", str(folder) if there == folder else f"{folder} (made when it is needed)")
+
+
+async def _ledger(settings: Settings) -> list[Check]:
+    path = settings.home / "ledger.sqlite3"
+    if not path.exists():
+        return [Check("ledger", "ok", f"{path} (made at the first video)")]
+    ledger = Ledger(path)
+    try:
+        counts = await ledger.check()
+    except SoraError as error:
+        return [Check("ledger", "wrong", error.message, error.next_step)]
+    finally:
+        ledger.close()
+    checks = [Check("ledger", "ok", f"{path} is whole and holds {sum(counts.values())} videos")]
+    unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
+    if unsettled:
+        words = ", ".join(f"{count} {state}" for state, count in unsettled.items())
+        advice = (
+            "A video may exist for each. Look at the gateway's own log; list them with: sora-mcp list --status unknown"
+        )
+        checks.append(Check("unsettled outcomes", "note", words, advice))
+    return checks
+
+
+async def _gateway(settings: Settings) -> list[Check]:
+    try:
+        endpoint = settings.endpoint()
+    except SoraError as error:
+        return [Check("gateway", "wrong", error.message, error.next_step)]
+    if endpoint.sandbox:
+        return [Check("gateway", "ok", "the built-in sandbox; nothing real is made and nothing is charged")]
+    gateway = Gateway(endpoint, settings)
+    try:
+        seen = await gateway.probe()
+    except SoraError as error:
+        reached = error.http_status is not None
+        checks = [Check("gateway", "ok", f"{endpoint.base_url} answers")] if reached else []
+        return [*checks, Check("key" if reached else "gateway", "wrong", error.message, error.next_step)]
+    finally:
+        await gateway.aclose()
+    checks = [
+        Check("gateway", "ok", f"{endpoint.base_url} answers"),
+        Check("key", "ok", f"accepted; {len(seen.models)} models"),
+    ]
+    if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
+        words = f"{abs(seen.clock_skew_s):.0f} s {'ahead of' if seen.clock_skew_s > 0 else 'behind'} the gateway's"
+        checks.append(
+            Check("clock", "wrong", f"this machine's clock is {words}", "Set the clock: signed addresses expire.")
+        )
+    return checks
+
+
+def _settings(settings: Settings) -> dict[str, dict[str, str]]:
+    """Every setting with its value and where it came from; of the key only whether it is there."""
+    found = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if name == "api_key":
+            value = "present" if value else "absent"
+        shown = "not set" if value in {None, ()} else str(value)
+        origin = "environment" if name in settings.model_fields_set else "default"
+        found[f"SORA_{name.upper()}"] = {"value": shown, "from": origin}
+    return found

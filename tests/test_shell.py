@@ -1,0 +1,278 @@
+"""The video commands, as a person at a shell meets them: real processes, real terminals."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sora_mcp import media
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SORA_BASE_URL": "sandbox",
+        "SORA_HOME": str(tmp_path / "home"),
+        "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
+        "SORA_SANDBOX_SECONDS": "0.2",
+    }
+
+
+@pytest.fixture
+def shell(environment: dict[str, str], tmp_path: Path) -> Shell:
+    def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "sora_mcp", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment | settings,
+            input=stdin,
+            timeout=60,
+        )
+
+    return run
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON object on stdout."""
+    return dict(json.loads(done.stdout))
+
+
+def made(shell: Shell, *arguments: str) -> str:
+    return str(told(shell("create", "a paper boat", "--width", "480", "--json", *arguments))["task_id"])
+
+
+def test_a_video_is_made_waited_for_viewed_and_saved(shell: Shell, tmp_path: Path) -> None:
+    task_id = made(shell)
+    waited = shell("get", task_id, "--wait")
+    assert waited.returncode == 0
+    assert f"{task_id} has succeeded" in waited.stdout
+    assert "file://" in waited.stdout
+    assert waited.stderr == ""
+    assert shell("view", task_id, "--out", "sheet.png").returncode == 0
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    saved = told(shell("download", task_id, "--json"))
+    assert media.probe(Path(saved["path"])).n_frames == 150
+    assert task_id in shell("list").stdout
+
+
+def test_beats_and_files_of_beats_say_the_same(shell: Shell, tmp_path: Path) -> None:
+    typed = shell("storyboard", "--action", "0s=a door", "--action", "2.5s=it opens", "--dry-run", "--json")
+    beats = [{"time": 0, "description": "a door"}, {"time": 75, "description": "it opens"}]
+    (tmp_path / "beats.json").write_text(json.dumps({"actions": beats}))
+    from_file = shell("storyboard", "--actions", "beats.json", "--dry-run", "--json")
+    piped = shell("storyboard", "--actions", "-", "--dry-run", "--json", stdin=json.dumps(beats))
+    assert told(typed)["body"] == told(from_file)["body"] == told(piped)["body"]
+    assert told(typed)["body"]["actions"] == beats
+
+
+def test_an_image_named_at_the_shell_is_uploaded(shell: Shell, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "ball.png")
+    done = shell("create", "a ball", "--image", "ball.png", "--json")
+    assert (done.returncode, told(done)["outcome"]) == (0, "accepted")
+
+
+def test_two_videos_are_blended(shell: Shell) -> None:
+    one, other = made(shell), made(shell)
+    for task_id in (one, other):
+        assert shell("get", task_id, "--wait").returncode == 0
+    assert told(shell("blend", one, other, "--json"))["sources"] == [one, other]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("create",), 2, "prompt"),
+        (("create", "x", "--widht", "480"), 2, "--width"),
+        (("create", "x", "--width", "481"), 2, "480x480"),
+        (("create", "x", "--style", "vivid"), 2, "natural"),
+        (("create", "x", "--image", "nowhere.png"), 2, "nothing was submitted"),
+        (("storyboard", "--action", "a door"), 2, "does not begin with a time"),
+        (("storyboard", "--actions", "nowhere.json"), 2, "nowhere.json"),
+        (("remix", "task_unknown", "x"), 3, "task_unknown"),
+        (("get", "task_unknown"), 3, "task_unknown"),
+        (("get", "../x"), 2, "is not an id"),
+        (("create", "[quota] x"), 3, "quota_not_enough"),
+        (("create", "[lost] x"), 4, "may have been created"),
+    ],
+    ids=str,
+)
+def test_what_goes_wrong_is_said_on_stderr_with_its_exit_code(
+    shell: Shell, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = shell(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words.lower() in done.stderr.lower()
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[\n  {"time": 0,\n', "line 3"),
+        ('[\n  {"time": 0, "description": "a"},\n  "b"\n]', "line 3, actions[1]"),
+        ('{"beats": []}', "no list of actions"),
+        ('[{"time": 0, "descriptoin": "a"}]', "actions[0].descriptoin"),
+        ('[{"time": 400, "description": "a"}]', "actions[0].time"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_not_the_documented_form_is_refused_by_line_and_field(
+    shell: Shell, tmp_path: Path, content: str, words: str
+) -> None:
+    (tmp_path / "beats.json").write_text(content)
+    done = shell("storyboard", "--actions", "beats.json")
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("create", ""), ("get", "task_unknown"), ("create", "[lost] x")], ids=str)
+def test_with_json_an_error_is_an_object_on_stdout_and_nothing_else(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell(*arguments, "--json")
+    assert told(done)["error"]["message"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("prompt", "code"), [("[fail] x", 3), ("[blocked] x", 3)])
+def test_a_video_that_ends_badly_ends_the_wait_with_an_exit_code(shell: Shell, prompt: str, code: int) -> None:
+    task_id = told(shell("create", prompt, "--json"))["task_id"]
+    assert shell("get", task_id, "--wait").returncode == code
+
+
+def test_a_reader_that_stops_early_causes_no_noise(environment: dict[str, str], shell: Shell) -> None:
+    made(shell)
+    command = f"{sys.executable} -m sora_mcp list | head -c 1"
+    done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, env=environment)  # noqa: S603, S607
+    assert len(done.stdout) == 1
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
+def at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) -> tuple[subprocess.Popen[str], int]:
+    """A command whose stderr is a terminal, and that terminal."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    size = {"COLUMNS": str(columns)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True, env=environment | size)  # noqa: S603
+    os.close(end)
+    return process, terminal
+
+
+def read_until(terminal: int, words: str = "") -> str:
+    """What a terminal shows, until `words` appear or the program is gone."""
+    shown = b""
+    while not words or words not in shown.decode(errors="replace"):
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    return shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_a_wait_at_a_terminal_shows_a_bar_that_fits(shell: Shell, environment: dict[str, str], columns: int) -> None:
+    environment["SORA_SANDBOX_SECONDS"] = "2"
+    process, terminal = at_a_terminal(environment, "get", made(shell), "--wait", columns=columns)
+    shown = read_until(terminal)
+    with process:
+        assert process.wait(timeout=60) == 0
+    os.close(terminal)
+    drawn = [line for line in shown.replace("\x1b[K", "").split("\r") if line]
+    assert any("running" in line and "░" in line for line in drawn)
+    assert max(map(len, drawn)) < columns
+
+
+def test_ctrl_c_while_waiting_leaves_the_video_alone_and_says_how_to_come_back(
+    shell: Shell, environment: dict[str, str]
+) -> None:
+    environment["SORA_SANDBOX_SECONDS"] = "30"
+    task_id = made(shell)
+    process, terminal = at_a_terminal(environment, "get", task_id, "--wait", columns=100)
+    read_until(terminal, "queued")
+    process.send_signal(signal.SIGINT)
+    shown = read_until(terminal)
+    with process:
+        assert process.wait(timeout=60) == 130
+    os.close(terminal)
+    assert f"sora-mcp get {task_id} --wait" in shown
+    assert "Traceback" not in shown
+    assert told(shell("get", task_id, "--json"))["state"] in {"queued", "running"}
+
+
+def test_a_data_folder_that_cannot_be_used_is_said_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = shell("create", "x", SORA_HOME=str(tmp_path / "file" / "home"))
+    assert done.returncode == 3
+    assert "Nothing was submitted" in done.stderr
+
+
+def test_doctor_finds_nothing_wrong_in_the_sandbox(shell: Shell) -> None:
+    made(shell)
+    done = shell("doctor", "--json")
+    assert done.returncode == 0
+    found = {check["name"]: check for check in told(done)["checks"]}
+    assert {check["verdict"] for check in found.values()} == {"ok"}
+    assert "holds 1 video" in found["ledger"]["found"]
+    assert told(done)["settings"]["SORA_BASE_URL"] == {"value": "sandbox", "from": "environment"}
+    assert told(done)["settings"]["SORA_LOG_LEVEL"] == {"value": "WARNING", "from": "default"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "words"),
+    [
+        ({"SORA_BASE_URL": ""}, "gateway", "SORA_BASE_URL"),
+        ({"SORA_BASE_URL": "https://x.apifox.cn"}, "gateway", "documentation"),
+        ({"SORA_BASE_URL": "http://127.0.0.1:9"}, "gateway", "SORA_API_KEY"),
+        ({"SORA_BASE_URL": "http://127.0.0.1:9", "SORA_API_KEY": "sk-canary"}, "gateway", "nothing listens"),
+        ({"SORA_OUTPUT_DIR": "/proc/videos"}, "output folder", "cannot be written"),
+    ],
+    ids=str,
+)
+def test_doctor_names_what_is_wrong_and_what_to_do(
+    shell: Shell, settings: dict[str, str], name: str, words: str
+) -> None:
+    done = shell("doctor", "--json", **settings)
+    assert done.returncode == 3
+    wrong = [check for check in told(done)["checks"] if check["verdict"] == "wrong"]
+    assert [check["name"] for check in wrong] == [name]
+    assert words in wrong[0]["found"]
+    assert wrong[0]["next_step"]
+    assert "canary" not in done.stdout + done.stderr + shell("doctor", **settings).stdout
+
+
+def test_doctor_counts_unsettled_outcomes(shell: Shell) -> None:
+    shell("create", "[lost] x")
+    done = shell("doctor")
+    assert done.returncode == 0
+    assert "1 unknown" in done.stdout
+
+
+def test_doctor_says_that_a_ledger_is_damaged(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "ledger.sqlite3").write_bytes(b"not a database" * 100)
+    done = shell("doctor")
+    assert done.returncode == 3
+    assert "it is not a ledger" in done.stdout
