@@ -1,6 +1,7 @@
 """Everything that can be set: one frozen object read from `SORA_*` environment variables.
 
-Nothing else reads the environment. A value that is a literal `${…}` (a host that did not expand a
+Nothing else reads the environment. (pydantic alone does it: pydantic-settings would add a third to the
+start of every command, for the one loop in `load`.) A value that is a literal `${…}` (a host that did not expand a
 variable) counts as missing.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from sora_mcp.errors import NotConfigured
 from sora_mcp.models import Limits
 
+PREFIX = "SORA_"
 SANDBOX = "sandbox"
 _DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
 _NEXT_STEP = (
@@ -39,14 +41,14 @@ class Endpoint:
     sandbox: bool
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings; the field names are the environment variables without `SORA_`.
 
     Raises pydantic's ValidationError on a value outside the stated range; `load` turns that into
     NotConfigured.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SORA_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: str | None = Field(
         None, description="Address of the gateway (https://…), or `sandbox` for the built-in stand-in."
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_videos_path() / "sora",
         description="Folder that videos are downloaded to. Default: `sora` in the user's video folder.",
     )
-    image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+    image_dirs: tuple[Path, ...] = Field(
         (),
         description="Folders whose images may be uploaded, separated by `:` (on Windows `;`). Default: none.",
     )
@@ -72,10 +74,10 @@ class Settings(BaseSettings):
     download_timeout: float = Field(50, gt=0, le=3600, description="Seconds for one download; many hosts stop at 60.")
     download_max_mb: int = Field(500, gt=0, description="Largest video to download, in megabytes.")
     max_variants: int = Field(4, ge=1, description="Most variants in one call (no maximum is documented).")
-    extra_sizes: Annotated[tuple[tuple[int, int], ...], NoDecode] = Field(
+    extra_sizes: tuple[tuple[int, int], ...] = Field(
         (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."
     )
-    extra_frames: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode] = Field(
+    extra_frames: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="Lengths in frames the gateway offers beyond 150 and 300, such as `450,600`."
     )
     sdedit_source: Literal["nested", "top"] = Field(
@@ -83,11 +85,6 @@ class Settings(BaseSettings):
     )
     sandbox_seconds: float = Field(3, ge=0, le=600, description="How long a video of the sandbox takes to make.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What is logged to stderr.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_missing(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if not _is_missing(value)}
 
     @field_validator("home", "output_dir", mode="after")
     @classmethod
@@ -144,10 +141,11 @@ class Settings(BaseSettings):
         return SecretStr(key)
 
 
-def load(**values: Any) -> Settings:
+def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
+    given = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in Settings.model_fields} | values
     try:
-        return Settings(**values)
+        return Settings.model_validate({name: value for name, value in given.items() if not _is_missing(value)})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
