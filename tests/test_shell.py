@@ -74,6 +74,12 @@ def test_a_video_is_made_waited_for_viewed_and_saved(shell: Shell, tmp_path: Pat
     assert task_id in shell("list").stdout
 
 
+def test_commands_that_only_look_in_bring_a_video_to_its_end(shell: Shell) -> None:
+    task_id = made(shell)
+    states = {told(shell("get", task_id, "--json"))["state"] for _ in range(2)}
+    assert "succeeded" in states
+
+
 def test_beats_and_files_of_beats_say_the_same(shell: Shell, tmp_path: Path) -> None:
     typed = shell("storyboard", "--action", "0s=a door", "--action", "2.5s=it opens", "--dry-run", "--json")
     beats = [{"time": 0, "description": "a door"}, {"time": 75, "description": "it opens"}]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,7 +23,8 @@ NOTICE = {"x-sora-sandbox": "built from the two pages and the new-api source; no
 MAX_BODY_BYTES = 10_000_000
 MAX_UPLOAD_BYTES = 25_000_000
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+RENDER_PATIENCE = 5.0
+"""Seconds that a query waits for a video whose time is over."""
 
 
 class _TaskError(Exception):
@@ -86,6 +87,7 @@ class _Routes:
         task = self._store.find(request.path_params["task_id"], _owner(request))
         if task is None:
             raise _TaskError(400, "task_not_exist")
+        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_PATIENCE)
         status, progress = self._store.status(task)
         done = status in {"SUCCESS", "FAILURE"}
         reason = task.error or "failed, as asked" if status == "FAILURE" else ""

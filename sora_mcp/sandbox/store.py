@@ -63,7 +63,7 @@ class Store:
         self._tasks = home / "tasks"
         self._seconds = seconds
         self._jobs: queue.Queue[Stored] = queue.Queue()
-        self._queued: set[str] = set()
+        self._rendered: dict[str, threading.Event] = {}
         self._worker: threading.Thread | None = None
         self.creates = 0
         """POSTs to the create path, whatever the answer."""
@@ -118,8 +118,18 @@ class Store:
             return "FAILURE", 100
         if all(self.video(generation).is_file() for generation in task.generations):
             return "SUCCESS", 100
-        self._enqueue(task)  # made by a process that is gone, or still being rendered
         return "IN_PROGRESS", 99
+
+    def finish(self, task: Stored, patience: float) -> None:
+        """Where a task's time is over but its videos are missing, render them, waiting `patience` seconds at most.
+
+        They were begun by a process that is gone, or are still being drawn; a command that only looks in
+        lives too short to leave that to the worker.
+        """
+        missing = not all(self.video(generation).is_file() for generation in task.generations)
+        if missing and not task.error and self.clock() >= task.created_at + task.seconds:
+            self._enqueue(task)
+            self._rendered[task.id].wait(patience)
 
     def drain(self) -> None:
         """Wait until everything queued is rendered."""
@@ -128,9 +138,9 @@ class Store:
     # --- rendering --------------------------------------------------------------------------------
 
     def _enqueue(self, task: Stored) -> None:
-        if task.id in self._queued or not task.generations:
+        if task.id in self._rendered:
             return
-        self._queued.add(task.id)
+        self._rendered[task.id] = threading.Event()
         self._jobs.put(task)
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name="sandbox-render", daemon=True)
@@ -146,6 +156,7 @@ class Store:
                 task.error = "the sandbox could not render it; see its log"
                 self._save(task)
             finally:
+                self._rendered[task.id].set()
                 self._jobs.task_done()
 
     def _render(self, task: Stored) -> None:

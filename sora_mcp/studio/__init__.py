@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -28,17 +29,18 @@ from sora_mcp.errors import (
     SoraError,
     Unreachable,
 )
-from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.models import FINAL, State, VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
-from sora_mcp.settings import Settings
+from sora_mcp.settings import Endpoint, Settings
 from sora_mcp.studio import report
-from sora_mcp.studio.files import Files
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
 
 if TYPE_CHECKING:
     import httpx
+
+    from sora_mcp.gateway import Gateway
+    from sora_mcp.studio.files import Files
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +59,37 @@ WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
 
 
-@dataclass(slots=True)
 class _Desk:
-    """One gateway with its name in the ledger (`name`) and to the world (`label`)."""
+    """One gateway with its name in the ledger (`name`) and to the world (`label`).
 
-    gateway: Gateway
-    name: str
-    label: str
-    files: Files
+    The client, and with it everything that speaks HTTP, is loaded when something is really asked.
+    """
+
+    def __init__(self, settings: Settings, endpoint: Endpoint, name: str, label: str) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self.name = name
+        self.label = label
+        self.pace = LOCAL_PACE if endpoint.local else PACE
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The client. Raises NotConfigured where the address cannot be one."""
+        from sora_mcp.gateway import Gateway  # noqa: PLC0415
+
+        transport: httpx.AsyncBaseTransport | None = None
+        if self._endpoint.sandbox:
+            from sora_mcp.sandbox import Sandbox  # noqa: PLC0415
+
+            settings = self._settings
+            sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, limits=settings.limits)
+            transport = sandbox.transport()
+        return Gateway(self._endpoint, self._settings, transport=transport)
+
+    async def aclose(self) -> None:
+        """Close the client, if there is one."""
+        if "gateway" in self.__dict__:
+            await self.gateway.aclose()
 
 
 @dataclass(slots=True)
@@ -100,7 +125,7 @@ class Studio:
         finally:
             if studio is not None and studio._opened is not None:
                 with anyio.CancelScope(shield=True):
-                    await studio._opened.gateway.aclose()
+                    await studio._opened.aclose()
             ledger.close()
 
     # --- paid -------------------------------------------------------------------------------------
@@ -217,7 +242,7 @@ class Studio:
             if entry.task_id is None and entry.request_id not in self._sending:
                 break
             with anyio.CancelScope(deadline=deadline):
-                await self._pause(entry, LOCAL_PACE if desk.gateway.endpoint.local else PACE)
+                await self._pause(entry, desk.pace)
                 try:
                     entry, gateway_state = await self._look_up(desk, entry.id)
                 except (BadReply, Unreachable) as error:
@@ -245,7 +270,7 @@ class Studio:
         """A contact sheet (PNG) of one variant. Raises NotReady and what `get` raises."""
         desk = await self._desk()
         entry = await self._find_finished(video_id)
-        return await desk.files.look(entry, variant, frames, desk.label)
+        return await self._files(desk).look(entry, variant, frames, desk.label)
 
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
@@ -254,8 +279,8 @@ class Studio:
         desk = await self._desk()
         entry = await self._find_finished(video_id)
         if on_bytes is None:
-            return await desk.files.save(entry, variant, desk.label)
-        return await desk.files.save(entry, variant, desk.label, on_bytes)
+            return await self._files(desk).save(entry, variant, desk.label)
+        return await self._files(desk).save(entry, variant, desk.label, on_bytes)
 
     @property
     def label(self) -> str:
@@ -329,19 +354,16 @@ class Studio:
     async def _open_desk(self) -> _Desk:
         endpoint = self.settings.endpoint()
         name = await self._ledger.gateway_name(endpoint.base_url, endpoint.api_key.get_secret_value())
-        transport: httpx.AsyncBaseTransport | None = None
-        if endpoint.sandbox:
-            from sora_mcp.sandbox import Sandbox  # noqa: PLC0415 - nobody else pays for loading it
+        return _Desk(self.settings, endpoint, name, self.label)
 
-            home = self.settings.home / "sandbox"
-            transport = Sandbox(home, seconds=self.settings.sandbox_seconds, limits=self.settings.limits).transport()
-        gateway = Gateway(endpoint, self.settings, transport=transport)
+    def _files(self, desk: _Desk) -> Files:
+        from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            task = await gateway.query(entry.task_id or "")
-            return await self._ledger.record(name, entry.task_id or "", task)
+            task = await desk.gateway.query(entry.task_id or "")
+            return await self._ledger.record(desk.name, entry.task_id or "", task)
 
-        return _Desk(gateway, name, self.label, Files(self.settings, gateway, self._ledger, refresh))
+        return Files(self.settings, desk.gateway, self._ledger, refresh)
 
 
 def _not_submitted(error: SoraError) -> SoraError:
