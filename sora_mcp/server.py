@@ -29,6 +29,7 @@ Context = ServerRequestContext[Studio]
 def build(settings: Settings) -> Server[Studio]:
     """The server; its lifespan is a studio, shared by all sessions."""
     listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
+    input_schemas = {tool.name: tool.input_schema for tool in listed.tools}
 
     @asynccontextmanager
     async def studio(_: Server[Studio]) -> AsyncIterator[Studio]:
@@ -44,6 +45,7 @@ def build(settings: Settings) -> Server[Studio]:
         title="Sora videos",
         instructions=tools.INSTRUCTIONS,
         lifespan=studio,
+        get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
         on_list_tools=list_tools,
         on_call_tool=_call_tool,
     )

@@ -106,9 +106,9 @@ def test_every_command_of_ours_in_the_readme_is_known() -> None:
     commands = re.findall(r"sora-mcp ([a-z]+)((?: --[a-z-]+)*)", "\n".join(blocks("sh.*?")))
     assert commands
     for command, options in commands:
-        shown = run(command, "--help").stdout
-        assert f"sora-mcp {command}" in shown.replace("python -m sora_mcp", "sora-mcp")
-        assert all(option in shown for option in options.split())
+        shown = run(command, "--help")
+        assert shown.returncode == 0
+        assert all(option in shown.stdout for option in options.split())
 
 
 def test_what_the_readme_points_to_is_there() -> None:

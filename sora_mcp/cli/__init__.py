@@ -56,7 +56,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except SoraError as error:
-            click.echo(f"sora-mcp: {error.message} {error.next_step}", err=True)
+            from sora_mcp.cli.show import for_shell  # noqa: PLC0415
+
+            click.echo(f"sora-mcp: {for_shell(f'{error.message} {error.next_step}')}", err=True)
             ctx.exit(2)
 
 

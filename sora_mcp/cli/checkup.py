@@ -16,6 +16,7 @@ import anyio
 import click
 
 from sora_mcp import __version__
+from sora_mcp.cli.show import for_shell
 from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
@@ -50,7 +51,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
         mark, colour = _MARKS[check.verdict]
         click.echo(f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}")
         if check.next_step:
-            click.echo(f"    → {check.next_step}")
+            click.echo(f"    → {for_shell(check.next_step)}")
     click.echo("\nSettings")
     for name, row in _settings(settings).items():
         click.echo(f"    {name} = {row['value']}  ({row['from']})")

@@ -20,7 +20,10 @@ _COMMANDS = {
     "list_videos": "sora-mcp list",
     "view_video": "sora-mcp view",
     "download_video": "sora-mcp download",
+    "Ask the user to check": "Check",
+    "ask the user to check": "check",
     "Ask the user to": "Please",
+    "ask the user to": "please",
     "Ask the user for": "You need",
     "tell the user": "mind this",
     "Tell the user": "Mind this",
@@ -35,7 +38,7 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
         click.echo(json.dumps(told.structured | path, indent=2, ensure_ascii=False))
         return
     if told.is_error:
-        click.echo(f"sora-mcp: {_for_shell(told.text)}", err=True)
+        click.echo(f"sora-mcp: {for_shell(told.text)}", err=True)
         message = told.structured["error"].get("gateway_message")
         if message:
             click.echo(f"The gateway's words: {message!r}", err=True)
@@ -43,7 +46,7 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
     if "videos" in told.structured:
         _list(told.structured)
         return
-    click.echo(_for_shell(told.text))
+    click.echo(for_shell(told.text))
     if arguments.get("dry_run"):
         click.echo(json.dumps(told.structured["body"], indent=2, ensure_ascii=False))
     if told.structured.get("failure_reason"):
@@ -65,7 +68,8 @@ def interrupted(task_id: str | None, *, paid: bool) -> None:
         click.echo("\nInterrupted.", err=True)
 
 
-def _for_shell(text: str) -> str:
+def for_shell(text: str) -> str:
+    """Advice that was written for an agent, for a person."""
     for agent, person in _COMMANDS.items():
         text = text.replace(agent, person)
     return text
