@@ -110,10 +110,10 @@ def read_task(reply: Reply, task_id: str) -> Task:
         )
     if reply.status != 200 or code not in {"success", None}:
         raise _free_error(reply, code)
-    task = data.get("data") if isinstance(data, dict) else None
-    if not isinstance(task, dict):
-        task = data if isinstance(data, dict) and ("status" in data or "state" in data) else None
-    if task is None:
+    outer = data if isinstance(data, dict) else {}
+    inner = outer.get("data")
+    task = inner if isinstance(inner, dict) else outer
+    if "status" not in task and "state" not in task:
         raise _error(BadReply, reply, "The gateway answered a query with something that is not a task")
     return _task(task)
 
@@ -156,6 +156,7 @@ _KNOWN_REFUSALS = frozenset(
 
 _NEXT_STEPS: dict[int | str, str] = {
     "quota_not_enough": "Ask the user to top up the balance at the gateway, then call again.",
+    "build_request_failed": "Tell the user: the gateway cannot build such a job now.",
     "invalid_request": "Change the arguments as the gateway says, then call again.",
     400: "Change the arguments as the gateway says, then call again.",
     401: "Ask the user to check SORA_API_KEY.",
@@ -165,7 +166,7 @@ _NEXT_STEPS: dict[int | str, str] = {
     405: "Ask the user to check SORA_BASE_URL: this address has no Sora endpoint.",
     410: "Ask the user for another gateway: this one says the endpoint is gone for good.",
     413: "Send a smaller image or a shorter prompt.",
-    429: "Wait, then call again.",
+    429: "Call again later.",
     503: "The gateway has no channel for this model now; try again later or ask the user to check at the gateway.",
 }
 _UNKNOWN_NEXT_STEP = (

@@ -29,7 +29,7 @@ answered and created nothing. `unknown`: a job may exist.
 SUBMITTED: dict[Outcome, str] = {
     "accepted": "",
     "not_submitted": "Nothing was submitted and nothing was charged.",
-    "rejected": "The gateway refused it: no video was created.",
+    "rejected": "No video was created.",
     "unknown": "A video may have been created and charged: do not submit it again blindly.",
 }
 

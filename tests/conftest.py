@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sora_mcp.settings import Settings
+from sora_mcp.settings import Settings, load
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     def make(**values: Any) -> Settings:
         defaults: dict[str, Any] = {"base_url": "sandbox", "sandbox_seconds": 0.3}
         folders = {"home": tmp_path / "home", "output_dir": tmp_path / "videos"}
-        return Settings(**(defaults | folders | values))
+        return load({}, **(defaults | folders | values))
 
     return make

@@ -212,7 +212,7 @@ def test_a_hostile_code_is_cleaned_and_capped() -> None:
         (403, task_error("quota_not_enough"), "top up"),
         (402, None, "top up"),
         (404, HTML, "SORA_BASE_URL"),
-        (429, None, "Wait"),
+        (429, None, "later"),
     ],
 )
 def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) -> None:

@@ -339,9 +339,9 @@ async def test_settings_that_cannot_work_submit_nothing_and_are_named(
         told = await create_in_trouble(client, "not_submitted")
         assert told.error["kind"] == "not_configured"
         assert words in told.text
-        listed = await ask(client, "list_videos")
-        assert listed.is_error
-        assert words in listed.text
+        looked_up = await ask(client, "get_video", task_id="task_1")
+        assert looked_up.is_error
+        assert words in looked_up.text
     assert gateway.connections == 0
 
 

@@ -19,7 +19,7 @@ _NEXT_STEPS: dict[State, str] = {
     "succeeded": "Look at it with view_video, keep it with download_video (addresses may expire), or remix it.",
     "failed": "Change the prompt or the arguments before creating it again: that costs again.",
     "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
-    "rejected": "Nothing was created. Correct what the gateway named, then create it again.",
+    "rejected": "Nothing was created; failure_reason says why. Mend that, then create it again.",
     "unknown": "A video may exist and have been charged. Tell the user; do not submit it again blindly.",
 }
 
