@@ -5,8 +5,11 @@ Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid 
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,17 @@ _VIDEO_COMMANDS = {
 """Said by `--help` without loading what the commands are made from: the tools, in `cli.videos`."""
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class _Group(click.Group):
     """Builds the video commands when one is asked for, and says our errors as a sentence, without a traceback."""
 
@@ -42,7 +56,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VIDEO_COMMANDS:
             return super().get_command(ctx, cmd_name)
-        from sora_mcp.cli.videos import command  # noqa: PLC0415
+        with _loading():
+            from sora_mcp.cli.videos import command  # noqa: PLC0415
 
         return command(cmd_name, _VIDEO_COMMANDS[cmd_name])
 
@@ -90,7 +105,8 @@ def serve(transport: str, host: str, port: int) -> None:
         _serve_stdio()
         return
     settings = load_settings()
-    from sora_mcp.server import serve_http  # noqa: PLC0415
+    with _loading():
+        from sora_mcp.server import serve_http  # noqa: PLC0415
 
     serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
 
@@ -147,14 +163,16 @@ def _serve_stdio() -> None:
     settings = load_settings()
     if sys.stdin is not None and sys.stdin.isatty():
         click.echo("sora-mcp waits for an MCP client on stdin (Ctrl-C ends it). See sora-mcp --help.", err=True)
-    from sora_mcp.server import serve_stdio  # noqa: PLC0415
+    with _loading():
+        from sora_mcp.server import serve_stdio  # noqa: PLC0415
 
     serve_stdio(settings)
 
 
 def load_settings() -> Settings:
     """The settings of this process, and logging as they say. Raises NotConfigured naming the variable."""
-    from sora_mcp.settings import load  # noqa: PLC0415
+    with _loading():
+        from sora_mcp.settings import load  # noqa: PLC0415
 
     settings = load()
     logging.basicConfig(
