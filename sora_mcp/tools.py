@@ -317,7 +317,8 @@ _STATE_WORDS: dict[State, str] = {
 }
 
 
-def _say_video(told: Video) -> str:
+def say_video(told: Video) -> str:
+    """A video in a sentence, and what to do next."""
     progress = f" ({told.progress} %)" if told.progress is not None and told.state == "running" else ""
     shape = _shape(told.width, told.height, told.n_frames)
     state = _STATE_WORDS.get(told.state, f"is {told.state}")
@@ -396,7 +397,7 @@ TOOLS: tuple[Tool[Any, Any], ...] = (
         GetVideo,
         Video,
         _get,
-        _say_video,
+        say_video,
     ),
     Tool(
         "list_videos",
@@ -452,16 +453,14 @@ async def call(studio: Studio, name: str, arguments: object, progress: Progress 
     tool = TABLE.get(name)
     if tool is None:
         known = list(TABLE)
-        return _failed(
-            InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))])
-        )
+        return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
     try:
         told = await tool.run(studio, parse(tool.arguments, arguments), progress)
     except SoraError as error:
-        return _failed(error, paid=tool.paid)
+        return failed(error, paid=tool.paid)
     except Exception:
         logger.exception("%s failed in an unforeseen way", name)
-        return _failed(_unforeseen(tool), paid=tool.paid)
+        return failed(_unforeseen(tool), paid=tool.paid)
     return Result(
         tool.say(told),
         told.model_dump(mode="json", exclude_none=True),
@@ -475,7 +474,8 @@ def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
     return OutcomeUnknown(message, "Look at list_videos. " + advice) if tool.paid else InternalError(message, advice)
 
 
-def _failed(error: SoraError, *, paid: bool = False) -> Result:
+def failed(error: SoraError, *, paid: bool = False) -> Result:
+    """An error as a result: in words, and for a program."""
     outcome: Outcome | None = (error.outcome or "not_submitted") if paid else None
     wait = f"Wait {error.retry_after_s:g} s first." if error.retry_after_s else ""
     words = [error.message, SUBMITTED[outcome] if outcome else "", error.next_step, wait]

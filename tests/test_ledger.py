@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import Ledger
-from sora_mcp.models import Generation, Task
+from sora_mcp.ledger import GONE, TRANSITIONS, Ledger
+from sora_mcp.models import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +129,79 @@ async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, l
     for writer in writers:
         assert await anyio.to_thread.run_sync(writer.wait) == 0
     assert len(await ledger.page("g", limit=100)) == 40
+    ledger.close()
+
+
+_SEND = """
+import anyio, sys
+from pathlib import Path
+from sora_mcp.ledger import Ledger
+
+async def main():
+    entry = await Ledger(Path(sys.argv[1])).begin("g", "simple_compose", {"prompt": "x"}, sources=[], cost=None)
+    print(entry.request_id, flush=True)
+    await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(tmp_path: Path, ledger: Ledger) -> None:
+    mine = await begin(ledger)
+    command = [sys.executable, "-c", _SEND, str(tmp_path / "home" / "ledger.sqlite3")]
+    async with await anyio.open_process(command) as sender:
+        assert sender.stdout is not None
+        theirs = (await sender.stdout.receive()).decode().strip()
+        assert [entry.state for entry in await ledger.page("g", limit=2)] == ["sending", "sending"]
+        sender.kill()
+        await sender.wait()
+    found = await ledger.find("g", theirs)
+    assert found is not None
+    assert (found.state, found.failure_reason) == ("unknown", GONE)
+    assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
+    still = await ledger.find("g", mine)
+    assert still is not None
+    assert still.state == "sending"
+    ledger.close()
+
+
+@pytest.mark.parametrize(("task_id", "state"), [("task_1", "submitted"), (None, "rejected")])
+async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: str | None, state: str) -> None:
+    request_id = await begin(ledger)
+    assert await ledger.settle("g", request_id, task_id) is None
+    await ledger.not_accepted(request_id, "unknown", "a time-out")
+    entry = await ledger.settle("g", request_id, task_id)
+    assert entry is not None
+    assert (entry.state, entry.task_id) == (state, task_id)
+    assert await ledger.settle("g", request_id, "task_2") is None
+    assert [each for each, _ in await ledger.history(request_id)] == ["sending", "unknown", state]
+    ledger.close()
+
+
+_TO: list[State] = [
+    "submitted",
+    "rejected",
+    "unknown",
+    "sending",
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "blocked",
+]
+
+
+@pytest.mark.parametrize("start", TRANSITIONS)
+@pytest.mark.parametrize("end", _TO)
+async def test_a_row_moves_only_where_it_may(ledger: Ledger, start: State, end: State) -> None:
+    request_id = await begin(ledger)
+    if start in {"rejected", "unknown"}:
+        await ledger.not_accepted(request_id, start, "x")
+    elif start != "sending":
+        await ledger.accepted(request_id, "task_1")
+        await ledger.record("g", "task_1", Task(start))
+    moved = await ledger.not_accepted(request_id, end, "later")
+    assert moved.state == (end if end in TRANSITIONS[start] else start)
     ledger.close()
 
 

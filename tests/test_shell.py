@@ -235,6 +235,17 @@ def test_a_data_folder_that_cannot_be_used_is_said_and_nothing_is_sent(shell: Sh
     assert "Nothing was submitted" in done.stderr
 
 
+def test_an_unknown_outcome_is_settled_by_hand(shell: Shell, tmp_path: Path) -> None:
+    lost = str(told(shell("create", "[lost] x", "--json"))["request_id"])
+    (stored,) = (tmp_path / "home" / "sandbox" / "tasks").iterdir()
+    assert shell("settle", lost, "--task", "task_other").returncode == 3
+    assert shell("settle", lost).returncode == 2
+    settled = shell("settle", lost, "--task", stored.stem, "--json")
+    assert (settled.returncode, told(settled)["task_id"]) == (0, stored.stem)
+    assert told(shell("get", lost, "--wait", "--json"))["state"] == "succeeded"
+    assert shell("settle", lost, "--none").returncode == 3
+
+
 def test_doctor_finds_nothing_wrong_in_the_sandbox(shell: Shell) -> None:
     made(shell)
     done = shell("doctor", "--json")

@@ -86,7 +86,7 @@ def _nothing_leaks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator
     assert KEY not in lines
     ours = "\n".join(write(record) for record in records if record.name.startswith("sora_mcp"))
     assert not [word for word in FOREIGN if word in ours]
-    for file in (tmp_path / "home").glob("*"):
+    for file in (path for path in (tmp_path / "home").rglob("*") if path.is_file()):
         assert not [word for word in (KEY, *FOREIGN) if word.encode() in file.read_bytes()], file.name
 
 

@@ -143,6 +143,20 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("request_id")
+@click.option("--task", "task_id", metavar="TASK_ID", help="It became this task.")
+@click.option("--none", "nothing", is_flag=True, help="It became nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
+    """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none."""
+    if bool(task_id) == nothing:
+        raise click.UsageError("Give either --task TASK_ID or --none.")
+    from sora_mcp.cli.videos import settle as settle_request  # noqa: PLC0415
+
+    settle_request(load_settings(), request_id, task_id, as_json=as_json)
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:

@@ -15,6 +15,7 @@ import click
 from sora_mcp import tools
 from sora_mcp.cli import beats, load_settings, show
 from sora_mcp.cli.progress import Bar
+from sora_mcp.errors import SoraError
 from sora_mcp.models import FINAL
 from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
@@ -148,6 +149,22 @@ def _run(tool: str, *, as_json: bool, **given: Any) -> None:
         _write_picture(out, result.png)
     show.result(result, arguments, as_json=as_json, picture=out)
     sys.exit(exit_code(result))
+
+
+def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
+    """Settle an unknown outcome and show what became of it."""
+
+    async def work() -> tools.Result:
+        async with Studio.open(settings) as studio:
+            try:
+                video = await studio.settle(request_id, task_id)
+            except SoraError as error:
+                return tools.failed(error)
+        return tools.Result(tools.say_video(video), video.model_dump(mode="json", exclude_none=True))
+
+    told = anyio.run(work)
+    show.result(told, {}, as_json=as_json, picture=None)
+    sys.exit(FAILED if told.is_error else DONE)
 
 
 def exit_code(result: tools.Result) -> int:

@@ -282,6 +282,23 @@ class Studio:
             return await self._files(desk).save(entry, variant, desk.label)
         return await self._files(desk).save(entry, variant, desk.label, on_bytes)
 
+    async def settle(self, request_id: str, task_id: str | None) -> Video:
+        """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
+
+        The task is asked for at the gateway first. Raises NotFound where there is no such request, or no such task.
+        """
+        desk = await self._desk()
+        if task_id is not None:
+            if not dialect.is_id(task_id):
+                raise InvalidInput([Problem("task", "is not an id", "task_…")])
+            await desk.gateway.query(task_id)
+        entry = await self._ledger.settle(desk.name, request_id, task_id)
+        if entry is None:
+            raise NotFound(
+                f"No request {request_id} with an unknown outcome stands at this gateway.", "See list_videos."
+            )
+        return report.video(entry, desk.label)
+
     @property
     def label(self) -> str:
         """The gateway's name for people: its host, `sandbox`, or that none is configured."""

@@ -11,8 +11,7 @@ from sora_mcp.models import State, VideoRequest, clean
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
 
 _NEXT_STEPS: dict[State, str] = {
-    "sending": "It is still being sent: call get_video with this id in a minute. If it stays so, its sender was killed "
-    "and a video may exist: tell the user. Do not submit it again.",
+    "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",
     "submitted": "Call get_video with wait_seconds 50 until it has succeeded; that is free.",
     "queued": "Call get_video with wait_seconds 50 again; that is free.",
     "running": "Call get_video with wait_seconds 50 again; that is free.",
@@ -20,7 +19,8 @@ _NEXT_STEPS: dict[State, str] = {
     "failed": "Change the prompt or the arguments before creating it again: that costs again.",
     "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
     "rejected": "Nothing was created; failure_reason says why. Mend that, then create it again.",
-    "unknown": "A video may exist and have been charged. Tell the user; do not submit it again blindly.",
+    "unknown": "A video may exist and have been charged. Tell the user, who can look at the gateway's log and then run "
+    "sora-mcp settle; do not submit it again blindly.",
 }
 
 

@@ -13,56 +13,39 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.models import FINAL, Generation, State, Task
+from sora_mcp.ledger.file import open_file, transaction, why
+from sora_mcp.ledger.writers import Writer
+from sora_mcp.models import Generation, State, Task
 
 T = TypeVar("T")
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE videos (
-        number INTEGER PRIMARY KEY,
-        request_id TEXT NOT NULL UNIQUE,
-        gateway TEXT NOT NULL,
-        task_id TEXT,
-        operation TEXT,
-        state TEXT NOT NULL,
-        body TEXT NOT NULL,
-        sources TEXT NOT NULL,
-        cost REAL,
-        progress INTEGER,
-        enhanced_prompt TEXT,
-        failure_reason TEXT,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    );
-    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
-    CREATE INDEX videos_newest ON videos (gateway, number);
-    CREATE INDEX videos_state ON videos (gateway, state, number);
-    CREATE TABLE generations (
-        request_id TEXT NOT NULL REFERENCES videos (request_id),
-        variant INTEGER NOT NULL,
-        generation_id TEXT,
-        url TEXT,
-        width INTEGER,
-        height INTEGER,
-        n_frames INTEGER,
-        file TEXT,
-        PRIMARY KEY (request_id, variant)
-    ) WITHOUT ROWID;
-    CREATE INDEX generations_id ON generations (generation_id);
-    CREATE TABLE salt (value BLOB NOT NULL);
-    """,
-)
-"""Each step once, in order; `PRAGMA user_version` counts the steps that a file has seen."""
+_GOING_ON: tuple[State, ...] = ("submitted", "queued", "running", "succeeded", "failed", "blocked")
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "sending": frozenset({"submitted", "rejected", "unknown"}),
+    "submitted": frozenset(_GOING_ON),
+    "queued": frozenset(_GOING_ON),
+    "running": frozenset(_GOING_ON),
+    "unknown": frozenset({"submitted", "rejected"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "blocked": frozenset(),
+    "rejected": frozenset(),
+}
+"""Where a row may go from each state; any other move is ignored, so that a late answer never undoes a later one.
+
+*unknown* is left only by a person who looked at the gateway's own log (`settle`).
+"""
+
+GONE = "the process that was sending it ended before the gateway's answer was recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +66,7 @@ class Entry:
     failure_reason: str | None
     created_at: float
     updated_at: float
+    writer: str | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
 
@@ -104,9 +88,11 @@ class Ledger:
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._writer = Writer(path.parent / "writers")
 
     def close(self) -> None:
-        """Close the file; what was recorded stays."""
+        """Close the file; what was recorded stays, what this process was still sending counts as unknown."""
+        self._writer.release()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -121,7 +107,12 @@ class Ledger:
     ) -> Entry:
         """Record an intent as *sending*. When this returns, it is on disk."""
         row = {"gateway": gateway, "operation": operation, "state": "sending", "cost": cost}
-        return await self._write(lambda db: self._insert(db, row, body, sources))
+
+        def work(db: sqlite3.Connection) -> Entry:
+            self._writer.hold()
+            return self._insert(db, row | {"writer": self._writer.id}, body, sources)
+
+        return await self._write(work)
 
     async def adopt(self, gateway: str, task_id: str, task: Task) -> Entry:
         """Record a task that was made elsewhere with the same key, or bring the row that is there up to date."""
@@ -137,11 +128,28 @@ class Ledger:
 
     async def accepted(self, request_id: str, task_id: str) -> Entry:
         """The gateway gave this task id."""
-        return await self._write(lambda db: self._decide(db, request_id, "submitted", task_id, None))
+        return await self._write(lambda db: self._move(db, request_id, "submitted", task_id=task_id))
 
     async def not_accepted(self, request_id: str, state: State, reason: str) -> Entry:
         """Nothing was created (*rejected*), or nobody knows (*unknown*)."""
-        return await self._write(lambda db: self._decide(db, request_id, state, None, reason))
+        return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
+
+    async def settle(self, gateway: str, request_id: str, task_id: str | None) -> Entry | None:
+        """A person looked: an *unknown* row became this task, or (None) nothing. None where there is no such row."""
+
+        def work(db: sqlite3.Connection) -> Entry | None:
+            if not _select(db, "gateway = ? AND request_id = ? AND state = 'unknown'", [gateway, request_id]):
+                return None
+            if task_id is None:
+                return self._move(db, request_id, "rejected", reason="settled: the gateway's log shows no such task")
+            return self._move(db, request_id, "submitted", task_id=task_id, reason="settled by hand")
+
+        return await self._write(work)
+
+    async def history(self, request_id: str) -> list[tuple[State, float]]:
+        """Every state that a row has had, with the unix second in which it began, oldest first."""
+        sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
+        return await self._read(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
     async def record(self, gateway: str, task_id: str, task: Task) -> Entry:
         """What a query said of a task that has a row. A final state stays; addresses are kept up to date."""
@@ -195,21 +203,43 @@ class Ledger:
         row |= {"created_at": now, "updated_at": now}
         names = ", ".join(row)
         db.execute(f"INSERT INTO videos ({names}) VALUES (?{', ?' * (len(row) - 1)})", list(row.values()))  # noqa: S608 - our own names
+        self._remember(db, request_id, row["state"], row.get("task_id"), None)
         return _of_request(db, request_id)
 
-    def _decide(
-        self, db: sqlite3.Connection, request_id: str, state: State, task_id: str | None, reason: str | None
+    def _move(
+        self,
+        db: sqlite3.Connection,
+        request_id: str,
+        state: State,
+        *,
+        task_id: str | None = None,
+        reason: str | None = None,
     ) -> Entry:
+        """Move a row to `state` if that is allowed from where it stands."""
+        entry = _of_request(db, request_id)
+        if state not in TRANSITIONS[entry.state]:
+            return entry
         db.execute(
-            "UPDATE videos SET state = ?, task_id = ?, failure_reason = ?, updated_at = ?"
-            " WHERE request_id = ? AND state = 'sending'",
+            "UPDATE videos SET state = ?, task_id = coalesce(?, task_id), failure_reason = ?, updated_at = ?"
+            " WHERE request_id = ?",
             (state, task_id, reason, self._clock(), request_id),
         )
+        self._remember(db, request_id, state, task_id, reason)
         return _of_request(db, request_id)
+
+    def _remember(
+        self, db: sqlite3.Connection, request_id: str, state: State, task_id: str | None, reason: str | None
+    ) -> None:
+        db.execute(
+            "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)",
+            (request_id, self._clock(), state, task_id, reason),
+        )
 
     def _update(self, db: sqlite3.Connection, gateway: str, task_id: str, task: Task) -> Entry:
         entry = _of_task(db, gateway, task_id)[0]
-        state = entry.state if entry.state in FINAL else task.state
+        state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
+        if state != entry.state:
+            self._remember(db, entry.request_id, state, None, task.failure_reason)
         db.execute(
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?,"
             " enhanced_prompt = coalesce(?, enhanced_prompt), failure_reason = coalesce(?, failure_reason)"
@@ -226,81 +256,31 @@ class Ledger:
         return await anyio.to_thread.run_sync(self._transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._transact, "BEGIN", work, limiter=self._one_at_a_time)
+        return await anyio.to_thread.run_sync(self._look, work, limiter=self._one_at_a_time)
+
+    def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read, after rows in *sending* whose writer is gone have become *unknown*."""
+        for request_id, writer in self._transact("BEGIN", _sending):
+            if not self._writer.is_alive(writer):
+                bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
+                self._transact("BEGIN IMMEDIATE", bury)
+        return self._transact("BEGIN", work)
 
     def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = _open(self._path)
-            with _transaction(self._connection, begin) as db:
+                self._connection = open_file(self._path)
+            with transaction(self._connection, begin) as db:
                 return work(db)
         except (sqlite3.Error, OSError) as error:
             raise FileProblem(
-                f"The ledger {self._path} cannot be used ({_why(error)}).",
+                f"The ledger {self._path} cannot be used ({why(error)}).",
                 "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
             ) from error
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
-    db.execute(begin)
-    try:
-        yield db
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
-    try:
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        _migrate(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file up to date; of two processes that start at once, one does and the other waits."""
-    if _version(db) == len(_MIGRATIONS):
-        return
-    with _transaction(db, "BEGIN IMMEDIATE"):
-        if _version(db) > len(_MIGRATIONS):
-            raise sqlite3.DatabaseError("made by a newer version of sora-mcp")
-        for script in _MIGRATIONS[_version(db) :]:
-            for statement in script.split(";"):
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-
-
-def _version(db: sqlite3.Connection) -> int:
-    with closing(db.execute("PRAGMA user_version")) as cursor:
-        return int(cursor.fetchone()[0])
-
-
-def _why(error: Exception) -> str:
-    """Our words for what the file system or SQLite says."""
-    text = str(error)
-    known = {
-        "locked": "another process holds it",
-        "readonly": "it is read-only",
-        "read-only": "it is read-only",
-        "full": "the disk is full",
-        "No space": "the disk is full",
-        "Permission": "no permission",
-        "malformed": "it is damaged",
-        "not a database": "it is not a ledger",
-        "newer version": "it was made by a newer version",
-    }
-    return next((words for part, words in known.items() if part in text), "it cannot be opened or written")
+def _sending(db: sqlite3.Connection) -> list[tuple[str, str | None]]:
+    return [(row[0], row[1]) for row in db.execute("SELECT request_id, writer FROM videos WHERE state = 'sending'")]
 
 
 def _salt(db: sqlite3.Connection) -> bytes:
