@@ -1,0 +1,50 @@
+"""The yardstick: three tools that do nothing, on the low-level server of the SDK, over stdio or HTTP (`--http`)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+
+Context = ServerRequestContext[dict[str, Any]]
+
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+TOOLS = [types.Tool(name=name, description="Does nothing.", input_schema=SCHEMA) for name in ("one", "two", "three")]
+
+
+async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+    return types.ListToolsResult(tools=TOOLS)
+
+
+async def call_tool(_: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(text=str((params.arguments or {}).get("text")))])
+
+
+SERVER = Server("bare", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+async def serve_stdio() -> None:
+    async with stdio_server() as (read_stream, write_stream):
+        await SERVER.run(read_stream, write_stream, SERVER.create_initialization_options())
+
+
+def serve_http() -> None:
+    from sora_mcp.listening import listen  # noqa: PLC0415 - the same HTTP server with the same settings
+
+    def ready(base_url: str) -> None:
+        sys.stderr.write(f"Serving MCP at {base_url}/mcp\n")
+        sys.stderr.flush()
+
+    listen(SERVER.streamable_http_app(), "127.0.0.1", 0, ready)
+
+
+if __name__ == "__main__":
+    if "--http" in sys.argv:
+        serve_http()
+    else:
+        anyio.run(serve_stdio)
