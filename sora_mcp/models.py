@@ -78,18 +78,16 @@ Height = Annotated[
 ]
 Frames = Annotated[int, Field(ge=1, description="Length: 150 (5 s) or 300 (10 s), at 30 frames per second.")]
 Variants = Annotated[int, Field(ge=1, description="Alternatives to make; each costs.")]
-Style = Annotated[Literal["natural"], Field(description="The only documented style.")]
+Style = Annotated[Literal["natural"], Field(description="Only this.")]
 ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless asked for.")]
 FrameIndex = Annotated[int, Field(ge=0, description="Frame it stands at, below n_frames.")]
 ImageUrl = Annotated[
     str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS (uploaded first).")
 ]
-GenerationId = Annotated[
-    str, Field(description="gen_… id, or the task_… id of a finished video (task_…#2: second variant).")
-]
+GenerationId = Annotated[str, Field(description="gen_… or task_… id of a finished video (task_…#2: second variant).")]
 MediaId = Annotated[str, Field(description="media_… id of an upload.")]
-SourceStart = Annotated[int, Field(ge=0, description="First source frame to use.")]
-SourceEnd = Annotated[int, Field(ge=0, description="Last source frame to use.")]
+SourceStart = Annotated[int, Field(ge=0, description="First source frame.")]
+SourceEnd = Annotated[int, Field(ge=0, description="Last source frame.")]
 Amount = Annotated[float, Field(ge=1, le=8, description="Change: 1 (least) to 8 (most).")]
 
 

@@ -14,9 +14,13 @@ from sora_mcp.models import Model, State
 
 
 class Submission(Model):
-    """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README)."""
+    """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README).
+
+    `duplicate`: the same request was sent a short while ago; this is its task, and nothing was sent now.
+    """
 
     outcome: Outcome
+    duplicate: bool | None = None
     gateway: str
     task_id: str | None = None
     request_id: str | None = None

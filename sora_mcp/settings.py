@@ -73,6 +73,9 @@ class Settings(BaseModel):
     query_timeout: float = Field(20, gt=0, le=50, description="Seconds for one free request (state, upload).")
     download_timeout: float = Field(50, gt=0, le=3600, description="Seconds for one download; many hosts stop at 60.")
     download_max_mb: int = Field(500, gt=0, description="Largest video to download, in megabytes.")
+    duplicate_window: float = Field(
+        10, ge=0, le=1440, description="Minutes within which the same request is not paid for twice; 0 turns that off."
+    )
     max_variants: int = Field(4, ge=1, description="Most variants in one call (no maximum is documented).")
     extra_sizes: tuple[tuple[int, int], ...] = Field(
         (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import GONE, TRANSITIONS, Ledger
+from sora_mcp.ledger import COUNTS_AS_SENT, GONE, TRANSITIONS, Intent, Ledger
 from sora_mcp.models import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 async def begin(ledger: Ledger, gateway: str = "g") -> str:
-    return (await ledger.begin(gateway, "simple_compose", BODY, sources=[], cost=1.25)).request_id
+    entry, is_new = await ledger.begin(Intent(gateway, "simple_compose", BODY, "same", [], 1.25))
+    assert is_new
+    return entry.request_id
 
 
 async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
@@ -111,12 +113,12 @@ async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
 _WRITE = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import Intent, Ledger
 
 async def main():
     ledger = Ledger(Path(sys.argv[1]))
     for _ in range(10):
-        await ledger.begin("g", "simple_compose", {"prompt": "x"}, sources=[], cost=None)
+        await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
     ledger.close()
 
 anyio.run(main)
@@ -135,10 +137,10 @@ async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, l
 _SEND = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import Intent, Ledger
 
 async def main():
-    entry = await Ledger(Path(sys.argv[1])).begin("g", "simple_compose", {"prompt": "x"}, sources=[], cost=None)
+    entry, _ = await Ledger(Path(sys.argv[1])).begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
     print(entry.request_id, flush=True)
     await anyio.sleep_forever()
 
@@ -178,6 +180,45 @@ async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: s
     ledger.close()
 
 
+async def put(ledger: Ledger, request_id: str, state: State) -> None:
+    """Bring a row that is being sent to `state`."""
+    if state in {"rejected", "unknown"}:
+        await ledger.not_accepted(request_id, state, "x")
+    elif state != "sending":
+        await ledger.accepted(request_id, "task_1")
+        await ledger.record("g", "task_1", Task(state))
+
+
+@pytest.mark.parametrize("state", TRANSITIONS)
+async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(ledger: Ledger, state: State) -> None:
+    first = await begin(ledger)
+    await put(ledger, first, state)
+    again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), guard_s=600)
+    assert is_new == (state not in COUNTS_AS_SENT)
+    assert (again.request_id == first) != is_new
+    ledger.close()
+
+
+@pytest.mark.parametrize(("gateway", "fingerprint"), [("other", "same"), ("g", "other")])
+async def test_another_request_or_another_gateway_is_no_duplicate(
+    ledger: Ledger, gateway: str, fingerprint: str
+) -> None:
+    await begin(ledger)
+    intent = Intent(gateway, "simple_compose", BODY, fingerprint, [], 1.25)
+    assert (await ledger.begin(intent, guard_s=600))[1]
+    ledger.close()
+
+
+async def test_the_window_ends(tmp_path: Path) -> None:
+    now = [1000.0]
+    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    await begin(ledger)
+    for later, is_new in ((1599.0, False), (1601.0, True), (1000.0, False)):
+        now[0] = later
+        assert (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), guard_s=600))[1] == is_new
+    ledger.close()
+
+
 _TO: list[State] = [
     "submitted",
     "rejected",
@@ -195,11 +236,7 @@ _TO: list[State] = [
 @pytest.mark.parametrize("end", _TO)
 async def test_a_row_moves_only_where_it_may(ledger: Ledger, start: State, end: State) -> None:
     request_id = await begin(ledger)
-    if start in {"rejected", "unknown"}:
-        await ledger.not_accepted(request_id, start, "x")
-    elif start != "sending":
-        await ledger.accepted(request_id, "task_1")
-        await ledger.record("g", "task_1", Task(start))
+    await put(ledger, request_id, start)
     moved = await ledger.not_accepted(request_id, end, "later")
     assert moved.state == (end if end in TRANSITIONS[start] else start)
     ledger.close()

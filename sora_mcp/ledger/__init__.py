@@ -14,6 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 import anyio
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger.file import open_file, transaction, why
+from sora_mcp.ledger.file import open_file, open_to_read, transaction, why
 from sora_mcp.ledger.writers import Writer
 from sora_mcp.models import Generation, State, Task
 
@@ -48,6 +49,22 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
 
 
+COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", "submitted", "queued", "running", "succeeded")
+"""States in which the same request is a duplicate; one that failed or was refused may be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative."""
+
+    gateway: str
+    operation: str
+    body: dict[str, Any]
+    fingerprint: str
+    sources: list[str]
+    cost: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body."""
@@ -67,6 +84,7 @@ class Entry:
     created_at: float
     updated_at: float
     writer: str | None = None
+    fingerprint: str | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
 
@@ -79,38 +97,47 @@ class Entry:
 class Ledger:
     """The ledger at `path`; opened, and made, at first use.
 
-    Every method is one short transaction in a worker thread. All raise FileProblem where the file
-    cannot be read or written.
+    Every method is one short transaction: in a worker thread where it writes or reads much. All raise
+    FileProblem where the file cannot be read or written.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
 
     def close(self) -> None:
         """Close the file; what was recorded stays, what this process was still sending counts as unknown."""
         self._writer.release()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
+        self._reader = self._connection = None
 
     async def gateway_name(self, base_url: str, api_key: str) -> str:
         """The name of a gateway in our rows: its address and a salted fingerprint of the key, never the key."""
         salt = await self._write(_salt)
         return f"{base_url}#{hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]}"
 
-    async def begin(
-        self, gateway: str, operation: str, body: dict[str, Any], *, sources: list[str], cost: float | None
-    ) -> Entry:
-        """Record an intent as *sending*. When this returns, it is on disk."""
-        row = {"gateway": gateway, "operation": operation, "state": "sending", "cost": cost}
+    async def begin(self, intent: Intent, *, guard_s: float = 0) -> tuple[Entry, bool]:
+        """Record an intent as *sending* and return its row and True. When this returns, it is on disk.
 
-        def work(db: sqlite3.Connection) -> Entry:
+        Where the same was sent within the last `guard_s` seconds (see COUNTS_AS_SENT), nothing is recorded:
+        that row is returned, and False. Correct with any number of processes at once.
+        """
+        row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
+        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
+        where = f"gateway = ? AND fingerprint = ? AND created_at > ? AND state IN ({_places(COUNTS_AS_SENT)})"
+
+        def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
+            since = self._clock() - guard_s
+            if guard_s and (same := _select(db, where, [intent.gateway, intent.fingerprint, since, *COUNTS_AS_SENT])):
+                return same[0], False
             self._writer.hold()
-            return self._insert(db, row | {"writer": self._writer.id}, body, sources)
+            return self._insert(db, row, intent.body, intent.sources), True
 
         return await self._write(work)
 
@@ -149,7 +176,7 @@ class Ledger:
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
-        return await self._read(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
+        return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
     async def record(self, gateway: str, task_id: str, task: Task) -> Entry:
         """What a query said of a task that has a row. A final state stays; addresses are kept up to date."""
@@ -163,13 +190,13 @@ class Ledger:
     async def find(self, gateway: str, video_id: str) -> Entry | None:
         """The row of a `task_…` or `req_…` id at this gateway."""
         column = "request_id" if video_id.startswith("req_") else "task_id"
-        found = await self._read(lambda db: _select(db, f"gateway = ? AND {column} = ?", [gateway, video_id]))
+        found = await self._glance(lambda db: _select(db, f"gateway = ? AND {column} = ?", [gateway, video_id]))
         return found[0] if found else None
 
     async def find_generation(self, gateway: str, generation_id: str) -> tuple[Entry, Generation] | None:
         """The row and the variant that a `gen_…` id belongs to."""
         where = "gateway = ? AND request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-        found = await self._read(lambda db: _select(db, where, [gateway, generation_id]))
+        found = await self._glance(lambda db: _select(db, where, [gateway, generation_id]))
         if not found:
             return None
         return found[0], next(g for g in found[0].generations if g.generation_id == generation_id)
@@ -180,10 +207,10 @@ class Ledger:
         """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
         where, values = "gateway = ?", [gateway, *states]
         if states:
-            where += f" AND state IN ({', '.join('?' * len(states))})"
+            where += f" AND state IN ({_places(states)})"
         if before is not None:
             where += f" AND number < {before:d}"
-        return await self._read(lambda db: _select(db, where, values, limit))
+        return await self._glance(lambda db: _select(db, where, values, limit))
 
     async def check(self) -> dict[State, int]:
         """How many rows stand in each state, at all gateways. Raises FileProblem where the file is damaged."""
@@ -255,6 +282,15 @@ class Ledger:
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
 
+    async def _glance(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A read of a few rows, in the event loop's own thread: in WAL it waits for nobody, and handing it to a worker
+        costs eight times as much. Where anything is in the way, or in *sending*, a worker reads."""
+        if self._reader is not None:
+            with suppress(sqlite3.Error), transaction(self._reader, "BEGIN") as db:
+                if not _sending(db):
+                    return work(db)
+        return await self._read(work)
+
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._look, work, limiter=self._one_at_a_time)
 
@@ -270,6 +306,7 @@ class Ledger:
         try:
             if self._connection is None:
                 self._connection = open_file(self._path)
+                self._reader = open_to_read(self._path)
             with transaction(self._connection, begin) as db:
                 return work(db)
         except (sqlite3.Error, OSError) as error:
@@ -291,6 +328,10 @@ def _salt(db: sqlite3.Connection) -> bytes:
     return bytes(row[0])
 
 
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
 def _of_request(db: sqlite3.Connection, request_id: str) -> Entry:
     return _select(db, "request_id = ?", [request_id])[0]
 
@@ -299,7 +340,7 @@ def _of_task(db: sqlite3.Connection, gateway: str, task_id: str) -> list[Entry]:
     return _select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
 
 
-def _select(db: sqlite3.Connection, where: str, values: Sequence[str], limit: int = 1) -> list[Entry]:
+def _select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
     sql = f"SELECT * FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - `where` is ours
     return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
 

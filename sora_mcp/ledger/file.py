@@ -44,6 +44,8 @@ _MIGRATIONS = (
     """,
     """
     ALTER TABLE videos ADD COLUMN writer TEXT;
+    ALTER TABLE videos ADD COLUMN fingerprint TEXT;
+    CREATE INDEX videos_same ON videos (gateway, fingerprint, number) WHERE fingerprint IS NOT NULL;
     CREATE INDEX videos_sending ON videos (number) WHERE state = 'sending';
     CREATE TABLE history (
         number INTEGER PRIMARY KEY,
@@ -83,6 +85,13 @@ def open_file(path: Path) -> sqlite3.Connection:
     except BaseException:
         db.close()
         raise
+    return db
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A second connection to a file that `open_file` made: it writes nothing and waits for nothing."""
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
     return db
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -19,26 +17,22 @@ from anyio.abc import TaskGroup
 from sora_mcp import dialect
 from sora_mcp.errors import (
     BadReply,
-    FileProblem,
-    GatewayError,
     InvalidInput,
     NotFound,
-    OutcomeUnknown,
     Problem,
-    Refused,
     SoraError,
     Unreachable,
 )
-from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.ledger import Entry, Intent, Ledger
 from sora_mcp.models import FINAL, State, VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
-from sora_mcp.settings import Endpoint, Settings
+from sora_mcp.settings import Settings
 from sora_mcp.studio import report
+from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
+from sora_mcp.studio.submitter import Submitter
 
 if TYPE_CHECKING:
-    import httpx
-
     from sora_mcp.gateway import Gateway
     from sora_mcp.studio.files import Files
 
@@ -50,55 +44,11 @@ RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
 REFRESH_WITHIN = 10.0
 """Seconds that a list may take to ask about unfinished videos."""
-PACE = 10.0
-"""Seconds between two queries of a task: gateways refresh every 15 s, so asking faster gains nothing."""
-LOCAL_PACE = 0.3
-"""The same for a gateway on this machine."""
+SENDING_PACE = 0.2
+"""Seconds between two looks at the ledger while a create is being sent, here or by another process."""
 
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
-
-
-class _Desk:
-    """One gateway with its name in the ledger (`name`) and to the world (`label`).
-
-    The client, and with it everything that speaks HTTP, is loaded when something is really asked.
-    """
-
-    def __init__(self, settings: Settings, endpoint: Endpoint, name: str, label: str) -> None:
-        self._settings = settings
-        self._endpoint = endpoint
-        self.name = name
-        self.label = label
-        self.pace = LOCAL_PACE if endpoint.local else PACE
-
-    @cached_property
-    def gateway(self) -> Gateway:
-        """The client. Raises NotConfigured where the address cannot be one."""
-        from sora_mcp.gateway import Gateway  # noqa: PLC0415
-
-        transport: httpx.AsyncBaseTransport | None = None
-        if self._endpoint.sandbox:
-            from sora_mcp.sandbox import Sandbox  # noqa: PLC0415
-
-            settings = self._settings
-            sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, limits=settings.limits)
-            transport = sandbox.transport()
-        return Gateway(self._endpoint, self._settings, transport=transport)
-
-    async def aclose(self) -> None:
-        """Close the client, if there is one."""
-        if "gateway" in self.__dict__:
-            await self.gateway.aclose()
-
-
-@dataclass(slots=True)
-class _Sending:
-    """One POST under way, or done: `finished` is set when its outcome is recorded."""
-
-    finished: anyio.Event = field(default_factory=anyio.Event)
-    entry: Entry | None = None
-    error: SoraError | None = None
 
 
 class Studio:
@@ -107,9 +57,8 @@ class Studio:
     def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
         self.settings = settings
         self._ledger = ledger
-        self._background = background
-        self._sending: dict[str, _Sending] = {}
-        self._opened: _Desk | None = None
+        self._submitter = Submitter(ledger, background)
+        self._opened: Desk | None = None
         self._opening = anyio.Lock()
 
     @classmethod
@@ -130,10 +79,11 @@ class Studio:
 
     # --- paid -------------------------------------------------------------------------------------
 
-    async def submit(self, draft: VideoRequest, *, dry_run: bool = False) -> Submission:
+    async def submit(self, draft: VideoRequest, *, dry_run: bool = False, allow_duplicate: bool = False) -> Submission:
         """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
 
-        In `draft` a source may be a `task_…` id and an image a local path. Raises InvalidInput,
+        The same request within the duplicate window is not sent again (its first task is returned), unless
+        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. Raises InvalidInput,
         NotConfigured, NotFound, NotReady or FileProblem (nothing was submitted), Unreachable, Refused
         or OutcomeUnknown.
         """
@@ -147,82 +97,23 @@ class Studio:
                 if dry_run:
                     return self._dry_run(ready)
                 desk = await self._desk()
-                request = await _upload_images(desk.gateway, ready)
+                body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
         except TimeoutError:
             raise _not_submitted(
                 BadReply("The gateway took too long over what the video is made from.", "Try again later.")
             ) from None
         except SoraError as error:
             raise _not_submitted(error) from None
-        return await self._submit(desk, request, ready.sources, answer_by)
+        request = ready.request
+        intent = Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
+        guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
+        entry, is_new = await self._submitter.submit(desk.gateway, intent, guard_s=guard_s, answer_by=answer_by)
+        return report.submission(request, desk.label, "accepted", entry, is_new=is_new)
 
     def _dry_run(self, ready: Resolved) -> Submission:
         told = report.submission(ready.request, self.label, "not_submitted")
         body = dialect.body(ready.request, self.settings.sdedit_source)
         return told.model_copy(update={"body": body, "sources": ready.sources})
-
-    async def _submit(self, desk: _Desk, request: VideoRequest, sources: list[str], answer_by: float) -> Submission:
-        sending = _Sending()
-        self._background.start_soon(self._pay, desk, request, sources, sending)
-        with anyio.CancelScope(deadline=answer_by):
-            await sending.finished.wait()
-        if sending.error is not None:
-            if sending.entry is not None:
-                sending.error.request_id = sending.entry.request_id
-            raise sending.error
-        if sending.entry is None:
-            raise _not_submitted(FileProblem("The ledger did not answer in time.", "Try again later."))
-        if sending.entry.state == "sending":
-            error = OutcomeUnknown(
-                "The gateway has not answered the create yet; it is still being sent.",
-                f"Call get_video with {sending.entry.request_id} in a minute; do not submit it again.",
-            )
-            error.request_id = sending.entry.request_id
-            raise error
-        return report.submission(request, desk.label, "accepted", sending.entry)
-
-    async def _pay(self, desk: _Desk, request: VideoRequest, sources: list[str], sending: _Sending) -> None:
-        """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
-        with anyio.CancelScope(shield=True):
-            body = dialect.body(request, self.settings.sdedit_source)
-            try:
-                sending.entry = await self._ledger.begin(
-                    desk.name, request.operation, body, sources=sources, cost=request.cost()
-                )
-            except FileProblem as error:
-                sending.error = _not_submitted(error)
-            else:
-                self._sending[sending.entry.request_id] = sending
-                await self._post(desk, body, sending, sending.entry.request_id)
-                self._sending.pop(sending.entry.request_id, None)
-            sending.finished.set()
-
-    async def _post(self, desk: _Desk, body: dict[str, object], sending: _Sending, request_id: str) -> None:
-        state: State = "rejected"
-        try:
-            task_id = await desk.gateway.create(body)
-        except (Unreachable, Refused) as error:
-            sending.error = error
-        except GatewayError as error:
-            sending.error, state = error, "unknown"
-        except Exception:
-            logger.exception("create %s failed in an unforeseen way", request_id)
-            state = "unknown"
-            sending.error = OutcomeUnknown(
-                "The create failed in an unforeseen way.", "Tell the user; details are in the server's log."
-            )
-        try:
-            if sending.error is None:
-                sending.entry = await self._ledger.accepted(request_id, task_id)
-            else:
-                sending.entry = await self._ledger.not_accepted(request_id, state, sending.error.message)
-        except FileProblem as error:
-            logger.error("the outcome of %s could not be recorded: %s", request_id, error)  # noqa: TRY400
-            if sending.error is None:
-                sending.error = OutcomeUnknown(
-                    f"The gateway accepted it as {task_id}, but the ledger cannot be written.",
-                    f"Note {task_id}: get_video finds it. {error.next_step} Do not submit it again.",
-                )
 
     # --- free -------------------------------------------------------------------------------------
 
@@ -239,10 +130,10 @@ class Studio:
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
                 await on_progress(told)
-            if entry.task_id is None and entry.request_id not in self._sending:
+            if entry.task_id is None and entry.state != "sending":
                 break
             with anyio.CancelScope(deadline=deadline):
-                await self._pause(entry, desk.pace)
+                await anyio.sleep(desk.pace if entry.task_id else SENDING_PACE)
                 try:
                     entry, gateway_state = await self._look_up(desk, entry.id)
                 except (BadReply, Unreachable) as error:
@@ -310,7 +201,7 @@ class Studio:
 
     # --- looking up -------------------------------------------------------------------------------
 
-    async def _look_up(self, desk: _Desk, video_id: str) -> tuple[Entry, str | None]:
+    async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
         """The row, asked anew if it is unfinished, and the gateway's own word for its state."""
         video_id = video_id.strip()
         if not dialect.is_id(video_id):
@@ -334,7 +225,7 @@ class Studio:
         desk = await self._desk()
         return await self._ledger.find_generation(desk.name, generation_id)
 
-    async def _refresh_unfinished(self, desk: _Desk, entries: list[Entry]) -> bool:
+    async def _refresh_unfinished(self, desk: Desk, entries: list[Entry]) -> bool:
         """Ask about the unfinished ones, eight at once; whoever does not answer in time stays as it is."""
         unfinished = [e for e in entries if e.task_id is not None and e.state not in FINAL]
         at_once = anyio.CapacityLimiter(8)
@@ -352,28 +243,20 @@ class Studio:
                     asking.start_soon(ask, entry)
         return bool(unfinished)
 
-    async def _pause(self, entry: Entry, seconds: float) -> None:
-        sending = self._sending.get(entry.request_id)
-        with anyio.move_on_after(seconds):
-            if sending is not None:
-                await sending.finished.wait()
-            else:
-                await anyio.sleep(seconds)
-
     # --- wiring -----------------------------------------------------------------------------------
 
-    async def _desk(self) -> _Desk:
+    async def _desk(self) -> Desk:
         async with self._opening:
             if self._opened is None:
                 self._opened = await self._open_desk()
             return self._opened
 
-    async def _open_desk(self) -> _Desk:
+    async def _open_desk(self) -> Desk:
         endpoint = self.settings.endpoint()
         name = await self._ledger.gateway_name(endpoint.base_url, endpoint.api_key.get_secret_value())
-        return _Desk(self.settings, endpoint, name, self.label)
+        return Desk(self.settings, endpoint, name, self.label)
 
-    def _files(self, desk: _Desk) -> Files:
+    def _files(self, desk: Desk) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:

@@ -47,10 +47,13 @@ def listed(entry: Entry) -> ListedVideo:
     return ListedVideo(**_listed(entry, 80))
 
 
-def submission(request: VideoRequest, gateway: str, outcome: Outcome, entry: Entry | None = None) -> Submission:
-    """What became of one paid call."""
+def submission(
+    request: VideoRequest, gateway: str, outcome: Outcome, entry: Entry | None = None, *, is_new: bool = True
+) -> Submission:
+    """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
     return Submission(
         outcome=outcome,
+        duplicate=None if is_new else True,
         gateway=gateway,
         task_id=entry.task_id if entry else None,
         request_id=entry.request_id if entry else None,

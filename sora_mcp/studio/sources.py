@@ -6,6 +6,8 @@ finished task has. Size and length that were not asked for are taken from the so
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +36,12 @@ class Resolved:
     request: VideoRequest
     sources: list[str] = field(default_factory=list)
     images: dict[int, Image] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two requests that ask for the same thing; an image counts by its content."""
+        told = [self.request.body(), {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()}]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
         """The request with the uploaded images' addresses in place."""

@@ -1,0 +1,51 @@
+"""One gateway, as the studio works with it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sora_mcp.settings import Endpoint, Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from sora_mcp.gateway import Gateway
+
+PACE = 10.0
+"""Seconds between two queries of a task: gateways refresh every 15 s, so asking faster gains nothing."""
+LOCAL_PACE = 0.3
+"""The same for a gateway on this machine."""
+
+
+class Desk:
+    """One gateway with its name in the ledger (`name`) and to the world (`label`).
+
+    The client, and with it everything that speaks HTTP, is loaded when something is really asked.
+    """
+
+    def __init__(self, settings: Settings, endpoint: Endpoint, name: str, label: str) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self.name = name
+        self.label = label
+        self.pace = LOCAL_PACE if endpoint.local else PACE
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The client. Raises NotConfigured where the address cannot be one."""
+        from sora_mcp.gateway import Gateway  # noqa: PLC0415
+
+        transport: httpx.AsyncBaseTransport | None = None
+        if self._endpoint.sandbox:
+            from sora_mcp.sandbox import Sandbox  # noqa: PLC0415
+
+            settings = self._settings
+            sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, limits=settings.limits)
+            transport = sandbox.transport()
+        return Gateway(self._endpoint, self._settings, transport=transport)
+
+    async def aclose(self) -> None:
+        """Close the client, if there is one."""
+        if "gateway" in self.__dict__:
+            await self.gateway.aclose()

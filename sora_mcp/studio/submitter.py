@@ -1,0 +1,127 @@
+"""Paying: the intent is recorded, the POST is sent once, the outcome is recorded. The rules about money live here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sora_mcp.errors import FileProblem, GatewayError, OutcomeUnknown, Refused, SoraError, Unreachable
+from sora_mcp.ledger import Entry, Intent, Ledger
+from sora_mcp.models import State
+
+if TYPE_CHECKING:
+    from sora_mcp.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks at a duplicate that is still being sent."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """One POST under way, or done: `finished` is set when its outcome is recorded."""
+
+    gateway: Gateway
+    intent: Intent
+    guard_s: float
+    finished: anyio.Event = field(default_factory=anyio.Event)
+    entry: Entry | None = None
+    is_new: bool = True
+    error: SoraError | None = None
+
+
+class Submitter:
+    """Sends intents in `background`, so that a call that is cancelled or slow never takes its POST with it."""
+
+    def __init__(self, ledger: Ledger, background: TaskGroup) -> None:
+        self._ledger = ledger
+        self._background = background
+
+    async def submit(self, gateway: Gateway, intent: Intent, *, guard_s: float, answer_by: float) -> tuple[Entry, bool]:
+        """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
+
+        Answers by `answer_by` (anyio's clock). Raises FileProblem or Unreachable (nothing was submitted), Refused,
+        or OutcomeUnknown (which is also said of a POST that still goes on, and of a duplicate of an unknown one).
+        """
+        sending = _Sending(gateway, intent, guard_s)
+        self._background.start_soon(self._pay, sending)
+        with anyio.CancelScope(deadline=answer_by):
+            await sending.finished.wait()
+            if sending.entry is not None and not sending.is_new:
+                sending.entry = await self._wait_for(sending.entry)
+        return self._told(sending), sending.is_new
+
+    def _told(self, sending: _Sending) -> Entry:
+        entry, error = sending.entry, sending.error
+        if error is None and entry is not None and entry.task_id is not None:
+            return entry
+        if error is None:
+            error = _still_open(entry, is_new=sending.is_new)
+        error.request_id = entry.request_id if entry is not None else None
+        raise error
+
+    async def _wait_for(self, entry: Entry) -> Entry:
+        while entry.state == "sending":
+            await anyio.sleep(LOOK_EVERY)
+            entry = await self._ledger.find(entry.gateway, entry.request_id) or entry
+        return entry
+
+    async def _pay(self, sending: _Sending) -> None:
+        """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
+        with anyio.CancelScope(shield=True):
+            try:
+                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, guard_s=sending.guard_s)
+            except FileProblem as error:
+                error.outcome = "not_submitted"
+                sending.error = error
+            else:
+                if sending.is_new:
+                    await self._post(sending, sending.entry.request_id)
+            sending.finished.set()
+
+    async def _post(self, sending: _Sending, request_id: str) -> None:
+        state: State = "rejected"
+        try:
+            task_id = await sending.gateway.create(sending.intent.body)
+        except (Unreachable, Refused) as error:
+            sending.error = error
+        except GatewayError as error:
+            sending.error, state = error, "unknown"
+        except Exception:
+            logger.exception("create %s failed in an unforeseen way", request_id)
+            state = "unknown"
+            sending.error = OutcomeUnknown(
+                "The create failed in an unforeseen way.", "Tell the user; details are in the server's log."
+            )
+        try:
+            if sending.error is None:
+                sending.entry = await self._ledger.accepted(request_id, task_id)
+            else:
+                sending.entry = await self._ledger.not_accepted(request_id, state, sending.error.message)
+        except FileProblem as error:
+            logger.error("the outcome of %s could not be recorded: %s", request_id, error)  # noqa: TRY400
+            if sending.error is None:
+                sending.error = OutcomeUnknown(
+                    f"The gateway accepted it as {task_id}, but the ledger cannot be written.",
+                    f"Note {task_id}: get_video finds it. {error.next_step} Do not submit it again.",
+                )
+
+
+def _still_open(entry: Entry | None, *, is_new: bool) -> OutcomeUnknown:
+    """What to say where there is no task id and no error: the POST goes on, or a duplicate's outcome is not known."""
+    if entry is None:
+        return OutcomeUnknown("It is not recorded and sent yet, but still may be.", "Look at list_videos in a minute.")
+    advice = f"Call get_video with {entry.request_id} in a minute; do not submit it again."
+    if is_new:
+        return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
+    if entry.state == "sending":
+        return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
+    return OutcomeUnknown(
+        "This same request was sent a short while ago and its outcome is unknown; it was not sent again.",
+        "Tell the user, who can look at the gateway's log. allow_duplicate would pay again.",
+    )
