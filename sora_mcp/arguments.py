@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -23,6 +24,10 @@ M = TypeVar("M", bound=BaseModel)
 _MOST_PROBLEMS = 8
 _LARGEST = 2**53 - 1
 """The largest whole number that every JSON reader reads alike (RFC 8259 §6)."""
+
+
+HALF = "\uffff"
+"""A noncharacter that stands for half a character where a reader of JSON would not let that through."""
 
 
 def parse(model: type[M], arguments: object) -> M:
@@ -64,7 +69,9 @@ def _tidy(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
 def _tidy_value(annotation: Any, value: Any) -> Any:
     model = _nested(annotation)
     if model is None:
-        return value
+        # pydantic takes true for 1; as text it is refused like any other text that is no number
+        no_truth = isinstance(value, bool) and annotation is not bool
+        return json.dumps(value) if no_truth else value
     value = _from_text(value)
     return [_tidy_item(model, each) for each in value] if isinstance(value, list) else _tidy_item(model, value)
 
@@ -102,7 +109,7 @@ def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
             yield from _unsendable(each, f"{where}[{i}]")
     elif isinstance(value, int) and value > _LARGEST:
         yield Problem(where, "is far too large")
-    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    elif isinstance(value, str) and re.search(f"[\ud800-\udfff{HALF}]", value):
         yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 

@@ -225,7 +225,7 @@ def _blank_ids(holder: Model, prefix: str, names: tuple[str, ...]) -> list[Probl
 
 def _operation_problems(request: VideoRequest) -> list[Problem]:
     found = []
-    has_prompt = bool(request.prompt and request.prompt.strip())
+    has_prompt = bool(request.prompt and clean(request.prompt))
     match request.operation:
         case "simple_compose":
             if not has_prompt and not request.inpaint_items:
@@ -258,7 +258,7 @@ def _action_problems(request: VideoRequest) -> list[Problem]:
         return [Problem("actions", "none given", "at least one action, or an item in inpaint_items")]
     found = []
     for i, action in enumerate(actions):
-        if not action.description.strip():
+        if not clean(action.description):
             found.append(Problem(f"actions[{i}].description", "is blank", "what is seen from that frame on"))
         if action.time >= request.n_frames:
             found.append(

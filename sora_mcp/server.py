@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +19,10 @@ from anyio import to_thread
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
+from pydantic_core import from_json
 
 from sora_mcp import __version__, tools
+from sora_mcp.arguments import HALF
 from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
 
@@ -84,7 +87,7 @@ def serve_stdio(settings: Settings) -> None:
 
 async def _serve_stdio(settings: Settings) -> None:
     server = build(settings)
-    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace"))
+    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
         async with stdio_server(stdin=stdin) as (read_stream, write_stream):
@@ -101,10 +104,42 @@ async def _stop_on_signal(scope: anyio.CancelScope) -> None:
 
 
 class _Stdin(anyio.AsyncFile[str]):
-    """stdin whose pending read can be given up, so that a signal ends the server while a client is silent."""
+    """stdin whose pending read can be given up, so that a signal ends the server while a client is silent.
+
+    A line that is no JSON would be dropped without an answer, and the host would wait for its time-out.
+    """
 
     async def readline(self) -> str:
-        return await to_thread.run_sync(self.wrapped.readline, abandon_on_cancel=True)
+        return await to_thread.run_sync(self._readable_line, abandon_on_cancel=True)
+
+    def _readable_line(self) -> str:
+        return readable(self.wrapped.readline())
+
+
+def readable(line: str) -> str:
+    """The line, if it is JSON; else with its half characters marked; else a request of the same id that is refused."""
+    if _is_json(line):
+        return line
+    mended = re.sub(r"[\ud800-\udfff]|" + _LONE_ESCAPE, HALF, line)
+    identity = re.search(r'"id"\s*:\s*("[\w.-]{1,64}"|\d{1,15})\s*[,}]', line)
+    if _is_json(mended) or identity is None:
+        return mended
+    return f'{{"jsonrpc":"2.0","id":{identity[1]},"method":"unreadable: the request was not JSON that can be read"}}\n'
+
+
+_LONE_ESCAPE = (
+    r"(?<!\\)(?:\\\\)*\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""Half of a surrogate pair, written as a JSON escape: what a host sends that cut a text inside an emoji."""
+
+
+def _is_json(line: str) -> bool:
+    try:
+        from_json(line)
+    except ValueError:
+        return not line.strip()
+    return True
 
 
 def http_app(settings: Settings, host: str = "127.0.0.1") -> Any:

@@ -192,6 +192,14 @@ REFUSED: dict[str, Case] = {
     ),
     "a remix without a prompt": (("remix_video", {"source_generation_id": "gen_1"}), ("prompt", "is missing")),
     "a remix with a blank prompt": (remix(prompt=" ", source_generation_id="gen_1"), ("prompt", "is blank")),
+    "a source whose size is not known": (remix(source_generation_id="gen_9"), ("width, height, n_frames", "give")),
+    "a variant that is none": (remix(source_generation_id="task_finished#0"), ("source_generation_id", "task_…#2")),
+    "a variant of 5000 digits": (remix(source_generation_id="task_finished#" + "9" * 5000), ("task_…#2",)),
+    "a variant of a generation": (remix(source_generation_id="gen_1#2", **SHAPE), ("is not an id",)),
+    "an upload that is no id": (remix(source_upload_media_id="../../x", **SHAPE), ("source_upload_media_id",)),
+    "a word as a source": (remix(source_generation_id="hello", **SHAPE), ("is not an id",)),
+    "an invisible prompt": (create(prompt="\u200b\u202e"), ("prompt", "is blank")),
+    "true as a number": (create(n_variants=True), ("n_variants", "whole number")),
     "an amount of 9": (remix(source_generation_id="gen_1", amount=9), ("amount", "from 1 to 8")),
     "an amount of 0.5": (remix(source_generation_id="gen_1", amount=0.5), ("amount", "from 1 to 8")),
     "a source that is no id": (remix(source_generation_id="../models"), ("source_generation_id", "is not an id")),
@@ -436,16 +444,20 @@ SLOPPY: dict[str, tuple[tuple[str, Arguments], dict[str, Any]]] = {
     ),
     "an image and no prompt": (item(url=URL), body(inpaint_items=[{"url": URL}])),
     "an empty amount": (
-        remix(source_generation_id="gen_9", source_upload_media_id="", amount="null"),
-        body("remix", prompt="now at night", sdedit={"source_generation_id": "gen_9"}),
+        remix(source_generation_id="gen_9", source_upload_media_id="", amount="null", **SHAPE),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"source_generation_id": "gen_9"}),
     ),
     "an amount as a text": (
-        remix(source_upload_media_id="media_9", amount="6"),
-        body("remix", prompt="now at night", sdedit={"amount": 6, "source_upload_media_id": "media_9"}),
+        remix(source_upload_media_id="media_9", amount="6", **SHAPE),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"amount": 6, "source_upload_media_id": "media_9"}),
     ),
     "an upload in the place of a generation": (
-        remix(source_generation_id="media_9"),
-        body("remix", prompt="now at night", sdedit={"source_upload_media_id": "media_9"}),
+        remix(source_generation_id="media_9", **SHAPE),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"source_upload_media_id": "media_9"}),
+    ),
+    "a task in the place of an upload": (
+        remix(source_upload_media_id="task_finished"),
+        body("remix", prompt="now at night", **SHAPE, sdedit={"source_generation_id": "gen_1"}),
     ),
     "a finished task as a source": (
         remix(source_generation_id=" task_finished ", amount=8),
@@ -558,7 +570,7 @@ async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
         hold.release.set()
     async with connect(mode) as client:
         [video] = (await ask(client, "list_videos", {})).data["videos"]
-    assert (video["task_id"], video["state"]) == ("task_new", "queued")
+    assert (video["task_id"], video["state"]) == ("task_new", "submitted")
     assert len(gateway.requests("POST")) == 1
 
 
@@ -583,5 +595,5 @@ async def test_a_server_that_is_stopped_waits_for_the_request_under_way(
             hold.release.set()
     async with connect() as client:
         [video] = (await ask(client, "list_videos", {})).data["videos"]
-    assert (video["task_id"], video["state"]) == ("task_new", "queued")
+    assert (video["task_id"], video["state"]) == ("task_new", "submitted")
     assert len(gateway.requests("POST")) == 1

@@ -56,11 +56,12 @@ async def test_an_outcome_is_decided_once(ledger: Ledger) -> None:
 
 
 async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> None:
-    await ledger.accepted(await begin(ledger), "task_1")
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
     for url in ("https://a/1", "https://a/2"):
         done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url=url),))
-        await ledger.record("g", "task_1", done)
-    entry = await ledger.record("g", "task_1", Task("running", progress=40))
+        await ledger.record(request_id, done)
+    entry = await ledger.record(request_id, Task("running", progress=40))
     assert entry.state == "succeeded"
     assert [g.url for g in entry.generations] == ["https://a/2"]
     found = await ledger.find_generation("g", "gen_1")
@@ -186,7 +187,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
         await ledger.not_accepted(request_id, state, "x")
     elif state != "sending":
         await ledger.accepted(request_id, "task_1")
-        await ledger.record("g", "task_1", Task(state))
+        await ledger.record(request_id, Task(state))
 
 
 @pytest.mark.parametrize("state", TRANSITIONS)

@@ -145,11 +145,12 @@ class Ledger:
         """Record a task that was made elsewhere with the same key, or bring the row that is there up to date."""
         body = task.body or {}
         row = {"gateway": gateway, "task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
+        if task.created_at is not None:
+            row["created_at"] = task.created_at
 
         def work(db: sqlite3.Connection) -> Entry:
-            if not _of_task(db, gateway, task_id):
-                self._insert(db, row, body, [])
-            return self._update(db, gateway, task_id, task)
+            known = _of_task(db, gateway, task_id)
+            return self._update(db, known[0] if known else self._insert(db, row, body, []), task)
 
         return await self._write(work)
 
@@ -178,9 +179,13 @@ class Ledger:
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
         return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
-    async def record(self, gateway: str, task_id: str, task: Task) -> Entry:
+    async def record(self, request_id: str, task: Task) -> Entry:
         """What a query said of a task that has a row. A final state stays; addresses are kept up to date."""
-        return await self._write(lambda db: self._update(db, gateway, task_id, task))
+        return await self._write(lambda db: self._update(db, _of_request(db, request_id), task))
+
+    def age(self, entry: Entry) -> float:
+        """Seconds since a row was last brought up to date."""
+        return max(0.0, self._clock() - entry.updated_at)
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
         """A variant was downloaded to `file`."""
@@ -227,7 +232,7 @@ class Ledger:
     def _insert(self, db: sqlite3.Connection, row: dict[str, Any], body: dict[str, Any], sources: list[str]) -> Entry:
         now, request_id = self._clock(), f"req_{secrets.token_hex(12)}"
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(sources)}
-        row |= {"created_at": now, "updated_at": now}
+        row = {"created_at": now} | row | {"updated_at": now}
         names = ", ".join(row)
         db.execute(f"INSERT INTO videos ({names}) VALUES (?{', ?' * (len(row) - 1)})", list(row.values()))  # noqa: S608 - our own names
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
@@ -262,8 +267,7 @@ class Ledger:
             (request_id, self._clock(), state, task_id, reason),
         )
 
-    def _update(self, db: sqlite3.Connection, gateway: str, task_id: str, task: Task) -> Entry:
-        entry = _of_task(db, gateway, task_id)[0]
+    def _update(self, db: sqlite3.Connection, entry: Entry, task: Task) -> Entry:
         state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)

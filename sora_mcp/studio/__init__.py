@@ -7,6 +7,7 @@ below knows who stands beside it.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ from anyio.abc import TaskGroup
 from sora_mcp import dialect
 from sora_mcp.errors import (
     BadReply,
+    InternalError,
     InvalidInput,
     NotFound,
     Problem,
@@ -29,7 +31,7 @@ from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
+from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
 from sora_mcp.studio.submitter import Submitter
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ ANSWER_WITHIN = 50.0
 """Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
+ADDRESS_AGE = 300.0
+"""Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
+REFRESH_MOST = 20
+"""How many unfinished videos a list asks about."""
 REFRESH_WITHIN = 10.0
 """Seconds that a list may take to ask about unfinished videos."""
 SENDING_PACE = 0.2
@@ -60,6 +66,7 @@ class Studio:
         self._submitter = Submitter(ledger, background)
         self._opened: Desk | None = None
         self._opening = anyio.Lock()
+        self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     @classmethod
     @asynccontextmanager
@@ -92,7 +99,7 @@ class Studio:
             given = take_local_images(draft, self.settings.image_dirs)
             given.request.check(self.settings.limits)
             with anyio.fail_after(RESOLVE_WITHIN):
-                ready = await resolve(given, self._find_finished, self._find_generation)
+                ready = await resolve(given, self._find_video, self._find_generation)
                 ready.request.check(self.settings.limits)
                 if dry_run:
                     return self._dry_run(ready)
@@ -104,6 +111,10 @@ class Studio:
             ) from None
         except SoraError as error:
             raise _not_submitted(error) from None
+        except Exception:
+            logger.exception("a request failed before anything was sent")
+            message = "Something failed in an unforeseen way before anything was sent."
+            raise _not_submitted(InternalError(message, "Tell the user; details are in the server's log.")) from None
         request = ready.request
         intent = Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
@@ -144,34 +155,33 @@ class Studio:
     async def list_videos(
         self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
     ) -> VideoList:
-        """The caller's videos at this gateway, newest first; unfinished ones are asked about, within bounds."""
+        """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about."""
         desk = await self._desk()
         before = _read_cursor(cursor)
+        await self._refresh_unfinished(desk)
         entries = await self._ledger.page(desk.name, limit=limit + 1, before=before, states=states)
         page, more = entries[:limit], len(entries) > limit
-        if await self._refresh_unfinished(desk, page):
-            page = await self._ledger.page(desk.name, limit=limit, before=before, states=states)
         return VideoList(
             gateway=desk.label,
             videos=[report.listed(entry) for entry in page],
-            next_cursor=str(page[-1].number) if more and page else None,
+            next_cursor=str(page[-1].number) if more else None,
         )
 
     async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
-        """A contact sheet (PNG) of one variant. Raises NotReady and what `get` raises."""
+        """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
-        entry = await self._find_finished(video_id)
-        return await self._files(desk).look(entry, variant, frames, desk.label)
+        entry, named = await self._finished(desk, video_id)
+        return await self._files(desk).look(entry, named or variant, frames, desk.label)
 
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
     ) -> Download:
-        """Save one variant in the output folder. Raises NotReady, FileProblem and what `get` raises."""
+        """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
-        entry = await self._find_finished(video_id)
-        if on_bytes is None:
-            return await self._files(desk).save(entry, variant, desk.label)
-        return await self._files(desk).save(entry, variant, desk.label, on_bytes)
+        entry, named = await self._finished(desk, video_id)
+        async with self._saving[entry.request_id]:
+            entry = await self._ledger.find(desk.name, entry.request_id) or entry
+            return await self._files(desk).save(entry, named or variant, desk.label, on_bytes)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
@@ -196,52 +206,82 @@ class Studio:
         try:
             endpoint = self.settings.endpoint()
         except SoraError:
-            return "not configured"
+            return report.NOT_CONFIGURED
         return "sandbox" if endpoint.sandbox else endpoint.base_url.partition("://")[2]
 
     # --- looking up -------------------------------------------------------------------------------
 
     async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
-        """The row, asked anew if it is unfinished, and the gateway's own word for its state."""
-        video_id = video_id.strip()
+        """The row, asked anew where that can tell more, and the gateway's own word for its state."""
+        video_id = video_id.strip().partition("#")[0]
         if not dialect.is_id(video_id):
             raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._ledger.find(desk.name, video_id)
+        entry = await self._ledger.find(desk.name, video_id) or await self._of_generation(desk, video_id)
         if entry is None:
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
             task = await desk.gateway.query(video_id)
             return await self._ledger.adopt(desk.name, video_id, task), task.gateway_state
-        if entry.task_id is None or entry.state in FINAL:
+        if entry.task_id is None or (entry.state in FINAL and not self._may_know_more(entry)):
             return entry, None
-        task = await desk.gateway.query(entry.task_id)
-        return await self._ledger.record(desk.name, entry.task_id, task), task.gateway_state
+        try:
+            return await self._ask(desk, entry)
+        except SoraError:
+            if entry.state in FINAL:
+                return entry, None
+            raise
 
-    async def _find_finished(self, video_id: str) -> Entry:
-        entry, _ = await self._look_up(await self._desk(), video_id)
-        return entry
+    async def _ask(self, desk: Desk, entry: Entry) -> tuple[Entry, str]:
+        """Ask the gateway about a task that has a row."""
+        task_id = entry.task_id or ""
+        try:
+            task = await desk.gateway.query(task_id)
+        except NotFound:
+            raise NotFound(
+                f"{task_id} was accepted by the gateway, but it does not know it any more.",
+                "Tell the user; do not submit it again blindly.",
+            ) from None
+        return await self._ledger.record(entry.request_id, task), task.gateway_state
+
+    def _may_know_more(self, entry: Entry) -> bool:
+        """A finished video whose address is missing, or may have expired and is not saved."""
+        if entry.state != "succeeded" or entry.files:
+            return False
+        return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
+
+    async def _of_generation(self, desk: Desk, video_id: str) -> Entry | None:
+        found = await self._ledger.find_generation(desk.name, video_id) if video_id.startswith("gen_") else None
+        return found[0] if found else None
+
+    async def _finished(self, desk: Desk, video_id: str) -> tuple[Entry, int | None]:
+        """The row, and the variant that `task_…#2` names."""
+        entry, _ = await self._look_up(desk, video_id)
+        return entry, variant_of(video_id, "task_id")
+
+    async def _find_video(self, video_id: str) -> Entry:
+        return (await self._look_up(await self._desk(), video_id))[0]
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()
         return await self._ledger.find_generation(desk.name, generation_id)
 
-    async def _refresh_unfinished(self, desk: Desk, entries: list[Entry]) -> bool:
-        """Ask about the unfinished ones, eight at once; whoever does not answer in time stays as it is."""
-        unfinished = [e for e in entries if e.task_id is not None and e.state not in FINAL]
+    async def _refresh_unfinished(self, desk: Desk) -> None:
+        """Ask about the newest unfinished ones, eight at once; whoever does not answer in time stays as it is."""
         at_once = anyio.CapacityLimiter(8)
 
         async def ask(entry: Entry) -> None:
             async with at_once:
                 try:
-                    await self._look_up(desk, entry.id)
+                    await self._ask(desk, entry)
                 except SoraError as error:
                     logger.info("a query for the list failed: %s", error.message)
 
+        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=("submitted", "queued", "running"))
         with anyio.move_on_after(REFRESH_WITHIN):
             async with anyio.create_task_group() as asking:
                 for entry in unfinished:
-                    asking.start_soon(ask, entry)
-        return bool(unfinished)
+                    if self._ledger.age(entry) >= desk.pace:
+                        asking.start_soon(ask, entry)
 
     # --- wiring -----------------------------------------------------------------------------------
 
@@ -260,8 +300,7 @@ class Studio:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            task = await desk.gateway.query(entry.task_id or "")
-            return await self._ledger.record(desk.name, entry.task_id or "", task)
+            return (await self._ask(desk, entry))[0]
 
         return Files(self.settings, desk.gateway, self._ledger, refresh)
 

@@ -33,13 +33,13 @@ class Files:
         self._ledger = ledger
         self._refresh = refresh
 
-    async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress = _silent) -> Download:
+    async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
         usable_generation(entry, variant, "task_id")
         path = entry.files.get(variant)
         saved = path is None or not path.is_file()
         if path is None or saved:
-            path = await self._fetch_new(entry, variant, on_progress)
+            path = await self._fetch_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
             gateway=label,
@@ -79,12 +79,14 @@ class Files:
         raise FileProblem(f"{folder} holds a hundred files of {entry.id} already.", "Ask the user to tidy up.")
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
+        """Fetch it; where the address does not do, ask the gateway once for a new one."""
         try:
             await self._fetch_once(entry, variant, path, on_progress)
-        except BadReply as error:
-            if error.http_status is None:
+        except BadReply:
+            refreshed = await self._refresh(entry)
+            if refreshed.generations == entry.generations:
                 raise
-            await self._fetch_once(await self._refresh(entry), variant, path, on_progress)
+            await self._fetch_once(refreshed, variant, path, on_progress)
 
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
@@ -101,15 +103,14 @@ class Files:
 
 
 async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: Path) -> Look:
-    png = await anyio.to_thread.run_sync(media.contact_sheet, path, frames)
-    about = await anyio.to_thread.run_sync(media.probe, path)
+    sheet = await anyio.to_thread.run_sync(media.contact_sheet, path, frames)
     return Look(
         gateway=label,
         task_id=entry.id,
         variant=variant,
-        width=about.width,
-        height=about.height,
-        n_frames=about.n_frames,
-        frames=frames,
-        png=png,
+        width=sheet.probe.width,
+        height=sheet.probe.height,
+        n_frames=sheet.probe.n_frames,
+        frames=sheet.frames,
+        png=sheet.png,
     )

@@ -24,6 +24,13 @@ _NEXT_STEPS: dict[State, str] = {
 }
 
 
+NOT_CONFIGURED = "not configured"
+_AFTER_DRY_RUN = {
+    True: "Call again without dry_run to submit it.",
+    False: "It can be submitted once SORA_BASE_URL and SORA_API_KEY are set.",
+}
+
+
 def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
     """Everything known about one video."""
     next_step = _NEXT_STEPS[entry.state]
@@ -62,7 +69,7 @@ def submission(
         n_frames=request.n_frames,
         cost=request.cost(),
         sources=entry.sources if entry else [],
-        next_step=_NEXT_STEPS[entry.state] if entry else "Call again without dry_run to submit it.",
+        next_step=_NEXT_STEPS[entry.state] if entry else _AFTER_DRY_RUN[gateway != NOT_CONFIGURED],
     )
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from sora_mcp import dialect
 from sora_mcp.errors import InvalidInput, NotReady, Problem, SoraError
 from sora_mcp.ledger import Entry
-from sora_mcp.models import FINAL, Generation, InpaintItem, VideoRequest
+from sora_mcp.models import FINAL, Generation, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
 from sora_mcp.studio.images import Image
 
@@ -71,23 +72,40 @@ async def resolve(given: Resolved, find: FindVideo, find_generation: FindGenerat
     request, lookup = given.request, _Lookup(find, find_generation)
     changed: dict[str, Any] = {}
     edit = request.sdedit
-    if edit is not None and edit.source_generation_id is not None:
-        changed["sdedit"] = edit.model_copy(
-            update=await lookup.ids(edit.source_generation_id, "source_generation_id", prefix="source_")
-        )
-    if any(item.generation_id for item in request.inpaint_items):
-        changed["inpaint_items"] = [
-            await _resolve_item(item, i, lookup) for i, item in enumerate(request.inpaint_items)
-        ]
+    if edit is not None:
+        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", "", lookup))
+    changed["inpaint_items"] = [
+        item.model_copy(update=await _resolved_ids(item, "", f"inpaint_items[{i}].", lookup))
+        for i, item in enumerate(request.inpaint_items)
+    ]
     if request.operation in {"remix", "blend"}:
-        changed |= {k: v for k, v in lookup.shape().items() if k not in request.model_fields_set}
+        changed |= _shape_not_given(request, lookup)
     return replace(given, request=request.model_copy(update=changed), sources=lookup.named)
 
 
-async def _resolve_item(item: InpaintItem, index: int, lookup: _Lookup) -> InpaintItem:
-    if item.generation_id is None:
-        return item
-    return item.model_copy(update=await lookup.ids(item.generation_id, f"inpaint_items[{index}].generation_id"))
+async def _resolved_ids(given: InpaintItem | SDEdit, prefix: str, where: str, lookup: _Lookup) -> dict[str, Any]:
+    """The two id fields of an item or of `sdedit`, as the gateway wants them."""
+    generation, upload = f"{prefix}generation_id", f"{prefix}upload_media_id"
+    for name in (generation, upload):
+        text = getattr(given, name)
+        if text is not None:
+            kind, found = await lookup.find(text, where + name)
+            return {generation: None, upload: None} | {generation if kind == "generation" else upload: found}
+    return {}
+
+
+def _shape_not_given(request: VideoRequest, lookup: _Lookup) -> dict[str, int]:
+    """Size and length that were not asked for, from the first source. Raises InvalidInput where it is not known."""
+    missing = [name for name in _SHAPE if name not in request.model_fields_set]
+    shape = lookup.shape()
+    unknown = [name for name in missing if name not in shape]
+    if unknown:
+        wrong = "not given, and the source's is not known here"
+        raise InvalidInput([Problem(", ".join(unknown), wrong, "give width, height and n_frames")])
+    return {name: shape[name] for name in missing}
+
+
+_SHAPE = ("width", "height", "n_frames")
 
 
 class _Lookup:
@@ -99,29 +117,27 @@ class _Lookup:
         self.named: list[str] = []
         self._found: list[Found] = []
 
-    async def ids(self, given: str, where: str, prefix: str = "") -> dict[str, str | None]:
-        """The id fields that stand for `given`: a generation's, or an upload's where that was put in its place."""
-        video_id, _, variant = given.strip().partition("#")
-        if not dialect.is_id(video_id) or not (variant.isdecimal() or not variant):
-            raise InvalidInput([Problem(where, "is not an id", "gen_…, task_… or task_…#2")])
-        if video_id.startswith("media_"):
-            self.named.append(video_id)
-            return {f"{prefix}generation_id": None, f"{prefix}upload_media_id": video_id}
-        if not video_id.startswith(("task_", "req_")):
-            known = await self._find_generation(video_id)
-            self._remember(given, known)
-            return {f"{prefix}generation_id": video_id}
-        entry, generation = await self._finished(video_id, int(variant or 1), where)
-        self._remember(given, (entry, generation))
-        return {f"{prefix}generation_id": generation.generation_id}
+    async def find(self, given: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
+        """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
+        video_id = given.strip().partition("#")[0]
+        variant = variant_of(given, where)
+        if video_id.startswith(("task_", "req_")):
+            found = await self._finished(video_id, variant or 1, where)
+            self._remember(video_id, found)
+            return "generation", found[1].generation_id
+        known = await self._find_generation(video_id)
+        upload = video_id.startswith("media_")
+        if not dialect.is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
+            raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
+        self._remember(video_id, known)
+        return ("upload" if upload else "generation"), video_id
 
     def shape(self) -> dict[str, int]:
         """Width, height and frames of the first source, as far as they are known."""
         if not self._found:
             return {}
         entry, generation = self._found[0]
-        names = ("width", "height", "n_frames")
-        values = {name: entry.body.get(name) or getattr(generation, name) for name in names}
+        values = {name: entry.body.get(name) or getattr(generation, name) for name in _SHAPE}
         return {name: value for name, value in values.items() if isinstance(value, int)}
 
     def _remember(self, given: str, found: Found | None) -> None:
@@ -141,6 +157,14 @@ class _Lookup:
         return entry, usable_generation(entry, variant, where, need_id=True)
 
 
+def variant_of(video_id: str, where: str) -> int | None:
+    """The variant that `task_…#2` names; None where none is named. Raises InvalidInput."""
+    _, hash_sign, variant = video_id.strip().partition("#")
+    if hash_sign and not re.fullmatch(r"[1-9][0-9]{0,2}", variant):
+        raise InvalidInput([Problem(where, "names no variant behind its #", "task_…#2 for the second")])
+    return int(variant) if hash_sign else None
+
+
 def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
     """One variant of a finished video. Raises NotReady or InvalidInput where there is none."""
     if entry.state != "succeeded":
@@ -152,12 +176,16 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
             "Wait for it with get_video, then call again." if entry.state not in FINAL else "Use another video.",
             will_be=entry.state not in FINAL,
         )
+    if not entry.generations:
+        raise NotReady(
+            f"{where}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
+            "Call get_video again; if it stays so, tell the user.",
+            will_be=True,
+        )
     generation = next((g for g in entry.generations if g.variant == variant), None)
     if generation is None:
         count = len(entry.generations)
-        raise InvalidInput(
-            [Problem(where, f"{entry.id} has no variant {variant}", f"1 to {count}" if count else "none")]
-        )
+        raise InvalidInput([Problem(where, f"{entry.id} has no variant {variant}", f"1 to {count}")])
     if need_id and generation.generation_id is None:
         raise NotReady(
             f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
