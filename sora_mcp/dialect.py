@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -20,6 +20,15 @@ CREATE_PATH = "/sora/v1/videos"
 FILES_PATH = "/v1/files"
 MODELS_PATH = "/v1/models"
 
+MAX_ADDRESS = 4096
+"""Characters of the longest address that is taken from a reply."""
+
+MAX_GENERATIONS = 16
+"""Variants that are read from a reply; further ones are left out."""
+
+MAX_RETRY_AFTER = 86_400
+"""Seconds: the longest wait that a gateway may ask for (inferred); more is read as no answer."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 # What an answer to a create means (inferred from the pages and the new-api source). Everything that
@@ -27,6 +36,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429})
 _REFUSED_CODES = frozenset({"build_request_failed"})
 _UNKNOWN_CODES = frozenset({"do_request_failed", "insert_task_failed"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _STATES: dict[str, State] = {
     "NOT_START": "queued",
@@ -46,6 +56,9 @@ _STATES: dict[str, State] = {
     "2": "failed",
     "3": "succeeded",
 }
+
+
+_Test = Callable[[object], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +101,22 @@ def read_created(reply: Reply) -> str:
     data = _json(reply)
     code = _code(data)
     if 200 <= reply.status < 300:
-        task_id = _find_id(data) if code in {"success", None} else None
+        task_id = _find_id(data) if code is None else None
         if task_id:
             return task_id
         if code not in _KNOWN_REFUSALS:
-            what = f"the code {clean(code, 60)!r}" if code not in {"success", None} else "no task id that can be read"
+            what = f"the code {clean(code, 60)!r}" if code else "no task id that can be read"
             raise _error(OutcomeUnknown, reply, f"The gateway answered the create with {what}")
     if _is_refusal(reply, data, code):
         raise _error(Refused, reply, _reason(reply, code))
     raise _error(OutcomeUnknown, reply, f"The gateway answered the create with status {reply.status}")
 
 
-def read_task(reply: Reply, task_id: str) -> Task:
-    """What a query says. Raises NotFound, Refused (the key or the address is wrong) or BadReply (try again)."""
+def read_task(reply: Reply, task_id: str, *, files: bool = False) -> Task:
+    """What a query says. `files`: the videos may be files of this machine (the sandbox in this process only).
+
+    Raises NotFound, Refused (the key or the address is wrong) or BadReply (try again).
+    """
     data = _json(reply)
     code = _code(data)
     if code == "task_not_exist":
@@ -108,14 +124,14 @@ def read_task(reply: Reply, task_id: str) -> Task:
             f"The gateway knows no task {task_id} made with this key.",
             "Look at list_videos for the videos of this server.",
         )
-    if reply.status != 200 or code not in {"success", None}:
+    if reply.status != 200 or code is not None:
         raise _free_error(reply, code)
     outer = data if isinstance(data, dict) else {}
     inner = outer.get("data")
     task = inner if isinstance(inner, dict) else outer
     if "status" not in task and "state" not in task:
         raise _error(BadReply, reply, "The gateway answered a query with something that is not a task")
-    return _task(task)
+    return _task(task, _is_http_or_file if files else _is_http)
 
 
 def read_uploaded(reply: Reply) -> str:
@@ -175,18 +191,22 @@ _UNKNOWN_NEXT_STEP = (
 
 
 def _reason(reply: Reply, code: str | None) -> str:
-    if 300 <= reply.status < 400:
-        return f"The gateway redirects ({reply.status}) to {_base_of(_header(reply, 'location'))}"
+    if _redirects(reply):
+        return f"The gateway redirects ({reply.status}) to {_redirected_to(reply) or 'another address'}"
     if code:
         return f"The gateway refused the request ({clean(code, 60)}, status {reply.status})"
     return f"The gateway refused the request (status {reply.status})"
 
 
-def _base_of(location: str) -> str:
-    """The base address that a redirect points to; no relative address, and none that holds a user or a password."""
-    address = re.split(r"[?#]", location)[0].rstrip("/")
-    if not _is_http(address) or "@" in address:
-        return "another address"
+def _redirects(reply: Reply) -> bool:
+    return reply.status in _REDIRECTS and bool(_header(reply, "location").strip())
+
+
+def _redirected_to(reply: Reply) -> str:
+    """The base address that a redirect points to; empty for a relative one, or one with a user or a password."""
+    address = re.split(r"[?#]", _header(reply, "location"))[0].rstrip("/")
+    if not _redirects(reply) or not _is_http(address) or "@" in address:
+        return ""
     return clean(re.sub(r"(/sora)?/v1/(videos|files|models)(/[^/]*)?$", "", address), 200)
 
 
@@ -195,6 +215,8 @@ def _error(kind: type[GatewayError], reply: Reply, message: str) -> GatewayError
     code = _code(data)
     next_step = _NEXT_STEPS.get(code or "") or _NEXT_STEPS.get(reply.status, "Try again later.")
     if 300 <= reply.status < 400:
+        next_step = "Ask the user to check SORA_BASE_URL: this address does not answer requests itself."
+    if _redirected_to(reply):
         next_step = "Ask the user to set SORA_BASE_URL to that address: the key never follows a redirect."
     if kind is OutcomeUnknown:
         next_step = _UNKNOWN_NEXT_STEP
@@ -236,7 +258,7 @@ def _code(data: Any) -> str | None:
     """The `code` of a task reply or task error; None where there is none or it stands for success."""
     code = data.get("code") if isinstance(data, dict) else None
     text = code if isinstance(code, str) else json.dumps(code)
-    return None if text in {"", "null", "0", "200"} else text
+    return None if text.lower() in {"", "null", "0", "200", "success"} else text
 
 
 def _message(data: Any) -> str:
@@ -254,44 +276,54 @@ def _header(reply: Reply, name: str) -> str:
 def _retry_after(reply: Reply) -> float | None:
     """Seconds from now, from a Retry-After header (RFC 9110 §10.2.3: seconds or a date); None if absent or absurd."""
     text = _header(reply, "retry-after").strip()
-    if re.fullmatch(r"\d{1,6}", text):
-        return float(text)
     try:
-        return max(0.0, round(parsedate_to_datetime(text).timestamp() - reply.now)) if text else None
+        is_number = re.fullmatch(r"[0-9]{1,9}", text)
+        seconds = float(text) if is_number else round(parsedate_to_datetime(text).timestamp() - reply.now)
     except (ValueError, OverflowError):
         return None
+    return max(0.0, seconds) if seconds <= MAX_RETRY_AFTER else None
 
 
 # --- tasks ----------------------------------------------------------------------------------------
 
 
 def _find_id(data: Any) -> str | None:
-    """The task id of a create's answer: `data` as a string (the page), `data.task_id` or a root id (forks)."""
-    if not isinstance(data, dict):
+    """The task id of a create's answer: `data` as a string (the page), `data.task_id` or a root id (forks).
+
+    None where the answer says that something failed, whatever ids it holds. `req_…` ids are ours: no task has one.
+    """
+    if not isinstance(data, dict) or data.get("error") not in (None, "", False) or data.get("success") is False:
         return None
     inner = data.get("data")
-    candidates = [inner]
+    candidates = [inner if _looks_like_id(inner) else None]
     if isinstance(inner, dict):
         candidates = [inner.get("task_id"), inner.get("id")]
     candidates += [data.get("task_id"), data.get("id")]
-    return next((c for c in candidates if isinstance(c, str) and is_id(c)), None)
+    return next((c for c in candidates if isinstance(c, str) and is_id(c) and not c.startswith("req_")), None)
 
 
-def _task(task: dict[str, Any]) -> Task:
+def _looks_like_id(text: object) -> bool:
+    """Whether a bare text is an id rather than a word such as `ok`."""
+    return isinstance(text, str) and ("_" in text or len(text) >= 16)
+
+
+def _task(task: dict[str, Any], is_address: _Test) -> Task:
     raw = _raw(task.get("data"))
     gateway_state = task.get("status", task.get("state"))
     state = _STATES.get(str(gateway_state).upper(), "running")
-    generations = tuple(_generations(task, raw, succeeded=state == "succeeded"))
+    generations = tuple(_generations(task, raw, is_address)) if state == "succeeded" else ()
     if state == "succeeded" and not any(g.url for g in generations) and _was_moderated(raw):
         state = "blocked"
     reason = next((r for r in (task.get("fail_reason"), raw.get("failure_reason")) if isinstance(r, str) and r), "")
-    is_address = _is_http(reason)
+    ended_badly = state in {"failed", "blocked"}
     return Task(
         state=state,
         progress=_progress(task, raw),
         gateway_state=clean(str(gateway_state), 40),
         enhanced_prompt=_enhanced_prompt(raw),
-        failure_reason=clean(reason, 300) if state in {"failed", "blocked"} and reason and not is_address else None,
+        failure_reason=clean(reason, 300)
+        if state in {"failed", "blocked"} and reason and not _is_http(reason)
+        else None,
         generations=generations if state == "succeeded" else (),
         body=_body_of(raw),
         created_at=task["submit_time"] if _is_whole(task.get("submit_time")) else None,
@@ -335,22 +367,19 @@ def _enhanced_prompt(raw: dict[str, Any]) -> str | None:
     return None
 
 
-def _generations(task: dict[str, Any], raw: dict[str, Any], *, succeeded: bool) -> Iterator[Generation]:
-    if not succeeded:
-        return
+def _generations(task: dict[str, Any], raw: dict[str, Any], is_address: _Test) -> list[Generation]:
     listed = raw.get("generations")
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    found = [_generation(entry, variant) for variant, entry in enumerate(entries, 1)]
-    if not any(g.url for g in found):
-        addresses = list(dict.fromkeys(_other_addresses(task, raw)))
-        found += [Generation(variant=i) for i in range(len(found) + 1, len(addresses) + 1)]
-        found = [g.model_copy(update={"url": url}) for g, url in zip(found, addresses, strict=False)] + found[
-            len(addresses) :
-        ]
-    yield from found
+    found = [_generation(entry, variant, is_address) for variant, entry in enumerate(entries[:MAX_GENERATIONS], 1)]
+    if any(g.url for g in found):
+        return found
+    addresses = list(dict.fromkeys(_other_addresses(task, raw, is_address)))[:MAX_GENERATIONS]
+    found += [Generation(variant=i) for i in range(len(found) + 1, len(addresses) + 1)]
+    beside = [g.model_copy(update={"url": url}) for g, url in zip(found, addresses, strict=False)]
+    return beside + found[len(beside) :]
 
 
-def _generation(data: dict[str, Any], variant: int) -> Generation:
+def _generation(data: dict[str, Any], variant: int, is_address: _Test) -> Generation:
     encodings = data.get("encodings")
     paths = [data.get("url")]
     if isinstance(encodings, dict):
@@ -359,12 +388,12 @@ def _generation(data: dict[str, Any], variant: int) -> Generation:
     return Generation(
         variant=variant,
         generation_id=identity if isinstance(identity, str) and is_id(identity) else None,
-        url=next((path for path in paths if _is_address(path)), None),
+        url=next((path for path in paths if is_address(path)), None),
         **{name: data[name] for name in ("width", "height", "n_frames") if _is_whole(data.get(name))},
     )
 
 
-def _other_addresses(task: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:
+def _other_addresses(task: dict[str, Any], raw: dict[str, Any], is_address: _Test) -> Iterator[str]:
     """Video addresses outside `generations`, most trusted first; `fail_reason` holds one in later new-api versions."""
     outputs = raw.get("outputs")
     groups: list[list[Any]] = [
@@ -377,7 +406,7 @@ def _other_addresses(task: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]
         [task.get("fail_reason")],
     ]
     for group in groups:
-        found = [each for each in group if _is_address(each)]
+        found = [each for each in group if is_address(each)]
         if found:
             yield from found
             return
@@ -404,12 +433,12 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_http(value: object) -> bool:
-    """An address that can be fetched and shown: no spaces, control, invisible or broken characters."""
-    if not isinstance(value, str) or not value.isprintable():
+    """An address that can be fetched and shown: no spaces, control, invisible or broken characters, no megabytes."""
+    if not isinstance(value, str) or len(value) > MAX_ADDRESS or not value.isprintable():
         return False
     return re.fullmatch(r"https?://[^/\s]+\S*", value, re.IGNORECASE) is not None
 
 
-def _is_address(value: object) -> bool:
-    """An address a video can be fetched from; the sandbox in this process gives `file://` ones."""
-    return _is_http(value) or (isinstance(value, str) and value.startswith("file:///"))
+def _is_http_or_file(value: object) -> bool:
+    """An address of the sandbox in this process, which names files for people to open."""
+    return _is_http(value) or (isinstance(value, str) and value.startswith("file:///") and len(value) <= MAX_ADDRESS)

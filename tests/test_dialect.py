@@ -72,12 +72,21 @@ ACCEPTED = [
     {"code": 200, "data": "task_1"},
     {"code": "", "data": "task_1"},
     {"code": None, "data": "task_1"},
+    {"code": "SUCCESS", "data": "task_1"},
+    {"code": "Success", "data": {"task_id": "task_1"}},
+    {"success": True, "error": None, "data": "task_1"},
+    {"error": "", "id": "task_1"},
 ]
 
 
 @pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
 def test_a_success_with_an_id_is_accepted(content: dict[str, Any]) -> None:
     assert read_created(reply(200, content)) == "task_1"
+
+
+@pytest.mark.parametrize("task_id", ["task_1", "01jhjnz502ejqsm6", "0b8f1f0e-6a0e-4c43-9d4d-2d2f6f1f8b11"])
+def test_a_bare_text_is_accepted_where_it_looks_like_an_id(task_id: str) -> None:
+    assert read_created(reply(200, {"code": "success", "data": task_id})) == task_id
 
 
 @pytest.mark.parametrize("content", ACCEPTED, ids=json.dumps)
@@ -157,6 +166,16 @@ def test_a_no_by_code_or_shape_created_nothing(status: int, content: Any) -> Non
         (200, task_error(1, data="task_1")),
         (200, task_error({"deep": 1}, data="task_1")),
         (200, auth_error("no")),
+        (200, auth_error("insufficient balance") | {"id": "chatcmpl-1"}),
+        (200, auth_error("no") | {"data": "task_1"}),
+        (200, {"error": "no", "task_id": "task_1"}),
+        (200, {"error": {}, "task_id": "task_1"}),
+        (200, {"success": False, "message": "no", "id": "abc"}),
+        (200, {"success": False, "data": {"task_id": "task_1"}}),
+        (200, task_error("success", data="ok")),
+        (200, task_error("success", data="queued")),
+        (200, task_error("success", data="req_01jhjnz502ejqsm6r37km2q637")),
+        (200, {"task_id": "req_1"}),
     ],
     ids=str,
 )
@@ -227,15 +246,28 @@ def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) 
         ("https://new.example", "https://new.example."),
         ("https://new.example/", "https://new.example."),
         ("https://new.example/login", "https://new.example/login."),
-        ("/login", "another address."),
-        ("", "another address."),
-        ("https://user:secret@new.example/", "another address."),
     ],
 )
 def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
     error = refusal(reply(307, None, location=location))
     assert error.message == f"The gateway redirects (307) to {named}"
-    assert "SORA_BASE_URL" in error.next_step
+    assert "set SORA_BASE_URL to that address" in error.next_step
+
+
+@pytest.mark.parametrize("location", ["/login", "https://user:secret@new.example/", "javascript:1", "https:// a"])
+def test_a_redirect_to_no_address_that_can_be_set_advises_none(location: str) -> None:
+    error = refusal(reply(307, None, location=location))
+    assert error.message == "The gateway redirects (307) to another address."
+    assert "check SORA_BASE_URL" in error.next_step
+    assert "that address" not in error.next_step
+
+
+@pytest.mark.parametrize(("status", "headers"), [(304, {"location": URL}), (304, {}), (300, {}), (302, {}), (308, {})])
+def test_a_redirect_without_a_place_advises_no_address(status: int, headers: dict[str, str]) -> None:
+    error = refusal(reply(status, None, **headers))
+    assert error.message == f"The gateway refused the request (status {status})."
+    assert "check SORA_BASE_URL" in error.next_step
+    assert "that address" not in error.next_step
 
 
 def test_a_redirected_query_names_the_address_too() -> None:
@@ -253,7 +285,12 @@ def test_a_redirected_query_names_the_address_too() -> None:
         ("", None),
         ("soon", None),
         ("-5", None),
+        ("86400", 86400.0),
+        ("86401", None),
         ("99999999999999", None),
+        ("Fri, 02 Jan 1970 00:00:00 GMT", 86400.0),
+        ("Fri, 02 Jan 1970 00:00:01 GMT", None),
+        ("Wed, 01 Jan 2070 00:00:00 GMT", None),
         ("Thu, 99 Jan 1970 00:00:00 GMT", None),
     ],
 )
@@ -281,6 +318,7 @@ def test_an_upload_gives_its_public_address(status: int) -> None:
         (200, {}, BadReply),
         (200, {"url": "file:///x"}, BadReply),
         (200, {"url": ""}, BadReply),
+        (200, {"url": f"https://cdn.example/{'x' * 4096}"}, BadReply),
         (200, HTML, BadReply),
         (502, HTML, BadReply),
         (401, auth_error("no"), Refused),

@@ -194,6 +194,33 @@ def test_what_is_no_http_address_is_no_video(address: object) -> None:
     assert urls(task({"generations": [{"url": address}]})) == [None]
 
 
+def test_an_address_longer_than_4096_characters_is_none() -> None:
+    longest = "https://cdn.example/".ljust(4096, "x")
+    assert urls(task({"url": longest})) == [longest]
+    assert urls(task({"url": longest + "x"}, result_url=URL)) == [URL]
+
+
+def test_at_most_sixteen_variants_are_kept() -> None:
+    many = [f"https://cdn.example/{i}" for i in range(1, 1000)]
+    assert urls(task({"generations": [{"url": url} for url in many]})) == many[:16]
+    assert urls(task({"outputs": many})) == many[:16]
+    assert len(task({"generations": [{"id": "gen_1"}] * 1000, "outputs": many}).generations) == 16
+
+
+FILE = "file:///home/me/secret.mp4"
+
+
+def test_a_gateway_elsewhere_names_no_files() -> None:
+    assert urls(task({"generations": [{"url": FILE, "encodings": {"md": {"path": URL}}}]})) == [URL]
+    assert urls(task({"url": FILE}, result_url=URL)) == [URL]
+    assert urls(task({"url": FILE})) == []
+
+
+def test_the_sandbox_in_this_process_may_name_files() -> None:
+    data = {"status": "SUCCESS", "data": {"generations": [{"url": FILE, "encodings": {"md": {"path": URL}}}]}}
+    assert urls(read_task(reply(200, {"code": "success", "data": data}), "task_1", files=True)) == [FILE]
+
+
 def test_variants_are_counted_in_the_order_of_the_reply() -> None:
     sizes = {"width": 854, "height": 480, "n_frames": 150}
     entries = [{"id": "gen_a", "url": URL, **sizes}, {"id": "gen_b", "encodings": {"md": {"path": URL + "?2"}}}]
@@ -227,6 +254,10 @@ def test_the_inner_data_may_be_an_object_a_list_or_json_text(wrap: Any) -> None:
     read = task(wrap(raw))
     assert urls(read) == [URL]
     assert read.body == {"prompt": "fly man", "width": 854}
+
+
+def test_success_may_be_written_in_capitals() -> None:
+    assert read_task(reply(200, {"code": "SUCCESS", "data": {"status": "QUEUED"}}), "task_1").state == "queued"
 
 
 def test_a_task_may_stand_at_the_root() -> None:

@@ -88,7 +88,8 @@ class Gateway:
 
     async def query(self, task_id: str) -> Task:
         """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
-        return dialect.read_task(await self._ask_free("GET", dialect.task_path(task_id)), task_id)
+        reply = await self._ask_free("GET", dialect.task_path(task_id))
+        return dialect.read_task(reply, task_id, files=self.endpoint.sandbox)
 
     async def upload(self, name: str, content: bytes) -> str:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
