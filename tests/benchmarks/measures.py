@@ -17,6 +17,7 @@ import httpx
 from processes import BARE, GATEWAY, LOAD, SORA, Env, Process, run, serving
 
 CREATE = {"prompt": "A fox runs through fresh snow at dawn, seen from a low drone", "width": 854, "height": 480}
+"""A call; where it is repeated, its prompt is numbered, else it would be the same request and not be sent again."""
 ERAS = ("2025-11-25", "2026-07-28")
 
 
@@ -138,7 +139,7 @@ async def _create_in_turns(times: int, folder: Path, env: Env, sora: Process, ba
         async with httpx.AsyncClient(base_url=env["SORA_BASE_URL"], headers=headers) as client:
             for number in range(-10, times):  # the first ten warm up
                 laps = [time.perf_counter()]
-                sora.call("create_video", **CREATE)
+                sora.call("create_video", **CREATE | {"prompt": f"{CREATE['prompt']}, take {number}"})
                 laps.append(time.perf_counter())
                 bare.call("one", text="x")
                 laps.append(time.perf_counter())
@@ -230,14 +231,15 @@ def recording(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 async def _record(effort: Effort, folder: Path) -> list[Row]:
-    from sora_mcp.ledger import Ledger  # noqa: PLC0415 - late, as above
+    from sora_mcp.ledger import Intent, Ledger  # noqa: PLC0415 - late, as above
 
     ledger = Ledger(folder / "ledger.sqlite3")
     pairs, writes = [], []
     with closing(ledger), closing(_bare_ledger(folder)) as db:
         for number in range(effort.ledger_pairs):
             began = time.perf_counter()
-            entry = await ledger.begin("g", "simple_compose", dict(CREATE), sources=[], cost=1.25)
+            intent = Intent("g", "simple_compose", dict(CREATE), f"take {number}", [], 1.25)
+            entry, _ = await ledger.begin(intent, guard_s=600)
             await ledger.accepted(entry.request_id, f"task_{number}")
             middle = time.perf_counter()
             _synced(db, "INSERT INTO videos VALUES (?, 'sending', ?)", number, json.dumps(CREATE))
@@ -255,7 +257,7 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
 
 
 async def _list(home: Path, count: int) -> list[float]:
-    from sora_mcp.ledger import Ledger  # noqa: PLC0415
+    from sora_mcp.ledger import Intent, Ledger  # noqa: PLC0415
     from sora_mcp.settings import Settings  # noqa: PLC0415
     from sora_mcp.studio import Studio  # noqa: PLC0415
 
@@ -263,7 +265,7 @@ async def _list(home: Path, count: int) -> list[float]:
     settings = Settings.model_validate(where | {"home": home})
     with closing(Ledger(home / "ledger.sqlite3")) as ledger:
         name = await ledger.gateway_name(where["base_url"], where["api_key"])
-        entry = await ledger.begin(name, "simple_compose", dict(CREATE), sources=[], cost=1.25)
+        entry, _ = await ledger.begin(Intent(name, "simple_compose", dict(CREATE), "same", [], 1.25))
         await ledger.not_accepted(entry.request_id, "rejected", "measured")
     _multiply(home / "ledger.sqlite3", count)
     took = []
