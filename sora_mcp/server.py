@@ -137,7 +137,7 @@ _LONE_ESCAPE = (
 def _is_json(line: str) -> bool:
     try:
         from_json(line)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: bytes that are no UTF-8 were read as lone surrogates
         return not line.strip()
     return True
 

@@ -1,0 +1,168 @@
+"""Never pay twice: the same request again, at once, from several processes, and after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fault_gateway import FaultGateway, Hold, fault_gateway, says
+from mcp import Client
+
+from sora_mcp.server import build
+from sora_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+CREATE = "/sora/v1/videos"
+KEY = "sk-canary-4f1c"
+REFUSED = says({"code": "quota_not_enough", "message": "no"}, 403)
+LOST = says({"code": "insert_task_failed", "message": "lost"}, 500)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, says({"code": "success", "message": "", "data": "task_new"}))
+        opened.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS"}}))
+        yield opened
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
+    def make(**values: Any) -> Client:
+        return Client(build(make_settings(**({"base_url": gateway.address, "api_key": KEY} | values))))
+
+    return make
+
+
+def posts(gateway: FaultGateway) -> int:
+    return sum(each.method == "POST" for each in gateway.received)
+
+
+async def create(client: Client, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool("create_video", {"prompt": "fly man"} | arguments)
+    return dict(result.structured_content)
+
+
+async def test_the_same_request_again_returns_the_first_task_and_says_so(
+    connect: Connect, gateway: FaultGateway
+) -> None:
+    async with connect() as client:
+        first = await create(client)
+        again = await create(client)
+        assert (again["outcome"], again["task_id"], again["duplicate"]) == ("accepted", first["task_id"], True)
+        assert again["request_id"] == first["request_id"]
+        assert posts(gateway) == 1
+        another = await create(client, allow_duplicate=True)
+        assert "duplicate" not in another
+        assert posts(gateway) == 2
+
+
+async def test_another_prompt_is_another_request(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect() as client:
+        await create(client)
+        await create(client, prompt="fly woman")
+    assert posts(gateway) == 2
+
+
+async def test_the_guard_can_be_turned_off(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect(duplicate_window=0) as client:
+        for _ in range(3):
+            await create(client)
+        listed = await client.call_tool("list_videos", {})
+    assert posts(gateway) == 3
+    assert len(listed.structured_content["videos"]) == 3
+
+
+async def test_what_was_refused_may_be_tried_again(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, REFUSED, says({"code": "success", "data": "task_new"}))
+    async with connect() as client:
+        assert (await create(client))["outcome"] == "rejected"
+        assert (await create(client))["outcome"] == "accepted"
+    assert posts(gateway) == 2
+
+
+async def test_what_may_have_been_paid_for_is_not_sent_again(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, LOST)
+    async with connect() as client:
+        first = await create(client)
+        again = await create(client)
+    assert (first["outcome"], again["outcome"]) == ("unknown", "unknown")
+    assert again["request_id"] == first["request_id"]
+    assert "not sent again" in again["error"]["message"]
+    assert posts(gateway) == 1
+
+
+async def test_many_identical_calls_at_once_are_one_post_and_one_task(connect: Connect, gateway: FaultGateway) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+    told: list[dict[str, Any]] = []
+
+    async def call(client: Client) -> None:
+        told.append(await create(client))
+
+    async with connect() as one, connect() as other, anyio.create_task_group() as calls:
+        for _ in range(10):
+            calls.start_soon(call, one)
+            calls.start_soon(call, other)
+        await hold.reached.wait()
+        hold.release.set()
+    assert posts(gateway) == 1
+    assert {each["task_id"] for each in told} == {"task_new"}
+    assert sum("duplicate" not in each for each in told) == 1
+
+
+def environment(gateway: FaultGateway, tmp_path: Path, **settings: str) -> dict[str, str]:
+    ours = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": KEY, "SORA_HOME": str(tmp_path / "home")}
+    return {**os.environ, **ours, **settings}
+
+
+async def shell(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "sora_mcp", *arguments, "--json"]
+    done = await anyio.run_process(command, env=environment, check=False)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("window", "expected"), [("10", 1), ("0", 8)])
+async def test_eight_processes_at_once_pay_once_or_as_often_as_they_are_told_to(
+    gateway: FaultGateway, tmp_path: Path, window: str, expected: int
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def call() -> None:
+        told.append(await shell(environment(gateway, tmp_path, SORA_DUPLICATE_WINDOW=window), "create", "fly man"))
+
+    async with anyio.create_task_group() as calls:
+        for _ in range(8):
+            calls.start_soon(call)
+    assert posts(gateway) == expected
+    assert {(each["outcome"], each["task_id"]) for each in told} == {("accepted", "task_new")}
+    assert len({each["request_id"] for each in told}) == expected
+
+
+async def test_a_process_killed_while_it_pays_leaves_an_unknown_outcome_that_is_not_paid_again(
+    gateway: FaultGateway, tmp_path: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+    command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
+    async with await anyio.open_process(command, env=environment(gateway, tmp_path)) as payer:
+        await hold.reached.wait()
+        payer.kill()
+        await payer.wait()
+    hold.release.set()
+    again = await shell(environment(gateway, tmp_path), "create", "fly man")
+    listed = await shell(environment(gateway, tmp_path), "list")
+    assert posts(gateway) == 1
+    assert (again["outcome"], [video["state"] for video in listed["videos"]]) == ("unknown", ["unknown"])
+    assert again["request_id"] == listed["videos"][0]["request_id"]
