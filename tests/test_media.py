@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
@@ -31,7 +33,7 @@ def draw(tmp_path: Path) -> Draw:
 
 def stills(video: Path, frames: int) -> list[Image.Image]:
     """The stills of a contact sheet, cut apart again."""
-    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames)))
+    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames).png))
     columns = min(frames, 4)
     width, height = (sheet.width + 4) // columns - 4, (sheet.height + 4) // -(-frames // columns) - 4
     corners = [(i % columns * (width + 4), i // columns * (height + 4)) for i in range(frames)]
@@ -100,16 +102,26 @@ def test_any_prompt_can_be_drawn(draw: Draw, prompt: str) -> None:
 
 @pytest.mark.parametrize("frames", [1, 5, 16])
 def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int) -> None:
-    png = media.contact_sheet(draw("clip"), frames)
-    sheet = Image.open(io.BytesIO(png))
+    shown = media.contact_sheet(draw("clip"), frames)
+    sheet = Image.open(io.BytesIO(shown.png))
     assert sheet.format == "PNG"
     assert sheet.width <= 1280
-    assert len(png) < 1_500_000
+    assert len(shown.png) < 1_500_000
+    assert (shown.frames, shown.probe.n_frames) == (frames, 30)
     assert -(-frames // 4) == round((sheet.height + 4) / (136 + 4) * (240 / ((sheet.width + 4) // min(frames, 4) - 4)))
 
 
 def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
-    assert media.contact_sheet(draw("clip", n_frames=3), 16).startswith(b"\x89PNG")
+    shown = media.contact_sheet(draw("clip", n_frames=3), 16)
+    assert shown.frames == 3
+    assert Image.open(io.BytesIO(shown.png)).width == 3 * (240 + 4) - 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(4000, 2), (2, 4000), (1, 1), (853, 481)])
+def test_a_video_of_any_shape_has_a_contact_sheet(draw: Draw, width: int, height: int) -> None:
+    shown = media.contact_sheet(draw("odd", width=width, height=height, n_frames=2), 4)
+    assert (shown.probe.width, shown.probe.height, shown.frames) == (width, height, 2)
+    assert shown.png.startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])
@@ -119,6 +131,45 @@ def test_what_is_not_a_video_is_refused_in_our_words(tmp_path: Path, content: by
     for look in (media.probe, lambda video: media.contact_sheet(video, 4)):
         with pytest.raises(FileProblem, match=r"bad\.mp4 (cannot be read as a|holds no) video"):
             look(path)
+
+
+def test_of_a_damaged_video_comes_a_contact_sheet_or_our_own_words(draw: Draw, tmp_path: Path) -> None:
+    whole, path = draw("whole", width=96, height=64, n_frames=8).read_bytes(), tmp_path / "damaged.mp4"
+    chance = random.Random(1)  # noqa: S311 - the same damage in every run
+    shown = refused = 0
+    for case in range(150):
+        damaged = bytearray(whole[: chance.randrange(len(whole))] if case % 3 == 0 else whole)
+        for _ in range(chance.choice((1, 4, 16, 64)) if case % 3 else 0):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            shown += media.contact_sheet(path, 4).png.startswith(b"\x89PNG")
+        except FileProblem:
+            refused += 1
+    assert shown + refused == 150
+    assert min(shown, refused) > 25
+
+
+def test_a_playlist_in_the_place_of_a_video_opens_no_other_file(draw: Draw, tmp_path: Path) -> None:
+    path = tmp_path / "playlist.mp4"
+    path.write_text(f"ffconcat version 1.0\nfile {draw('private').name}\n")
+    with pytest.raises(FileProblem, match="cannot be read as a video"):
+        media.probe(path)
+
+
+@pytest.mark.parametrize(("side", "frames"), [(8194, 1), (16, 20_001)])
+def test_a_video_too_large_to_be_shown_is_refused_before_it_is_decoded(tmp_path: Path, side: int, frames: int) -> None:
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = side, 16, "yuv420p"
+        frame = av.VideoFrame(side, 16, "yuv420p")
+        for index in range(frames):
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(FileProblem, match="larger than what is shown here"):
+        media.contact_sheet(path, 4)
 
 
 def test_a_rendering_that_fails_leaves_nothing_behind(draw: Draw, tmp_path: Path) -> None:

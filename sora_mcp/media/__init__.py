@@ -6,9 +6,11 @@ All functions here are synchronous and take their time: call them in a worker th
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
 
 SHEET_WIDTH = 1280
 """Pixels; a model sees no more in a wider picture."""
+
+MAX_SIDE = 8192
+"""Pixels; a larger video is not decoded."""
+MAX_FRAMES = 20_000
+"""Frames of the longest video that is decoded: eleven minutes at 30 frames per second."""
+
+_READ_ONLY_VIDEOS = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+    "protocol_whitelist": "file",
+}
+"""What calls itself a video may be a playlist, which would have other files and addresses opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,15 @@ class Probe:
         return self.n_frames / self.fps
 
 
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A contact sheet as a PNG, what the video holds, and the number of stills that the sheet really shows."""
+
+    png: bytes
+    probe: Probe
+    frames: int
+
+
 def require() -> None:
     """Raise NotConfigured where the extra `media` is not installed."""
     try:
@@ -45,7 +67,7 @@ def require() -> None:
     except ImportError:
         raise NotConfigured(
             "This needs the extra `media` (PyAV and Pillow), which is not installed.",
-            "Ask the user to install it: pip install '.[media]', or use SORA_BASE_URL with a gateway.",
+            f"Ask the user to install it: {sys.executable} -m pip install av pillow",
         ) from None
 
 
@@ -53,30 +75,40 @@ def probe(video: Path) -> Probe:
     """Read what a video holds; its frames are counted, not believed. Raises FileProblem or NotConfigured."""
     with _opened(video) as container:
         stream = container.streams.video[0]
-        rate = float(stream.average_rate or 0)
-        frames = sum(1 for packet in container.demux(stream) if packet.size)
-        return Probe(stream.codec_context.name, stream.width, stream.height, frames, rate)
+        if stream.codec_context is None or not (stream.width and stream.height and stream.average_rate):
+            raise _no_video(video)
+        if max(stream.width, stream.height) > MAX_SIDE:
+            raise _too_much(video, f"{MAX_SIDE} pixels a side")
+        packets = (packet for packet in container.demux(stream) if packet.size)
+        frames = sum(1 for _ in islice(packets, MAX_FRAMES + 1))
+        if not frames:
+            raise _no_video(video)
+        if frames > MAX_FRAMES:
+            raise _too_much(video, f"{MAX_FRAMES} frames")
+        return Probe(stream.codec_context.name, stream.width, stream.height, frames, float(stream.average_rate))
 
 
-def contact_sheet(video: Path, frames: int) -> bytes:
-    """A PNG of `frames` (1..16) evenly spaced stills, in reading order, each with its time.
+def contact_sheet(video: Path, frames: int) -> Sheet:
+    """Up to `frames` (1..16) evenly spaced stills, in reading order, each with its time.
 
     Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
     """
     about = probe(video)
     from sora_mcp.media.drawing import label, sheet  # noqa: PLC0415
 
-    columns = min(frames, 4 if about.width >= about.height else 6)
+    columns = min(frames, about.n_frames, 4 if about.width >= about.height else 6)
     width = min(about.width, SHEET_WIDTH // columns)
-    height = round(width * about.height / about.width)
+    height = max(1, round(width * about.height / about.width))
     tiles: list[Image.Image] = []
     for index, image in _stills(video, about.n_frames, frames):
         tile = image.resize((width, height))
         label(tile, f"{index / about.fps:.1f} s · {index}")
         tiles.append(tile)
+    if not tiles:
+        raise _no_video(video)
     buffer = io.BytesIO()
     sheet(tiles, columns).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return Sheet(buffer.getvalue(), about, len(tiles))
 
 
 def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
@@ -89,9 +121,13 @@ def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
 
 def _stills(video: Path, n_frames: int, wanted: int) -> Iterator[tuple[int, Image.Image]]:
     """Evenly spaced frames with their indices; decoded one by one, so that memory stays small."""
-    indices = {round(i * (n_frames - 1) / max(1, wanted - 1)) for i in range(min(wanted, n_frames))}
+    count = min(wanted, n_frames)
+    indices = {round(i * (n_frames - 1) / max(1, count - 1)) for i in range(count)}
     with _opened(video) as container:
+        container.streams.video[0].thread_type = "AUTO"
         for index, frame in enumerate(container.decode(video=0)):
+            if max(frame.width, frame.height) > MAX_SIDE:
+                raise _too_much(video, f"{MAX_SIDE} pixels a side")
             if index in indices:
                 yield index, frame.to_image()  # type: ignore[no-untyped-call]
 
@@ -102,9 +138,17 @@ def _opened(video: Path) -> Iterator[InputContainer]:
     import av  # noqa: PLC0415
 
     try:
-        with av.open(str(video)) as container:
+        with av.open(str(video), options=_READ_ONLY_VIDEOS) as container:
             if not container.streams.video:
-                raise FileProblem(f"{video.name} holds no video.", "Get the video again.")
+                raise _no_video(video)
             yield container
     except (av.error.FFmpegError, OSError, ValueError):
         raise FileProblem(f"{video.name} cannot be read as a video.", "Download it again.") from None
+
+
+def _no_video(video: Path) -> FileProblem:
+    return FileProblem(f"{video.name} holds no video that can be shown.", "Get the video again.")
+
+
+def _too_much(video: Path, limit: str) -> FileProblem:
+    return FileProblem(f"{video.name} is larger than what is shown here ({limit}).", "Open it in a player.")

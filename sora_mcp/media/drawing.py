@@ -69,6 +69,7 @@ def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, width: int, lines: 
         else:
             found.append(word)
     for i, line in enumerate(found):
+        line = line[:width]  # noqa: PLW2901 - no letter is narrower than a pixel
         while len(line) > 1 and draw.textlength(line, font=font(size)) > width:
             line = line[:-2] + "…"  # noqa: PLW2901
         found[i] = line
