@@ -321,10 +321,8 @@ def _task(task: dict[str, Any], is_address: _Test) -> Task:
         progress=_progress(task, raw),
         gateway_state=clean(str(gateway_state), 40),
         enhanced_prompt=_enhanced_prompt(raw),
-        failure_reason=clean(reason, 300)
-        if state in {"failed", "blocked"} and reason and not _is_http(reason)
-        else None,
-        generations=generations if state == "succeeded" else (),
+        failure_reason=clean(reason, 300) if ended_badly and reason and not _is_http(reason) else None,
+        generations=() if ended_badly else generations,
         body=_body_of(raw),
         created_at=task["submit_time"] if _is_whole(task.get("submit_time")) else None,
     )
