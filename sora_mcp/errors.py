@@ -3,6 +3,7 @@
 SoraError
 ├── InvalidInput      the arguments are wrong; found before anything was sent
 ├── NotConfigured     a setting is missing or wrong
+├── OverCap           a spending cap of the settings forbids it; nothing was sent
 ├── NotFound          neither our ledger nor the gateway knows this id
 ├── NotReady          the video is not (or will never be) in the state that was needed
 ├── FileProblem       a local file or folder cannot be read or written
@@ -100,6 +101,19 @@ class NotConfigured(SoraError):
 
     kind = "not_configured"
     default_outcome = "not_submitted"
+
+
+class OverCap(SoraError):
+    """A spending cap of the settings forbids it; the message names the setting."""
+
+    kind = "over_cap"
+    default_outcome = "not_submitted"
+
+    def __init__(self, setting: str, cap: float, reached: str) -> None:
+        super().__init__(
+            f"{reached}, and {setting} allows {cap:g}.",
+            f"Tell the user, who alone may raise {setting}; do not try to work around it.",
+        )
 
 
 class NotFound(SoraError):

@@ -76,6 +76,9 @@ class Settings(BaseModel):
     duplicate_window: float = Field(
         10, ge=0, le=1440, description="Minutes within which the same request is not paid for twice; 0 turns that off."
     )
+    max_cost_per_call: float | None = Field(None, gt=0, description="Most relative cost of one call. Default: no cap.")
+    max_cost_per_day: float | None = Field(None, gt=0, description="Most relative cost in 24 hours. Default: no cap.")
+    max_running: int | None = Field(None, ge=1, description="Most videos under way at once. Default: no cap.")
     max_variants: int = Field(4, ge=1, description="Most variants in one call (no maximum is documented).")
     extra_sizes: tuple[tuple[int, int], ...] = Field(
         (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."

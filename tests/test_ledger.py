@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import COUNTS_AS_SENT, GONE, TRANSITIONS, Intent, Ledger
+from sora_mcp.ledger import COUNTS_AS_SENT, GONE, TRANSITIONS, Intent, Ledger, Rules
 from sora_mcp.models import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +194,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
 async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(ledger: Ledger, state: State) -> None:
     first = await begin(ledger)
     await put(ledger, first, state)
-    again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), guard_s=600)
+    again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600))
     assert is_new == (state not in COUNTS_AS_SENT)
     assert (again.request_id == first) != is_new
     ledger.close()
@@ -206,7 +206,7 @@ async def test_another_request_or_another_gateway_is_no_duplicate(
 ) -> None:
     await begin(ledger)
     intent = Intent(gateway, "simple_compose", BODY, fingerprint, [], 1.25)
-    assert (await ledger.begin(intent, guard_s=600))[1]
+    assert (await ledger.begin(intent, Rules(guard_s=600)))[1]
     ledger.close()
 
 
@@ -216,7 +216,9 @@ async def test_the_window_ends(tmp_path: Path) -> None:
     await begin(ledger)
     for later, is_new in ((1599.0, False), (1601.0, True), (1000.0, False)):
         now[0] = later
-        assert (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), guard_s=600))[1] == is_new
+        assert (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600)))[
+            1
+        ] == is_new
     ledger.close()
 
 

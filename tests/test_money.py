@@ -122,6 +122,58 @@ async def test_many_identical_calls_at_once_are_one_post_and_one_task(connect: C
     assert sum("duplicate" not in each for each in told) == 1
 
 
+@pytest.mark.parametrize(
+    ("caps", "arguments", "setting"),
+    [
+        ({"max_cost_per_call": 1.0}, {}, "SORA_MAX_COST_PER_CALL"),
+        ({"max_cost_per_call": 4.0}, {"n_variants": 4}, "SORA_MAX_COST_PER_CALL"),
+        ({"max_cost_per_call": 9.0, "extra_frames": "450"}, {"n_frames": 450}, "SORA_MAX_COST_PER_CALL"),
+        ({"max_cost_per_day": 1.0}, {}, "SORA_MAX_COST_PER_DAY"),
+    ],
+    ids=str,
+)
+async def test_a_call_over_a_cap_is_refused_naming_the_setting(
+    connect: Connect, gateway: FaultGateway, caps: dict[str, Any], arguments: dict[str, Any], setting: str
+) -> None:
+    async with connect(**caps) as client:
+        told = await create(client, **arguments)
+        assert (told["outcome"], told["error"]["kind"]) == ("not_submitted", "over_cap")
+        assert setting in told["error"]["message"]
+        assert (await create(client, dry_run=True, **arguments))["outcome"] == "not_submitted"
+    assert posts(gateway) == 0
+
+
+@pytest.mark.parametrize(
+    ("caps", "setting"),
+    [({"max_cost_per_day": 3.0}, "SORA_MAX_COST_PER_DAY"), ({"max_running": 2}, "SORA_MAX_RUNNING")],
+)
+async def test_many_calls_at_once_never_pass_a_cap_together(
+    connect: Connect, gateway: FaultGateway, caps: dict[str, Any], setting: str
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    async def call(client: Client, prompt: str) -> None:
+        told.append(await create(client, prompt=prompt))
+
+    async with connect(**caps) as one, connect(**caps) as other, anyio.create_task_group() as calls:
+        for i in range(6):
+            calls.start_soon(call, one, f"kite {i}")
+            calls.start_soon(call, other, f"boat {i}")
+    assert posts(gateway) == 2
+    refused = [each["error"]["message"] for each in told if "error" in each]
+    assert len(refused) == 10
+    assert all(setting in message for message in refused)
+
+
+async def test_what_was_refused_by_the_gateway_does_not_count_towards_a_cap(
+    connect: Connect, gateway: FaultGateway
+) -> None:
+    gateway.on("POST", CREATE, REFUSED, says({"code": "success", "data": "task_new"}))
+    async with connect(max_cost_per_day=1.25, max_running=1) as client:
+        assert (await create(client))["outcome"] == "rejected"
+        assert (await create(client))["outcome"] == "accepted"
+
+
 def environment(gateway: FaultGateway, tmp_path: Path, **settings: str) -> dict[str, str]:
     ours = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": KEY, "SORA_HOME": str(tmp_path / "home")}
     return {**os.environ, **ours, **settings}

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.errors import FileProblem, OverCap
 from sora_mcp.ledger.file import open_file, open_to_read, transaction, why
 from sora_mcp.ledger.writers import Writer
 from sora_mcp.models import Generation, State, Task
@@ -63,6 +63,21 @@ class Intent:
     fingerprint: str
     sources: list[str]
     cost: float | None
+
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a new row at its gateway: no duplicates within `guard_s` seconds, and caps (None: none).
+
+    `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way.
+    """
+
+    guard_s: float = 0
+    day: float | None = None
+    running: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +137,24 @@ class Ledger:
         salt = await self._write(_salt)
         return f"{base_url}#{hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]}"
 
-    async def begin(self, intent: Intent, *, guard_s: float = 0) -> tuple[Entry, bool]:
+    async def begin(self, intent: Intent, rules: Rules = Rules()) -> tuple[Entry, bool]:
         """Record an intent as *sending* and return its row and True. When this returns, it is on disk.
 
-        Where the same was sent within the last `guard_s` seconds (see COUNTS_AS_SENT), nothing is recorded:
-        that row is returned, and False. Correct with any number of processes at once.
+        Where the same was sent within the last `rules.guard_s` seconds (see COUNTS_AS_SENT), nothing is recorded:
+        that row is returned, and False. Raises OverCap where a cap forbids it. Correct with any number of
+        processes at once.
         """
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
         where = f"gateway = ? AND fingerprint = ? AND created_at > ? AND state IN ({_places(COUNTS_AS_SENT)})"
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
-            since = self._clock() - guard_s
-            if guard_s and (same := _select(db, where, [intent.gateway, intent.fingerprint, since, *COUNTS_AS_SENT])):
+            since = self._clock() - rules.guard_s
+            if rules.guard_s and (
+                same := _select(db, where, [intent.gateway, intent.fingerprint, since, *COUNTS_AS_SENT])
+            ):
                 return same[0], False
+            self._check_caps(db, intent, rules)
             self._writer.hold()
             return self._insert(db, row, intent.body, intent.sources), True
 
@@ -237,6 +256,23 @@ class Ledger:
         db.execute(f"INSERT INTO videos ({names}) VALUES (?{', ?' * (len(row) - 1)})", list(row.values()))  # noqa: S608 - our own names
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
         return _of_request(db, request_id)
+
+    def _check_caps(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> None:
+        if rules.running is not None:
+            under_way = ("sending", "submitted", "queued", "running")
+            sql = f"SELECT count(*) FROM videos WHERE gateway = ? AND state IN ({_places(under_way)})"  # noqa: S608
+            count = db.execute(sql, [intent.gateway, *under_way]).fetchone()[0]
+            if count >= rules.running:
+                raise OverCap("SORA_MAX_RUNNING", rules.running, f"{count} videos are under way")
+        if rules.day is not None:
+            sql = (
+                "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
+            )
+            spent = db.execute(sql, [intent.gateway, self._clock() - DAY_S]).fetchone()[0]
+            if intent.cost is None or spent + intent.cost > rules.day:
+                wanted = "an unknown cost" if intent.cost is None else f"{intent.cost:g}"
+                reached = f"{spent:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
+                raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
 
     def _move(
         self,

@@ -47,6 +47,7 @@ _MIGRATIONS = (
     ALTER TABLE videos ADD COLUMN fingerprint TEXT;
     CREATE INDEX videos_same ON videos (gateway, fingerprint, number) WHERE fingerprint IS NOT NULL;
     CREATE INDEX videos_sending ON videos (number) WHERE state = 'sending';
+    CREATE INDEX videos_day ON videos (gateway, created_at);
     CREATE TABLE history (
         number INTEGER PRIMARY KEY,
         request_id TEXT NOT NULL REFERENCES videos (request_id),

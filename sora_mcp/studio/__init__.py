@@ -21,11 +21,12 @@ from sora_mcp.errors import (
     InternalError,
     InvalidInput,
     NotFound,
+    OverCap,
     Problem,
     SoraError,
     Unreachable,
 )
-from sora_mcp.ledger import Entry, Intent, Ledger
+from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.models import FINAL, State, VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
@@ -91,7 +92,7 @@ class Studio:
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
         `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. Raises InvalidInput,
-        NotConfigured, NotFound, NotReady or FileProblem (nothing was submitted), Unreachable, Refused
+        NotConfigured, NotFound, NotReady, OverCap or FileProblem (nothing was submitted), Unreachable, Refused
         or OutcomeUnknown.
         """
         answer_by = anyio.current_time() + ANSWER_WITHIN
@@ -103,6 +104,7 @@ class Studio:
                 ready.request.check(self.settings.limits)
                 if dry_run:
                     return self._dry_run(ready)
+                self._check_cost(ready.request)
                 desk = await self._desk()
                 body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
         except TimeoutError:
@@ -118,8 +120,15 @@ class Studio:
         request = ready.request
         intent = Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
-        entry, is_new = await self._submitter.submit(desk.gateway, intent, guard_s=guard_s, answer_by=answer_by)
+        rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
+        entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
         return report.submission(request, desk.label, "accepted", entry, is_new=is_new)
+
+    def _check_cost(self, request: VideoRequest) -> None:
+        cap, cost = self.settings.max_cost_per_call, request.cost()
+        if cap is not None and (cost is None or cost > cap):
+            wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
+            raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
 
     def _dry_run(self, ready: Resolved) -> Submission:
         told = report.submission(ready.request, self.label, "not_submitted")

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.errors import FileProblem, GatewayError, OutcomeUnknown, Refused, SoraError, Unreachable
-from sora_mcp.ledger import Entry, Intent, Ledger
+from sora_mcp.errors import (
+    FileProblem,
+    GatewayError,
+    InternalError,
+    OutcomeUnknown,
+    OverCap,
+    Refused,
+    SoraError,
+    Unreachable,
+)
+from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.models import State
 
 if TYPE_CHECKING:
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SEE_LOG = "Tell the user; details are in the server's log."
 LOOK_EVERY = 0.2
 """Seconds between two looks at a duplicate that is still being sent."""
 
@@ -28,7 +38,7 @@ class _Sending:
 
     gateway: Gateway
     intent: Intent
-    guard_s: float
+    rules: Rules
     finished: anyio.Event = field(default_factory=anyio.Event)
     entry: Entry | None = None
     is_new: bool = True
@@ -42,13 +52,13 @@ class Submitter:
         self._ledger = ledger
         self._background = background
 
-    async def submit(self, gateway: Gateway, intent: Intent, *, guard_s: float, answer_by: float) -> tuple[Entry, bool]:
+    async def submit(self, gateway: Gateway, intent: Intent, rules: Rules, *, answer_by: float) -> tuple[Entry, bool]:
         """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
 
-        Answers by `answer_by` (anyio's clock). Raises FileProblem or Unreachable (nothing was submitted), Refused,
-        or OutcomeUnknown (which is also said of a POST that still goes on, and of a duplicate of an unknown one).
+        Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted),
+        Refused, or OutcomeUnknown (which is also said of a POST that still goes on, and of a duplicate of an unknown one).
         """
-        sending = _Sending(gateway, intent, guard_s)
+        sending = _Sending(gateway, intent, rules)
         self._background.start_soon(self._pay, sending)
         with anyio.CancelScope(deadline=answer_by):
             await sending.finished.wait()
@@ -75,10 +85,14 @@ class Submitter:
         """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
         with anyio.CancelScope(shield=True):
             try:
-                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, guard_s=sending.guard_s)
-            except FileProblem as error:
+                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.rules)
+            except (FileProblem, OverCap) as error:
                 error.outcome = "not_submitted"
                 sending.error = error
+            except Exception:
+                logger.exception("an intent could not be recorded, in an unforeseen way")
+                sending.error = InternalError("It could not be recorded, so it was not sent.", _SEE_LOG)
+                sending.error.outcome = "not_submitted"
             else:
                 if sending.is_new:
                     await self._post(sending, sending.entry.request_id)
@@ -95,9 +109,7 @@ class Submitter:
         except Exception:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
-            sending.error = OutcomeUnknown(
-                "The create failed in an unforeseen way.", "Tell the user; details are in the server's log."
-            )
+            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", _SEE_LOG)
         try:
             if sending.error is None:
                 sending.entry = await self._ledger.accepted(request_id, task_id)
