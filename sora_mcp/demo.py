@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,28 @@ _BEATS = [
 
 
 def run(folder: Path) -> None:
-    """Hold the conversation and leave the videos and their contact sheets in `folder`."""
-    anyio.run(_converse, folder)
+    """Hold the conversation and leave the videos and their contact sheets in `folder`.
+
+    Raises NotConfigured without the extra `media`, ClickException where a call fails or nothing can be written.
+    """
+    media.require()
+    try:
+        with _out_of_groups():
+            anyio.run(_converse, folder)
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written to: {error.strerror}.") from None
+
+
+@contextmanager
+def _out_of_groups() -> Iterator[None]:
+    """What goes wrong beside the client's task groups comes out of them wrapped; here it is unwrapped again."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        told = group.subgroup(click.ClickException) or group
+        while isinstance(told.exceptions[0], BaseExceptionGroup):
+            told = told.exceptions[0]
+        raise told.exceptions[0] from None
 
 
 async def _converse(folder: Path) -> None:
@@ -54,7 +76,7 @@ class _Agent:
         self._sheets: list[tuple[str, Path]] = []
 
     async def hold(self) -> None:
-        await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280})
+        await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280}, may_fail=True)
         await self._call("create_video", {"prompt": _PROMPT, "dry_run": True})
         day = await self._video("create_video", {"prompt": _PROMPT})
         night = await self._video(
@@ -78,10 +100,14 @@ class _Agent:
         await self._call("download_video", {"task_id": task_id})
         return task_id
 
-    async def _call(self, tool: str, arguments: dict[str, Any], keep: str | None = None) -> dict[str, Any]:
+    async def _call(
+        self, tool: str, arguments: dict[str, Any], *, keep: str | None = None, may_fail: bool = False
+    ) -> dict[str, Any]:
         click.secho(f"agent → {tool} {json.dumps(arguments, ensure_ascii=False)}", fg="cyan")
         result = await self._client.call_tool(tool, arguments, progress_callback=_show_progress)
         words = [block.text for block in result.content if isinstance(block, types.TextContent)]
+        if result.is_error and not may_fail:
+            raise click.ClickException(f"{tool}: {words[0]}")
         click.echo(f"sora  ← {'error: ' if result.is_error else ''}{words[0]}")
         if arguments.get("dry_run"):
             click.echo(f"        {json.dumps(result.structured_content['body'])}")

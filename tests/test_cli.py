@@ -85,6 +85,25 @@ def test_the_demo_leaves_real_videos_and_a_contact_sheet(tmp_path: Path) -> None
     assert (tmp_path / "demo" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_the_extra_the_demo_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "av.py").write_text("raise ImportError")
+    done = run("demo", "--out", str(tmp_path / "demo"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "the extra `media`" in done.stderr
+    assert f"{sys.executable} -m pip install av pillow" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is where nobody, not even root, can write")
+def test_a_demo_that_cannot_write_says_so_in_one_sentence() -> None:
+    done = run("demo", "--out", "/proc/x")
+    assert done.returncode == 1
+    assert "Error: " in done.stderr
+    assert "/proc/x" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_the_readme_shows_configurations_that_parse_and_hold_no_key() -> None:
     for block in blocks("json"):
         entries = json.loads(block)
