@@ -51,6 +51,7 @@ class Caller:
 
     def __init__(self, home: Path, clock: Clock) -> None:
         self.clock = clock
+        self.home = home
         self.sandbox = Sandbox(home, seconds=10, clock=clock)
         self.http = httpx.AsyncClient(transport=self.sandbox.transport(), base_url="http://sandbox", headers=KEY)
 
@@ -220,18 +221,22 @@ async def test_trouble_later_can_be_asked_for(caller: Caller) -> None:
         {"inpaint_items": [{}]},
         {"inpaint_items": [{"generation_id": "gen_unknown"}]},
         {"inpaint_items": [{"upload_media_id": "media_unknown"}]},
+        {"inpaint_items": [{"upload_media_id": "media_*"}]},
+        {"inpaint_items": [{"generation_id": "g" * 5000}]},
+        {"operation": "remix", "sdedit": "x", "source_generation_id": "gen_x"},
         {"operation": "storyboard"},
         {"operation": "remix", "sdedit": {"source_generation_id": "gen_unknown"}},
         {"operation": "remix", "sdedit": {"amount": 9, "source_generation_id": "gen_x"}},
         {"operation": "blend"},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:80],
 )
 async def test_what_is_not_the_documented_body_is_refused_and_makes_no_task(
     caller: Caller, change: dict[str, Any]
 ) -> None:
     reply = await caller.create(**change)
     assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request")
+    assert len(reply.json()["message"]) <= 500
     assert (caller.sandbox.store.creates, caller.sandbox.store.accepted) == (1, 0)
 
 
@@ -244,11 +249,67 @@ async def test_a_body_too_large_is_refused(caller: Caller) -> None:
     assert (await caller.http.post("/sora/v1/videos", content=b"x" * 10_000_001)).status_code == 413
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/media/..%2F..%2Fledger", "/media/gen_x.mp4", "/files/..%2Fx"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/media/..%2F..%2Fledger", "/media/gen_x.mp4", f"/media/{'x' * 5000}", "/files/..%2Fx"]
+)
 async def test_no_path_leads_out_of_the_sandbox(caller: Caller, path: str) -> None:
     reply = await caller.http.get(path)
     assert reply.status_code == 404
     assert reply.json()["error"]["type"] == "new_api_error"
+
+
+async def test_a_wrong_method_is_refused_with_the_right_one(caller: Caller) -> None:
+    reply = await caller.http.get("/sora/v1/videos")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert reply.json()["error"]["type"] == "new_api_error"
+
+
+async def test_an_upload_can_be_used_only_with_the_key_that_made_it(caller: Caller) -> None:
+    upload = (await caller.http.post("/v1/files", files={"file": ("x.png", b"\x89PNG")})).json()
+    body = SMALL | {"inpaint_items": [{"upload_media_id": upload["id"]}]}
+    other = {"Authorization": "Bearer sk-two"}
+    assert (await caller.http.post("/sora/v1/videos", json=body, headers=other)).status_code == 400
+    assert (await caller.http.post("/sora/v1/videos", json=body)).status_code == 200
+
+
+async def test_an_upload_too_large_is_refused(caller: Caller) -> None:
+    content = b"\x89PNG" + bytes(25_000_000)
+    assert (await caller.http.post("/v1/files", files={"file": ("x.png", content)})).status_code == 413
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"id": "task_x", "new": 1}'])
+async def test_a_damaged_record_hides_its_own_task_only(caller: Caller, content: bytes) -> None:
+    source = (await caller.finished())["data"]["generations"][0]["id"]
+    damaged = (await caller.create()).json()["data"]
+    (caller.home / "tasks" / f"{damaged}.json").write_bytes(content)
+    assert (await caller.http.get(f"/sora/v1/videos/{damaged}")).json()["code"] == "task_not_exist"
+    assert (await caller.create(operation="remix", sdedit={"source_generation_id": source})).status_code == 200
+
+
+async def test_a_video_that_was_thrown_away_is_drawn_again(caller: Caller) -> None:
+    task = await caller.finished()
+    caller.sandbox.store.video(task["data"]["generations"][0]["id"]).unlink()
+    assert (await caller.query(task["task_id"]))["status"] == "SUCCESS"
+
+
+async def test_what_cannot_be_drawn_fails_in_a_sentence(caller: Caller) -> None:
+    upload = (await caller.http.post("/v1/files", files={"file": ("x.png", b"\x89PNG")})).json()
+    task = await caller.finished(inpaint_items=[{"upload_media_id": upload["id"]}])
+    assert (task["status"], task["fail_reason"]) == ("FAILURE", "the sandbox could not render it; see its log")
+
+
+async def test_a_disk_that_refuses_is_answered_as_a_gateway_would(caller: Caller) -> None:
+    caller.home.mkdir()
+    (caller.home / "tasks").write_bytes(b"no folder")
+    reply = await caller.create()
+    assert (reply.status_code, reply.json()["error"]["type"]) == (500, "new_api_error")
+    assert "x-sora-sandbox" in reply.headers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+async def test_nobody_else_on_the_machine_can_look_in(caller: Caller) -> None:
+    await caller.finished()
+    assert {path.stat().st_mode & 0o777 for path in (caller.home, *caller.home.iterdir())} == {0o700}
 
 
 async def test_the_models_call_checks_a_key(caller: Caller) -> None:

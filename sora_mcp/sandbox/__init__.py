@@ -41,7 +41,8 @@ class Sandbox:
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open."""
-        return httpx.ASGITransport(self._app_in_process)
+        # A mistake in a route is logged there and answered with a 500, as when served.
+        return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
 
 
 def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None]) -> None:

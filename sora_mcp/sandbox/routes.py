@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from typing import Any
 
@@ -16,8 +17,10 @@ from starlette.routing import Route
 
 from sora_mcp.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import Limits, SDEdit, VideoRequest
-from sora_mcp.sandbox.store import Store, Stored, owner_of
+from sora_mcp.models import Limits, SDEdit, VideoRequest, clean
+from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
+
+logger = logging.getLogger(__name__)
 
 NOTICE = {"x-sora-sandbox": "built from the two pages and the new-api source; not live-verified"}
 MAX_BODY_BYTES = 10_000_000
@@ -59,6 +62,7 @@ def build_app(store: Store, limits: Limits, *, in_process: bool) -> Starlette:
             _TaskError: _tell_task_error,
             _GatewayError: _tell_gateway_error,
             HTTPException: _tell_http,
+            Exception: _tell_mishap,
         },
     )
 
@@ -107,17 +111,19 @@ class _Routes:
         )
 
     async def upload(self, request: Request) -> Response:
-        _owner(request)
-        async with request.form(max_files=1, max_part_size=MAX_UPLOAD_BYTES) as form:
+        owner = _owner(request)
+        async with request.form(max_files=1) as form:
             given = form.get("file")
             if given is None or isinstance(given, str):
                 raise _TaskError(400, "invalid_request", "file is missing")
+            if (given.size or 0) > MAX_UPLOAD_BYTES:
+                raise _GatewayError(413, "file too large")
             content = await given.read()
         kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
         suffix = next((kind for start, kind in kinds.items() if content.startswith(start)), None)
         if suffix is None:
             raise _TaskError(400, "invalid_request", "file is not an image")
-        media_id = self._store.save_upload(suffix, content)
+        media_id = self._store.save_upload(suffix, content, owner)
         return JSONResponse(
             {
                 "id": media_id,
@@ -135,8 +141,9 @@ class _Routes:
         return JSONResponse({"object": "list", "data": [{"id": "sora", "object": "model"}]}, headers=NOTICE)
 
     async def video(self, request: Request) -> Response:
-        path = self._store.video(request.path_params["name"].removesuffix(".mp4"))
-        if not path.is_file():
+        generation = request.path_params["name"].removesuffix(".mp4")
+        path = self._store.video(generation)
+        if not is_id(generation) or not path.is_file():
             raise _GatewayError(404, "no such video")
         return FileResponse(path, media_type="video/mp4", headers=NOTICE)
 
@@ -165,7 +172,7 @@ class _Routes:
             if self._store.generation(generation, owner) is None:
                 raise _TaskError(400, "invalid_request", f"no generation {generation}")
         for media_id in filter(None, uploads):
-            if self._store.upload(media_id) is None:
+            if self._store.upload(media_id, owner) is None:
                 raise _TaskError(400, "invalid_request", f"no upload {media_id}")
         return request.body()
 
@@ -244,10 +251,11 @@ def _refuse_nulls(data: Any, name: str = "body") -> None:
 def _folded(data: dict[str, Any]) -> dict[str, Any]:
     """A body whose remix source stands beside `sdedit`, with it inside (the page leaves both open)."""
     beside = {name: value for name, value in data.items() if name.startswith("source_")}
-    if not beside:
+    edit = data.get("sdedit", {})
+    if not beside or not isinstance(edit, dict):
         return data
     kept = {name: value for name, value in data.items() if name not in beside}
-    return kept | {"sdedit": {**(data.get("sdedit") or {}), **beside}}
+    return kept | {"sdedit": edit | beside}
 
 
 def _answer(data: Any) -> Response:
@@ -256,7 +264,7 @@ def _answer(data: Any) -> Response:
 
 async def _tell_task_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, _TaskError)
-    told = {"code": error.code, "message": error.message, "data": None}
+    told = {"code": error.code, "message": clean(error.message), "data": None}
     return JSONResponse(told, status_code=error.status, headers=NOTICE)
 
 
@@ -269,4 +277,9 @@ async def _tell_gateway_error(_: Request, error: Exception) -> Response:
 
 async def _tell_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return await _tell_gateway_error(request, _GatewayError(error.status_code, error.detail))
+    return await _tell_gateway_error(request, _GatewayError(error.status_code, error.detail, dict(error.headers or {})))
+
+
+async def _tell_mishap(request: Request, error: Exception) -> Response:
+    logger.error("the sandbox made a mistake", exc_info=error)
+    return await _tell_gateway_error(request, _GatewayError(500, "a mistake of the sandbox's; see its log"))

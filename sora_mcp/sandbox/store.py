@@ -19,6 +19,7 @@ from sora_mcp.sandbox.scenes import scene_of
 logger = logging.getLogger(__name__)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LONGEST_ID = 64
 _STARTS_AT = 0.15
 """The share of its time that a task stands in NOT_START."""
 
@@ -58,13 +59,15 @@ class Store:
 
     def __init__(self, home: Path, seconds: float, clock: Callable[[], float]) -> None:
         self.clock = clock
+        self._home = home
         self.media = home / "media"
         self.uploads = home / "uploads"
         self._tasks = home / "tasks"
         self._seconds = seconds
-        self._jobs: queue.Queue[Stored] = queue.Queue()
-        self._rendered: dict[str, threading.Event] = {}
+        self._jobs: queue.Queue[tuple[Stored, threading.Event]] = queue.Queue()
+        self._waiting: dict[str, threading.Event] = {}
         self._worker: threading.Thread | None = None
+        self._lock = threading.Lock()  # queries come from worker threads
         self.creates = 0
         """POSTs to the create path, whatever the answer."""
         self.accepted = 0
@@ -96,15 +99,15 @@ class Store:
     def video(self, generation_id: str) -> Path:
         return self.media / f"{generation_id}.mp4"
 
-    def upload(self, media_id: str) -> Path | None:
-        """The file of an uploaded image."""
-        found = sorted(self.uploads.glob(f"{media_id}.*")) if media_id.isascii() and media_id.isidentifier() else []
+    def upload(self, media_id: str, owner: str = "*") -> Path | None:
+        """The file of an uploaded image; with an `owner`, only if this key uploaded it."""
+        found = sorted(self.uploads.glob(f"{media_id}.{owner}.*")) if is_id(media_id) else []
         return found[0] if found else None
 
-    def save_upload(self, suffix: str, content: bytes) -> str:
+    def save_upload(self, suffix: str, content: bytes, owner: str) -> str:
         """Keep an uploaded image; returns its `media_…` id."""
         media_id = new_id("media", self.clock())
-        _write(self.uploads / f"{media_id}.{suffix}", content)
+        self._write(self.uploads / f"{media_id}.{owner}.{suffix}", content)
         return media_id
 
     def status(self, task: Stored) -> tuple[str, int]:
@@ -128,8 +131,7 @@ class Store:
         """
         missing = not all(self.video(generation).is_file() for generation in task.generations)
         if missing and not task.error and self.clock() >= task.created_at + task.seconds:
-            self._enqueue(task)
-            self._rendered[task.id].wait(patience)
+            self._enqueue(task).wait(patience)
 
     def drain(self) -> None:
         """Wait until everything queued is rendered."""
@@ -137,32 +139,43 @@ class Store:
 
     # --- rendering --------------------------------------------------------------------------------
 
-    def _enqueue(self, task: Stored) -> None:
-        if task.id in self._rendered:
-            return
-        self._rendered[task.id] = threading.Event()
-        self._jobs.put(task)
-        if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="sandbox-render", daemon=True)
-            self._worker.start()
+    def _enqueue(self, task: Stored) -> threading.Event:
+        """Queue a task, once; the event is set when it was rendered, or could not be."""
+        with self._lock:
+            if task.id in self._waiting:
+                return self._waiting[task.id]
+            rendered = self._waiting[task.id] = threading.Event()
+            self._jobs.put((task, rendered))
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="sandbox-render", daemon=True)
+                self._worker.start()
+            return rendered
 
     def _work(self) -> None:
         while True:
-            task = self._jobs.get()
+            task, rendered = self._jobs.get()
             try:
                 self._render(task)
             except Exception:
                 logger.exception("the sandbox could not render %s", task.id)
-                task.error = "the sandbox could not render it; see its log"
-                self._save(task)
+                self._give_up(task)
             finally:
-                self._rendered[task.id].set()
+                with self._lock:
+                    del self._waiting[task.id]
+                rendered.set()
                 self._jobs.task_done()
+
+    def _give_up(self, task: Stored) -> None:
+        task.error = "the sandbox could not render it; see its log"
+        try:
+            self._save(task)
+        except OSError:
+            logger.exception("the sandbox could not record that %s failed", task.id)
 
     def _render(self, task: Stored) -> None:
         from sora_mcp.media.render import render  # noqa: PLC0415 - loads PyAV and Pillow, in this thread
 
-        self.media.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make(self.media)
         for variant, generation in enumerate(task.generations, 1):
             if not self.video(generation).is_file():
                 scene = scene_of(task.request, variant, self.video, self.upload)
@@ -171,30 +184,41 @@ class Store:
     # --- files ------------------------------------------------------------------------------------
 
     def _save(self, task: Stored) -> None:
-        _write(self._tasks / f"{task.id}.json", json.dumps(asdict(task)).encode())
+        self._write(self._tasks / f"{task.id}.json", json.dumps(asdict(task)).encode())
 
     def _load(self, task_id: str) -> Stored | None:
-        if not task_id.isascii() or not task_id.isidentifier():
+        """A task; None where there is none, or where its file was damaged or written by another version."""
+        if not is_id(task_id):
             return None
         try:
             return Stored(**json.loads((self._tasks / f"{task_id}.json").read_bytes()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError):
+            logger.warning("the sandbox cannot read what it kept of %s", task_id)
+            return None
 
     def _all(self, owner: str) -> list[Stored]:
-        paths = self._tasks.glob("task_*.json")
-        found = (Stored(**json.loads(path.read_bytes())) for path in paths)
-        return [task for task in found if task.owner == owner]
+        found = (self._load(path.stem) for path in self._tasks.glob("task_*.json"))
+        return [task for task in found if task is not None and task.owner == owner]
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self._make(path.parent)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        part.write_bytes(content)
+        part.replace(path)
+
+    def _make(self, folder: Path) -> None:
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` can be an id of ours: nothing else may become part of a path."""
+    return len(text) <= _LONGEST_ID and text.isascii() and text.isidentifier()
 
 
 def new_id(kind: str, now: float) -> str:
     """An id as the documented ones look: a prefix and 26 characters that sort by time (Crockford base 32)."""
     number = (int(now * 1000) << 80) | secrets.randbits(80)
     return f"{kind}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    part.write_bytes(content)
-    part.replace(path)
