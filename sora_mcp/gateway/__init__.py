@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
@@ -20,7 +21,7 @@ from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
 from sora_mcp.models import Task
-from sora_mcp.settings import Endpoint, Settings
+from sora_mcp.settings import Endpoint, Settings, is_local_host
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""
@@ -43,10 +44,10 @@ class Probe:
 
 
 class Gateway:
-    """One gateway, one key, one shared connection pool.
+    """One gateway, one key, one connection pool for each way that leads out of this machine.
 
-    The key is sent only by the calls of this class to `endpoint`; `client` itself carries none.
-    Raises NotConfigured where the address names no host that can be connected to.
+    The key is sent only by the calls of this class to `endpoint`; the clients themselves carry none.
+    Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
     """
 
     def __init__(
@@ -56,18 +57,44 @@ class Gateway:
         self.endpoint = endpoint
         self._settings = settings
         self._key = endpoint.api_key
-        limits = httpx.Limits(max_connections=20, max_keepalive_connections=5)
-        self.client = httpx.AsyncClient(
-            verify=_system_trust() if transport is None else True,
-            transport=transport,
-            limits=limits,
-            headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(settings.query_timeout, connect=settings.connect_timeout),
-        )
+        self._transport = transport
+        self._verify = _system_trust() if transport is None else True
+        self._clients: dict[str | None, httpx.AsyncClient] = {}
+        self._client = self.client_for(httpx.URL(endpoint.base_url))
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self.client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+
+    def proxy_for(self, url: httpx.URL) -> str | None:
+        """The proxy through which `url` is reached, or None; never one for plain http to this machine or network."""
+        return _proxy_for(url) if self._transport is None else None
+
+    def client_for(self, url: httpx.URL) -> httpx.AsyncClient:
+        """The connections that lead to `url`, through its proxy if it has one. Raises NotConfigured (the proxy)."""
+        proxy = self.proxy_for(url)
+        if proxy not in self._clients:
+            self._clients[proxy] = self._new_client(proxy)
+        return self._clients[proxy]
+
+    def _new_client(self, proxy: str | None) -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(
+                verify=self._verify,
+                proxy=proxy,
+                trust_env=False,  # `_proxy_for` decides: what is checked and what is done must not differ
+                transport=self._transport,
+                limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
+                headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
+                timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
+                event_hooks={"response": [_set_location_aside]},
+            )
+        except (httpx.InvalidURL, ValueError, ImportError):  # no address, an unknown kind, SOCKS without its extra
+            raise NotConfigured(
+                "The proxy that this machine's settings name (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be used.",
+                "Ask the user to name one that begins with http://, or to add the host to NO_PROXY.",
+            ) from None
 
     async def create(self, body: dict[str, Any]) -> str:
         """POST the body once, never again, and return the task id.
@@ -115,11 +142,14 @@ class Gateway:
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(patience, connect=connect, pool=connect)
         url = self.endpoint.base_url + path
-        async with self.client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
+        async with self._client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
             content = await _read_bounded(response)
-        if content is not None and len(self._key) >= MIN_KEY_LENGTH:  # some gateways repeat a key that they refuse
-            content = content.replace(self._key.get_secret_value().encode(), b"[key]")
-        return Reply(response.status_code, response.headers, content, now=time.time())
+        location = location_of(response)
+        if len(self._key) >= MIN_KEY_LENGTH:  # some gateways repeat a key that they refuse
+            key = self._key.get_secret_value()
+            location = location.replace(key, "[key]")
+            content = content and content.replace(key.encode(), b"[key]")
+        return Reply(response.status_code, {**response.headers, "location": location}, content, now=time.time())
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         host = httpx.URL(self.endpoint.base_url).host
@@ -128,6 +158,28 @@ class Gateway:
             f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
             "Try again; if it stays so, ask the user to check SORA_BASE_URL and the network.",
         )
+
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    """Keep a redirect's place from httpx, which reads it, and fails on it, even where nothing is to be followed."""
+    response.extensions["location"] = response.headers.pop("location", "")
+
+
+def location_of(response: httpx.Response) -> str:
+    """The Location header of an answer, empty where it has none."""
+    return str(response.extensions["location"]).strip()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """What the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY) or else the system names for an address.
+
+    Plain http to a local host goes there directly: a proxy could read the key.
+    """
+    if (url.scheme == "http" and is_local_host(url.host)) or proxy_bypass(url.host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _check_host(base_url: str) -> None:

@@ -3,6 +3,9 @@
 An address in a reply is data from outside. It is fetched without the key, over http(s), from public
 addresses only (unless the gateway itself is local), and the address that was checked is the one that
 is connected to, at every redirect.
+
+Behind a proxy the last part does not hold: the proxy is told the host's name (TLS needs it) and looks it up
+again. What the name means here is still checked; a name that only the proxy knows is left to the proxy.
 """
 
 from __future__ import annotations
@@ -19,9 +22,14 @@ import anyio
 import httpx
 
 from sora_mcp.errors import BadReply, FileProblem
-from sora_mcp.gateway import Gateway
+from sora_mcp.gateway import Gateway, location_of
+from sora_mcp.settings import is_local_host
 
 MAX_REDIRECTS = 5
+MAX_BOXES = 100_000
+"""Boxes of an MP4 file that are looked at; a fragmented video of an hour has a few thousand."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 256 * 1024
 
 Progress = Callable[[int, int | None], Awaitable[None]]
@@ -51,6 +59,7 @@ async def fetch(
         with anyio.fail_after(seconds):
             async with _open(gateway, url) as response:
                 size = await _write(response, part, max_bytes, on_progress)
+            await anyio.to_thread.run_sync(_check_boxes, part, size)
         await anyio.to_thread.run_sync(_put_in_place, part, target)
     except TimeoutError:
         raise BadReply(f"The video could not be downloaded within {seconds:g} s.", _LATER) from None
@@ -70,10 +79,12 @@ _LATER = "Call again; nothing half is left behind, and downloading costs nothing
 
 
 @asynccontextmanager
-async def _open(gateway: Gateway, url: str) -> AsyncIterator[httpx.Response]:
+async def _open(gateway: Gateway, address: str) -> AsyncIterator[httpx.Response]:
+    url = _read(gateway, httpx.URL(), address)
     for _ in range(MAX_REDIRECTS + 1):
         async with _request(gateway, url) as response:
-            if not response.has_redirect_location:
+            location = location_of(response)
+            if response.status_code not in _REDIRECTS or not location:
                 if response.status_code != 200:
                     raise BadReply(
                         f"The video's address answered with status {response.status_code}.",
@@ -82,37 +93,51 @@ async def _open(gateway: Gateway, url: str) -> AsyncIterator[httpx.Response]:
                     )
                 yield response
                 return
-            url = str(httpx.URL(url).join(response.headers["location"]))
+            url = _read(gateway, url, location)
     raise BadReply(f"The video's address redirects more than {MAX_REDIRECTS} times.", _LATER)
 
 
-@asynccontextmanager
-async def _request(gateway: Gateway, url: str) -> AsyncIterator[httpx.Response]:
+def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
+    """An address that may be relative to `base`, as an http(s) one with a host. Raises BadReply."""
     try:
-        target = httpx.URL(url)
-    except httpx.InvalidURL:
+        url = base.join(address)
+        host, port = url.host, url.port or 0
+    except (httpx.InvalidURL, ValueError):
         raise BadReply("The gateway gave an address for the video that cannot be read.", _LATER) from None
-    if gateway.endpoint.sandbox and target.scheme == "file":
+    if gateway.endpoint.sandbox and url.scheme == "file":
         # In process the sandbox names files, for people to open; it serves the same ones by their names.
-        target = httpx.URL(f"{gateway.endpoint.base_url}/media/{target.path.rpartition('/')[2]}")
-    if target.scheme not in {"http", "https"} or not target.host:
+        return httpx.URL(f"{gateway.endpoint.base_url}/media/{url.path.rpartition('/')[2]}")
+    if url.scheme not in {"http", "https"} or not host or port > 65535:
         raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
+    return url
+
+
+@asynccontextmanager
+async def _request(gateway: Gateway, url: httpx.URL) -> AsyncIterator[httpx.Response]:
     headers: dict[str, str] = {}
     extensions: dict[str, Any] = {}
+    client = gateway.client_for(url)
     if not gateway.endpoint.local:
-        address = await _public_address(target.host, target.port or (443 if target.scheme == "https" else 80))
-        headers["Host"] = target.netloc.decode("ascii")
-        extensions["sni_hostname"] = target.host
-        target = target.copy_with(host=address)
-    async with gateway.client.stream("GET", target, headers=headers, extensions=extensions) as response:
+        proxied = gateway.proxy_for(url) is not None
+        address = await _public_address(url, proxied=proxied)
+        if not proxied:
+            headers["Host"] = url.netloc.decode("ascii")
+            extensions["sni_hostname"] = url.host
+            url = url.copy_with(host=address)
+    async with client.stream("GET", url, headers=headers, extensions=extensions) as response:
         yield response
 
 
-async def _public_address(host: str, port: int) -> str:
-    """The address to connect to. Raises BadReply where any address of the host is not public."""
+async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
+    """The address to connect to. Raises BadReply where any address of the host is not public, or there is none.
+
+    A host that is not known here is left to the proxy: company networks know no names of the outside. It is empty then.
+    """
     try:
-        found = await anyio.getaddrinfo(host, port)
-    except OSError:
+        found = await anyio.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
+    except (OSError, ValueError):
+        if proxied and not is_local_host(url.host):
+            return ""
         raise BadReply("The host of the video's address is not known.", _LATER) from None
     addresses = [str(each[4][0]) for each in found]
     if not addresses or not all(ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses):
@@ -144,8 +169,37 @@ async def _write(response: httpx.Response, part: Path, max_bytes: int, on_progre
         await file.flush()
         await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
     if done == 0 or (total is not None and done != total):
-        raise BadReply("The video was cut off while it was downloaded.", _LATER)
+        raise _cut_off()
     return done
+
+
+def _cut_off() -> BadReply:
+    return BadReply("The video was cut off while it was downloaded.", _LATER)
+
+
+def _check_boxes(path: Path, size: int) -> None:
+    """Walk the top-level boxes of an MP4 file of `size` bytes (ISO/IEC 14496-12 §4.2). Raises BadReply.
+
+    A size of 1 is followed by one of 64 bits; a size of 0 means: to the end. Other kinds of video pass.
+    """
+    at = 0
+    with path.open("rb") as file:
+        for _ in range(MAX_BOXES):
+            if at == size:
+                return
+            file.seek(at)
+            head = file.read(16)
+            length, least = int.from_bytes(head[:4], "big"), 8
+            if at == 0 and head[4:8] != b"ftyp":
+                return
+            if length == 1:
+                length, least = int.from_bytes(head[8:16], "big"), 16
+            elif length == 0:
+                length = size - at
+            at += length
+            if len(head) < least or length < least or at > size:
+                raise _cut_off()
+    raise BadReply("What stands at the video's address is not a video.", "Tell the user.")
 
 
 def _is_video(start: bytes) -> bool:
