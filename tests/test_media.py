@@ -76,6 +76,17 @@ def test_a_remix_departs_from_its_source_by_its_amount(draw: Draw) -> None:
     assert departures[2] > 2 * departures[0]
 
 
+@pytest.mark.parametrize("width", [480, 240, 1280], ids=lambda width: f"{width}x480")
+def test_the_words_of_a_video_cover_those_of_what_it_is_made_from(draw: Draw, width: int) -> None:
+    shown = []
+    for words in ("", "a caption that is longer than what the remix says, and then some"):
+        source = draw("source", width=480, height=480, n_frames=1, captions=((0, words),))
+        made = draw("made", width=width, height=480, n_frames=1, prompt="short", clips=(Clip(source),), amount=1.0)
+        shown.append(stills(made, 1)[0])
+    below = (0, round(shown[0].height * 0.83), *shown[0].size)
+    assert difference(*(still.crop(below) for still in shown)) < 1
+
+
 def test_a_blend_begins_as_the_first_and_ends_as_the_second(draw: Draw) -> None:
     first, second = draw("first", prompt="a sunset"), draw("second", prompt="snow")
     start, end = stills(draw("blend", prompt="", clips=(Clip(first), Clip(second))), 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
@@ -12,9 +12,13 @@ from pathlib import Path
 import av
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from sora_mcp.media.drawing import SHADE, WHITE, font, wrapped
+from sora_mcp.media.drawing import WHITE, Ink, font, wrapped
 from sora_mcp.media.landscape import Landscape, palette_of
 from sora_mcp.models import FPS
+
+BAND: Ink = (14, 14, 20, 255)
+BAND_SHARE = 0.18
+"""Of the height, whatever the words: in a video made from another, the band covers the one below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +189,26 @@ class _Overlays:
     def _draw(self, caption: str) -> Image.Image:
         scene = self._scene
         overlay = Image.new("RGBA", (scene.width, scene.height), (0, 0, 0, 0))
-        draw, unit = ImageDraw.Draw(overlay), max(12, min(scene.width, scene.height) // 19)
-        badge = max(11, unit * 3 // 4)
-        draw.text((scene.width - unit, unit), "SANDBOX", fill=(255, 255, 255, 190), font=font(badge), anchor="ra")
-        lines: Sequence[tuple[str, int]] = [(scene.prompt, unit)] if scene.prompt else []
-        if caption:
-            lines = [*([(scene.prompt, badge)] if scene.prompt else []), (caption, unit)]
-        bottom = scene.height - unit
-        for text, size in reversed(lines):
-            words = wrapped(draw, text, size, scene.width - 3 * unit, 2)
-            left, top, right, end = draw.multiline_textbbox((unit, bottom), words, font=font(size), anchor="ld")
-            draw.rectangle((left - unit / 2, top - size / 3, right + unit / 2, end + size / 3), fill=SHADE)
-            draw.multiline_text((unit, bottom), words, fill=WHITE, font=font(size), anchor="ld")
-            bottom = int(top - size)
+        unit = max(12, min(scene.width, scene.height) // 19)
+        draw, badge = ImageDraw.Draw(overlay), font(max(11, unit * 3 // 4))
+        draw.text((scene.width - unit, unit), "SANDBOX", fill=(255, 255, 255, 190), font=badge, anchor="ra")
+        if scene.prompt or caption or scene.clips:
+            band = _band(scene, caption)
+            overlay.paste(band, (0, scene.height - band.height))
         return overlay
+
+
+def _band(scene: Scene, caption: str) -> Image.Image:
+    """The words on a band along the lower edge; opaque, so that those of a remix cover those of its source."""
+    band = Image.new("RGBA", (scene.width, max(1, round(scene.height * BAND_SHARE))), BAND)
+    draw = ImageDraw.Draw(band)
+    unit = max(8, min(scene.width // 19, int(band.height * 0.29)))
+    small = max(7, unit * 3 // 4)
+    rows = [(scene.prompt, small, 1), (caption, unit, 2)] if caption else [(scene.prompt, unit, 2)]
+    words = [(wrapped(draw, text, size, scene.width - 2 * unit, lines), size) for text, size, lines in rows if text]
+    heights = [size * 1.25 * (text.count("\n") + 1) for text, size in words]
+    y = (band.height - sum(heights)) / 2
+    for (text, size), height in zip(words, heights, strict=True):
+        draw.multiline_text((unit, y + height / 2), text, fill=WHITE, font=font(size), anchor="lm", spacing=size / 4)
+        y += height
+    return band

@@ -46,7 +46,7 @@ def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload) 
         width=request.width,
         height=request.height,
         n_frames=request.n_frames,
-        prompt=clean(request.prompt or "", 300),
+        prompt=clean(request.prompt or ("One into the other" if request.operation == "blend" else ""), 300),
         variant=variant,
         captions=tuple((action.time, clean(action.description, 200)) for action in request.actions or []),
         cards=tuple(card for card in cards if isinstance(card, Card)),
