@@ -174,6 +174,39 @@ async def test_what_was_refused_by_the_gateway_does_not_count_towards_a_cap(
         assert (await create(client))["outcome"] == "accepted"
 
 
+BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, **{"Retry-After": "0"})
+TAKEN = says({"code": "success", "data": "task_new"})
+
+
+async def test_what_was_provably_refused_is_sent_again_a_few_times(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, BUSY, BUSY, TAKEN)
+    async with connect() as client:
+        assert (await create(client))["task_id"] == "task_new"
+    assert posts(gateway) == 3
+
+
+async def test_a_gateway_that_stays_busy_is_told_after_three_attempts(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, BUSY)
+    async with connect() as client:
+        assert (await create(client))["outcome"] == "rejected"
+    assert posts(gateway) == 3
+
+
+async def test_what_never_arrived_is_tried_again(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.hang_up = True
+    async with connect(base_url=gateway.address.replace("http:", "https:")) as client:
+        assert (await create(client))["outcome"] == "not_submitted"
+    assert gateway.connections == 3
+
+
+@pytest.mark.parametrize("answer", [REFUSED, LOST, says({}, 502), replace(TAKEN, fault="reset_in_reply")], ids=repr)
+async def test_nothing_else_is_ever_sent_again(connect: Connect, gateway: FaultGateway, answer: Any) -> None:
+    gateway.on("POST", CREATE, answer, TAKEN)
+    async with connect() as client:
+        assert (await create(client))["outcome"] in {"rejected", "unknown"}
+    assert posts(gateway) == 1
+
+
 def environment(gateway: FaultGateway, tmp_path: Path, **settings: str) -> dict[str, str]:
     ours = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": KEY, "SORA_HOME": str(tmp_path / "home")}
     return {**os.environ, **ours, **settings}

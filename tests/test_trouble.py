@@ -315,7 +315,7 @@ async def test_a_tls_handshake_that_fails_submitted_nothing(
         told = await create_in_trouble(client, "not_submitted")
         assert told.error["kind"] == "unreachable"
         await assert_remembered(client, told, "rejected")
-    assert gateway.connections == 1
+    assert gateway.connections == 3
     assert gateway.received == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = WAL")
+        _into_wal(db)
         db.execute("PRAGMA synchronous = FULL")
         _migrate(db)
     except BaseException:
@@ -94,6 +95,24 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     return db
+
+
+def _into_wal(db: sqlite3.Connection) -> None:
+    """WAL mode. The change is the one statement that SQLite's busy time-out does not cover: of several that open a new
+    file at once, all but one are told that it is locked."""
+    for _ in range(_WAL_ATTEMPTS):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
+    raise sqlite3.OperationalError("database is locked")
+
+
+_WAL_ATTEMPTS, _WAL_PAUSE_S = 500, 0.02
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SEE_LOG = "Tell the user; details are in the server's log."
+RESEND_ATTEMPTS = 3
+"""How often a create is tried in all, where the earlier ones provably created nothing."""
+RESEND_WITHIN = 25.0
+"""Seconds for all attempts together."""
+RESEND_AFTER_MOST = 5.0
+"""The longest Retry-After, in seconds, that is waited for; a longer one is told to the agent."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at a duplicate that is still being sent."""
 
@@ -56,7 +62,7 @@ class Submitter:
         """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
 
         Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted),
-        Refused, or OutcomeUnknown (which is also said of a POST that still goes on, and of a duplicate of an unknown one).
+        Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown one).
         """
         sending = _Sending(gateway, intent, rules)
         self._background.start_soon(self._pay, sending)
@@ -101,7 +107,7 @@ class Submitter:
     async def _post(self, sending: _Sending, request_id: str) -> None:
         state: State = "rejected"
         try:
-            task_id = await sending.gateway.create(sending.intent.body)
+            task_id = await _create(sending.gateway, sending.intent.body)
         except (Unreachable, Refused) as error:
             sending.error = error
         except GatewayError as error:
@@ -122,6 +128,43 @@ class Submitter:
                     f"The gateway accepted it as {task_id}, but the ledger cannot be written.",
                     f"Note {task_id}: get_video finds it. {error.next_step} Do not submit it again.",
                 )
+
+
+async def _create(gateway: Gateway, body: dict[str, Any]) -> str:
+    """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429)."""
+    try:
+        return await gateway.create(body)
+    except (Unreachable, Refused) as error:
+        if not _wait_before_resend(error):
+            raise
+        failed: list[GatewayError] = [error]
+    import stamina  # noqa: PLC0415 - loaded at the first retry
+
+    attempts = stamina.retry_context(
+        on=_wait_before_resend,
+        attempts=RESEND_ATTEMPTS,
+        timeout=RESEND_WITHIN,
+        wait_initial=0.2,
+        wait_max=2,
+        wait_jitter=0.4,
+    )
+    async for attempt in attempts:
+        with attempt:
+            if failed:  # the attempt above was the first
+                raise failed.pop()
+            return await gateway.create(body)
+    raise AssertionError("stamina raises the last error")
+
+
+def _wait_before_resend(error: Exception) -> bool | float:
+    """Whether to send again; the seconds to wait where the gateway named them and that is not too long."""
+    if isinstance(error, Unreachable):
+        return True
+    if not isinstance(error, Refused) or error.http_status != 429:
+        return False
+    if error.retry_after_s is None:
+        return True
+    return error.retry_after_s <= RESEND_AFTER_MOST and max(0.1, error.retry_after_s)
 
 
 def _still_open(entry: Entry | None, *, is_new: bool) -> OutcomeUnknown:
