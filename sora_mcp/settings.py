@@ -24,6 +24,7 @@ from sora_mcp.models import Limits
 
 PREFIX = "SORA_"
 SANDBOX = "sandbox"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
 _NEXT_STEP = (
     "Ask the user to set SORA_BASE_URL (the gateway's address) and SORA_API_KEY (its key) for this server, "
@@ -95,14 +96,14 @@ class Settings(BaseModel):
     @field_validator("home", "output_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        return _expanded(value).absolute()
 
     @field_validator("image_dirs", mode="before")
     @classmethod
     def _folders(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part.strip())
+        return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part.strip())
 
     @field_validator("extra_sizes", mode="before")
     @classmethod
@@ -120,6 +121,11 @@ class Settings(BaseModel):
     @classmethod
     def _frames(cls, value: object) -> object:
         return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
 
     @property
     def limits(self) -> Limits:
@@ -140,6 +146,8 @@ class Settings(BaseModel):
         key = re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE)
         if not key:
             raise NotConfigured("SORA_API_KEY is not set.", _NEXT_STEP)
+        if "${" in key:
+            raise NotConfigured("SORA_API_KEY holds ${…}: a variable in it was not expanded.", _NEXT_STEP)
         if not re.fullmatch(r"[\x21-\x7e]+", key):
             raise NotConfigured(
                 "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
@@ -153,13 +161,41 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     try:
         return Settings.model_validate({name: value for name, value in given.items() if not _is_missing(value)})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        description = Settings.model_fields[name].description if name in Settings.model_fields else ""
-        raise NotConfigured(
-            f"The setting SORA_{name.upper()} has a value that cannot be used: {first['msg']}. It means: {description}",
-            "Correct it and start again.",
-        ) from None
+        where = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"]
+        raise _unusable(str(where[0]) if where else "") from None
+
+
+def _unusable(name: str) -> NotConfigured:
+    """What is said about a bad value: nothing of the value itself, which may be a key."""
+    variable, field = f"{PREFIX}{name.upper()}", Settings.model_fields.get(name)
+    if field is None:
+        return NotConfigured(f"There is no setting {variable}.", "Take it away and start again.")
+    return NotConfigured(
+        f"The value of {variable} cannot be used; allowed: {_allowed(name)}. Its meaning: {field.description}",
+        "Correct it and start again.",
+    )
+
+
+_KINDS = {"integer": "a whole number", "number": "a number", "array": "a list as described", "path": "a folder"}
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+
+
+def _allowed(name: str) -> str:
+    """The values that a setting takes, from its own declaration: choices, or a kind and its bounds."""
+    declared: dict[str, Any] = Settings.model_json_schema()["properties"][name]
+    about = declared | declared.get("anyOf", [{}])[0]  # the other one is null: not set
+    if "enum" in about:
+        *others, last = about["enum"]
+        return f"{', '.join(others)} or {last}"
+    kind = _KINDS.get(about.get("format", about["type"]), "a text")
+    return ", ".join([kind, *(f"{words} {about[bound]}" for bound, words in _BOUNDS.items() if bound in about)])
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("no such user") from None
 
 
 def _is_missing(value: object) -> bool:
@@ -167,15 +203,20 @@ def _is_missing(value: object) -> bool:
 
 
 def _checked_address(given: str) -> tuple[str, bool]:
-    """The base URL without what people paste along, and whether it is local. Raises NotConfigured."""
+    """The base URL in its one spelling, without what people paste along, and whether it is local.
+
+    One spelling, because videos are remembered by it: host in small letters, no default port. Raises NotConfigured.
+    """
     text = given.strip()
     wrong = "SORA_BASE_URL is not an address that can be used: "
+    if "${" in text:
+        raise NotConfigured(wrong + "it holds ${…}, a variable that was not expanded.", _NEXT_STEP)
     try:
         parts = urlsplit(text)
-        host, _ = parts.hostname or "", parts.port
+        host, port = (parts.hostname or "").removesuffix("."), parts.port
     except ValueError:
         raise NotConfigured(wrong + "it cannot be read.", _NEXT_STEP) from None
-    if parts.scheme.lower() not in {"http", "https"} or not host:
+    if parts.scheme not in {"http", "https"} or not host:
         raise NotConfigured(wrong + "it must begin with https:// and name a host.", _NEXT_STEP)
     if not text.isprintable() or " " in text:
         raise NotConfigured(wrong + "it must not hold spaces, line breaks or invisible characters.", _NEXT_STEP)
@@ -187,13 +228,16 @@ def _checked_address(given: str) -> tuple[str, bool]:
             "Ask the user for the address of the gateway that issued the key.",
         )
     local = is_local_host(host)
-    if parts.scheme.lower() == "http" and not local:
+    if parts.scheme == "http" and not local:
         raise NotConfigured(
             wrong + "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
             "Ask the user to use https://.",
         )
     path = re.sub(r"(/sora)?/v1(/videos)?$", "", parts.path.rstrip("/")).rstrip("/")
-    return f"{parts.scheme.lower()}://{parts.netloc}{path}", local
+    shown = f"[{host}]" if ":" in host else host
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        shown += f":{port}"
+    return f"{parts.scheme}://{shown}{path}", local
 
 
 def is_local_host(host: str) -> bool:

@@ -11,6 +11,10 @@ from sora_mcp.errors import NotConfigured
 from sora_mcp.settings import Endpoint, Settings, is_local_host, load
 
 KEY = "sk-5ecret0123456789"
+JARGON = [
+    *("pydantic", "validation error", "Traceback", "https://errors", "input_value"),
+    *("Value error", "Input should", "unable to parse", "valid integer"),
+]
 
 
 def endpoint(base_url: str | None, api_key: str | None = KEY) -> Endpoint:
@@ -34,7 +38,7 @@ def bad_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
         load()
     text = f"{caught.value} {caught.value.next_step}"
     assert caught.value.__cause__ is None
-    for jargon in ("pydantic", "validation error", "Traceback", "https://errors", "input_value", KEY):
+    for jargon in (*JARGON, KEY):
         assert jargon not in text
     return text
 
@@ -55,6 +59,11 @@ def bad_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
         "https://api.example/sora/v1/videos",
         "https://api.example/sora/v1/videos/",
         "HTTPS://api.example",
+        "https://API.Example",
+        "https://api.example.",
+        "https://api.example:443",
+        "https://Api.Example.:443/v1/",
+        "https://api.example:/",
     ],
 )
 def test_what_people_paste_along_is_taken_off(given: str) -> None:
@@ -70,13 +79,18 @@ def test_what_people_paste_along_is_taken_off(given: str) -> None:
         ("https://api.example/v1/v1", "https://api.example/v1"),
         ("https://api.example/v12", "https://api.example/v12"),
         ("https://[2001:db8::1]:8080/v1", "https://[2001:db8::1]:8080"),
+        ("https://[2001:DB8::1]:443/v1", "https://[2001:db8::1]"),
+        ("https://api.example:80", "https://api.example:80"),
+        ("https://api.example/Team", "https://api.example/Team"),
+        ("http://LOCALHOST.:80/v1", "http://localhost"),
+        ("http://localhost:443", "http://localhost:443"),
     ],
 )
 def test_what_belongs_to_the_address_stays(given: str, kept: str) -> None:
     assert endpoint(given).base_url == kept
 
 
-@pytest.mark.parametrize("given", ["https://gpt-best.apifox.cn/api-1", "https://APIFOX.cn", "https://x.apifox.com/v1"])
+@pytest.mark.parametrize("given", ["https://gpt-best.apifox.cn/api-1", "https://APIFOX.cn", "https://x.apifox.com./v1"])
 def test_the_documentations_host_is_refused(given: str) -> None:
     assert "documentation" in refusal(given)
 
@@ -156,10 +170,26 @@ def test_an_address_holds_no_user_password_query_or_fragment(given: str) -> None
         "https://api.example/a b",
         "https://api.example\\@evil.example",
         "https://\u202eapi.example",
+        "https://.",
     ],
 )
 def test_what_is_no_address_is_refused_in_a_sentence(given: str) -> None:
     assert refusal(given).startswith("SORA_BASE_URL is not an address that can be used: ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://${HOST}", "https://${HOST}:8443/v1", "https://api.example/${TEAM}", "${SCHEME}://api.example", "${"],
+)
+def test_an_address_with_a_variable_inside_was_not_expanded(given: str) -> None:
+    assert "not expanded" in refusal(given)
+
+
+@pytest.mark.parametrize("given", ["Bearer ${SORA_API_KEY}", "sk-${KEY}"])
+def test_a_key_with_a_variable_inside_was_not_expanded(given: str) -> None:
+    text = refusal("https://api.example", given)
+    assert "SORA_API_KEY" in text
+    assert "not expanded" in text
 
 
 @pytest.mark.parametrize("given", ["sandbox", " Sandbox ", "SANDBOX"])
@@ -255,30 +285,44 @@ def test_no_folder_is_open_unless_it_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "allowed"),
     [
-        ("SORA_EXTRA_SIZES", "1080"),
-        ("SORA_EXTRA_SIZES", "1080x1080;1920x1080"),
-        ("SORA_EXTRA_SIZES", "0x480"),
-        ("SORA_EXTRA_FRAMES", "ten"),
-        ("SORA_EXTRA_FRAMES", "450,-1"),
-        ("SORA_EXTRA_FRAMES", "0"),
-        ("SORA_MAX_VARIANTS", "0"),
-        ("SORA_MAX_VARIANTS", "many"),
-        ("SORA_CREATE_TIMEOUT", "0"),
-        ("SORA_QUERY_TIMEOUT", "51"),
-        ("SORA_CONNECT_TIMEOUT", "nan"),
-        ("SORA_SDEDIT_SOURCE", "outside"),
-        ("SORA_LOG_LEVEL", "LOUD"),
-        ("SORA_DOWNLOAD_MAX_MB", "1.5"),
+        ("SORA_EXTRA_SIZES", "1080", "a list as described"),
+        ("SORA_EXTRA_SIZES", "1080x1080;1920x1080", "a list as described"),
+        ("SORA_EXTRA_SIZES", "0x480", "a list as described"),
+        ("SORA_EXTRA_FRAMES", "ten", "a list as described"),
+        ("SORA_EXTRA_FRAMES", "450,-1", "a list as described"),
+        ("SORA_EXTRA_FRAMES", "0", "a list as described"),
+        ("SORA_MAX_VARIANTS", "0", "a whole number, at least 1"),
+        ("SORA_MAX_VARIANTS", "many", "a whole number, at least 1"),
+        ("SORA_CREATE_TIMEOUT", "0", "a number, above 0, at most 600"),
+        ("SORA_QUERY_TIMEOUT", "51", "a number, above 0, at most 50"),
+        ("SORA_CONNECT_TIMEOUT", "nan", "a number, above 0, at most 60"),
+        ("SORA_DUPLICATE_WINDOW", "-1", "a number, at least 0, at most 1440"),
+        ("SORA_SDEDIT_SOURCE", "outside", "nested or top"),
+        ("SORA_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING or ERROR"),
+        ("SORA_DOWNLOAD_MAX_MB", "1.5", "a whole number, above 0"),
+        ("SORA_HOME", "~no-such-user-here/x", "a folder"),
+        ("SORA_IMAGE_DIRS", "~no-such-user-here/x", "a list as described"),
     ],
 )
-def test_a_bad_value_is_named_with_its_meaning(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_bad_value_is_named_with_what_is_allowed_and_its_meaning(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
     text = bad_value(monkeypatch, name, value)
     description = Settings.model_fields[name.removeprefix("SORA_").lower()].description
-    assert name in text
-    assert description
-    assert description in text
+    assert text.startswith(f"The value of {name} cannot be used; allowed: {allowed}. Its meaning: {description} ")
+
+
+def test_a_setting_that_does_not_exist_is_named() -> None:
+    with pytest.raises(NotConfigured, match="There is no setting SORA_COLOUR"):
+        load(colour="red")
+
+
+@pytest.mark.parametrize("given", ["debug", "Debug", " DEBUG ", "DEBUG"])
+def test_the_log_level_may_be_written_in_small_letters(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("SORA_LOG_LEVEL", given)
+    assert load().log_level == "DEBUG"
 
 
 def test_a_key_of_the_wrong_kind_is_not_shown() -> None:
