@@ -15,7 +15,7 @@ from sora_mcp import tools
 from sora_mcp.arguments import parse
 from sora_mcp.errors import InvalidInput
 from sora_mcp.models import clean
-from sora_mcp.tools import BlendVideos, CreateVideo, GetVideo, ListVideos, RemixVideo, StoryboardVideo, ViewVideo
+from sora_mcp.tools.inputs import BlendVideos, CreateVideo, GetVideo, ListVideos, RemixVideo, StoryboardVideo, ViewVideo
 
 IMAGE = {"url": "https://images.example/cat.png"}
 JARGON = re.compile(r"pydantic|traceback|https://errors|validation error|input_value|_forbidden", re.IGNORECASE)

@@ -160,7 +160,7 @@ def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json:
                 video = await studio.settle(request_id, task_id)
             except SoraError as error:
                 return tools.failed(error)
-        return tools.Result(tools.say_video(video), video.model_dump(mode="json", exclude_none=True))
+        return tools.Result(tools.words.say_video(video), video.model_dump(mode="json", exclude_none=True))
 
     told = anyio.run(work)
     show.result(told, {}, as_json=as_json, picture=None)

@@ -239,7 +239,7 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
         for number in range(effort.ledger_pairs):
             began = time.perf_counter()
             intent = Intent("g", "simple_compose", dict(CREATE), f"take {number}", [], 1.25)
-            entry, _ = await ledger.begin(intent, guard_s=600)
+            entry, _ = await ledger.begin(intent, Rules(guard_s=600))
             await ledger.accepted(entry.request_id, f"task_{number}")
             middle = time.perf_counter()
             _synced(db, "INSERT INTO videos VALUES (?, 'sending', ?)", number, json.dumps(CREATE))
