@@ -85,6 +85,21 @@ def test_the_demo_leaves_real_videos_and_a_contact_sheet(tmp_path: Path) -> None
     assert (tmp_path / "demo" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("size", ["853x481", "11x11", "3000x10", "10x3000"])
+def test_the_sandbox_makes_any_size_that_the_settings_add_even_at_once(tmp_path: Path, size: str) -> None:
+    width, _, height = size.partition("x")
+    settings = {"SORA_BASE_URL": "sandbox", "SORA_HOME": str(tmp_path), "SORA_OUTPUT_DIR": str(tmp_path)}
+    settings |= {"SORA_SANDBOX_SECONDS": "0", "SORA_EXTRA_SIZES": size, "SORA_EXTRA_FRAMES": "7"}
+    shape = ("--width", width, "--height", height, "--n-frames", "7")
+    made = json.loads(run("create", "a boat", *shape, "--json", **settings).stdout)
+    ready = json.loads(run("get", made["task_id"], "--wait", "--json", **settings).stdout)
+    assert ready["state"] == "succeeded"
+    done = json.loads(run("download", made["task_id"], "--json", **settings).stdout)
+    about = media.probe(Path(done["path"]))
+    assert (about.width, about.height, about.n_frames) == (int(width), int(height), 7)
+    assert run("view", made["task_id"], "--out", str(tmp_path / "x.png"), **settings).returncode == 0
+
+
 def test_without_the_extra_the_demo_says_how_to_install_it(tmp_path: Path) -> None:
     (tmp_path / "av.py").write_text("raise ImportError")
     done = run("demo", "--out", str(tmp_path / "demo"), PYTHONPATH=str(tmp_path))

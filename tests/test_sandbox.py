@@ -298,6 +298,25 @@ async def test_what_cannot_be_drawn_fails_in_a_sentence(caller: Caller) -> None:
     assert (task["status"], task["fail_reason"]) == ("FAILURE", "the sandbox could not render it; see its log")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pipe that has a name")
+async def test_a_failure_that_cannot_be_recorded_does_not_end_the_rendering(caller: Caller, tmp_path: Path) -> None:
+    upload = (await caller.http.post("/v1/files", files={"file": ("x.png", b"\x89PNG")})).json()
+    (picture,), tasks = caller.sandbox.store.uploads.iterdir(), caller.home / "tasks"
+    picture.unlink()
+    os.mkfifo(picture)
+    begun = (await caller.create(inpaint_items=[{"upload_media_id": upload["id"]}])).json()["data"]
+    with picture.open("wb"):  # opens when the rendering reads it, and makes that fail when it is closed
+        tasks.rename(tmp_path / "away")
+        tasks.touch()
+    await anyio.to_thread.run_sync(caller.sandbox.store.drain)
+    tasks.unlink()
+    (tmp_path / "away").rename(tasks)
+    picture.unlink()
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(picture)
+    caller.clock.now += 101
+    assert [(await caller.query(begun))["status"] for _ in range(2)][-1] == "SUCCESS"
+
+
 async def test_a_disk_that_refuses_is_answered_as_a_gateway_would(caller: Caller) -> None:
     caller.home.mkdir()
     (caller.home / "tasks").write_bytes(b"no folder")

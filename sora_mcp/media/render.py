@@ -158,7 +158,7 @@ def _picture(card: Card, scene: Scene) -> Image.Image:
         return _named(card.label, size)
     if card.file.suffix == ".mp4":
         return ImageOps.fit(next(_decoded(Clip(card.file, card.still))), size)
-    with Image.open(card.file) as picture:
+    with card.file.open("rb") as file, Image.open(file) as picture:  # Pillow leaves open what it cannot read
         return ImageOps.fit(ImageOps.exif_transpose(picture).convert("RGB"), size)
 
 
