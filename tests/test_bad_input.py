@@ -27,7 +27,7 @@ Arguments = dict[str, Any]
 
 FILES = "/v1/files"
 UPLOADED = "https://files.example/image.png"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) + b"\0\0\0\0IEND\xaeB`\x82"
 NOTHING_SENT = SUBMITTED["not_submitted"]
 
 

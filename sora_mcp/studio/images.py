@@ -1,8 +1,9 @@
 """Local images that an argument names: only what the person allowed, and only what really is an image.
 
 An agent can be talked into naming a private key as its "reference image", so a path must lie inside
-SORA_IMAGE_DIRS after every link in it is followed, and must be a regular file with the first bytes of
-a PNG, JPEG or WebP.
+SORA_IMAGE_DIRS after every link in it is followed, and must be a regular file built as a PNG, JPEG or
+WebP is: its first bytes alone could stand before anything. Whether the picture inside can be decoded is
+not looked at: that protects nobody, and would need Pillow.
 """
 
 from __future__ import annotations
@@ -27,26 +28,40 @@ class Image:
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` has a scheme (`https:`, `data:`, …), so that it is no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) is not None
+    """Whether `text` has a scheme (`https:`, `data:`, …), so that it is no path; `file:` is `read`'s to refuse."""
+    return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
 def read(text: str, folders: tuple[Path, ...], where: str) -> Image:
-    """The image at a path inside one of `folders`. Raises InvalidInput naming `where`."""
+    """The image at a path inside one of `folders`; a relative path is looked for in each of them first.
+
+    Raises InvalidInput naming `where`.
+    """
     if not folders:
         raise _refused(where, "local images are not allowed here", "an http(s) address, or set SORA_IMAGE_DIRS")
-    try:
-        path = Path(text).expanduser().resolve()
-        roots = [folder.resolve() for folder in folders]
-    except (OSError, RuntimeError, ValueError):
-        raise _refused(where, "is not a path that can be read") from None
-    if not any(path.is_relative_to(root) for root in roots):
-        raise _refused(where, "lies outside the allowed folders", "files inside SORA_IMAGE_DIRS")
-    content = _read_regular(path, where)
+    inside = f"files inside {', '.join(map(str, folders))} (setting SORA_IMAGE_DIRS)"
+    if text.lower().startswith("file:"):
+        raise _refused(where, "is a file: address", f"http(s) addresses, or as plain paths {inside}")
+    content = _read_regular(_allowed_path(text, folders, where, inside), where)
     kind = _kind(content)
     if kind is None:
         raise _refused(where, "is not an image", "PNG, JPEG or WebP")
+    if not _IS_WHOLE[kind](content):
+        raise _refused(where, "begins as an image does, but is not a whole one", "PNG, JPEG or WebP")
     return Image(f"image.{kind}", content)
+
+
+def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: str) -> Path:
+    try:
+        given = Path(text).expanduser()
+        roots = [folder.resolve() for folder in folders]
+        meant = [path.resolve() for path in (*(root / given for root in roots), given)]
+        allowed = [path for path in meant if any(path.is_relative_to(root) for root in roots)]
+        if not allowed:
+            raise _refused(where, "lies outside the allowed folders", inside)
+        return next((path for path in allowed if path.exists()), allowed[0])
+    except (OSError, RuntimeError, ValueError):
+        raise _refused(where, "is not a path that can be read") from None
 
 
 def _read_regular(path: Path, where: str) -> bytes:
@@ -73,6 +88,32 @@ def _kind(content: bytes) -> str | None:
     if content.startswith(b"\xff\xd8\xff"):
         return "jpg"
     return "webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
+
+
+def _is_whole_png(content: bytes) -> bool:
+    return content[8:16] == b"\0\0\0\rIHDR" and content[-12:-4] == b"\0\0\0\0IEND"
+
+
+def _is_whole_webp(content: bytes) -> bool:
+    padding = len(content) - 8 - int.from_bytes(content[4:8], "little")
+    return content[12:16] in {b"VP8 ", b"VP8L", b"VP8X"} and padding in {0, 1}
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    """Segments up to the frame header (SOF), and an end; phones write some data of their own behind that."""
+    at = 2
+    while content[at : at + 1] == b"\xff" and at + 4 <= len(content):
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            return b"\xff\xd9" in content[-4096:]
+        fill = marker == 0xFF
+        if not fill and (length < 2 or marker in {0xD9, 0xDA}):
+            return False
+        at += 1 if fill else 2 + length
+    return False
+
+
+_IS_WHOLE = {"png": _is_whole_png, "jpg": _is_whole_jpeg, "webp": _is_whole_webp}
 
 
 def _refused(where: str, wrong: str, allowed: str = "") -> InvalidInput:

@@ -1,0 +1,97 @@
+"""Local images: which paths are allowed, and what is an image."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sora_mcp.errors import InvalidInput
+from sora_mcp.studio import images
+
+
+def picture(kind: str, side: int = 40, **options: object) -> bytes:
+    """A real image, noisy so that it has a body."""
+    chance = random.Random(side)  # noqa: S311 - the same picture in every run
+    written = io.BytesIO()
+    Image.frombytes("RGB", (side, side), chance.randbytes(3 * side * side)).save(written, kind, **options)
+    return written.getvalue()
+
+
+WHOLE = {
+    "a PNG": (picture("PNG"), "image.png"),
+    "a tiny PNG": (picture("PNG", 1), "image.png"),
+    "a JPEG": (picture("JPEG"), "image.jpg"),
+    "a progressive JPEG with EXIF": (picture("JPEG", progressive=True, exif=Image.Exif()), "image.jpg"),
+    "a JPEG with a comment and a phone's trailer": (picture("JPEG", comment=b"x" * 9000) + b"SEFT" * 50, "image.jpg"),
+    "a lossy WebP": (picture("WEBP"), "image.webp"),
+    "a lossless WebP": (picture("WEBP", 33, lossless=True), "image.webp"),
+    "a WebP with EXIF": (picture("WEBP", exif=b"Exif\0\0" + bytes(9)), "image.webp"),
+}
+SECRET = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" * 20
+NO_IMAGES = {
+    "a PNG's signature before a text": b"\x89PNG\r\n\x1a\n" + SECRET,
+    "a PNG with a text behind it": picture("PNG") + SECRET,
+    "half a PNG": picture("PNG")[:900],
+    "a JPEG's first bytes before a text": b"\xff\xd8\xff\xe0" + SECRET,
+    "a JPEG's first and last bytes around a text": b"\xff\xd8\xff\xe0" + SECRET + b"\xff\xd9",
+    "half a JPEG": picture("JPEG", 200)[:900],
+    "an empty JPEG": b"\xff\xd8\xff\xd9",
+    "filling without end": b"\xff\xd8" + b"\xff" * 1000,
+    "a WebP's first bytes before a text": b"RIFF\x10\0\0\0WEBPVP8 " + SECRET,
+    "half a WebP": picture("WEBP")[:200],
+}
+
+
+@pytest.mark.parametrize(("content", "name"), WHOLE.values(), ids=WHOLE)
+def test_a_whole_image_is_taken_as_it_is(tmp_path: Path, content: bytes, name: str) -> None:
+    (tmp_path / "given").write_bytes(content)
+    assert images.read(str(tmp_path / "given"), (tmp_path,), "url") == images.Image(name, content)
+
+
+@pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
+def test_what_only_begins_as_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key.png").write_bytes(content)
+    with pytest.raises(InvalidInput, match="not a whole one"):
+        images.read(str(tmp_path / "key.png"), (tmp_path,), "url")
+
+
+def test_a_path_outside_names_the_folders_that_are_allowed(tmp_path: Path) -> None:
+    folders = (tmp_path / "one", tmp_path / "two")
+    with pytest.raises(InvalidInput, match="lies outside the allowed folders") as told:
+        images.read("/etc/passwd", folders, "url")
+    assert f"{folders[0]}, {folders[1]} (setting SORA_IMAGE_DIRS)" in told.value.message
+
+
+def test_a_relative_path_is_looked_for_in_the_allowed_folders_before_where_the_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {name: picture("PNG", side) for side, name in enumerate(("one", "two", "here"), 5)}
+    for name, image in content.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").write_bytes(image)
+    (tmp_path / "here" / "two.png").write_bytes(content["here"])
+    monkeypatch.chdir(tmp_path / "here")
+    folders = tuple(tmp_path / name for name in content)
+    for name, image in content.items():
+        assert images.read(f"{name}.png", folders, "url").content == image
+
+
+@pytest.mark.parametrize("given", ["../private.png", "link.png", "folder/../../private.png"])
+def test_a_relative_path_does_not_lead_out_of_an_allowed_folder(tmp_path: Path, given: str) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "folder").mkdir(parents=True)
+    (tmp_path / "private.png").write_bytes(picture("PNG"))
+    (folder / "link.png").symlink_to(tmp_path / "private.png")
+    with pytest.raises(InvalidInput, match="lies outside the allowed folders"):
+        images.read(given, (folder,), "url")
+
+
+@pytest.mark.parametrize("given", ["file:///etc/passwd", "FILE://x/y.png", "file:x.png"])
+def test_a_file_address_is_refused_with_the_hint_that_a_path_will_do(tmp_path: Path, given: str) -> None:
+    assert not images.is_address(given)
+    with pytest.raises(InvalidInput, match=f"as plain paths files inside {tmp_path}"):
+        images.read(given, (tmp_path,), "url")
