@@ -231,7 +231,7 @@ def recording(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 async def _record(effort: Effort, folder: Path) -> list[Row]:
-    from sora_mcp.ledger import Intent, Ledger  # noqa: PLC0415 - late, as above
+    from sora_mcp.ledger import Intent, Ledger, Rules  # noqa: PLC0415 - late, as above
 
     ledger = Ledger(folder / "ledger.sqlite3")
     pairs, writes = [], []
