@@ -185,8 +185,8 @@ _NEXT_STEPS: dict[int | str, str] = {
     429: "Call again later.",
     503: "The gateway has no channel for this model now; try again later or ask the user to check at the gateway.",
 }
-_UNKNOWN_NEXT_STEP = (
-    "Tell the user. Look at list_videos later; whether it ran can only be seen in the gateway's own log."
+UNKNOWN_NEXT_STEP = (
+    "Tell the user: whether it ran can only be seen in the gateway's own log; sora-mcp settle then settles it."
 )
 
 
@@ -219,7 +219,7 @@ def _error(kind: type[GatewayError], reply: Reply, message: str) -> GatewayError
     if _redirected_to(reply):
         next_step = "Ask the user to set SORA_BASE_URL to that address: the key never follows a redirect."
     if kind is OutcomeUnknown:
-        next_step = _UNKNOWN_NEXT_STEP
+        next_step = UNKNOWN_NEXT_STEP
     return kind(
         f"{message}.",
         next_step,

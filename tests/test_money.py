@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from fault_gateway import FaultGateway, Hold, fault_gateway, says
 from mcp import Client
@@ -251,3 +252,23 @@ async def test_a_process_killed_while_it_pays_leaves_an_unknown_outcome_that_is_
     assert posts(gateway) == 1
     assert (again["outcome"], [video["state"] for video in listed["videos"]]) == ("unknown", ["unknown"])
     assert again["request_id"] == listed["videos"][0]["request_id"]
+
+
+async def test_a_kill_while_the_answer_arrives_never_loses_or_denies_what_was_accepted(
+    gateway: FaultGateway, tmp_path: Path
+) -> None:
+    settings = environment(gateway, tmp_path, SORA_DUPLICATE_WINDOW="0")
+    for i in range(8):
+        hold = Hold()
+        gateway.on("POST", CREATE, replace(says({"code": "success", "data": f"task_{i}"}), hold=hold))
+        command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
+        async with await anyio.open_process(command, env=settings) as payer:
+            await hold.reached.wait()
+            hold.release.set()
+            for _ in range(i):  # a little later each time
+                await anyio.lowlevel.checkpoint()
+            payer.kill()
+            await payer.wait()
+    listed = await shell(settings, "list")
+    assert posts(gateway) == len(listed["videos"]) == 8
+    assert {video["state"] for video in listed["videos"]} <= {"submitted", "queued", "running", "unknown"}

@@ -32,8 +32,6 @@ MIN_KEY_LENGTH = 8
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection stood."""
 
-_SEE_LOG = "Tell the user. Look at list_videos later; whether it ran can only be seen in the gateway's own log."
-
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -108,9 +106,13 @@ class Gateway:
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):
-            raise OutcomeUnknown(f"The gateway did not answer the create within {wait:g} s.", _SEE_LOG) from None
+            raise OutcomeUnknown(
+                f"The gateway did not answer the create within {wait:g} s.", dialect.UNKNOWN_NEXT_STEP
+            ) from None
         except httpx.HTTPError:
-            raise OutcomeUnknown("The connection broke while the create was under way.", _SEE_LOG) from None
+            raise OutcomeUnknown(
+                "The connection broke while the create was under way.", dialect.UNKNOWN_NEXT_STEP
+            ) from None
         return dialect.read_created(reply)
 
     async def query(self, task_id: str) -> Task:
