@@ -187,3 +187,12 @@ def test_a_rendering_that_fails_leaves_nothing_behind(draw: Draw, tmp_path: Path
     with pytest.raises(FileNotFoundError):
         draw("clip", cards=(Card(0, "gone", tmp_path / "gone.png"),))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_begins_past_the_end_of_its_source_is_its_last_frame(draw: Draw) -> None:
+    source = draw("source")
+    late = Clip(source, 500)
+    last = stills(source, 2)[1]
+    above_the_words = (0, last.height // 4, last.width, last.height * 3 // 4)
+    for still in stills(draw("late", prompt="", clips=(late, late)), 2):
+        assert difference(still.crop(above_the_words), last.crop(above_the_words)) < 3

@@ -292,6 +292,14 @@ async def test_a_video_that_was_thrown_away_is_drawn_again(caller: Caller) -> No
     assert (await caller.query(task["task_id"]))["status"] == "SUCCESS"
 
 
+async def test_a_source_that_is_shorter_than_asked_for_stands_still(caller: Caller) -> None:
+    source = (await caller.finished())["data"]["generations"][0]["id"]
+    late = {"generation_id": source, "source_start_frame": 500}
+    items = [late, {"generation_id": source, "source_end_frame": 3}]
+    assert (await caller.finished(operation="blend", inpaint_items=items))["status"] == "SUCCESS"
+    assert (await caller.finished(inpaint_items=[late]))["status"] == "SUCCESS"
+
+
 async def test_what_cannot_be_drawn_fails_in_a_sentence(caller: Caller) -> None:
     upload = (await caller.http.post("/v1/files", files={"file": ("x.png", b"\x89PNG")})).json()
     task = await caller.finished(inpaint_items=[{"upload_media_id": upload["id"]}])

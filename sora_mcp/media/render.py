@@ -144,12 +144,16 @@ def _held(images: Iterator[Image.Image]) -> Iterator[Image.Image]:
 
 
 def _decoded(clip: Clip) -> Iterator[Image.Image]:
+    """The frames of a clip; one that begins past the end of its file is that file's last frame."""
+    frame = None
     with av.open(str(clip.file)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if clip.last is not None and index > clip.last:
                 return
             if index >= clip.first:
                 yield frame.to_image()  # type: ignore[no-untyped-call]
+        if frame is not None and index < clip.first:
+            yield frame.to_image()  # type: ignore[no-untyped-call]
 
 
 def _picture(card: Card, scene: Scene) -> Image.Image:
