@@ -196,3 +196,12 @@ def test_a_clip_that_begins_past_the_end_of_its_source_is_its_last_frame(draw: D
     above_the_words = (0, last.height // 4, last.width, last.height * 3 // 4)
     for still in stills(draw("late", prompt="", clips=(late, late)), 2):
         assert difference(still.crop(above_the_words), last.crop(above_the_words)) < 3
+
+
+def test_a_city_has_lit_windows_and_the_hills_at_night_have_none(draw: Draw) -> None:
+    def brightest(prompt: str) -> float:
+        still = stills(draw("still", prompt=prompt), 1)[0]
+        ground = (0, still.height * 6 // 10, still.width, still.height * 8 // 10)
+        return float(ImageStat.Stat(still.convert("L").crop(ground)).extrema[0][1])
+
+    assert brightest("the hills at night") < 100 < brightest("a city")

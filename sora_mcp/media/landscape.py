@@ -6,7 +6,7 @@ import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -23,6 +23,7 @@ class Palette:
     stars: bool = False
     snow: bool = False
     sea: bool = False
+    city: bool = False
 
 
 _PALETTES: tuple[tuple[tuple[str, ...], Palette], ...] = (
@@ -59,6 +60,7 @@ _PALETTES: tuple[tuple[tuple[str, ...], Palette], ...] = (
             (255, 210, 190),
             ((70, 50, 104), (44, 32, 76), (18, 14, 38)),
             stars=True,
+            city=True,
         ),
     ),
     (
@@ -89,7 +91,7 @@ def palette_of(prompt: str) -> Palette:
 
 
 def _with_sea(palette: Palette) -> Palette:
-    return Palette(palette.sky, palette.light, palette.land, stars=palette.stars, snow=palette.snow, sea=True)
+    return replace(palette, sea=True)
 
 
 class Landscape:
@@ -171,9 +173,34 @@ class Landscape:
         ]
         draw = ImageDraw.Draw(layer)
         draw.polygon([(0, self._height), *points, (width, self._height)], fill=(*self._palette.land[depth], 255))
-        if depth == 2:
+        if self._palette.city and depth > 0:
+            self._raise_towers(draw, base, width, depth)
+        elif depth == 2:
             self._plant_trees(draw, points)
         return layer
+
+    def _raise_towers(self, draw: ImageDraw.ImageDraw, base: float, width: int, depth: int) -> None:
+        """A row of towers with lit windows; the near row is lower, so that both are seen."""
+        unit = max(4, min(self._width, self._height) // 110)
+        x = 0
+        while x < width:
+            wide = unit * self._chance.randrange(8, 17)
+            top = int(base + self._height * (0.02 - self._chance.uniform(0.05, 0.34 - 0.1 * depth)))
+            draw.rectangle((x, top, x + wide, self._height), fill=(*self._palette.land[depth], 255))
+            for left in range(x + unit, x + wide - unit, 2 * unit):
+                for y in range(top + unit, self._height, 3 * unit):
+                    if self._chance.random() < 0.16 * depth:
+                        draw.rectangle((left, y, left + unit - 1, y + unit), fill=self._lit(depth))
+            x += wide + unit * self._chance.choice((0, 0, 1, 4))
+
+    def _lit(self, depth: int) -> tuple[int, int, int, int]:
+        """The colour of a window: between its wall and the light, brighter the nearer it is."""
+        share = self._chance.uniform(0.24, 0.5) * (depth + 1) / 2
+        red, green, blue = (
+            int(wall * (1 - share) + light * share)
+            for wall, light in zip(self._palette.land[depth], self._palette.light, strict=True)
+        )
+        return red, green, blue, 255
 
     def _plant_trees(self, draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]]) -> None:
         shade = (*(max(0, value - 16) for value in self._palette.land[2]), 255)
