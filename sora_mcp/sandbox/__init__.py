@@ -45,8 +45,8 @@ class Sandbox:
         return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
 
 
-def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None]) -> None:
+def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None], limits: Limits | None = None) -> None:
     """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
     from sora_mcp.listening import listen  # noqa: PLC0415 - in process nobody needs it
 
-    listen(Sandbox(home, seconds=seconds).app, "127.0.0.1", port, ready)
+    listen(Sandbox(home, seconds=seconds, limits=limits).app, "127.0.0.1", port, ready)
