@@ -184,7 +184,7 @@ def test_everything_else_leaves_the_outcome_unknown(status: int, content: Any) -
         read_created(reply(status, content))
     assert caught.value.outcome == "unknown"
     assert not caught.value.can_retry
-    assert "list_videos" in caught.value.next_step
+    assert "own log" in caught.value.next_step
 
 
 # --- what an error says ---------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def rejected(answer: Answer, words: str = "") -> Trouble:
     return Trouble(answer, "rejected", words)
 
 
-def unknown(answer: Answer, words: str = "list_videos", patience: float = 10) -> Trouble:
+def unknown(answer: Answer, words: str = "own log", patience: float = 10) -> Trouble:
     return Trouble(answer, "unknown", words, patience)
 
 
