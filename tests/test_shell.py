@@ -96,6 +96,15 @@ def test_an_image_named_at_the_shell_is_uploaded(shell: Shell, tmp_path: Path) -
     assert (done.returncode, told(done)["outcome"]) == (0, "accepted")
 
 
+def test_a_relative_image_is_the_one_where_the_person_stands(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "allowed").mkdir()
+    for folder, colour in ((tmp_path, (200, 30, 30)), (tmp_path / "allowed", (30, 30, 200))):
+        Image.new("RGB", (32, 32), colour).save(folder / "ball.png")
+    assert shell("create", "a ball", "--image", "ball.png", SORA_IMAGE_DIRS=str(tmp_path / "allowed")).returncode == 0
+    (uploaded,) = (tmp_path / "home" / "sandbox" / "uploads").iterdir()
+    assert uploaded.read_bytes() == (tmp_path / "ball.png").read_bytes()
+
+
 def test_two_videos_are_blended(shell: Shell) -> None:
     one, other = made(shell), made(shell)
     for task_id in (one, other):

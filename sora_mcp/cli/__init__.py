@@ -121,7 +121,8 @@ def sandbox(port: int) -> None:
     def ready(base_url: str) -> None:
         click.echo(f"The sandbox gateway listens at {base_url}", err=True)
 
-    serve(settings.home / "sandbox", port=port, seconds=settings.sandbox_seconds, ready=ready)
+    home, seconds = settings.home / "sandbox", settings.sandbox_seconds
+    serve(home, port=port, seconds=seconds, limits=settings.limits, ready=ready)
 
 
 @main.command()

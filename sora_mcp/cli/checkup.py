@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -82,7 +83,7 @@ def _extras() -> Iterator[Check]:
             "extra media",
             "note",
             "not installed: view_video and the sandbox do not work",
-            "Install it with: pip install '.[media]'",
+            f"Install it with: {sys.executable} -m pip install av pillow",
         )
     else:
         yield Check("extra media", "ok", ", ".join(parts))

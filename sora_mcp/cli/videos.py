@@ -189,7 +189,7 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
     images, sources = given.pop("images", ()), given.pop("sources", ())
     given.pop("beats", None)
     if images:
-        given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": image} for image in images)]
+        given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": _whole(image)} for image in images)]
     if sources:
         given["inpaint_items"] = [_source(source) for source in sources]
     paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
@@ -200,7 +200,12 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
 def _source(text: str) -> dict[str, str]:
     if text.startswith("media_"):
         return {"upload_media_id": text}
-    return {"url": text} if "://" in text or _is_path(text) else {"generation_id": text}
+    return {"url": _whole(text)} if "://" in text or _is_path(text) else {"generation_id": text}
+
+
+def _whole(text: str) -> str:
+    """A path as a person means it, from the folder where they stand; an address as it is."""
+    return str(Path(text).absolute()) if _is_path(text) else text
 
 
 def _is_path(text: str) -> bool:

@@ -94,10 +94,10 @@ def contact_sheet(video: Path, frames: int) -> Sheet:
     Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
     """
     about = probe(video)
-    from sora_mcp.media.drawing import label, sheet  # noqa: PLC0415
+    from sora_mcp.media.drawing import GAP, label, sheet  # noqa: PLC0415
 
     columns = min(frames, about.n_frames, 4 if about.width >= about.height else 6)
-    width = min(about.width, SHEET_WIDTH // columns)
+    width = min(about.width, SHEET_WIDTH // columns - GAP)
     height = max(1, round(width * about.height / about.width))
     tiles: list[Image.Image] = []
     for index, image in _stills(video, about.n_frames, frames):
