@@ -238,10 +238,12 @@ def _free_error(reply: Reply, code: str | None) -> GatewayError:
 def _is_refusal(reply: Reply, data: Any, code: str | None) -> bool:
     if code in _REFUSED_CODES:
         return True
-    if code in _UNKNOWN_CODES or (code == "fail_to_fetch_task" and reply.status >= 500):
+    error = data.get("error") if isinstance(data, dict) else None
+    error = error if isinstance(error, dict) else {}
+    if {code, _code(error)} & _UNKNOWN_CODES or (code == "fail_to_fetch_task" and reply.status >= 500):
         return False
     if reply.status == 503:
-        return isinstance(data, dict) and isinstance(data.get("error"), dict)
+        return error.get("type") == "new_api_error"
     return 300 <= reply.status < 400 or reply.status in _REFUSED_STATUS or reply.status < 300
 
 

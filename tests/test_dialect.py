@@ -176,6 +176,9 @@ def test_a_no_by_code_or_shape_created_nothing(status: int, content: Any) -> Non
         (200, task_error("success", data="queued")),
         (200, task_error("success", data="req_01jhjnz502ejqsm6r37km2q637")),
         (200, {"task_id": "req_1"}),
+        (503, {"error": {"message": "overloaded", "type": "server_error"}}),
+        (503, {"error": {"message": "x", "type": "new_api_error", "code": "do_request_failed"}}),
+        (429, {"error": {"message": "x", "type": "new_api_error", "code": "insert_task_failed"}}),
     ],
     ids=str,
 )

@@ -210,15 +210,59 @@ async def test_another_request_or_another_gateway_is_no_duplicate(
     ledger.close()
 
 
+async def again(ledger: Ledger, guard_s: float = 600) -> bool:
+    """Whether the same request counts as new."""
+    return (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=guard_s)))[1]
+
+
 async def test_the_window_ends(tmp_path: Path) -> None:
     now = [1000.0]
     ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
-    await begin(ledger)
-    for later, is_new in ((1599.0, False), (1601.0, True), (1000.0, False)):
-        now[0] = later
-        assert (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600)))[
-            1
-        ] == is_new
+    await ledger.accepted(await begin(ledger), "task_1")
+    now[0] = 1599.0
+    assert not await again(ledger)
+    now[0] = 1601.0
+    assert await again(ledger)
+    ledger.close()
+
+
+@pytest.mark.parametrize(("state", "is_new"), [("sending", False), ("unknown", False), ("submitted", True)])
+async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(
+    tmp_path: Path, state: State, is_new: bool
+) -> None:
+    now = [1000.0]
+    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    request_id = await begin(ledger)
+    now[0] += 5000
+    await put(ledger, request_id, state)
+    assert await again(ledger) == is_new
+    ledger.close()
+
+
+async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.not_accepted(request_id, "unknown", "x")
+    await ledger.settle("g", request_id, None)
+    assert (await ledger.accepted(request_id, "task_1")).state == "submitted"
+    ledger.close()
+
+
+async def test_a_task_of_another_request_settles_nothing(ledger: Ledger) -> None:
+    await ledger.accepted(await begin(ledger), "task_1")
+    lost = await begin(ledger)
+    await ledger.not_accepted(lost, "unknown", "x")
+    assert await ledger.settle("g", lost, "task_1") is None
+    ledger.close()
+
+
+async def test_a_row_is_old_where_the_clock_went_back(tmp_path: Path) -> None:
+    now = [1000.0]
+    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    entry = await ledger.find("g", await begin(ledger))
+    assert entry is not None
+    assert ledger.age(entry) == 0
+    now[0] -= 3600
+    assert ledger.age(entry) == float("inf")
     ledger.close()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,56 @@ async def test_what_never_arrived_is_tried_again(connect: Connect, gateway: Faul
     async with connect(base_url=gateway.address.replace("http:", "https:")) as client:
         assert (await create(client))["outcome"] == "not_submitted"
     assert gateway.connections == 3
+
+
+async def test_a_busy_answer_that_was_cut_off_is_no_proof(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, replace(BUSY, fault="truncate"), TAKEN)
+    async with connect() as client:
+        assert (await create(client))["outcome"] == "rejected"
+    assert posts(gateway) == 1
+
+
+async def test_calls_at_once_that_are_refused_all_say_so(connect: Connect, gateway: FaultGateway) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(REFUSED, hold=hold))
+    told: list[dict[str, Any]] = []
+
+    async def call(client: Client) -> None:
+        told.append(await create(client))
+
+    async with connect() as client, anyio.create_task_group() as calls:
+        for _ in range(6):
+            calls.start_soon(call, client)
+        await hold.reached.wait()
+        hold.release.set()
+    assert {each["outcome"] for each in told} == {"rejected"}
+
+
+async def test_an_outcome_that_cannot_be_recorded_is_told_and_recorded_later(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "FAILURE"}}))
+    told: list[dict[str, Any]] = []
+    answered = anyio.Event()
+
+    async def call(client: Client) -> None:
+        told.append(await create(client))
+        answered.set()
+
+    async with connect() as client:
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(call, client)
+            await hold.reached.wait()
+            with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                hold.release.set()
+                await answered.wait()
+        assert (told[0]["outcome"], "task_new" in told[0]["error"]["message"]) == ("unknown", True)
+        found = await client.call_tool("get_video", {"task_id": told[0]["request_id"], "wait_seconds": 20})
+    assert found.structured_content["task_id"] == "task_new"
+    assert posts(gateway) == 1
 
 
 @pytest.mark.parametrize("answer", [REFUSED, LOST, says({}, 502), replace(TAKEN, fault="reset_in_reply")], ids=repr)

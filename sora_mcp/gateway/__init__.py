@@ -210,6 +210,7 @@ async def _read_bounded(response: httpx.Response) -> bytes | None:
 
 
 _WHY: tuple[tuple[type[BaseException], str], ...] = (
+    (httpx.PoolTimeout, "too many requests of this server are under way"),
     (socket.gaierror, "its name is not known"),
     (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),
     (ConnectionRefusedError, "nothing listens there"),

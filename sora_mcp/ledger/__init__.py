@@ -39,11 +39,12 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "succeeded": frozenset(),
     "failed": frozenset(),
     "blocked": frozenset(),
-    "rejected": frozenset(),
+    "rejected": frozenset({"submitted"}),
 }
 """Where a row may go from each state; any other move is ignored, so that a late answer never undoes a later one.
 
-*unknown* is left only by a person who looked at the gateway's own log (`settle`).
+*unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
+it beats what a person said before.
 """
 
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
@@ -146,18 +147,22 @@ class Ledger:
         """
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
-        where = f"gateway = ? AND fingerprint = ? AND +created_at > ? AND +state IN ({_places(COUNTS_AS_SENT)})"
+        where = f"gateway = ? AND fingerprint = ? AND +state IN ({_places(COUNTS_AS_SENT)})"
+        where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
             since = self._clock() - rules.guard_s
             if rules.guard_s and (
-                same := _select(db, where, [intent.gateway, intent.fingerprint, since, *COUNTS_AS_SENT])
+                same := _select(db, where, [intent.gateway, intent.fingerprint, *COUNTS_AS_SENT, since, since])
             ):
                 return same[0], False
             self._check_caps(db, intent, rules)
             self._writer.hold()
             return self._insert(db, row, intent.body, intent.sources), True
 
+        await self._read(
+            lambda _: None
+        )  # so that what a killed process was sending counts as unknown, not as under way
         return await self._write(work)
 
     async def adopt(self, gateway: str, task_id: str, task: Task) -> Entry:
@@ -182,10 +187,13 @@ class Ledger:
         return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
 
     async def settle(self, gateway: str, request_id: str, task_id: str | None) -> Entry | None:
-        """A person looked: an *unknown* row became this task, or (None) nothing. None where there is no such row."""
+        """A person looked: an *unknown* row became this task, or (None) nothing. None where there is no such
+        row, or the task has one of its own."""
 
         def work(db: sqlite3.Connection) -> Entry | None:
             if not _select(db, "gateway = ? AND request_id = ? AND state = 'unknown'", [gateway, request_id]):
+                return None
+            if task_id is not None and _of_task(db, gateway, task_id):
                 return None
             if task_id is None:
                 return self._move(db, request_id, "rejected", reason="settled: the gateway's log shows no such task")
@@ -203,8 +211,9 @@ class Ledger:
         return await self._write(lambda db: self._update(db, _of_request(db, request_id), task))
 
     def age(self, entry: Entry) -> float:
-        """Seconds since a row was last brought up to date."""
-        return max(0.0, self._clock() - entry.updated_at)
+        """Seconds since a row was last brought up to date; for ever where the clock went back since."""
+        age = self._clock() - entry.updated_at
+        return age if age >= 0 else float("inf")
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
         """A variant was downloaded to `file`."""

@@ -75,10 +75,14 @@ def transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connecti
         raise
 
 
+BUSY_S = 10.0
+"""Seconds to wait for another process that holds the file."""
+
+
 def open_file(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
-    db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
         _into_wal(db)
@@ -100,19 +104,16 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 def _into_wal(db: sqlite3.Connection) -> None:
     """WAL mode. The change is the one statement that SQLite's busy time-out does not cover: of several that open a new
     file at once, all but one are told that it is locked."""
-    for _ in range(_WAL_ATTEMPTS):
+    give_up_at = time.monotonic() + BUSY_S
+    while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if "locked" not in str(error) or time.monotonic() > give_up_at:
                 raise
-            time.sleep(_WAL_PAUSE_S)
+            time.sleep(0.02)
         else:
             return
-    raise sqlite3.OperationalError("database is locked")
-
-
-_WAL_ATTEMPTS, _WAL_PAUSE_S = 500, 0.02
 
 
 def _migrate(db: sqlite3.Connection) -> None:

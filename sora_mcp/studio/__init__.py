@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from sora_mcp import dialect
@@ -107,6 +108,9 @@ class Studio:
                 self._check_cost(ready.request)
                 desk = await self._desk()
                 body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
+                await (
+                    anyio.lowlevel.checkpoint_if_cancelled()
+                )  # a wait for the ledger cannot be cut short, but ends here
         except TimeoutError:
             raise _not_submitted(
                 BadReply("The gateway took too long over what the video is made from.", "Try again later.")
@@ -205,7 +209,8 @@ class Studio:
         entry = await self._ledger.settle(desk.name, request_id, task_id)
         if entry is None:
             raise NotFound(
-                f"No request {request_id} with an unknown outcome stands at this gateway.", "See list_videos."
+                f"No request {request_id} with an unknown outcome stands here, or the task belongs to another request.",
+                "See list_videos.",
             )
         return report.video(entry, desk.label)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ RESEND_WITHIN = 25.0
 """Seconds for all attempts together."""
 RESEND_AFTER_MOST = 5.0
 """The longest Retry-After, in seconds, that is waited for; a longer one is told to the agent."""
+RECORD_AGAIN_AFTER = (1, 2, 4, 8, 15, 30)
+"""Seconds between attempts to record an outcome where the ledger cannot be written."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at a duplicate that is still being sent."""
 
@@ -84,7 +87,8 @@ class Submitter:
     async def _wait_for(self, entry: Entry) -> Entry:
         while entry.state == "sending":
             await anyio.sleep(LOOK_EVERY)
-            entry = await self._ledger.find(entry.gateway, entry.request_id) or entry
+            with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
+                entry = await self._ledger.find(entry.gateway, entry.request_id) or entry
         return entry
 
     async def _pay(self, sending: _Sending) -> None:
@@ -102,10 +106,12 @@ class Submitter:
             else:
                 if sending.is_new:
                     await self._post(sending, sending.entry.request_id)
-            sending.finished.set()
+            finally:
+                sending.finished.set()
 
     async def _post(self, sending: _Sending, request_id: str) -> None:
         state: State = "rejected"
+        task_id = ""
         try:
             task_id = await _create(sending.gateway, sending.intent.body)
         except (Unreachable, Refused) as error:
@@ -116,18 +122,25 @@ class Submitter:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed in an unforeseen way.", _SEE_LOG)
-        try:
-            if sending.error is None:
-                sending.entry = await self._ledger.accepted(request_id, task_id)
+        reason = sending.error.message if sending.error is not None else ""
+        for pause in (*RECORD_AGAIN_AFTER, None):
+            try:
+                if task_id:
+                    sending.entry = await self._ledger.accepted(request_id, task_id)
+                else:
+                    sending.entry = await self._ledger.not_accepted(request_id, state, reason)
+            except Exception:
+                logger.exception("the outcome of %s could not be recorded", request_id)
+                if task_id and sending.error is None:
+                    sending.error = OutcomeUnknown(
+                        f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
+                        f"Tell the user to note {task_id} and to check SORA_HOME. Do not submit it again.",
+                    )
+                sending.finished.set()  # the agent need not wait for the ledger
             else:
-                sending.entry = await self._ledger.not_accepted(request_id, state, sending.error.message)
-        except FileProblem as error:
-            logger.error("the outcome of %s could not be recorded: %s", request_id, error)  # noqa: TRY400
-            if sending.error is None:
-                sending.error = OutcomeUnknown(
-                    f"The gateway accepted it as {task_id}, but the ledger cannot be written.",
-                    f"Note {task_id}: get_video finds it. {error.next_step} Do not submit it again.",
-                )
+                return
+            if pause is not None:
+                await anyio.sleep(pause)
 
 
 async def _create(gateway: Gateway, body: dict[str, Any]) -> str:
@@ -160,20 +173,22 @@ def _wait_before_resend(error: Exception) -> bool | float:
     """Whether to send again; the seconds to wait where the gateway named them and that is not too long."""
     if isinstance(error, Unreachable):
         return True
-    if not isinstance(error, Refused) or error.http_status != 429:
-        return False
+    if not isinstance(error, Refused) or error.http_status != 429 or not error.upstream:
+        return False  # a 429 without words is no proof: it may have been cut off before it said what became of it
     if error.retry_after_s is None:
         return True
     return error.retry_after_s <= RESEND_AFTER_MOST and max(0.1, error.retry_after_s)
 
 
-def _still_open(entry: Entry | None, *, is_new: bool) -> OutcomeUnknown:
-    """What to say where there is no task id and no error: the POST goes on, or a duplicate's outcome is not known."""
+def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
+    """What to say where there is no task id and no error: the POST goes on, or a duplicate's first one has none."""
     if entry is None:
         return OutcomeUnknown("It is not recorded and sent yet, but still may be.", "Look at list_videos in a minute.")
     advice = f"Call get_video with {entry.request_id} in a minute; do not submit it again."
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
+    if entry.state == "rejected":
+        return Refused(f"This same request was just refused: {entry.failure_reason}", "Mend that, then call again.")
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
     return OutcomeUnknown(

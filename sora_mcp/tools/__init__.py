@@ -294,7 +294,7 @@ def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
 
 def failed(error: SoraError, *, paid: bool = False) -> Result:
     """An error as a result: in words, and for a program."""
-    outcome: Outcome | None = (error.outcome or "not_submitted") if paid else None
+    outcome: Outcome | None = (error.outcome or "unknown") if paid else None
     wait = f"Wait {error.retry_after_s:g} s first." if error.retry_after_s else ""
     words = [error.message, SUBMITTED[outcome] if outcome else "", error.next_step, wait]
     failure = Failure(
