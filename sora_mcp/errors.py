@@ -35,6 +35,10 @@ SUBMITTED: dict[Outcome, str] = {
 }
 
 
+SEE_LOG = "Tell the user; details are in the server's log."
+"""The next step after a mistake of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with the arguments: where, what, and what would be right."""

@@ -282,6 +282,9 @@ def _action_problems(request: VideoRequest) -> list[Problem]:
 State = Literal["sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "rejected", "unknown"]
 """What a caller sees of a video. `sending` to `running` may still change; `unknown`: a job may exist."""
 
+UNDER_WAY: tuple[State, ...] = ("submitted", "queued", "running")
+"""States of a task that the gateway has and has not finished."""
+
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "rejected"})
 """States that the gateway will not change any more."""
 
@@ -328,6 +331,7 @@ __all__ = [
     "FINAL",
     "FPS",
     "SIZES",
+    "UNDER_WAY",
     "Action",
     "Generation",
     "InpaintItem",

@@ -25,11 +25,11 @@ import anyio
 from sora_mcp.errors import FileProblem, OverCap
 from sora_mcp.ledger.file import open_file, open_to_read, transaction, why
 from sora_mcp.ledger.writers import Writer
-from sora_mcp.models import Generation, State, Task
+from sora_mcp.models import UNDER_WAY, Generation, State, Task
 
 T = TypeVar("T")
 
-_GOING_ON: tuple[State, ...] = ("submitted", "queued", "running", "succeeded", "failed", "blocked")
+_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
 TRANSITIONS: dict[State, frozenset[State]] = {
     "sending": frozenset({"submitted", "rejected", "unknown"}),
     "submitted": frozenset(_GOING_ON),
@@ -50,7 +50,7 @@ it beats what a person said before.
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
 
 
-COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", "submitted", "queued", "running", "succeeded")
+COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY, "succeeded")
 """States in which the same request is a duplicate; one that failed or was refused may be tried again."""
 
 
@@ -160,10 +160,7 @@ class Ledger:
             self._writer.hold()
             return self._insert(db, row, intent.body, intent.sources), True
 
-        await self._read(
-            lambda _: None
-        )  # so that what a killed process was sending counts as unknown, not as under way
-        return await self._write(work)
+        return await self._read(work, "BEGIN IMMEDIATE")
 
     async def adopt(self, gateway: str, task_id: str, task: Task) -> Entry:
         """Record a task that was made elsewhere with the same key, or bring the row that is there up to date."""
@@ -272,7 +269,7 @@ class Ledger:
 
     def _check_caps(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> None:
         if rules.running is not None:
-            under_way = ("sending", "submitted", "queued", "running")
+            under_way = ("sending", *UNDER_WAY)
             sql = f"SELECT count(*) FROM videos WHERE gateway = ? AND state IN ({_places(under_way)})"  # noqa: S608
             count = db.execute(sql, [intent.gateway, *under_way]).fetchone()[0]
             if count >= rules.running:
@@ -344,16 +341,16 @@ class Ledger:
                     return work(db)
         return await self._read(work)
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._look, work, limiter=self._one_at_a_time)
+    async def _read(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
+        return await anyio.to_thread.run_sync(self._look, work, begin, limiter=self._one_at_a_time)
 
-    def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read, after rows in *sending* whose writer is gone have become *unknown*."""
+    def _look(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        """Work on rows, after those in *sending* whose writer is gone have become *unknown*."""
         for request_id, writer in self._transact("BEGIN", _sending):
             if not self._writer.is_alive(writer):
                 bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
                 self._transact("BEGIN IMMEDIATE", bury)
-        return self._transact("BEGIN", work)
+        return self._transact(begin, work)
 
     def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

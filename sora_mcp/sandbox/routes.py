@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from sora_mcp.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import Limits, SDEdit, VideoRequest, clean
+from sora_mcp.models import FPS, Limits, SDEdit, VideoRequest, clean
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
 
 logger = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class _Routes:
         path, body = self._store.video(generation), task.body
         url = path.absolute().as_uri() if self._in_process else f"{request.base_url}media/{generation}.mp4"
         size = {name: body[name] for name in ("width", "height")}
-        source = {"path": url, "size": path.stat().st_size, **size, "duration_secs": body["n_frames"] / 30}
+        source = {"path": url, "size": path.stat().st_size, **size, "duration_secs": body["n_frames"] / FPS}
         shared = {"n_frames": body["n_frames"], "prompt": body.get("prompt"), "title": f"SANDBOX {generation}"}
         return {"id": generation, "task_id": task.id, "url": url, **size, **shared, "encodings": {"source": source}}
 

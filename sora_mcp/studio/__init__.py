@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from sora_mcp import dialect
 from sora_mcp.errors import (
+    SEE_LOG,
     BadReply,
     InternalError,
     InvalidInput,
@@ -28,13 +29,13 @@ from sora_mcp.errors import (
     Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
-from sora_mcp.models import FINAL, State, VideoRequest
+from sora_mcp.models import FINAL, UNDER_WAY, State, VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
-from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -52,9 +53,6 @@ REFRESH_MOST = 20
 """How many unfinished videos a list asks about."""
 REFRESH_WITHIN = 10.0
 """Seconds that a list may take to ask about unfinished videos."""
-SENDING_PACE = 0.2
-"""Seconds between two looks at the ledger while a create is being sent, here or by another process."""
-
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
 
@@ -120,7 +118,7 @@ class Studio:
         except Exception:
             logger.exception("a request failed before anything was sent")
             message = "Something failed in an unforeseen way before anything was sent."
-            raise _not_submitted(InternalError(message, "Tell the user; details are in the server's log.")) from None
+            raise _not_submitted(InternalError(message, SEE_LOG)) from None
         request = ready.request
         intent = Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
@@ -157,7 +155,7 @@ class Studio:
             if entry.task_id is None and entry.state != "sending":
                 break
             with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(desk.pace if entry.task_id else SENDING_PACE)
+                await anyio.sleep(desk.pace if entry.task_id else LOOK_EVERY)
                 try:
                     entry, gateway_state = await self._look_up(desk, entry.id)
                 except (BadReply, Unreachable) as error:
@@ -290,7 +288,7 @@ class Studio:
                 except SoraError as error:
                     logger.info("a query for the list failed: %s", error.message)
 
-        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=("submitted", "queued", "running"))
+        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
         with anyio.move_on_after(REFRESH_WITHIN):
             async with anyio.create_task_group() as asking:
                 for entry in unfinished:

@@ -56,6 +56,7 @@ class Files:
         saved = entry.files.get(variant)
         if saved is not None and saved.is_file():
             return await _sheet(entry, variant, frames, label, saved)
+        media.require()  # before a whole video is fetched for nothing
         with tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "video.mp4"
             await self._fetch(entry, variant, path, _silent)

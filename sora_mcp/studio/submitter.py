@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sora_mcp.errors import (
+    SEE_LOG,
     FileProblem,
     GatewayError,
     InternalError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SEE_LOG = "Tell the user; details are in the server's log."
 RESEND_ATTEMPTS = 3
 """How often a create is tried in all, where the earlier ones provably created nothing."""
 RESEND_WITHIN = 25.0
@@ -38,7 +38,7 @@ RESEND_AFTER_MOST = 5.0
 RECORD_AGAIN_AFTER = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to record an outcome where the ledger cannot be written."""
 LOOK_EVERY = 0.2
-"""Seconds between two looks at a duplicate that is still being sent."""
+"""Seconds between two looks at the ledger while a create is being sent, here or by another process."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Submitter:
                 sending.error = error
             except Exception:
                 logger.exception("an intent could not be recorded, in an unforeseen way")
-                sending.error = InternalError("It could not be recorded, so it was not sent.", _SEE_LOG)
+                sending.error = InternalError("It could not be recorded, so it was not sent.", SEE_LOG)
                 sending.error.outcome = "not_submitted"
             else:
                 if sending.is_new:
@@ -121,7 +121,7 @@ class Submitter:
         except Exception:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
-            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", _SEE_LOG)
+            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
         reason = sending.error.message if sending.error is not None else ""
         for pause in (*RECORD_AGAIN_AFTER, None):
             try:

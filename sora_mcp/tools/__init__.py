@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from sora_mcp import schema
 from sora_mcp.arguments import closest, parse
-from sora_mcp.errors import SUBMITTED, InternalError, InvalidInput, Outcome, OutcomeUnknown, Problem, SoraError
+from sora_mcp.errors import SEE_LOG, SUBMITTED, InternalError, InvalidInput, Outcome, OutcomeUnknown, Problem, SoraError
 from sora_mcp.models import Action, InpaintItem, Model, SDEdit, clean
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.studio import Studio
@@ -288,8 +288,8 @@ async def call(studio: Studio, name: str, arguments: object, progress: Progress 
 
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
-    message, advice = "Something failed in an unforeseen way.", "Tell the user; details are in the server's log."
-    return OutcomeUnknown(message, "Look at list_videos. " + advice) if tool.paid else InternalError(message, advice)
+    message = "Something failed in an unforeseen way."
+    return OutcomeUnknown(message, f"Look at list_videos. {SEE_LOG}") if tool.paid else InternalError(message, SEE_LOG)
 
 
 def failed(error: SoraError, *, paid: bool = False) -> Result:
