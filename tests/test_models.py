@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from documented import PAGE_BODY
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -48,17 +49,7 @@ def refused(request: VideoRequest, limits: Limits | None = None) -> list[str]:
 
 
 def test_the_pages_example_is_the_body_of_its_prompt() -> None:
-    assert compose().body() == {
-        "type": "video_gen",
-        "prompt": "fly man",
-        "n_variants": 1,
-        "n_frames": 150,
-        "height": 480,
-        "width": 854,
-        "style": "natural",
-        "inpaint_items": [],
-        "operation": "simple_compose",
-    }
+    assert compose().body() == PAGE_BODY
 
 
 def test_the_model_is_sent_only_when_asked_for() -> None:

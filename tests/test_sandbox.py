@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from documented import PAGE_BODY
 from PIL import Image
 
 from sora_mcp import media
@@ -22,18 +23,7 @@ from sora_mcp.sandbox import Sandbox
 pytestmark = pytest.mark.anyio
 
 KEY = {"Authorization": "Bearer sk-one"}
-PAGE = {
-    "type": "video_gen",
-    "prompt": "fly man",
-    "n_variants": 1,
-    "n_frames": 150,
-    "height": 480,
-    "width": 854,
-    "style": "natural",
-    "inpaint_items": [],
-    "operation": "simple_compose",
-}
-SMALL = PAGE | {"width": 480}
+SMALL = PAGE_BODY | {"width": 480}
 
 
 class Clock:
@@ -83,7 +73,7 @@ def another_caller(tmp_path: Path) -> Callable[[Clock], Caller]:
 
 
 async def test_the_documented_body_is_accepted_in_the_documented_envelope(caller: Caller) -> None:
-    reply = await caller.http.post("/sora/v1/videos", json=PAGE)
+    reply = await caller.http.post("/sora/v1/videos", json=PAGE_BODY)
     assert set(reply.json()) == {"code", "message", "data"}
     assert (reply.json()["code"], reply.json()["message"]) == ("success", "")
     assert re.fullmatch(r"task_[0-9a-hjkmnp-tv-z]{26}", reply.json()["data"])
@@ -176,7 +166,7 @@ async def test_a_task_is_visible_only_to_the_key_that_made_it(caller: Caller) ->
 @pytest.mark.parametrize("key", [None, "Bearer sk-invalid", "Bearer other", "Basic sk-one"])
 async def test_a_wrong_key_is_refused_in_the_shape_of_an_authentication_error(caller: Caller, key: str | None) -> None:
     headers = {"Authorization": key} if key else {"Authorization": ""}
-    reply = await caller.http.post("/sora/v1/videos", json=PAGE, headers=headers)
+    reply = await caller.http.post("/sora/v1/videos", json=PAGE_BODY, headers=headers)
     assert reply.status_code == 401
     assert reply.json()["error"]["type"] == "new_api_error"
     assert caller.sandbox.store.accepted == 0
