@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic import SecretStr
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from sora_mcp import __version__, tools
 from sora_mcp.errors import FileProblem
-from sora_mcp.settings import Settings
+from sora_mcp.settings import Variable, variables
 
 DESCRIPTION = "Lets agents make, remix, storyboard and blend videos at a Sora-format gateway."
 REGISTRY_NAME = "io.github.OWNER/sora-mcp"
@@ -64,7 +61,7 @@ def server_json() -> dict[str, Any]:
                 "version": __version__,
                 "runtimeHint": "uvx",
                 "transport": {"type": "stdio"},
-                "environmentVariables": [_variable(name, field) for name, field in Settings.model_fields.items()],
+                "environmentVariables": [_environment_variable(variable) for variable in variables()],
             }
         ],
     }
@@ -76,30 +73,19 @@ def mcp_json() -> dict[str, Any]:
     return {"mcpServers": {"sora": {"type": "stdio", "command": "sora-mcp", "args": [], "env": env}}}
 
 
-def _variable(name: str, field: FieldInfo) -> dict[str, Any]:
-    variable: dict[str, Any] = {
-        "name": f"SORA_{name.upper()}",
-        "description": field.description,
-        "isRequired": name in {"base_url", "api_key"},
-        "isSecret": SecretStr in get_args(field.annotation),
-        "format": _format(field.annotation),
+def _environment_variable(variable: Variable) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "name": variable.name,
+        "description": variable.description,
+        "isRequired": variable.required,
+        "isSecret": variable.secret,
+        "format": variable.format,
     }
-    default = _default(field)
-    if default:
-        variable["default"] = default
-    if get_origin(field.annotation) is Literal:
-        variable["choices"] = list(get_args(field.annotation))
-    return variable
-
-
-def _format(annotation: object) -> str:
-    if annotation is Path:
-        return "filepath"
-    return "number" if annotation in {int, float} else "string"
-
-
-def _default(field: FieldInfo) -> str:
-    return "" if field.default in {None, ()} or field.default_factory is not None else str(field.default)
+    if variable.default:
+        told["default"] = variable.default
+    if variable.choices:
+        told["choices"] = list(variable.choices)
+    return told
 
 
 def _with_tables(readme: str) -> str:
@@ -118,10 +104,7 @@ def _tool_table() -> str:
 
 
 def _settings_table() -> str:
-    rows = [
-        f"| `SORA_{name.upper()}` | {f'`{_default(field)}`' if _default(field) else ''} | {field.description} |\n"
-        for name, field in Settings.model_fields.items()
-    ]
+    rows = [f"| `{v.name}` | {f'`{v.default}`' if v.default else ''} | {v.description} |\n" for v in variables()]
     return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
 
 

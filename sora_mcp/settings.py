@@ -13,11 +13,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from sora_mcp.errors import NotConfigured
 from sora_mcp.models import Limits
@@ -163,6 +164,42 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     except ValidationError as error:
         where = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"]
         raise _unusable(str(where[0]) if where else "") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One setting as the world knows it: README, manifests, `doctor` and hosts' configurations are made from these.
+
+    `default` is empty where there is none that can be said beforehand.
+    """
+
+    name: str
+    field: str
+    description: str
+    format: Literal["string", "number", "filepath"]
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    secret: bool = False
+
+
+def variables() -> tuple[Variable, ...]:
+    """Every setting, in the order in which they are shown."""
+    return tuple(_variable(name, field) for name, field in Settings.model_fields.items())
+
+
+def _variable(name: str, field: FieldInfo) -> Variable:
+    annotation = field.annotation
+    return Variable(
+        name=f"{PREFIX}{name.upper()}",
+        field=name,
+        description=field.description or "",
+        format="filepath" if annotation is Path else "number" if annotation in {int, float} else "string",
+        default="" if field.default in {None, ()} or field.default_factory is not None else str(field.default),
+        choices=get_args(annotation) if get_origin(annotation) is Literal else (),
+        required=name in {"base_url", "api_key"},
+        secret=SecretStr in get_args(annotation),
+    )
 
 
 def _unusable(name: str) -> NotConfigured:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from sora_mcp import __version__, manifests, tools
-from sora_mcp.settings import Settings
+from sora_mcp.settings import variables
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = ROOT.parent / "shared" / "schemas"
@@ -55,10 +55,10 @@ def test_the_registry_manifest_fits_the_official_schema_and_knows_no_other_keys(
 
 
 def test_the_registry_manifest_names_every_setting_once_and_only_the_key_as_secret() -> None:
-    variables = read("server.json")["packages"][0]["environmentVariables"]
-    assert [v["name"] for v in variables] == [f"SORA_{name.upper()}" for name in Settings.model_fields]
-    assert [v["name"] for v in variables if v["isSecret"]] == ["SORA_API_KEY"]
-    assert [v["name"] for v in variables if v["isRequired"]] == ["SORA_BASE_URL", "SORA_API_KEY"]
+    listed = read("server.json")["packages"][0]["environmentVariables"]
+    assert [v["name"] for v in listed] == [variable.name for variable in variables()]
+    assert [v["name"] for v in listed if v["isSecret"]] == ["SORA_API_KEY"]
+    assert [v["name"] for v in listed if v["isRequired"]] == ["SORA_BASE_URL", "SORA_API_KEY"]
 
 
 def test_the_readme_carries_the_registry_name_and_the_version_stands_once() -> None:
