@@ -26,6 +26,7 @@ ORDER: tuple[set[str], ...] = (
     {"sandbox"},
     {"studio"},
     {"tools"},
+    {"toolkit"},
     {"server", "manifests", "demo"},
     {"cli"},
     {"__main__"},
