@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sora_mcp.errors import InvalidInput, Problem
-from sora_mcp.models import clean
 from sora_mcp.schema import Schema, emit
+from sora_mcp.tasks import clean
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from sora_mcp.errors import BadReply, GatewayError, NotFound, OutcomeUnknown, Refused
-from sora_mcp.models import Generation, State, Task, VideoRequest, clean
+from sora_mcp.models import VideoRequest
+from sora_mcp.tasks import Generation, State, Task, clean
 
 CREATE_PATH = "/sora/v1/videos"
 FILES_PATH = "/v1/files"
@@ -375,7 +376,7 @@ def _generations(task: dict[str, Any], raw: dict[str, Any], is_address: _Test) -
         return found
     addresses = list(dict.fromkeys(_other_addresses(task, raw, is_address)))[:MAX_GENERATIONS]
     found += [Generation(variant=i) for i in range(len(found) + 1, len(addresses) + 1)]
-    beside = [g.model_copy(update={"url": url}) for g, url in zip(found, addresses, strict=False)]
+    beside = [replace(g, url=url) for g, url in zip(found, addresses, strict=False)]
     return beside + found[len(beside) :]
 
 

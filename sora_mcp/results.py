@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sora_mcp.errors import Outcome
-from sora_mcp.models import Model, State
+from sora_mcp.models import Model
+from sora_mcp.tasks import State
 
 
 class Submission(Model):

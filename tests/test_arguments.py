@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from sora_mcp import tools
 from sora_mcp.arguments import parse
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import clean
+from sora_mcp.tasks import clean
 from sora_mcp.tools.inputs import BlendVideos, CreateVideo, GetVideo, ListVideos, RemixVideo, StoryboardVideo, ViewVideo
 
 IMAGE = {"url": "https://images.example/cat.png"}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sora_mcp import dialect
 from sora_mcp.dialect import Reply, read_created, read_models, read_task, read_uploaded
 from sora_mcp.errors import BadReply, GatewayError, NotFound, OutcomeUnknown, Refused, SoraError
-from sora_mcp.models import SDEdit, VideoRequest, clean
+from sora_mcp.models import SDEdit, VideoRequest
+from sora_mcp.tasks import clean
 
 URL = "https://cdn.example/v.mp4"
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"

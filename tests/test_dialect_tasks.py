@@ -9,7 +9,7 @@ import pytest
 
 from sora_mcp.dialect import Reply, read_task
 from sora_mcp.errors import BadReply, NotFound, Refused
-from sora_mcp.models import Task, clean
+from sora_mcp.tasks import Task, clean
 
 URL = "https://cdn.example/v.mp4"
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"

@@ -16,6 +16,7 @@ PACKAGE = Path(sora_mcp.__file__).parent
 
 ORDER: tuple[set[str], ...] = (
     {"errors", "listening"},
+    {"tasks"},
     {"models"},
     {"results"},
     {"schema"},

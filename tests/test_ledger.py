@@ -13,7 +13,7 @@ import pytest
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import COUNTS_AS_SENT, GONE, TRANSITIONS, Intent, Ledger, Rules
-from sora_mcp.models import Generation, State, Task
+from sora_mcp.tasks import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import FINAL, SIZES, Action, InpaintItem, Limits, SDEdit, VideoRequest, clean
+from sora_mcp.models import SIZES, Action, InpaintItem, Limits, SDEdit, VideoRequest
+from sora_mcp.tasks import FINAL, clean
 
 IMAGE = InpaintItem(url="https://images.example/cat.png")
 GENERATION = InpaintItem(generation_id="gen_1")

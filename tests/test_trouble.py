@@ -18,9 +18,9 @@ from fault_gateway import CREATE, Answer, FaultGateway, closed_address, fault_ga
 from mcp import Client
 
 from sora_mcp.errors import SUBMITTED, Outcome
-from sora_mcp.models import State
 from sora_mcp.server import build
 from sora_mcp.settings import Settings
+from sora_mcp.tasks import State
 
 pytestmark = pytest.mark.anyio
 

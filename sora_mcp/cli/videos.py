@@ -16,9 +16,9 @@ from sora_mcp import tools
 from sora_mcp.cli import beats, load_settings, show
 from sora_mcp.cli.progress import Bar
 from sora_mcp.errors import SoraError
-from sora_mcp.models import FINAL
 from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
+from sora_mcp.tasks import FINAL
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 

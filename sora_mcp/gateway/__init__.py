@@ -20,8 +20,8 @@ import httpx
 from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
-from sora_mcp.models import Task
 from sora_mcp.settings import Endpoint, Settings, is_local_host
+from sora_mcp.tasks import Task
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""

@@ -59,6 +59,11 @@ _MIGRATIONS = (
     );
     CREATE INDEX history_of ON history (request_id, number);
     """,
+    """
+    ALTER TABLE videos ADD COLUMN looked_at REAL;
+    ALTER TABLE videos ADD COLUMN not_before REAL;
+    ALTER TABLE videos ADD COLUMN misses INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Each step once, in order; `PRAGMA user_version` counts the steps that a file has seen."""
 

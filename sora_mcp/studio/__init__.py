@@ -29,13 +29,14 @@ from sora_mcp.errors import (
     Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
-from sora_mcp.models import FINAL, UNDER_WAY, State, VideoRequest
+from sora_mcp.models import VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
 from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
+from sora_mcp.tasks import FINAL, UNDER_WAY, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway

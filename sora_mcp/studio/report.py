@@ -7,8 +7,9 @@ from typing import Any
 
 from sora_mcp.errors import Outcome
 from sora_mcp.ledger import Entry
-from sora_mcp.models import State, VideoRequest, clean
+from sora_mcp.models import VideoRequest
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
+from sora_mcp.tasks import State, clean
 
 _NEXT_STEPS: dict[State, str] = {
     "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",

@@ -16,9 +16,10 @@ from typing import Any, Literal
 from sora_mcp import dialect
 from sora_mcp.errors import InvalidInput, NotReady, Problem, SoraError
 from sora_mcp.ledger import Entry
-from sora_mcp.models import FINAL, Generation, InpaintItem, SDEdit, VideoRequest
+from sora_mcp.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
 from sora_mcp.studio.images import Image
+from sora_mcp.tasks import FINAL, Generation
 
 Found = tuple[Entry, Generation]
 FindVideo = Callable[[str], Awaitable[Entry]]

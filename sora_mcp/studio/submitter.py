@@ -22,7 +22,7 @@ from sora_mcp.errors import (
     Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
-from sora_mcp.models import State
+from sora_mcp.tasks import State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway

@@ -18,9 +18,10 @@ from pydantic import BaseModel
 from sora_mcp import schema
 from sora_mcp.arguments import closest, parse
 from sora_mcp.errors import SEE_LOG, SUBMITTED, InternalError, InvalidInput, Outcome, OutcomeUnknown, Problem, SoraError
-from sora_mcp.models import Action, InpaintItem, Model, SDEdit, clean
+from sora_mcp.models import Action, InpaintItem, Model, SDEdit
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.studio import Studio
+from sora_mcp.tasks import clean
 from sora_mcp.tools import words
 from sora_mcp.tools.inputs import (
     BlendVideos,

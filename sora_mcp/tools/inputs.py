@@ -23,12 +23,12 @@ from sora_mcp.models import (
     Operation,
     SourceEnd,
     SourceStart,
-    State,
     Style,
     Variants,
     VideoRequest,
     Width,
 )
+from sora_mcp.tasks import State
 
 
 def _frame(value: object) -> object:

@@ -1,0 +1,197 @@
+"""A row of the ledger, what may become of it, and how it is read from SQLite. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
+
+_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "sending": frozenset({"submitted", "rejected", "unknown"}),
+    "submitted": frozenset(_GOING_ON),
+    "queued": frozenset(_GOING_ON),
+    "running": frozenset(_GOING_ON),
+    "unknown": frozenset({"submitted", "rejected"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "blocked": frozenset(),
+    "rejected": frozenset({"submitted"}),
+}
+"""Where a row may go from each state; any other move is ignored, so that a late answer never undoes a later one.
+
+*unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
+it beats what a person said before.
+"""
+
+GONE = "the process that was sending it ended before the gateway's answer was recorded"
+
+COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY, "succeeded")
+"""States in which the same request is a duplicate; one that failed or was refused may be tried again."""
+
+DAY_S = 86_400
+
+SLOWEST_S = 60.0
+"""The longest pause, in seconds, between two looks at a task whose queries succeed."""
+LONGEST_MISS_S = 600.0
+"""The same where queries fail. A time that lies further ahead was written before the clock went back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative."""
+
+    gateway: str
+    operation: str
+    body: dict[str, Any]
+    fingerprint: str
+    sources: list[str]
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a new row at its gateway: no duplicates within `guard_s` seconds, and caps (None: none).
+
+    `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way that are not older.
+    """
+
+    guard_s: float = 0
+    day: float | None = None
+    running: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body.
+
+    The gateway was last asked about its task at `looked_at`, since then `misses` times in vain, and is not to be asked
+    before `not_before`.
+    """
+
+    number: int
+    request_id: str
+    gateway: str
+    task_id: str | None
+    operation: str | None
+    state: State
+    body: dict[str, Any]
+    sources: list[str]
+    cost: float | None
+    progress: int | None
+    enhanced_prompt: str | None
+    failure_reason: str | None
+    created_at: float
+    updated_at: float
+    writer: str | None = None
+    fingerprint: str | None = None
+    looked_at: float | None = None
+    not_before: float | None = None
+    misses: int = 0
+    generations: tuple[Generation, ...] = ()
+    files: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id to show: the task's where there is one, else our own."""
+        return self.task_id or self.request_id
+
+    def may_be_asked(self, now: float) -> bool:
+        """Whether somebody who wants to know may ask the gateway at `now`."""
+        return self.not_before is None or not now < self.not_before <= now + LONGEST_MISS_S
+
+    def is_due(self, now: float, pace: float) -> bool:
+        """Whether it is time for the next look by itself: every `pace` seconds at first, ever more rarely later."""
+        if self.looked_at is None or self.looked_at > now:
+            return self.may_be_asked(now)
+        pause = min(max(pace, (now - self.created_at) / 10), SLOWEST_S)
+        pause = min(pause * 2**self.misses, LONGEST_MISS_S)
+        return now >= self.looked_at + pause and self.may_be_asked(now)
+
+
+def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
+    """The name under which rows stand: a gateway's address, a salted fingerprint of the key, and whose they are."""
+    fingerprint = hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]
+    return f"{base_url}#{fingerprint}" + (f"@{owner}" if owner else "")
+
+
+def salt_of(db: sqlite3.Connection) -> bytes | None:
+    """The salt of a ledger, None where it has none yet."""
+    row = db.execute("SELECT value FROM salt").fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def sending(db: sqlite3.Connection) -> list[tuple[str, str | None]]:
+    """The rows that are being sent, as request id and writer."""
+    return [(row[0], row[1]) for row in db.execute("SELECT request_id, writer FROM videos WHERE state = 'sending'")]
+
+
+def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
+    """The row of a `req_…` id that is there."""
+    return select(db, "request_id = ?", [request_id])[0]
+
+
+def of_task(db: sqlite3.Connection, gateway: str, task_id: str) -> Entry | None:
+    """The row of a `task_…` id at this gateway."""
+    found = select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
+    return found[0] if found else None
+
+
+def page(
+    db: sqlite3.Connection, gateway: str, *, limit: int, before: int | None = None, states: Sequence[State] = ()
+) -> list[Entry]:
+    """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
+    older = f" AND number < {before:d}" if before is not None else ""
+    if not states:
+        return select(db, f"gateway = ?{older}", [gateway], limit)
+    # State by state: an index then gives each in order, however many rows stand in other states.
+    found = [select(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
+    return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+
+
+# A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
+
+
+def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
+    """Rows, newest first."""
+    sql = f"SELECT * FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - `where` is ours
+    return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
+
+
+def places(values: Sequence[object]) -> str:
+    """A `?` for each value."""
+    return ", ".join("?" * len(values))
+
+
+def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
+    values = dict(row)
+    variants = db.execute(
+        "SELECT * FROM generations WHERE request_id = ? ORDER BY variant", (row["request_id"],)
+    ).fetchall()
+    return Entry(
+        **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+        generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
+        files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+    )
+
+
+_GENERATION = tuple(each.name for each in fields(Generation))
+
+
+def upsert_generations(db: sqlite3.Connection, request_id: str, task: Task) -> None:
+    """Bring the variants of a row up to date; what a reply leaves out stays."""
+    names = ", ".join(_GENERATION)
+    updates = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in _GENERATION if name != "variant")
+    for generation in task.generations:
+        db.execute(
+            f"INSERT INTO generations (request_id, {names}) VALUES (?, {places(_GENERATION)})"  # noqa: S608 - our own names
+            f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
+            (request_id, *asdict(generation).values()),
+        )

@@ -1,0 +1,59 @@
+"""What the gateway runs: the states of a task, what a query says of it, and its text made safe to show.
+
+Plain data, so that what only reads the record loads nothing heavy. The states and replies follow the query
+page of the API (2025-02-22).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "rejected", "unknown"]
+"""What a caller sees of a video. `sending` to `running` may still change; `unknown`: a job may exist."""
+
+UNDER_WAY: tuple[State, ...] = ("submitted", "queued", "running")
+"""States of a task that the gateway has and has not finished."""
+
+FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "rejected"})
+"""States that the gateway will not change any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One variant of a finished video. `url` may be short-lived; sizes in pixels, length in frames."""
+
+    variant: int
+    generation_id: str | None = None
+    url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    n_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one query reply says, read tolerantly. Everything but `state` may be missing.
+
+    `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the
+    reply repeats.
+    """
+
+    state: State
+    progress: int | None = None
+    gateway_state: str = ""
+    enhanced_prompt: str | None = None
+    failure_reason: str | None = None
+    generations: tuple[Generation, ...] = ()
+    body: dict[str, Any] | None = None
+    created_at: int | None = None
+
+
+def clean(text: str, limit: int = 500) -> str:
+    """Someone else's text made safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` long."""
+    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text[: limit * 4])
+    text = "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or unicodedata.category(c)[0] != "C")
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
