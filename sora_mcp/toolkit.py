@@ -1,17 +1,133 @@
-"""The tools for agents without MCP: as function declarations of the model APIs.
+"""The tools for agents without MCP: as declarations for the model APIs, and as calls.
 
-Everything is made from the table in `tools`; neither MCP nor an HTTP client is needed for it.
+Everything is made from the table in `tools`. The declarations need neither MCP nor an HTTP client.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from sora_mcp import tools
+from sora_mcp.errors import InvalidInput, Problem
 from sora_mcp.schema import Schema
+from sora_mcp.settings import Settings, load
+from sora_mcp.studio import Studio
+from sora_mcp.tools import Result
+
+
+class Toolkit:
+    """The tools for an agent loop of one's own, with the results and errors that MCP clients get.
+
+    Open it with `async with`, once for many calls, and leave it in the task that opened it: what was paid for and is
+    still being sent is then waited for and recorded. `settings` default to the environment's (`SORA_…`); raises
+    NotConfigured where one of those cannot be used. The tools of each model API, and the answers to its calls, are
+    there without opening.
+    """
+
+    instructions: ClassVar[str] = tools.INSTRUCTIONS
+    """How the tools go together, for the model's instructions."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = load() if settings is None else settings
+        self._opened: AbstractAsyncContextManager[Studio] | None = None
+        self._studio: Studio | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._opened is not None:
+            raise RuntimeError("This toolkit is open already: share it, or open another one.")
+        self._opened = Studio.open(self._settings)
+        self._studio = await self._opened.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        opened, self._opened, self._studio = self._opened, None, None
+        if opened is not None:
+            # The caller's exception is not passed on: the studio's task group would wrap it in a group.
+            await opened.__aexit__(None, None, None)
+
+    async def call(self, name: str, arguments: Mapping[str, Any] | str | None = None) -> Result:
+        """Run a tool. `arguments` are an object or its JSON text; null for an optional one is its absence.
+
+        Whatever an agent can do wrong, and whatever goes wrong at the gateway, is a result with `is_error`. Raises
+        RuntimeError where the toolkit is not open.
+        """
+        if self._studio is None:
+            raise RuntimeError("This toolkit is not open: call it inside `async with Toolkit() as toolkit`.")
+        try:
+            given = _read(arguments) if isinstance(arguments, str) else arguments
+        except InvalidInput as error:
+            return tools.failed(error, paid=name in tools.TABLE and tools.TABLE[name].paid)
+        return await tools.call(self._studio, name, dict(given) if isinstance(given, Mapping) else given)
+
+    @staticmethod
+    def openai(*, chat: bool = False) -> list[Any]:
+        """`tools` for OpenAI's Responses API, or with `chat` for its Chat Completions API."""
+        return openai_chat() if chat else openai_responses()
+
+    @staticmethod
+    def openai_answer(call_id: str, result: Result, *, chat: bool = False) -> Any:
+        """The input item that answers a call, or with `chat` the message (which cannot hold the picture of a view)."""
+        if chat:
+            return {"role": "tool", "tool_call_id": call_id, "content": _text(result)}
+        output: list[dict[str, Any]] = [{"type": "input_text", "text": _text(result)}]
+        if result.png is not None:
+            output.append({"type": "input_image", "image_url": f"data:image/png;base64,{_base64(result.png)}"})
+        return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+    @staticmethod
+    def anthropic() -> list[Any]:
+        """`tools` for Anthropic's Messages API."""
+        return anthropic()
+
+    @staticmethod
+    def anthropic_answer(tool_use_id: str, result: Result) -> Any:
+        """The content block that answers a tool use; all of one message's go into one user message."""
+        content: list[dict[str, Any]] = [{"type": "text", "text": _text(result)}]
+        if result.png is not None:
+            source = {"type": "base64", "media_type": "image/png", "data": _base64(result.png)}
+            content.append({"type": "image", "source": source})
+        return {"type": "tool_result", "tool_use_id": tool_use_id, "content": content, "is_error": result.is_error}
+
+    @staticmethod
+    def gemini() -> list[Any]:
+        """`tools` for the Gemini API."""
+        return [{"functionDeclarations": gemini()}]
+
+    @staticmethod
+    def gemini_answer(name: str, result: Result, *, call_id: str | None = None) -> Any:
+        """The part that answers a function call (`call_id` where it has one); all of one turn's go into one content."""
+        told = {"text": result.text, **result.structured}
+        answer: dict[str, Any] = {"name": name, "response": {"error" if result.is_error else "output": told}}
+        if call_id is not None:
+            answer["id"] = call_id
+        if result.png is not None:
+            answer["parts"] = [{"inlineData": {"mimeType": "image/png", "data": _base64(result.png)}}]
+        return {"functionResponse": answer}
+
+
+def _read(text: str) -> Any:
+    """The arguments that a model wrote as JSON; nothing at all is no arguments. Raises InvalidInput."""
+    try:
+        return json.loads(text) if text.strip() else None
+    except (ValueError, RecursionError):
+        raise InvalidInput([Problem("arguments", "are not JSON that can be read", "a JSON object")]) from None
+
+
+def _text(result: Result) -> str:
+    """A sentence, then the structured result: what MCP clients get as two blocks."""
+    return f"{result.text}\n{json.dumps(result.structured, ensure_ascii=False, separators=(',', ':'))}"
+
+
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode("ascii")
+
+
+# --- declarations ---------------------------------------------------------------------------------
 
 _TASK = "task_01k2zq5v9rf3x8m4c7d1w6hj0t"
 _OTHER = "task_01k2zr7b4ye6n9s2g5a8p3kq1u"
