@@ -6,10 +6,12 @@ until a connection stands nothing has been sent; afterwards nobody can know.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -20,8 +22,16 @@ import httpx
 from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
+from sora_mcp.gateway.retrying import Result, until_it_works
 from sora_mcp.settings import Endpoint, Settings, is_local_host
 from sora_mcp.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+LOOK_ATTEMPTS = 3
+"""How often a free GET is sent in all."""
+RETRY_AFTER_MOST = 5.0
+"""The longest Retry-After, in seconds, that a free GET waits for; a longer one is told."""
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""
@@ -117,35 +127,60 @@ class Gateway:
 
     async def query(self, task_id: str) -> Task:
         """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
-        reply = await self._ask_free("GET", dialect.task_path(task_id))
-        return dialect.read_task(reply, task_id, files=self.endpoint.sandbox)
+        files = self.endpoint.sandbox
+        return await self._look(
+            dialect.task_path(task_id), lambda reply: dialect.read_task(reply, task_id, files=files)
+        )
 
     async def upload(self, name: str, content: bytes) -> str:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
-        return dialect.read_uploaded(await self._ask_free("POST", dialect.FILES_PATH, files={"file": (name, content)}))
+        wait = self._settings.query_timeout
+        try:
+            with anyio.fail_after(wait):
+                return dialect.read_uploaded(
+                    await self._ask_free("POST", dialect.FILES_PATH, files={"file": (name, content)})
+                )
+        except TimeoutError:
+            raise _too_slow(wait) from None
 
     async def probe(self) -> Probe:
         """Ask for the gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
-        reply = await self._ask_free("GET", dialect.MODELS_PATH)
-        return Probe(dialect.read_models(reply), dialect.clock_skew(reply))
+        return await self._look(
+            dialect.MODELS_PATH, lambda reply: Probe(dialect.read_models(reply), dialect.clock_skew(reply))
+        )
+
+    async def _look(self, path: str, read: Callable[[Reply], Result]) -> Result:
+        """GET and read; again, a few times, where the trouble may pass. All in all it takes no longer than one."""
+
+        async def look() -> Result:
+            return read(await self._ask_free("GET", path))
+
+        wait = self._settings.query_timeout
+        try:
+            return await until_it_works(look, _may_pass, attempts=LOOK_ATTEMPTS, seconds=wait)
+        except TimeoutError:
+            raise _too_slow(wait) from None
 
     async def _ask_free(self, method: str, path: str, **parts: Any) -> Reply:
         wait = self._settings.query_timeout
         try:
-            with anyio.fail_after(wait):
-                return await self._ask(method, path, wait, **parts)
+            return await self._ask(method, path, wait, **parts)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
-        except (httpx.HTTPError, TimeoutError):
-            raise BadReply(f"The gateway gave no usable answer within {wait:g} s.", "Try again later.") from None
+        except httpx.TimeoutException:
+            raise _too_slow(wait) from None
+        except httpx.HTTPError:
+            raise BadReply("The connection broke before the gateway had answered.", "Try again later.") from None
 
     async def _ask(self, method: str, path: str, patience: float, **parts: Any) -> Reply:
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(patience, connect=connect, pool=connect)
         url = self.endpoint.base_url + path
-        async with self._client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
-            content = await _read_bounded(response)
+        with logged(method, httpx.URL(url)) as line:
+            async with self._client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
+                line["status"] = response.status_code
+                content = await _read_bounded(response)
         location = location_of(response)
         if len(self._key) >= MIN_KEY_LENGTH:  # some gateways repeat a key that they refuse
             key = self._key.get_secret_value()
@@ -160,6 +195,35 @@ class Gateway:
             f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
             "Try again; if it stays so, ask the user to check SORA_BASE_URL and the network.",
         )
+
+
+@contextmanager
+def logged(method: str, url: httpx.URL) -> Iterator[dict[str, Any]]:
+    """Log one request, with what is set in the yielded line; never the query, which may be a signature."""
+    path = url.raw_path.partition(b"?")[0].decode("ascii")
+    line: dict[str, Any] = {"method": method, "host": url.host, "path": path, "status": None}
+    began = time.perf_counter()
+    try:
+        yield line
+    except BaseException as error:
+        line["error"] = type(error).__name__
+        raise
+    finally:
+        line["seconds"] = round(time.perf_counter() - began, 3)
+        logger.info("request", extra={"fields": line})
+
+
+def _may_pass(error: Exception) -> bool | float:
+    """Whether a free GET may do better at once, or after the seconds that the gateway named."""
+    if not isinstance(error, Unreachable | BadReply):
+        return False
+    if error.retry_after_s is None:
+        return True
+    return error.retry_after_s <= RETRY_AFTER_MOST and max(0.1, error.retry_after_s)
+
+
+def _too_slow(wait: float) -> BadReply:
+    return BadReply(f"The gateway gave no usable answer within {wait:g} s.", "Try again later.")
 
 
 async def _set_location_aside(response: httpx.Response) -> None:
