@@ -246,7 +246,7 @@ async def test_a_gateway_elsewhere_is_asked_through_a_tunnel(proxy: FaultGateway
     async with connect(PUBLIC) as client:
         with pytest.raises(GatewayError):
             await client.probe()
-    assert [(r.method, r.path) for r in proxy.received] == [("CONNECT", "gateway.example:443")]
+    assert {(r.method, r.path) for r in proxy.received} == {("CONNECT", "gateway.example:443")}
     assert KEY not in str(proxy.received)
 
 
@@ -316,4 +316,4 @@ async def test_a_proxy_may_be_named_without_its_scheme(
     async with connect(PUBLIC) as client:
         with pytest.raises(GatewayError):
             await client.probe()
-    assert [r.method for r in gateway.received] == ["CONNECT"]
+    assert {r.method for r in gateway.received} == {"CONNECT"}

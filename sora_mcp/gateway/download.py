@@ -1,36 +1,34 @@
-"""Fetching a video from the address that the gateway gave: streamed, bounded, and only from where it may come.
-
-An address in a reply is data from outside. It is fetched without the key, over http(s), from public
-addresses only (unless the gateway itself is local), and the address that was checked is the one that
-is connected to, at every redirect.
-
-Behind a proxy the last part does not hold: the proxy is told the host's name (TLS needs it) and looks it up
-again. What the name means here is still checked; a name that only the proxy knows is left to the proxy.
-"""
+"""Fetching a video: streamed, bounded, resumed where it is cut, and checked before it gets its name."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import anyio
 import httpx
+from anyio import to_thread
 
 from sora_mcp.errors import BadReply, FileProblem
-from sora_mcp.gateway import Gateway, location_of
-from sora_mcp.settings import is_local_host
+from sora_mcp.gateway import Gateway
+from sora_mcp.gateway.address import LATER, open_address
+from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
+from sora_mcp.gateway.retrying import until_it_works
 
-MAX_REDIRECTS = 5
-MAX_BOXES = 100_000
-"""Boxes of an MP4 file that are looked at; a fragmented video of an hour has a few thousand."""
+ATTEMPTS = 4
+"""How often the address is asked in all, where the video is cut or the host is in trouble."""
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CHUNK = 256 * 1024
+LEFTOVER_AGE = 86_400
+"""Seconds after which half a file of a process that was killed is removed: nothing is downloaded for so long."""
+
+_LEFTOVERS = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
 
 Progress = Callable[[int, int | None], Awaitable[None]]
 """Told bytes so far and bytes in all (None where the sender does not say)."""
@@ -56,155 +54,162 @@ async def fetch(
     """
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with anyio.fail_after(seconds):
-            async with _open(gateway, url) as response:
-                size = await _write(response, part, max_bytes, on_progress)
-            await anyio.to_thread.run_sync(_check_boxes, part, size)
-        await anyio.to_thread.run_sync(_put_in_place, part, target)
+        await to_thread.run_sync(_remove_leftovers, target.parent)
+        with await to_thread.run_sync(part.open, "xb") as file:
+            coming = _Coming(
+                gateway=gateway, url=url, path=part, file=file, max_bytes=max_bytes, on_progress=on_progress
+            )
+            size = await until_it_works(coming.go_on, _may_pass, attempts=ATTEMPTS, seconds=seconds)
+            await to_thread.run_sync(os.fsync, file.fileno())
+        await to_thread.run_sync(_put_in_place, part, target)
     except TimeoutError:
-        raise BadReply(f"The video could not be downloaded within {seconds:g} s.", _LATER) from None
+        raise BadReply(f"The video could not be downloaded within {seconds:g} s.", LATER) from None
     except httpx.HTTPError:
-        raise BadReply("The connection broke while the video was downloaded.", _LATER) from None
+        raise BadReply("The connection broke while the video was downloaded.", LATER) from None
     except OSError as error:
         raise FileProblem(
             f"The video cannot be saved in {target.parent}: {error.strerror or 'the disk refuses'}.",
             "Ask the user to check the folder (setting SORA_OUTPUT_DIR) and the free space.",
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return size
 
 
-_LATER = "Call again; nothing half is left behind, and downloading costs nothing."
+class _Cut(BadReply):
+    """The video ended too early; the rest may come at the next attempt."""
 
 
-@asynccontextmanager
-async def _open(gateway: Gateway, address: str) -> AsyncIterator[httpx.Response]:
-    url = _read(gateway, httpx.URL(), address)
-    for _ in range(MAX_REDIRECTS + 1):
-        async with _request(gateway, url) as response:
-            location = location_of(response)
-            if response.status_code not in _REDIRECTS or not location:
-                if response.status_code != 200:
-                    raise BadReply(
-                        f"The video's address answered with status {response.status_code}.",
-                        _LATER,
-                        http_status=response.status_code,
-                    )
-                yield response
-                return
-            url = _read(gateway, url, location)
-    raise BadReply(f"The video's address redirects more than {MAX_REDIRECTS} times.", _LATER)
+@dataclass(slots=True, kw_only=True)
+class _Coming:
+    """A video on its way into `file` (at `path`): what has come of it, and how to get the rest.
 
-
-def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
-    """An address that may be relative to `base`, as an http(s) one with a host. Raises BadReply."""
-    try:
-        url = base.join(address)
-        host, port = url.host, url.port or 0
-    except (httpx.InvalidURL, ValueError):
-        raise BadReply("The gateway gave an address for the video that cannot be read.", _LATER) from None
-    if gateway.endpoint.sandbox and url.scheme == "file":
-        # In process the sandbox names files, for people to open; it serves the same ones by their names.
-        return httpx.URL(f"{gateway.endpoint.base_url}/media/{url.path.rpartition('/')[2]}")
-    if url.scheme not in {"http", "https"} or not host or port > 65535:
-        raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
-    return url
-
-
-@asynccontextmanager
-async def _request(gateway: Gateway, url: httpx.URL) -> AsyncIterator[httpx.Response]:
-    headers: dict[str, str] = {}
-    extensions: dict[str, Any] = {}
-    client = gateway.client_for(url)
-    if not gateway.endpoint.local:
-        proxied = gateway.proxy_for(url) is not None
-        address = await _public_address(url, proxied=proxied)
-        if not proxied:
-            headers["Host"] = url.netloc.decode("ascii")
-            extensions["sni_hostname"] = url.host
-            url = url.copy_with(host=address)
-    async with client.stream("GET", url, headers=headers, extensions=extensions) as response:
-        yield response
-
-
-async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
-    """The address to connect to. Raises BadReply where any address of the host is not public, or there is none.
-
-    A host that is not known here is left to the proxy: company networks know no names of the outside. It is empty then.
+    `validator` is by what the sender knows this very file again; where it is empty, it can only be sent from the start.
     """
-    try:
-        found = await anyio.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
-    except (OSError, ValueError):
-        if proxied and not is_local_host(url.host):
-            return ""
-        raise BadReply("The host of the video's address is not known.", _LATER) from None
-    addresses = [str(each[4][0]) for each in found]
-    if not addresses or not all(ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses):
-        raise BadReply(
-            "The gateway gave an address for the video that lies inside a private network; it was not fetched.",
-            "Tell the user.",
+
+    gateway: Gateway
+    url: str
+    path: Path
+    file: BinaryIO
+    max_bytes: int
+    on_progress: Progress
+    head: bytes = b""
+    done: int = 0
+    told: int = 0
+    total: int | None = None
+    validator: str = ""
+
+    async def go_on(self) -> int:
+        """One attempt to get what is missing; returns the size of the whole. Raises BadReply or httpx.HTTPError."""
+        headers = {"Range": f"bytes={self.done}-", "If-Range": self.validator} if self.done and self.validator else {}
+        async with open_address(self.gateway, self.url, headers) as response:
+            self._begin(response)
+            async for chunk in response.aiter_bytes():
+                await self._take(chunk)
+        await self._check()
+        return self.done
+
+    def _begin(self, response: httpx.Response) -> None:
+        match response.status_code:
+            case 200:
+                self._start(response.headers)
+            case 206 if self._goes_on(response.headers):
+                pass
+            case 206 | 416 if self.done:
+                self.validator = ""
+                raise _cut()
+            case status:
+                raise BadReply(f"The video's address answered with status {status}.", LATER, http_status=status)
+        if self.total is not None and self.total > self.max_bytes:
+            raise self._too_large()
+
+    def _start(self, headers: httpx.Headers) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.head, self.done = b"", 0
+        declared = headers.get("content-length", "")
+        self.total = int(declared) if declared.isdecimal() else None
+        self.validator = _validator(headers)
+
+    def _goes_on(self, headers: httpx.Headers) -> bool:
+        """Whether a 206 brings the very bytes that are missing, of the very file (RFC 9110 §14.4, §15.3.7)."""
+        match = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)", headers.get("content-range", ""))
+        if not self.validator or match is None or int(match[1]) != self.done:
+            return False
+        total = self.total if match[2] == "*" else int(match[2])
+        if self.total not in {None, total} or _validator(headers) not in {"", self.validator}:
+            return False
+        self.total = total
+        return True
+
+    async def _take(self, chunk: bytes) -> None:
+        self.head = (self.head + chunk[:HEAD_BYTES])[:HEAD_BYTES]
+        if len(self.head) == HEAD_BYTES and not is_video(self.head):
+            raise _no_video()
+        self.done += len(chunk)
+        if self.done > self.max_bytes:
+            raise self._too_large()
+        await to_thread.run_sync(self.file.write, chunk)
+        if self.done > self.told:
+            self.told = self.done
+            await self.on_progress(self.done, self.total)
+
+    async def _check(self) -> None:
+        if self.done < (self.total or HEAD_BYTES):
+            raise _cut()
+        await to_thread.run_sync(self.file.flush)
+        try:
+            whole = await to_thread.run_sync(is_whole, self.path, self.done)
+        except ValueError:
+            raise _no_video() from None
+        if not whole and self.total is None:
+            raise _cut()
+        if not whole:  # all that the sender has has come
+            raise BadReply("The video that stands at its address is cut off.", LATER)
+
+    def _too_large(self) -> BadReply:
+        return BadReply(
+            f"The video is larger than {self.max_bytes // 1_000_000} MB.",
+            "The setting SORA_DOWNLOAD_MAX_MB allows more.",
         )
-    return addresses[0]
 
 
-async def _write(response: httpx.Response, part: Path, max_bytes: int, on_progress: Progress) -> int:
-    declared = response.headers.get("content-length", "")
-    total = int(declared) if declared.isdecimal() else None
-    too_large = BadReply(
-        f"The video is larger than {max_bytes // 1_000_000} MB.", "The setting SORA_DOWNLOAD_MAX_MB allows more."
-    )
-    if total is not None and total > max_bytes:
-        raise too_large
-    done = 0
-    async with await anyio.open_file(part, "xb") as file:
-        async for chunk in response.aiter_bytes(_CHUNK):
-            if done == 0 and not _is_video(chunk):
-                raise BadReply("What stands at the video's address is not a video.", "Ask get_video for a new address.")
-            done += len(chunk)
-            if done > max_bytes:
-                raise too_large
-            await file.write(chunk)
-            await on_progress(done, total)
-        await file.flush()
-        await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
-    if done == 0 or (total is not None and done != total):
-        raise _cut_off()
-    return done
+def _cut() -> _Cut:
+    return _Cut("The video was cut off while it was downloaded.", LATER)
 
 
-def _cut_off() -> BadReply:
-    return BadReply("The video was cut off while it was downloaded.", _LATER)
+def _no_video() -> BadReply:
+    return BadReply("What stands at the video's address is not a video.", "Ask get_video for a new address.")
 
 
-def _check_boxes(path: Path, size: int) -> None:
-    """Walk the top-level boxes of an MP4 file of `size` bytes (ISO/IEC 14496-12 §4.2). Raises BadReply.
-
-    A size of 1 is followed by one of 64 bits; a size of 0 means: to the end. Other kinds of video pass.
-    """
-    at = 0
-    with path.open("rb") as file:
-        for _ in range(MAX_BOXES):
-            if at == size:
-                return
-            file.seek(at)
-            head = file.read(16)
-            length, least = int.from_bytes(head[:4], "big"), 8
-            if at == 0 and head[4:8] != b"ftyp":
-                return
-            if length == 1:
-                length, least = int.from_bytes(head[8:16], "big"), 16
-            elif length == 0:
-                length = size - at
-            at += length
-            if len(head) < least or length < least or at > size:
-                raise _cut_off()
-    raise BadReply("What stands at the video's address is not a video.", "Tell the user.")
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, BadReply):
+        return isinstance(error, _Cut) or error.http_status == 408 or (error.http_status or 0) >= 500
+    settled = isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol)
+    return isinstance(error, httpx.TransportError) and not settled
 
 
-def _is_video(start: bytes) -> bool:
-    """MP4 and MOV (`ftyp` box) or WebM and Matroska (EBML), by their first bytes."""
-    return start[4:8] == b"ftyp" or start[:4] == b"\x1a\x45\xdf\xa3"
+def _validator(headers: httpx.Headers) -> str:
+    """What may stand in If-Range (RFC 9110 §13.1.5): a strong entity tag, else a date that is old enough to be one."""
+    if headers.get("content-encoding", "identity") != "identity":  # its bytes are not the ones that are counted
+        return ""
+    if tag := headers.get("etag", ""):
+        return tag if tag.startswith('"') else ""
+    try:
+        modified = headers.get("last-modified", "")
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(modified)
+    except (ValueError, TypeError):
+        return ""
+    return modified if age.total_seconds() >= 1 else ""
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left half: files of our own naming only, and only old ones."""
+    with suppress(OSError):
+        for path in folder.glob(_LEFTOVERS):
+            if path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_AGE:
+                path.unlink()
 
 
 def _put_in_place(part: Path, target: Path) -> None:

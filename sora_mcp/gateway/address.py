@@ -1,0 +1,97 @@
+"""Opening the address that the gateway gave for a video: only where it may lead.
+
+An address in a reply is data from outside. It is fetched without the key, over http(s), from public
+addresses only (unless the gateway itself is local), and the address that was checked is the one that
+is connected to, at every redirect.
+
+Behind a proxy the last part does not hold: the proxy is told the host's name (TLS needs it) and looks it up
+again. What the name means here is still checked; a name that only the proxy knows is left to the proxy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+
+from sora_mcp.errors import BadReply
+from sora_mcp.gateway import Gateway, location_of, logged
+from sora_mcp.settings import is_local_host
+
+MAX_REDIRECTS = 5
+
+LATER = "Call again; nothing half is left behind, and downloading costs nothing."
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@asynccontextmanager
+async def open_address(gateway: Gateway, address: str, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    """The answer at `address`, whatever its status, after its redirects. Raises BadReply or httpx.HTTPError."""
+    url = _read(gateway, httpx.URL(), address)
+    for _ in range(MAX_REDIRECTS + 1):
+        async with _request(gateway, url, headers) as response:
+            location = location_of(response)
+            if response.status_code not in _REDIRECTS or not location:
+                yield response
+                return
+            url = _read(gateway, url, location)
+    raise BadReply(f"The video's address redirects more than {MAX_REDIRECTS} times.", LATER)
+
+
+def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
+    """An address that may be relative to `base`, as an http(s) one with a host. Raises BadReply."""
+    try:
+        url = base.join(address)
+        host, port = url.host, url.port or 0
+    except (httpx.InvalidURL, ValueError):
+        raise BadReply("The gateway gave an address for the video that cannot be read.", LATER) from None
+    if gateway.endpoint.sandbox and url.scheme == "file":
+        # In process the sandbox names files, for people to open; it serves the same ones by their names.
+        return httpx.URL(f"{gateway.endpoint.base_url}/media/{url.path.rpartition('/')[2]}")
+    if url.scheme not in {"http", "https"} or not host or port > 65535:
+        raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
+    return url
+
+
+@asynccontextmanager
+async def _request(gateway: Gateway, url: httpx.URL, given: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    headers = dict(given)
+    extensions: dict[str, Any] = {}
+    client = gateway.client_for(url)
+    asked = url
+    if not gateway.endpoint.local:
+        proxied = gateway.proxy_for(url) is not None
+        address = await _public_address(url, proxied=proxied)
+        if not proxied:
+            headers["Host"] = url.netloc.decode("ascii")
+            extensions["sni_hostname"] = url.host
+            url = url.copy_with(host=address)
+    with logged("GET", asked) as line:
+        async with client.stream("GET", url, headers=headers, extensions=extensions) as response:
+            line["status"] = response.status_code
+            yield response
+
+
+async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
+    """The address to connect to. Raises BadReply where any address of the host is not public, or there is none.
+
+    A host that is not known here is left to the proxy: company networks know no names of the outside. It is empty then.
+    """
+    try:
+        found = await anyio.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
+    except (OSError, ValueError):
+        if proxied and not is_local_host(url.host):
+            return ""
+        raise BadReply("The host of the video's address is not known.", LATER) from None
+    addresses = [str(each[4][0]) for each in found]
+    if not addresses or not all(ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses):
+        raise BadReply(
+            "The gateway gave an address for the video that lies inside a private network; it was not fetched.",
+            "Tell the user.",
+        )
+    return addresses[0]
