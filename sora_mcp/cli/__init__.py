@@ -168,9 +168,10 @@ def manifests(check: bool, out: Path) -> None:
         write(out)
         return
     differing = drift(out)
-    for path in differing:
-        click.echo(f"sora-mcp: {path} is not what the code says; run sora-mcp manifests", err=True)
+    for each in differing:
+        click.echo(f"sora-mcp: {each}", err=True)
     if differing:
+        click.echo("These are not what the code says; run sora-mcp manifests.", err=True)
         raise SystemExit(3)
 
 
