@@ -33,6 +33,7 @@ Fault = Literal[
     "stall",  # never answers
     "drip",  # the head, then one byte every few milliseconds without end
     "truncate",  # an orderly close before the announced length is reached
+    "no_length",  # no length is announced: the body ends with an orderly close
 ]
 
 
@@ -56,10 +57,12 @@ class Answer:
     hold: Hold | None = None
 
     def head(self) -> bytes:
-        """The status line and the headers; a drip announces no length."""
+        """The status line and the headers."""
         missing = 100 if self.fault == "truncate" else 0
         length = {"Content-Length": str(len(self.body) + self.padding + missing)}
-        headers = {"Content-Type": "application/json"} | ({} if self.fault == "drip" else length) | dict(self.headers)
+        if self.fault in {"drip", "no_length"}:
+            length = {}
+        headers = {"Content-Type": "application/json"} | length | dict(self.headers)
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -179,7 +182,7 @@ async def _play(connection: socket.socket, answer: Answer) -> bool:
         case "reset_in_reply":
             await _send(connection, answer.head() + answer.body[: len(answer.body) // 2])
             _reset_on_close(connection)
-        case "truncate":
+        case "truncate" | "no_length":
             await _send(connection, answer.head() + answer.body)
         case "drip":
             await _send(connection, answer.head() + answer.body)
