@@ -1,28 +1,49 @@
-"""The ledger through its own interface, with real files and real processes."""
+"""What every ledger promises, through its own interface; a second store is one more entry in STORES."""
 
 from __future__ import annotations
 
-import sqlite3
-import stat
-import subprocess
-import sys
+import itertools
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import COUNTS_AS_SENT, GONE, TRANSITIONS, Intent, Ledger, Rules
+from sora_mcp.errors import OverCap
+from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Entry, Intent, Ledger, Rules
 from sora_mcp.tasks import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
 
 BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
 
+Clock = Callable[[], float]
+OpenLedger = Callable[..., Ledger]
+
+STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
+    "sqlite": lambda folder, clock: Ledger(folder / "home" / "ledger.sqlite3", clock)
+}
+"""Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
+
+
+@pytest.fixture(params=STORES)
+def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLedger]:
+    """Opens the ledger of one store; each call is another connection to the same record."""
+    opened: list[Ledger] = []
+
+    def make(clock: Clock = time.time) -> Ledger:
+        opened.append(STORES[request.param](tmp_path, clock))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "home" / "ledger.sqlite3")
+def ledger(open_ledger: OpenLedger) -> Ledger:
+    return open_ledger()
 
 
 async def begin(ledger: Ledger, gateway: str = "g") -> str:
@@ -31,28 +52,11 @@ async def begin(ledger: Ledger, gateway: str = "g") -> str:
     return entry.request_id
 
 
-async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
-    request_id = await begin(ledger)
-    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
-        row = other.execute("SELECT request_id, state FROM videos").fetchone()
-    other.close()
-    assert row == (request_id, "sending")
-    ledger.close()
-
-
-async def test_only_the_owner_can_read_the_file(tmp_path: Path, ledger: Ledger) -> None:
-    await begin(ledger)
-    assert stat.S_IMODE((tmp_path / "home" / "ledger.sqlite3").stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
-    ledger.close()
-
-
 async def test_an_outcome_is_decided_once(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
     entry = await ledger.not_accepted(request_id, "rejected", "too late")
     assert (entry.state, entry.task_id, entry.failure_reason) == ("submitted", "task_1", None)
-    ledger.close()
 
 
 async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> None:
@@ -67,7 +71,6 @@ async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> 
     found = await ledger.find_generation("g", "gen_1")
     assert found is not None
     assert found[0].task_id == "task_1"
-    ledger.close()
 
 
 async def test_a_row_is_never_seen_from_another_gateway(ledger: Ledger) -> None:
@@ -76,17 +79,16 @@ async def test_a_row_is_never_seen_from_another_gateway(ledger: Ledger) -> None:
     assert await ledger.find("two", "task_1") is None
     assert await ledger.find("two", request_id) is None
     assert await ledger.page("two", limit=10) == []
-    ledger.close()
 
 
-async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(tmp_path: Path, ledger: Ledger) -> None:
+async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(
+    open_ledger: OpenLedger, ledger: Ledger
+) -> None:
     first = await ledger.gateway_name("https://g", "sk-canary-1")
     assert first != await ledger.gateway_name("https://g", "sk-canary-2")
-    other = Ledger(tmp_path / "home" / "ledger.sqlite3")
+    other = open_ledger()
     assert first == await other.gateway_name("https://g", "sk-canary-1")
     assert "canary" not in first
-    ledger.close()
-    other.close()
 
 
 async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
@@ -97,7 +99,6 @@ async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
         seen += [entry.request_id for entry in page]
         before = page[-1].number
     assert seen == made[::-1]
-    ledger.close()
 
 
 async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
@@ -108,64 +109,6 @@ async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
         for _ in range(5):
             tasks.start_soon(adopt)
     assert len(await ledger.page("g", limit=10)) == 1
-    ledger.close()
-
-
-_WRITE = """
-import anyio, sys
-from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
-
-async def main():
-    ledger = Ledger(Path(sys.argv[1]))
-    for _ in range(10):
-        await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
-    ledger.close()
-
-anyio.run(main)
-"""
-
-
-async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, ledger: Ledger) -> None:
-    command = [sys.executable, "-c", _WRITE, str(tmp_path / "home" / "ledger.sqlite3")]
-    writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603
-    for writer in writers:
-        assert await anyio.to_thread.run_sync(writer.wait) == 0
-    assert len(await ledger.page("g", limit=100)) == 40
-    ledger.close()
-
-
-_SEND = """
-import anyio, sys
-from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
-
-async def main():
-    entry, _ = await Ledger(Path(sys.argv[1])).begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
-    print(entry.request_id, flush=True)
-    await anyio.sleep_forever()
-
-anyio.run(main)
-"""
-
-
-async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(tmp_path: Path, ledger: Ledger) -> None:
-    mine = await begin(ledger)
-    command = [sys.executable, "-c", _SEND, str(tmp_path / "home" / "ledger.sqlite3")]
-    async with await anyio.open_process(command) as sender:
-        assert sender.stdout is not None
-        theirs = (await sender.stdout.receive()).decode().strip()
-        assert [entry.state for entry in await ledger.page("g", limit=2)] == ["sending", "sending"]
-        sender.kill()
-        await sender.wait()
-    found = await ledger.find("g", theirs)
-    assert found is not None
-    assert (found.state, found.failure_reason) == ("unknown", GONE)
-    assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
-    still = await ledger.find("g", mine)
-    assert still is not None
-    assert still.state == "sending"
-    ledger.close()
 
 
 @pytest.mark.parametrize(("task_id", "state"), [("task_1", "submitted"), (None, "rejected")])
@@ -178,7 +121,6 @@ async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: s
     assert (entry.state, entry.task_id) == (state, task_id)
     assert await ledger.settle("g", request_id, "task_2") is None
     assert [each for each, _ in await ledger.history(request_id)] == ["sending", "unknown", state]
-    ledger.close()
 
 
 async def put(ledger: Ledger, request_id: str, state: State) -> None:
@@ -197,7 +139,6 @@ async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(le
     again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600))
     assert is_new == (state not in COUNTS_AS_SENT)
     assert (again.request_id == first) != is_new
-    ledger.close()
 
 
 @pytest.mark.parametrize(("gateway", "fingerprint"), [("other", "same"), ("g", "other")])
@@ -207,7 +148,6 @@ async def test_another_request_or_another_gateway_is_no_duplicate(
     await begin(ledger)
     intent = Intent(gateway, "simple_compose", BODY, fingerprint, [], 1.25)
     assert (await ledger.begin(intent, Rules(guard_s=600)))[1]
-    ledger.close()
 
 
 async def again(ledger: Ledger, guard_s: float = 600) -> bool:
@@ -215,28 +155,26 @@ async def again(ledger: Ledger, guard_s: float = 600) -> bool:
     return (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=guard_s)))[1]
 
 
-async def test_the_window_ends(tmp_path: Path) -> None:
+async def test_the_window_ends(open_ledger: OpenLedger) -> None:
     now = [1000.0]
-    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    ledger = open_ledger(lambda: now[0])
     await ledger.accepted(await begin(ledger), "task_1")
     now[0] = 1599.0
     assert not await again(ledger)
     now[0] = 1601.0
     assert await again(ledger)
-    ledger.close()
 
 
 @pytest.mark.parametrize(("state", "is_new"), [("sending", False), ("unknown", False), ("submitted", True)])
 async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(
-    tmp_path: Path, state: State, is_new: bool
+    open_ledger: OpenLedger, state: State, is_new: bool
 ) -> None:
     now = [1000.0]
-    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
     now[0] += 5000
     await put(ledger, request_id, state)
     assert await again(ledger) == is_new
-    ledger.close()
 
 
 async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger) -> None:
@@ -244,7 +182,6 @@ async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger)
     await ledger.not_accepted(request_id, "unknown", "x")
     await ledger.settle("g", request_id, None)
     assert (await ledger.accepted(request_id, "task_1")).state == "submitted"
-    ledger.close()
 
 
 async def test_a_task_of_another_request_settles_nothing(ledger: Ledger) -> None:
@@ -252,18 +189,16 @@ async def test_a_task_of_another_request_settles_nothing(ledger: Ledger) -> None
     lost = await begin(ledger)
     await ledger.not_accepted(lost, "unknown", "x")
     assert await ledger.settle("g", lost, "task_1") is None
-    ledger.close()
 
 
-async def test_a_row_is_old_where_the_clock_went_back(tmp_path: Path) -> None:
+async def test_a_row_is_old_where_the_clock_went_back(open_ledger: OpenLedger) -> None:
     now = [1000.0]
-    ledger = Ledger(tmp_path / "ledger.sqlite3", clock=lambda: now[0])
+    ledger = open_ledger(lambda: now[0])
     entry = await ledger.find("g", await begin(ledger))
     assert entry is not None
     assert ledger.age(entry) == 0
     now[0] -= 3600
     assert ledger.age(entry) == float("inf")
-    ledger.close()
 
 
 _TO: list[State] = [
@@ -286,30 +221,129 @@ async def test_a_row_moves_only_where_it_may(ledger: Ledger, start: State, end: 
     await put(ledger, request_id, start)
     moved = await ledger.not_accepted(request_id, end, "later")
     assert moved.state == (end if end in TRANSITIONS[start] else start)
-    ledger.close()
 
 
-@pytest.mark.parametrize("content", [b"this is not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
-async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "ledger.sqlite3"
-    path.write_bytes(content)
-    with pytest.raises(FileProblem, match="cannot be used") as caught:
-        await begin(Ledger(path))
-    assert "SORA_HOME" in caught.value.next_step
-    assert path.read_bytes() == content
+async def row(ledger: Ledger, request_id: str) -> Entry:
+    found = await ledger.find("g", request_id)
+    assert found is not None
+    return found
 
 
-async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
-    await begin(ledger)
-    ledger.close()
-    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
-        other.execute("PRAGMA user_version = 99")
-    other.close()
-    with pytest.raises(FileProblem, match="newer version"):
-        await begin(ledger)
+async def test_one_at_a_time_may_ask_about_a_task_until_its_lease_is_over(open_ledger: OpenLedger) -> None:
+    now = [1000.0]
+    one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])
+    request_id = await begin(one)
+    await one.accepted(request_id, "task_1")
+    claimed: list[bool] = []
+
+    async def claim(ledger: Ledger) -> None:
+        claimed.append(await ledger.claim(request_id, 20))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(claim, one)
+            tasks.start_soon(claim, other)
+    assert sorted(claimed) == [False] * 7 + [True]
+    now[0] += 19.9
+    assert not await other.claim(request_id, 20)
+    now[0] += 0.2  # whoever had it was killed, perhaps
+    assert await other.claim(request_id, 20)
 
 
-async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(FileProblem, match="cannot be used"):
-        await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
+async def test_what_was_not_asked_after_all_may_be_asked_at_once(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    assert await ledger.claim(request_id, 20)
+    await ledger.unclaim(request_id)
+    assert await ledger.claim(request_id, 20)
+
+
+async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: OpenLedger) -> None:
+    now = [10_000.0]
+    ledger = open_ledger(lambda: now[0])
+    request_id = await begin(ledger)
+    await ledger.record(request_id, Task("running"), quiet_s=60)
+    assert not (await row(ledger, request_id)).may_be_asked(now[0])
+    now[0] = 1000.0
+    assert (await row(ledger, request_id)).may_be_asked(now[0])
+    assert (await row(ledger, request_id)).is_due(now[0], 10)
+
+
+async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -> None:
+    now = [0.0]
+    ledger = open_ledger(lambda: now[0])
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    looks: list[float] = []
+    while now[0] < 3600:
+        if (await row(ledger, request_id)).is_due(now[0], 10):
+            looks.append(now[0])
+            await ledger.record(request_id, Task("running"), quiet_s=10)
+        now[0] += 1
+    pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
+    assert looks[0] == 10
+    assert (pauses[0], pauses[-1]) == (10, 60)
+    assert pauses == sorted(pauses)
+
+
+async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledger: OpenLedger) -> None:
+    now = [0.0]
+    ledger = open_ledger(lambda: now[0])
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    for misses, pause in ((1, 20), (2, 40), (3, 80)):
+        await ledger.missed(request_id)
+        assert (await row(ledger, request_id)).misses == misses
+        assert not (await row(ledger, request_id)).is_due(now[0] + pause - 1, 10)
+        assert (await row(ledger, request_id)).is_due(now[0] + pause, 10)
+    await ledger.missed(request_id, 500)
+    assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
+    assert (await ledger.record(request_id, Task("running"))).misses == 0
+
+
+async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(open_ledger: OpenLedger) -> None:
+    now = [0.0]
+    ledger = open_ledger(lambda: now[0])
+    await ledger.accepted(await begin(ledger), "task_1")
+    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
+    with pytest.raises(OverCap):
+        await ledger.begin(other, Rules(running=1))
+    assert len(await ledger.under_way("g", 10)) == 1
+    now[0] = 86_401.0
+    assert await ledger.under_way("g", 10) == []
+    assert (await ledger.begin(other, Rules(running=1)))[1]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_a_task_that_was_adopted_first_goes_to_the_request_that_made_it(ledger: Ledger, by_hand: bool) -> None:
+    request_id = await begin(ledger)
+    done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url="https://a/1"),))
+    adopted = await ledger.adopt("g", "task_1", done)
+    if by_hand:
+        await ledger.not_accepted(request_id, "unknown", "a time-out")
+        await ledger.settle("g", request_id, "task_1")
+    else:
+        await ledger.accepted(request_id, "task_1")
+    found = await ledger.find("g", "task_1")
+    assert found is not None
+    assert (found.request_id, found.cost) == (request_id, 1.25)
+    assert [g.generation_id for g in found.generations] == ["gen_1"]
+    left = await row(ledger, adopted.request_id)
+    assert (left.state, left.task_id) == ("rejected", None)
+    assert request_id in (left.failure_reason or "")
+
+
+async def test_what_has_finished_and_is_not_saved_is_found(ledger: Ledger, tmp_path: Path) -> None:
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    assert await ledger.unsaved("g", 10) == []
+    two = tuple(Generation(variant=i, url=f"https://a/{i}") for i in (1, 2))
+    await ledger.record(request_id, Task("succeeded", generations=two))
+    for variant in (1, 2):
+        assert [entry.request_id for entry in await ledger.unsaved("g", 10)] == [request_id]
+        await ledger.saved(request_id, variant, tmp_path / f"{variant}.mp4")
+    assert await ledger.unsaved("g", 10) == []
+
+
+async def test_owners_with_the_same_key_are_told_apart(ledger: Ledger) -> None:
+    names = [await ledger.gateway_name("https://g", "sk-canary-1", owner) for owner in ("", "ann", "ben")]
+    assert len(set(names)) == 3

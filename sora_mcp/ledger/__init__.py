@@ -26,6 +26,7 @@ from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
     GONE,
+    LONGEST_MISS_S,
     TRANSITIONS,
     Entry,
     Intent,
@@ -150,6 +151,11 @@ class Ledger:
 
         return await self._write(work)
 
+    async def unclaim(self, request_id: str) -> None:
+        """What was claimed was not done after all."""
+        sql = "UPDATE videos SET not_before = NULL WHERE request_id = ?"
+        await self._write(lambda db: db.execute(sql, [request_id]))
+
     async def record(self, request_id: str, task: Task, quiet_s: float = 0) -> Entry:
         """What a query said of a task that has a row; it is not asked again for `quiet_s` seconds.
 
@@ -158,8 +164,8 @@ class Ledger:
         return await self._write(lambda db: self._update(db, of_request(db, request_id), task, quiet_s))
 
     async def missed(self, request_id: str, quiet_s: float = 0) -> None:
-        """A query failed; it is not to be repeated for `quiet_s` seconds."""
-        now = self._clock()
+        """A query failed; it is not to be repeated for `quiet_s` seconds (LONGEST_MISS_S at most)."""
+        now, quiet_s = self._clock(), min(quiet_s, LONGEST_MISS_S)
         sql = "UPDATE videos SET looked_at = ?, not_before = ?, misses = misses + 1 WHERE request_id = ?"
         await self._write(lambda db: db.execute(sql, (now, now + quiet_s, request_id)))
 
@@ -216,6 +222,10 @@ class Ledger:
             return dict(db.execute("SELECT state, count(*) FROM videos GROUP BY state").fetchall())
 
         return await self._read(work)
+
+    def exists(self) -> bool:
+        """Whether anything was ever recorded here."""
+        return self._connection is not None or self._path.exists()
 
     def now(self) -> float:
         """The ledger's clock, in unix seconds."""

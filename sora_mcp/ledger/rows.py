@@ -109,11 +109,10 @@ class Entry:
 
     def is_due(self, now: float, pace: float) -> bool:
         """Whether it is time for the next look by itself: every `pace` seconds at first, ever more rarely later."""
-        if self.looked_at is None or self.looked_at > now:
-            return self.may_be_asked(now)
+        last = self.looked_at or self.created_at
         pause = min(max(pace, (now - self.created_at) / 10), SLOWEST_S)
-        pause = min(pause * 2**self.misses, LONGEST_MISS_S)
-        return now >= self.looked_at + pause and self.may_be_asked(now)
+        pause = min(pause * 2 ** min(self.misses, 10), LONGEST_MISS_S)
+        return not last <= now < last + pause and self.may_be_asked(now)
 
 
 def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:

@@ -1,0 +1,123 @@
+"""The ledger as a SQLite file: several processes, kills, damage, permissions."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.ledger import GONE, Intent, Ledger
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "home" / "ledger.sqlite3")
+    yield opened
+    opened.close()
+
+
+async def begin(ledger: Ledger) -> str:
+    return (await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
+
+
+async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
+        row = other.execute("SELECT request_id, state FROM videos").fetchone()
+    other.close()
+    assert row == (request_id, "sending")
+
+
+async def test_only_the_owner_can_read_the_file(tmp_path: Path, ledger: Ledger) -> None:
+    await begin(ledger)
+    assert stat.S_IMODE((tmp_path / "home" / "ledger.sqlite3").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+_WRITE = """
+import anyio, sys
+from pathlib import Path
+from sora_mcp.ledger import Intent, Ledger
+
+async def main():
+    ledger = Ledger(Path(sys.argv[1]))
+    for _ in range(10):
+        await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+
+anyio.run(main)
+"""
+
+
+async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, ledger: Ledger) -> None:
+    command = [sys.executable, "-c", _WRITE, str(tmp_path / "home" / "ledger.sqlite3")]
+    writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603
+    for writer in writers:
+        assert await anyio.to_thread.run_sync(writer.wait) == 0
+    assert len(await ledger.page("g", limit=100)) == 40
+
+
+_SEND = """
+import anyio, sys
+from pathlib import Path
+from sora_mcp.ledger import Intent, Ledger
+
+async def main():
+    entry, _ = await Ledger(Path(sys.argv[1])).begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+    print(entry.request_id, flush=True)
+    await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(tmp_path: Path, ledger: Ledger) -> None:
+    mine = await begin(ledger)
+    command = [sys.executable, "-c", _SEND, str(tmp_path / "home" / "ledger.sqlite3")]
+    async with await anyio.open_process(command) as sender:
+        assert sender.stdout is not None
+        theirs = (await sender.stdout.receive()).decode().strip()
+        assert [entry.state for entry in await ledger.page("g", limit=2)] == ["sending", "sending"]
+        sender.kill()
+        await sender.wait()
+    found = await ledger.find("g", theirs)
+    assert found is not None
+    assert (found.state, found.failure_reason) == ("unknown", GONE)
+    assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
+    still = await ledger.find("g", mine)
+    assert still is not None
+    assert still.state == "sending"
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])
+async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    path.write_bytes(content)
+    with pytest.raises(FileProblem, match="cannot be used") as caught:
+        await begin(Ledger(path))
+    assert "SORA_HOME" in caught.value.next_step
+    assert path.read_bytes() == content
+
+
+async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
+    await begin(ledger)
+    ledger.close()
+    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(FileProblem, match="newer version"):
+        await begin(ledger)
+
+
+async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(FileProblem, match="cannot be used"):
+        await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
