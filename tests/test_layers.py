@@ -29,6 +29,7 @@ ORDER: tuple[set[str], ...] = (
     {"tools"},
     {"toolkit"},
     {"server", "manifests", "demo"},
+    {"install"},
     {"cli"},
     {"__main__"},
 )

@@ -175,6 +175,28 @@ def manifests(check: bool, out: Path) -> None:
         raise SystemExit(3)
 
 
+@main.command()
+@click.argument("client")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+def install(client: str, dry_run: bool) -> None:
+    """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
+
+    Settings that are set here, and are no secret, are told to the client as they are; the key never is.
+    """
+    from sora_mcp.cli.clients import add  # noqa: PLC0415
+
+    add(client, dry_run=dry_run)
+
+
+@main.command()
+@click.argument("client")
+def uninstall(client: str) -> None:
+    """Take this server out of a client again; the rest of its configuration stays."""
+    from sora_mcp.cli.clients import remove  # noqa: PLC0415
+
+    remove(client)
+
+
 def _serve_stdio() -> None:
     settings = load_settings()
     if sys.stdin is not None and sys.stdin.isatty():

@@ -48,8 +48,14 @@ class Client:
         return self.snippet(PUBLISHED, {} if self.references else SANDBOX)
 
 
+def uses_sandbox(given: Given) -> bool:
+    return given.get("SORA_BASE_URL", "").lower() == "sandbox"
+
+
 def _needed(given: Given) -> list[Variable]:
-    """The settings that a client must come by in its own way."""
+    """The settings that a client must come by in its own way; the sandbox needs no key."""
+    if uses_sandbox(given):
+        return []
     return [variable for variable in variables() if variable.required and variable.name not in given]
 
 
@@ -137,15 +143,15 @@ def _opencode(launch: Launch, given: Given) -> Document:
 
 _FROM_ENVIRONMENT = "{title} takes the key from the variable SORA_API_KEY of the environment it is started in."
 
-_BY_HAND = "add SORA_API_KEY to `env` by hand, readable to whoever reads the file. The sandbox needs no key."
+_BY_HAND = "add SORA_API_KEY to `env` by hand, readable to whoever reads the file."
 
 CLIENTS: tuple[Client, ...] = (
     Client(
         "claude-desktop",
         "Claude Desktop",
         "claude_desktop_config.json (Settings, Developer, Edit Config)",
-        "Claude Desktop passes no variables on, and its file cannot name one. Install the bundle (manifests/mcpb), "
-        f"whose key it keeps in the system's keychain; or {_BY_HAND}",
+        f"Claude Desktop passes no variables on, and its file cannot name one: {_BY_HAND} (The bundle in "
+        "manifests/mcpb keeps it in the keychain; it starts the published package, so it is for the day there is one.)",
         _mcp_servers(None),
         references=False,
     ),

@@ -1,0 +1,35 @@
+"""`sora-mcp install` and `uninstall`: the client by its name, and what became of it in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import click
+
+from sora_mcp.arguments import closest
+from sora_mcp.errors import FileProblem
+from sora_mcp.install import install, uninstall
+from sora_mcp.install.machine import installed, this_machine
+from sora_mcp.manifests.clients import BY_NAME, Client
+
+
+def add(name: str, *, dry_run: bool) -> None:
+    _say(lambda client: install(client, this_machine(os.environ), installed(), dry_run=dry_run), name)
+
+
+def remove(name: str) -> None:
+    _say(lambda client: uninstall(client, this_machine(os.environ)), name)
+
+
+def _say(act: Callable[[Client], str], name: str) -> None:
+    client = BY_NAME.get(name.lower())
+    if client is None:
+        raise click.UsageError(
+            f"There is no client {name!r}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
+        )
+    try:
+        click.echo(act(client))
+    except FileProblem as problem:
+        click.echo(f"sora-mcp: {problem.message} {problem.next_step}", err=True)
+        raise SystemExit(3) from None

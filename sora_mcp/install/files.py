@@ -1,0 +1,134 @@
+"""A client's JSON file: read, backed up, written whole or not at all, and put back as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.install.entries import EMPTY, NotPlain, entry, with_entry, without_entry
+from sora_mcp.manifests.product import KEY, Document
+
+OURS = ("sora-mcp", "sora_mcp")
+"""An entry that holds neither is somebody else's, whatever it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFile:
+    """The file in which a client keeps its servers, and the key under which they stand."""
+
+    path: Path
+    container: str
+
+    @property
+    def backup(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.before-sora-mcp")
+
+    def add(self, value: Document) -> str:
+        """Put our entry in; says what was done. Raises FileProblem, with the file untouched, where it cannot."""
+        before = self._read(self.path)
+        text = before if before and before.strip() else EMPTY
+        try:
+            held = self._ours(text)
+            after = with_entry(text, self.container, KEY, value)
+            fresh = held is not None and text == with_entry(EMPTY, self.container, KEY, held)
+        except NotPlain as reason:
+            raise self._refusal(str(reason)) from None
+        if after == before:
+            return f"It stands in {self.path} already."
+        if before is not None and (held is None or not (fresh or self.backup.exists())):
+            self._write(self.backup, before)
+        self._write(self.path, after)
+        kept = f" The file as it was is kept beside it as {self.backup.name}." if self.backup.exists() else ""
+        return f"Added to {self.path}.{kept}"
+
+    def remove(self) -> str:
+        """Put the file back as it was if nobody touched it since, else take our entry out; says what was done."""
+        text = self._read(self.path)
+        try:
+            held = self._ours(text) if text and text.strip() else None
+            if text is None or held is None:
+                return f"It does not stand in {self.path}."
+            return self._put_back(text, held) or self._take_out(text)
+        except NotPlain as reason:
+            raise self._refusal(str(reason)) from None
+
+    def _put_back(self, text: str, held: Document) -> str:
+        """Undo `add` exactly, if the file is still what it made of the backup, or of nothing. Says so, or nothing."""
+        original = self._read(self.backup)
+        if original is not None and _becomes(original, text, self.container, held):
+            self._write(self.path, original)
+            self.backup.unlink()
+            return f"{self.path} is as it was before."
+        if text == with_entry(EMPTY, self.container, KEY, held):
+            self._refuse_read_only()
+            self.path.unlink()
+            return f"Removed {self.path}, which held nothing else."
+        return ""
+
+    def _take_out(self, text: str) -> str:
+        self._write(self.path, without_entry(text, self.container, KEY))
+        return f"Removed from {self.path}; the rest of it is as you left it."
+
+    def _ours(self, text: str) -> Document | None:
+        """Our entry, if it is there. Raises NotPlain where another server has its name."""
+        held = entry(text, self.container, KEY)
+        if held is not None and not any(name in json.dumps(held) for name in OURS):
+            raise NotPlain(f'another server is called "{KEY}" in it')
+        return held
+
+    def _read(self, path: Path) -> str | None:
+        """The text; None where there is no file."""
+        try:
+            return path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            raise self._refusal("it is not UTF-8 text") from None
+        except OSError as error:
+            raise self._refusal(f"it cannot be read ({error.strerror})") from None
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file whole or not at all, with the permissions of the client's own; through a link, to its target."""
+        self._refuse_read_only()
+        try:
+            write_whole(path.resolve(), text, like=self.path)
+        except OSError as error:
+            raise self._refusal(f"it cannot be written ({error.strerror})") from None
+
+    def _refuse_read_only(self) -> None:
+        """By the file's mode: replacing a file asks only for the rights of its folder."""
+        if self.path.exists() and not self.path.stat().st_mode & 0o222:
+            raise self._refusal("it is read-only")
+
+    def _refusal(self, reason: str) -> FileProblem:
+        return FileProblem(f"{self.path} was left untouched: {reason}.")
+
+
+def _becomes(original: str, text: str, container: str, held: Document) -> bool:
+    """Whether a file that did not hold our entry becomes `text` by it alone."""
+    base = original if original.strip() else EMPTY
+    try:
+        return entry(base, container, KEY) is None and with_entry(base, container, KEY, held) == text
+    except NotPlain:
+        return False
+
+
+def write_whole(path: Path, text: str, *, like: Path) -> None:
+    """Write a file so that no reader ever sees half of it; permissions as `like` has them, else for the owner alone."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        if like.exists():
+            shutil.copymode(like, name)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

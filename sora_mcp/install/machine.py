@@ -1,0 +1,79 @@
+"""The machine that something is installed on: its system, its folders, its programs and its settings."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.manifests.product import NAME, Launch
+from sora_mcp.settings import variables
+from sora_mcp.tasks import clean
+
+_TIMEOUT_S = 60
+_SAID = 300
+"""So much of what a failed program said is repeated, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """`platform` as in `sys.platform`; `environ` holds the settings, and what names folders and programs."""
+
+    platform: str
+    home: Path
+    environ: Mapping[str, str]
+
+    @property
+    def configuration(self) -> Path:
+        """The folder in which this system's programs keep their configuration."""
+        if self.platform == "darwin":
+            return self.home / "Library" / "Application Support"
+        if self.platform == "win32":
+            return Path(self.environ.get("APPDATA") or self.home / "AppData" / "Roaming")
+        return Path(self.environ.get("XDG_CONFIG_HOME") or self.home / ".config")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The settings that are set here and are no secret: a client is told these as they are."""
+        named = {v.name: self.environ.get(v.name, "").strip() for v in variables() if not v.secret}
+        return {name: value for name, value in named.items() if value and "${" not in value}
+
+    def find(self, program: str) -> str | None:
+        return shutil.which(program, path=self.environ.get("PATH", ""))
+
+    def run(self, path: str, arguments: list[str]) -> tuple[bool, str]:
+        """Run a client's program; whether it said that all went well, and what it said, cleaned and cut."""
+        try:
+            done = subprocess.run(  # noqa: S603 - the program was asked for by name
+                [path, *arguments],
+                check=False,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                env=dict(self.environ),
+                timeout=_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return False, f"no answer in {_TIMEOUT_S} seconds"
+        except OSError as error:
+            return False, error.strerror or "it did not start"
+        return done.returncode == 0, clean(f"{done.stdout}\n{done.stderr}", _SAID)
+
+
+def this_machine(environ: Mapping[str, str]) -> Machine:
+    return Machine(sys.platform, Path.home(), environ)
+
+
+def installed() -> Launch:
+    """The script beside this Python. By its absolute path: nobody else can take that over, and no PATH is needed."""
+    path = shutil.which(NAME, path=sysconfig.get_path("scripts"))
+    if path is None:
+        raise FileProblem("The sora-mcp script is not installed beside this Python.", "Install the package with pip.")
+    return Launch(path)
