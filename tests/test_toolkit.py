@@ -13,6 +13,7 @@ import pytest
 from fault_gateway import CREATE, Answer, Hold, fault_gateway, says
 from jsonschema import Draft202012Validator
 from mcp import Client
+from scripted_models import with_nulls
 from test_layers import modules_after
 
 import sora_mcp
@@ -204,15 +205,6 @@ async def test_arguments_that_are_no_object_in_json_are_refused_and_nothing_is_s
 async def test_no_arguments_may_be_written_in_any_way(make_settings: Make, nothing: Any) -> None:
     async with Toolkit(make_settings()) as opened:
         assert (await opened.call("list_videos", nothing)).structured["videos"] == []
-
-
-def with_nulls(schema: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as strict mode makes a model send them: every property, null where it means nothing."""
-    full = {name: given.get(name) for name in schema["properties"]}
-    for name, value in full.items():
-        if isinstance(value, list):
-            full[name] = [with_nulls(schema["properties"][name]["items"], each) for each in value]
-    return full
 
 
 FEWEST: dict[str, dict[str, Any]] = {
