@@ -40,8 +40,9 @@ class Toolkit:
     async def __aenter__(self) -> Self:
         if self._opened is not None:
             raise RuntimeError("This toolkit is open already: share it, or open another one.")
-        self._opened = Studio.open(self._settings)
-        self._studio = await self._opened.__aenter__()
+        opened = Studio.open(self._settings)
+        self._studio = await opened.__aenter__()
+        self._opened = opened
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from fault_gateway import CREATE, Answer, Hold, fault_gateway, says
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from jsonschema import Draft202012Validator
 from mcp import Client
 from scripted_models import with_nulls
@@ -117,7 +118,7 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
 def test_the_package_offers_the_toolkit_and_refuses_other_names() -> None:
     assert sora_mcp.Toolkit is toolkit.Toolkit
     with pytest.raises(AttributeError, match="no attribute 'Toolkits'"):
-        sora_mcp.Toolkits  # noqa: B018
+        sora_mcp.Toolkits  # type: ignore[attr-defined]  # noqa: B018
 
 
 # --- calls ----------------------------------------------------------------------------------------
@@ -293,23 +294,57 @@ async def test_two_toolkits_share_one_ledger_and_close_apart(make_settings: Make
         assert [each["task_id"] for each in (await use(first, "list_videos"))["videos"]] == [made["task_id"]]
 
 
-@pytest.mark.anyio
-async def test_a_cancelled_call_is_still_paid_for_once_and_recorded(make_settings: Make) -> None:
+@pytest.fixture
+async def held() -> AsyncIterator[tuple[FaultGateway, Hold]]:
+    """A gateway that answers a create only when it is let."""
     hold = Hold()
     body = json.dumps({"code": "success", "message": "", "data": "task_new"}).encode()
     async with fault_gateway() as gateway:
         gateway.on("POST", CREATE, Answer(200, body, {"Content-Type": "application/json"}, hold=hold))
         gateway.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS"}}))
-        async with Toolkit(make_settings(base_url=gateway.address, api_key=KEY)) as opened:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(opened.call, "create_video", {"prompt": "a kite"})
-                await hold.reached.wait()
-                tasks.cancel_scope.cancel()
-            hold.release.set()
-        async with Toolkit(make_settings(base_url=gateway.address, api_key=KEY)) as later:
-            listed = await use(later, "list_videos")
-        assert [each["task_id"] for each in listed["videos"]] == ["task_new"]
-        assert len(gateway.creates()) == 1
+        yield gateway, hold
+
+
+async def check_paid_once(gateway: FaultGateway, settings: Settings) -> None:
+    async with Toolkit(settings) as later:
+        listed = await use(later, "list_videos")
+    assert [each["task_id"] for each in listed["videos"]] == ["task_new"]
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_call_is_still_paid_for_once_and_recorded(
+    make_settings: Make, held: tuple[FaultGateway, Hold]
+) -> None:
+    gateway, hold = held
+    settings = make_settings(base_url=gateway.address, api_key=KEY)
+    async with Toolkit(settings) as opened:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(opened.call, "create_video", {"prompt": "a kite"})
+            await hold.reached.wait()
+            tasks.cancel_scope.cancel()
+        hold.release.set()
+    await check_paid_once(gateway, settings)
+
+
+@pytest.mark.anyio
+async def test_an_agent_cancelled_by_asyncio_leaves_its_payment_recorded(
+    make_settings: Make, held: tuple[FaultGateway, Hold]
+) -> None:
+    gateway, hold = held
+    settings = make_settings(base_url=gateway.address, api_key=KEY)
+
+    async def agent() -> None:
+        async with Toolkit(settings) as opened:
+            await opened.call("create_video", {"prompt": "a kite"})
+
+    task = asyncio.create_task(agent())
+    await hold.reached.wait()
+    task.cancel()
+    hold.release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await check_paid_once(gateway, settings)
 
 
 @pytest.mark.anyio
