@@ -16,11 +16,15 @@ from sora_mcp.install.files import OURS, ClientFile, write_whole
 from sora_mcp.install.machine import Machine
 from sora_mcp.manifests.clients import Client, Given, forwarded, vscode_entry, vscode_inputs
 from sora_mcp.manifests.product import KEY, Launch
+from sora_mcp.tasks import clean
+
+_QUOTED = 300
+"""So much of what a failed program said is repeated, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCommand:
-    """A client's own command. `show` asks it for the server where it refuses to add one twice."""
+    """A client's own command. `show_arguments` ask it for the server, where it can be asked."""
 
     client: Client
     machine: Machine
@@ -32,22 +36,26 @@ class ClientCommand:
     def add(self) -> str:
         """Have the client add the server; says what was done. Raises FileProblem where it did not."""
         path = self._found()
-        well, said = self.machine.run(path, self.add_arguments)
-        if not well and self.show_arguments and self._holds_ours(path, self.show_arguments):
+        held = self._held(path)
+        if held is not None:  # Claude Code adds nothing twice, so ours is taken out first
+            self._check_ours(held)
             self.machine.run(path, self.remove_arguments)
-            well, said = self.machine.run(path, self.add_arguments)
+        well, said = self.machine.run(path, self.add_arguments)
         if not well:
             raise self._failed("add", said)
         return f"Added with {self.program}."
 
     def remove(self) -> str:
         path = self._found()
-        if self.show_arguments and not self.machine.run(path, self.show_arguments)[0]:
-            return f"{self.client.title} has no server called {KEY}."
+        held = self._held(path)
+        if held is not None:
+            self._check_ours(held)
+        elif self.show_arguments:
+            return f"it has no server called {KEY}."
         well, said = self.machine.run(path, self.remove_arguments)
         if not well:
             raise self._failed("remove", said)
-        return f"Removed with {self.program}, which says: {said!r}"
+        return f"Removed with {self.program}."
 
     def shown(self) -> str:
         """The command that adds it, as a person would type it."""
@@ -60,12 +68,19 @@ class ClientCommand:
             raise FileProblem(f"{self.client.title} was not found: there is no program {self.program}.")
         return path
 
-    def _holds_ours(self, path: str, arguments: list[str]) -> bool:
-        well, said = self.machine.run(path, arguments)
-        return well and any(name in said for name in OURS)
+    def _held(self, path: str) -> str | None:
+        """What the client says of the server of our name; None where it has none, or cannot be asked."""
+        if self.show_arguments is None:
+            return None
+        well, said = self.machine.run(path, self.show_arguments)
+        return said if well else None
+
+    def _check_ours(self, held: str) -> None:
+        if not any(name in held for name in OURS):
+            raise FileProblem(f"Another server is called {KEY} in {self.client.title}; it was left alone.")
 
     def _failed(self, what: str, said: str) -> FileProblem:
-        return FileProblem(f"{self.program} did not {what} it; its words: {said!r}")
+        return FileProblem(f"{self.program} did not {what} it; its words: {clean(said, _QUOTED)!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,7 @@ def _claude_code(client: Client, machine: Machine, launch: Launch) -> ClientComm
 
 def _codex(client: Client, machine: Machine, launch: Launch) -> ClientCommand:
     add = ["mcp", "add", KEY, *_pairs("--env", machine.given), "--", launch.command, *launch.args]
-    return CodexCommand(client, machine, "codex", add, ["mcp", "remove", KEY])
+    return CodexCommand(client, machine, "codex", add, ["mcp", "remove", KEY], ["mcp", "get", KEY])
 
 
 def _gemini_cli(client: Client, machine: Machine, launch: Launch) -> ClientCommand:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.manifests.product import NAME, Launch
-from sora_mcp.settings import variables
+from sora_mcp.settings import Variable, variables
 from sora_mcp.tasks import clean
 
 _TIMEOUT_S = 60
-_SAID = 300
-"""So much of what a failed program said is repeated, in characters."""
+_SAID = 10_000
+"""So much of what a program said is read, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class Machine:
     @property
     def given(self) -> dict[str, str]:
         """The settings that are set here and are no secret: a client is told these as they are."""
-        named = {v.name: self.environ.get(v.name, "").strip() for v in variables() if not v.secret}
+        plain = [variable for variable in variables() if not variable.secret]
+        named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
         return {name: value for name, value in named.items() if value and "${" not in value}
 
     def find(self, program: str) -> str | None:
@@ -65,6 +66,12 @@ class Machine:
         except OSError as error:
             return False, error.strerror or "it did not start"
         return done.returncode == 0, clean(f"{done.stdout}\n{done.stderr}", _SAID)
+
+
+def _lasting(variable: Variable, value: str) -> str:
+    """The value, a folder by its whole path: a client starts the server somewhere else."""
+    named_here = variable.format == "filepath" and value and not value.startswith(("~", "$"))
+    return str(Path(value).absolute()) if named_here else value
 
 
 def this_machine(environ: Mapping[str, str]) -> Machine:
