@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import anyio
 import pytest
-from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway
+import stamina
+from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 
-from sora_mcp.errors import BadReply, GatewayError, NotConfigured, Refused
+from sora_mcp.errors import BadReply, GatewayError, NotConfigured, Refused, SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.download import fetch
 from sora_mcp.settings import Endpoint, Settings
@@ -59,6 +61,13 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultGateway]:
 def _no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_backoff() -> Iterator[None]:
+    """The next attempt is made at once; there are no more of them than else."""
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
 
 
 Connect = Callable[..., Any]
@@ -227,6 +236,306 @@ async def test_a_download_that_ends_before_its_length_is_cut_off(
     gateway.on("GET", "/v.mp4", replace(video(MP4), fault="truncate"))
     async with connect() as client:
         assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
+
+
+# --- downloads that are cut and go on ----------------------------------------------------------------
+
+ETAG = {"ETag": '"v1"'}
+DATED = {"Last-Modified": "Sun, 22 Nov 2026 10:00:00 GMT", "Date": "Sun, 22 Nov 2026 10:00:05 GMT"}
+CUT_AT = len(FTYP) + 1000
+
+
+def cut(headers: Mapping[str, str] | None = None, *, at: int = CUT_AT) -> Answer:
+    """The first bytes of a video whose length is announced, then the end of the connection."""
+    announced = {"Content-Length": str(len(MP4))} | dict(headers or {})
+    return Answer(200, MP4[:at], announced, fault="truncate")
+
+
+def rest(start: int = CUT_AT, headers: Mapping[str, str] | None = None, *, body: bytes = MP4) -> Answer:
+    """The part of a video that was asked for."""
+    which = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+    return Answer(206, body[start:], which | dict(headers or {}))
+
+
+def asked(gateway: FaultGateway) -> list[tuple[str | None, str | None]]:
+    """What each request for the video asked for: Range and If-Range."""
+    return [(r.headers.get("range"), r.headers.get("if-range")) for r in gateway.requests("GET", "/v.mp4")]
+
+
+@pytest.mark.parametrize("known_by", [ETAG, DATED], ids=["a strong tag", "a date"])
+@pytest.mark.parametrize("fault", ["truncate", "reset_in_reply", None])
+async def test_a_download_that_is_cut_goes_on_where_it_was(
+    fault: Literal["truncate", "reset_in_reply"] | None,
+    known_by: dict[str, str],
+    gateway: FaultGateway,
+    make_settings: Callable[..., Settings],
+    tmp_path: Path,
+) -> None:
+    first = replace(cut(known_by), fault=fault)  # without a fault it stalls: the rest never comes
+    kept = CUT_AT // 2 if fault == "reset_in_reply" else CUT_AT
+    gateway.on("GET", "/v.mp4", first, rest(kept, known_by))
+    settings = make_settings(base_url=gateway.address, api_key=KEY, query_timeout=0.5)
+    client = Gateway(settings.endpoint(), settings)
+    assert (await save(client, f"{gateway.address}/v.mp4", tmp_path)).read_bytes() == MP4
+    await client.aclose()
+    assert asked(gateway) == [(None, None), (f"bytes={kept}-", known_by.get("ETag", DATED["Last-Modified"]))]
+
+
+NOT_ASKED_FOR = {
+    "the whole, because it changed": replace(video(WEBM), headers={"ETag": '"v2"'}),
+    "the whole again": video(MP4),
+}
+
+
+@pytest.mark.parametrize("answer", NOT_ASKED_FOR.values(), ids=NOT_ASKED_FOR)
+async def test_where_the_whole_is_sent_again_the_first_part_is_forgotten(
+    answer: Answer, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", cut(ETAG), answer)
+    async with connect() as client:
+        assert (await save(client, f"{gateway.address}/v.mp4", tmp_path)).read_bytes() == answer.body
+    assert len(asked(gateway)) == 2
+
+
+USELESS = {
+    "416": Answer(416, b"", {"Content-Range": f"bytes */{len(MP4)}"}),
+    "another part": replace(rest(), headers={"Content-Range": f"bytes 0-{len(MP4) - CUT_AT - 1}/{len(MP4)}"}),
+    "a part of a file of another length": replace(rest(), headers={"Content-Range": f"bytes {CUT_AT}-9999/10000"}),
+    "a part of another file": rest(headers={"ETag": '"v2"'}),
+    "a part that does not say which": replace(rest(), headers={}),
+}
+
+
+@pytest.mark.parametrize("answer", USELESS.values(), ids=USELESS)
+async def test_a_rest_that_does_not_fit_is_not_taken_and_all_is_asked_for_again(
+    answer: Answer, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", cut(ETAG), answer, video(MP4))
+    async with connect() as client:
+        assert (await save(client, f"{gateway.address}/v.mp4", tmp_path)).read_bytes() == MP4
+    assert asked(gateway) == [(None, None), (f"bytes={CUT_AT}-", '"v1"'), (None, None)]
+
+
+UNKNOWABLE = {
+    "nothing": {},
+    "a weak tag": {"ETag": 'W/"v1"'} | DATED,
+    "a date of this second": DATED | {"Date": DATED["Last-Modified"]},
+    "a date alone": {"Last-Modified": DATED["Last-Modified"]},
+    "a tag of packed bytes": ETAG | {"Content-Encoding": "br"},
+}
+
+
+@pytest.mark.parametrize("headers", UNKNOWABLE.values(), ids=UNKNOWABLE)
+async def test_what_cannot_be_known_again_is_asked_for_from_the_start(
+    headers: dict[str, str], gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", cut(headers), video(MP4))
+    async with connect() as client:
+        assert (await save(client, f"{gateway.address}/v.mp4", tmp_path)).read_bytes() == MP4
+    assert asked(gateway) == [(None, None), (None, None)]
+
+
+async def test_a_video_that_is_cut_again_and_again_comes_in_pieces_and_its_progress_never_falls(
+    gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    announced = {"Content-Length": str(len(MP4) - 2000), "Content-Range": f"bytes 2000-{len(MP4) - 1}/{len(MP4)}"}
+    third = Answer(206, MP4[2000:3000], announced, fault="truncate")
+    gateway.on("GET", "/v.mp4", cut(ETAG, at=2000), Answer(503), third, rest(3000))
+    told: list[tuple[int, int | None]] = []
+
+    async def tell(done: int, total: int | None) -> None:
+        told.append((done, total))
+
+    async with connect() as client:
+        target = tmp_path / "video.mp4"
+        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, seconds=20, on_progress=tell)
+    assert target.read_bytes() == MP4
+    assert [part for part, _ in asked(gateway)] == [None, "bytes=2000-", "bytes=2000-", "bytes=3000-"]
+    assert told == sorted(set(told))
+    assert told[-1] == (len(MP4), len(MP4))
+
+
+async def test_after_a_new_start_progress_is_told_only_from_where_it_was(
+    gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", cut(), cut(at=500), video(MP4))
+    told: list[int] = []
+
+    async def tell(done: int, _: int | None) -> None:
+        told.append(done)
+
+    async with connect() as client:
+        target = tmp_path / "video.mp4"
+        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, seconds=20, on_progress=tell)
+    assert told == sorted(set(told))
+    assert told[-1] == len(MP4)
+
+
+@pytest.mark.parametrize("lost", ["moov", "mdat"])
+async def test_a_cut_between_two_boxes_without_a_length_is_seen_and_mended(
+    lost: str, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    boxes = {"moov": box(b"moov", b"m" * 500), "mdat": box(b"mdat", b"v" * 3000)}
+    last = boxes.pop(lost)
+    start = FTYP + b"".join(boxes.values())
+    whole = start + last
+    part = Answer(200, start, {"Content-Type": "video/mp4"} | ETAG, fault="no_length")
+    gateway.on("GET", "/v.mp4", part, rest(len(start), body=whole))
+    async with connect() as client:
+        assert (await save(client, f"{gateway.address}/v.mp4", tmp_path)).read_bytes() == whole
+
+
+@pytest.mark.parametrize("kinds", [[b"moov"], [b"mdat"], [b"free"]], ids=str)
+async def test_a_file_without_pictures_or_their_table_gets_no_name(
+    kinds: list[bytes], gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", video(FTYP + b"".join(box(kind, b"x" * 50) for kind in kinds)))
+    async with connect() as client:
+        assert "cut off" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+    assert len(gateway.received) == 1  # its length was right: asking again would bring the same
+
+
+async def test_a_download_that_is_cut_every_time_ends_with_nothing_left(
+    gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", cut(ETAG), replace(rest(), body=b"", fault="reset_in_reply"))
+    async with connect() as client:
+        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
+    assert len(gateway.received) == 4
+
+
+@pytest.mark.parametrize(("status", "requests"), [(403, 1), (404, 1), (429, 1), (408, 4), (502, 4)])
+async def test_a_refused_download_is_told_at_once_and_trouble_is_waited_out_a_while(
+    status: int, requests: int, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", Answer(status))
+    async with connect() as client:
+        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).http_status == status
+    assert len(gateway.received) == requests
+
+
+async def test_the_size_limit_holds_over_all_pieces(gateway: FaultGateway, connect: Connect, tmp_path: Path) -> None:
+    part = Answer(200, MP4[:2000], {"Content-Type": "video/mp4"} | ETAG, fault="no_length")
+    gateway.on("GET", "/v.mp4", part, replace(rest(2000), headers={"Content-Range": "bytes 2000-9999/*"}))
+    async with connect() as client:
+        with pytest.raises(BadReply, match="larger than"):
+            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=3000, seconds=20)
+    assert left_in(tmp_path) == []
+
+
+async def test_the_time_limit_holds_over_all_attempts(gateway: FaultGateway, connect: Connect, tmp_path: Path) -> None:
+    gateway.on("GET", "/v.mp4", cut(ETAG), replace(rest(), fault="stall"))
+    async with connect() as client:
+        with anyio.fail_after(5), pytest.raises(BadReply):
+            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=10_000, seconds=1)
+    assert left_in(tmp_path) == []
+
+
+async def test_each_attempt_follows_and_checks_its_redirects_anew(
+    gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on(
+        "GET", "/start", Answer(302, b"", {"Location": "/v.mp4"}), Answer(302, b"", {"Location": "ftp://inside/"})
+    )
+    gateway.on("GET", "/v.mp4", cut(ETAG))
+    async with connect() as client:
+        assert "not http(s)" in str(await refused(client, f"{gateway.address}/start", tmp_path))
+    assert [r.path for r in gateway.received] == ["/start", "/v.mp4", "/start"]
+
+
+# --- free requests in passing trouble ------------------------------------------------------------------
+
+RUNNING = says({"code": "success", "data": {"task_id": "task_1", "status": "IN_PROGRESS"}})
+BROKEN = says({"code": "fail_to_fetch_task", "message": "no"}, 502)
+PASSING = {
+    "500": BROKEN,
+    "408": Answer(408),
+    "429": says({}, 429),
+    "429 with a short wait": says({}, 429, Retry_After="0"),
+    "cut": replace(RUNNING, fault="truncate"),
+    "reset": replace(RUNNING, fault="reset_after_request"),
+    "closed": replace(RUNNING, fault="close"),
+}
+
+
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+async def test_a_query_in_passing_trouble_is_sent_again(
+    answer: Answer, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, answer, answer, RUNNING)
+    async with connect() as client:
+        assert (await client.query("task_1")).state == "running"
+    assert len(gateway.received) == 3
+
+
+async def test_a_query_waits_as_long_as_the_gateway_asks(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("GET", CREATE, says({}, 429, Retry_After="1"), RUNNING)
+    began = anyio.current_time()
+    async with connect() as client:
+        with stamina.set_testing(False):
+            await client.query("task_1")
+    assert 1 <= anyio.current_time() - began < 3
+
+
+async def test_trouble_that_stays_is_told_after_three_queries(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("GET", CREATE, BROKEN)
+    async with connect() as client:
+        with pytest.raises(BadReply) as caught:
+            await client.query("task_1")
+    assert (caught.value.http_status, len(gateway.received)) == (502, 3)
+
+
+SETTLED = {
+    "401": says({"error": {"message": "no", "type": "new_api_error"}}, 401),
+    "403": says({}, 403),
+    "404": says({}, 404),
+    "no such task": says({"code": "task_not_exist"}, 400),
+    "429 with a long wait": says({}, 429, Retry_After="60"),
+    "503 with a long wait": says({}, 503, Retry_After="60"),
+}
+
+
+@pytest.mark.parametrize("answer", SETTLED.values(), ids=SETTLED)
+async def test_a_query_that_waiting_does_not_help_is_sent_once(
+    answer: Answer, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, answer)
+    async with connect() as client:
+        with pytest.raises(SoraError):
+            await client.query("task_1")
+    assert len(gateway.received) == 1
+
+
+async def test_a_check_of_the_key_is_sent_again_too(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("GET", "/v1/models", BROKEN, says({"data": []}))
+    async with connect() as client:
+        assert (await client.probe()).models == []
+
+
+@pytest.mark.parametrize("answer", [BROKEN, says({}, 429), replace(RUNNING, fault="reset_after_request")], ids=repr)
+async def test_an_upload_is_never_sent_again(answer: Answer, gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("POST", "/v1/files", answer)
+    async with connect() as client:
+        with pytest.raises(BadReply):
+            await client.upload("a.png", b"x")
+    assert len(gateway.received) == 1
+
+
+@pytest.mark.parametrize(
+    "second", [replace(RUNNING, fault="stall"), replace(RUNNING, fault="drip")], ids=["stall", "drip"]
+)
+async def test_all_attempts_of_a_query_together_take_no_longer_than_one_may(
+    second: Answer, gateway: FaultGateway, make_settings: Callable[..., Settings]
+) -> None:
+    gateway.on("GET", CREATE, BROKEN, second)
+    settings = make_settings(base_url=gateway.address, api_key=KEY, query_timeout=1)
+    client = Gateway(settings.endpoint(), settings)
+    began = anyio.current_time()
+    with pytest.raises(BadReply):
+        await client.query("task_1")
+    await client.aclose()
+    assert anyio.current_time() - began < 1.5
+    assert len(gateway.received) == 2
 
 
 # --- proxies --------------------------------------------------------------------------------------

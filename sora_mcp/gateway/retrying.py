@@ -22,25 +22,28 @@ async def until_it_works(
     """
     failed: list[Exception] = []
 
-    def counts(error: Exception) -> bool | float:
-        failed.append(error)
-        return may_pass(error)
-
-    with anyio.move_on_after(seconds):
+    async def once() -> Result:
         try:
             return await attempt()
         except Exception as error:
-            if not counts(error):
+            failed.append(error)
+            raise
+
+    with anyio.move_on_after(seconds):
+        try:
+            return await once()
+        except Exception as error:
+            if not may_pass(error):
                 raise
             first = [error]
         import stamina  # noqa: PLC0415 - loaded at the first retry
 
         retries = stamina.retry_context(
-            on=counts, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
+            on=may_pass, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
         )
         async for each in retries:
             with each:
                 if first:  # the attempt above was the first
                     raise first.pop()
-                return await attempt()
+                return await once()
     raise failed[-1] if failed else TimeoutError
