@@ -6,7 +6,6 @@ Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid 
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,9 +212,7 @@ def load_settings() -> Settings:
         from sora_mcp.settings import load  # noqa: PLC0415
 
     settings = load()
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("httpx", "httpcore"):  # they log whole addresses, which may be signed
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from sora_mcp.cli.logs import set_up  # noqa: PLC0415
+
+    set_up(settings.log_level, settings.api_key.get_secret_value() if settings.api_key else "")
     return settings

@@ -112,6 +112,7 @@ class Submitter:
     async def _post(self, sending: _Sending, request_id: str) -> None:
         state: State = "rejected"
         task_id = ""
+        began = anyio.current_time()
         try:
             task_id = await _create(sending.gateway, sending.intent.body)
         except (Unreachable, Refused) as error:
@@ -123,6 +124,7 @@ class Submitter:
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
         reason = sending.error.message if sending.error is not None else ""
+        _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in (*RECORD_AGAIN_AFTER, None):
             try:
                 if task_id:
@@ -141,6 +143,14 @@ class Submitter:
                 return
             if pause is not None:
                 await anyio.sleep(pause)
+
+
+def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
+    """One line for each paid call, as soon as its outcome is known."""
+    intent, error = sending.intent, sending.error
+    line = {"operation": intent.operation, "request_id": request_id, "task_id": task_id or None, "cost": intent.cost}
+    line |= {"outcome": error.outcome if error else "accepted", "seconds": round(seconds, 3)}
+    logger.info("paid call", extra={"fields": line | {"gateway": sending.gateway.endpoint.base_url}})
 
 
 async def _create(gateway: Gateway, body: dict[str, Any]) -> str:

@@ -1,0 +1,59 @@
+"""The log on stderr: one `key=value` line for each record, without the key and without signatures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+QUIET = ("httpx", "httpcore", "stamina")
+"""Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
+
+MIN_KEY_LENGTH = 8
+"""A shorter key is not struck: it would be found in ordinary words."""
+
+_QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
+
+
+def set_up(level: str, key: str) -> None:
+    """Log to stderr from `level` on; `key` is struck wherever it would stand."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(key))
+    logging.basicConfig(level=level, handlers=[handler])
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Lines(logging.Formatter):
+    """Writes a record as one line, with the pairs that stand in its `fields` (`extra={"fields": {…}}`).
+
+    A value with blanks, quotes or other than ASCII characters stands in quotes, as in JSON. Whoever logged it, the
+    key is struck and addresses lose their query, which may be a signature.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key.strip().rpartition(" ")[2]  # without the word Bearer that people paste along
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        pairs: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        pairs |= getattr(record, "fields", {})
+        if record.exc_info:
+            pairs["traceback"] = self.formatException(record.exc_info)
+        return " ".join(f"{name}={self._value(value)}" for name, value in pairs.items() if value is not None)
+
+    def _value(self, value: object) -> str:
+        text = _QUERY.sub(r"\1", str(value))
+        if len(self._key) >= MIN_KEY_LENGTH:
+            text = text.replace(self._key, "[key]")
+        return text if _BARE.fullmatch(text) else json.dumps(text)
