@@ -11,8 +11,9 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import anyio
@@ -22,19 +23,45 @@ CREATE = "/sora/v1/videos"
 
 CONNECTION_SECONDS = 30.0
 """No connection lives longer, whatever its fault: a test that waits for nothing ends."""
+DRIP_EVERY = 0.005
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 _CHUNK = 64 * 1024
 
-Fault = Literal[
-    "reset_in_request",  # a TCP reset when half of the request's body was read
-    "reset_after_request",
-    "reset_in_reply",  # a TCP reset after half of the reply's body
-    "close",  # an orderly close, no answer
-    "stall",  # never answers
-    "drip",  # the head, then one byte every few milliseconds without end
-    "truncate",  # an orderly close before the announced length is reached
-    "no_length",  # no length is announced: the body ends with an orderly close
+Moment = Literal[
+    "connected",  # the connection was taken, nothing is read yet
+    "in_head",  # a part of the request's head was read
+    "in_body",  # the head and half of the body were read
+    "requested",  # the whole request was read
+    "in_reply_head",  # half of the reply's head was sent
+    "in_reply_body",  # the reply's head and half of its body were sent
+    "replied",  # the whole reply was sent
 ]
+"""When something happens during an exchange. At the first two nothing is known of the request: see `greeting`."""
+
+Fault = Literal[
+    "reset",  # a TCP reset
+    "reset_in_request",
+    "reset_after_request",
+    "reset_in_reply",
+    "close",  # an orderly close, no answer
+    "stall",  # never goes on
+    "drip",  # one byte every few milliseconds without end: read while the request comes, sent afterwards
+    "garbage",  # bytes that are no HTTP and no JSON
+    "answer",  # the whole answer, however little of the request was read
+    "truncate",  # an orderly close before the announced length is reached
+    "no_length",  # a body whose end only the close of the connection shows
+]
+
+_USUALLY: dict[Fault | None, Moment] = {
+    "reset_in_request": "in_body",
+    "reset_in_reply": "in_reply_body",
+    "drip": "replied",
+    "truncate": "replied",
+    "no_length": "replied",
+}
+GARBAGE = bytes(range(255, -1, -1))
+NEXT_ID = b"task_next"
+"""Stands in a body for an id that no other create of the same gateway gets."""
 
 
 class Hold:
@@ -47,7 +74,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One scripted answer. `padding` is a number of blanks after `body` (blanks keep JSON valid)."""
+    """One scripted answer. `padding` is a number of blanks after `body` (blanks keep JSON valid).
+
+    `hold` and then `fault` happen `at` a moment; the fault's usual one where none is named. `missing` bytes are
+    announced and not sent, or (below zero) sent and not announced. `accepts`: whether a create that arrived whole has
+    made a task, whatever the client gets to know of it; where not said, what a 2xx says.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -55,17 +87,36 @@ class Answer:
     fault: Fault | None = None
     padding: int = 0
     hold: Hold | None = None
+    at: Moment | None = None
+    missing: int = 0
+    accepts: bool | None = None
+
+    @property
+    def moment(self) -> Moment:
+        return self.at or _USUALLY.get(self.fault, "requested")
 
     def head(self) -> bytes:
-        """The status line and the headers."""
-        missing = 100 if self.fault == "truncate" else 0
+        """The status line and the headers; a drip announces no length."""
+        missing = 100 if self.fault == "truncate" else self.missing
         length = {"Content-Length": str(len(self.body) + self.padding + missing)}
-        if self.fault in {"drip", "no_length"}:
-            length = {}
-        headers = {"Content-Type": "application/json"} | length | dict(self.headers)
+        none = self.fault in {"drip", "no_length"}
+        headers = {"Content-Type": "application/json"} | ({} if none else length) | dict(self.headers)
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def sent_before(self) -> int:
+        """How many bytes of head and body go out before its moment."""
+        head, body = len(self.head()), len(self.body)
+        match self.moment:
+            case "in_reply_head":
+                return head // 2
+            case "in_reply_body":
+                return head + body // 2
+            case "replied":
+                return head + body
+            case _:
+                return 0
 
 
 def says(value: object, status: int = 200, **headers: str) -> Answer:
@@ -83,19 +134,23 @@ class Received:
     headers: dict[str, str]
     body: bytes = b""
     complete: bool = False
+    task_id: str | None = None
+    """The task that the gateway made of it, whether or not the client got to know."""
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
 class FaultGateway:
-    """Made by `fault_gateway`. With `hang_up` every connection is reset before anything is read from it."""
+    """Made by `fault_gateway`. `greeting` is played on every connection before its first request is read; with
+    `hang_up` that is a reset."""
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
         self.received: list[Received] = []
         self.connections = 0
         self.hang_up = False
+        self.greeting: Answer | None = None
         self._script: dict[tuple[str, str], list[Answer]] = {}
 
     def on(self, method: str, prefix: str, *answers: Answer) -> None:
@@ -110,6 +165,10 @@ class FaultGateway:
         """Every create that reached this gateway, whole or not."""
         return self.requests("POST", CREATE)
 
+    def accepted(self) -> list[Received]:
+        """The creates of which this gateway made a task."""
+        return [request for request in self.creates() if request.task_id is not None]
+
     async def accept(self, listener: socket.socket, connections: TaskGroup) -> None:
         """Take connections until cancelled."""
         while True:
@@ -122,11 +181,18 @@ class FaultGateway:
     async def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(ConnectionError), anyio.move_on_after(CONNECTION_SECONDS):
             connection.setblocking(False)
-            if self.hang_up:
-                _reset_on_close(connection)
-                return
-            while await self._exchange(connection):
-                pass
+            if await self._greet(connection):
+                while await self._exchange(connection):
+                    pass
+
+    async def _greet(self, connection: socket.socket) -> bool:
+        """Whether the connection is still of use."""
+        greeting = Answer(fault="reset", at="connected") if self.hang_up else self.greeting
+        if greeting is None:
+            return True
+        if greeting.moment == "in_head":
+            await _receive(connection, 40)
+        return await _happen(connection, greeting)
 
     async def _exchange(self, connection: socket.socket) -> bool:
         """Read one request and play its answer. Whether the connection may be used again."""
@@ -136,14 +202,23 @@ class FaultGateway:
         request = _parse(head)
         self.received.append(request)
         answer = self._answer(request)
-        expected = int(request.headers.get("content-length", "0"))
-        wanted = expected // 2 if answer.fault == "reset_in_request" else expected
-        request.body = await _read_body(connection, body, min(wanted, MAX_REQUEST_BYTES))
+        expected = min(int(request.headers.get("content-length", "0")), MAX_REQUEST_BYTES)
+        if answer.moment == "in_body":
+            request.body = await _read_body(connection, body, expected // 2)
+            if not await _happen(connection, answer):
+                return False
+            body = max(body, request.body, key=len)
+        request.body = await _read_body(connection, body, expected)
         request.complete = len(request.body) == expected
-        if answer.hold is not None:
-            answer.hold.reached.set()
-            await answer.hold.release.wait()
-        return await _play(connection, answer)
+        return request.complete and await _reply(connection, self._decide(request, answer))
+
+    def _decide(self, request: Received, answer: Answer) -> Answer:
+        """Make a task of a whole create where the answer does so, from here on whatever comes of the answer."""
+        makes_task = answer.status < 300 if answer.accepts is None else answer.accepts
+        if (request.method, request.path) != ("POST", CREATE) or not makes_task:
+            return answer
+        request.task_id = f"task_{len(self.accepted()) + 1}"
+        return replace(answer, body=answer.body.replace(NEXT_ID, request.task_id.encode()))
 
     def _answer(self, request: Received) -> Answer:
         matching = [key for key in self._script if key[0] == request.method and request.path.startswith(key[1])]
@@ -171,26 +246,44 @@ def closed_address() -> str:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-async def _play(connection: socket.socket, answer: Answer) -> bool:
+async def _reply(connection: socket.socket, answer: Answer) -> bool:
+    """Send the answer; at its moment, let happen what is to happen. Whether the connection may be used again."""
+    whole = answer.head() + answer.body
+    before = answer.sent_before()
+    await _send(connection, whole[:before])
+    if answer.moment != "in_body" and not await _happen(connection, answer, whole[before:]):
+        return False
+    await _send(connection, whole[before:])
+    await _pad(connection, answer.padding)
+    return True
+
+
+async def _happen(connection: socket.socket, answer: Answer, rest: bytes = b"") -> bool:
+    """What happens at the answer's moment, with `rest` of it to send. Whether the exchange goes on."""
+    if answer.hold is not None:
+        answer.hold.reached.set()
+        await answer.hold.release.wait()
     match answer.fault:
         case None:
-            await _send(connection, answer.head() + answer.body)
-            await _pad(connection, answer.padding)
             return True
-        case "reset_in_request" | "reset_after_request":
+        case "reset" | "reset_in_request" | "reset_after_request" | "reset_in_reply":
             _reset_on_close(connection)
-        case "reset_in_reply":
-            await _send(connection, answer.head() + answer.body[: len(answer.body) // 2])
-            _reset_on_close(connection)
-        case "truncate" | "no_length":
-            await _send(connection, answer.head() + answer.body)
-        case "drip":
-            await _send(connection, answer.head() + answer.body)
-            await _drip(connection)
+            return False
         case "stall":
-            await _until_gone(connection)
-        case "close":
+            await anyio.sleep_forever()
+        case "drip" if answer.moment in {"connected", "in_head", "in_body"}:
+            await _sip(connection)
+        case "drip":
+            await _drip(connection, rest)
+        case "garbage":
+            await _send(connection, GARBAGE)
+        case "answer":
+            await _send(connection, answer.head() + answer.body)
+        case "close" | "truncate" | "no_length":
             pass
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+    await _until_gone(connection)  # closing with unread bytes would be a reset
     return False
 
 
@@ -200,10 +293,15 @@ async def _pad(connection: socket.socket, size: int) -> None:
         await _send(connection, blanks[: size - start])
 
 
-async def _drip(connection: socket.socket) -> None:
-    while True:
-        await _send(connection, b" ")
-        await anyio.sleep(0.005)
+async def _drip(connection: socket.socket, rest: bytes) -> None:
+    for byte in chain(rest, repeat(ord(" "))):
+        await _send(connection, bytes([byte]))
+        await anyio.sleep(DRIP_EVERY)
+
+
+async def _sip(connection: socket.socket) -> None:
+    while await _receive(connection, 1):
+        await anyio.sleep(DRIP_EVERY)  # noqa: ASYNC110 - the slowness is the fault
 
 
 async def _until_gone(connection: socket.socket) -> None:
