@@ -153,6 +153,9 @@ def test_only_our_entry_is_added_and_the_rest_keeps_its_bytes(home: Path, style:
     if original.strip():
         same = next((i for i, (a, b) in enumerate(zip(original, written, strict=False)) if a != b), len(original))
         assert written.endswith(original[same:])  # one piece was put in, and nothing else was changed
+    if b"\n" not in original.strip():
+        assert written.count(b"\n") == original.count(b"\n") or not before
+    assert written.count(b"\n") == written.count(b"\r\n") or b"\r" not in original
     uninstall(BY_NAME["cursor"], machine(home))
     assert everything(home) == {path: original}
 
@@ -201,10 +204,13 @@ def test_what_was_changed_since_is_kept_when_our_entry_goes(home: Path) -> None:
     assert [line for line in path.read_text().splitlines() if line not in expected.splitlines()] == []
 
 
-def test_an_entry_of_ours_from_before_is_gone_after_uninstalling(home: Path) -> None:
+def test_an_entry_of_ours_from_before_is_kept_in_the_backup_and_gone_after_uninstalling(home: Path) -> None:
     path = client_file(home)
     path.write_text('{"mcpServers": {"sora": {"command": "sora-mcp"}, "other": {}}}')
+    original = path.read_bytes()
     install(BY_NAME["cursor"], machine(home), LOCAL)
+    [backup] = set(everything(home)) - {path}
+    assert backup.read_bytes() == original
     uninstall(BY_NAME["cursor"], machine(home))
     assert path.read_text() == '{"mcpServers": {"other": {}}}'
 

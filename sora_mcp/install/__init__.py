@@ -37,7 +37,7 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
 
 def uninstall(client: Client, machine: Machine) -> str:
     """Take the server out of a client; says what was done. Raises FileProblem where it cannot."""
-    by_hand = f'Delete "{KEY}" in {client.place}.'
+    by_hand = f'To do it yourself, delete "{KEY}" in {client.place}.'
     command, file = client_command(client, machine, Launch(NAME)), _file(client, machine)
     try:
         if command is not None:

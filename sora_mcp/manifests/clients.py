@@ -158,7 +158,7 @@ CLIENTS: tuple[Client, ...] = (
     Client(
         "claude-code",
         "Claude Code",
-        ".mcp.json in the project's folder",
+        "~/.claude.json, or .mcp.json in a project's folder",
         _FROM_ENVIRONMENT.format(title="Claude Code"),
         _claude_code,
     ),
