@@ -1,7 +1,7 @@
 """Everything that can be set: one frozen object read from `SORA_*` environment variables.
 
-Nothing else reads the environment. (pydantic alone does it: pydantic-settings would add a third to the
-start of every command, for the one loop in `load`.) A value that is a literal `${…}` (a host that did not expand a
+Nothing else reads the environment. (A plain dataclass: every command starts with this, and the models of pydantic
+alone would take longer than the shortest of them.) A value that is a literal `${…}` (a host that did not expand a
 variable) counts as missing.
 """
 
@@ -11,17 +11,15 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic.fields import FieldInfo
-
+from sora_mcp import kinds
 from sora_mcp.errors import NotConfigured
-from sora_mcp.models import Limits
+from sora_mcp.kinds import Format, Kind, Secret
+from sora_mcp.tables import Limits
 
 PREFIX = "SORA_"
 SANDBOX = "sandbox"
@@ -38,95 +36,140 @@ class Endpoint:
     """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox."""
 
     base_url: str
-    api_key: SecretStr
+    api_key: Secret
     local: bool
     sandbox: bool
 
 
-class Settings(BaseModel):
-    """All settings; the field names are the environment variables without `SORA_`.
+def _about(description: str, kind: Kind) -> dict[str, Any]:
+    return {"description": description, "kind": kind}
 
-    Raises pydantic's ValidationError on a value outside the stated range; `load` turns that into
-    NotConfigured.
+
+def _data_folder() -> Path:
+    import platformdirs  # noqa: PLC0415 - only where no folder is named
+
+    return platformdirs.user_data_path("sora-mcp")
+
+
+def _video_folder() -> Path:
+    import platformdirs  # noqa: PLC0415
+
+    return platformdirs.user_videos_path() / "sora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings; the field names are the environment variables without `SORA_`. Made by `load`, which checks them.
+
+    `given` names those that were set; the others have their defaults.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    base_url: str | None = Field(
-        None, description="Address of the gateway (https://…), or `sandbox` for the built-in stand-in."
+    base_url: str | None = field(
+        default=None,
+        metadata=_about("Address of the gateway (https://…), or `sandbox` for the built-in stand-in.", kinds.text()),
     )
-    api_key: SecretStr | None = Field(None, description="The gateway's key. Sent as a Bearer header, nowhere else.")
-    home: Path = Field(
-        default_factory=lambda: platformdirs.user_data_path("sora-mcp"),
-        description="Folder of the ledger and the sandbox's videos. Default: the platform's data folder.",
+    api_key: Secret | None = field(
+        default=None, metadata=_about("The gateway's key. Sent as a Bearer header, nowhere else.", kinds.secret())
     )
-    output_dir: Path = Field(
-        default_factory=lambda: platformdirs.user_videos_path() / "sora",
-        description="Folder that videos are downloaded to. Default: `sora` in the user's video folder.",
+    home: Path = field(
+        default_factory=_data_folder,
+        metadata=_about(
+            "Folder of the ledger and the sandbox's videos. Default: the platform's data folder.", kinds.folder()
+        ),
     )
-    image_dirs: tuple[Path, ...] = Field(
-        (),
-        description="Folders whose images may be uploaded, separated by `:` (on Windows `;`). Default: none.",
+    output_dir: Path = field(
+        default_factory=_video_folder,
+        metadata=_about(
+            "Folder that videos are downloaded to. Default: `sora` in the user's video folder.", kinds.folder()
+        ),
     )
-    connect_timeout: float = Field(10, gt=0, le=60, description="Seconds to reach the gateway.")
-    create_timeout: float = Field(
-        120, gt=0, le=600, description="Seconds to wait for the answer to a create; later its outcome is unknown."
+    image_dirs: tuple[Path, ...] = field(
+        default=(),
+        metadata=_about(
+            "Folders whose images may be uploaded, separated by `:` (on Windows `;`). Default: none.", kinds.folders()
+        ),
     )
-    query_timeout: float = Field(20, gt=0, le=50, description="Seconds for one free request (state, upload).")
-    download_timeout: float = Field(50, gt=0, le=3600, description="Seconds for one download; many hosts stop at 60.")
-    download_max_mb: int = Field(500, gt=0, description="Largest video to download, in megabytes.")
-    duplicate_window: float = Field(
-        10, ge=0, le=1440, description="Minutes within which the same request is not paid for twice; 0 turns that off."
+    connect_timeout: float = field(
+        default=10, metadata=_about("Seconds to reach the gateway.", kinds.number(above=0, most=60))
     )
-    max_cost_per_call: float | None = Field(None, gt=0, description="Most relative cost of one call. Default: no cap.")
-    max_cost_per_day: float | None = Field(None, gt=0, description="Most relative cost in 24 hours. Default: no cap.")
-    max_running: int | None = Field(None, ge=1, description="Most videos under way at once. Default: no cap.")
-    max_variants: int = Field(4, ge=1, description="Most variants in one call (no maximum is documented).")
-    extra_sizes: tuple[tuple[int, int], ...] = Field(
-        (), description="Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`."
+    create_timeout: float = field(
+        default=120,
+        metadata=_about(
+            "Seconds to wait for the answer to a create; later its outcome is unknown.", kinds.number(above=0, most=600)
+        ),
     )
-    extra_frames: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Lengths in frames the gateway offers beyond 150 and 300, such as `450,600`."
+    query_timeout: float = field(
+        default=20, metadata=_about("Seconds for one free request (state, upload).", kinds.number(above=0, most=50))
     )
-    sdedit_source: Literal["nested", "top"] = Field(
-        "nested", description="Where a remix names its source: inside `sdedit`, or `top` (beside it)."
+    download_timeout: float = field(
+        default=50,
+        metadata=_about("Seconds for one download; many hosts stop at 60.", kinds.number(above=0, most=3600)),
     )
-    sandbox_seconds: float = Field(3, ge=0, le=600, description="How long a video of the sandbox takes to make.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What is logged to stderr.")
-
-    @field_validator("home", "output_dir", mode="after")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return _expanded(value).absolute()
-
-    @field_validator("image_dirs", mode="before")
-    @classmethod
-    def _folders(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part.strip())
-
-    @field_validator("extra_sizes", mode="before")
-    @classmethod
-    def _sizes(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [
-            re.fullmatch(r"\s*([1-9]\d{1,4})x([1-9]\d{1,4})\s*", part) for part in value.split(",") if part.strip()
-        ]
-        if not all(pairs):
-            raise ValueError("sizes look like 1080x1080,1920x1080")
-        return tuple((int(pair[1]), int(pair[2])) for pair in pairs if pair)
-
-    @field_validator("extra_frames", mode="before")
-    @classmethod
-    def _frames(cls, value: object) -> object:
-        return tuple(part for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _level(cls, value: object) -> object:
-        return value.strip().upper() if isinstance(value, str) else value
+    download_max_mb: int = field(
+        default=500, metadata=_about("Largest video to download, in megabytes.", kinds.whole(above=0))
+    )
+    save_finished: bool = field(
+        default=False,
+        metadata=_about("Whether finished videos are saved by themselves, in SORA_OUTPUT_DIR.", kinds.yes_no()),
+    )
+    duplicate_window: float = field(
+        default=10,
+        metadata=_about(
+            "Minutes within which the same request is not paid for twice; 0 turns that off.",
+            kinds.number(least=0, most=1440),
+        ),
+    )
+    max_cost_per_call: float | None = field(
+        default=None, metadata=_about("Most relative cost of one call. Default: no cap.", kinds.number(above=0))
+    )
+    max_cost_per_day: float | None = field(
+        default=None, metadata=_about("Most relative cost in 24 hours. Default: no cap.", kinds.number(above=0))
+    )
+    ask_above_cost: float | None = field(
+        default=None,
+        metadata=_about(
+            "Relative cost above which the user is asked first, in hosts that can ask. Default: never.",
+            kinds.number(least=0),
+        ),
+    )
+    max_running: int | None = field(
+        default=None, metadata=_about("Most videos under way at once. Default: no cap.", kinds.whole(least=1))
+    )
+    max_variants: int = field(
+        default=4, metadata=_about("Most variants in one call (no maximum is documented).", kinds.whole(least=1))
+    )
+    extra_sizes: tuple[tuple[int, int], ...] = field(
+        default=(),
+        metadata=_about(
+            "Sizes the gateway offers beyond the documented ones, such as `1080x1080,1920x1080`.", kinds.sizes()
+        ),
+    )
+    extra_frames: tuple[int, ...] = field(
+        default=(),
+        metadata=_about("Lengths in frames the gateway offers beyond 150 and 300, such as `450,600`.", kinds.frames()),
+    )
+    sdedit_source: Literal["nested", "top"] = field(
+        default="nested",
+        metadata=_about(
+            "Where a remix names its source: inside `sdedit`, or `top` (beside it).", kinds.choice("nested", "top")
+        ),
+    )
+    owner: str | None = field(
+        default=None,
+        metadata=_about(
+            "Whose videos these are, where several people share a key and a ledger; each sees only their own.",
+            kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
+        ),
+    )
+    sandbox_seconds: float = field(
+        default=3,
+        metadata=_about("How long a video of the sandbox takes to make.", kinds.number(least=0, most=600)),
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = field(
+        default="WARNING",
+        metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
+    )
+    given: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def limits(self) -> Limits:
@@ -138,11 +181,11 @@ class Settings(BaseModel):
         if self.base_url is None:
             raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", _NEXT_STEP)
         if self.base_url.strip().lower() == SANDBOX:
-            return Endpoint("http://sandbox", SecretStr("sk-sandbox"), local=True, sandbox=True)
+            return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
         base_url, local = _checked_address(self.base_url)
         return Endpoint(base_url, self._checked_key(), local=local, sandbox=False)
 
-    def _checked_key(self) -> SecretStr:
+    def _checked_key(self) -> Secret:
         key = (self.api_key.get_secret_value() if self.api_key else "").strip()
         key = re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE)
         if not key:
@@ -153,17 +196,32 @@ class Settings(BaseModel):
             raise NotConfigured(
                 "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
             )
-        return SecretStr(key)
+        return Secret(key)
+
+
+_FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
 
 
 def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
-    given = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in Settings.model_fields} | values
+    found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in _FIELDS} | values
+    given = {name: _read(name, value) for name, value in found.items() if not _is_missing(value)}
+    return Settings(**given, given=frozenset(given))
+
+
+def _read(name: str, value: object) -> Any:
+    if name not in _FIELDS:
+        raise NotConfigured(f"There is no setting {PREFIX}{name.upper()}.", "Take it away and start again.")
+    metadata = _FIELDS[name].metadata
+    kind: Kind = metadata["kind"]
     try:
-        return Settings.model_validate({name: value for name, value in given.items() if not _is_missing(value)})
-    except ValidationError as error:
-        where = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"]
-        raise _unusable(str(where[0]) if where else "") from None
+        return kind.read(value)
+    except (ValueError, TypeError, AttributeError):  # of the value nothing is said: it may be a key
+        raise NotConfigured(
+            f"The value of {PREFIX}{name.upper()} cannot be used; allowed: {kind.allowed}. "
+            f"Its meaning: {metadata['description']}",
+            "Correct it and start again.",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +234,7 @@ class Variable:
     name: str
     field: str
     description: str
-    format: Literal["string", "number", "filepath"]
+    format: Format
     default: str = ""
     choices: tuple[str, ...] = ()
     required: bool = False
@@ -185,58 +243,34 @@ class Variable:
 
 def variables() -> tuple[Variable, ...]:
     """Every setting, in the order in which they are shown."""
-    return tuple(_variable(name, field) for name, field in Settings.model_fields.items())
+    return tuple(_variable(name, each) for name, each in _FIELDS.items())
 
 
-def _variable(name: str, field: FieldInfo) -> Variable:
-    annotation = field.annotation
+def _variable(name: str, about: Field[Any]) -> Variable:
+    kind: Kind = about.metadata["kind"]
     return Variable(
         name=f"{PREFIX}{name.upper()}",
         field=name,
-        description=field.description or "",
-        format="filepath" if annotation is Path else "number" if annotation in {int, float} else "string",
-        default="" if field.default in {None, ()} or field.default_factory is not None else str(field.default),
-        choices=get_args(annotation) if get_origin(annotation) is Literal else (),
+        description=about.metadata["description"],
+        format=kind.format,
+        default=_shown(about.default),
+        choices=kind.choices,
         required=name in {"base_url", "api_key"},
-        secret=SecretStr in get_args(annotation),
+        secret=kind.secret,
     )
 
 
-def _unusable(name: str) -> NotConfigured:
-    """What is said about a bad value: nothing of the value itself, which may be a key."""
-    variable, field = f"{PREFIX}{name.upper()}", Settings.model_fields.get(name)
-    if field is None:
-        return NotConfigured(f"There is no setting {variable}.", "Take it away and start again.")
-    return NotConfigured(
-        f"The value of {variable} cannot be used; allowed: {_allowed(name)}. Its meaning: {field.description}",
-        "Correct it and start again.",
-    )
-
-
-_KINDS = {"integer": "a whole number", "number": "a number", "array": "a list as described", "path": "a folder"}
-_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
-
-
-def _allowed(name: str) -> str:
-    """The values that a setting takes, from its own declaration: choices, or a kind and its bounds."""
-    declared: dict[str, Any] = Settings.model_json_schema()["properties"][name]
-    about = declared | declared.get("anyOf", [{}])[0]  # the other one is null: not set
-    if "enum" in about:
-        *others, last = about["enum"]
-        return f"{', '.join(others)} or {last}"
-    kind = _KINDS.get(about.get("format", about["type"]), "a text")
-    return ", ".join([kind, *(f"{words} {about[bound]}" for bound, words in _BOUNDS.items() if bound in about)])
-
-
-def _expanded(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise ValueError("no such user") from None
+def _shown(default: object) -> str:
+    """A default as it would be written in the environment."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default in {None, (), MISSING} else str(default)
 
 
 def _is_missing(value: object) -> bool:
-    return isinstance(value, str) and (not value.strip() or re.fullmatch(r"\$\{.*\}", value.strip()) is not None)
+    """Not given: nothing, blank, or a variable that a host did not expand."""
+    text = value.strip() if isinstance(value, str) else value
+    return text in (None, "") or (isinstance(text, str) and re.fullmatch(r"\$\{.*\}", text) is not None)
 
 
 def _checked_address(given: str) -> tuple[str, bool]:

@@ -15,8 +15,8 @@ import sora_mcp
 PACKAGE = Path(sora_mcp.__file__).parent
 
 ORDER: tuple[set[str], ...] = (
-    {"errors", "listening"},
-    {"tasks"},
+    {"errors", "kinds", "listening"},
+    {"tables", "tasks"},
     {"models"},
     {"results"},
     {"schema"},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import SIZES, Action, InpaintItem, Limits, SDEdit, VideoRequest
+from sora_mcp.models import Action, InpaintItem, SDEdit, VideoRequest
+from sora_mcp.tables import SIZES, Limits
 from sora_mcp.tasks import FINAL, clean
 
 IMAGE = InpaintItem(url="https://images.example/cat.png")

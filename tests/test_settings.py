@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import pytest
 
 from sora_mcp.errors import NotConfigured
-from sora_mcp.settings import Endpoint, Settings, is_local_host, load
+from sora_mcp.settings import Endpoint, is_local_host, load, variables
 
 KEY = "sk-5ecret0123456789"
 JARGON = [
@@ -239,9 +242,16 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(given: str) -> None:
 
 def test_the_key_is_seen_nowhere() -> None:
     configured = load(base_url="https://api.example", api_key=f"Bearer {KEY}")
-    shown = [configured, configured.endpoint(), configured.model_dump(mode="json"), configured.model_dump_json()]
+    shown = [configured, configured.endpoint(), asdict(configured), asdict(configured.endpoint()), vars(configured)]
     for each in shown:
         assert KEY not in repr(each) + str(each)
+        assert "**********" in str(each)
+
+
+def test_a_copy_of_the_settings_has_the_same_key_unseen() -> None:
+    configured = load(api_key=KEY)
+    assert configured == load(api_key=KEY) != load(api_key=f"{KEY}x")
+    assert KEY not in repr(replace(configured, max_variants=2))
 
 
 def test_the_key_in_place_of_the_address_is_not_repeated() -> None:
@@ -301,6 +311,12 @@ def test_no_folder_is_open_unless_it_is_named() -> None:
         ("SORA_DUPLICATE_WINDOW", "-1", "a number, at least 0, at most 1440"),
         ("SORA_SDEDIT_SOURCE", "outside", "nested or top"),
         ("SORA_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING or ERROR"),
+        ("SORA_SAVE_FINISHED", "maybe", "true or false"),
+        ("SORA_ASK_ABOVE_COST", "-1", "a number, at least 0"),
+        ("SORA_MAX_COST_PER_DAY", "inf", "a number, above 0"),
+        ("SORA_OWNER", "a b", "1 to 64 letters, digits or . _ @ -"),
+        ("SORA_OWNER", "a" * 65, "1 to 64 letters, digits or . _ @ -"),
+        ("SORA_OWNER", "zoë\n", "1 to 64 letters, digits or . _ @ -"),
         ("SORA_DOWNLOAD_MAX_MB", "1.5", "a whole number, above 0"),
         ("SORA_HOME", "~no-such-user-here/x", "a folder"),
         ("SORA_IMAGE_DIRS", "~no-such-user-here/x", "a list as described"),
@@ -310,7 +326,7 @@ def test_a_bad_value_is_named_with_what_is_allowed_and_its_meaning(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
 ) -> None:
     text = bad_value(monkeypatch, name, value)
-    description = Settings.model_fields[name.removeprefix("SORA_").lower()].description
+    description = next(variable.description for variable in variables() if variable.name == name)
     assert text.startswith(f"The value of {name} cannot be used; allowed: {allowed}. Its meaning: {description} ")
 
 
@@ -334,10 +350,55 @@ def test_a_key_of_the_wrong_kind_is_not_shown() -> None:
 
 def test_settings_do_not_change() -> None:
     configured = load()
-    with pytest.raises(ValueError, match="frozen"):
-        configured.max_variants = 9
+    with pytest.raises(FrozenInstanceError):
+        configured.max_variants = 9  # type: ignore[misc]
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for name, field in Settings.model_fields.items():
-        assert field.description, name
+    for variable in variables():
+        assert variable.description, variable.name
+
+
+def test_what_was_given_is_told_from_what_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SORA_MAX_VARIANTS", "4")
+    monkeypatch.setenv("SORA_OWNER", " ")
+    assert load(base_url="sandbox", api_key=None).given == {"max_variants", "base_url"}
+
+
+def test_every_default_that_is_shown_can_be_set() -> None:
+    shown = {variable.name: variable.default for variable in variables() if variable.default}
+    assert shown["SORA_SAVE_FINISHED"] == "false"
+    assert load(shown) == load({})
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("true", True), ("Yes ", True), ("1", True), ("FALSE", False), ("no", False), ("0", False)]
+)
+def test_a_switch_is_set_in_the_usual_words(given: str, value: bool) -> None:
+    assert load({"SORA_SAVE_FINISHED": given}).save_finished is value
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("max_variants", 8),
+        ("sandbox_seconds", 0.3),
+        ("extra_sizes", ((1080, 1080),)),
+        ("extra_frames", (450,)),
+        ("save_finished", True),
+        ("home", Path("/x")),
+        ("image_dirs", (Path("/x"),)),
+    ],
+)
+def test_a_value_may_be_given_as_what_it_is(field: str, given: object) -> None:
+    assert getattr(load({}, **{field: given}), field) == given
+
+
+def test_settings_are_made_without_the_models() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, sora_mcp.settings; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not {"pydantic", "platformdirs"} & set(done.stdout.split())

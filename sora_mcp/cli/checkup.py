@@ -21,7 +21,7 @@ from sora_mcp.cli.show import for_shell
 from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
-from sora_mcp.settings import Settings
+from sora_mcp.settings import Settings, variables
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""
@@ -154,11 +154,11 @@ async def _gateway(settings: Settings) -> list[Check]:
 def _settings(settings: Settings) -> dict[str, dict[str, str]]:
     """Every setting with its value and where it came from; of the key only whether it is there."""
     found = {}
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if name == "api_key":
+    for variable in variables():
+        value = getattr(settings, variable.field)
+        if variable.secret:
             value = "present" if value else "absent"
         shown = "not set" if value in {None, ()} else str(value)
-        origin = "environment" if name in settings.model_fields_set else "default"
-        found[f"SORA_{name.upper()}"] = {"value": shown, "from": origin}
+        origin = "environment" if variable.field in settings.given else "default"
+        found[variable.name] = {"value": shown, "from": origin}
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.models import FPS
+from sora_mcp.tables import FPS
 from sora_mcp.tools import Result
 
 _COMMANDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,7 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
         given["inpaint_items"] = [_source(source) for source in sources]
     paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
     allowed = (*settings.image_dirs, *(path.parent for path in paths))
-    return settings.model_copy(update={"image_dirs": allowed})
+    return replace(settings, image_dirs=allowed)
 
 
 def _source(text: str) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 
 from sora_mcp import media
-from sora_mcp.models import Limits
 from sora_mcp.sandbox.routes import build_app
 from sora_mcp.sandbox.store import Store
+from sora_mcp.tables import Limits
 
 
 class Sandbox:

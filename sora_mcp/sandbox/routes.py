@@ -17,8 +17,9 @@ from starlette.routing import Route
 
 from sora_mcp.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.errors import InvalidInput
-from sora_mcp.models import FPS, Limits, SDEdit, VideoRequest
+from sora_mcp.models import SDEdit, VideoRequest
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
+from sora_mcp.tables import FPS, Limits
 from sora_mcp.tasks import clean
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from pydantic.functional_validators import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from sora_mcp.models import (
-    FPS,
     Action,
     Amount,
     FrameIndex,
@@ -28,6 +27,7 @@ from sora_mcp.models import (
     VideoRequest,
     Width,
 )
+from sora_mcp.tables import FPS
 from sora_mcp.tasks import State
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sora_mcp.errors import SUBMITTED
-from sora_mcp.models import FPS
 from sora_mcp.results import Download, ListedVideo, Look, Submission, Video, VideoList
+from sora_mcp.tables import FPS
 from sora_mcp.tasks import State
 
 

@@ -258,11 +258,11 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
 
 async def _list(home: Path, count: int) -> list[float]:
     from sora_mcp.ledger import Intent, Ledger  # noqa: PLC0415
-    from sora_mcp.settings import Settings  # noqa: PLC0415
+    from sora_mcp.settings import load  # noqa: PLC0415
     from sora_mcp.studio import Studio  # noqa: PLC0415
 
     where = {"base_url": "http://127.0.0.1:9", "api_key": "sk-benchmark"}
-    settings = Settings.model_validate(where | {"home": home})
+    settings = load({}, **where, home=home)
     with closing(Ledger(home / "ledger.sqlite3")) as ledger:
         name = await ledger.gateway_name(where["base_url"], where["api_key"])
         entry, _ = await ledger.begin(Intent(name, "simple_compose", dict(CREATE), "same", [], 1.25))

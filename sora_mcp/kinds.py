@@ -1,0 +1,165 @@
+"""The kinds of values that a setting takes: each reads what was given, and says in words what it allows."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Format = Literal["string", "number", "filepath", "boolean"]
+"""As hosts' configurations call it."""
+
+
+class Secret:
+    """A text that is shown nowhere: only `get_secret_value` gives it away."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        return self._text
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __str__(self) -> str:
+        return "**********"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`read` takes the text of a variable, or the value itself; it raises ValueError or TypeError for anything else."""
+
+    read: Callable[[Any], Any]
+    allowed: str
+    format: Format = "string"
+    choices: tuple[str, ...] = ()
+    secret: bool = False
+
+
+def text(pattern: str = ".*", allowed: str = "a text") -> Kind:
+    """A text that matches `pattern` from end to end."""
+
+    def read(given: Any) -> str:
+        if not re.fullmatch(pattern, given, re.DOTALL):
+            raise ValueError
+        return str(given)
+
+    return Kind(read, allowed)
+
+
+def secret() -> Kind:
+    """A text that is shown nowhere."""
+    plain = text()
+    return Kind(lambda given: given if isinstance(given, Secret) else Secret(plain.read(given)), "a text", secret=True)
+
+
+def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
+    """A finite number within its bounds; all but `above` are allowed themselves."""
+
+    def read(given: Any) -> float:
+        value = float(given)
+        if not math.isfinite(value) or (above is not None and value <= above):
+            raise ValueError
+        if (least is not None and value < least) or (most is not None and value > most):
+            raise ValueError
+        return value
+
+    bounds = {"above": above, "at least": least, "at most": most}
+    words = [f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None]
+    return Kind(read, ", ".join(["a number", *words]), "number")
+
+
+def whole(*, above: int | None = None, least: int | None = None) -> Kind:
+    """A whole number within its bounds."""
+    plain = number(above=above, least=least)
+
+    def read(given: Any) -> int:
+        value: float = plain.read(given)
+        if not value.is_integer():
+            raise ValueError
+        return int(value)
+
+    return Kind(read, plain.allowed.replace("a number", "a whole number"), "number")
+
+
+def yes_no() -> Kind:
+    """`true` or `false`, also as 1, 0, yes and no."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+    def read(given: Any) -> bool:
+        if (value := words.get(str(given).strip().lower())) is None:
+            raise ValueError
+        return value
+
+    return Kind(read, "true or false", "boolean")
+
+
+def choice(*words: str) -> Kind:
+    """One of `words`, in capitals or not."""
+    by_spelling = {word.lower(): word for word in words}
+
+    def read(given: Any) -> str:
+        if (word := by_spelling.get(given.strip().lower())) is None:
+            raise ValueError
+        return word
+
+    return Kind(read, f"{', '.join(words[:-1])} or {words[-1]}", choices=words)
+
+
+def folder() -> Kind:
+    """A folder, by its whole path; `~` stands for the user's home."""
+    return Kind(lambda given: _expanded(given).absolute(), "a folder", "filepath")
+
+
+def folders() -> Kind:
+    """Folders, separated as the platform does."""
+    return _list(os.pathsep, _expanded)
+
+
+def sizes() -> Kind:
+    """Frame sizes in pixels, such as `1080x1080,1920x1080`."""
+
+    def read(given: Any) -> tuple[int, int]:
+        if isinstance(given, str):
+            given = re.fullmatch(r"([1-9]\d{1,4})x([1-9]\d{1,4})", given.strip(), re.ASCII)
+            given = given.groups() if given else ()
+        width, height = given
+        return int(width), int(height)
+
+    return _list(",", read)
+
+
+def frames() -> Kind:
+    """Lengths in frames, such as `450,600`."""
+    return _list(",", whole(least=1).read)
+
+
+def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
+    def read(given: str | Iterable[Any]) -> tuple[Any, ...]:
+        parts = [part for part in given.split(separator) if part.strip()] if isinstance(given, str) else given
+        return tuple(read_one(part) for part in parts)
+
+    return Kind(read, "a list as described")
+
+
+def _expanded(given: str | Path) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise ValueError("no such user") from None
