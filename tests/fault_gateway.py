@@ -300,8 +300,8 @@ async def _drip(connection: socket.socket, rest: bytes) -> None:
 
 
 async def _sip(connection: socket.socket) -> None:
-    while await _receive(connection, 1):
-        await anyio.sleep(DRIP_EVERY)  # noqa: ASYNC110 - the slowness is the fault
+    while await _receive(connection, 1):  # noqa: ASYNC110 - the slowness is the fault
+        await anyio.sleep(DRIP_EVERY)
 
 
 async def _until_gone(connection: socket.socket) -> None:
