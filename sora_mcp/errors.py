@@ -4,6 +4,7 @@ SoraError
 ├── InvalidInput      the arguments are wrong; found before anything was sent
 ├── NotConfigured     a setting is missing or wrong
 ├── OverCap           a spending cap of the settings forbids it; nothing was sent
+├── Declined          the user was asked and said no; nothing was sent
 ├── NotFound          neither our ledger nor the gateway knows this id
 ├── NotReady          the video is not (or will never be) in the state that was needed
 ├── FileProblem       a local file or folder cannot be read or written
@@ -118,6 +119,13 @@ class OverCap(SoraError):
             f"{reached}, and {setting} allows {cap:g}.",
             f"Tell the user, who alone may raise {setting}; do not try to work around it.",
         )
+
+
+class Declined(SoraError):
+    """The user was asked whether to pay, and said no."""
+
+    kind = "declined"
+    default_outcome = "not_submitted"
 
 
 class NotFound(SoraError):

@@ -216,7 +216,7 @@ async def _call(settings: Settings, tool: str, arguments: dict[str, Any], *, wai
     async with Studio.open(settings) as studio:
         with Bar(hidden=quiet) as bar:
             if not wait:
-                return await tools.call(studio, tool, arguments, bar.tell)
+                return await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
             return await _until_finished(partial(tools.call, studio, tool), arguments, bar)
 
 
@@ -226,7 +226,7 @@ async def _until_finished(
     while True:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bar.tick)
-            result = await call(arguments | {"wait_seconds": 50}, bar.tell)
+            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell))
             tasks.cancel_scope.cancel()
         state = result.structured.get("state")
         if result.is_error or state in FINAL or state in {"unknown", "sending"}:

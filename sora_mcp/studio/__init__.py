@@ -20,6 +20,7 @@ from sora_mcp import dialect
 from sora_mcp.errors import (
     SEE_LOG,
     BadReply,
+    Declined,
     InternalError,
     InvalidInput,
     NotFound,
@@ -34,9 +35,11 @@ from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.finder import Finder
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
 from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
-from sora_mcp.tasks import FINAL, UNDER_WAY, State
+from sora_mcp.studio.watcher import Told, Watcher
+from sora_mcp.tasks import FINAL, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -48,14 +51,10 @@ ANSWER_WITHIN = 50.0
 """Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
-ADDRESS_AGE = 300.0
-"""Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
-REFRESH_MOST = 20
-"""How many unfinished videos a list asks about."""
-REFRESH_WITHIN = 10.0
-"""Seconds that a list may take to ask about unfinished videos."""
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
+Confirm = Callable[[str], Awaitable[bool | None]]
+"""Asks the user a question: whether they agree, or None where they cannot be asked."""
 
 
 class Studio:
@@ -65,35 +64,58 @@ class Studio:
         self.settings = settings
         self._ledger = ledger
         self._submitter = Submitter(ledger, background)
+        self._finder = Finder(ledger)
+        self._watcher = Watcher(ledger, self._finder)
         self._opened: Desk | None = None
         self._opening = anyio.Lock()
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Self]:
-        """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded."""
+    async def open(cls, settings: Settings, *, watch: bool = False) -> AsyncIterator[Self]:
+        """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded.
+
+        With `watch` it follows everything that is under way in the background, for as long as it is open.
+        """
         ledger = Ledger(settings.home / "ledger.sqlite3")
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
                 studio = cls(settings, ledger, background)
-                yield studio
+                watching = anyio.CancelScope()
+                if watch:
+                    background.start_soon(studio._watch, watching)
+                try:
+                    yield studio
+                finally:
+                    watching.cancel()
         finally:
             if studio is not None and studio._opened is not None:
                 with anyio.CancelScope(shield=True):
                     await studio._opened.aclose()
             ledger.close()
 
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        save = self._save_all if self.settings.save_finished else None
+        with scope:
+            await self._watcher.run(self._desk, save)
+
     # --- paid -------------------------------------------------------------------------------------
 
-    async def submit(self, draft: VideoRequest, *, dry_run: bool = False, allow_duplicate: bool = False) -> Submission:
+    async def submit(
+        self,
+        draft: VideoRequest,
+        *,
+        dry_run: bool = False,
+        allow_duplicate: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Submission:
         """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
-        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. Raises InvalidInput,
-        NotConfigured, NotFound, NotReady, OverCap or FileProblem (nothing was submitted), Unreachable, Refused
-        or OutcomeUnknown.
+        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
+        SORA_ASK_ABOVE_COST is asked about first (`confirm`). Raises InvalidInput, NotConfigured, NotFound, NotReady,
+        OverCap, Declined or FileProblem (nothing was submitted), Unreachable, Refused or OutcomeUnknown.
         """
         answer_by = anyio.current_time() + ANSWER_WITHIN
         try:
@@ -105,6 +127,8 @@ class Studio:
                 if dry_run:
                     return self._dry_run(ready)
                 self._check_cost(ready.request)
+            answer_by += await self._ask_user(ready.request, confirm)
+            with anyio.fail_after(RESOLVE_WITHIN):
                 desk = await self._desk()
                 body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
                 await (
@@ -125,6 +149,7 @@ class Studio:
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
         rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
         entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
+        self._watcher.wake()
         return report.submission(request, desk.label, "accepted", entry, is_new=is_new)
 
     def _check_cost(self, request: VideoRequest) -> None:
@@ -132,6 +157,16 @@ class Studio:
         if cap is not None and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
             raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
+
+    async def _ask_user(self, request: VideoRequest, confirm: Confirm | None) -> float:
+        """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
+        above, cost = self.settings.ask_above_cost, request.cost()
+        if confirm is None or above is None or (cost is not None and cost <= above):
+            return 0
+        began = anyio.current_time()
+        if await confirm(report.question(request, self.label)) is False:
+            raise Declined("The user was asked and said no.", "Ask the user what to do instead.")
+        return anyio.current_time() - began
 
     def _dry_run(self, ready: Resolved) -> Submission:
         told = report.submission(ready.request, self.label, "not_submitted")
@@ -148,7 +183,7 @@ class Studio:
         """
         desk = await self._desk()
         deadline = anyio.current_time() + wait_seconds
-        entry, gateway_state = await self._look_up(desk, video_id)
+        entry, gateway_state = await self._finder.look_up(desk, video_id)
         told = report.video(entry, desk.label, gateway_state)
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
@@ -156,9 +191,9 @@ class Studio:
             if entry.task_id is None and entry.state != "sending":
                 break
             with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(desk.pace if entry.task_id else LOOK_EVERY)
+                await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
                 try:
-                    entry, gateway_state = await self._look_up(desk, entry.id)
+                    entry, gateway_state = await self._finder.look_again(desk, entry, gateway_state)
                 except (BadReply, Unreachable) as error:
                     logger.info("a query while waiting failed: %s", error.message)
             told = report.video(entry, desk.label, gateway_state)
@@ -170,7 +205,7 @@ class Studio:
         """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about."""
         desk = await self._desk()
         before = _read_cursor(cursor)
-        await self._refresh_unfinished(desk)
+        await self._finder.refresh_unfinished(desk)
         entries = await self._ledger.page(desk.name, limit=limit + 1, before=before, states=states)
         page, more = entries[:limit], len(entries) > limit
         return VideoList(
@@ -182,7 +217,8 @@ class Studio:
     async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
-        entry, named = await self._finished(desk, video_id)
+        entry, _ = await self._finder.look_up(desk, video_id)
+        named = variant_of(video_id, "task_id")
         return await self._files(desk).look(entry, named or variant, frames, desk.label)
 
     async def download(
@@ -190,10 +226,29 @@ class Studio:
     ) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
-        entry, named = await self._finished(desk, video_id)
+        entry, _ = await self._finder.look_up(desk, video_id)
+        named = variant_of(video_id, "task_id")
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
             return await self._files(desk).save(entry, named or variant, desk.label, on_bytes)
+
+    async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
+        """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
+        desk = await self._desk()
+        entry, _ = await self._finder.look_up(desk, video_id)
+        return await self._files(desk).read(entry, variant, max_bytes)
+
+    async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
+        """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
+        if not self._ledger.exists() or self.label == report.NOT_CONFIGURED:
+            return VideoList(gateway=self.label, videos=[])
+        entries = await self._ledger.page((await self._desk()).name, limit=limit, states=states)
+        return VideoList(gateway=self.label, videos=[report.listed(entry) for entry in entries])
+
+    def on_change(self, told: Told) -> Callable[[], None]:
+        """Have every row told whose state or progress changes while this studio watches; the result ends that."""
+        self._watcher.told.append(told)
+        return lambda: self._watcher.told.remove(told)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
@@ -222,79 +277,12 @@ class Studio:
             return report.NOT_CONFIGURED
         return "sandbox" if endpoint.sandbox else endpoint.base_url.partition("://")[2]
 
-    # --- looking up -------------------------------------------------------------------------------
-
-    async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
-        """The row, asked anew where that can tell more, and the gateway's own word for its state."""
-        video_id = video_id.strip().partition("#")[0]
-        if not dialect.is_id(video_id):
-            raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._ledger.find(desk.name, video_id) or await self._of_generation(desk, video_id)
-        if entry is None:
-            if video_id.startswith("req_"):
-                raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
-            task = await desk.gateway.query(video_id)
-            return await self._ledger.adopt(desk.name, video_id, task), task.gateway_state
-        if entry.task_id is None or (entry.state in FINAL and not self._may_know_more(entry)):
-            return entry, None
-        try:
-            return await self._ask(desk, entry)
-        except SoraError:
-            if entry.state in FINAL:
-                return entry, None
-            raise
-
-    async def _ask(self, desk: Desk, entry: Entry) -> tuple[Entry, str]:
-        """Ask the gateway about a task that has a row."""
-        task_id = entry.task_id or ""
-        try:
-            task = await desk.gateway.query(task_id)
-        except NotFound:
-            raise NotFound(
-                f"{task_id} was accepted by the gateway, but it does not know it any more.",
-                "Tell the user; do not submit it again blindly.",
-            ) from None
-        return await self._ledger.record(entry.request_id, task), task.gateway_state
-
-    def _may_know_more(self, entry: Entry) -> bool:
-        """A finished video whose address is missing, or may have expired and is not saved."""
-        if entry.state != "succeeded" or entry.files:
-            return False
-        return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
-
-    async def _of_generation(self, desk: Desk, video_id: str) -> Entry | None:
-        found = await self._ledger.find_generation(desk.name, video_id) if video_id.startswith("gen_") else None
-        return found[0] if found else None
-
-    async def _finished(self, desk: Desk, video_id: str) -> tuple[Entry, int | None]:
-        """The row, and the variant that `task_…#2` names."""
-        entry, _ = await self._look_up(desk, video_id)
-        return entry, variant_of(video_id, "task_id")
-
     async def _find_video(self, video_id: str) -> Entry:
-        return (await self._look_up(await self._desk(), video_id))[0]
+        return (await self._finder.look_up(await self._desk(), video_id))[0]
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()
         return await self._ledger.find_generation(desk.name, generation_id)
-
-    async def _refresh_unfinished(self, desk: Desk) -> None:
-        """Ask about the newest unfinished ones, eight at once; whoever does not answer in time stays as it is."""
-        at_once = anyio.CapacityLimiter(8)
-
-        async def ask(entry: Entry) -> None:
-            async with at_once:
-                try:
-                    await self._ask(desk, entry)
-                except SoraError as error:
-                    logger.info("a query for the list failed: %s", error.message)
-
-        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
-        with anyio.move_on_after(REFRESH_WITHIN):
-            async with anyio.create_task_group() as asking:
-                for entry in unfinished:
-                    if self._ledger.age(entry) >= desk.pace:
-                        asking.start_soon(ask, entry)
 
     # --- wiring -----------------------------------------------------------------------------------
 
@@ -306,14 +294,20 @@ class Studio:
 
     async def _open_desk(self) -> Desk:
         endpoint = self.settings.endpoint()
-        name = await self._ledger.gateway_name(endpoint.base_url, endpoint.api_key.get_secret_value())
+        key, owner = endpoint.api_key.get_secret_value(), self.settings.owner or ""
+        name = await self._ledger.gateway_name(endpoint.base_url, key, owner)
         return Desk(self.settings, endpoint, name, self.label)
+
+    async def _save_all(self, entry: Entry) -> None:
+        for generation in entry.generations:
+            if generation.url is not None and generation.variant not in entry.files:
+                await self.download(entry.id, variant=generation.variant)
 
     def _files(self, desk: Desk) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            return (await self._ask(desk, entry))[0]
+            return (await self._finder.ask(desk, entry, anyway=True))[0]
 
         return Files(self.settings, desk.gateway, self._ledger, refresh)
 

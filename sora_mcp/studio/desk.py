@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sora_mcp.settings import Endpoint, Settings
 
@@ -16,6 +17,8 @@ PACE = 10.0
 """Seconds between two queries of a task: gateways refresh every 15 s, so asking faster gains nothing."""
 LOCAL_PACE = 0.3
 """The same for a gateway on this machine."""
+TICK = 1.0
+"""Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
 
 class Desk:
@@ -29,7 +32,11 @@ class Desk:
         self._endpoint = endpoint
         self.name = name
         self.label = label
-        self.pace = LOCAL_PACE if endpoint.local else PACE
+        self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
+        self.tick = min(self.pace, TICK)
+        self.lease_s = max(2 * self.pace, 3.0)
+        """Seconds for which a process that asks about a task keeps others from asking."""
+        self.save_lease_s = settings.download_timeout * 2
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -49,3 +56,8 @@ class Desk:
         """Close the client, if there is one."""
         if "gateway" in self.__dict__:
             await self.gateway.aclose()
+
+
+def _on_this_machine(endpoint: Endpoint) -> bool:
+    host = urlsplit(endpoint.base_url).hostname or ""
+    return endpoint.sandbox or host in {"localhost", "::1"} or host.startswith("127.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -53,14 +54,39 @@ class Files:
     async def look(self, entry: Entry, variant: int, frames: int, label: str) -> Look:
         """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
         usable_generation(entry, variant, "task_id")
-        saved = entry.files.get(variant)
-        if saved is not None and saved.is_file():
-            return await _sheet(entry, variant, frames, label, saved)
-        media.require()  # before a whole video is fetched for nothing
+        if not _is_saved(entry, variant):
+            media.require()  # before a whole video is fetched for nothing
+        async with self._at_hand(entry, variant) as path:
+            return await _sheet(entry, variant, frames, label, path)
+
+    async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
+        """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem if it is larger."""
+        usable_generation(entry, variant, "task_id")
+
+        async def check(done: int, total: int | None = None) -> None:
+            if max(done, total or 0) > max_bytes:
+                raise FileProblem(
+                    f"Variant {variant} of {entry.id} is larger than {max_bytes / 1e6:g} MB.",
+                    "Call download_video to save it as a file.",
+                )
+
+        async with self._at_hand(entry, variant, check) as path:
+            try:
+                await check((await path.stat()).st_size)
+                return await path.read_bytes()
+            except OSError as error:
+                raise FileProblem(f"{path} cannot be read: {error.strerror}.", "Tell the user.") from None
+
+    @asynccontextmanager
+    async def _at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
+        """The file of one variant; one that is not saved is fetched, and removed afterwards."""
+        if _is_saved(entry, variant):
+            yield anyio.Path(entry.files[variant])
+            return
         with tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "video.mp4"
-            await self._fetch(entry, variant, path, _silent)
-            return await _sheet(entry, variant, frames, label, path)
+            await self._fetch(entry, variant, path, on_progress)
+            yield anyio.Path(path)
 
     async def _fetch_new(self, entry: Entry, variant: int, on_progress: Progress) -> Path:
         folder = self._settings.output_dir
@@ -103,8 +129,13 @@ class Files:
         )
 
 
-async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: Path) -> Look:
-    sheet = await anyio.to_thread.run_sync(media.contact_sheet, path, frames)
+def _is_saved(entry: Entry, variant: int) -> bool:
+    path = entry.files.get(variant)
+    return path is not None and path.is_file()
+
+
+async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyio.Path) -> Look:
+    sheet = await anyio.to_thread.run_sync(media.contact_sheet, Path(path), frames)
     return Look(
         gateway=label,
         task_id=entry.id,

@@ -9,6 +9,7 @@ from sora_mcp.errors import Outcome
 from sora_mcp.ledger import Entry
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
+from sora_mcp.tables import FPS
 from sora_mcp.tasks import State, clean
 
 _NEXT_STEPS: dict[State, str] = {
@@ -72,6 +73,15 @@ def submission(
         sources=entry.sources if entry else [],
         next_step=_NEXT_STEPS[entry.state] if entry else _AFTER_DRY_RUN[gateway != NOT_CONFIGURED],
     )
+
+
+def question(request: VideoRequest, gateway: str) -> str:
+    """What the user is asked before something dear is submitted."""
+    cost = request.cost()
+    price = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
+    what = f"{request.n_variants} x " if request.n_variants > 1 else ""
+    what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
+    return f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
 
 
 def _listed(entry: Entry, prompt_length: int) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from sora_mcp import schema
 from sora_mcp.arguments import closest, parse
 from sora_mcp.errors import SEE_LOG, SUBMITTED, InternalError, InvalidInput, Outcome, OutcomeUnknown, Problem, SoraError
-from sora_mcp.models import Action, InpaintItem, Model, SDEdit
+from sora_mcp.models import Action, InpaintItem, Model, Operation, SDEdit
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
-from sora_mcp.studio import Studio
+from sora_mcp.studio import Confirm, Studio
 from sora_mcp.tasks import clean
 from sora_mcp.tools import words
 from sora_mcp.tools.inputs import (
@@ -29,6 +29,7 @@ from sora_mcp.tools.inputs import (
     DownloadVideo,
     GetVideo,
     ListVideos,
+    Paid,
     RemixVideo,
     StoryboardVideo,
     ViewVideo,
@@ -50,6 +51,20 @@ Progress = Callable[[float, float | None, str], Awaitable[None]]
 """Told how far a call is: done, in all (None if not known), and in words."""
 
 
+async def _silent(_done: float, _total: float | None, _message: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever called, as far as a tool can speak to them while it runs. `confirm`: None where nobody can be asked."""
+
+    progress: Progress = _silent
+    confirm: Confirm | None = None
+
+
+_NOBODY = Caller()
+
+
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[A, R]):
     """One tool. `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive."""
@@ -59,7 +74,7 @@ class Tool(Generic[A, R]):
     description: str
     arguments: type[A]
     result: type[R]
-    run: Callable[[Studio, A, Progress], Awaitable[R]]
+    run: Callable[[Studio, A, Caller], Awaitable[R]]
     say: Callable[[R], str]
     paid: bool = False
     read_only: bool = True
@@ -100,47 +115,50 @@ class Failure(Model):
     gateway_message: str | None = None
 
 
-async def _create(studio: Studio, given: CreateVideo, _: Progress) -> Submission:
-    draft = given.request("simple_compose", inpaint_items=_items(given.inpaint_items))
-    return await studio.submit(draft, dry_run=given.dry_run, allow_duplicate=given.allow_duplicate)
+async def _create(studio: Studio, given: CreateVideo, caller: Caller) -> Submission:
+    return await _submit(studio, given, caller, "simple_compose", inpaint_items=_items(given.inpaint_items))
 
 
-async def _storyboard(studio: Studio, given: StoryboardVideo, _: Progress) -> Submission:
+async def _storyboard(studio: Studio, given: StoryboardVideo, caller: Caller) -> Submission:
     actions = [Action(time=beat.time, description=beat.description) for beat in given.actions or []] or None
-    draft = given.request("storyboard", actions=actions, inpaint_items=_items(given.inpaint_items))
-    return await studio.submit(draft, dry_run=given.dry_run, allow_duplicate=given.allow_duplicate)
+    items = _items(given.inpaint_items)
+    return await _submit(studio, given, caller, "storyboard", actions=actions, inpaint_items=items)
 
 
-async def _remix(studio: Studio, given: RemixVideo, _: Progress) -> Submission:
+async def _remix(studio: Studio, given: RemixVideo, caller: Caller) -> Submission:
     names = {"amount", "source_generation_id", "source_upload_media_id"}
     edit = SDEdit(**given.model_dump(exclude_none=True, include=names))
+    return await _submit(studio, given, caller, "remix", sdedit=edit)
+
+
+async def _blend(studio: Studio, given: BlendVideos, caller: Caller) -> Submission:
+    return await _submit(studio, given, caller, "blend", inpaint_items=_items(given.inpaint_items))
+
+
+async def _submit(studio: Studio, given: Paid, caller: Caller, operation: Operation, **parts: Any) -> Submission:
+    draft = given.request(operation, **parts)
     return await studio.submit(
-        given.request("remix", sdedit=edit), dry_run=given.dry_run, allow_duplicate=given.allow_duplicate
+        draft, dry_run=given.dry_run, allow_duplicate=given.allow_duplicate, confirm=caller.confirm
     )
-
-
-async def _blend(studio: Studio, given: BlendVideos, _: Progress) -> Submission:
-    draft = given.request("blend", inpaint_items=_items(given.inpaint_items))
-    return await studio.submit(draft, dry_run=given.dry_run, allow_duplicate=given.allow_duplicate)
 
 
 def _items(given: Sequence[Model]) -> list[InpaintItem]:
     return [InpaintItem(**item.model_dump(exclude_none=True)) for item in given]
 
 
-async def _get(studio: Studio, given: GetVideo, progress: Progress) -> Video:
+async def _get(studio: Studio, given: GetVideo, caller: Caller) -> Video:
     async def tell(video: Video) -> None:
-        await progress(video.progress or 0, 100, f"{words.name(video)} is {video.state}")
+        await caller.progress(video.progress or 0, 100, f"{words.name(video)} is {video.state}")
 
     return await studio.get(given.task_id, wait_seconds=given.wait_seconds, on_progress=tell)
 
 
-async def _list(studio: Studio, given: ListVideos, _: Progress) -> VideoList:
+async def _list(studio: Studio, given: ListVideos, _: Caller) -> VideoList:
     states = (given.status,) if given.status else ()
     return await studio.list_videos(states=states, limit=given.limit, cursor=given.cursor)
 
 
-async def _view(studio: Studio, given: ViewVideo, _: Progress) -> Look:
+async def _view(studio: Studio, given: ViewVideo, _: Caller) -> Look:
     return await studio.view(given.task_id, variant=given.variant, frames=given.frames)
 
 
@@ -148,14 +166,14 @@ _TELL_EVERY = 0.5
 """Seconds between two words about a download."""
 
 
-async def _download(studio: Studio, given: DownloadVideo, progress: Progress) -> Download:
+async def _download(studio: Studio, given: DownloadVideo, caller: Caller) -> Download:
     told_at = -1.0
 
     async def tell(done: int, total: int | None) -> None:
         nonlocal told_at
         if (now := anyio.current_time()) - told_at >= _TELL_EVERY:
             told_at = now
-            await progress(done, total, "downloading")
+            await caller.progress(done, total, "downloading")
 
     return await studio.download(given.task_id, variant=given.variant, on_bytes=tell)
 
@@ -264,17 +282,14 @@ class Result:
     file: Path | None = None
 
 
-async def _silent(_done: float, _total: float | None, _message: str) -> None: ...
-
-
-async def call(studio: Studio, name: str, arguments: object, progress: Progress = _silent) -> Result:
+async def call(studio: Studio, name: str, arguments: object, caller: Caller = _NOBODY) -> Result:
     """Run a tool. Never raises for a reason that an agent could meet: errors come back as results, in our words."""
     tool = TABLE.get(name)
     if tool is None:
         known = list(TABLE)
         return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
     try:
-        told = await tool.run(studio, parse(tool.arguments, arguments), progress)
+        told = await tool.run(studio, parse(tool.arguments, arguments), caller)
     except SoraError as error:
         return failed(error, paid=tool.paid)
     except Exception:

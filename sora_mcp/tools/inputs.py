@@ -84,7 +84,7 @@ TaskId = Annotated[str, Field(description="task_… id (or req_… of a call).")
 VariantNumber = Annotated[int, Field(ge=1, description="Which variant.")]
 
 
-class _Paid(Model):
+class Paid(Model):
     """What the paid tools share. `None` is only ever the absence of an argument."""
 
     prompt: Annotated[str, Field(description="What to see.")] | None = None
@@ -99,24 +99,24 @@ class _Paid(Model):
 
     def request(self, operation: Operation, **parts: Any) -> VideoRequest:
         """The documented body; only what was given counts as set, so that a source can fill in the rest."""
-        given = self.model_dump(exclude_unset=True, include=set(_Paid.model_fields) - {"dry_run", "allow_duplicate"})
+        given = self.model_dump(exclude_unset=True, include=set(Paid.model_fields) - {"dry_run", "allow_duplicate"})
         return VideoRequest(operation=operation, **given, **{k: v for k, v in parts.items() if v is not None})
 
 
-class CreateVideo(_Paid):
+class CreateVideo(Paid):
     """Arguments of `create_video`."""
 
     inpaint_items: Annotated[list[ImageItem], Field(description="Optional image. " + _EACH)] = []
 
 
-class StoryboardVideo(_Paid):
+class StoryboardVideo(Paid):
     """Arguments of `storyboard_video`."""
 
     actions: Annotated[list[Beat], Field(description="Beats.")] | None = None
     inpaint_items: Annotated[list[CardItem], Field(description="Optional cards. " + _EACH)] = []
 
 
-class _FromSource(_Paid):
+class _FromSource(Paid):
     width: Annotated[Width, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
     height: Annotated[Height, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
     n_frames: Annotated[Frames, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]

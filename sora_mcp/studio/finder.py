@@ -1,0 +1,117 @@
+"""Finding videos by their ids, and asking the gateway about them where that can tell more.
+
+A task is asked about by one process at a time, however many wait for it: whoever wants to know claims the
+row in the ledger first, and everybody else reads there what came of it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from sora_mcp import dialect
+from sora_mcp.errors import InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.studio.desk import Desk
+from sora_mcp.tasks import FINAL, UNDER_WAY
+
+logger = logging.getLogger(__name__)
+
+ADDRESS_AGE = 300.0
+"""Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
+REFRESH_MOST = 20
+"""How many unfinished videos a list asks about."""
+REFRESH_WITHIN = 10.0
+"""Seconds that a list may take to ask about unfinished videos."""
+REFRESH_AT_ONCE = 8
+
+
+class Finder:
+    """Rows of the ledger, brought up to date. All methods raise SoraError and nothing else."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
+        """The row of an id, asked anew where that can tell more, and the gateway's own word for its state.
+
+        A task that no row knows is asked for and adopted. Raises InvalidInput and what `ask` raises.
+        """
+        video_id = video_id.strip().partition("#")[0]
+        if not dialect.is_id(video_id):
+            raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
+        entry = await self._ledger.find(desk.name, video_id) or await self._of_generation(desk, video_id)
+        if entry is None:
+            if video_id.startswith("req_"):
+                raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
+            task = await desk.gateway.query(video_id)
+            return await self._ledger.adopt(desk.name, video_id, task), task.gateway_state
+        if entry.state in UNDER_WAY:
+            return await self.ask(desk, entry)
+        if not self._may_know_more(entry):
+            return entry, None
+        try:
+            return await self.ask(desk, entry, anyway=True)
+        except SoraError:
+            return entry, None
+
+    async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
+        """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it."""
+        entry = await self._ledger.find(desk.name, entry.request_id) or entry
+        if entry.state in UNDER_WAY and entry.is_due(self._ledger.now(), desk.pace):
+            return await self.ask(desk, entry)
+        return entry, gateway_state
+
+    async def ask(self, desk: Desk, entry: Entry, *, anyway: bool = False) -> tuple[Entry, str | None]:
+        """The row brought up to date, with the gateway's own word for its state where it was asked now.
+
+        Nobody is asked while another process asks, or within the gateway's pace, unless `anyway`. Raises NotFound,
+        Refused, BadReply or Unreachable.
+        """
+        if not anyway and not (
+            entry.may_be_asked(self._ledger.now()) and await self._ledger.claim(entry.request_id, desk.lease_s)
+        ):
+            return await self._ledger.find(desk.name, entry.request_id) or entry, None
+        try:
+            task = await desk.gateway.query(entry.task_id or "")
+        except SoraError as error:
+            await self._ledger.missed(entry.request_id, error.retry_after_s or 0)
+            if isinstance(error, NotFound):
+                error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it any more."
+                error.next_step = "Tell the user; do not submit it again blindly."
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._ledger.unclaim(entry.request_id)
+            raise
+        quiet_s = 0 if task.state in FINAL else desk.pace
+        return await self._ledger.record(entry.request_id, task, quiet_s), task.gateway_state
+
+    async def refresh_unfinished(self, desk: Desk) -> None:
+        """Ask about the newest unfinished ones, a few at once; whoever does not answer in time stays as it is."""
+        at_once = anyio.CapacityLimiter(REFRESH_AT_ONCE)
+
+        async def ask(entry: Entry) -> None:
+            async with at_once:
+                try:
+                    await self.ask(desk, entry)
+                except SoraError as error:
+                    logger.info("a query for the list failed: %s", error.message)
+
+        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
+        with anyio.move_on_after(REFRESH_WITHIN):
+            async with anyio.create_task_group() as asking:
+                for entry in unfinished:
+                    if self._ledger.age(entry) >= desk.pace:
+                        asking.start_soon(ask, entry)
+
+    def _may_know_more(self, entry: Entry) -> bool:
+        """A finished video whose address is missing, or may have expired and is not saved."""
+        if entry.state != "succeeded" or entry.files:
+            return False
+        return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
+
+    async def _of_generation(self, desk: Desk, video_id: str) -> Entry | None:
+        found = await self._ledger.find_generation(desk.name, video_id) if video_id.startswith("gen_") else None
+        return found[0] if found else None

@@ -1,0 +1,166 @@
+"""Tasks are followed until they finish: politely, by one process at a time, and without anybody asking."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
+from mcp import Client
+
+from sora_mcp.server import build
+from sora_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+TAKEN = says({"code": "success", "data": "task_new"})
+RUNNING = says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS", "progress": "40%"}})
+MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
+
+Connect = Callable[..., Client]
+
+
+def finished(gateway: FaultGateway) -> Answer:
+    url = f"{gateway.address}/media/one.mp4"
+    task = {"generations": [{"id": "gen_1", "url": url}]}
+    return says({"code": "success", "data": {"task_id": "task_new", "status": "SUCCESS", "data": task}})
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, TAKEN)
+        opened.on("GET", CREATE, RUNNING)
+        opened.on("GET", "/media", Answer(200, MP4, {"Content-Type": "video/mp4"}))
+        yield opened
+
+
+@pytest.fixture
+def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
+    def make(**values: Any) -> Client:
+        return Client(build(make_settings(**({"base_url": gateway.address, "api_key": "sk-canary-4f1c"} | values))))
+
+    return make
+
+
+async def create(client: Client) -> None:
+    await client.call_tool("create_video", {"prompt": "fly man"})
+
+
+async def states(client: Client) -> list[str]:
+    listed = await client.call_tool("list_videos", {})
+    return [video["state"] for video in listed.structured_content["videos"]]
+
+
+async def test_a_task_is_followed_without_anybody_asking(connect: Connect, gateway: FaultGateway) -> None:
+    hold = Hold()
+    gateway.on("GET", CREATE, RUNNING, RUNNING, replace(finished(gateway), hold=hold))
+    with anyio.fail_after(20):
+        async with connect() as client:
+            await create(client)
+            await hold.reached.wait()
+            hold.release.set()
+            while await states(client) != ["succeeded"]:
+                pass
+    assert len(gateway.requests("GET")) == 3
+
+
+async def test_what_an_earlier_process_left_is_followed(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect() as client:
+        await create(client)
+    hold = Hold()
+    gateway.on("GET", CREATE, replace(finished(gateway), hold=hold))
+    with anyio.fail_after(20):
+        async with connect():
+            await hold.reached.wait()
+            hold.release.set()
+
+
+async def test_however_many_wait_in_however_many_processes_one_query_is_made(
+    connect: Connect, gateway: FaultGateway
+) -> None:
+    hold = Hold()
+    gateway.on("GET", CREATE, replace(finished(gateway), hold=hold))
+    told: list[str] = []
+
+    async def wait_for_it(client: Client) -> None:
+        got = await client.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 20})
+        told.append(got.structured_content["state"])
+
+    with anyio.fail_after(20):
+        async with connect() as one, connect() as other:
+            await create(one)
+            async with anyio.create_task_group() as waiting:
+                for _ in range(5):
+                    waiting.start_soon(wait_for_it, one)
+                    waiting.start_soon(wait_for_it, other)
+                await hold.reached.wait()
+                hold.release.set()
+    assert told == ["succeeded"] * 10
+    assert len(gateway.requests("GET")) == 1
+
+
+async def test_a_gateway_that_asks_for_patience_gets_it(connect: Connect, gateway: FaultGateway) -> None:
+    busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="100")
+    gateway.on("GET", CREATE, busy)
+    async with connect() as client:
+        await create(client)
+        refused = await client.call_tool("get_video", {"task_id": "task_new"})
+        assert refused.structured_content["error"]["retry_after_s"] == 100
+        asked = len(gateway.requests("GET"))
+        waited = await client.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 1})
+    assert waited.structured_content["state"] == "submitted"
+    assert len(gateway.requests("GET")) == asked
+
+
+async def test_a_query_that_is_cut_short_leaves_nobody_waiting_for_it(connect: Connect, gateway: FaultGateway) -> None:
+    hold = Hold()
+    gateway.on("GET", CREATE, replace(RUNNING, hold=hold), finished(gateway))
+    async with connect() as client:
+        await create(client)
+        with anyio.move_on_after(30) as scope:
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(client.call_tool, "get_video", {"task_id": "task_new"})
+                await hold.reached.wait()
+                calls.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+        got = await client.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 2})
+    assert got.structured_content["state"] == "succeeded"
+
+
+async def test_finished_videos_are_saved_by_themselves_where_that_is_asked_for(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, finished(gateway))
+    with anyio.fail_after(20):
+        async with connect(save_finished=True) as client:
+            await create(client)
+            files: list[str] = []
+            while not files:
+                got = await client.call_tool("get_video", {"task_id": "task_new"})
+                files = got.structured_content["files"]
+    assert files == [str(tmp_path / "videos" / "task_new.v1.mp4")]
+    assert await anyio.Path(files[0]).read_bytes() == MP4
+
+
+async def test_they_are_not_saved_unless_it_is(connect: Connect, gateway: FaultGateway, tmp_path: Path) -> None:
+    gateway.on("GET", CREATE, finished(gateway))
+    async with connect() as client:
+        await create(client)
+        while await states(client) != ["succeeded"]:
+            pass
+    assert not (tmp_path / "videos").exists()
+
+
+async def test_each_owner_sees_only_their_own(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect(owner="ann") as ann, connect(owner="ben") as ben:
+        await create(ann)
+        assert len(await states(ann)) == 1
+        assert await states(ben) == []
+        await create(ben)
+        assert len(await states(ben)) == 1
+    assert len(gateway.creates()) == 2
