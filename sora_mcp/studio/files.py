@@ -60,7 +60,7 @@ class Files:
             return await _sheet(entry, variant, frames, label, path)
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
-        """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem if it is larger."""
+        """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
         usable_generation(entry, variant, "task_id")
 
         async def check(done: int, total: int | None = None) -> None:
