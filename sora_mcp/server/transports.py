@@ -1,80 +1,23 @@
-"""The table of tools as an MCP server: stdio and streamable HTTP, both protocol eras."""
+"""Carrying MCP: stdio and streamable HTTP."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Any
 
 import anyio
-import mcp_types as types
 from anyio import to_thread
-from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from pydantic_core import from_json
 
-from sora_mcp import __version__, tools
 from sora_mcp.arguments import HALF
+from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
-from sora_mcp.studio import Studio
-
-Context = ServerRequestContext[Studio]
-
-
-def build(settings: Settings) -> Server[Studio]:
-    """The server; its lifespan is a studio, shared by all sessions."""
-    listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
-    input_schemas = {tool.name: tool.input_schema for tool in listed.tools}
-
-    @asynccontextmanager
-    async def studio(_: Server[Studio]) -> AsyncIterator[Studio]:
-        async with Studio.open(settings) as opened:
-            yield opened
-
-    async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return listed
-
-    return Server(
-        "sora",
-        version=__version__,
-        title="Sora videos",
-        instructions=tools.INSTRUCTIONS,
-        lifespan=studio,
-        get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
-        on_list_tools=list_tools,
-        on_call_tool=_call_tool,
-    )
-
-
-async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-    async def progress(done: float, total: float | None, message: str) -> None:
-        await ctx.session.report_progress(done, total, message)
-
-    result = await tools.call(ctx.lifespan_context, params.name, params.arguments, progress)
-    return types.CallToolResult(
-        content=_content(result), structured_content=result.structured, is_error=result.is_error
-    )
-
-
-def _content(result: tools.Result) -> list[types.ContentBlock]:
-    """A sentence, the structured result again as text for hosts that read only that, then a picture or a link."""
-    mirror = json.dumps(result.structured, ensure_ascii=False, separators=(",", ":"))
-    content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=mirror)]
-    if result.png is not None:
-        data = base64.b64encode(result.png).decode("ascii")
-        content.append(types.ImageContent(data=data, mime_type="image/png"))
-    if result.file is not None:
-        uri, size = result.file.as_uri(), result.structured["bytes"]
-        content.append(types.ResourceLink(name=result.file.name, uri=uri, mime_type="video/mp4", size=size))
-    return content
 
 
 def serve_stdio(settings: Settings) -> None:

@@ -1,0 +1,134 @@
+"""Asking the user, through their client, before something dear is submitted.
+
+Until 2025-11-25 a server sends its client a request while the call waits. From 2026-07-28 on the call ends with what
+is to be answered, and the client makes it again with the answer. There a question is remembered here under a random
+state, with the tool and the arguments it was about; its answer counts once, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.session import ServerSession
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+logger = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 600.0
+"""Seconds a user has to answer while a call waits; after that it counts as no."""
+MOST_OPEN = 1000
+"""Questions that are remembered until they are answered; beyond that the oldest is forgotten, and asked again."""
+
+_KEY, _FIELD = "pay", "pay"
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {_FIELD: {"type": "boolean", "title": "Make it", "description": "It costs money.", "default": False}},
+    "required": [_FIELD],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What was asked, about which call."""
+
+    text: str
+    tool: str
+    arguments: str
+
+
+class Questions:
+    """The questions of one server that wait for their answers."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Question] = {}
+
+    def asker(
+        self, session: ServerSession, request_id: types.RequestId | None, params: types.CallToolRequestParams
+    ) -> Asker | None:
+        """Whoever can ask the user about this call, None where the client does not let anybody ask."""
+        if not _shows_forms(session.client_capabilities):
+            return None
+        if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            return _LaterAsker(self, params)
+        return _WaitingAsker(session, request_id) if session.can_send_request else None
+
+    def remember(self, question: _Question) -> str:
+        """Remember a question; the state under which its answer comes."""
+        state = secrets.token_urlsafe(32)
+        self._open[state] = question
+        while len(self._open) > MOST_OPEN:
+            del self._open[next(iter(self._open))]
+        return state
+
+    def take(self, state: str | None) -> _Question | None:
+        """The question of a state, which is open no longer."""
+        return self._open.pop(state, None) if state else None
+
+
+class Asker:
+    """Asks the user about one call. `to_be_answered`: what the call has to end with, for the answer to come."""
+
+    to_be_answered: types.InputRequiredResult | None = None
+
+    async def confirm(self, text: str) -> bool | None:
+        """Whether the user agrees; only a plain yes is one."""
+        raise NotImplementedError
+
+
+class _WaitingAsker(Asker):
+    def __init__(self, session: ServerSession, request_id: types.RequestId | None) -> None:
+        self._session = session
+        self._request_id = request_id
+
+    async def confirm(self, text: str) -> bool | None:
+        with anyio.move_on_after(ANSWER_WITHIN):
+            try:
+                return _is_yes(await self._session.elicit_form(text, _FORM, self._request_id))
+            except (MCPError, ValidationError) as error:
+                logger.info("the client could not ask its user: %s", type(error).__name__)
+        return False
+
+
+class _LaterAsker(Asker):
+    def __init__(self, questions: Questions, params: types.CallToolRequestParams) -> None:
+        self._questions = questions
+        self._params = params
+
+    async def confirm(self, text: str) -> bool | None:
+        params = self._params
+        question = _Question(text, params.name, _canonical(params.arguments))
+        answer = (params.input_responses or {}).get(_KEY)
+        if answer is not None and self._questions.take(params.request_state) == question:
+            return _is_yes(answer)
+        asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
+        self.to_be_answered = types.InputRequiredResult(
+            input_requests={_KEY: asked}, request_state=self._questions.remember(question)
+        )
+        return False
+
+
+def _shows_forms(capabilities: types.ClientCapabilities | None) -> bool:
+    """A bare `elicitation: {}`, the only form of old, means forms; one that names only `url` does not."""
+    asking = capabilities.elicitation if capabilities else None
+    return asking is not None and (asking.form is not None or asking.url is None)
+
+
+def _is_yes(answer: object) -> bool:
+    return (
+        isinstance(answer, types.ElicitResult)
+        and answer.action == "accept"
+        and (answer.content or {}).get(_FIELD) is True
+    )
+
+
+def _canonical(arguments: Mapping[str, Any] | None) -> str:
+    return json.dumps(arguments or {}, sort_keys=True)

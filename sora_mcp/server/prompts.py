@@ -1,0 +1,176 @@
+"""Prompts: what people start with a slash command. Each has the agent show body and cost first, and pay once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from sora_mcp.arguments import closest
+from sora_mcp.studio import Studio
+from sora_mcp.tables import FPS
+from sora_mcp.tasks import clean
+
+Context = ServerRequestContext[Studio]
+
+TEXT_MOST = 4000
+"""Characters of one argument that are taken over."""
+
+_PAY_ONCE = (
+    "Call it with dry_run first, tell me the relative cost and wait for my yes; then call it again, once, without "
+    "dry_run. If its outcome is unknown, do not call it again: tell me."
+)
+_WAIT = "Then call get_video with wait_seconds 50, again and again, until it has finished"
+_LOOK = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """One prompt: its arguments (name → description; some are required), and what it has the user say."""
+
+    name: str
+    title: str
+    description: str
+    arguments: Mapping[str, str]
+    required: frozenset[str]
+    say: Callable[[Mapping[str, str]], str]
+
+    @property
+    def listed(self) -> types.Prompt:
+        """The prompt as `prompts/list` has it."""
+        arguments = [
+            types.PromptArgument(name=name, description=words, required=name in self.required)
+            for name, words in self.arguments.items()
+        ]
+        return types.Prompt(name=self.name, title=self.title, description=self.description, arguments=arguments)
+
+
+def _shoot(given: Mapping[str, str]) -> str:
+    return (
+        f"Make a video with create_video{_shape(given)}. The prompt is the text between the lines; keep its wording.\n"
+        f"{_quoted(given['scene'])}\n{_PAY_ONCE} {_WAIT}, {_LOOK}."
+    )
+
+
+def _storyboard(given: Mapping[str, str]) -> str:
+    return (
+        "Turn the idea between the lines into a storyboard: a few beats, each with the time it begins at and one "
+        f"sentence that says what is seen.\n{_quoted(given['idea'])}\n"
+        f"Show me the beats and change them as I wish. Then use storyboard_video{_shape(given)}; a time is "
+        f"a frame ({FPS} per second), and every time lies before the end. {_PAY_ONCE} {_WAIT}, {_LOOK}."
+    )
+
+
+def _variations(given: Mapping[str, str]) -> str:
+    return (
+        f"Make three variants of one video: create_video with n_variants 3{_shape(given, ',')}. The prompt is the text "
+        f"between the lines; keep its wording.\n{_quoted(given['scene'])}\n{_PAY_ONCE} {_WAIT}, look at variants 1, 2 "
+        "and 3 with view_video, tell me in one sentence each how they differ, and ask which one I want to keep."
+    )
+
+
+def _fix(given: Mapping[str, str]) -> str:
+    return (
+        f"Something is wrong with the video {_one_line(given['task_id'])}. Call get_video for it, look at it with "
+        f"view_video, and say whether you see what I mean by the text between the lines.\n{_quoted(given['problem'])}\n"
+        "Then use remix_video with that task id as source_generation_id and a prompt that says only what has to "
+        "change; amount goes from 1 (least change) to 8 (most): suggest one and say why. "
+        f"If the video failed or was blocked there is nothing to remix: suggest a better prompt instead. {_PAY_ONCE} "
+        f"{_WAIT}, {_LOOK}."
+    )
+
+
+_SHAPE = {
+    "size": "Width x height in pixels, such as 854x480 (default) or 480x854.",
+    "seconds": "How long: 5 (default) or 10.",
+}
+
+STARTERS: dict[str, Starter] = {
+    starter.name: starter
+    for starter in (
+        Starter(
+            "shoot_scene",
+            "Shoot a scene",
+            "Make a video of a scene you describe: shows the cost, asks you, waits, and looks at the result.",
+            {"scene": "What is to be seen.", **_SHAPE},
+            frozenset({"scene"}),
+            _shoot,
+        ),
+        Starter(
+            "storyboard_idea",
+            "Storyboard an idea",
+            "Turn an idea into timed beats, agree on them with you, then make the video.",
+            {"idea": "What happens, in your words.", **_SHAPE},
+            frozenset({"idea"}),
+            _storyboard,
+        ),
+        Starter(
+            "three_variations",
+            "Three variations",
+            "Make three variants of one scene in one call, and compare them. Counts as three videos.",
+            {"scene": "What is to be seen.", **_SHAPE},
+            frozenset({"scene"}),
+            _variations,
+        ),
+        Starter(
+            "fix_video",
+            "Fix what is wrong with a video",
+            "Look at a finished video, then remix it so that one thing changes.",
+            {"task_id": "The video: its task_… id.", "problem": "What is wrong with it."},
+            frozenset({"task_id", "problem"}),
+            _fix,
+        ),
+    )
+}
+
+
+async def list_prompts(_: Context, __: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+    """Serve `prompts/list`."""
+    return types.ListPromptsResult(prompts=[starter.listed for starter in STARTERS.values()])
+
+
+async def get_prompt(_: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    """Serve `prompts/get`. Raises MCPError (-32602) for an unknown prompt or argument, or a missing one."""
+    starter = find(params.name)
+    given = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
+    if unknown := [name for name in given if name not in starter.arguments]:
+        known = list(starter.arguments)
+        raise _refused(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
+    if missing := [name for name in starter.arguments if name in starter.required and name not in given]:
+        raise _refused(f"{', '.join(missing)}: missing", list(starter.arguments))
+    content = types.TextContent(text=starter.say(given))
+    return types.GetPromptResult(
+        description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
+    )
+
+
+def find(name: str) -> Starter:
+    """The prompt of that name. Raises MCPError (-32602) where there is none."""
+    if (starter := STARTERS.get(name)) is None:
+        raise _refused(f"{clean(name, 60)}: unknown prompt{closest(name, list(STARTERS))}", list(STARTERS))
+    return starter
+
+
+def _refused(wrong: str, allowed: list[str]) -> MCPError:
+    return MCPError(types.INVALID_PARAMS, f"{wrong}; allowed: {', '.join(allowed)}.")
+
+
+def _shape(given: Mapping[str, str], begin: str = " with") -> str:
+    """The size and length that were asked for, as the tools' arguments."""
+    parts = []
+    if size := given.get("size"):
+        parts.append(f"the size {_one_line(size)} (width x height)")
+    if seconds := given.get("seconds"):
+        parts.append(f"a length of {_one_line(seconds)} s (n_frames: {FPS} per second)")
+    return f"{begin} {' and '.join(parts)}" if parts else ""
+
+
+def _quoted(text: str) -> str:
+    return f"---\n{text.strip()[:TEXT_MOST]}\n---"
+
+
+def _one_line(text: str) -> str:
+    return clean(text, 140)

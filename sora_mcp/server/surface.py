@@ -1,0 +1,92 @@
+"""All that the server offers, put together: the table of tools, resources, prompts, completions, subscriptions."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+
+from sora_mcp import __version__, tools
+from sora_mcp.server import resources
+from sora_mcp.server.asking import Questions
+from sora_mcp.server.completions import complete
+from sora_mcp.server.prompts import get_prompt, list_prompts
+from sora_mcp.server.subscribers import Subscribers
+from sora_mcp.settings import Settings
+from sora_mcp.studio import Studio
+
+Context = ServerRequestContext[Studio]
+
+
+def build(settings: Settings) -> Server[Studio]:
+    """The server; its lifespan is a studio, shared by all sessions."""
+    listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
+    input_schemas = {tool.name: tool.input_schema for tool in listed.tools}
+    subscribers, questions = Subscribers(), Questions()
+
+    @asynccontextmanager
+    async def studio(_: Server[Studio]) -> AsyncIterator[Studio]:
+        async with Studio.open(settings, watch=True) as opened:
+            forget = opened.on_change(subscribers.tell)
+            try:
+                yield opened
+            finally:
+                forget()
+
+    async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return listed
+
+    async def call_tool(
+        ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        asker = questions.asker(ctx.session, ctx.request_id, params)
+
+        async def progress(done: float, total: float | None, message: str) -> None:
+            await ctx.session.report_progress(done, total, message)
+
+        caller = tools.Caller(progress, asker.confirm if asker else None)
+        result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
+        if asker is not None and asker.to_be_answered is not None:
+            return asker.to_be_answered
+        return types.CallToolResult(
+            content=_content(result), structured_content=result.structured, is_error=result.is_error
+        )
+
+    return Server(
+        "sora",
+        version=__version__,
+        title="Sora videos",
+        instructions=tools.INSTRUCTIONS,
+        lifespan=studio,
+        get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=resources.list_resources,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read,
+        on_subscribe_resource=subscribers.subscribe,
+        on_unsubscribe_resource=subscribers.unsubscribe,
+        on_subscriptions_listen=subscribers.listen,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
+    )
+
+
+def _content(result: tools.Result) -> list[types.ContentBlock]:
+    """A sentence, the structured result again as text for hosts that read only that, then a picture or a link."""
+    mirror = json.dumps(result.structured, ensure_ascii=False, separators=(",", ":"))
+    content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=mirror)]
+    if result.png is not None:
+        data = base64.b64encode(result.png).decode("ascii")
+        content.append(types.ImageContent(data=data, mime_type="image/png"))
+    elif result.file is not None:
+        content.append(resources.file_link(result.structured))
+    elif video_id := result.structured.get("task_id") or result.structured.get("request_id"):
+        content.append(resources.video_link(video_id))
+    return content
