@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -21,6 +22,15 @@ from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
 
 Context = ServerRequestContext[Studio]
+
+
+class _Server(Server[Studio]):
+    """A server that says of its lists what is so: videos come and go; tools and prompts stay as they are."""
+
+    def get_capabilities(self, *given: Any, **named: Any) -> types.ServerCapabilities:
+        capabilities = super().get_capabilities(*given, **named)
+        steady = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
+        return capabilities.model_copy(update=steady)
 
 
 def build(settings: Settings) -> Server[Studio]:
@@ -57,7 +67,7 @@ def build(settings: Settings) -> Server[Studio]:
             content=_content(result), structured_content=result.structured, is_error=result.is_error
         )
 
-    return Server(
+    return _Server(
         "sora",
         version=__version__,
         title="Sora videos",

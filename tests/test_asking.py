@@ -1,0 +1,315 @@
+"""Before something dear is submitted the user is asked, on both protocol eras, and only a plain yes lets it be sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import mcp_types as types
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from fault_gateway import CREATE, FaultGateway, fault_gateway, says
+from mcp import Client, StdioServerParameters
+from mcp.client.context import ClientRequestContext
+
+from sora_mcp.server import build
+from sora_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+Era = Literal["auto", "legacy"]
+ERAS: list[Era] = ["auto", "legacy"]
+YES: dict[str, Any] = {"action": "accept", "content": {"pay": True}}
+DEAR = {"prompt": "fly man", "width": 1280, "height": 720}
+
+Connect = Callable[..., Client]
+
+
+class User:
+    """Somebody at the client who gives one answer to everything."""
+
+    def __init__(self, **answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[types.ElicitRequestFormParams] = []
+
+    async def __call__(self, _: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+        assert isinstance(params, types.ElicitRequestFormParams)
+        self.asked.append(params)
+        return types.ElicitResult(**self.answer)
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, says({"code": "success", "data": "task_new"}))
+        opened.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS"}}))
+        yield opened
+
+
+@pytest.fixture
+def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
+    def make(era: Era, user: User | None, **values: Any) -> Client:
+        values = {"base_url": gateway.address, "api_key": "sk-canary-4f1c", "ask_above_cost": 1.25} | values
+        return Client(build(make_settings(**values)), mode=era, elicitation_callback=user)
+
+    return make
+
+
+async def create(client: Client, **arguments: Any) -> dict[str, Any]:
+    return dict((await client.call_tool("create_video", DEAR | arguments)).structured_content)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_is_dear_is_asked_about_and_sent_after_a_yes(
+    connect: Connect, gateway: FaultGateway, era: Era
+) -> None:
+    user = User(**YES)
+    async with connect(era, user) as client:
+        told = await create(client)
+    assert told["outcome"] == "accepted"
+    assert len(gateway.creates()) == 1
+    assert len(user.asked) == 1
+    assert "1280x720, 5 s" in user.asked[0].message
+    assert "relative cost of 3" in user.asked[0].message
+    assert list(user.asked[0].requested_schema["properties"]) == ["pay"]
+
+
+NOES: list[dict[str, Any]] = [
+    {"action": "decline"},
+    {"action": "cancel"},
+    {"action": "accept", "content": {"pay": False}},
+    {"action": "accept", "content": {"pay": "yes"}},
+    {"action": "accept", "content": {}},
+    {"action": "accept"},
+    {"action": "decline", "content": {"pay": True}},
+]
+
+
+@pytest.mark.parametrize("answer", NOES, ids=str)
+@pytest.mark.parametrize("era", ERAS)
+async def test_everything_but_a_plain_yes_is_a_no(
+    connect: Connect, gateway: FaultGateway, era: Era, answer: dict[str, Any]
+) -> None:
+    async with connect(era, User(**answer)) as client:
+        result = await client.call_tool("create_video", DEAR)
+        listed = await client.call_tool("list_videos", {})
+    assert result.is_error
+    assert result.structured_content["outcome"] == "not_submitted"
+    assert result.structured_content["error"]["kind"] == "declined"
+    assert gateway.creates() == []
+    assert listed.structured_content["videos"] == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_nobody_is_asked_about_what_is_cheap_or_only_tried(
+    connect: Connect, gateway: FaultGateway, era: Era
+) -> None:
+    user = User(action="decline")
+    async with connect(era, user) as client:
+        assert (await create(client, width=854, height=480))["outcome"] == "accepted"
+        assert (await create(client, dry_run=True))["outcome"] == "not_submitted"
+        assert (await create(client, n_frames=7))["error"]["kind"] == "invalid_input"
+    assert user.asked == []
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_without_the_setting_nobody_is_asked(connect: Connect, gateway: FaultGateway, era: Era) -> None:
+    user = User(action="decline")
+    async with connect(era, user, ask_above_cost=None) as client:
+        assert (await create(client))["outcome"] == "accepted"
+    assert user.asked == []
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_where_the_client_cannot_ask_the_cap_decides(connect: Connect, gateway: FaultGateway, era: Era) -> None:
+    async with connect(era, None, max_cost_per_call=3) as client:
+        assert (await create(client))["outcome"] == "accepted"
+        assert (await create(client, n_variants=2))["error"]["kind"] == "over_cap"
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_yes_does_not_lift_a_cap(connect: Connect, gateway: FaultGateway, era: Era) -> None:
+    user = User(**YES)
+    async with connect(era, user, max_cost_per_call=2) as client:
+        assert (await create(client))["error"]["kind"] == "over_cap"
+    assert user.asked == []
+    assert gateway.creates() == []
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_client_that_vanishes_while_its_user_is_asked_leads_to_no_post(
+    connect: Connect, gateway: FaultGateway, era: Era
+) -> None:
+    asked = anyio.Event()
+
+    class Silent(User):
+        async def __call__(self, _: ClientRequestContext, __: types.ElicitRequestParams) -> types.ElicitResult:
+            asked.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    with anyio.fail_after(20):
+        async with connect(era, Silent()) as client, anyio.create_task_group() as calls:
+            calls.start_soon(create, client)
+            await asked.wait()
+            calls.cancel_scope.cancel()
+        async with connect(era, None) as client:
+            listed = await client.call_tool("list_videos", {})
+    assert listed.structured_content["videos"] == []
+    assert gateway.creates() == []
+
+
+# --- from 2026-07-28 on: the answer comes with another call ---------------------------------------
+
+
+async def ask(client: Client, answer: dict[str, Any] | None = None, state: str | None = None, **arguments: Any) -> Any:
+    """One round of a call: its result, or what has to be answered before."""
+    given = {"pay": types.ElicitResult(**answer)} if answer else None
+    return await client.session.call_tool(
+        "create_video", DEAR | arguments, input_responses=given, request_state=state, allow_input_required=True
+    )
+
+
+async def test_an_answer_counts_once(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect("auto", User()) as client:
+        asked = await ask(client, allow_duplicate=True)
+        first = await ask(client, YES, asked.request_state, allow_duplicate=True)
+        again = await ask(client, YES, asked.request_state, allow_duplicate=True)
+    assert first.structured_content["outcome"] == "accepted"
+    assert isinstance(again, types.InputRequiredResult)
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_variants": 4}, {"prompt": "another"}, {"n_frames": 300}, {"allow_duplicate": True}],
+    ids=str,
+)
+async def test_an_answer_is_not_taken_for_another_call(
+    connect: Connect, gateway: FaultGateway, arguments: dict[str, Any]
+) -> None:
+    async with connect("auto", User()) as client:
+        asked = await ask(client)
+        other = await ask(client, YES, asked.request_state, **arguments)
+    assert isinstance(other, types.InputRequiredResult)
+    assert other.request_state != asked.request_state
+    assert gateway.creates() == []
+
+
+@pytest.mark.parametrize("state", [None, "", "made up"], ids=repr)
+async def test_an_answer_without_a_question_is_asked_for_again(
+    connect: Connect, gateway: FaultGateway, state: str | None
+) -> None:
+    async with connect("auto", User()) as client:
+        assert isinstance(await ask(client, YES, state), types.InputRequiredResult)
+    assert gateway.creates() == []
+
+
+async def test_an_answer_of_another_server_is_asked_for_again(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect("auto", User()) as client:
+        asked = await ask(client)
+    async with connect("auto", User()) as client:
+        assert isinstance(await ask(client, YES, asked.request_state), types.InputRequiredResult)
+    assert gateway.creates() == []
+
+
+async def test_a_question_that_comes_back_without_an_answer_stays_open(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect("auto", User()) as client:
+        asked = await ask(client)
+        assert isinstance(await ask(client, None, asked.request_state), types.InputRequiredResult)
+        assert gateway.creates() == []
+        told = await ask(client, YES, asked.request_state)
+    assert told.structured_content["outcome"] == "accepted"
+
+
+# --- over the wire --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(tmp_path: Path, gateway: FaultGateway) -> dict[str, str]:
+    ours = {"BASE_URL": gateway.address, "API_KEY": "sk-canary-4f1c", "ASK_ABOVE_COST": "1", "HOME": str(tmp_path)}
+    return os.environ | {f"SORA_{name}": value for name, value in ours.items()}
+
+
+@asynccontextmanager
+async def served(environment: dict[str, str], transport: str) -> AsyncIterator[StdioServerParameters | str]:
+    """What a client connects to: a command, or the address of a server that runs."""
+    if transport == "stdio":
+        yield StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
+        return
+    command = [sys.executable, "-m", "sora_mcp", "serve", "--transport", "streamable-http", "--port", "0"]
+    async with await anyio.open_process(command, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            with anyio.fail_after(30):
+                words = (await process.stderr.receive()).decode()
+            yield words.split()[-1]
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_user_is_asked_over_the_wire(
+    environment: dict[str, str], gateway: FaultGateway, era: Era, transport: str
+) -> None:
+    async with served(environment, transport) as server:
+        no, yes = User(action="decline"), User(**YES)
+        async with Client(server, mode=era, elicitation_callback=no) as client:
+            assert (await create(client))["outcome"] == "not_submitted"
+        assert gateway.creates() == []
+        async with Client(server, mode=era, elicitation_callback=yes) as client:
+            assert (await create(client))["outcome"] == "accepted"
+    assert (len(no.asked), len(yes.asked), len(gateway.creates())) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "is_asked"),
+    [({}, True), ({"form": {}}, True), ({"form": {}, "url": {}}, True), ({"url": {}}, False)],
+    ids=str,
+)
+async def test_only_a_client_that_can_show_a_form_is_asked(
+    environment: dict[str, str], gateway: FaultGateway, capability: dict[str, Any], is_asked: bool
+) -> None:
+    about = {"clientInfo": {"name": "t", "version": "1"}, "capabilities": {"elicitation": capability}}
+    messages: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18", **about}},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "create_video", "arguments": DEAR}},
+    ]
+    command = [sys.executable, "-m", "sora_mcp"]
+    async with await anyio.open_process(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = BufferedByteReceiveStream(process.stdout)
+        for message in messages:
+            await process.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        with anyio.fail_after(30):
+            hello = json.loads(await answers.receive_until(b"\n", 100_000))
+            told = json.loads(await answers.receive_until(b"\n", 100_000))
+        await process.stdin.aclose()
+        with anyio.fail_after(30):
+            await process.wait()
+    assert hello["id"] == 1
+    assert told.get("method") == ("elicitation/create" if is_asked else None)
+    assert len(gateway.creates()) == (0 if is_asked else 1)
+
+
+async def test_a_client_that_fails_to_ask_has_not_agreed(connect: Connect, gateway: FaultGateway) -> None:
+    class Failing(User):
+        async def __call__(self, _: ClientRequestContext, __: types.ElicitRequestParams) -> Any:
+            return types.ErrorData(code=types.INTERNAL_ERROR, message="the dialog broke")
+
+    async with connect("legacy", Failing()) as client:
+        assert (await create(client))["outcome"] == "not_submitted"
+    assert gateway.creates() == []
