@@ -12,6 +12,11 @@ import pytest
 from sora_mcp.settings import Settings, load
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=50, help="how often the kill loop kills a server (50)")
+    parser.addoption("--seed", type=int, default=None, help="what the kill loop's choices are drawn from (random)")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

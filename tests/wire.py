@@ -1,0 +1,84 @@
+"""A server process as a host runs it: lines of JSON over its standard input and output."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+_PARAMS = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+MOST_LINE = 10_000_000
+
+
+class Host:
+    """What a host does with a server. Made by `host`; whatever the server says is kept in `answers`."""
+
+    def __init__(self, process: Process) -> None:
+        self.answers: dict[int, dict[str, Any]] = {}
+        self.answered = anyio.Event()
+        self._process = process
+        self._arrived: dict[int, anyio.Event] = {}
+
+    async def start(self) -> None:
+        """Shake hands."""
+        await self._send(id=0, method="initialize", params=_PARAMS)
+        await self._arrived[0].wait()
+        await self._send(method="notifications/initialized")
+
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> int:
+        """Ask for a tool call; the id under which its answer will stand."""
+        number = len(self._arrived)
+        await self._send(id=number, method="tools/call", params={"name": tool, "arguments": arguments})
+        return number
+
+    async def use(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and wait for its structured result."""
+        number = await self.call(tool, arguments)
+        await self._arrived[number].wait()
+        return dict(self.answers[number]["result"]["structuredContent"])
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def _send(self, **message: Any) -> None:
+        if "id" in message:
+            self._arrived[message["id"]] = anyio.Event()
+        assert self._process.stdin is not None
+        await self._process.stdin.send(json.dumps({"jsonrpc": "2.0"} | message).encode() + b"\n")
+
+    async def listen(self) -> None:
+        """Keep what the server says until it is gone."""
+        assert self._process.stdout is not None
+        stdout = BufferedByteReceiveStream(self._process.stdout)
+        with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
+            while True:
+                answer = json.loads(await stdout.receive_until(b"\n", MOST_LINE))
+                if "result" in answer and answer["id"] in self._arrived:
+                    self.answers[answer["id"]] = answer
+                    self._arrived[answer["id"]].set()
+                    if answer["id"]:
+                        self.answered.set()
+
+
+@asynccontextmanager
+async def host(environment: Mapping[str, str]) -> AsyncIterator[Host]:
+    """A server process of its own; killed on leaving, if it still runs."""
+    process = await anyio.open_process([sys.executable, "-m", "sora_mcp"], env=environment, stderr=subprocess.DEVNULL)
+    async with process, anyio.create_task_group() as listening:
+        opened = Host(process)
+        listening.start_soon(opened.listen)
+        try:
+            yield opened
+        finally:
+            with anyio.CancelScope(shield=True):
+                await opened.kill()
