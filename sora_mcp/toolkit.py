@@ -40,7 +40,7 @@ class Toolkit:
     async def __aenter__(self) -> Self:
         if self._opened is not None:
             raise RuntimeError("This toolkit is open already: share it, or open another one.")
-        opened = Studio.open(self._settings)
+        opened = Studio.open(self._settings, watch=True)
         self._studio = await opened.__aenter__()
         self._opened = opened
         return self

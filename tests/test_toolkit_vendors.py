@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import scripted_models
 from scripted_models import SCRIPT, Model, served
+from test_readme import block
 
 from sora_mcp import Toolkit, media, toolkit, tools
 from sora_mcp.settings import Settings
@@ -23,28 +24,7 @@ from sora_mcp.settings import Settings
 Make = Callable[..., Settings]
 WISH = "Make a video of a lighthouse, look at it, and join it at night with a storyboard of a door"
 
-LOOP = """\
-import asyncio
-
-from openai import AsyncOpenAI
-from sora_mcp import Toolkit
-
-
-async def agent(wish: str) -> str:
-    said: list = [{"role": "developer", "content": Toolkit.instructions}, {"role": "user", "content": wish}]
-    async with AsyncOpenAI() as openai, Toolkit() as sora:
-        while True:
-            reply = await openai.responses.create(model="gpt-5", input=said, tools=sora.openai())
-            said += reply.output
-            calls = [item for item in reply.output if item.type == "function_call"]
-            if not calls:
-                return reply.output_text
-            for call in calls:
-                said.append(sora.openai_answer(call.call_id, await sora.call(call.name, call.arguments)))
-
-
-print(asyncio.run(agent("Make a video of a lighthouse, look at it, and show me the same at night")))
-"""
+LOOP = block("python agent")
 
 
 def vendor(module: str) -> Any:
