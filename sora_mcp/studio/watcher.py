@@ -65,6 +65,8 @@ class Watcher:
                         pause = desk.tick
                 except SoraError as error:
                     logger.info("nothing can be followed now: %s", error.message)
+                except Exception:
+                    logger.exception("following failed in an unforeseen way")  # and the server goes on
 
     async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
         """Whether anything is under way."""
