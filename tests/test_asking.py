@@ -39,7 +39,7 @@ class User:
         self.answer = answer
         self.asked: list[types.ElicitRequestFormParams] = []
 
-    async def __call__(self, _: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def __call__(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG002 - the callback names them
         assert isinstance(params, types.ElicitRequestFormParams)
         self.asked.append(params)
         return types.ElicitResult(**self.answer)
@@ -153,10 +153,9 @@ async def test_a_client_that_vanishes_while_its_user_is_asked_leads_to_no_post(
     asked = anyio.Event()
 
     class Silent(User):
-        async def __call__(self, _: ClientRequestContext, __: types.ElicitRequestParams) -> types.ElicitResult:
+        async def __call__(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> Any:  # noqa: ARG002
             asked.set()
             await anyio.sleep_forever()
-            raise AssertionError
 
     with anyio.fail_after(20):
         async with connect(era, Silent()) as client, anyio.create_task_group() as calls:
@@ -174,7 +173,7 @@ async def test_a_client_that_vanishes_while_its_user_is_asked_leads_to_no_post(
 
 async def ask(client: Client, answer: dict[str, Any] | None = None, state: str | None = None, **arguments: Any) -> Any:
     """One round of a call: its result, or what has to be answered before."""
-    given = {"pay": types.ElicitResult(**answer)} if answer else None
+    given: types.InputResponses | None = {"pay": types.ElicitResult(**answer)} if answer else None
     return await client.session.call_tool(
         "create_video", DEAR | arguments, input_responses=given, request_state=state, allow_input_required=True
     )
@@ -307,7 +306,7 @@ async def test_only_a_client_that_can_show_a_form_is_asked(
 
 async def test_a_client_that_fails_to_ask_has_not_agreed(connect: Connect, gateway: FaultGateway) -> None:
     class Failing(User):
-        async def __call__(self, _: ClientRequestContext, __: types.ElicitRequestParams) -> Any:
+        async def __call__(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> Any:  # noqa: ARG002
             return types.ErrorData(code=types.INTERNAL_ERROR, message="the dialog broke")
 
     async with connect("legacy", Failing()) as client:
