@@ -158,7 +158,7 @@ def _refused(wrong: str, allowed: list[str]) -> MCPError:
     return MCPError(types.INVALID_PARAMS, f"{wrong}; allowed: {', '.join(allowed)}.")
 
 
-def _shape(given: Mapping[str, str], begin: str = " with") -> str:
+def _shape(given: Mapping[str, str], begin: str = ", with") -> str:
     """The size and length that were asked for, as the tools' arguments."""
     parts = []
     if size := given.get("size"):
