@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 from anyio.from_thread import start_blocking_portal
@@ -103,6 +104,7 @@ class Machine(RuleBasedStateMachine):
             assert request_id is not None
             state: State = {"accepted": "submitted", "rejected": "rejected"}.get(told, "unknown")  # type: ignore[assignment]
             made = self.gateway.creates()[-1].task_id
+            assert self._rows()[-1][:2] == (request_id, state)
             self.paid.append(Paid(prompt, request_id, self.now, state, made, list(life)))
             self._say(self.paid[-1])
             posts += 1
@@ -185,9 +187,8 @@ class Machine(RuleBasedStateMachine):
         assert len(self.gateway.creates()) == len(self.paid)
         if not (self.home / "ledger.sqlite3").exists():
             return
-        with closing(sqlite3.connect(self.home / "ledger.sqlite3")) as db:
-            rows = db.execute("SELECT request_id, state, task_id FROM videos ORDER BY number").fetchall()
-            history = db.execute("SELECT request_id, state FROM history ORDER BY number").fetchall()
+        rows = self._rows()
+        history = self._rows("SELECT request_id, state FROM history ORDER BY number")
         assert [row[0] for row in rows] == [p.request_id for p in self.paid]
         for paid, (request_id, state, task_id) in zip(self.paid, rows, strict=True):
             went = [each for of, each in history if of == request_id]
@@ -196,6 +197,10 @@ class Machine(RuleBasedStateMachine):
             assert all(after in TRANSITIONS[before] for before, after in pairwise(went))
             assert task_id in {None, paid.made}
             paid.state = state
+
+    def _rows(self, sql: str = "SELECT request_id, state, task_id FROM videos ORDER BY number") -> list[Any]:
+        with closing(sqlite3.connect(self.home / "ledger.sqlite3")) as db:
+            return db.execute(sql).fetchall()
 
     def teardown(self) -> None:
         self.inside.close()
