@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +61,6 @@ async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultGateway]:
 def _no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff() -> Iterator[None]:
-    """The next attempt is made at once; there are no more of them than else."""
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
 
 
 Connect = Callable[..., Any]
