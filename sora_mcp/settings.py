@@ -40,6 +40,11 @@ class Endpoint:
     local: bool
     sandbox: bool
 
+    @property
+    def label(self) -> str:
+        """The gateway's name for people: its host and path, or `sandbox`."""
+        return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
+
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
     return {"description": description, "kind": kind}
@@ -170,6 +175,11 @@ class Settings:
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
     given: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.home / "ledger.sqlite3"
 
     @property
     def limits(self) -> Limits:

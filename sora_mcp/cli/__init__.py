@@ -32,11 +32,11 @@ _VIDEO_COMMANDS = {
     "view": "Save a contact sheet of a finished video.",
     "download": "Save a finished video.",
 }
-"""Said by `--help` without loading what the commands are made from: the tools, in `cli.videos`."""
+"""Said by `--help` without loading what the commands are made from, in `cli.videos`."""
 
 
 @contextmanager
-def _loading() -> Iterator[None]:
+def loading() -> Iterator[None]:
     """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever."""
     gc.disable()
     try:
@@ -55,7 +55,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VIDEO_COMMANDS:
             return super().get_command(ctx, cmd_name)
-        with _loading():
+        with loading():
             from sora_mcp.cli.videos import command  # noqa: PLC0415
 
         return command(cmd_name, _VIDEO_COMMANDS[cmd_name])
@@ -104,7 +104,7 @@ def serve(transport: str, host: str, port: int) -> None:
         _serve_stdio()
         return
     settings = load_settings()
-    with _loading():
+    with loading():
         from sora_mcp.server import serve_http  # noqa: PLC0415
 
     serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
@@ -151,7 +151,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none."""
     if bool(task_id) == nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
-    from sora_mcp.cli.videos import settle as settle_request  # noqa: PLC0415
+    from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
@@ -200,7 +200,7 @@ def _serve_stdio() -> None:
     settings = load_settings()
     if sys.stdin is not None and sys.stdin.isatty():
         click.echo("sora-mcp waits for an MCP client on stdin (Ctrl-C ends it). See sora-mcp --help.", err=True)
-    with _loading():
+    with loading():
         from sora_mcp.server import serve_stdio  # noqa: PLC0415
 
     serve_stdio(settings)
@@ -208,7 +208,7 @@ def _serve_stdio() -> None:
 
 def load_settings() -> Settings:
     """The settings of this process, and logging as they say. Raises NotConfigured naming the variable."""
-    with _loading():
+    with loading():
         from sora_mcp.settings import load  # noqa: PLC0415
 
     settings = load()

@@ -102,7 +102,7 @@ def _folder(name: str, folder: Path, setting: str) -> Check:
 
 
 async def _ledger(settings: Settings) -> list[Check]:
-    path = settings.home / "ledger.sqlite3"
+    path = settings.ledger
     if not path.exists():
         return [Check("ledger", "ok", f"{path} (made at the first video)")]
     ledger = Ledger(path)

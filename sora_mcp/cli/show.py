@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sora_mcp.tables import FPS
-from sora_mcp.tools import Result
+
+if TYPE_CHECKING:
+    from sora_mcp.tools import Result
 
 _COMMANDS = {
     "get_video with wait_seconds 50": "sora-mcp get --wait",
@@ -35,7 +36,7 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
     """Print a result: as one JSON object, or in words."""
     if as_json:
         path = {"path": str(picture)} if picture is not None and not told.is_error else {}
-        click.echo(json.dumps(told.structured | path, indent=2, ensure_ascii=False))
+        _json(told.structured | path)
         return
     if told.is_error:
         click.echo(f"sora-mcp: {for_shell(told.text)}", err=True)
@@ -44,11 +45,11 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
             click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in told.structured:
-        _list(told.structured)
+        listing(told.structured, as_json=False)
         return
     click.echo(for_shell(told.text))
     if arguments.get("dry_run"):
-        click.echo(json.dumps(told.structured["body"], indent=2, ensure_ascii=False))
+        _json(told.structured["body"])
     if told.structured.get("failure_reason"):
         click.echo(f"The gateway's words: {told.structured['failure_reason']!r}")
     for generation in told.structured.get("generations", []):
@@ -75,11 +76,19 @@ def for_shell(text: str) -> str:
     return text
 
 
-def _list(structured: dict[str, Any]) -> None:
+def _json(data: dict[str, Any]) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def listing(structured: dict[str, Any], *, as_json: bool) -> None:
+    """Print the answer of list_videos."""
+    if as_json:
+        _json(structured)
+        return
     videos = structured["videos"]
     if not videos:
         click.echo(f"No videos at {structured['gateway']} yet.", err=True)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = _columns() if sys.stdout.isatty() else None
     for video in videos:
         size = f"{video['width']}x{video['height']}" if "width" in video else ""
         length = f"{video['n_frames'] / FPS:g}s" if "n_frames" in video else ""
@@ -90,3 +99,9 @@ def _list(structured: dict[str, Any]) -> None:
         click.echo(line[:width].rstrip())
     if "next_cursor" in structured:
         click.echo(f"There are more: sora-mcp list --cursor {structured['next_cursor']}", err=True)
+
+
+def _columns() -> int:
+    import shutil  # noqa: PLC0415 - for a terminal only; it loads the compressors
+
+    return shutil.get_terminal_size().columns

@@ -1,26 +1,20 @@
-"""The tools as commands for a person: options are read off the tools' own schemas, never written twice."""
+"""The tools as commands for a person: options are read off the published surface, never written twice."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import click
 
-from sora_mcp import tools
-from sora_mcp.cli import beats, load_settings, show
-from sora_mcp.cli.progress import Bar
-from sora_mcp.errors import SoraError
-from sora_mcp.settings import Settings
-from sora_mcp.studio import Studio
-from sora_mcp.tasks import FINAL
+from sora_mcp.cli import glance, load_settings, loading, show
 
-DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
+SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
+"""The published surface as it is written by `sora-mcp manifests`: the tools themselves take long to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +91,22 @@ _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object 
 def command(name: str, summary: str) -> click.Command:
     """The click command of one tool."""
     shape = _SHAPES[name]
-    schema = tools.TABLE[shape.tool].input_schema
+    schema = _input_schema(shape.tool)
     properties = {key: node for key, node in schema["properties"].items() if key not in shape.hidden}
     params = [_argument(key, required=key in schema["required"]) for key in shape.positional]
     params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
     return click.Command(
         name,
-        callback=partial(_run, shape.tool),
+        callback=partial(_list, schema) if name == "list" else partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],
         help=f"{summary}\n\nExample: {shape.example}",
         short_help=summary,
     )
+
+
+def _input_schema(tool: str) -> dict[str, Any]:
+    surface = json.loads(SURFACE.read_text(encoding="utf-8"))
+    return next(dict(each["inputSchema"]) for each in surface if each["name"] == tool)
 
 
 def _argument(key: str, *, required: bool) -> click.Parameter:
@@ -131,114 +130,17 @@ def _option(key: str, node: dict[str, Any]) -> click.Parameter:
     return click.Option([name, key], type=kind, metavar=metavar, help=words + default)
 
 
-# --- running --------------------------------------------------------------------------------------
+def _list(schema: dict[str, Any], *, as_json: bool, **given: Any) -> None:
+    told = glance.read(load_settings(), schema, given)
+    if told is None:
+        _run("list_videos", as_json=as_json, **given)
+    else:
+        show.listing(told, as_json=as_json)
 
 
 def _run(tool: str, *, as_json: bool, **given: Any) -> None:
     settings = load_settings()
-    wait, out = bool(given.pop("wait", False)), given.pop("out", None)
-    settings = _collect(given, settings)
-    arguments = {key: value for key, value in given.items() if value is not None}
-    call = partial(_call, settings, tool, arguments, wait=wait, quiet=as_json)
-    try:
-        result = anyio.run(call)
-    except KeyboardInterrupt:
-        show.interrupted(arguments.get("task_id"), paid=tools.TABLE[tool].paid)
-        sys.exit(INTERRUPTED)
-    if out is not None and result.png is not None:
-        _write_picture(out, result.png)
-    show.result(result, arguments, as_json=as_json, picture=out)
-    sys.exit(exit_code(result))
+    with loading():
+        from sora_mcp.cli.calling import run  # noqa: PLC0415 - what calls a tool loads everything
 
-
-def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
-    """Settle an unknown outcome and show what became of it."""
-
-    async def work() -> tools.Result:
-        async with Studio.open(settings) as studio:
-            try:
-                video = await studio.settle(request_id, task_id)
-            except SoraError as error:
-                return tools.failed(error)
-        return tools.Result(tools.words.say_video(video), video.model_dump(mode="json", exclude_none=True))
-
-    told = anyio.run(work)
-    show.result(told, {}, as_json=as_json, picture=None)
-    sys.exit(FAILED if told.is_error else DONE)
-
-
-def exit_code(result: tools.Result) -> int:
-    """What a script is told: see `sora-mcp --help`."""
-    if result.structured.get("outcome") == "unknown" or result.structured.get("state") == "unknown":
-        return UNKNOWN
-    if result.is_error:
-        return USAGE if result.structured["error"]["kind"] in {"invalid_input", "not_configured"} else FAILED
-    return FAILED if result.structured.get("state") in {"failed", "blocked", "rejected"} else DONE
-
-
-def _collect(given: dict[str, Any], settings: Settings) -> Settings:
-    """Turn what only the shell has (files, beats, images, sources) into the tool's arguments, in place.
-
-    A person who names an image at the shell allows it: its folder joins the allowed ones, for this call.
-    """
-    for key in ("actions", "inpaint_items"):
-        if given.get(key) is not None:
-            given[key] = beats.read_file(given[key], key)
-    if given.get("beats"):
-        given["actions"] = [beats.parse(beat) for beat in given["beats"]]
-    images, sources = given.pop("images", ()), given.pop("sources", ())
-    given.pop("beats", None)
-    if images:
-        given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": _whole(image)} for image in images)]
-    if sources:
-        given["inpaint_items"] = [_source(source) for source in sources]
-    paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
-    allowed = (*settings.image_dirs, *(path.parent for path in paths))
-    return replace(settings, image_dirs=allowed)
-
-
-def _source(text: str) -> dict[str, str]:
-    if text.startswith("media_"):
-        return {"upload_media_id": text}
-    return {"url": _whole(text)} if "://" in text or _is_path(text) else {"generation_id": text}
-
-
-def _whole(text: str) -> str:
-    """A path as a person means it, from the folder where they stand; an address as it is."""
-    return str(Path(text).absolute()) if _is_path(text) else text
-
-
-def _is_path(text: str) -> bool:
-    return "://" not in text and Path(text).is_file()
-
-
-async def _call(settings: Settings, tool: str, arguments: dict[str, Any], *, wait: bool, quiet: bool) -> tools.Result:
-    async with Studio.open(settings) as studio:
-        with Bar(hidden=quiet) as bar:
-            if not wait:
-                return await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
-            return await _until_finished(partial(tools.call, studio, tool), arguments, bar)
-
-
-async def _until_finished(
-    call: Callable[..., Awaitable[tools.Result]], arguments: dict[str, Any], bar: Bar
-) -> tools.Result:
-    while True:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(bar.tick)
-            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell))
-            tasks.cancel_scope.cancel()
-        state = result.structured.get("state")
-        if result.is_error or state in FINAL or state in {"unknown", "sending"}:
-            return result
-
-
-def _write_picture(out: Path, png: bytes) -> None:
-    try:
-        out.write_bytes(png)
-    except OSError as error:
-        click.echo(f"sora-mcp: {out} cannot be written: {error.strerror}. Name another file with --out.", err=True)
-        sys.exit(FAILED)
-
-
-__all__ = ["command", "exit_code"]
+    sys.exit(run(settings, tool, given, as_json=as_json))

@@ -106,6 +106,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return db
 
 
+def is_current(db: sqlite3.Connection) -> bool:
+    """Whether a file has the form that is read and written now."""
+    return _version(db) == len(_MIGRATIONS)
+
+
 def _into_wal(db: sqlite3.Connection) -> None:
     """WAL mode. The change is the one statement that SQLite's busy time-out does not cover: of several that open a new
     file at once, all but one are told that it is locked."""
@@ -123,7 +128,7 @@ def _into_wal(db: sqlite3.Connection) -> None:
 
 def _migrate(db: sqlite3.Connection) -> None:
     """Bring the file up to date; of two processes that start at once, one does and the other waits."""
-    if _version(db) == len(_MIGRATIONS):
+    if is_current(db):
         return
     with transaction(db, "BEGIN IMMEDIATE"):
         if _version(db) > len(_MIGRATIONS):

@@ -8,10 +8,11 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
+from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -113,6 +114,27 @@ class Entry:
         pause = min(max(pace, (now - self.created_at) / 10), SLOWEST_S)
         pause = min(pause * 2 ** min(self.misses, 10), LONGEST_MISS_S)
         return not last <= now < last + pause and self.may_be_asked(now)
+
+
+def shown(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
+    """What the world is told of a row, in a list and elsewhere; the prompt is shortened."""
+    body = entry.body
+    prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
+    return {
+        "task_id": entry.task_id,
+        "request_id": entry.request_id,
+        "state": entry.state,
+        "operation": entry.operation,
+        "prompt": clean(prompt, prompt_length) or None,
+        "width": body.get("width"),
+        "height": body.get("height"),
+        "n_frames": body.get("n_frames"),
+        "cost": entry.cost,
+        "sources": entry.sources,
+        "created_at": datetime.fromtimestamp(entry.created_at, UTC)
+        .isoformat(timespec="seconds")
+        .replace("+00:00", "Z"),
+    }
 
 
 def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:

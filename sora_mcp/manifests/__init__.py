@@ -60,6 +60,9 @@ def _where(path: Path, text: str) -> str:
 
 def _generated(folder: Path) -> dict[Path, str]:
     found = {folder / name: text for name, text in _files().items()}
+    package = folder.absolute().parent / "sora_mcp" / "tools"
+    if package.is_dir():  # what the shell's options are made from, without loading the tools
+        found[package / "surface.json"] = to_json(tools.listing())
     readme = folder.absolute().parent / "README.md"
     if readme.is_file():
         found[readme] = _with_tables(readme.read_text(encoding="utf-8"))

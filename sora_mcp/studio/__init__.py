@@ -77,7 +77,7 @@ class Studio:
 
         With `watch` it follows everything that is under way in the background, for as long as it is open.
         """
-        ledger = Ledger(settings.home / "ledger.sqlite3")
+        ledger = Ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
@@ -272,10 +272,9 @@ class Studio:
     def label(self) -> str:
         """The gateway's name for people: its host, `sandbox`, or that none is configured."""
         try:
-            endpoint = self.settings.endpoint()
+            return self.settings.endpoint().label
         except SoraError:
             return report.NOT_CONFIGURED
-        return "sandbox" if endpoint.sandbox else endpoint.base_url.partition("://")[2]
 
     async def _find_video(self, video_id: str) -> Entry:
         return (await self._finder.look_up(await self._desk(), video_id))[0]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sora_mcp.errors import Outcome
 from sora_mcp.ledger import Entry
+from sora_mcp.ledger.rows import shown
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
 from sora_mcp.tables import FPS
-from sora_mcp.tasks import State, clean
+from sora_mcp.tasks import State
 
 _NEXT_STEPS: dict[State, str] = {
     "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",
@@ -39,7 +37,7 @@ def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video
     if entry.state == "succeeded" and not any(g.url for g in entry.generations):
         next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
     return Video(
-        **_listed(entry, 2000),
+        **shown(entry, 2000),
         gateway=gateway,
         progress=entry.progress,
         gateway_state=gateway_state,
@@ -53,7 +51,7 @@ def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video
 
 def listed(entry: Entry) -> ListedVideo:
     """One line of a list; the prompt is shortened."""
-    return ListedVideo(**_listed(entry, 80))
+    return ListedVideo(**shown(entry))
 
 
 def submission(
@@ -82,23 +80,3 @@ def question(request: VideoRequest, gateway: str) -> str:
     what = f"{request.n_variants} x " if request.n_variants > 1 else ""
     what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
     return f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
-
-
-def _listed(entry: Entry, prompt_length: int) -> dict[str, Any]:
-    body = entry.body
-    prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
-    return {
-        "task_id": entry.task_id,
-        "request_id": entry.request_id,
-        "state": entry.state,
-        "operation": entry.operation,
-        "prompt": clean(prompt, prompt_length) or None,
-        "width": body.get("width"),
-        "height": body.get("height"),
-        "n_frames": body.get("n_frames"),
-        "cost": entry.cost,
-        "sources": entry.sources,
-        "created_at": datetime.fromtimestamp(entry.created_at, UTC)
-        .isoformat(timespec="seconds")
-        .replace("+00:00", "Z"),
-    }

@@ -1,0 +1,130 @@
+"""Running a tool for a person at a shell: with a bar while it takes, and an exit code at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from sora_mcp import tools
+from sora_mcp.cli import beats, show
+from sora_mcp.cli.progress import Bar
+from sora_mcp.errors import SoraError
+from sora_mcp.settings import Settings
+from sora_mcp.studio import Studio
+from sora_mcp.tasks import FINAL
+
+DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
+
+
+def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:
+    """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
+    wait, out = bool(given.pop("wait", False)), given.pop("out", None)
+    settings = _collect(given, settings)
+    arguments = {key: value for key, value in given.items() if value is not None}
+    call = partial(_call, settings, tool, arguments, wait=wait, quiet=as_json)
+    try:
+        result = anyio.run(call)
+    except KeyboardInterrupt:
+        show.interrupted(arguments.get("task_id"), paid=tools.TABLE[tool].paid)
+        return INTERRUPTED
+    if out is not None and result.png is not None:
+        _write_picture(out, result.png)
+    show.result(result, arguments, as_json=as_json, picture=out)
+    return exit_code(result)
+
+
+def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
+    """Settle an unknown outcome and show what became of it."""
+
+    async def work() -> tools.Result:
+        async with Studio.open(settings) as studio:
+            try:
+                video = await studio.settle(request_id, task_id)
+            except SoraError as error:
+                return tools.failed(error)
+        return tools.Result(tools.words.say_video(video), video.model_dump(mode="json", exclude_none=True))
+
+    told = anyio.run(work)
+    show.result(told, {}, as_json=as_json, picture=None)
+    sys.exit(FAILED if told.is_error else DONE)
+
+
+def exit_code(result: tools.Result) -> int:
+    """What a script is told: see `sora-mcp --help`."""
+    if result.structured.get("outcome") == "unknown" or result.structured.get("state") == "unknown":
+        return UNKNOWN
+    if result.is_error:
+        return USAGE if result.structured["error"]["kind"] in {"invalid_input", "not_configured"} else FAILED
+    return FAILED if result.structured.get("state") in {"failed", "blocked", "rejected"} else DONE
+
+
+def _collect(given: dict[str, Any], settings: Settings) -> Settings:
+    """Turn what only the shell has (files, beats, images, sources) into the tool's arguments, in place.
+
+    A person who names an image at the shell allows it: its folder joins the allowed ones, for this call.
+    """
+    for key in ("actions", "inpaint_items"):
+        if given.get(key) is not None:
+            given[key] = beats.read_file(given[key], key)
+    if given.get("beats"):
+        given["actions"] = [beats.parse(beat) for beat in given["beats"]]
+    images, sources = given.pop("images", ()), given.pop("sources", ())
+    given.pop("beats", None)
+    if images:
+        given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": _whole(image)} for image in images)]
+    if sources:
+        given["inpaint_items"] = [_source(source) for source in sources]
+    paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
+    allowed = (*settings.image_dirs, *(path.parent for path in paths))
+    return replace(settings, image_dirs=allowed)
+
+
+def _source(text: str) -> dict[str, str]:
+    if text.startswith("media_"):
+        return {"upload_media_id": text}
+    return {"url": _whole(text)} if "://" in text or _is_path(text) else {"generation_id": text}
+
+
+def _whole(text: str) -> str:
+    """A path as a person means it, from the folder where they stand; an address as it is."""
+    return str(Path(text).absolute()) if _is_path(text) else text
+
+
+def _is_path(text: str) -> bool:
+    return "://" not in text and Path(text).is_file()
+
+
+async def _call(settings: Settings, tool: str, arguments: dict[str, Any], *, wait: bool, quiet: bool) -> tools.Result:
+    async with Studio.open(settings) as studio:
+        with Bar(hidden=quiet) as bar:
+            if not wait:
+                return await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
+            return await _until_finished(partial(tools.call, studio, tool), arguments, bar)
+
+
+async def _until_finished(
+    call: Callable[..., Awaitable[tools.Result]], arguments: dict[str, Any], bar: Bar
+) -> tools.Result:
+    while True:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bar.tick)
+            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell))
+            tasks.cancel_scope.cancel()
+        state = result.structured.get("state")
+        if result.is_error or state in FINAL or state in {"unknown", "sending"}:
+            return result
+
+
+def _write_picture(out: Path, png: bytes) -> None:
+    try:
+        out.write_bytes(png)
+    except OSError as error:
+        click.echo(f"sora-mcp: {out} cannot be written: {error.strerror}. Name another file with --out.", err=True)
+        sys.exit(FAILED)
