@@ -222,6 +222,17 @@ async def test_an_answer_of_another_server_is_asked_for_again(connect: Connect, 
     assert gateway.creates() == []
 
 
+async def test_the_oldest_of_too_many_open_questions_is_asked_again(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect("auto", User()) as client:
+        oldest = await ask(client)
+        second = await ask(client)
+        for _ in range(999):
+            await ask(client)
+        assert isinstance(await ask(client, YES, oldest.request_state), types.InputRequiredResult)
+        assert gateway.creates() == []
+    assert oldest.request_state != second.request_state
+
+
 async def test_a_question_that_comes_back_without_an_answer_stays_open(connect: Connect, gateway: FaultGateway) -> None:
     async with connect("auto", User()) as client:
         asked = await ask(client)

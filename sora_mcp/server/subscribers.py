@@ -41,6 +41,10 @@ class Subscribers:
         self.listen = ListenHandler(self._bus)
         """Serves `subscriptions/listen`."""
 
+    def close(self) -> None:
+        """End every open `subscriptions/listen`, so that a server can end."""
+        self.listen.close()
+
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """Serve `resources/subscribe`. Raises MCPError where there can be no such resource, or for too many."""
         check_uri(params.uri)

@@ -97,4 +97,6 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     """
     from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
 
-    listen(http_app(settings, host), host, port, lambda base_url: ready(f"{base_url}/mcp"))
+    server = build(settings)
+    app = server.streamable_http_app(host=host)
+    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)
