@@ -18,6 +18,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="what the kill loop's choices are drawn from (random)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "weather: clocks that jump, slow TLS, a full disk")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -1,0 +1,79 @@
+"""The key is found nowhere but in the Authorization header, though the gateway repeats it wherever it can."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+from fault_gateway import CREATE, Answer, fault_gateway, says
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-canary-5d0e9a7b31c4"
+TOLD = f"your key {KEY} is the best"
+ANSWERS: dict[str, Answer] = {
+    "an error": says({"error": {"message": TOLD, "type": "new_api_error", "code": KEY}}, 401),
+    "a task error": says({"code": KEY, "message": TOLD, "data": KEY}, 500),
+    "a redirect": Answer(307, TOLD.encode(), {"Location": f"https://elsewhere.example/{KEY}"}),
+    "a header": Answer(502, TOLD.encode(), {"X-Key": KEY, "Retry-After": KEY}),
+    "what it accepts": says({"code": "success", "message": TOLD, "data": f"task_{KEY}"}),
+    "no HTTP": Answer(body=KEY.encode(), fault="garbage"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+async def test_the_key_is_found_nowhere_but_in_the_authorization_header(answer: Answer, tmp_path: Path) -> None:
+    async with fault_gateway() as gateway:
+        for method, path in (("POST", CREATE), ("GET", "/")):
+            gateway.on(method, path, answer)
+        environment = os.environ | {
+            "SORA_BASE_URL": gateway.address,
+            "SORA_API_KEY": KEY,
+            "SORA_HOME": str(tmp_path / "home"),
+            "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
+            "SORA_LOG_LEVEL": "DEBUG",
+        }
+        said = [await _converse(environment, tmp_path / "stderr"), await _shell(environment, "doctor", "--json")]
+        said.append(await _shell(environment, "list", "--json"))
+        received = list(gateway.received)
+    assert received
+    for request in received:
+        assert request.headers.pop("authorization") == f"Bearer {KEY}"
+        assert KEY not in repr(request)
+    assert KEY not in "".join(said)
+    assert "POST" in (tmp_path / "stderr").read_text()
+    assert _files_with_the_key(tmp_path) == []
+
+
+async def _converse(environment: dict[str, str], stderr: Path) -> str:
+    """Everything that a server answers; its log goes to `stderr`."""
+    command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
+    calls = [
+        ("create_video", {"prompt": "fly man"}),
+        ("create_video", {"prompt": "fly man", "dry_run": True}),
+        ("create_video", {"prompt": 7}),
+        ("get_video", {"task_id": "task_of_somebody_else"}),
+        ("view_video", {"task_id": "task_of_somebody_else"}),
+        ("download_video", {"task_id": "task_of_somebody_else"}),
+        ("list_videos", {}),
+    ]
+    with stderr.open("w") as log:
+        async with Client(stdio_client(command, errlog=log)) as client:
+            answers = [await client.call_tool(tool, arguments) for tool, arguments in calls]
+    return "\n".join(answer.model_dump_json() for answer in answers)
+
+
+async def _shell(environment: dict[str, str], *arguments: str) -> str:
+    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    done = await anyio.run_process(command, env=environment, check=False, stderr=subprocess.STDOUT)
+    return done.stdout.decode()
+
+
+def _files_with_the_key(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]

@@ -1,0 +1,184 @@
+"""Clocks that jump, slow TLS and a full disk: `pytest -m weather`. What a machine cannot do is skipped and says why."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fault_gateway import CREATE, NEXT_ID, FaultGateway, Hold, fault_gateway, says
+from mcp import Client
+from tls_front import Authority, tls_front
+from wire import host
+
+from sora_mcp.server import build
+from sora_mcp.settings import Settings
+
+pytestmark = [pytest.mark.anyio, pytest.mark.weather]
+
+TAKEN = says({"code": "success", "message": "", "data": NEXT_ID.decode()})
+DONE = says({"code": "success", "data": {"task_id": "task_1", "status": "SUCCESS"}})
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, TAKEN)
+        opened.on("GET", CREATE, DONE)
+        yield opened
+
+
+def environment(gateway: FaultGateway, home: Path, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SORA_BASE_URL": gateway.address,
+        "SORA_API_KEY": "sk-of-the-weather",
+        "SORA_HOME": str(home),
+        **more,
+    }
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[dict[str, str], Callable[[str], object]]:
+    """What makes a process read a clock of its own, and what moves that clock, such as `-2d`."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed (Debian: faketime)")
+    file = tmp_path / "clock"
+    file.write_text("+0")
+    settings = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    return settings, file.write_text
+
+
+@pytest.mark.parametrize(("jump", "posts"), [("-2d", 1), ("+2d", 2)])
+async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_the_guard(
+    jump: str, posts: int, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    told: list[dict[str, Any]] = []
+    async with host(environment(gateway, tmp_path / "home", **settings)) as server:
+
+        async def pay() -> None:
+            told.append(await server.use("create_video", prompt="fly man"))
+
+        with anyio.fail_after(60):
+            await server.start()
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay)
+                await hold.reached.wait()
+                move(jump)
+                hold.release.set()
+            await pay()
+            listed = await server.use("list_videos")
+    assert [each["outcome"] for each in told] == ["accepted", "accepted"]
+    assert len(gateway.creates()) == len(listed["videos"]) == posts
+    assert {video["task_id"] for video in listed["videos"]} == {request.task_id for request in gateway.accepted()}
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("handshake_after", "patience", "outcome", "posts"),
+    [(1.0, 20.0, "accepted", 1), (30.0, 0.3, "not_submitted", 0)],
+    ids=["slow", "too slow"],
+)
+async def test_a_slow_handshake_is_waited_for_and_one_that_never_ends_submitted_nothing(  # noqa: PLR0917 - fixtures
+    handshake_after: float,
+    patience: float,
+    outcome: str,
+    posts: int,
+    gateway: FaultGateway,
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    authority = Authority()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(authority.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    async with tls_front(gateway.address, authority.server(), handshake_after=handshake_after) as address:
+        settings = make_settings(base_url=address, api_key="sk-of-the-weather", connect_timeout=patience)
+        async with Client(build(settings)) as client:
+            told = await client.call_tool("create_video", {"prompt": "fly man"})
+    assert told.structured_content["outcome"] == outcome
+    assert len(gateway.creates()) == len(gateway.accepted()) == posts
+
+
+# --- the disk -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    with suppress(FileNotFoundError):
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:  # noqa: S603 - ours
+            yield folder
+            subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 - ours
+            return
+    pytest.skip("no small disk can be mounted here (needs root)")
+
+
+def fill(disk: Path) -> Path:
+    """Write until nothing more fits; the file that is in the way."""
+    file = disk / "filling"
+    with file.open("wb", buffering=0) as written, suppress(OSError):
+        while written.write(b"x" * 512):
+            pass
+    return file
+
+
+async def test_a_disk_that_was_full_before_submits_nothing(gateway: FaultGateway, disk: Path) -> None:
+    filling = fill(disk)
+    async with host(environment(gateway, disk / "home")) as server:
+        with anyio.fail_after(60):
+            await server.start()
+            told = await server.use("create_video", prompt="fly man")
+            assert (told["outcome"], gateway.creates()) == ("not_submitted", [])
+            filling.unlink()
+            assert (await server.use("create_video", prompt="fly man"))["outcome"] == "accepted"
+    assert len(gateway.creates()) == 1
+
+
+async def test_a_disk_that_fills_up_while_it_pays_loses_nothing(gateway: FaultGateway, disk: Path) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    async with host(environment(gateway, disk / "home")) as server:
+        with anyio.fail_after(60):
+            await server.start()
+            told: list[dict[str, Any]] = []
+
+            async def pay() -> None:
+                told.append(await server.use("create_video", prompt="fly man"))
+
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay)
+                await hold.reached.wait()
+                filling = fill(disk)
+                hold.release.set()
+            assert told[0]["outcome"] == "unknown"
+            assert "task_1" in told[0]["error"]["message"]
+            filling.unlink()
+            found = await server.use("get_video", task_id=told[0]["request_id"], wait_seconds=20)
+            assert found["task_id"] == "task_1"
+            await server.use("create_video", prompt="fly man")
+    assert len(gateway.creates()) == 1
