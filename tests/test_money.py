@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -304,6 +305,23 @@ async def test_a_process_killed_while_it_pays_leaves_an_unknown_outcome_that_is_
     assert posts(gateway) == 1
     assert (again["outcome"], [video["state"] for video in listed["videos"]]) == ("unknown", ["unknown"])
     assert again["request_id"] == listed["videos"][0]["request_id"]
+
+
+@pytest.mark.parametrize("told_to_stop", [signal.SIGTERM, signal.SIGINT])
+async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
+    gateway: FaultGateway, tmp_path: Path, told_to_stop: signal.Signals
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
+    async with await anyio.open_process(command, env=environment(gateway, tmp_path)) as payer:
+        await hold.reached.wait()
+        payer.send_signal(told_to_stop)
+        hold.release.set()
+        assert await payer.wait() == 130
+    [video] = (await shell(environment(gateway, tmp_path), "list"))["videos"]
+    assert video["task_id"] == "task_new"
+    assert posts(gateway) == 1
 
 
 async def test_a_kill_while_the_answer_arrives_never_loses_or_denies_what_was_accepted(

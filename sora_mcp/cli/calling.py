@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +31,10 @@ def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) 
     settings = _collect(given, settings)
     arguments = {key: value for key, value in given.items() if value is not None}
     call = partial(_call, settings, tool, arguments, wait=wait, quiet=as_json)
-    try:
+    result: tools.Result | None = None
+    with suppress(KeyboardInterrupt):
         result = anyio.run(call)
-    except KeyboardInterrupt:
+    if result is None:
         show.interrupted(arguments.get("task_id"), paid=tools.TABLE[tool].paid)
         return INTERRUPTED
     if out is not None and result.png is not None:
@@ -101,12 +104,29 @@ def _is_path(text: str) -> bool:
     return "://" not in text and Path(text).is_file()
 
 
-async def _call(settings: Settings, tool: str, arguments: dict[str, Any], *, wait: bool, quiet: bool) -> tools.Result:
-    async with Studio.open(settings) as studio:
-        with Bar(hidden=quiet) as bar:
-            if not wait:
-                return await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
-            return await _until_finished(partial(tools.call, studio, tool), arguments, bar)
+async def _call(
+    settings: Settings, tool: str, arguments: dict[str, Any], *, wait: bool, quiet: bool
+) -> tools.Result | None:
+    """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_on_sigterm, tasks.cancel_scope)
+        async with Studio.open(settings) as studio:
+            with Bar(hidden=quiet) as bar:
+                if not wait:
+                    result = await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
+                else:
+                    result = await _until_finished(partial(tools.call, studio, tool), arguments, bar)
+        tasks.cancel_scope.cancel()
+        return result
+    return None
+
+
+async def _stop_on_sigterm(scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":
+        return
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
 
 
 async def _until_finished(
