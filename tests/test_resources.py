@@ -27,6 +27,7 @@ from sora_mcp import media
 from sora_mcp.server import build
 from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
+from sora_mcp.tables import SIZES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
 
@@ -127,9 +128,10 @@ async def test_without_a_gateway_the_guide_can_still_be_read(
     assert not (tmp_path / "home" / "ledger.sqlite3").exists()
 
 
-async def test_the_guide_is_short_and_names_only_tools_that_exist(client: Client) -> None:
+async def test_the_guide_is_short_and_says_what_the_tables_say(client: Client) -> None:
     guide = await text(client, "sora://guide")
     assert len(guide.split()) < 600
+    assert all(f"| {w}x{h} | {size.aspect} | {size.cost:g} |" in guide for (w, h), size in SIZES.items())
     names = {tool.name for tool in (await client.list_tools()).tools}
     assert set(re.findall(r"\w+_videos?\b", guide)) <= names
 
@@ -374,6 +376,20 @@ async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
                 await two.until_succeeded(second, uri)
     assert len(one.heard) == before
     assert set(two.heard) == {uri}
+
+
+async def test_a_subscriber_is_told_of_an_unknown_outcome(
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway
+) -> None:
+    ears = Ears()
+    gateway.on("POST", CREATE, Answer(502, b"<html>"))
+    with anyio.fail_after(20):
+        async with (
+            Client(remote(), mode=era, message_handler=ears) as client,
+            ears.on(client, "sora://ledger/unsettled"),
+        ):
+            await client.call_tool("create_video", {"prompt": "fly man"})
+            await ears.hears("sora://ledger/unsettled")
 
 
 async def test_a_listener_is_told_of_new_videos(make_settings: Callable[..., Settings]) -> None:

@@ -16,7 +16,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.ledger import Entry
-from sora_mcp.server.resources import check_uri, video_uri
+from sora_mcp.server.resources import UNSETTLED, check_uri, video_uri
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,13 @@ class Subscribers:
             await self._bus.publish(ResourcesListChanged())
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        uris = {video_uri(each) for each in (entry.task_id, entry.request_id) if each}
+        await self._tell({video_uri(each) for each in (entry.task_id, entry.request_id) if each})
+
+    async def tell_unsettled(self, request_id: str | None) -> None:
+        """Tell everybody who wants to know that the outcome of a call of this server is unknown. Never raises."""
+        await self._tell({UNSETTLED, *([video_uri(request_id)] if request_id else [])})
+
+    async def _tell(self, uris: set[str]) -> None:
         for uri in uris:
             await self._bus.publish(ResourceUpdated(uri=uri))
         async with anyio.create_task_group() as telling:

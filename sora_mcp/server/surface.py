@@ -14,7 +14,7 @@ from mcp.server.lowlevel import Server
 
 from sora_mcp import __version__, tools
 from sora_mcp.server import resources
-from sora_mcp.server.asking import Asker, Questions
+from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.subscribers import Subscribers
@@ -28,43 +28,26 @@ class SoraServer(Server[Studio]):
     """The server; its lifespan is a studio, shared by all sessions."""
 
     def __init__(self, settings: Settings) -> None:
-        listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
-        input_schemas = {tool.name: tool.input_schema for tool in listed.tools}
-        subscribers, questions = Subscribers(), Questions()
-        self.subscribers = subscribers
-
-        @asynccontextmanager
-        async def studio(_: Server[Studio]) -> AsyncIterator[Studio]:
-            async with Studio.open(settings, watch=True) as opened:
-                forget = opened.on_change(subscribers.tell)
-                try:
-                    yield opened
-                finally:
-                    forget()
-
-        async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-            return listed
-
-        async def call_tool(
-            ctx: Context, params: types.CallToolRequestParams
-        ) -> types.CallToolResult | types.InputRequiredResult:
-            return await _call_tool(ctx, params, questions.asker(ctx.session, ctx.request_id, params))
-
+        self.subscribers = Subscribers()
+        self._settings = settings
+        self._questions = Questions()
+        self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
+        input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
         super().__init__(
             "sora",
             version=__version__,
             title="Sora videos",
             instructions=tools.INSTRUCTIONS,
-            lifespan=studio,
+            lifespan=self._open_studio,
             get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
-            on_list_tools=list_tools,
-            on_call_tool=call_tool,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
             on_list_resources=resources.list_resources,
             on_list_resource_templates=resources.list_templates,
             on_read_resource=resources.read,
-            on_subscribe_resource=subscribers.subscribe,
-            on_unsubscribe_resource=subscribers.unsubscribe,
-            on_subscriptions_listen=subscribers.listen,
+            on_subscribe_resource=self.subscribers.subscribe,
+            on_unsubscribe_resource=self.subscribers.unsubscribe,
+            on_subscriptions_listen=self.subscribers.listen,
             on_list_prompts=list_prompts,
             on_get_prompt=get_prompt,
             on_completion=complete,
@@ -76,25 +59,39 @@ class SoraServer(Server[Studio]):
         steady = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
         return capabilities.model_copy(update=steady)
 
+    @asynccontextmanager
+    async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
+        async with Studio.open(self._settings, watch=True) as studio:
+            forget = studio.on_change(self.subscribers.tell)
+            try:
+                yield studio
+            finally:
+                forget()
+
+    async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return self._listed
+
+    async def _call_tool(
+        self, ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        async def progress(done: float, total: float | None, message: str) -> None:
+            await ctx.session.report_progress(done, total, message)
+
+        asker = self._questions.asker(ctx.session, ctx.request_id, params)
+        caller = tools.Caller(progress, asker.confirm if asker else None)
+        result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
+        if asker is not None and asker.to_be_answered is not None:
+            return asker.to_be_answered
+        if result.structured.get("outcome") == "unknown":
+            await self.subscribers.tell_unsettled(result.structured.get("request_id"))
+        return types.CallToolResult(
+            content=_content(result), structured_content=result.structured, is_error=result.is_error
+        )
+
 
 def build(settings: Settings) -> SoraServer:
     """The server, ready to be run over any transport."""
     return SoraServer(settings)
-
-
-async def _call_tool(
-    ctx: Context, params: types.CallToolRequestParams, asker: Asker | None
-) -> types.CallToolResult | types.InputRequiredResult:
-    async def progress(done: float, total: float | None, message: str) -> None:
-        await ctx.session.report_progress(done, total, message)
-
-    caller = tools.Caller(progress, asker.confirm if asker else None)
-    result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
-    if asker is not None and asker.to_be_answered is not None:
-        return asker.to_be_answered
-    return types.CallToolResult(
-        content=_content(result), structured_content=result.structured, is_error=result.is_error
-    )
 
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:
