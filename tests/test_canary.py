@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -54,7 +55,7 @@ async def test_the_key_is_found_nowhere_but_in_the_authorization_header(answer: 
 async def _converse(environment: dict[str, str], stderr: Path) -> str:
     """Everything that a server answers; its log goes to `stderr`."""
     command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
-    calls = [
+    calls: list[tuple[str, dict[str, Any]]] = [
         ("create_video", {"prompt": "fly man"}),
         ("create_video", {"prompt": "fly man", "dry_run": True}),
         ("create_video", {"prompt": 7}),
