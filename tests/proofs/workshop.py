@@ -1,0 +1,194 @@
+"""Where proofs work: pinned programs and libraries in environments of their own, bounded steps, nobody's real files.
+
+Everything lies in one folder: `npm/` and `venvs/` stay for the next time, `scratch/` starts empty for each proof.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread, Timer
+
+SERVER = Path(sys.executable).with_name("sora-mcp")
+CLIENTS = Path(__file__).parent / "clients"
+PROJECT = Path(__file__).parents[2]
+NODE = "node@22.23.3"
+"""The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
+_INSTALL_SECONDS = 300
+
+
+class Failed(Exception):
+    """A proof did not show what it should have shown."""
+
+
+class Missing(Exception):
+    """This machine lacks what a proof needs; says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a step ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Workshop:
+    """The folder and the environment of one proof."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.scratch = folder / "scratch" / name
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.home = self.scratch / "home"
+        self.home.mkdir(parents=True)
+        self.told = {
+            "SORA_BASE_URL": "sandbox",
+            "SORA_HOME": str(self.scratch / "ledger"),
+            "SORA_OUTPUT_DIR": str(self.scratch / "videos"),
+            "SORA_SANDBOX_SECONDS": "1",
+        }
+
+    def npm(self, *packages: str) -> Path:
+        """The folder of an npm environment with these packages; steps that name it run on Node 22."""
+        for wanted in ((NODE,), packages):
+            place = self._npm(wanted)
+            with _made_once(place, list(wanted)) as needed:
+                if needed:
+                    (place / "package.json").write_text('{"private": true}', encoding="utf-8")
+                    _install([_npm_program(), "install", "--silent", "--no-audit", "--no-fund", *wanted], place)
+        return place
+
+    def _npm(self, packages: tuple[str, ...]) -> Path:
+        return self.folder / "npm" / _label(packages)
+
+    def venv(self, *requirements: str) -> Path:
+        """The Python of a virtual environment with these requirements."""
+        place = self.folder / "venvs" / _label(requirements)
+        python = place / "bin" / "python"
+        with _made_once(place, list(requirements)) as needed:
+            if needed:
+                _install([sys.executable, "-m", "venv", "."], place)
+                _install([str(python), "-m", "pip", "install", "--quiet", *requirements], place)
+        return python
+
+    def run(
+        self,
+        *command: str | Path,
+        npm: Path | None = None,
+        cwd: Path | None = None,
+        seconds: float = 60,
+    ) -> Ended:
+        """Run one step to its end. Past its time it is killed, with all that it started."""
+        words = [str(word) for word in command]
+        with subprocess.Popen(  # noqa: S603 - our own commands
+            words,
+            cwd=cwd or self.scratch,
+            env=self._environment(npm),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise Failed(f"{_shown(words)} took more than {seconds:g} s") from None
+        return Ended(process.returncode, out, err)
+
+    def do(self, *command: str | Path, npm: Path | None = None, cwd: Path | None = None, seconds: float = 60) -> str:
+        """Run a step that must end well; what it said on stdout."""
+        ended = self.run(*command, npm=npm, cwd=cwd, seconds=seconds)
+        if ended.status:
+            said = (ended.out + ended.err).strip()[-2000:]
+            raise Failed(f"{_shown([str(word) for word in command])} ended with {ended.status}:\n{said}")
+        return ended.out
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """The real server over streamable HTTP on a free loopback port; yields its address."""
+        command = [str(SERVER), "serve", "--transport", "streamable-http", "--port", "0"]
+        with subprocess.Popen(  # noqa: S603 - our own server
+            command, env=self._environment(None), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            late = Timer(30, process.kill)
+            late.start()
+            said = process.stderr.readline()
+            late.cancel()
+            Thread(target=process.stderr.read, daemon=True).start()  # or a talkative server would block
+            try:
+                if "http://127.0.0.1:" not in said:
+                    raise Failed(f"the server did not start: {said}")
+                yield said.split()[-1]
+            finally:
+                process.terminate()
+
+    def _environment(self, npm: Path | None) -> dict[str, str]:
+        """What a step sees of this machine: PATH, and a home of its own."""
+        node = self._npm((NODE,)) / "node_modules" / "node" / "bin"
+        programs = [str(node), str(npm / "node_modules" / ".bin")] if npm else []
+        return {
+            "PATH": os.pathsep.join([*programs, os.environ["PATH"]]),
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": str(self.home / ".config"),
+            "XDG_DATA_HOME": str(self.home / ".local"),
+            "TMPDIR": str(self.scratch),
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "DO_NOT_TRACK": "1",
+            "PROOF_SERVER": str(SERVER),
+            **self.told,
+        }
+
+
+def _npm_program() -> str:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Missing("there is no npm on this machine")
+    return npm
+
+
+def _label(packages: tuple[str, ...]) -> str:
+    return "-".join("".join(c if c.isalnum() or c == "." else "_" for c in package) for package in packages)[:80]
+
+
+@contextmanager
+def _made_once(place: Path, contents: list[str]) -> Iterator[bool]:
+    """Whether the environment must be made. It counts as made once its list of contents stands in it."""
+    stamp = place / "contents.json"
+    wanted = json.dumps(contents)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        yield False
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    yield True
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _install(command: list[str], place: Path) -> None:
+    """Registries are asked as this machine is set up to ask them, so in its own environment."""
+    try:
+        subprocess.run(  # noqa: S603 - our own commands
+            command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_SECONDS, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise Failed(f"{_shown(command)} failed: {error.stderr.decode(errors='replace').strip()[-600:]}") from None
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{_shown(command)} took more than {_INSTALL_SECONDS} s") from None
+
+
+def _shown(words: list[str]) -> str:
+    return " ".join([Path(words[0]).name, *words[1:]])
