@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ import anyio
 import mcp_types as types
 import pytest
 from anyio.abc import Process
+from anyio.streams.buffered import BufferedByteReceiveStream
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
@@ -502,3 +504,36 @@ async def test_a_server_that_ends_tells_its_listeners(environment: dict[str, str
         assert process.stderr is not None
         with pytest.raises(anyio.EndOfStream):
             await process.stderr.receive()
+
+
+@pytest.mark.parametrize(
+    ("revision", "kinds"),
+    [
+        ("2024-11-05", ["text", "text"]),
+        ("2025-03-26", ["text", "text"]),
+        ("2025-06-18", ["text", "text", "resource_link"]),
+    ],
+)
+async def test_a_client_that_knows_no_links_gets_none(
+    environment: dict[str, str], revision: str, kinds: list[str]
+) -> None:
+    about = {"clientInfo": {"name": "t", "version": "1"}, "capabilities": {}, "protocolVersion": revision}
+    call = {"name": "create_video", "arguments": {"prompt": "fly man", "width": 480, "height": 480}}
+    messages: list[dict[str, Any]] = [
+        {"id": 1, "method": "initialize", "params": about},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": call},
+    ]
+    command = [sys.executable, "-m", "sora_mcp"]
+    async with await anyio.open_process(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = BufferedByteReceiveStream(process.stdout)
+        for message in messages:
+            await process.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        with anyio.fail_after(30):
+            hello, told = [json.loads(await answers.receive_until(b"\n", 100_000)) for _ in range(2)]
+        process.terminate()
+    assert hello["result"]["protocolVersion"] == revision
+    assert [each["type"] for each in told["result"]["content"]] == kinds
+    assert "task_id" in told["result"]["content"][1]["text"]

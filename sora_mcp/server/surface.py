@@ -11,6 +11,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp_types.version import is_version_at_least
 
 from sora_mcp import __version__, tools
 from sora_mcp.server import resources
@@ -22,6 +23,9 @@ from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
 
 Context = ServerRequestContext[Studio]
+
+_LINKS_SINCE = "2025-06-18"
+"""The revision that brought links: an older client may refuse a result that holds one, and lose the task id."""
 
 
 class SoraServer(Server[Studio]):
@@ -84,9 +88,10 @@ class SoraServer(Server[Studio]):
             return asker.to_be_answered
         if result.structured.get("outcome") == "unknown":
             await self.subscribers.tell_unsettled(result.structured.get("request_id"))
-        return types.CallToolResult(
-            content=_content(result), structured_content=result.structured, is_error=result.is_error
-        )
+        content = _content(result)
+        if is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
+            content += _links(result)
+        return types.CallToolResult(content=content, structured_content=result.structured, is_error=result.is_error)
 
 
 def build(settings: Settings) -> SoraServer:
@@ -95,14 +100,18 @@ def build(settings: Settings) -> SoraServer:
 
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:
-    """A sentence, the structured result again as text for hosts that read only that, then a picture or a link."""
+    """A sentence, the structured result again as text for hosts that read only that, then a picture."""
     mirror = json.dumps(result.structured, ensure_ascii=False, separators=(",", ":"))
     content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=mirror)]
     if result.png is not None:
         data = base64.b64encode(result.png).decode("ascii")
         content.append(types.ImageContent(data=data, mime_type="image/png"))
-    elif result.file is not None:
-        content.append(resources.file_link(result.structured))
-    elif video_id := result.structured.get("task_id") or result.structured.get("request_id"):
-        content.append(resources.video_link(video_id))
     return content
+
+
+def _links(result: tools.Result) -> list[types.ContentBlock]:
+    """Where the one video or file that a result is about can be read."""
+    if result.file is not None:
+        return [resources.file_link(result.structured)]
+    video_id = result.structured.get("task_id") or result.structured.get("request_id")
+    return [resources.video_link(video_id)] if video_id and result.png is None else []
