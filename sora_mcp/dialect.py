@@ -413,19 +413,15 @@ def _other_addresses(task: dict[str, Any], raw: dict[str, Any], is_address: _Tes
             return
 
 
-_REPEATED = ("prompt", "width", "height", "n_frames", "n_variants", "operation")
+_REPEATED_TEXTS = ("prompt", "operation")
+_REPEATED_NUMBERS = ("width", "height", "n_frames", "n_variants")
 
 
 def _body_of(raw: dict[str, Any]) -> dict[str, Any] | None:
     """The fields of the request that the reply repeats, where they have the documented types."""
-    known: dict[str, Any] = {}
-    for name in _REPEATED:
-        value = raw.get(name)
-        if _is_whole(value):
-            known[name] = value
-        elif isinstance(value, str) and name in {"prompt", "operation"}:
-            known[name] = clean(value, 4000)
-    return known or None
+    texts = {name: clean(raw[name], 4000) for name in _REPEATED_TEXTS if isinstance(raw.get(name), str)}
+    numbers = {name: raw[name] for name in _REPEATED_NUMBERS if _is_whole(raw.get(name))}
+    return texts | numbers or None
 
 
 def _is_whole(value: object) -> bool:

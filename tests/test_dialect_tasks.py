@@ -335,3 +335,8 @@ def test_a_query_that_cannot_be_read_may_be_repeated(status: int, content: Any) 
     with pytest.raises(BadReply) as caught:
         read_task(reply(status, content), "task_1")
     assert caught.value.can_retry
+
+
+def test_a_repeated_field_of_another_type_is_left_out() -> None:
+    raw = {"prompt": 5, "operation": 7, "width": "480", "height": 480, "n_frames": True}
+    assert task(raw, status="SUCCESS").body == {"height": 480}
