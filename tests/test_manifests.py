@@ -82,7 +82,7 @@ def test_a_changed_value_is_named_by_file_and_key_and_written_anew(folder: Path)
         ("clients/goose.yaml", "cmd: uvx", "cmd: uv", "line 7: cmd: uvx"),
         ("clients/cursor.json", "\n", "\r\n", "the layout"),
         ("Dockerfile", "USER sora\n", "", "line 7: USER sora"),
-        ("tools.json", '"create_video"', '"make_video"', "[0].name"),
+        ("tools/anthropic.json", '"create_video"', '"make_video"', "[0].name"),
         ("server.json", "{", "", "not readable as JSON"),
     ],
 )
@@ -96,7 +96,7 @@ def test_what_was_edited_by_hand_is_named(folder: Path, name: str, old: str, new
 
 def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
     (folder / "server.json").unlink()
-    (folder / "tools.json").write_bytes(b"\xff\xfe[]")
+    (folder / "clients" / "zed.json").write_bytes(b"\xff\xfe[]")
     (folder / "Dockerfile").unlink()
     (folder / "Dockerfile").mkdir()
     (folder / "clients" / "netscape.json").write_text("{}")
@@ -104,7 +104,7 @@ def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
     found = {each.path.relative_to(folder).as_posix(): each.where for each in manifests.drift(folder)}
     assert found == {
         "server.json": "it is missing",
-        "tools.json": "it cannot be read",
+        "clients/zed.json": "it cannot be read",
         "Dockerfile": "it cannot be read",
         "clients/netscape.json": "nothing generates it; delete it",
     }
@@ -147,7 +147,8 @@ def test_the_readme_carries_the_registry_name_and_the_version_stands_once() -> N
 
 
 def test_the_published_surface_is_the_table() -> None:
-    assert read("tools.json") == tools.listing()
+    surface = ROOT / "sora_mcp" / "tools" / "surface.json"
+    assert json.loads(surface.read_text(encoding="utf-8")) == tools.listing()
 
 
 @pytest.mark.parametrize("name", ["openai-responses", "openai-chat", "anthropic", "gemini"])

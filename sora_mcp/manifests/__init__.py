@@ -74,7 +74,6 @@ def _files() -> dict[str, str]:
     return {
         "server.json": to_json(server_json()),
         ".mcp.json": clients.BY_NAME["claude-code"].published(),
-        "tools.json": to_json(tools.listing()),
         **{f"tools/{name}.json": to_json(declarations) for name, declarations in _declarations().items()},
         **bundles.files(),
         **{f"clients/{client.name}.{client.format}": client.published() for client in clients.CLIENTS},
