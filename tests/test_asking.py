@@ -121,6 +121,18 @@ async def test_nobody_is_asked_about_what_is_cheap_or_only_tried(
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_nobody_is_asked_about_a_duplicate_which_costs_nothing(
+    connect: Connect, gateway: FaultGateway, era: Era
+) -> None:
+    user = User(**YES)
+    async with connect(era, user) as client:
+        first = await create(client)
+        again = await create(client)
+    assert (again["task_id"], again["duplicate"]) == (first["task_id"], True)
+    assert len(user.asked) == len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_without_the_setting_nobody_is_asked(connect: Connect, gateway: FaultGateway, era: Era) -> None:
     user = User(action="decline")
     async with connect(era, user, ask_above_cost=None) as client:

@@ -81,20 +81,19 @@ class Ledger:
         """
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
-        where = f"gateway = ? AND fingerprint = ? AND +state IN ({places(COUNTS_AS_SENT)})"
-        where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
-            since = self._clock() - rules.guard_s
-            if rules.guard_s and (
-                same := select(db, where, [intent.gateway, intent.fingerprint, *COUNTS_AS_SENT, since, since])
-            ):
-                return same[0], False
+            if same := self._same(db, intent.gateway, intent.fingerprint, rules.guard_s):
+                return same, False
             self._check_caps(db, intent, rules)
             self._writer.hold()
             return self._insert(db, row, intent.body, intent.sources), True
 
         return await self._read(work, "BEGIN IMMEDIATE")
+
+    async def same(self, gateway: str, fingerprint: str, guard_s: float) -> Entry | None:
+        """The row that `begin` would return as the first of two, as far as that can be told beforehand."""
+        return await self._glance(lambda db: self._same(db, gateway, fingerprint, guard_s))
 
     async def accepted(self, request_id: str, task_id: str) -> Entry:
         """The gateway gave this task id."""
@@ -246,6 +245,15 @@ class Ledger:
         db.execute(f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
         return of_request(db, request_id)
+
+    def _same(self, db: sqlite3.Connection, gateway: str, fingerprint: str, guard_s: float) -> Entry | None:
+        if not guard_s:
+            return None
+        since = self._clock() - guard_s
+        where = f"gateway = ? AND fingerprint = ? AND +state IN ({places(COUNTS_AS_SENT)})"
+        where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
+        found = select(db, where, [gateway, fingerprint, *COUNTS_AS_SENT, since, since])
+        return found[0] if found else None
 
     def _check_caps(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> None:
         since = self._clock() - DAY_S

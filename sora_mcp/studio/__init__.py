@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -118,39 +118,43 @@ class Studio:
         OverCap, Declined or FileProblem (nothing was submitted), Unreachable, Refused or OutcomeUnknown.
         """
         answer_by = anyio.current_time() + ANSWER_WITHIN
-        try:
-            given = take_local_images(draft, self.settings.image_dirs)
-            given.request.check(self.settings.limits)
-            with anyio.fail_after(RESOLVE_WITHIN):
-                ready = await resolve(given, self._find_video, self._find_generation)
-                ready.request.check(self.settings.limits)
-                if dry_run:
-                    return self._dry_run(ready)
-                self._check_cost(ready.request)
-            answer_by += await self._ask_user(ready.request, confirm)
-            with anyio.fail_after(RESOLVE_WITHIN):
-                desk = await self._desk()
-                body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
+        guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
+        with _nothing_sent():
+            ready = await self._resolved(draft)
+            if dry_run:
+                return self._dry_run(ready)
+            self._check_cost(ready.request)
+            desk = await self._desk()
+            same = await self._ledger.same(desk.name, ready.fingerprint, guard_s)
+            if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+                answer_by += await self._ask_user(ready.request, confirm)
+                intent = await self._intent(desk, ready)
                 await (
                     anyio.lowlevel.checkpoint_if_cancelled()
                 )  # a wait for the ledger cannot be cut short, but ends here
-        except TimeoutError:
-            raise _not_submitted(
-                BadReply("The gateway took too long over what the video is made from.", "Try again later.")
-            ) from None
-        except SoraError as error:
-            raise _not_submitted(error) from None
-        except Exception:
-            logger.exception("a request failed before anything was sent")
-            message = "Something failed in an unforeseen way before anything was sent."
-            raise _not_submitted(InternalError(message, SEE_LOG)) from None
-        request = ready.request
-        intent = Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
-        guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
-        rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
-        entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
+        if same is not None:
+            entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
+        else:
+            rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
+            entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
         self._watcher.wake()
-        return report.submission(request, desk.label, "accepted", entry, is_new=is_new)
+        return report.submission(ready.request, desk.label, "accepted", entry, is_new=is_new)
+
+    async def _resolved(self, draft: VideoRequest) -> Resolved:
+        """The request with its sources found, checked against the tables."""
+        given = take_local_images(draft, self.settings.image_dirs)
+        given.request.check(self.settings.limits)
+        with anyio.fail_after(RESOLVE_WITHIN):
+            ready = await resolve(given, self._find_video, self._find_generation)
+        ready.request.check(self.settings.limits)
+        return ready
+
+    async def _intent(self, desk: Desk, ready: Resolved) -> Intent:
+        """What is to be sent, once its images are uploaded."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
+        request = ready.request
+        return Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
 
     def _check_cost(self, request: VideoRequest) -> None:
         cap, cost = self.settings.max_cost_per_call, request.cost()
@@ -309,6 +313,23 @@ class Studio:
             return (await self._finder.ask(desk, entry, anyway=True))[0]
 
         return Files(self.settings, desk.gateway, self._ledger, refresh)
+
+
+@contextmanager
+def _nothing_sent() -> Iterator[None]:
+    """Whatever goes wrong inside, nothing was submitted, and is said to be so."""
+    try:
+        yield
+    except TimeoutError:
+        raise _not_submitted(
+            BadReply("The gateway took too long over what the video is made from.", "Try again later.")
+        ) from None
+    except SoraError as error:
+        raise _not_submitted(error) from None
+    except Exception:
+        logger.exception("a request failed before anything was sent")
+        message = "Something failed in an unforeseen way before anything was sent."
+        raise _not_submitted(InternalError(message, SEE_LOG)) from None
 
 
 def _not_submitted(error: SoraError) -> SoraError:

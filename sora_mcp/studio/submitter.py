@@ -71,18 +71,15 @@ class Submitter:
         self._background.start_soon(self._pay, sending)
         with anyio.CancelScope(deadline=answer_by):
             await sending.finished.wait()
-            if sending.entry is not None and not sending.is_new:
-                sending.entry = await self._wait_for(sending.entry)
-        return self._told(sending), sending.is_new
+        if sending.entry is not None and not sending.is_new:
+            return await self.join(sending.entry, answer_by=answer_by), False
+        return _told(sending.entry, sending.error), sending.is_new
 
-    def _told(self, sending: _Sending) -> Entry:
-        entry, error = sending.entry, sending.error
-        if error is None and entry is not None and entry.task_id is not None:
-            return entry
-        if error is None:
-            error = _still_open(entry, is_new=sending.is_new)
-        error.request_id = entry.request_id if entry is not None else None
-        raise error
+    async def join(self, entry: Entry, *, answer_by: float) -> Entry:
+        """The row of a request that was sent before, once its outcome is known. Raises as `submit` does."""
+        with anyio.CancelScope(deadline=answer_by):
+            entry = await self._wait_for(entry)
+        return _told(entry, None, is_new=False)
 
     async def _wait_for(self, entry: Entry) -> Entry:
         while entry.state == "sending":
@@ -188,6 +185,15 @@ def _wait_before_resend(error: Exception) -> bool | float:
     if error.retry_after_s is None:
         return True
     return error.retry_after_s <= RESEND_AFTER_MOST and max(0.1, error.retry_after_s)
+
+
+def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
+    if error is None and entry is not None and entry.task_id is not None:
+        return entry
+    if error is None:
+        error = _still_open(entry, is_new=is_new)
+    error.request_id = entry.request_id if entry is not None else None
+    raise error
 
 
 def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
