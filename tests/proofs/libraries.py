@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
-from workshop import CLIENTS, Workshop
+from workshop import CLIENTS, PROJECT, Failed, Told, Workshop
 
 TYPESCRIPT_1 = "@modelcontextprotocol/sdk@1.32.2"
 TYPESCRIPT_2 = "@modelcontextprotocol/client@2.4.0"
 FASTMCP = "fastmcp==4.1.2"
-Told = tuple[tuple[str, ...], str]
+OPENAI_AGENTS = "openai-agents==0.24.0"
+PYDANTIC_AI = "pydantic-ai-slim[mcp]==2.68.0"
+LANGCHAIN = "langchain-mcp-adapters==0.3.2"
+MCP_1 = "mcp==1.30.0"
+OPENAI, ANTHROPIC, GOOGLE = "openai==3.54.0", "anthropic==2.12.0", "google-genai==3.4.0"
+VENDORS = (OPENAI, ANTHROPIC, GOOGLE, OPENAI_AGENTS, "pydantic-ai-slim==2.68.0")
 
 
 def typescript_1(shop: Workshop) -> Told:
@@ -26,6 +32,48 @@ def typescript_2(shop: Workshop) -> Told:
 def fastmcp(shop: Workshop) -> Told:
     """fastmcp's client."""
     return _python(shop, "with_fastmcp.py", FASTMCP)
+
+
+def openai_agents(shop: Workshop) -> Told:
+    """An agent of openai-agents with a scripted model."""
+    return _python(shop, "with_openai_agents.py", OPENAI_AGENTS)
+
+
+def pydantic_ai(shop: Workshop) -> Told:
+    """An agent of pydantic-ai with a scripted model, and one with its test model."""
+    return _python(shop, "with_pydantic_ai.py", PYDANTIC_AI)
+
+
+def langchain(shop: Workshop) -> Told:
+    """LangChain's adapters, and below them the Python SDK 1.x."""
+    return _python(shop, "with_langchain.py", LANGCHAIN, MCP_1)
+
+
+def openai(shop: Workshop) -> Told:
+    """The exports for OpenAI: its strict schemas, and whole conversations."""
+    return _vendor(shop, "openai or pydantic or documented_loop")
+
+
+def anthropic(shop: Workshop) -> Told:
+    """The export for Anthropic."""
+    return _vendor(shop, "anthropic")
+
+
+def gemini(shop: Workshop) -> Told:
+    """The export for Gemini, and Google's own adapter of MCP tools."""
+    return _vendor(shop, "google or gemini")
+
+
+def _vendor(shop: Workshop, tests: str) -> Told:
+    """The tests of the tool exports with a vendor's library; none may be skipped."""
+    python = shop.venv("-e", f"{PROJECT}[test]", *VENDORS)
+    said = shop.do(
+        python, "-m", "pytest", "-q", "-k", tests, PROJECT / "tests" / "test_toolkit_vendors.py", seconds=180
+    )
+    passed = re.search(r"^(\d+) passed", said, re.MULTILINE)
+    if passed is None or "skipped" in said:
+        raise Failed(said)
+    return (), f"{passed[1]} tests: declarations taken, whole conversation with a scripted model"
 
 
 def _node(shop: Workshop, package: str, script: str) -> Told:

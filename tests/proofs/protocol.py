@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workshop import SERVER, Ended, Failed, Workshop
+from workshop import SERVER, Ended, Failed, Told, Workshop
 
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
@@ -20,8 +20,6 @@ NEED_A_FIXTURE = {"ServerRejectsUndeclaredCapability", "MissingCapabilityHttp400
 """Checks of server-stateless that call a tool `test_missing_capability`, which only a server made for the suite has."""
 IS_ERROR = 5
 """The Inspector's exit status for a result with isError."""
-Told = tuple[tuple[str, ...], str]
-"""The eras that were spoken, and what was shown."""
 
 
 def conformance(shop: Workshop) -> Told:

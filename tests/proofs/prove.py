@@ -11,20 +11,20 @@ import argparse
 import json
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import hosts
 import libraries
 import protocol
-from workshop import PROJECT, Failed, Missing, Workshop
+from platformdirs import user_cache_path
+from workshop import PROJECT, Failed, Missing, Told, Workshop
 
 TABLE = Path(__file__).with_name("works-with.json")
 README = PROJECT / "README.md"
 BEGIN, END = "<!-- works with: generated -->\n", "<!-- /works with -->"
-Told = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,16 @@ PROOFS = (
     Proof("TypeScript SDK 1.x", libraries.TYPESCRIPT_1, "stdio", libraries.typescript_1, quick=True),
     Proof("TypeScript client 2.x", libraries.TYPESCRIPT_2, "stdio", libraries.typescript_2, quick=True),
     Proof("fastmcp client", libraries.FASTMCP, "stdio", libraries.fastmcp, quick=True),
+    Proof("LangChain adapters (Python SDK 1.30)", libraries.LANGCHAIN, "stdio", libraries.langchain),
+    Proof("OpenAI Agents", libraries.OPENAI_AGENTS, "stdio", libraries.openai_agents),
+    Proof("Pydantic AI", libraries.PYDANTIC_AI, "stdio", libraries.pydantic_ai),
+    Proof("Claude Code", hosts.CLAUDE_CODE, "stdio", hosts.claude_code),
+    Proof("Claude Desktop bundle (mcpb)", hosts.MCPB, "-", hosts.mcpb),
+    Proof("Gemini CLI", hosts.GEMINI_CLI, "stdio", hosts.gemini_cli),
+    Proof("Codex", hosts.CODEX, "stdio", hosts.codex),
+    Proof("OpenAI library", libraries.OPENAI, "function calls", libraries.openai),
+    Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
+    Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )
 
 
@@ -77,33 +87,46 @@ def main() -> int:
     if asked.list:
         sys.stdout.writelines(f"{each.name}: {each.title} {each.version}{' (--ci)' * each.quick}\n" for each in proofs)
         return 0
-    before = _written()
-    now = dict(before)
-    bad = 0
+    written = _written()
+    rows, bad = dict(written), 0
     for proof in proofs:
         try:
-            now[proof.name] = _prove(proof, asked.work)
+            rows[proof.name] = _prove(proof, asked.work)
         except Missing as missing:
             sys.stdout.write(f"- {proof.title}: not run, {missing}\n")
             bad += not asked.ci
         except Failed as failed:
             sys.stdout.write(f"✗ {proof.title} {proof.version}: {failed}\n")
+            rows.pop(proof.name, None)
             bad += 1
     if asked.ci:
-        drifted = [name for name, row in now.items() if row != before.get(name)]
-        sys.stdout.writelines(f"✗ {name}: {TABLE.name} says {before.get(name)}\n" for name in drifted)
-        bad += len(drifted)
-    else:
-        _write([now[proof.name] for proof in PROOFS if proof.name in now])
+        wrong = list(_stale(rows, written))
+        sys.stdout.writelines(f"✗ {each}\n" for each in wrong)
+        return 1 if bad or wrong else 0
+    _write([rows[proof.name] for proof in PROOFS if proof.name in rows])
     return 1 if bad else 0
+
+
+def _stale(rows: dict[str, Row], written: dict[str, Row]) -> Iterator[str]:
+    """Where what is written is not what was shown, or of another version than is pinned."""
+    yield from (f"{TABLE.name} says {written.get(name)}" for name, row in rows.items() if row != written.get(name))
+    yield from (
+        f"{proof.title} {proof.version}: not in {TABLE.name}; run {proof.name} again"
+        for proof in PROOFS
+        if proof.name not in written or written[proof.name].version != proof.version
+    )
+    readme = README.read_text(encoding="utf-8")
+    if BEGIN in readme and _with_table(readme, list(written.values())) != readme:
+        yield f"README's table is not what {TABLE.name} says"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Proof against programs and libraries nobody here wrote.")
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *(proof.name for proof in PROOFS)])
+    names = [proof.name for proof in PROOFS]
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *names])  # [] is what no name is read as
     parser.add_argument("--ci", action="store_true", help="the quick ones; compare with what is written, write nothing")
     parser.add_argument("--list", action="store_true", help="say what there is, run nothing")
-    default = Path(tempfile.gettempdir()) / "sora-mcp-proofs"
+    default = user_cache_path("sora-mcp") / "proofs"
     parser.add_argument("--work", type=Path, default=default, metavar="DIR", help=f"folder to work in ({default})")
     return parser.parse_args()
 
@@ -130,11 +153,13 @@ def _written() -> dict[str, Row]:
 def _write(rows: list[Row]) -> None:
     text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
     TABLE.write_text(text + "\n", encoding="utf-8")
-    readme = README.read_text(encoding="utf-8")
+    README.write_text(_with_table(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
+
+
+def _with_table(readme: str, rows: list[Row]) -> str:
     before, begun, rest = readme.partition(BEGIN)
     _, ended, after = rest.partition(END)
-    if begun and ended:
-        README.write_text(before + BEGIN + _markdown(rows) + END + after, encoding="utf-8")
+    return before + begun + _markdown(rows) + ended + after if ended else readme
 
 
 def _markdown(rows: Iterable[Row]) -> str:

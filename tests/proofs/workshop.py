@@ -23,6 +23,8 @@ PROJECT = Path(__file__).parents[2]
 NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
 _INSTALL_SECONDS = 300
+Told = tuple[tuple[str, ...], str]
+"""What a proof tells: the eras that were spoken (none where the program does not say), and what was shown."""
 
 
 class Failed(Exception):
@@ -97,7 +99,7 @@ class Workshop:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         ) as process:
             try:
@@ -120,7 +122,7 @@ class Workshop:
         """The real server over streamable HTTP on a free loopback port; yields its address."""
         command = [str(SERVER), "serve", "--transport", "streamable-http", "--port", "0"]
         with subprocess.Popen(  # noqa: S603 - our own server
-            command, env=self._environment(None), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, env=self._environment(None), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
         ) as process:
             assert process.stderr is not None
             late = Timer(30, process.kill)
@@ -148,6 +150,9 @@ class Workshop:
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
             "DO_NOT_TRACK": "1",
+            "DISABLE_TELEMETRY": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "GEMINI_CLI_TRUST_WORKSPACE": "true",
             "PROOF_SERVER": str(SERVER),
             **self.told,
         }

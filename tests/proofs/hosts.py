@@ -1,0 +1,76 @@
+"""Host programs: our bundle and plugins in their own validators, our installer in their own lists, over stdio."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from workshop import PROJECT, SERVER, Failed, Told, Workshop
+
+MCPB = "@anthropic-ai/mcpb@2.1.2"
+CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.197"
+GEMINI_CLI = "@google/gemini-cli@0.61.0"
+CODEX = "@openai/codex@0.169.0"
+MANIFESTS = PROJECT / "manifests"
+
+
+def mcpb(shop: Workshop) -> Told:
+    """The bundle for Claude Desktop."""
+    npm, bundle = shop.npm(MCPB), shop.scratch / "sora.mcpb"
+    shop.do("mcpb", "validate", MANIFESTS / "mcpb" / "manifest.json", npm=npm)
+    shop.do("mcpb", "pack", MANIFESTS / "mcpb", bundle, npm=npm)
+    shop.do("mcpb", "unpack", bundle, shop.scratch / "unpacked", npm=npm)
+    packed = {path.name for path in (shop.scratch / "unpacked").iterdir()}
+    if packed != {"manifest.json", "pyproject.toml", "server.py"}:
+        raise Failed(f"the bundle holds {sorted(packed)}")
+    return (), f"validate, pack ({len(packed)} files)"
+
+
+def claude_code(shop: Workshop) -> Told:
+    """The plugin, its marketplace, and `sora-mcp install claude-code`."""
+    npm, plugin = shop.npm(CLAUDE_CODE), MANIFESTS / "claude-plugin"
+    for validated in (plugin, plugin / ".claude-plugin" / "plugin.json"):
+        shop.do("claude", "plugin", "validate", "--strict", validated, npm=npm)
+    _installed(shop, npm, "claude-code", ("claude", "mcp", "list"), "✔ Connected")
+    return (), "plugin validate --strict, install, mcp list: Connected, uninstall"
+
+
+def gemini_cli(shop: Workshop) -> Told:
+    """The extension, and `sora-mcp install gemini-cli`."""
+    npm = shop.npm(GEMINI_CLI)
+    shop.do("gemini", "extensions", "validate", MANIFESTS, npm=npm)
+    _installed(shop, npm, "gemini-cli", ("gemini", "mcp", "list"), "Connected")
+    return (), "extensions validate, install, mcp list: Connected, uninstall"
+
+
+def codex(shop: Workshop) -> Told:
+    """`sora-mcp install codex`; Codex asks the server nothing until a session starts."""
+    npm = shop.npm(CODEX)
+    shop.do(SERVER, "install", "codex", npm=npm)
+    told = json.loads(shop.do("codex", "mcp", "get", "sora", "--json", npm=npm))
+    if not told["enabled"] or told["transport"]["command"] != str(SERVER):
+        raise Failed(f"codex has {told}")
+    if "SORA_API_KEY" not in told["transport"]["env_vars"]:
+        raise Failed(f"codex does not forward the key: {told}")
+    shop.do(SERVER, "uninstall", "codex", npm=npm)
+    if "sora" in (left := shop.do("codex", "mcp", "list", npm=npm)):
+        raise Failed(f"codex still has the server:\n{left}")
+    return (), "install, mcp get --json: enabled, uninstall"
+
+
+def _installed(shop: Workshop, npm: Path, client: str, listing: tuple[str, ...], connected: str) -> None:
+    """Our installer adds the server, the host's own list says that it connects, our uninstaller takes it out."""
+    shop.do(SERVER, "install", client, npm=npm)
+    listed = _all(shop, npm, listing)
+    if not any(str(SERVER) in line and connected in line for line in listed.splitlines()):
+        raise Failed(f"{client} lists:\n{listed}")
+    shop.do(SERVER, "uninstall", client, npm=npm)
+    if str(SERVER) in (left := _all(shop, npm, listing)):
+        raise Failed(f"{client} still lists:\n{left}")
+
+
+def _all(shop: Workshop, npm: Path, listing: tuple[str, ...]) -> str:
+    ended = shop.run(*listing, npm=npm, seconds=120)
+    if ended.status:
+        raise Failed(f"{' '.join(listing)} ended with {ended.status}:\n{ended.out}{ended.err}")
+    return ended.out + ended.err  # Gemini CLI lists on stderr
