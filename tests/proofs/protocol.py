@@ -46,9 +46,10 @@ def _passed(scenario: str, out: Path, ended: Ended, excepted: set[str]) -> int:
     """How many checks passed. Raises Failed unless exactly the excepted ones did not."""
     found = [check for file in out.rglob("checks.json") for check in json.loads(file.read_text(encoding="utf-8"))]
     passed = [check for check in found if check["status"] == "SUCCESS"]
-    others = {str(check["name"]) for check in found if check["status"] not in {"SUCCESS", "INFO", "SKIPPED"}}
-    if others != excepted or not passed or (ended.status != 0) != bool(excepted):
-        raise Failed(f"{scenario}: not passed were {sorted(others)}, not {sorted(excepted)}\n{ended.out}{ended.err}")
+    others = {check["name"]: check for check in found if check["status"] not in {"SUCCESS", "INFO", "SKIPPED"}}
+    if set(others) != excepted or not passed or (ended.status != 0) != bool(excepted):
+        why = [f"{name}: {check.get('errorMessage')}" for name, check in others.items()] or [ended.err[-1000:]]
+        raise Failed("\n".join([f"{scenario}: not passed should be {sorted(excepted)}, but is", *why]))
     return len(passed)
 
 
