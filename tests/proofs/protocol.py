@@ -68,7 +68,7 @@ def _inspected(shop: Workshop, era: str) -> str:
         told = [word for name, value in home.items() for word in ("-e", f"{name}={value}")]
         words = (str(SERVER), "--protocol-era", era, *told, "--method", method, *more)
         ended = shop.run("mcp-inspector", "--cli", *words, npm=npm)
-        if ended.status != status:
+        if ended.status != status or "Warning: tool" in ended.err:  # --strict ends with 0 after mere warnings
             raise Failed(f"{method} ended with {ended.status}, not {status}:\n{ended.out}{ended.err}")
         return dict(json.loads(ended.out))
 
