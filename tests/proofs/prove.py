@@ -75,7 +75,7 @@ PROOFS = (
     Proof("Claude Desktop bundle (mcpb)", hosts.MCPB, "-", hosts.mcpb),
     Proof("Gemini CLI", hosts.GEMINI_CLI, "stdio", hosts.gemini_cli),
     Proof("Codex", hosts.CODEX, "stdio", hosts.codex),
-    Proof("OpenAI library", libraries.OPENAI, "function calls", libraries.openai),
+    Proof("OpenAI library", libraries.OPENAI, "function calls", libraries.openai, quick=True),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )
