@@ -1,15 +1,21 @@
-"""What the tests share: a clean environment, settings in a folder of their own, the server and its real client."""
+"""What the tests share: a clean environment, settings in a folder of their own, a gateway, and a real client."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stamina
+from bench import KEY, RUNNING, TAKEN, Connect, Era, environment
+from fault_gateway import CREATE, FaultGateway, fault_gateway
+from mcp import Client
+from mcp.client.session import ElicitationFnT
 
+from sora_mcp.server import build
+from sora_mcp.server.surface import SoraServer
 from sora_mcp.settings import Settings, load
 
 
@@ -50,3 +56,38 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
         return load({}, **(defaults | folders | values))
 
     return make
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FaultGateway]:
+    """A gateway that accepts every create as `task_new`, which runs."""
+    async with fault_gateway() as opened:
+        opened.on("POST", CREATE, TAKEN)
+        opened.on("GET", CREATE, RUNNING)
+        yield opened
+
+
+@pytest.fixture
+def remote(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[..., SoraServer]:
+    """A server that is set to the gateway; `values` change the settings."""
+
+    def make(**values: Any) -> SoraServer:
+        return build(make_settings(**({"base_url": gateway.address, "api_key": KEY} | values)))
+
+    return make
+
+
+@pytest.fixture
+def connect(remote: Callable[..., SoraServer]) -> Connect:
+    """A client of such a server; `user` is who answers its questions."""
+
+    def make(era: Era = "auto", user: ElicitationFnT | None = None, **values: Any) -> Client:
+        return Client(remote(**values), mode=era, elicitation_callback=user)
+
+    return make
+
+
+@pytest.fixture(name="environment")
+def _environment(tmp_path: Path) -> dict[str, str]:
+    """Of a process that works against the sandbox, in the test's own folder."""
+    return environment(tmp_path)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
-from anyio.streams.buffered import BufferedByteReceiveStream
-from fault_gateway import CREATE, FaultGateway, fault_gateway, says
-from mcp import Client, StdioServerParameters
+from bench import ERAS, Connect, Era, environment, served
+from fault_gateway import FaultGateway
+from mcp import Client
 from mcp.client.context import ClientRequestContext
-
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
+from wire import wire
 
 pytestmark = pytest.mark.anyio
 
-Era = Literal["auto", "legacy"]
-ERAS: list[Era] = ["auto", "legacy"]
 YES: dict[str, Any] = {"action": "accept", "content": {"pay": True}}
 DEAR = {"prompt": "fly man", "width": 1280, "height": 720}
-
-Connect = Callable[..., Client]
 
 
 class User:
@@ -46,20 +35,8 @@ class User:
 
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[FaultGateway]:
-    async with fault_gateway() as opened:
-        opened.on("POST", CREATE, says({"code": "success", "data": "task_new"}))
-        opened.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS"}}))
-        yield opened
-
-
-@pytest.fixture
-def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
-    def make(era: Era, user: User | None, **values: Any) -> Client:
-        values = {"base_url": gateway.address, "api_key": "sk-canary-4f1c", "ask_above_cost": 1.25} | values
-        return Client(build(make_settings(**values)), mode=era, elicitation_callback=user)
-
-    return make
+def connect(connect: Connect) -> Connect:
+    return partial(connect, ask_above_cost=1.25)
 
 
 async def create(client: Client, **arguments: Any) -> dict[str, Any]:
@@ -257,27 +234,9 @@ async def test_a_question_that_comes_back_without_an_answer_stays_open(connect: 
 # --- over the wire --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def environment(tmp_path: Path, gateway: FaultGateway) -> dict[str, str]:
-    ours = {"BASE_URL": gateway.address, "API_KEY": "sk-canary-4f1c", "ASK_ABOVE_COST": "1", "HOME": str(tmp_path)}
-    return os.environ | {f"SORA_{name}": value for name, value in ours.items()}
-
-
-@asynccontextmanager
-async def served(environment: dict[str, str], transport: str) -> AsyncIterator[StdioServerParameters | str]:
-    """What a client connects to: a command, or the address of a server that runs."""
-    if transport == "stdio":
-        yield StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
-        return
-    command = [sys.executable, "-m", "sora_mcp", "serve", "--transport", "streamable-http", "--port", "0"]
-    async with await anyio.open_process(command, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            with anyio.fail_after(30):
-                words = (await process.stderr.receive()).decode()
-            yield words.split()[-1]
-        finally:
-            process.terminate()
+@pytest.fixture(name="environment")
+def _environment(tmp_path: Path, gateway: FaultGateway) -> dict[str, str]:
+    return environment(tmp_path, gateway, ASK_ABOVE_COST="1")
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -309,19 +268,12 @@ async def test_only_a_client_that_can_show_a_form_is_asked(
         {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": {"name": "create_video", "arguments": DEAR}},
     ]
-    command = [sys.executable, "-m", "sora_mcp"]
-    async with await anyio.open_process(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        answers = BufferedByteReceiveStream(process.stdout)
+    async with wire(environment) as server:
         for message in messages:
-            await process.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+            await server.send(message)
+        hello, told = await server.read(), await server.read()
         with anyio.fail_after(30):
-            hello = json.loads(await answers.receive_until(b"\n", 100_000))
-            told = json.loads(await answers.receive_until(b"\n", 100_000))
-        await process.stdin.aclose()
-        with anyio.fail_after(30):
-            await process.wait()
+            await server.hang_up()
     assert hello["id"] == 1
     assert told.get("method") == ("elicitation/create" if is_asked else None)
     assert len(gateway.creates()) == (0 if is_asked else 1)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,37 +13,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from fault_gateway import FaultGateway, Hold, fault_gateway, says
+from bench import COMMAND, TAKEN, Connect, about, environment, taken
+from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
-
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-CREATE = "/sora/v1/videos"
-KEY = "sk-canary-4f1c"
 REFUSED = says({"code": "quota_not_enough", "message": "no"}, 403)
 LOST = says({"code": "insert_task_failed", "message": "lost"}, 500)
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FaultGateway]:
-    async with fault_gateway() as opened:
-        opened.on("POST", CREATE, says({"code": "success", "message": "", "data": "task_new"}))
-        opened.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS"}}))
-        yield opened
-
-
-Connect = Callable[..., Client]
-
-
-@pytest.fixture
-def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
-    def make(**values: Any) -> Client:
-        return Client(build(make_settings(**({"base_url": gateway.address, "api_key": KEY} | values))))
-
-    return make
 
 
 def posts(gateway: FaultGateway) -> int:
@@ -89,7 +63,7 @@ async def test_the_guard_can_be_turned_off(connect: Connect, gateway: FaultGatew
 
 
 async def test_what_was_refused_may_be_tried_again(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("POST", CREATE, REFUSED, says({"code": "success", "data": "task_new"}))
+    gateway.on("POST", CREATE, REFUSED, TAKEN)
     async with connect() as client:
         assert (await create(client))["outcome"] == "rejected"
         assert (await create(client))["outcome"] == "accepted"
@@ -109,7 +83,7 @@ async def test_what_may_have_been_paid_for_is_not_sent_again(connect: Connect, g
 
 async def test_many_identical_calls_at_once_are_one_post_and_one_task(connect: Connect, gateway: FaultGateway) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
     told: list[dict[str, Any]] = []
 
     async def call(client: Client) -> None:
@@ -172,14 +146,13 @@ async def test_many_calls_at_once_never_pass_a_cap_together(
 async def test_what_was_refused_by_the_gateway_does_not_count_towards_a_cap(
     connect: Connect, gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, REFUSED, says({"code": "success", "data": "task_new"}))
+    gateway.on("POST", CREATE, REFUSED, TAKEN)
     async with connect(max_cost_per_day=1.25, max_running=1) as client:
         assert (await create(client))["outcome"] == "rejected"
         assert (await create(client))["outcome"] == "accepted"
 
 
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, **{"Retry-After": "0"})
-TAKEN = says({"code": "success", "data": "task_new"})
 
 
 async def test_what_was_provably_refused_is_sent_again_a_few_times(connect: Connect, gateway: FaultGateway) -> None:
@@ -231,7 +204,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_told_and_recorded_later(
 ) -> None:
     hold = Hold()
     gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    gateway.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_new", "status": "FAILURE"}}))
+    gateway.on("GET", CREATE, about("FAILURE"))
     told: list[dict[str, Any]] = []
     answered = anyio.Event()
 
@@ -261,13 +234,8 @@ async def test_nothing_else_is_ever_sent_again(connect: Connect, gateway: FaultG
     assert posts(gateway) == 1
 
 
-def environment(gateway: FaultGateway, tmp_path: Path, **settings: str) -> dict[str, str]:
-    ours = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": KEY, "SORA_HOME": str(tmp_path / "home")}
-    return {**os.environ, **ours, **settings}
-
-
 async def shell(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sora_mcp", *arguments, "--json"]
+    command = [*COMMAND, *arguments, "--json"]
     done = await anyio.run_process(command, env=environment, check=False)
     return dict(json.loads(done.stdout))
 
@@ -279,7 +247,7 @@ async def test_eight_processes_at_once_pay_once_or_as_often_as_they_are_told_to(
     told: list[dict[str, Any]] = []
 
     async def call() -> None:
-        told.append(await shell(environment(gateway, tmp_path, SORA_DUPLICATE_WINDOW=window), "create", "fly man"))
+        told.append(await shell(environment(tmp_path, gateway, DUPLICATE_WINDOW=window), "create", "fly man"))
 
     async with anyio.create_task_group() as calls:
         for _ in range(8):
@@ -293,15 +261,15 @@ async def test_a_process_killed_while_it_pays_leaves_an_unknown_outcome_that_is_
     gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
-    command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
-    async with await anyio.open_process(command, env=environment(gateway, tmp_path)) as payer:
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    command = [*COMMAND, "create", "fly man"]
+    async with await anyio.open_process(command, env=environment(tmp_path, gateway)) as payer:
         await hold.reached.wait()
         payer.kill()
         await payer.wait()
     hold.release.set()
-    again = await shell(environment(gateway, tmp_path), "create", "fly man")
-    listed = await shell(environment(gateway, tmp_path), "list")
+    again = await shell(environment(tmp_path, gateway), "create", "fly man")
+    listed = await shell(environment(tmp_path, gateway), "list")
     assert posts(gateway) == 1
     assert (again["outcome"], [video["state"] for video in listed["videos"]]) == ("unknown", ["unknown"])
     assert again["request_id"] == listed["videos"][0]["request_id"]
@@ -313,13 +281,13 @@ async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
 ) -> None:
     hold = Hold()
     gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
-    async with await anyio.open_process(command, env=environment(gateway, tmp_path)) as payer:
+    command = [*COMMAND, "create", "fly man"]
+    async with await anyio.open_process(command, env=environment(tmp_path, gateway)) as payer:
         await hold.reached.wait()
         payer.send_signal(told_to_stop)
         hold.release.set()
         assert await payer.wait() == 130
-    [video] = (await shell(environment(gateway, tmp_path), "list"))["videos"]
+    [video] = (await shell(environment(tmp_path, gateway), "list"))["videos"]
     assert video["task_id"] == "task_new"
     assert posts(gateway) == 1
 
@@ -327,11 +295,11 @@ async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
 async def test_a_kill_while_the_answer_arrives_never_loses_or_denies_what_was_accepted(
     gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    settings = environment(gateway, tmp_path, SORA_DUPLICATE_WINDOW="0")
+    settings = environment(tmp_path, gateway, DUPLICATE_WINDOW="0")
     for i in range(8):
         hold = Hold()
-        gateway.on("POST", CREATE, replace(says({"code": "success", "data": f"task_{i}"}), hold=hold))
-        command = [sys.executable, "-m", "sora_mcp", "create", "fly man"]
+        gateway.on("POST", CREATE, replace(taken(f"task_{i}"), hold=hold))
+        command = [*COMMAND, "create", "fly man"]
         async with await anyio.open_process(command, env=settings) as payer:
             await hold.reached.wait()
             hold.release.set()

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
-from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
+from bench import MP4, RUNNING, Connect, finished
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
-
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-TAKEN = says({"code": "success", "data": "task_new"})
-RUNNING = says({"code": "success", "data": {"task_id": "task_new", "status": "IN_PROGRESS", "progress": "40%"}})
-MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
-
-Connect = Callable[..., Client]
-
-
-def finished(gateway: FaultGateway) -> Answer:
-    url = f"{gateway.address}/media/one.mp4"
-    task = {"generations": [{"id": "gen_1", "url": url}]}
-    return says({"code": "success", "data": {"task_id": "task_new", "status": "SUCCESS", "data": task}})
-
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[FaultGateway]:
-    async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
-        opened.on("GET", CREATE, RUNNING)
-        opened.on("GET", "/media", Answer(200, MP4, {"Content-Type": "video/mp4"}))
-        yield opened
-
-
-@pytest.fixture
-def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Connect:
-    def make(**values: Any) -> Client:
-        return Client(build(make_settings(**({"base_url": gateway.address, "api_key": "sk-canary-4f1c"} | values))))
-
-    return make
+async def gateway(gateway: FaultGateway) -> FaultGateway:
+    gateway.on("GET", "/media", Answer(200, MP4, {"Content-Type": "video/mp4"}))
+    return gateway
 
 
 async def create(client: Client) -> None:
@@ -58,7 +31,7 @@ async def states(client: Client) -> list[str]:
 
 async def test_a_task_is_followed_without_anybody_asking(connect: Connect, gateway: FaultGateway) -> None:
     hold = Hold()
-    gateway.on("GET", CREATE, RUNNING, RUNNING, replace(finished(gateway), hold=hold))
+    gateway.on("GET", CREATE, RUNNING, RUNNING, replace(finished(f"{gateway.address}/media/one.mp4"), hold=hold))
     with anyio.fail_after(20):
         async with connect() as client:
             await create(client)
@@ -73,7 +46,7 @@ async def test_what_an_earlier_process_left_is_followed(connect: Connect, gatewa
     async with connect() as client:
         await create(client)
     hold = Hold()
-    gateway.on("GET", CREATE, replace(finished(gateway), hold=hold))
+    gateway.on("GET", CREATE, replace(finished(f"{gateway.address}/media/one.mp4"), hold=hold))
     with anyio.fail_after(20):
         async with connect():
             await hold.reached.wait()
@@ -84,7 +57,7 @@ async def test_however_many_wait_in_however_many_processes_one_query_is_made(
     connect: Connect, gateway: FaultGateway
 ) -> None:
     hold = Hold()
-    gateway.on("GET", CREATE, replace(finished(gateway), hold=hold))
+    gateway.on("GET", CREATE, replace(finished(f"{gateway.address}/media/one.mp4"), hold=hold))
     told: list[str] = []
 
     async def wait_for_it(client: Client) -> None:
@@ -119,7 +92,7 @@ async def test_a_gateway_that_asks_for_patience_gets_it(connect: Connect, gatewa
 
 async def test_a_query_that_is_cut_short_leaves_nobody_waiting_for_it(connect: Connect, gateway: FaultGateway) -> None:
     hold = Hold()
-    gateway.on("GET", CREATE, replace(RUNNING, hold=hold), finished(gateway))
+    gateway.on("GET", CREATE, replace(RUNNING, hold=hold), finished(f"{gateway.address}/media/one.mp4"))
     async with connect() as client:
         await create(client)
         with anyio.move_on_after(30) as scope:
@@ -135,7 +108,7 @@ async def test_a_query_that_is_cut_short_leaves_nobody_waiting_for_it(connect: C
 async def test_finished_videos_are_saved_by_themselves_where_that_is_asked_for(
     connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("GET", CREATE, finished(gateway))
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     with anyio.fail_after(20):
         async with connect(save_finished=True) as client:
             await create(client)
@@ -148,7 +121,7 @@ async def test_finished_videos_are_saved_by_themselves_where_that_is_asked_for(
 
 
 async def test_they_are_not_saved_unless_it_is(connect: Connect, gateway: FaultGateway, tmp_path: Path) -> None:
-    gateway.on("GET", CREATE, finished(gateway))
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     async with connect() as client:
         await create(client)
         while await states(client) != ["succeeded"]:

@@ -1,10 +1,9 @@
-"""A server process as a host runs it: lines of JSON over its standard input and output."""
+"""A server process as a host runs it: lines of JSON over its standard input and output, raw or as calls."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,9 +11,40 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+from bench import COMMAND
 
 _PARAMS = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
 MOST_LINE = 10_000_000
+
+
+class Wire:
+    """Raw lines to and from a server. Made by `wire`."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = BufferedByteReceiveStream(process.stdout)
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message of JSON-RPC."""
+        await self._stdin.send(json.dumps({"jsonrpc": "2.0"} | dict(message)).encode() + b"\n")
+
+    async def read(self) -> dict[str, Any]:
+        """The next line."""
+        with anyio.fail_after(30):
+            return dict(json.loads(await self._stdout.receive_until(b"\n", MOST_LINE)))
+
+    async def ask(self, line: bytes) -> dict[str, Any]:
+        """Send a line as it is; the next one that comes back."""
+        await self._stdin.send(line + b"\n")
+        return await self.read()
+
+    async def hang_up(self) -> None:
+        """End its input and wait for its end."""
+        await self._stdin.aclose()
+        await self._process.wait()
 
 
 class Host:
@@ -71,9 +101,20 @@ class Host:
 
 
 @asynccontextmanager
+async def wire(environment: Mapping[str, str]) -> AsyncIterator[Wire]:
+    """A server process of its own; told to end on leaving, if it still runs."""
+    async with await anyio.open_process(COMMAND, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield Wire(process)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+
+
+@asynccontextmanager
 async def host(environment: Mapping[str, str]) -> AsyncIterator[Host]:
     """A server process of its own; killed on leaving, if it still runs."""
-    process = await anyio.open_process([sys.executable, "-m", "sora_mcp"], env=environment, stderr=subprocess.DEVNULL)
+    process = await anyio.open_process(COMMAND, env=environment, stderr=subprocess.DEVNULL)
     async with process, anyio.create_task_group() as listening:
         opened = Host(process)
         listening.start_soon(opened.listen)

@@ -1,0 +1,91 @@
+"""What tests set up around a server: the gateway's usual answers, settings for a process, and ways to reach it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+from anyio.abc import Process
+from fault_gateway import NEXT_ID, Answer, FaultGateway, says
+from mcp import Client, StdioServerParameters
+
+Era = Literal["auto", "legacy"]
+ERAS: list[Era] = ["auto", "legacy"]
+"""The protocol's two eras, as the client's modes."""
+Connect = Callable[..., Client]
+
+COMMAND = [sys.executable, "-m", "sora_mcp"]
+KEY = "sk-canary-7f3d1c9b2e5a"
+"""Whoever looks for a leak looks for this."""
+MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
+"""The least that passes for a video."""
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def taken(task_id: str = "task_new") -> Answer:
+    """A create was accepted."""
+    return says({"code": "success", "message": "", "data": task_id})
+
+
+def about(status: str, **task: Any) -> Answer:
+    """What a query is told of a task; `task` are other fields of the documented envelope."""
+    return says({"code": "success", "data": {"task_id": "task_new", "status": status} | task})
+
+
+def finished(*urls: str) -> Answer:
+    """A task has made one video for each address."""
+    generations = [{"id": f"gen_{number}", "url": url} for number, url in enumerate(urls, 1)]
+    return about("SUCCESS", data={"generations": generations})
+
+
+TAKEN = taken()
+TAKEN_NEXT = taken(NEXT_ID.decode())
+"""Every create gets an id of its own: task_1, task_2, ..."""
+RUNNING = about("IN_PROGRESS", progress="40%")
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def environment(folder: Path, gateway: FaultGateway | None = None, **settings: str) -> dict[str, str]:
+    """Ours, and settings by their names without SORA_: all files in `folder`; without a gateway, the sandbox."""
+    ours = {"BASE_URL": "sandbox", "SANDBOX_SECONDS": "0.2"}
+    if gateway is not None:
+        ours = {"BASE_URL": gateway.address, "API_KEY": KEY}
+    ours |= {"HOME": str(folder / "home"), "OUTPUT_DIR": str(folder / "videos")} | settings
+    return os.environ | {f"SORA_{name}": value for name, value in ours.items()}
+
+
+def over_stdio(environment: dict[str, str]) -> StdioServerParameters:
+    """What makes a client start a server of its own."""
+    return StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment)
+
+
+@asynccontextmanager
+async def over_http(environment: dict[str, str]) -> AsyncIterator[tuple[str, Process]]:
+    """A server that runs: the address of its MCP endpoint, and its process."""
+    command = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+    async with await anyio.open_process(command, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            with anyio.fail_after(30):
+                words = (await process.stderr.receive()).decode()
+            yield words.split()[-1], process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+
+
+@asynccontextmanager
+async def served(environment: dict[str, str], transport: str) -> AsyncIterator[StdioServerParameters | str]:
+    """What a client connects to over `stdio` or `http`: a command, or the address of a server that runs."""
+    if transport == "stdio":
+        yield over_stdio(environment)
+        return
+    async with over_http(environment) as (address, _):
+        yield address
