@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stamina
-from bench import KEY, RUNNING, TAKEN, Connect, Era, environment
+from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
+from fetching import Reach
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 
+from sora_mcp.gateway import Gateway
 from sora_mcp.server import build
 from sora_mcp.server.surface import SoraServer
 from sora_mcp.settings import Settings, load
@@ -58,6 +61,20 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
     return make
 
 
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> Era:
+    """Each of the protocol's eras."""
+    found: Era = request.param
+    return found
+
+
+@pytest.fixture
+async def client(era: Era, make_settings: Callable[..., Settings]) -> AsyncIterator[Client]:
+    """A client of a server that works against the sandbox."""
+    async with Client(build(make_settings()), mode=era) as opened:
+        yield opened
+
+
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
     """A gateway that accepts every create as `task_new`, which runs."""
@@ -85,6 +102,29 @@ def connect(remote: Callable[..., SoraServer]) -> Connect:
         return Client(remote(**values), mode=era, elicitation_callback=user)
 
     return make
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment names no proxy."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def reach(no_proxy: None, make_settings: Callable[..., Settings], gateway: FaultGateway) -> Reach:  # noqa: ARG001
+    """The real client of a gateway."""
+
+    @asynccontextmanager
+    async def opened(base_url: str = gateway.address, **values: Any) -> AsyncIterator[Gateway]:
+        settings = make_settings(**({"base_url": base_url, "api_key": KEY} | values))
+        made = Gateway(settings.endpoint(), settings)
+        try:
+            yield made
+        finally:
+            await made.aclose()
+
+    return opened
 
 
 @pytest.fixture(name="environment")

@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,16 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
-from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
+from bench import COMMAND, environment, finished
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway
+from fetching import Reach
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.download import fetch
-from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-KEY = "sk-canary-7f3d1c9b2e5a"
 SIZE = 3_000_000
 MP4 = b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\x08moov" + (SIZE - 24).to_bytes(4, "big") + b"mdat" + b"v" * (SIZE - 32)
 WHOLE = Answer(200, MP4, {"Content-Type": "video/mp4"})
@@ -36,18 +35,15 @@ CUT = Answer(200, MP4[:1_000_000], {"Content-Length": str(SIZE), "ETag": '"v1"'}
 async def gateway() -> AsyncIterator[FaultGateway]:
     async with fault_gateway() as opened:
         url = f"{opened.address}/v.mp4"
-        done = {"status": "SUCCESS", "data": {"url": url, "generations": [{"id": "gen_1", "url": url}]}}
-        opened.on("GET", CREATE, says({"code": "success", "data": done}))
+        opened.on("GET", CREATE, finished(url))
         opened.on("GET", "/v.mp4", WHOLE)
         yield opened
 
 
 @pytest.fixture
-async def client(gateway: FaultGateway, make_settings: Callable[..., Settings]) -> AsyncIterator[Gateway]:
-    settings = make_settings(base_url=gateway.address, api_key=KEY)
-    made = Gateway(settings.endpoint(), settings)
-    yield made
-    await made.aclose()
+async def client(reach: Reach) -> AsyncIterator[Gateway]:
+    async with reach() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -114,18 +110,12 @@ async def test_a_folder_that_vanishes_meanwhile_is_told(client: Gateway, gateway
 # --- whole processes ------------------------------------------------------------------------------
 
 
-def environment(gateway: FaultGateway, folder: Path) -> dict[str, str]:
-    ours = {"BASE_URL": gateway.address, "API_KEY": KEY}
-    ours |= {"HOME": str(folder / "home"), "OUTPUT_DIR": str(folder / "videos")}
-    return {**os.environ, **{f"SORA_{name}": value for name, value in ours.items()}}
-
-
-DOWNLOAD = [sys.executable, "-m", "sora_mcp", "download", "task_1", "--json"]
+DOWNLOAD = [*COMMAND, "download", "task_1", "--json"]
 
 
 async def download(gateway: FaultGateway, folder: Path, command: list[str] = DOWNLOAD) -> tuple[int, dict[str, Any]]:
     """Its exit code and what it printed."""
-    done = await anyio.run_process(command, env=environment(gateway, folder), check=False)
+    done = await anyio.run_process(command, env=environment(folder, gateway), check=False)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -148,7 +138,7 @@ async def test_half_a_file_of_a_killed_process_is_never_taken_for_a_video_and_go
     hold = Hold()
     gateway.on("GET", "/v.mp4", CUT, replace(WHOLE, hold=hold), WHOLE)
     videos = tmp_path / "videos"
-    async with await anyio.open_process(DOWNLOAD, env=environment(gateway, tmp_path)) as killed:
+    async with await anyio.open_process(DOWNLOAD, env=environment(tmp_path, gateway)) as killed:
         with anyio.fail_after(20):
             await hold.reached.wait()  # it asks for the rest
         killed.kill()
