@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+from bench import TAKEN_NEXT, about
 from fault_gateway import (
     CREATE,
-    NEXT_ID,
     Answer,
     FaultGateway,
     Moment,
@@ -35,17 +35,16 @@ PAGE = Path(__file__).with_name("FAULTS.md")
 SHORT_S, LONG_S = 0.3, 20.0
 """Time-outs: where the fault is that nothing comes, and where a slow machine must not look like a fault."""
 
-TAKEN = says({"code": "success", "message": "", "data": NEXT_ID.decode()})
 HTML = b"<html><title>502 Bad Gateway</title></html>"
 ELSEWHERE = {"Location": "https://elsewhere.example"}
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="0")
 
 SOCKET = {
-    "reset": replace(TAKEN, fault="reset"),
-    "orderly close": replace(TAKEN, fault="close"),
-    "stall": replace(TAKEN, fault="stall"),
-    "drip": replace(TAKEN, fault="drip"),
-    "garbage bytes": replace(TAKEN, fault="garbage"),
+    "reset": replace(TAKEN_NEXT, fault="reset"),
+    "orderly close": replace(TAKEN_NEXT, fault="close"),
+    "stall": replace(TAKEN_NEXT, fault="stall"),
+    "drip": replace(TAKEN_NEXT, fault="drip"),
+    "garbage bytes": replace(TAKEN_NEXT, fault="garbage"),
 }
 ANSWERS = {
     "plain 500": Answer(500, b"oops", accepts=True),
@@ -58,9 +57,9 @@ ANSWERS = {
     "429 without words": Answer(429, headers={"Retry-After": "0"}),
 }
 LENGTHS = {
-    "Content-Length too long": replace(TAKEN, fault="truncate"),
-    "Content-Length too short": replace(TAKEN, fault="close", missing=-10),
-    "no length, closed": replace(TAKEN, fault="no_length"),
+    "Content-Length too long": replace(TAKEN_NEXT, fault="truncate"),
+    "Content-Length too short": replace(TAKEN_NEXT, fault="close", missing=-10),
+    "no length, closed": replace(TAKEN_NEXT, fault="no_length"),
 }
 MOMENTS: dict[Moment, str] = {
     "connected": "connected, nothing read",
@@ -129,7 +128,7 @@ async def measure(case: Case, folder: Path) -> Seen:
     """A create through the real client, server, ledger and sockets."""
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
         gateway.on("POST", CREATE, case.answer)
-        gateway.on("GET", CREATE, says({"code": "success", "data": {"task_id": "task_1", "status": "SUBMITTED"}}))
+        gateway.on("GET", CREATE, about("SUBMITTED", task_id="task_1"))
         gateway.greeting = case.answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import ERAS, Connect, Era, environment, served
+from bench import Connect, Era, environment, served
 from fault_gateway import FaultGateway
 from mcp import Client
 from mcp.client.context import ClientRequestContext
@@ -43,7 +43,6 @@ async def create(client: Client, **arguments: Any) -> dict[str, Any]:
     return dict((await client.call_tool("create_video", DEAR | arguments)).structured_content)
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_what_is_dear_is_asked_about_and_sent_after_a_yes(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
@@ -70,7 +69,6 @@ NOES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("answer", NOES, ids=str)
-@pytest.mark.parametrize("era", ERAS)
 async def test_everything_but_a_plain_yes_is_a_no(
     connect: Connect, gateway: FaultGateway, era: Era, answer: dict[str, Any]
 ) -> None:
@@ -84,7 +82,6 @@ async def test_everything_but_a_plain_yes_is_a_no(
     assert listed.structured_content["videos"] == []
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_nobody_is_asked_about_what_is_cheap_or_only_tried(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
@@ -97,7 +94,6 @@ async def test_nobody_is_asked_about_what_is_cheap_or_only_tried(
     assert len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_nobody_is_asked_about_a_duplicate_which_costs_nothing(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
@@ -109,7 +105,6 @@ async def test_nobody_is_asked_about_a_duplicate_which_costs_nothing(
     assert len(user.asked) == len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_without_the_setting_nobody_is_asked(connect: Connect, gateway: FaultGateway, era: Era) -> None:
     user = User(action="decline")
     async with connect(era, user, ask_above_cost=None) as client:
@@ -118,7 +113,6 @@ async def test_without_the_setting_nobody_is_asked(connect: Connect, gateway: Fa
     assert len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_where_the_client_cannot_ask_the_cap_decides(connect: Connect, gateway: FaultGateway, era: Era) -> None:
     async with connect(era, None, max_cost_per_call=3) as client:
         assert (await create(client))["outcome"] == "accepted"
@@ -126,7 +120,6 @@ async def test_where_the_client_cannot_ask_the_cap_decides(connect: Connect, gat
     assert len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_a_yes_does_not_lift_a_cap(connect: Connect, gateway: FaultGateway, era: Era) -> None:
     user = User(**YES)
     async with connect(era, user, max_cost_per_call=2) as client:
@@ -135,7 +128,6 @@ async def test_a_yes_does_not_lift_a_cap(connect: Connect, gateway: FaultGateway
     assert gateway.creates() == []
 
 
-@pytest.mark.parametrize("era", ERAS)
 async def test_a_client_that_vanishes_while_its_user_is_asked_leads_to_no_post(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
@@ -240,7 +232,6 @@ def _environment(tmp_path: Path, gateway: FaultGateway) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-@pytest.mark.parametrize("era", ERAS)
 async def test_the_user_is_asked_over_the_wire(
     environment: dict[str, str], gateway: FaultGateway, era: Era, transport: str
 ) -> None:

@@ -6,23 +6,21 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
+from bench import TAKEN, Connect, Era, about, taken
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
 
 from sora_mcp.errors import SUBMITTED
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-Era = Literal["auto", "legacy"]
-ERAS: list[Era] = ["auto", "legacy"]
 Arguments = dict[str, Any]
 
 FILES = "/v1/files"
@@ -34,8 +32,7 @@ NOTHING_SENT = SUBMITTED["not_submitted"]
 def task(task_id: str, status: str, **raw: Any) -> Answer:
     """A query's answer in the documented envelope; `raw` is the task inside it."""
     progress = "40%" if status == "IN_PROGRESS" else "100%"
-    data = {"task_id": task_id, "status": status, "progress": progress, "fail_reason": "", "data": raw or None}
-    return says({"code": "success", "message": "", "data": data})
+    return about(status, task_id=task_id, progress=progress, fail_reason="", data=raw or None)
 
 
 def generation(number: int) -> dict[str, str]:
@@ -60,9 +57,9 @@ TASKS = {
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
-    """A gateway that accepts everything, and knows a few tasks."""
+    """A gateway that accepts everything, and knows a few tasks and no other."""
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, says({"code": "success", "message": "", "data": "task_new"}))
+        opened.on("POST", CREATE, TAKEN)
         opened.on("POST", FILES, says({"id": "file-1", "object": "file", "url": UPLOADED}))
         for task_id, answer in TASKS.items():
             opened.on("GET", f"{CREATE}/{task_id}", answer)
@@ -78,14 +75,8 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def connect(make_settings: Callable[..., Settings], gateway: FaultGateway, pictures: Path) -> Callable[..., Client]:
-    """A client of a server that is set to the gateway; `values` change the settings."""
-
-    def make(mode: Era = "auto", **values: Any) -> Client:
-        usual = {"base_url": gateway.address, "api_key": "sk-test-0123456789", "image_dirs": (pictures,)}
-        return Client(build(make_settings(**(usual | values))), mode=mode)
-
-    return make
+def connect(connect: Connect, pictures: Path) -> Connect:
+    return partial(connect, image_dirs=(pictures,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,24 +234,21 @@ REFUSED: dict[str, Case] = {
 
 @pytest.mark.parametrize(("call", "words"), REFUSED.values(), ids=REFUSED)
 async def test_bad_input_is_named_and_nothing_is_sent(
-    call: tuple[str, Arguments], words: tuple[str, ...], gateway: FaultGateway, connect: Callable[..., Client]
+    call: tuple[str, Arguments], words: tuple[str, ...], gateway: FaultGateway, connect: Connect
 ) -> None:
     async with connect() as client:
         await assert_refused(client, *call, *words)
     assert gateway.requests("POST") == []
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_bad_input_is_a_tool_error_on_both_eras(
-    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
-) -> None:
-    async with connect(mode) as client:
+async def test_bad_input_is_a_tool_error_on_both_eras(era: Era, gateway: FaultGateway, connect: Connect) -> None:
+    async with connect(era) as client:
         await assert_refused(client, "create_video", {"promt": "fly man"}, "did you mean prompt?")
         await assert_refused(client, *storyboard(30, 30), "actions[1].time")
     assert gateway.connections == 0
 
 
-async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Callable[..., Client]) -> None:
+async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Connect) -> None:
     async with connect() as client:
         await assert_refused(client, *create(n_frames=151))
         listed = await ask(client, "list_videos", {})
@@ -354,7 +342,7 @@ def open_files() -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need privileges there")
 @pytest.mark.parametrize(("make", "words"), NO_FILES.values(), ids=NO_FILES)
 async def test_a_file_that_is_no_allowed_image_is_never_uploaded(
-    make: Callable[[Path], Path], words: str, gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+    make: Callable[[Path], Path], words: str, gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     path, open_before = make(pictures), open_files()
     async with connect() as client:
@@ -364,9 +352,7 @@ async def test_a_file_that_is_no_allowed_image_is_never_uploaded(
     assert open_files() == open_before
 
 
-async def test_without_allowed_folders_no_file_is_read(
-    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
-) -> None:
+async def test_without_allowed_folders_no_file_is_read(gateway: FaultGateway, pictures: Path, connect: Connect) -> None:
     (pictures / "door.png").write_bytes(PNG)
     async with connect(image_dirs=()) as client:
         await assert_refused(client, *item(url=str(pictures / "door.png")), "SORA_IMAGE_DIRS")
@@ -374,7 +360,7 @@ async def test_without_allowed_folders_no_file_is_read(
 
 
 async def test_a_local_image_is_uploaded_once_and_its_address_is_sent(
-    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+    gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     (pictures / "my private name.png").write_bytes(PNG)
     async with connect() as client:
@@ -398,7 +384,7 @@ NO_UPLOAD = {
 
 @pytest.mark.parametrize("answer", NO_UPLOAD.values(), ids=NO_UPLOAD)
 async def test_an_image_that_cannot_be_uploaded_leaves_nothing_submitted(
-    answer: Answer, gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+    answer: Answer, gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     gateway.on("POST", FILES, answer)
     (pictures / "door.png").write_bytes(PNG)
@@ -485,7 +471,7 @@ SLOPPY: dict[str, tuple[tuple[str, Arguments], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("call", "expected"), SLOPPY.values(), ids=SLOPPY)
 async def test_what_clients_really_send_becomes_the_one_right_body(
-    call: tuple[str, Arguments], expected: dict[str, Any], gateway: FaultGateway, connect: Callable[..., Client]
+    call: tuple[str, Arguments], expected: dict[str, Any], gateway: FaultGateway, connect: Connect
 ) -> None:
     async with connect() as client:
         await assert_accepted(client, *call)
@@ -496,17 +482,16 @@ async def test_what_clients_really_send_becomes_the_one_right_body(
     assert [type(number) for number in numbers] == [int] * 4
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_both_eras_send_the_same_body(mode: Era, gateway: FaultGateway, connect: Callable[..., Client]) -> None:
+async def test_both_eras_send_the_same_body(era: Era, gateway: FaultGateway, connect: Connect) -> None:
     call, expected = SLOPPY["a finished task as a source"]
-    async with connect(mode) as client:
+    async with connect(era) as client:
         told = await assert_accepted(client, *call)
     assert told.data["sources"] == ["task_finished"]
     assert [request.json() for request in gateway.requests("POST")] == [expected]
 
 
 async def test_a_dry_run_shows_the_body_and_sends_no_post(
-    gateway: FaultGateway, pictures: Path, connect: Callable[..., Client]
+    gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     (pictures / "door.png").write_bytes(PNG)
     sources = [{"generation_id": "task_finished"}, {"url": str(pictures / "door.png")}]
@@ -523,7 +508,7 @@ async def test_a_dry_run_shows_the_body_and_sends_no_post(
     assert gateway.requests("POST") == []
 
 
-async def test_a_dry_run_needs_no_gateway(gateway: FaultGateway, connect: Callable[..., Client]) -> None:
+async def test_a_dry_run_needs_no_gateway(gateway: FaultGateway, connect: Connect) -> None:
     async with connect(base_url=None, api_key=None) as client:
         told = await ask(client, *create(dry_run="true"))
     assert not told.is_error
@@ -543,13 +528,12 @@ async def give_up_once_sent(client: Client, hold: Hold) -> None:
             calls.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("mode", ERAS)
 async def test_a_cancelled_call_is_sent_once_and_its_outcome_recorded(
-    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+    era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_finished"}), hold=hold))
-    async with connect(mode) as client:
+    gateway.on("POST", CREATE, replace(taken("task_finished"), hold=hold))
+    async with connect(era) as client:
         await give_up_once_sent(client, hold)
         [video] = (await ask(client, "list_videos", {})).data["videos"]
         assert (video["state"], "task_id" in video) == ("sending", False)
@@ -559,26 +543,25 @@ async def test_a_cancelled_call_is_sent_once_and_its_outcome_recorded(
     assert len(gateway.requests("POST")) == 1
 
 
-@pytest.mark.parametrize("mode", ERAS)
 async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
-    mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+    era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
-    async with connect(mode) as client:
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    async with connect(era) as client:
         await give_up_once_sent(client, hold)
         hold.release.set()
-    async with connect(mode) as client:
+    async with connect(era) as client:
         [video] = (await ask(client, "list_videos", {})).data["videos"]
     assert (video["task_id"], video["state"]) == ("task_new", "submitted")
     assert len(gateway.requests("POST")) == 1
 
 
 async def test_a_server_that_is_stopped_waits_for_the_request_under_way(
-    gateway: FaultGateway, connect: Callable[..., Client]
+    gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(says({"code": "success", "data": "task_new"}), hold=hold))
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
 
     async def serve(stop: anyio.CancelScope) -> None:
         with stop:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from bench import COMMAND, KEY, environment, over_stdio
 from fault_gateway import CREATE, Answer, fault_gateway, says
-from mcp import Client, StdioServerParameters
+from mcp import Client
 from mcp.client.stdio import stdio_client
 
 pytestmark = pytest.mark.anyio
 
-KEY = "sk-canary-5d0e9a7b31c4"
 TOLD = f"your key {KEY} is the best"
 ANSWERS: dict[str, Answer] = {
     "an error": says({"error": {"message": TOLD, "type": "new_api_error", "code": KEY}}, 401),
@@ -33,15 +31,9 @@ async def test_the_key_is_found_nowhere_but_in_the_authorization_header(answer: 
     async with fault_gateway() as gateway:
         for method, path in (("POST", CREATE), ("GET", "/")):
             gateway.on(method, path, answer)
-        environment = os.environ | {
-            "SORA_BASE_URL": gateway.address,
-            "SORA_API_KEY": KEY,
-            "SORA_HOME": str(tmp_path / "home"),
-            "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
-            "SORA_LOG_LEVEL": "DEBUG",
-        }
-        said = [await _converse(environment, tmp_path / "stderr"), await _shell(environment, "doctor", "--json")]
-        said.append(await _shell(environment, "list", "--json"))
+        settings = environment(tmp_path, gateway, LOG_LEVEL="DEBUG")
+        said = [await _converse(settings, tmp_path / "stderr"), await _shell(settings, "doctor", "--json")]
+        said.append(await _shell(settings, "list", "--json"))
         received = list(gateway.received)
     assert received
     for request in received:
@@ -54,7 +46,6 @@ async def test_the_key_is_found_nowhere_but_in_the_authorization_header(answer: 
 
 async def _converse(environment: dict[str, str], stderr: Path) -> str:
     """Everything that a server answers; its log goes to `stderr`."""
-    command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
     calls: list[tuple[str, dict[str, Any]]] = [
         ("create_video", {"prompt": "fly man"}),
         ("create_video", {"prompt": "fly man", "dry_run": True}),
@@ -65,13 +56,13 @@ async def _converse(environment: dict[str, str], stderr: Path) -> str:
         ("list_videos", {}),
     ]
     with stderr.open("w") as log:
-        async with Client(stdio_client(command, errlog=log)) as client:
+        async with Client(stdio_client(over_stdio(environment), errlog=log)) as client:
             answers = [await client.call_tool(tool, arguments) for tool, arguments in calls]
     return "\n".join(answer.model_dump_json() for answer in answers)
 
 
 async def _shell(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    command = [*COMMAND, *arguments]
     done = await anyio.run_process(command, env=environment, check=False, stderr=subprocess.STDOUT)
     return done.stdout.decode()
 

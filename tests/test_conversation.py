@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
+from bench import COMMAND, Era, over_http, over_stdio
 from documented import PAGE_BODY
-from mcp import Client, StdioServerParameters
+from mcp import Client
 
 from sora_mcp import media
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-ERAS: list[Literal["auto", "legacy"]] = ["auto", "legacy"]
 WAIT = 50
-
-
-@pytest.fixture(params=ERAS)
-async def client(request: pytest.FixtureRequest, make_settings: Callable[..., Settings]) -> AsyncIterator[Client]:
-    async with Client(build(make_settings()), mode=request.param) as opened:
-        yield opened
 
 
 async def use(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -84,47 +72,18 @@ async def test_the_conversation_in_memory(client: Client) -> None:
     await converse(client)
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "SORA_BASE_URL": "sandbox",
-        "SORA_SANDBOX_SECONDS": "0.3",
-        "SORA_HOME": str(tmp_path / "home"),
-        "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
-    }
-
-
-@pytest.mark.parametrize("era", ERAS)
-async def test_the_conversation_over_stdio(environment: dict[str, str], era: Literal["auto", "legacy"]) -> None:
-    command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
-    async with Client(command, mode=era) as client:
+async def test_the_conversation_over_stdio(environment: dict[str, str], era: Era) -> None:
+    async with Client(over_stdio(environment), mode=era) as client:
         await converse(client)
 
 
-@asynccontextmanager
-async def served(environment: dict[str, str]) -> AsyncIterator[str]:
-    """The server as a process of its own; the address of its MCP endpoint."""
-    command = [sys.executable, "-m", "sora_mcp", "serve", "--transport", "streamable-http", "--port", "0"]
-    process = await anyio.open_process(command, env=environment)
-    async with process:
-        try:
-            assert process.stderr is not None
-            with anyio.fail_after(30):
-                words = (await process.stderr.receive()).decode()
-            yield words.split()[-1]
-        finally:
-            process.terminate()
-
-
-@pytest.mark.parametrize("era", ERAS)
-async def test_the_conversation_over_http(environment: dict[str, str], era: Literal["auto", "legacy"]) -> None:
-    async with served(environment) as url, Client(url, mode=era) as client:
+async def test_the_conversation_over_http(environment: dict[str, str], era: Era) -> None:
+    async with over_http(environment) as (url, _), Client(url, mode=era) as client:
         await converse(client)
 
 
 async def test_a_second_process_sees_what_the_first_made(environment: dict[str, str]) -> None:
-    command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
+    command = over_stdio(environment)
     async with Client(command) as first:
         made = await use(first, "create_video", prompt="a paper boat")
     async with Client(command) as second:
@@ -190,9 +149,7 @@ async def test_an_ordinary_result_is_short(client: Client) -> None:
 
 async def test_the_server_ends_when_its_client_is_gone_or_asks_it_to(environment: dict[str, str]) -> None:
     for stop in ("end of input", "SIGTERM"):
-        process = await anyio.open_process(
-            [sys.executable, "-m", "sora_mcp"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        process = await anyio.open_process(COMMAND, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         async with process:
             assert process.stdin is not None
             assert process.stdout is not None

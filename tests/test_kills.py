@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -19,13 +17,13 @@ from typing import Any
 
 import anyio
 import pytest
-from fault_gateway import CREATE, NEXT_ID, FaultGateway, Hold, Moment, fault_gateway, says
+from bench import COMMAND, TAKEN_NEXT, about, environment
+from fault_gateway import CREATE, FaultGateway, Hold, Moment, fault_gateway
 from wire import Host, host
 
 pytestmark = pytest.mark.anyio
 
-TAKEN = says({"code": "success", "message": "", "data": NEXT_ID.decode()})
-DONE = says({"code": "success", "data": {"task_id": "task_1", "status": "SUCCESS"}})
+DONE = about("SUCCESS", task_id="task_1")
 HELD: tuple[Moment, ...] = ("connected", "in_body", "requested", "in_reply_head", "in_reply_body", "replied")
 POINTS = (*HELD, "recorded", "answered", "soon after the call", "at any time")
 """Where a server is killed: while the gateway holds the exchange at a moment, and at others."""
@@ -49,8 +47,8 @@ class Line:
     async def kill_one(self, number: int, point: str) -> None:
         """Start a server, let it pay for new videos and for those of the round before again, and kill it."""
         hold = Hold()
-        answer = replace(TAKEN, hold=hold, at=point if point in HELD else None)
-        self.gateway.on("POST", CREATE, answer if point in HELD[1:] else TAKEN)
+        answer = replace(TAKEN_NEXT, hold=hold, at=point if point in HELD else None)
+        self.gateway.on("POST", CREATE, answer if point in HELD[1:] else TAKEN_NEXT)
         self.gateway.greeting = answer if point == "connected" else None
         new = [f"{self.name} {number} {i}" for i in range(self.choose.randint(1, 3))]
         prompts, self.last = new + self.last, new
@@ -95,16 +93,16 @@ def _rows(ledger: Path, prompt: str | None = None) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def lines(home: Path, seed: int) -> AsyncIterator[list[Line]]:
+async def lines(folder: Path, seed: int) -> AsyncIterator[list[Line]]:
     """Gateways that share one ledger."""
     async with AsyncExitStack() as stack:
         made = []
         for i in range(AT_ONCE):
             gateway = await stack.enter_async_context(fault_gateway())
             gateway.on("GET", CREATE, DONE)
-            settings = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": "sk-kill-loop", "SORA_HOME": str(home)}
             choose = random.Random(f"{seed} {i}")  # noqa: S311 - no secret
-            made.append(Line(gateway, os.environ | settings, home / "ledger.sqlite3", choose, f"line {i}"))
+            ledger = folder / "home" / "ledger.sqlite3"
+            made.append(Line(gateway, environment(folder, gateway), ledger, choose, f"line {i}"))
         yield made
 
 
@@ -151,11 +149,11 @@ async def test_whenever_a_server_is_killed_nothing_is_paid_twice_and_nothing_pai
     print(f"--kills {kills} --seed {seed}")  # noqa: T201 - shown where it fails, and with -s
     async with lines(tmp_path, seed) as made:
         await kill_all(kills, made)
-        look = [sys.executable, "-m", "sora_mcp", "list", "--json"]
+        look = [*COMMAND, "list", "--json"]
         for line in made:
             line.gateway.greeting = None
             await anyio.run_process(look, env=line.environment)
-        rows = _rows(tmp_path / "ledger.sqlite3")
+        rows = _rows(tmp_path / "home" / "ledger.sqlite3")
         for line in made:
             check(line, [row for row in rows if row["gateway"].startswith(line.gateway.address)])
         accepted = sum(len(line.gateway.accepted()) for line in made)
@@ -163,5 +161,5 @@ async def test_whenever_a_server_is_killed_nothing_is_paid_twice_and_nothing_pai
     print(f"{len(rows)} rows, {accepted} accepted POSTs, {dict(states)}")  # noqa: T201
     assert accepted >= kills // 2
     assert states["unknown"] >= kills // 5
-    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as db:
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,14 +11,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from bench import COMMAND, KEY, environment, over_stdio
 from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client, stdio_client
 
 from sora_mcp.cli.logs import Lines
 
 pytestmark = pytest.mark.anyio
 
-KEY = "sk-canary-7f3d1c9b2e5a"
 PROMPT = "lighthouse-canary"
 SIGNATURE = "signature-canary"
 MP4 = b"\0\0\0\x10ftypisom\0\0\2\0" + b"\0\0\0\x0cmoov1234" + b"\0\0\0\x0cmdat1234"
@@ -40,18 +39,16 @@ async def gateway() -> AsyncIterator[FaultGateway]:
         yield opened
 
 
-def environment(gateway: FaultGateway, folder: Path, level: str) -> dict[str, str]:
-    ours = {"BASE_URL": gateway.address, "API_KEY": f"Bearer {KEY}", "LOG_LEVEL": level}
-    ours |= {"HOME": str(folder / "home"), "OUTPUT_DIR": str(folder / "videos")}
-    return {**os.environ, **{f"SORA_{name}": value for name, value in ours.items()}}
+def logging_at(level: str, folder: Path, gateway: FaultGateway) -> dict[str, str]:
+    return environment(folder, gateway, API_KEY=f"Bearer {KEY}", LOG_LEVEL=level)
 
 
 async def logged_by_the_shell(gateway: FaultGateway, folder: Path, level: str) -> str:
     """What a create, a look and a download at the shell leave on stderr."""
     log = ""
     for arguments in (["create", PROMPT], ["get", "task_1"], ["download", "task_1"]):
-        command = [sys.executable, "-m", "sora_mcp", *arguments, "--json"]
-        done = await anyio.run_process(command, env=environment(gateway, folder, level), check=False)
+        command = [*COMMAND, *arguments, "--json"]
+        done = await anyio.run_process(command, env=logging_at(level, folder, gateway), check=False)
         assert done.returncode == 0, done
         log += done.stderr.decode()
     return log
@@ -61,9 +58,7 @@ async def logged_by_the_server(gateway: FaultGateway, folder: Path, level: str) 
     """What the same leaves on the stderr of a server over stdio."""
     path = folder / "stderr"
     with path.open("w") as stderr:
-        server = StdioServerParameters(
-            command=sys.executable, args=["-m", "sora_mcp"], env=environment(gateway, folder, level)
-        )
+        server = over_stdio(logging_at(level, folder, gateway))
         async with Client(stdio_client(server, errlog=stderr)) as client:
             for tool, arguments in (
                 ("create_video", {"prompt": PROMPT}),
@@ -118,8 +113,8 @@ async def test_neither_the_key_nor_a_signature_nor_a_prompt_is_logged(
 
 async def test_a_request_without_an_answer_says_how_it_ended(gateway: FaultGateway, tmp_path: Path) -> None:
     gateway.on("POST", CREATE, replace(says({}), fault="close"))
-    command = [sys.executable, "-m", "sora_mcp", "create", PROMPT, "--json"]
-    done = await anyio.run_process(command, env=environment(gateway, tmp_path, "INFO"), check=False)
+    command = [*COMMAND, "create", PROMPT, "--json"]
+    done = await anyio.run_process(command, env=logging_at("INFO", tmp_path, gateway), check=False)
     lines = parsed(done.stderr.decode())
     request = next(line for line in lines if line["message"] == "request")
     paid = next(line for line in lines if line["message"] == "paid call")

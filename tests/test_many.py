@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +14,8 @@ import anyio
 import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
-from fault_gateway import CREATE, NEXT_ID, fault_gateway, says
+from bench import TAKEN_NEXT, environment
+from fault_gateway import CREATE, fault_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -60,13 +60,12 @@ async def test_five_hundred_identical_creates_in_eight_processes_pay_once_or_as_
     window: str, expected: dict[str, int], tmp_path: Path
 ) -> None:
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, says({"code": "success", "message": "", "data": NEXT_ID.decode()}))
-        ours = {"SORA_BASE_URL": gateway.address, "SORA_API_KEY": "sk-of-the-crowd", "SORA_HOME": str(tmp_path)}
-        told = await pay_all(os.environ | ours | {"SORA_DUPLICATE_WINDOW": window})
+        gateway.on("POST", CREATE, TAKEN_NEXT)
+        told = await pay_all(environment(tmp_path, gateway, DUPLICATE_WINDOW=window))
     paid = expected["accepted"]
     assert dict(told) == expected
     assert len(gateway.creates()) == len(gateway.accepted()) == paid
-    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as db:
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         rows = db.execute("SELECT task_id, state FROM videos").fetchall()
     assert {task_id for task_id, _ in rows} == {request.task_id for request in gateway.accepted()}
     assert [state for _, state in rows] == ["submitted"] * paid

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from functools import partial
 
 import mcp_types as types
 import pytest
-from fault_gateway import CREATE, FaultGateway, fault_gateway, says
+from bench import Connect, Era, taken
+from fault_gateway import CREATE, FaultGateway
 from mcp import Client, MCPError
 
 from sora_mcp import tools
@@ -17,7 +18,6 @@ from sora_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-Era = Literal["auto", "legacy"]
 Arguments = dict[str, str]
 
 GIVEN: dict[str, Arguments] = {
@@ -37,12 +37,6 @@ VIDEO = types.ResourceTemplateReference(uri="sora://videos/{task_id}")
 FILE = types.ResourceTemplateReference(uri="sora://videos/{task_id}/{variant}.mp4")
 SHOOT = types.PromptReference(name="shoot_scene")
 FIX = types.PromptReference(name="fix_video")
-
-
-@pytest.fixture(params=["auto", "legacy"])
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
 
 
 @pytest.fixture
@@ -138,28 +132,18 @@ async def offered(client: Client, ref: Ref, name: str, begin: str = "") -> list[
 
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[FaultGateway]:
-    async with fault_gateway() as opened:
-        opened.on("GET", CREATE, says({"code": "success", "data": {"task_id": "t", "status": "IN_PROGRESS"}}))
-        yield opened
-
-
-@pytest.fixture
-def remote(era: Era, make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[..., Client]:
-    def make(**values: Any) -> Client:
-        return Client(build(make_settings(base_url=gateway.address, api_key="sk-canary-4f1c", **values)), mode=era)
-
-    return make
+def connect(era: Era, connect: Connect) -> Connect:
+    return partial(connect, era)
 
 
 async def make_videos(client: Client, gateway: FaultGateway, ids: list[str]) -> None:
-    gateway.on("POST", CREATE, *(says({"code": "success", "data": each}) for each in ids))
+    gateway.on("POST", CREATE, *(taken(each) for each in ids))
     for each in ids:
         await client.call_tool("create_video", {"prompt": each})
 
 
-async def test_task_ids_are_offered_newest_first(remote: Callable[..., Client], gateway: FaultGateway) -> None:
-    async with remote() as client:
+async def test_task_ids_are_offered_newest_first(connect: Connect, gateway: FaultGateway) -> None:
+    async with connect() as client:
         await make_videos(client, gateway, ["task_a1", "task_b1", "task_a2"])
         assert await offered(client, VIDEO, "task_id") == ["task_a2", "task_b1", "task_a1"]
         assert await offered(client, FILE, "task_id", "task_a") == ["task_a2", "task_a1"]
@@ -170,9 +154,9 @@ async def test_task_ids_are_offered_newest_first(remote: Callable[..., Client], 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
 async def test_at_most_a_hundred_are_offered_and_it_is_said_that_there_are_more(
-    remote: Callable[..., Client], gateway: FaultGateway
+    connect: Connect, gateway: FaultGateway
 ) -> None:
-    async with remote() as client:
+    async with connect() as client:
         await make_videos(client, gateway, [f"task_{number}" for number in range(103)])
         found = (await client.complete(VIDEO, {"name": "task_id", "value": "task_"})).completion
     assert (len(found.values), found.total, found.has_more) == (100, 103, True)
@@ -180,9 +164,9 @@ async def test_at_most_a_hundred_are_offered_and_it_is_said_that_there_are_more(
 
 
 async def test_videos_of_another_gateway_are_not_offered(
-    remote: Callable[..., Client], era: Era, gateway: FaultGateway, make_settings: Callable[..., Settings]
+    connect: Connect, era: Era, gateway: FaultGateway, make_settings: Callable[..., Settings]
 ) -> None:
-    async with remote() as client:
+    async with connect() as client:
         await make_videos(client, gateway, ["task_1"])
     async with Client(build(make_settings()), mode=era) as client:
         assert await offered(client, VIDEO, "task_id") == []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mcp_types as types
 import pytest
+from bench import COMMAND
 from mcp import Client
 
 from sora_mcp.server import build
@@ -66,10 +67,9 @@ async def test_the_conversations_happen_as_written(make_settings: Callable[..., 
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    folders = {"SORA_HOME": str(tmp_path / "home"), "SORA_OUTPUT_DIR": str(tmp_path / "videos")}
+def environment(environment: dict[str, str]) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, **folders, "SORA_BASE_URL": "sandbox", "SORA_SANDBOX_SECONDS": "0.2", "PATH": path}
+    return environment | {"PATH": path}
 
 
 @pytest.mark.parametrize("transcript", blocks("console"), ids=lambda text: text.split("\n")[0][:40])
@@ -90,7 +90,7 @@ def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, 
 
 
 def test_the_automation_example_runs_as_written(environment: dict[str, str], tmp_path: Path) -> None:
-    serving = [sys.executable, "-m", "sora_mcp", "serve", "--transport", "streamable-http", "--port", "0"]
+    serving = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
     with subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
         assert server.stderr is not None
         url = server.stderr.readline().split()[-1]

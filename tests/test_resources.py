@@ -5,25 +5,22 @@ from __future__ import annotations
 import base64
 import gc
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
-from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
-from mcp import Client, MCPError, StdioServerParameters
+from bench import KEY, MP4, Era, about, finished, over_http, served, taken
+from fault_gateway import CREATE, Answer, FaultGateway, Hold
+from mcp import Client, MCPError
 from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.server.connection import Connection
+from wire import wire
 
 from sora_mcp import media
 from sora_mcp.server import build
@@ -33,39 +30,9 @@ from sora_mcp.tables import SIZES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
 
-Era = Literal["auto", "legacy"]
-ERAS: list[Era] = ["auto", "legacy"]
-KEY = "sk-canary-4f1c"
-MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> Era:
-    found: Era = request.param
-    return found
-
-
-@pytest.fixture
-async def client(era: Era, make_settings: Callable[..., Settings]) -> AsyncIterator[Client]:
-    async with Client(build(make_settings()), mode=era) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FaultGateway]:
-    async with fault_gateway() as opened:
-        opened.on("POST", CREATE, says({"code": "success", "data": "task_new"}))
-        opened.on("GET", CREATE, running(10))
-        yield opened
-
 
 def running(progress: int) -> Answer:
-    return says({"code": "success", "data": {"task_id": "t", "status": "IN_PROGRESS", "progress": f"{progress}%"}})
-
-
-def finished(*urls: str) -> Answer:
-    task = {"generations": [{"id": f"gen_{number}", "url": url} for number, url in enumerate(urls, 1)]}
-    return says({"code": "success", "data": {"task_id": "t", "status": "SUCCESS", "data": task}})
+    return about("IN_PROGRESS", progress=f"{progress}%")
 
 
 async def create(client: Client, **arguments: Any) -> str:
@@ -96,7 +63,7 @@ async def blob(client: Client, uri: str, mime_type: str) -> bytes:
 async def test_the_guide_the_unsettled_calls_and_the_newest_videos_are_listed(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, *(says({"code": "success", "data": f"task_{number}"}) for number in range(12)))
+    gateway.on("POST", CREATE, *(taken(f"task_{number}") for number in range(12)))
     async with Client(remote(), mode=era) as client:
         listed = (await client.list_resources()).resources
         assert [each.uri for each in listed] == ["sora://guide", "sora://ledger/unsettled"]
@@ -107,11 +74,11 @@ async def test_the_guide_the_unsettled_calls_and_the_newest_videos_are_listed(
     assert all(each.name and each.description and each.mime_type for each in listed)
 
 
-async def test_listing_asks_no_gateway(era: Era, make_settings: Callable[..., Settings], gateway: FaultGateway) -> None:
+async def test_listing_asks_no_gateway(era: Era, remote: Callable[..., Any], gateway: FaultGateway) -> None:
     hold = Hold()
     gateway.on("GET", CREATE, Answer(hold=hold))
     with anyio.fail_after(20):
-        async with Client(build(make_settings(base_url=gateway.address, api_key=KEY)), mode=era) as client:
+        async with Client(remote(), mode=era) as client:
             await create(client)
             await hold.reached.wait()
             assert len((await client.list_resources()).resources) == 3
@@ -213,14 +180,6 @@ async def test_a_variant_that_is_not_there_is_not_found(client: Client) -> None:
         with pytest.raises(MCPError) as told:
             await client.read_resource(uri)
         assert (told.value.error.code, told.value.error.data) == (types.INVALID_PARAMS, {"uri": uri})
-
-
-@pytest.fixture
-def remote(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[..., Any]:
-    def make() -> Any:
-        return build(make_settings(base_url=gateway.address, api_key=KEY))
-
-    return make
 
 
 async def test_a_video_that_is_not_finished_says_so(era: Era, remote: Callable[..., Any]) -> None:
@@ -446,37 +405,6 @@ async def test_what_is_offered_is_said(client: Client, list_changed: bool) -> No
 # --- over the wire --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    ours = {"BASE_URL": "sandbox", "SANDBOX_SECONDS": "0.3", "HOME": str(tmp_path), "OUTPUT_DIR": str(tmp_path)}
-    return os.environ | {f"SORA_{name}": value for name, value in ours.items()}
-
-
-@asynccontextmanager
-async def over_http(environment: dict[str, str]) -> AsyncIterator[tuple[str, Process]]:
-    """A server that runs: its address, and its process."""
-    command = [sys.executable, "-m", "sora_mcp", "serve", "--transport", "streamable-http", "--port", "0"]
-    async with await anyio.open_process(command, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            with anyio.fail_after(30):
-                words = (await process.stderr.receive()).decode()
-            yield words.split()[-1], process
-        finally:
-            if process.returncode is None:
-                process.terminate()
-
-
-@asynccontextmanager
-async def served(environment: dict[str, str], transport: str) -> AsyncIterator[StdioServerParameters | str]:
-    """What a client connects to: a command, or the address of a server that runs."""
-    if transport == "stdio":
-        yield StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
-        return
-    async with over_http(environment) as (address, _):
-        yield address
-
-
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_resources_are_read_and_changes_told_over_the_wire(
     environment: dict[str, str], era: Era, transport: str
@@ -524,16 +452,10 @@ async def test_a_client_that_knows_no_links_gets_none(
         {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": call},
     ]
-    command = [sys.executable, "-m", "sora_mcp"]
-    async with await anyio.open_process(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        answers = BufferedByteReceiveStream(process.stdout)
+    async with wire(environment) as server:
         for message in messages:
-            await process.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        with anyio.fail_after(30):
-            hello, told = [json.loads(await answers.receive_until(b"\n", 100_000)) for _ in range(2)]
-        process.terminate()
+            await server.send(message)
+        hello, told = await server.read(), await server.read()
     assert hello["result"]["protocolVersion"] == revision
     assert [each["type"] for each in told["result"]["content"]] == kinds
     assert "task_id" in told["result"]["content"][1]["text"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,13 +44,9 @@ STEPS: list[Step] = [
 ]
 
 
-async def test_a_server_that_is_killed_between_any_two_steps_still_ends_with_every_video(tmp_path: Path) -> None:
-    environment = os.environ | {
-        "SORA_BASE_URL": "sandbox",
-        "SORA_HOME": str(tmp_path / "home"),
-        "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
-        "SORA_SANDBOX_SECONDS": "0.5",
-    }
+async def test_a_server_that_is_killed_between_any_two_steps_still_ends_with_every_video(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     known: Known = {}
     told: dict[str, Any] = {}
     for tool, arguments, name in STEPS:

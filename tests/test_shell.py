@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import COMMAND
 from PIL import Image
 
 from sora_mcp import media
@@ -25,21 +26,10 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "SORA_BASE_URL": "sandbox",
-        "SORA_HOME": str(tmp_path / "home"),
-        "SORA_OUTPUT_DIR": str(tmp_path / "videos"),
-        "SORA_SANDBOX_SECONDS": "0.2",
-    }
-
-
-@pytest.fixture
 def shell(environment: dict[str, str], tmp_path: Path) -> Shell:
     def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "sora_mcp", *arguments],
+            [*COMMAND, *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -187,7 +177,7 @@ def at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) ->
     """A command whose stderr is a terminal, and that terminal."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    command = [*COMMAND, *arguments]
     size = {"COLUMNS": str(columns)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True, env=environment | size)  # noqa: S603
     os.close(end)

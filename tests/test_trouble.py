@@ -7,27 +7,22 @@ ledger tells the same story, and neither the key nor anything of our libraries s
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import mcp_types as types
 import pytest
+from bench import KEY, Connect, Era, about
 from fault_gateway import CREATE, Answer, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 
 from sora_mcp.errors import SUBMITTED, Outcome
-from sora_mcp.server import build
-from sora_mcp.settings import Settings
 from sora_mcp.tasks import State
 
 pytestmark = pytest.mark.anyio
 
-Era = Literal["auto", "legacy"]
-ERAS: list[Era] = ["auto", "legacy"]
-
-KEY = "sk-canary-7f3d1c9b2e5a"
 FOREIGN = ("Traceback", "httpx", "pydantic", "anyio", "asyncio", "Errno")
 """Words that only our libraries or the interpreter would say."""
 
@@ -55,6 +50,7 @@ def html(status: int) -> Answer:
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
+    """It knows no address that a test does not script."""
     async with fault_gateway() as opened:
         yield opened
 
@@ -63,16 +59,6 @@ async def gateway() -> AsyncIterator[FaultGateway]:
 async def elsewhere() -> AsyncIterator[FaultGateway]:
     async with fault_gateway() as opened:
         yield opened
-
-
-@pytest.fixture
-def connect(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[..., Client]:
-    """A client of a server that is set to the gateway; `values` change the settings."""
-
-    def make(mode: Era = "auto", **values: Any) -> Client:
-        return Client(build(make_settings(**({"base_url": gateway.address, "api_key": KEY} | values))), mode=mode)
-
-    return make
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +178,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 async def test_a_create_in_trouble_is_sent_once_and_says_what_became_of_it(
-    trouble: Trouble, gateway: FaultGateway, connect: Callable[..., Client]
+    trouble: Trouble, gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, trouble.answer)
     async with connect(create_timeout=trouble.patience, connect_timeout=0.5) as client:
@@ -203,23 +189,20 @@ async def test_a_create_in_trouble_is_sent_once_and_says_what_became_of_it(
     assert len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("name", ["403 quota_not_enough", "502 HTML", "never answered", "reset after the request"])
 async def test_both_eras_of_the_protocol_tell_the_same(
-    name: str, mode: Era, gateway: FaultGateway, connect: Callable[..., Client]
+    name: str, era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
     trouble = TROUBLES[name]
     gateway.on("POST", CREATE, trouble.answer)
-    async with connect(mode, create_timeout=trouble.patience) as client:
+    async with connect(era, create_timeout=trouble.patience) as client:
         told = await create_in_trouble(client, trouble.outcome)
         await assert_remembered(client, told, trouble.outcome)
     assert len(gateway.creates()) == 1
 
 
 @pytest.mark.parametrize("status", [402, 405, 413, 415, 422])
-async def test_other_refusals_by_status_created_nothing(
-    status: int, gateway: FaultGateway, connect: Callable[..., Client]
-) -> None:
+async def test_other_refusals_by_status_created_nothing(status: int, gateway: FaultGateway, connect: Connect) -> None:
     gateway.on("POST", CREATE, html(status))
     async with connect() as client:
         told = await create_in_trouble(client, "rejected")
@@ -227,7 +210,7 @@ async def test_other_refusals_by_status_created_nothing(
     assert len(gateway.creates()) == 1
 
 
-async def test_a_rate_limit_says_how_long_to_wait(gateway: FaultGateway, connect: Callable[..., Client]) -> None:
+async def test_a_rate_limit_says_how_long_to_wait(gateway: FaultGateway, connect: Connect) -> None:
     gateway.on("POST", CREATE, refusal("too many requests", 429, Retry_After="7"))
     async with connect() as client:
         told = await create_in_trouble(client, "rejected")
@@ -239,7 +222,7 @@ async def test_a_rate_limit_says_how_long_to_wait(gateway: FaultGateway, connect
 
 
 async def test_what_the_gateway_says_is_quoted_cleaned_and_apart_from_our_words(
-    gateway: FaultGateway, connect: Callable[..., Client]
+    gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, task_error("invalid_request", 400, "\x1b[31mno\u202e such\u200b size\x00" + "x" * 5000))
     async with connect() as client:
@@ -251,7 +234,7 @@ async def test_what_the_gateway_says_is_quoted_cleaned_and_apart_from_our_words(
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_named_and_never_followed(
-    status: int, gateway: FaultGateway, elsewhere: FaultGateway, connect: Callable[..., Client]
+    status: int, gateway: FaultGateway, elsewhere: FaultGateway, connect: Connect
 ) -> None:
     elsewhere.on("POST", CREATE, GOOD)
     gateway.on("POST", CREATE, Answer(status, HTML, {"Location": elsewhere.address + CREATE}))
@@ -269,7 +252,7 @@ async def test_a_redirect_is_named_and_never_followed(
 
 
 async def test_a_connection_reset_before_anything_was_read_leaves_the_outcome_unknown(
-    gateway: FaultGateway, connect: Callable[..., Client]
+    gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.hang_up = True
     async with connect() as client:
@@ -280,7 +263,7 @@ async def test_a_connection_reset_before_anything_was_read_leaves_the_outcome_un
 
 
 async def test_a_reset_while_a_large_request_is_still_being_sent_leaves_the_outcome_unknown(
-    gateway: FaultGateway, connect: Callable[..., Client]
+    gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, TROUBLES["reset in the request"].answer)
     async with connect() as client:
@@ -289,7 +272,7 @@ async def test_a_reset_while_a_large_request_is_still_being_sent_leaves_the_outc
     assert [request.complete for request in gateway.creates()] == [False]
 
 
-async def test_a_refused_connection_submitted_nothing(connect: Callable[..., Client]) -> None:
+async def test_a_refused_connection_submitted_nothing(connect: Connect) -> None:
     async with connect(base_url=closed_address()) as client:
         told = await create_in_trouble(client, "not_submitted")
         assert told.error["kind"] == "unreachable"
@@ -298,7 +281,7 @@ async def test_a_refused_connection_submitted_nothing(connect: Callable[..., Cli
         await assert_remembered(client, told, "rejected")
 
 
-async def test_a_host_without_an_address_submitted_nothing(connect: Callable[..., Client]) -> None:
+async def test_a_host_without_an_address_submitted_nothing(connect: Connect) -> None:
     async with connect(base_url="https://does-not-exist.invalid") as client:
         told = await create_in_trouble(client, "not_submitted")
         assert told.error["kind"] == "unreachable"
@@ -308,7 +291,7 @@ async def test_a_host_without_an_address_submitted_nothing(connect: Callable[...
 
 @pytest.mark.parametrize("hang_up", [True, False], ids=["reset", "never answered"])
 async def test_a_tls_handshake_that_fails_submitted_nothing(
-    hang_up: bool, gateway: FaultGateway, connect: Callable[..., Client]
+    hang_up: bool, gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.hang_up = hang_up
     async with connect(base_url=gateway.address.replace("http:", "https:"), connect_timeout=0.5) as client:
@@ -333,7 +316,7 @@ UNUSABLE: dict[str, tuple[dict[str, str | None], str]] = {
 
 @pytest.mark.parametrize(("values", "words"), UNUSABLE.values(), ids=UNUSABLE)
 async def test_settings_that_cannot_work_submit_nothing_and_are_named(
-    values: dict[str, str | None], words: str, gateway: FaultGateway, connect: Callable[..., Client]
+    values: dict[str, str | None], words: str, gateway: FaultGateway, connect: Connect
 ) -> None:
     async with connect(**values) as client:
         told = await create_in_trouble(client, "not_submitted")
@@ -360,10 +343,10 @@ SHAPES: dict[str, Any] = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 async def test_every_known_form_of_yes_is_accepted(
-    shape: dict[str, Any], gateway: FaultGateway, connect: Callable[..., Client]
+    shape: dict[str, Any], gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, says(shape))
-    gateway.on("GET", f"{CREATE}/{ID}", says({"code": "success", "data": {"task_id": ID, "status": "IN_PROGRESS"}}))
+    gateway.on("GET", f"{CREATE}/{ID}", about("IN_PROGRESS", task_id=ID))
     async with connect() as client:
         told = await ask(client, "create_video", prompt="fly man")
         assert not told.is_error
@@ -381,7 +364,7 @@ FREE_TROUBLES = {
 
 @pytest.mark.parametrize("answer", FREE_TROUBLES.values(), ids=FREE_TROUBLES)
 async def test_a_query_in_trouble_may_be_repeated_and_forgets_nothing(
-    answer: Answer, gateway: FaultGateway, connect: Callable[..., Client]
+    answer: Answer, gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, GOOD)
     gateway.on("GET", CREATE, answer)

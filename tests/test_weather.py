@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -12,7 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-from fault_gateway import CREATE, NEXT_ID, FaultGateway, Hold, fault_gateway, says
+from bench import KEY, TAKEN_NEXT, about, environment
+from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 from mcp import Client
 from tls_front import Authority, tls_front
 from wire import host
@@ -22,26 +22,13 @@ from sora_mcp.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.weather]
 
-TAKEN = says({"code": "success", "message": "", "data": NEXT_ID.decode()})
-DONE = says({"code": "success", "data": {"task_id": "task_1", "status": "SUCCESS"}})
-
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
-        opened.on("GET", CREATE, DONE)
+        opened.on("POST", CREATE, TAKEN_NEXT)
+        opened.on("GET", CREATE, about("SUCCESS", task_id="task_1"))
         yield opened
-
-
-def environment(gateway: FaultGateway, home: Path, **more: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        "SORA_BASE_URL": gateway.address,
-        "SORA_API_KEY": "sk-of-the-weather",
-        "SORA_HOME": str(home),
-        **more,
-    }
 
 
 # --- clocks ---------------------------------------------------------------------------------------
@@ -70,9 +57,9 @@ async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_
 ) -> None:
     settings, move = clock
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
     told: list[dict[str, Any]] = []
-    async with host(environment(gateway, tmp_path / "home", **settings)) as server:
+    async with host(environment(tmp_path, gateway) | settings) as server:
 
         async def pay() -> None:
             told.append(await server.use("create_video", prompt="fly man"))
@@ -114,7 +101,7 @@ async def test_a_slow_handshake_is_waited_for_and_one_that_never_ends_submitted_
     trusted.write_bytes(authority.pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     async with tls_front(gateway.address, authority.server(), handshake_after=handshake_after) as address:
-        settings = make_settings(base_url=address, api_key="sk-of-the-weather", connect_timeout=patience)
+        settings = make_settings(base_url=address, api_key=KEY, connect_timeout=patience)
         async with Client(build(settings)) as client:
             told = await client.call_tool("create_video", {"prompt": "fly man"})
     assert told.structured_content["outcome"] == outcome
@@ -149,7 +136,7 @@ def fill(disk: Path) -> Path:
 
 async def test_a_disk_that_was_full_before_submits_nothing(gateway: FaultGateway, disk: Path) -> None:
     filling = fill(disk)
-    async with host(environment(gateway, disk / "home")) as server:
+    async with host(environment(disk, gateway)) as server:
         with anyio.fail_after(60):
             await server.start()
             told = await server.use("create_video", prompt="fly man")
@@ -161,8 +148,8 @@ async def test_a_disk_that_was_full_before_submits_nothing(gateway: FaultGateway
 
 async def test_a_disk_that_fills_up_while_it_pays_loses_nothing(gateway: FaultGateway, disk: Path) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    async with host(environment(gateway, disk / "home")) as server:
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    async with host(environment(disk, gateway)) as server:
         with anyio.fail_after(60):
             await server.start()
             told: list[dict[str, Any]] = []
