@@ -24,6 +24,7 @@ KEY = "sk-canary-7f3d1c9b2e5a"
 """Whoever looks for a leak looks for this."""
 MP4 = b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x08moov\0\0\0\x0cmdatdata"
 """The least that passes for a video."""
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) + b"\0\0\0\0IEND\xaeB`\x82"
 
 # --- answers --------------------------------------------------------------------------------------
 

@@ -127,6 +127,14 @@ def reach(no_proxy: None, make_settings: Callable[..., Settings], gateway: Fault
     return opened
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """The one folder whose images may be uploaded."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(name="environment")
 def _environment(tmp_path: Path) -> dict[str, str]:
     """Of a process that works against the sandbox, in the test's own folder."""

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-import mcp_types as types
 import pytest
-from bench import TAKEN, Connect, Era, about, taken
-from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
-from mcp import Client
-
-from sora_mcp.errors import SUBMITTED
+from bench import PNG, TAKEN, Connect, Era, about
+from calls import NOTHING_SENT, Arguments, ask, assert_accepted, assert_refused, create, item
+from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 
 pytestmark = pytest.mark.anyio
-
-Arguments = dict[str, Any]
-
-FILES = "/v1/files"
-UPLOADED = "https://files.example/image.png"
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) + b"\0\0\0\0IEND\xaeB`\x82"
-NOTHING_SENT = SUBMITTED["not_submitted"]
 
 
 def task(task_id: str, status: str, **raw: Any) -> Answer:
@@ -60,18 +46,9 @@ async def gateway() -> AsyncIterator[FaultGateway]:
     """A gateway that accepts everything, and knows a few tasks and no other."""
     async with fault_gateway() as opened:
         opened.on("POST", CREATE, TAKEN)
-        opened.on("POST", FILES, says({"id": "file-1", "object": "file", "url": UPLOADED}))
         for task_id, answer in TASKS.items():
             opened.on("GET", f"{CREATE}/{task_id}", answer)
         yield opened
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """The one folder whose images may be uploaded."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
@@ -79,49 +56,7 @@ def connect(connect: Connect, pictures: Path) -> Connect:
     return partial(connect, image_dirs=(pictures,))
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a tool answered: its sentence, and the structured result."""
-
-    text: str
-    data: dict[str, Any]
-    is_error: bool
-
-
-async def ask(client: Client, tool: str, arguments: Arguments) -> Told:
-    result = await client.call_tool(tool, arguments)
-    words = [block.text for block in result.content if isinstance(block, types.TextContent)]
-    return Told(words[0], dict(result.structured_content), is_error=bool(result.is_error))
-
-
-async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> Told:
-    """A call that must be refused before anything was sent, in words that name what is wrong."""
-    told = await ask(client, tool, arguments)
-    assert told.is_error, told.text
-    assert told.data["outcome"] == "not_submitted"
-    assert "request_id" not in told.data
-    assert NOTHING_SENT in told.text
-    assert told.data["error"]["next_step"] in told.text
-    assert not [word for word in words if word not in told.text], told.text
-    return told
-
-
-async def assert_accepted(client: Client, tool: str, arguments: Arguments) -> Told:
-    told = await ask(client, tool, arguments)
-    assert not told.is_error, told.text
-    assert told.data["outcome"] == "accepted"
-    return told
-
-
 # --- refused --------------------------------------------------------------------------------------
-
-
-def create(**arguments: Any) -> tuple[str, Arguments]:
-    return "create_video", {"prompt": "fly man"} | arguments
-
-
-def item(**fields: Any) -> tuple[str, Arguments]:
-    return create(inpaint_items=[fields])
 
 
 def storyboard(*times: Any, **arguments: Any) -> tuple[str, Arguments]:
@@ -255,144 +190,6 @@ async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Connect)
     assert listed.data["videos"] == []
 
 
-# --- local files ----------------------------------------------------------------------------------
-
-
-def _outside(pictures: Path) -> Path:
-    path = pictures.parent / "private.png"
-    path.write_bytes(PNG)
-    return path
-
-
-def _past_the_folder(pictures: Path) -> Path:
-    return pictures / ".." / _outside(pictures).name
-
-
-def _link(pictures: Path) -> Path:
-    path = pictures / "link.png"
-    path.symlink_to(_outside(pictures))
-    return path
-
-
-def _linked_folder(pictures: Path) -> Path:
-    (pictures / "door").symlink_to(pictures.parent, target_is_directory=True)
-    return pictures / "door" / _outside(pictures).name
-
-
-def _link_to_itself(pictures: Path) -> Path:
-    path = pictures / "loop.png"
-    path.symlink_to(path)
-    return path
-
-
-def _text(pictures: Path) -> Path:
-    path = pictures / "key.png"
-    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
-    return path
-
-
-def _empty(pictures: Path) -> Path:
-    path = pictures / "empty.png"
-    path.touch()
-    return path
-
-
-def _folder(pictures: Path) -> Path:
-    path = pictures / "folder.png"
-    path.mkdir()
-    return path
-
-
-def _fifo(pictures: Path) -> Path:
-    path = pictures / "fifo.png"
-    os.mkfifo(path)
-    return path
-
-
-def _huge(pictures: Path) -> Path:
-    path = pictures / "huge.png"
-    path.write_bytes(PNG)
-    os.truncate(path, 20_000_001)
-    return path
-
-
-def _absent(pictures: Path) -> Path:
-    return pictures / "absent.png"
-
-
-NO_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "outside the folder": (_outside, "outside the allowed folders"),
-    "past the folder": (_past_the_folder, "outside the allowed folders"),
-    "a link out of it": (_link, "outside the allowed folders"),
-    "through a linked folder": (_linked_folder, "outside the allowed folders"),
-    "a link to itself": (_link_to_itself, "inpaint_items[0].url"),
-    "a text named .png": (_text, "is not an image"),
-    "an empty file": (_empty, "is not an image"),
-    "a folder": (_folder, "not a regular file"),
-    "a pipe": (_fifo, "not a regular file"),
-    "more than 20 MB": (_huge, "up to 20 MB"),
-    "nothing": (_absent, "is not a file that can be read"),
-}
-
-
-def open_files() -> int:
-    return len(list(Path("/dev/fd").iterdir()))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need privileges there")
-@pytest.mark.parametrize(("make", "words"), NO_FILES.values(), ids=NO_FILES)
-async def test_a_file_that_is_no_allowed_image_is_never_uploaded(
-    make: Callable[[Path], Path], words: str, gateway: FaultGateway, pictures: Path, connect: Connect
-) -> None:
-    path, open_before = make(pictures), open_files()
-    async with connect() as client:
-        told = await assert_refused(client, *item(url=str(path)), "inpaint_items[0].url", words)
-    assert "OPENSSH" not in told.text
-    assert gateway.connections == 0
-    assert open_files() == open_before
-
-
-async def test_without_allowed_folders_no_file_is_read(gateway: FaultGateway, pictures: Path, connect: Connect) -> None:
-    (pictures / "door.png").write_bytes(PNG)
-    async with connect(image_dirs=()) as client:
-        await assert_refused(client, *item(url=str(pictures / "door.png")), "SORA_IMAGE_DIRS")
-    assert gateway.connections == 0
-
-
-async def test_a_local_image_is_uploaded_once_and_its_address_is_sent(
-    gateway: FaultGateway, pictures: Path, connect: Connect
-) -> None:
-    (pictures / "my private name.png").write_bytes(PNG)
-    async with connect() as client:
-        await assert_accepted(client, *item(url=str(pictures / "my private name.png"), frame_index=0))
-    [upload] = gateway.requests("POST", FILES)
-    assert PNG in upload.body
-    assert b"private" not in upload.body
-    assert upload.headers["content-type"].startswith("multipart/form-data")
-    [sent] = gateway.creates()
-    assert sent.json()["inpaint_items"] == [{"url": UPLOADED, "frame_index": 0}]
-
-
-NO_UPLOAD = {
-    "500": says({"message": "disk full"}, 500),
-    "401": says({"error": {"message": "bad key", "type": "new_api_error"}}, 401),
-    "no address": says({"id": "file-1"}),
-    "an address that is none": says({"id": "file-1", "url": "file-1.png"}),
-    "cut off": Answer(fault="close"),
-}
-
-
-@pytest.mark.parametrize("answer", NO_UPLOAD.values(), ids=NO_UPLOAD)
-async def test_an_image_that_cannot_be_uploaded_leaves_nothing_submitted(
-    answer: Answer, gateway: FaultGateway, pictures: Path, connect: Connect
-) -> None:
-    gateway.on("POST", FILES, answer)
-    (pictures / "door.png").write_bytes(PNG)
-    async with connect() as client:
-        await assert_refused(client, *item(url=str(pictures / "door.png")))
-    assert gateway.creates() == []
-
-
 # --- sloppy, and understood -----------------------------------------------------------------------
 
 
@@ -514,69 +311,3 @@ async def test_a_dry_run_needs_no_gateway(gateway: FaultGateway, connect: Connec
     assert not told.is_error
     assert told.data["body"] == body()
     assert gateway.connections == 0
-
-
-# --- given up by the client -----------------------------------------------------------------------
-
-
-async def give_up_once_sent(client: Client, hold: Hold) -> None:
-    """Call, and cancel the call when its request has reached the gateway, which has not answered yet."""
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as calls:
-            calls.start_soon(ask, client, *create())
-            await hold.reached.wait()
-            calls.cancel_scope.cancel()
-
-
-async def test_a_cancelled_call_is_sent_once_and_its_outcome_recorded(
-    era: Era, gateway: FaultGateway, connect: Connect
-) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(taken("task_finished"), hold=hold))
-    async with connect(era) as client:
-        await give_up_once_sent(client, hold)
-        [video] = (await ask(client, "list_videos", {})).data["videos"]
-        assert (video["state"], "task_id" in video) == ("sending", False)
-        hold.release.set()
-        told = await ask(client, "get_video", {"task_id": video["request_id"], "wait_seconds": 20})
-    assert (told.data["task_id"], told.data["state"]) == ("task_finished", "succeeded")
-    assert len(gateway.requests("POST")) == 1
-
-
-async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
-    era: Era, gateway: FaultGateway, connect: Connect
-) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    async with connect(era) as client:
-        await give_up_once_sent(client, hold)
-        hold.release.set()
-    async with connect(era) as client:
-        [video] = (await ask(client, "list_videos", {})).data["videos"]
-    assert (video["task_id"], video["state"]) == ("task_new", "submitted")
-    assert len(gateway.requests("POST")) == 1
-
-
-async def test_a_server_that_is_stopped_waits_for_the_request_under_way(
-    gateway: FaultGateway, connect: Connect
-) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-
-    async def serve(stop: anyio.CancelScope) -> None:
-        with stop:
-            async with connect() as client:
-                await ask(client, *create())
-
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as serving:
-            stop = anyio.CancelScope()
-            serving.start_soon(serve, stop)
-            await hold.reached.wait()
-            stop.cancel()
-            await anyio.wait_all_tasks_blocked()
-            hold.release.set()
-    async with connect() as client:
-        [video] = (await ask(client, "list_videos", {})).data["videos"]
-    assert (video["task_id"], video["state"]) == ("task_new", "submitted")
-    assert len(gateway.requests("POST")) == 1
