@@ -347,3 +347,17 @@ async def test_what_has_finished_and_is_not_saved_is_found(ledger: Ledger, tmp_p
 async def test_owners_with_the_same_key_are_told_apart(ledger: Ledger) -> None:
     names = [await ledger.gateway_name("https://g", "sk-canary-1", owner) for owner in ("", "ann", "ben")]
     assert len(set(names)) == 3
+
+
+async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledger: OpenLedger) -> None:
+    one, other = open_ledger(), open_ledger()
+    request_id = await begin(one)
+    await one.accepted(request_id, "task_1")
+    for writer, reader, progress in ((one, other, 10), (other, one, 20), (one, one, 30), (other, other, 40)):
+        await reader.find("g", "task_1")
+        await writer.record(request_id, Task("running", progress=progress))
+        for ledger in (reader, writer):
+            assert (await row(ledger, request_id)).progress == progress
+    one.close()
+    await other.record(request_id, Task("succeeded"))
+    assert (await row(one, request_id)).state == "succeeded"

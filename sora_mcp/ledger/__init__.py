@@ -11,11 +11,11 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -42,6 +42,9 @@ from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
 T = TypeVar("T")
 _NO_RULES = Rules()
 
+KEPT_MOST = 256
+"""Reads that are kept for as long as the file does not change."""
+
 
 class Ledger:
     """The ledger at `path`; opened, and made, at first use.
@@ -55,6 +58,8 @@ class Ledger:
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        self._kept: dict[Hashable, object] = {}
+        self._kept_of = -1
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
 
@@ -65,6 +70,7 @@ class Ledger:
             if connection is not None:
                 connection.close()
         self._reader = self._connection = None
+        self._kept_of = -1
 
     async def gateway_name(self, base_url: str, api_key: str, owner: str = "") -> str:
         """The name under which rows of a gateway stand: its address, a salted fingerprint of the key, and the owner."""
@@ -178,7 +184,8 @@ class Ledger:
     async def find(self, gateway: str, video_id: str) -> Entry | None:
         """The row of a `task_…` or `req_…` id at this gateway."""
         column = "request_id" if video_id.startswith("req_") else "task_id"
-        found = await self._glance(lambda db: select(db, f"gateway = ? AND {column} = ?", [gateway, video_id]))
+        read = partial(select, where=f"gateway = ? AND {column} = ?", values=[gateway, video_id])
+        found = await self._glance(read, key=(gateway, video_id))
         return found[0] if found else None
 
     async def find_generation(self, gateway: str, generation_id: str) -> tuple[Entry, Generation] | None:
@@ -343,13 +350,23 @@ class Ledger:
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(self._transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
 
-    async def _glance(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _glance(self, work: Callable[[sqlite3.Connection], T], key: Hashable = None) -> T:
         """A read of a few rows, in the event loop's own thread: in WAL it waits for nobody, and handing it to a worker
-        costs eight times as much. Where anything is in the way, or in *sending*, a worker reads."""
+        costs eight times as much. Where anything is in the way, or in *sending*, a worker reads. What was read under
+        a `key` is kept until the file changes."""
         if self._reader is not None:
-            with suppress(sqlite3.Error), transaction(self._reader, "BEGIN") as db:
-                if not rows.sending(db):
-                    return work(db)
+            with suppress(sqlite3.Error):
+                version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+                if version != self._kept_of or len(self._kept) > KEPT_MOST:
+                    self._kept, self._kept_of = {}, version
+                if key is not None and key in self._kept:
+                    return cast("T", self._kept[key])
+                with transaction(self._reader, "BEGIN") as db:
+                    if not rows.sending(db):
+                        read = work(db)
+                        if key is not None:
+                            self._kept[key] = read
+                        return read
         return await self._read(work)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
