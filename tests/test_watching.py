@@ -137,3 +137,23 @@ async def test_each_owner_sees_only_their_own(connect: Connect, gateway: FaultGa
         await create(ben)
         assert len(await states(ben)) == 1
     assert len(gateway.creates()) == 2
+
+
+@pytest.mark.parametrize("other", [None, "ben"])
+async def test_to_know_an_id_is_no_permission(connect: Connect, gateway: FaultGateway, other: str | None) -> None:
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
+    async with connect(owner="ann") as ann, connect(owner=other) as stranger:
+        await create(ann)
+        shown = await ann.call_tool("get_video", {"task_id": "task_new"})
+        [generation] = shown.structured_content["generations"]
+        asked = len(gateway.requests("GET"))
+        for tool in ("get_video", "view_video", "download_video"):
+            refused = await stranger.call_tool(tool, {"task_id": "task_new"})
+            assert refused.structured_content["error"]["kind"] == "not_found"
+        for source in ("task_new", generation["generation_id"]):
+            remix = {"source_generation_id": source, "prompt": "x", "width": 480, "height": 480, "n_frames": 150}
+            refused = await stranger.call_tool("remix_video", remix)
+            assert refused.structured_content["error"]["kind"] == "not_found"
+        assert await states(stranger) == []
+    assert len(gateway.requests("GET")) == asked
+    assert len(gateway.creates()) == 1

@@ -196,6 +196,15 @@ class Ledger:
             return None
         return found[0], next(g for g in found[0].generations if g.generation_id == generation_id)
 
+    async def is_of_another_owner(self, gateway: str, shown_id: str) -> bool:
+        """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
+        same_key = rows.without_owner(gateway)
+        of_generation = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
+        which = of_generation if shown_id.startswith("gen_") else "task_id = ?"
+        sql = f"SELECT 1 FROM videos WHERE gateway != ? AND substr(gateway, 1, ?) = ? AND {which} LIMIT 1"  # noqa: S608
+        values = [gateway, len(same_key), same_key, shown_id]
+        return await self._read(lambda db: db.execute(sql, values).fetchone() is not None)
+
     async def page(
         self, gateway: str, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
     ) -> list[Entry]:

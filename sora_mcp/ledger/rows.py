@@ -143,6 +143,11 @@ def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
     return f"{base_url}#{fingerprint}" + (f"@{owner}" if owner else "")
 
 
+def without_owner(name: str) -> str:
+    """The part of a gateway's name that all owners share."""
+    return name[: name.index("#") + 17]
+
+
 def salt_of(db: sqlite3.Connection) -> bytes | None:
     """The salt of a ledger, None where it has none yet."""
     row = db.execute("SELECT value FROM salt").fetchone()

@@ -263,6 +263,7 @@ class Studio:
         if task_id is not None:
             if not dialect.is_id(task_id):
                 raise InvalidInput([Problem("task", "is not an id", "task_…")])
+            await self._finder.check_owner(desk, task_id)
             await desk.gateway.query(task_id)
         entry = await self._ledger.settle(desk.name, request_id, task_id)
         if entry is None:
@@ -285,7 +286,10 @@ class Studio:
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()
-        return await self._ledger.find_generation(desk.name, generation_id)
+        found = await self._ledger.find_generation(desk.name, generation_id)
+        if found is None:
+            await self._finder.check_owner(desk, generation_id)
+        return found
 
     # --- wiring -----------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Finder:
         if entry is None:
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
+            await self.check_owner(desk, video_id)
             task = await desk.gateway.query(video_id)
             return await self._ledger.adopt(desk.name, video_id, task), task.gateway_state
         if entry.state in UNDER_WAY:
@@ -55,6 +56,11 @@ class Finder:
             return await self.ask(desk, entry, anyway=True)
         except SoraError:
             return entry, None
+
+    async def check_owner(self, desk: Desk, shown_id: str) -> None:
+        """Raise NotFound for an id that is somebody else's: to know it is no permission."""
+        if await self._ledger.is_of_another_owner(desk.name, shown_id):
+            raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
 
     async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it."""
