@@ -78,7 +78,7 @@ class Watcher:
                 self._start(work, entry, self._ask_quietly, desk)
         unsaved = await self._ledger.unsaved(desk.name, AT_ONCE) if save is not None else []
         for entry in unsaved:
-            if entry.misses == 0 or entry.is_due(now, desk.pace):
+            if entry.is_due(now, desk.pace) or (entry.misses == 0 and entry.may_be_asked(now)):
                 self._start(work, entry, self._save_once, desk, save)
         return bool(open_rows or unsaved)
 
