@@ -109,7 +109,7 @@ class Finder:
         with anyio.move_on_after(REFRESH_WITHIN):
             async with anyio.create_task_group() as asking:
                 for entry in unfinished:
-                    if self._ledger.age(entry) >= desk.pace:
+                    if entry.is_due(self._ledger.now(), desk.pace):
                         asking.start_soon(ask, entry)
 
     def _may_know_more(self, entry: Entry) -> bool:
