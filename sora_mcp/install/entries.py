@@ -88,7 +88,7 @@ def _checked(text: str, container: str) -> dict[str, Any]:
     try:
         read = json.loads(text.removeprefix(_MARK), object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
-        raise NotPlain(f"it is not plain JSON (line {error.lineno}: {error.msg})") from None
+        raise NotPlain(f"it is not plain JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise NotPlain("it is nested too deep") from None
     if not isinstance(read, dict):
