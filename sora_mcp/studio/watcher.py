@@ -50,23 +50,20 @@ class Watcher:
 
         A task is asked about every `desk.pace` seconds at first and ever more rarely later, and given up after a day.
         """
-        pause = TICK  # whoever starts a server waits for its first answer, not for this
+        await anyio.sleep(TICK)  # whoever starts a server waits for its first answer, not for this
         async with anyio.create_task_group() as work:
             while True:
-                with anyio.move_on_after(pause):
-                    await self._woken.wait()
                 self._woken = anyio.Event()
-                pause = IDLE_S
-                if not self._ledger.exists():
-                    continue
                 try:
-                    desk = await open_desk()
-                    if await self._round(desk, save, work):
-                        pause = desk.tick
+                    desk = await open_desk() if self._ledger.exists() else None
+                    while desk is not None and await self._round(desk, save, work):  # noqa: ASYNC110 - gateways tell nobody
+                        await anyio.sleep(desk.tick)
                 except SoraError as error:
                     logger.info("nothing can be followed now: %s", error.message)
                 except Exception:
                     logger.exception("following failed in an unforeseen way")  # and the server goes on
+                with anyio.move_on_after(IDLE_S):
+                    await self._woken.wait()
 
     async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
         """Whether anything is under way."""
@@ -95,8 +92,6 @@ class Watcher:
                 logger.info("following %s: %s", entry.id, error.message)
             except Exception:
                 logger.exception("following %s failed in an unforeseen way", entry.id)
-            else:
-                self.wake()
             finally:
                 self._at_work.discard(entry.request_id)
 
