@@ -16,7 +16,7 @@ from sora_mcp.studio.finder import Finder
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 8
-"""Queries that run at once."""
+"""Queries that run at once, and that are begun in one round; whoever was looked at longest ago comes first."""
 MOST = 100
 """Rows that are followed at once, the newest; more are looked at by whoever asks for them."""
 IDLE_S = 30.0
@@ -70,9 +70,9 @@ class Watcher:
         now = self._ledger.now()
         open_rows = await self._ledger.under_way(desk.name, MOST)
         await self._tell_changes(desk, open_rows)
-        for entry in open_rows:
-            if entry.is_due(now, desk.pace):
-                self._start(work, entry, self._ask_quietly, desk)
+        due = sorted((e for e in open_rows if e.is_due(now, desk.pace)), key=lambda e: e.looked_at or 0)
+        for entry in due[:AT_ONCE]:
+            self._start(work, entry, self._ask_quietly, desk)
         unsaved = await self._ledger.unsaved(desk.name, AT_ONCE) if save is not None else []
         for entry in unsaved:
             if entry.is_due(now, desk.pace) or (entry.misses == 0 and entry.may_be_asked(now)):
