@@ -294,6 +294,8 @@ class Studio:
     # --- wiring -----------------------------------------------------------------------------------
 
     async def _desk(self) -> Desk:
+        if self._opened is not None:  # taking a lock, even a free one, would be a turn of the event loop
+            return self._opened
         async with self._opening:
             if self._opened is None:
                 self._opened = await self._open_desk()
