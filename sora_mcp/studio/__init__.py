@@ -129,9 +129,8 @@ class Studio:
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 answer_by += await self._ask_user(ready.request, confirm)
                 intent = await self._intent(desk, ready)
-                await (
-                    anyio.lowlevel.checkpoint_if_cancelled()
-                )  # a wait for the ledger cannot be cut short, but ends here
+                # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
+                await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
