@@ -192,7 +192,7 @@ class Settings:
             raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", _NEXT_STEP)
         if self.base_url.strip().lower() == SANDBOX:
             return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
-        base_url, local = _checked_address(self.base_url)
+        base_url, local = checked_address(self.base_url)
         return Endpoint(base_url, self._checked_key(), local=local, sandbox=False)
 
     def _checked_key(self) -> Secret:
@@ -283,7 +283,7 @@ def _is_missing(value: object) -> bool:
     return text in (None, "") or (isinstance(text, str) and re.fullmatch(r"\$\{.*\}", text) is not None)
 
 
-def _checked_address(given: str) -> tuple[str, bool]:
+def checked_address(given: str) -> tuple[str, bool]:
     """The base URL in its one spelling, without what people paste along, and whether it is local.
 
     One spelling, because videos are remembered by it: host in small letters, no default port. Raises NotConfigured.

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.errors import FileProblem, NotConfigured
 from sora_mcp.install import install, uninstall
 from sora_mcp.install.entries import with_entry, without_entry
 from sora_mcp.install.machine import Machine
@@ -277,6 +277,26 @@ def test_a_client_that_is_not_there_gets_no_folder(home: Path) -> None:
     with pytest.raises(FileProblem, match="not found"):
         install(BY_NAME["cursor"], machine(home), LOCAL)
     assert list(home.iterdir()) == []
+
+
+def test_a_key_that_somebody_put_into_our_entry_stays_there(home: Path) -> None:
+    file = client_file(home, "claude-desktop")
+    client = BY_NAME["claude-desktop"]
+    install(client, machine(home), LOCAL)
+    held = json.loads(file.read_text())
+    held["mcpServers"]["sora"].setdefault("env", {})["SORA_API_KEY"] = "sk-typed-by-hand"
+    file.write_text(json.dumps(held))
+    install(client, machine(home, SORA_BASE_URL="https://gw.example"), LOCAL)
+    env = json.loads(file.read_text())["mcpServers"]["sora"]["env"]
+    assert (env["SORA_API_KEY"], env["SORA_BASE_URL"]) == ("sk-typed-by-hand", "https://gw.example")
+
+
+@pytest.mark.parametrize("address", ["https://u:sk-secret@gw.example", "https://gw.example/?key=sk-secret"])
+def test_an_address_that_holds_a_secret_is_written_nowhere(home: Path, address: str) -> None:
+    before = everything(home)
+    with pytest.raises(NotConfigured):
+        install(BY_NAME["cursor"], machine(home, SORA_BASE_URL=address), LOCAL)
+    assert everything(home) == before
 
 
 def test_a_link_stays_a_link_and_the_permissions_stay(home: Path) -> None:

@@ -91,6 +91,10 @@ def _checked(text: str, container: str) -> dict[str, Any]:
         raise NotPlain(f"it is not plain JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise NotPlain("it is nested too deep") from None
+    except NotPlain:
+        raise
+    except ValueError:
+        raise NotPlain("it holds a number of thousands of digits") from None
     if not isinstance(read, dict):
         raise NotPlain("it holds no object")
     if not isinstance(read.get(container, {}), dict):

@@ -34,6 +34,7 @@ class ClientFile:
         text = before if before and before.strip() else EMPTY
         try:
             held = self._ours(text)
+            value = _with_held_variables(value, held)
             after = with_entry(text, self.container, KEY, value)
             fresh = held is not None and text == with_entry(EMPTY, self.container, KEY, held)
         except NotPlain as reason:
@@ -97,6 +98,8 @@ class ClientFile:
         self._refuse_read_only()
         try:
             write_whole(path.resolve(), text, like=self.path)
+        except UnicodeEncodeError:
+            raise self._refusal("a setting that would stand in it is not UTF-8 text") from None
         except OSError as error:
             raise self._refusal(f"it cannot be written ({error.strerror})") from None
 
@@ -107,6 +110,12 @@ class ClientFile:
 
     def _refusal(self, reason: str) -> FileProblem:
         return FileProblem(f"{self.path} was left untouched: {reason}.")
+
+
+def _with_held_variables(value: Document, held: Document | None) -> Document:
+    """Our entry with the variables that somebody added to the one that is there: a key, perhaps."""
+    env = held.get("env") if held is not None else None
+    return value if not isinstance(env, dict) else {**value, "env": {**env, **value.get("env", {})}}
 
 
 def _becomes(original: str, text: str, container: str, held: Document) -> bool:
@@ -120,10 +129,11 @@ def _becomes(original: str, text: str, container: str, held: Document) -> bool:
 
 def write_whole(path: Path, text: str, *, like: Path) -> None:
     """Write a file so that no reader ever sees half of it; permissions as `like` has them, else for the owner alone."""
+    data = text.encode("utf-8")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if like.exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.manifests.product import NAME, Launch
-from sora_mcp.settings import Variable, variables
+from sora_mcp.settings import SANDBOX, Variable, checked_address, variables
 from sora_mcp.tasks import clean
 
 _TIMEOUT_S = 60
@@ -39,9 +39,12 @@ class Machine:
 
     @property
     def given(self) -> dict[str, str]:
-        """The settings that are set here and are no secret: a client is told these as they are."""
+        """The settings that are set here and no secret: a client is told these as they are. Raises NotConfigured."""
         plain = [variable for variable in variables() if not variable.secret]
         named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
+        address = named["SORA_BASE_URL"]
+        if address and address.lower() != SANDBOX and "${" not in address:
+            checked_address(address)  # it could hold a password
         return {name: value for name, value in named.items() if value and "${" not in value}
 
     def find(self, program: str) -> str | None:
