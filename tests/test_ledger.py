@@ -361,3 +361,22 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
     one.close()
     await other.record(request_id, Task("succeeded"))
     assert (await row(one, request_id)).state == "succeeded"
+
+
+async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    await ledger.missed(request_id)
+    assert await ledger.claim(request_id, 100)
+    await ledger.record(request_id, Task("succeeded"), quiet_s=None)
+    assert (await row(ledger, request_id)).misses == 1
+    assert not await ledger.claim(request_id, 100)
+
+
+async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> None:
+    ann, ben = [await ledger.gateway_name("https://g", "sk-canary-1", owner) for owner in ("ann", "ben")]
+    await ledger.adopt(ben, "task_1", Task("running"))
+    assert not await ledger.is_of_another_owner(ann, "task_1")
+    entry, _ = await ledger.begin(Intent(ann, "simple_compose", BODY, "same", [], 1.25))
+    await ledger.accepted(entry.request_id, "task_1")
+    assert await ledger.is_of_another_owner(ben, "task_1")

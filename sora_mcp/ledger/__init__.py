@@ -161,8 +161,10 @@ class Ledger:
         sql = "UPDATE videos SET not_before = NULL WHERE request_id = ?"
         await self._write(lambda db: db.execute(sql, [request_id]))
 
-    async def record(self, request_id: str, task: Task, quiet_s: float = 0) -> Entry:
+    async def record(self, request_id: str, task: Task, quiet_s: float | None = 0) -> Entry:
         """What a query said of a task that has a row; it is not asked again for `quiet_s` seconds.
+
+        With None nothing changes about when it may be asked: a claim, and the misses before it, stay as they are.
 
         A final state stays; addresses are kept up to date.
         """
@@ -201,6 +203,7 @@ class Ledger:
         same_key = rows.without_owner(gateway)
         of_generation = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
         which = of_generation if shown_id.startswith("gen_") else "task_id = ?"
+        which += " AND fingerprint IS NOT NULL"  # who asked about a task has not made it
         sql = f"SELECT 1 FROM videos WHERE gateway != ? AND substr(gateway, 1, ?) = ? AND {which} LIMIT 1"  # noqa: S608
         values = [gateway, len(same_key), same_key, shown_id]
         return await self._read(lambda db: db.execute(sql, values).fetchone() is not None)
@@ -337,17 +340,18 @@ class Ledger:
             (request_id, self._clock(), state, task_id, reason),
         )
 
-    def _update(self, db: sqlite3.Connection, entry: Entry, task: Task, quiet_s: float = 0) -> Entry:
+    def _update(self, db: sqlite3.Connection, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
         state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)
         now = self._clock()
         db.execute(
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
-            " not_before = ?, misses = 0, enhanced_prompt = coalesce(?, enhanced_prompt),"
-            " failure_reason = coalesce(?, failure_reason) WHERE request_id = ?",
+            " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
+            " enhanced_prompt = coalesce(?, enhanced_prompt), failure_reason = coalesce(?, failure_reason)"
+            " WHERE request_id = ?",
             (
-                *(state, task.progress, now, now, now + quiet_s),
+                *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
                 *(task.enhanced_prompt, task.failure_reason, entry.request_id),
             ),
         )

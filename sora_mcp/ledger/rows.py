@@ -42,7 +42,8 @@ DAY_S = 86_400
 SLOWEST_S = 60.0
 """The longest pause, in seconds, between two looks at a task whose queries succeed."""
 LONGEST_MISS_S = 600.0
-"""The same where queries fail. A time that lies further ahead was written before the clock went back."""
+"""The same where queries fail, and the longest claim. A time that lies further ahead was written before the clock
+went back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sora_mcp.ledger.rows import LONGEST_MISS_S
 from sora_mcp.settings import Endpoint, Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Desk:
         self.tick = min(self.pace, TICK)
         self.lease_s = max(2 * self.pace, 3.0)
         """Seconds for which a process that asks about a task keeps others from asking."""
-        self.save_lease_s = settings.download_timeout * 2
+        self.save_lease_s = min(settings.download_timeout * 2, LONGEST_MISS_S)
 
     @cached_property
     def gateway(self) -> Gateway:

@@ -96,14 +96,9 @@ class Files:
             raise FileProblem(
                 f"The folder {folder} cannot be made: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
             ) from None
-        for attempt in range(1, 100):
-            suffix = f"-{attempt}" if attempt > 1 else ""
-            path = folder / f"{entry.id}.v{variant}{suffix}.mp4"
-            if path.exists():
-                continue
-            await self._fetch(entry, variant, path, on_progress)
-            return path
-        raise FileProblem(f"{folder} holds a hundred files of {entry.id} already.", "Ask the user to tidy up.")
+        path = _free_name(folder, f"{entry.id}.v{variant}")
+        await self._fetch(entry, variant, path, on_progress)
+        return path
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         """Fetch it; where the address does not do, ask the gateway once for a new one."""
@@ -132,6 +127,19 @@ class Files:
 def _is_saved(entry: Entry, variant: int) -> bool:
     path = entry.files.get(variant)
     return path is not None and path.is_file()
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    try:
+        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+            path = folder / f"{stem}{suffix}.mp4"
+            if not path.exists():
+                return path
+    except OSError as error:
+        raise FileProblem(
+            f"The folder {folder} cannot be looked into: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
+        ) from None
+    raise FileProblem(f"{folder} holds a hundred files of {stem} already.", "Ask the user to tidy up.")
 
 
 async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyio.Path) -> Look:

@@ -82,16 +82,18 @@ class Finder:
         try:
             task = await desk.gateway.query(entry.task_id or "")
         except SoraError as error:
-            await self._ledger.missed(entry.request_id, error.retry_after_s or 0)
+            if not anyway:
+                await self._ledger.missed(entry.request_id, error.retry_after_s or 0)
             if isinstance(error, NotFound):
                 error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it any more."
                 error.next_step = "Tell the user; do not submit it again blindly."
             raise
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._ledger.unclaim(entry.request_id)
+            if not anyway:
+                with anyio.CancelScope(shield=True):
+                    await self._ledger.unclaim(entry.request_id)
             raise
-        quiet_s = 0 if task.state in FINAL else desk.pace
+        quiet_s = None if anyway else 0 if task.state in FINAL else desk.pace
         return await self._ledger.record(entry.request_id, task, quiet_s), task.gateway_state
 
     async def refresh_unfinished(self, desk: Desk) -> None:

@@ -105,7 +105,7 @@ class Watcher:
             return
         try:
             await save(entry)
-        except SoraError:
+        except Exception:
             await self._ledger.missed(entry.request_id)
             raise
         except BaseException:
