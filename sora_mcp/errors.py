@@ -89,6 +89,13 @@ class SoraError(Exception):
         """Whether the same call may work later, unchanged, without paying twice."""
         return self.retryable
 
+    def pause(self, most_s: float) -> bool | float:
+        """Whether to try again soon: yes, or after the seconds that the gateway named, if those are not above
+        `most_s`."""
+        if self.retry_after_s is None:
+            return True
+        return self.retry_after_s <= most_s and max(0.1, self.retry_after_s)
+
 
 class InvalidInput(SoraError):
     """The arguments are wrong. All problems are named at once; nothing was sent."""

@@ -14,6 +14,10 @@ Format = Literal["string", "number", "filepath", "boolean"]
 """As hosts' configurations call it."""
 
 
+MIN_KEY_LENGTH = 8
+"""A shorter key is not struck from replies and logs: it would be found in ordinary words."""
+
+
 class Secret:
     """A text that is shown nowhere: only `get_secret_value` gives it away."""
 

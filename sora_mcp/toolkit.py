@@ -121,7 +121,7 @@ def _read(text: str) -> Any:
 
 def _text(result: Result) -> str:
     """A sentence, then the structured result: what MCP clients get as two blocks."""
-    return f"{result.text}\n{json.dumps(result.structured, ensure_ascii=False, separators=(',', ':'))}"
+    return f"{result.text}\n{result.mirror}"
 
 
 def _base64(png: bytes) -> str:

@@ -19,6 +19,7 @@ from sora_mcp.cli import beats, show
 from sora_mcp.cli.progress import Bar
 from sora_mcp.errors import SoraError
 from sora_mcp.settings import Settings
+from sora_mcp.signals import cancel_on
 from sora_mcp.studio import Studio
 from sora_mcp.tasks import FINAL
 
@@ -109,7 +110,7 @@ async def _call(
 ) -> tools.Result | None:
     """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_on_sigterm, tasks.cancel_scope)
+        tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM)
         async with Studio.open(settings) as studio:
             with Bar(hidden=quiet) as bar:
                 if not wait:
@@ -119,14 +120,6 @@ async def _call(
         tasks.cancel_scope.cancel()
         return result
     return None
-
-
-async def _stop_on_sigterm(scope: anyio.CancelScope) -> None:
-    if sys.platform == "win32":
-        return
-    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
 
 
 async def _until_finished(

@@ -9,11 +9,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from sora_mcp.kinds import MIN_KEY_LENGTH
+
 QUIET = ("httpx", "httpcore", "stamina")
 """Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
-
-MIN_KEY_LENGTH = 8
-"""A shorter key is not struck: it would be found in ordinary words."""
 
 _QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 _BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")

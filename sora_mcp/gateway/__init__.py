@@ -23,6 +23,7 @@ from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
 from sora_mcp.gateway.retrying import Result, until_it_works
+from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.settings import Endpoint, Settings, is_local_host
 from sora_mcp.tasks import Task
 
@@ -35,9 +36,6 @@ RETRY_AFTER_MOST = 5.0
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""
-
-MIN_KEY_LENGTH = 8
-"""A shorter key is not struck from replies: it would be found in ordinary words."""
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection stood."""
@@ -217,9 +215,7 @@ def _may_pass(error: Exception) -> bool | float:
     """Whether a free GET may do better at once, or after the seconds that the gateway named."""
     if not isinstance(error, Unreachable | BadReply):
         return False
-    if error.retry_after_s is None:
-        return True
-    return error.retry_after_s <= RETRY_AFTER_MOST and max(0.1, error.retry_after_s)
+    return error.pause(RETRY_AFTER_MOST)
 
 
 def _too_slow(wait: float) -> BadReply:

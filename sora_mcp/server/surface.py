@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -101,8 +100,7 @@ def build(settings: Settings) -> SoraServer:
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:
     """A sentence, the structured result again as text for hosts that read only that, then a picture."""
-    mirror = json.dumps(result.structured, ensure_ascii=False, separators=(",", ":"))
-    content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=mirror)]
+    content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=result.mirror)]
     if result.png is not None:
         data = base64.b64encode(result.png).decode("ascii")
         content.append(types.ImageContent(data=data, mime_type="image/png"))

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
-from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -18,6 +17,7 @@ from pydantic_core import from_json
 from sora_mcp.arguments import HALF
 from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
+from sora_mcp.signals import cancel_on
 
 
 def serve_stdio(settings: Settings) -> None:
@@ -32,18 +32,10 @@ async def _serve_stdio(settings: Settings) -> None:
     server = build(settings)
     stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+        tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT)
         async with stdio_server(stdin=stdin) as (read_stream, write_stream):
             await server.run(read_stream, write_stream, server.create_initialization_options())
         tasks.cancel_scope.cancel()
-
-
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
-    if sys.platform == "win32":  # no signals to receive: hosts end the process there
-        return
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            scope.cancel()
 
 
 class _Stdin(anyio.AsyncFile[str]):
@@ -83,11 +75,6 @@ def _is_json(line: str) -> bool:
     except (ValueError, TypeError):  # TypeError: bytes that are no UTF-8 were read as lone surrogates
         return not line.strip()
     return True
-
-
-def http_app(settings: Settings, host: str = "127.0.0.1") -> Any:
-    """The ASGI app of the streamable HTTP transport, at `/mcp`."""
-    return build(settings).streamable_http_app(host=host)
 
 
 def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], None]) -> None:

@@ -37,18 +37,19 @@ class Files:
     async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
         usable_generation(entry, variant, "task_id")
-        path = entry.files.get(variant)
-        saved = path is None or not path.is_file()
-        if path is None or saved:
+        is_new = not _is_saved(entry, variant)
+        if is_new:
             path = await self._fetch_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
+        else:
+            path = entry.files[variant]
         return Download(
             gateway=label,
             task_id=entry.id,
             variant=variant,
             path=str(path),
             bytes=path.stat().st_size,
-            outcome="saved" if saved else "already_saved",
+            outcome="saved" if is_new else "already_saved",
         )
 
     async def look(self, entry: Entry, variant: int, frames: int, label: str) -> Look:

@@ -182,9 +182,7 @@ def _wait_before_resend(error: Exception) -> bool | float:
         return True
     if not isinstance(error, Refused) or error.http_status != 429 or not error.upstream:
         return False  # a 429 without words is no proof: it may have been cut off before it said what became of it
-    if error.retry_after_s is None:
-        return True
-    return error.retry_after_s <= RESEND_AFTER_MOST and max(0.1, error.retry_after_s)
+    return error.pause(RESEND_AFTER_MOST)
 
 
 def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:

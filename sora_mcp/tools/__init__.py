@@ -6,6 +6,7 @@ A tool is its arguments (a model), its description and one call into the studio.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -280,6 +281,11 @@ class Result:
     is_error: bool = False
     png: bytes | None = None
     file: Path | None = None
+
+    @property
+    def mirror(self) -> str:
+        """The structured result as JSON text, for whoever reads only texts."""
+        return json.dumps(self.structured, ensure_ascii=False, separators=(",", ":"))
 
 
 async def call(studio: Studio, name: str, arguments: object, caller: Caller = _NOBODY) -> Result:
