@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 from typing import Any
 
 from agents import Agent, Model, ModelResponse, Runner, Usage, set_tracing_disabled
 from agents.mcp import MCPServerStdio
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+from script import next_call
 
 TOLD = {name: value for name, value in os.environ.items() if name.startswith("SORA_")}
 
 
 class Script(Model):
-    """A model that errs once, creates, waits, and says how it ended; its next step follows from what it was told."""
+    """A model whose next step follows from what it was told."""
 
     def __init__(self) -> None:
         self.tools: list[str] = []
@@ -31,28 +31,11 @@ class Script(Model):
 
 
 def step(told: list[str]) -> Any:
-    match told:
-        case []:
-            return asks("create_video", {"prompt": "a boat", "width": 481, "height": 480})
-        case [refused]:
-            assert "481x480 is not a documented size" in refused
-            return asks("create_video", {"prompt": "a paper boat", "width": 480, "height": 480})
-        case [_, made]:
-            return asks("get_video", {"task_id": found(made), "wait_seconds": 30})
-        case _:
-            text = ResponseOutputText(text=told[-1], type="output_text", annotations=[])
-            return ResponseOutputMessage(id="m", content=[text], role="assistant", status="completed", type="message")
-
-
-def asks(name: str, arguments: dict[str, Any]) -> ResponseFunctionToolCall:
-    written = json.dumps(arguments)
+    if (call := next_call(told)) is None:
+        text = ResponseOutputText(text=told[-1], type="output_text", annotations=[])
+        return ResponseOutputMessage(id="m", content=[text], role="assistant", status="completed", type="message")
+    name, written = call[0], json.dumps(call[1])
     return ResponseFunctionToolCall(call_id=f"c-{written}", name=name, arguments=written, type="function_call")
-
-
-def found(text: str) -> str:
-    task = re.search(r"task_\w+", text)
-    assert task, text
-    return task[0]
 
 
 async def main() -> None:
