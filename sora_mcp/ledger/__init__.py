@@ -15,13 +15,13 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 
-from sora_mcp.errors import FileProblem, OverCap
+from sora_mcp.errors import OverCap
 from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import open_file, open_to_read, transaction, why
+from sora_mcp.ledger.file import File
 from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
@@ -42,10 +42,6 @@ from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
 T = TypeVar("T")
 _NO_RULES = Rules()
 
-KEPT_MOST = 256
-"""Reads that are kept for as long as the file does not change."""
-
-
 class Ledger:
     """The ledger at `path`; opened, and made, at first use.
 
@@ -54,23 +50,15 @@ class Ledger:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
+        self._file = File(path)
         self._clock = clock
-        self._connection: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._kept: dict[Hashable, object] = {}
-        self._kept_of = -1
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
 
     def close(self) -> None:
         """Close the file; what was recorded stays, what this process was still sending counts as unknown."""
         self._writer.release()
-        for connection in (self._reader, self._connection):
-            if connection is not None:
-                connection.close()
-        self._reader = self._connection = None
-        self._kept_of = -1
+        self._file.close()
 
     async def gateway_name(self, base_url: str, api_key: str, owner: str = "") -> str:
         """The name under which rows of a gateway stand: its address, a salted fingerprint of the key, and the owner."""
@@ -243,7 +231,7 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether anything was ever recorded here."""
-        return self._connection is not None or self._path.exists()
+        return self._file.exists()
 
     def now(self) -> float:
         """The ledger's clock, in unix seconds."""
@@ -361,25 +349,13 @@ class Ledger:
     # --- the file ---------------------------------------------------------------------------------
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
+        return await anyio.to_thread.run_sync(self._file.transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
 
     async def _glance(self, work: Callable[[sqlite3.Connection], T], key: Hashable = None) -> T:
         """A read of a few rows, in the event loop's own thread: in WAL it waits for nobody, and handing it to a worker
-        costs eight times as much. Where anything is in the way, or in *sending*, a worker reads. What was read under
-        a `key` is kept until the file changes."""
-        if self._reader is not None:
-            with suppress(sqlite3.Error):
-                version = self._reader.execute("PRAGMA data_version").fetchone()[0]
-                if version != self._kept_of or len(self._kept) > KEPT_MOST:
-                    self._kept, self._kept_of = {}, version
-                if key is not None and key in self._kept:
-                    return cast("T", self._kept[key])
-                with transaction(self._reader, "BEGIN") as db:
-                    if not rows.sending(db):
-                        read = work(db)
-                        if key is not None:
-                            self._kept[key] = read
-                        return read
+        costs eight times as much. Where anything is in the way, a worker reads."""
+        with suppress(sqlite3.Error, OSError):
+            return self._file.glance(work, key)
         return await self._read(work)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
@@ -387,24 +363,11 @@ class Ledger:
 
     def _look(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
         """Work on rows, after those in *sending* whose writer is gone have become *unknown*."""
-        for request_id, writer in self._transact("BEGIN", rows.sending):
+        for request_id, writer in self._file.transact("BEGIN", rows.sending):
             if not self._writer.is_alive(writer):
                 bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
-                self._transact("BEGIN IMMEDIATE", bury)
-        return self._transact(begin, work)
-
-    def _transact(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = open_file(self._path)
-                self._reader = open_to_read(self._path)
-            with transaction(self._connection, begin) as db:
-                return work(db)
-        except (sqlite3.Error, OSError) as error:
-            raise FileProblem(
-                f"The ledger {self._path} cannot be used ({why(error)}).",
-                "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
-            ) from error
+                self._file.transact("BEGIN IMMEDIATE", bury)
+        return self._file.transact(begin, work)
 
 
 def _salt(db: sqlite3.Connection) -> bytes:

@@ -1,12 +1,19 @@
-"""The ledger's SQLite file: made, brought up to date, and its troubles in our words."""
+"""The ledger's SQLite file: made, brought up to date, read and written, and its troubles in our words."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.ledger import rows
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
 
 _MIGRATIONS = (
     """
@@ -68,6 +75,93 @@ _MIGRATIONS = (
 """Each step once, in order; `PRAGMA user_version` counts the steps that a file has seen."""
 
 
+KEPT_MOST = 256
+"""Reads that are kept for as long as the file does not change."""
+
+
+class File:
+    """The file at `path`: opened, and made, at first use.
+
+    Once it is removed, or another is put in its place, nothing is read or written until it is back: what is recorded
+    in a file that nobody finds again is forgotten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+        self._kept: dict[Hashable, object] = {}
+        self._kept_of = -1
+
+    def close(self) -> None:
+        """Close it; what was recorded stays."""
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
+        self._reader = self._connection = None
+        self._kept_of = -1
+
+    def exists(self) -> bool:
+        """Whether anything was ever recorded here."""
+        return self._connection is not None or self.path.exists()
+
+    def transact(self, begin: str, work: Work[T]) -> T:
+        """What `work` returns, in one transaction. Raises FileProblem, and nothing is written then."""
+        try:
+            with transaction(self._open(), begin) as db:
+                done = work(db)
+                self._check_in_place()
+                return done
+        except (sqlite3.Error, OSError) as error:
+            raise FileProblem(
+                f"The ledger {self.path} cannot be used ({why(error)}).",
+                "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
+            ) from error
+
+    def glance(self, work: Work[T], key: Hashable = None) -> T:
+        """A read that waits for nobody. Raises sqlite3.Error or OSError where anything is in the way, or in *sending*.
+
+        What was read under a `key` is kept until the file changes.
+        """
+        if self._reader is None:
+            raise sqlite3.OperationalError("not open yet")
+        self._check_in_place()
+        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._kept_of or len(self._kept) > KEPT_MOST:
+            self._kept, self._kept_of = {}, version
+        if key is not None and key in self._kept:
+            return cast("T", self._kept[key])
+        with transaction(self._reader, "BEGIN") as db:
+            if rows.sending(db):
+                raise sqlite3.OperationalError("something is being sent")
+            read = work(db)
+        if key is not None:
+            self._kept[key] = read
+        return read
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.touch(mode=0o600)
+            self._opened = self._identity()
+            self._connection = open_file(self.path)
+            self._reader = open_to_read(self.path)
+        return self._connection
+
+    def _check_in_place(self) -> None:
+        if self._identity() != self._opened:
+            raise sqlite3.OperationalError("taken away")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """What tells the file from any other that stands at its path, None where none does."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
     db.execute(begin)
@@ -85,8 +179,6 @@ BUSY_S = 10.0
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
@@ -156,6 +248,7 @@ def why(error: Exception) -> str:
         "Permission": "no permission",
         "malformed": "it is damaged",
         "not a database": "it is not a ledger",
+        "taken away": "it was removed or replaced while it was in use: put it back, or restart this server",
         "newer version": "it was made by a newer version",
     }
     return next((words for part, words in known.items() if part in text), "it cannot be opened or written")

@@ -1,0 +1,94 @@
+"""A ledger that is taken away, or replaced, under a server that runs: nothing is paid for that would be forgotten."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+from bench import TAKEN_NEXT, Connect
+from fault_gateway import CREATE, FaultGateway, Hold
+from mcp import Client
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def gateway(gateway: FaultGateway) -> FaultGateway:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    return gateway
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+async def create(client: Client, prompt: str = "fly man") -> dict[str, object]:
+    called = await client.call_tool("create_video", {"prompt": prompt})
+    assert called.structured_content is not None
+    return called.structured_content
+
+
+async def test_without_its_record_nothing_is_submitted(connect: Connect, gateway: FaultGateway, home: Path) -> None:
+    async with connect() as client:
+        await create(client)
+        (home / "ledger.sqlite3").rename(home / "elsewhere")
+        refused = await create(client, "another")
+        assert refused["outcome"] == "not_submitted"
+        assert "removed or replaced" in refused["error"]["message"]  # type: ignore[index]
+        listed = await client.call_tool("list_videos", {})
+        assert listed.is_error
+        (home / "elsewhere").rename(home / "ledger.sqlite3")
+        again = await create(client)
+        assert (again["task_id"], again["duplicate"]) == ("task_1", True)
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+async def test_of_two_servers_neither_pays_again_where_the_record_was_removed(
+    connect: Connect, gateway: FaultGateway, home: Path, whole_folder: bool
+) -> None:
+    async with connect() as earlier:
+        await create(earlier, "of long ago")
+        if whole_folder:
+            shutil.rmtree(home)
+        else:
+            (home / "ledger.sqlite3").unlink()
+            (home / "ledger.sqlite3-wal").unlink()
+            (home / "ledger.sqlite3-shm").unlink()
+        async with connect() as later:
+            first = await create(later)
+            again = await create(earlier)
+            assert again["outcome"] == "not_submitted"
+        async with connect() as restarted:
+            again = await create(restarted)
+            assert (again["task_id"], again["duplicate"]) == (first["task_id"], True)
+    assert len(gateway.creates()) == 2
+
+
+async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_once_it_is_back(
+    connect: Connect, gateway: FaultGateway, home: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    told: list[dict[str, object]] = []
+
+    async def pay(client: Client) -> None:
+        told.append(await create(client))
+
+    with anyio.fail_after(30):
+        async with connect() as client:
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay, client)
+                await hold.reached.wait()
+                (home / "ledger.sqlite3").rename(home / "elsewhere")
+                hold.release.set()
+            assert "task_1" in told[0]["error"]["message"]  # type: ignore[index]
+            (home / "elsewhere").rename(home / "ledger.sqlite3")
+        async with connect() as client:
+            listed = await client.call_tool("list_videos", {})
+    assert [video["task_id"] for video in listed.structured_content["videos"]] == ["task_1"]
+    assert len(gateway.creates()) == 1
