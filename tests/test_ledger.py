@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from sora_mcp.errors import OverCap
+from sora_mcp.errors import FileProblem, OverCap
 from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Entry, Intent, Ledger, Rules
+from sora_mcp.ledger.turns import LEASE_S
 from sora_mcp.tasks import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
@@ -64,8 +68,9 @@ async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> 
     await ledger.accepted(request_id, "task_1")
     for url in ("https://a/1", "https://a/2"):
         done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url=url),))
-        await ledger.record(request_id, done)
-    entry = await ledger.record(request_id, Task("running", progress=40))
+        await ledger.record("g", "task_1", done)
+    entry = await ledger.record("g", "task_1", Task("running", progress=40))
+    assert entry is not None
     assert entry.state == "succeeded"
     assert [g.url for g in entry.generations] == ["https://a/2"]
     found = await ledger.find_generation("g", "gen_1")
@@ -129,7 +134,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
         await ledger.not_accepted(request_id, state, "x")
     elif state != "sending":
         await ledger.accepted(request_id, "task_1")
-        await ledger.record(request_id, Task(state))
+        await ledger.record("g", "task_1", Task(state))
 
 
 @pytest.mark.parametrize("state", TRANSITIONS)
@@ -229,43 +234,96 @@ async def row(ledger: Ledger, request_id: str) -> Entry:
     return found
 
 
-async def test_one_at_a_time_may_ask_about_a_task_until_its_lease_is_over(open_ledger: OpenLedger) -> None:
+async def may_ask(ledger: Ledger, request_id: str) -> bool:
+    """Whether one gets a turn; it ends as if nothing had come of it."""
+    with suppress(FileProblem):
+        async with ledger.turn(request_id) as is_ours:
+            raise FileProblem("nothing came of it" if is_ours else "not now")
+    return is_ours
+
+
+async def test_one_at_a_time_may_ask_about_a_task(open_ledger: OpenLedger) -> None:
+    one, other = open_ledger(), open_ledger()
+    request_id = await begin(one)
+    await one.accepted(request_id, "task_1")
+    turns: list[bool] = []
+    all_came, came = anyio.Event(), 0
+
+    async def ask(ledger: Ledger) -> None:
+        nonlocal came
+        async with ledger.turn(request_id) as is_ours:
+            turns.append(is_ours)
+            came += 1
+            if came == 8:
+                all_came.set()
+            await all_came.wait()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(ask, one)
+                tasks.start_soon(ask, other)
+    assert sorted(turns) == [False] * 7 + [True]
+
+
+async def test_a_turn_lasts_for_as_long_as_it_is_kept_and_ends_with_the_process(open_ledger: OpenLedger) -> None:
     now = [1000.0]
     one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])
     request_id = await begin(one)
-    await one.accepted(request_id, "task_1")
-    claimed: list[bool] = []
+    async with one.turn(request_id) as is_ours:
+        assert is_ours
+        now[0] += LEASE_S - 0.1
+        assert not await may_ask(other, request_id)
+        now[0] += 0.2  # whoever had it was killed, perhaps: nobody kept it alive
+        async with other.turn(request_id) as is_theirs:
+            assert is_theirs
 
-    async def claim(ledger: Ledger) -> None:
-        claimed.append(await ledger.claim(request_id, 20))
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(4):
-            tasks.start_soon(claim, one)
-            tasks.start_soon(claim, other)
-    assert sorted(claimed) == [False] * 7 + [True]
-    now[0] += 19.9
-    assert not await other.claim(request_id, 20)
-    now[0] += 0.2  # whoever had it was killed, perhaps
-    assert await other.claim(request_id, 20)
+async def test_a_turn_that_is_kept_alive_is_not_taken_away(open_ledger: OpenLedger) -> None:
+    one, other = open_ledger(), open_ledger()
+    request_id = await begin(one)
+    with anyio.fail_after(60):
+        async with one.turn(request_id):
+            first = (await row(other, request_id)).not_before
+            while (await row(other, request_id)).not_before == first:
+                pass
+            assert not await may_ask(other, request_id)
 
 
 async def test_what_was_not_asked_after_all_may_be_asked_at_once(ledger: Ledger) -> None:
     request_id = await begin(ledger)
-    assert await ledger.claim(request_id, 20)
-    await ledger.unclaim(request_id)
-    assert await ledger.claim(request_id, 20)
+    with anyio.CancelScope() as scope:
+        async with ledger.turn(request_id):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert await may_ask(ledger, request_id)
 
 
-async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: OpenLedger) -> None:
+async def test_who_lost_a_turn_does_not_end_the_next_one(open_ledger: OpenLedger) -> None:
+    now = [1000.0]
+    one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])
+    request_id = await begin(one)
+    with anyio.CancelScope() as scope:
+        async with one.turn(request_id):
+            now[0] += LEASE_S + 1
+            async with other.turn(request_id) as is_theirs:
+                assert is_theirs
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert not await may_ask(one, request_id)
+
+
+@pytest.mark.parametrize("seconds_back", [1, 60, 599, 9000])
+async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: OpenLedger, seconds_back: float) -> None:
     now = [10_000.0]
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
-    await ledger.record(request_id, Task("running"), quiet_s=60)
+    await ledger.accepted(request_id, "task_1")
+    await ledger.record("g", "task_1", Task("running"), quiet_s=60)
     assert not (await row(ledger, request_id)).may_be_asked(now[0])
-    now[0] = 1000.0
-    assert (await row(ledger, request_id)).may_be_asked(now[0])
+    now[0] -= seconds_back
     assert (await row(ledger, request_id)).is_due(now[0], 10)
+    assert await may_ask(ledger, request_id)
 
 
 async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -> None:
@@ -277,7 +335,7 @@ async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -
     while now[0] < 3600:
         if (await row(ledger, request_id)).is_due(now[0], 10):
             looks.append(now[0])
-            await ledger.record(request_id, Task("running"), quiet_s=10)
+            await ledger.record("g", "task_1", Task("running"), quiet_s=10)
         now[0] += 1
     pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert looks[0] == 10
@@ -291,13 +349,16 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
     for misses, pause in ((1, 20), (2, 40), (3, 80)):
-        await ledger.missed(request_id)
+        assert await may_ask(ledger, request_id)
         assert (await row(ledger, request_id)).misses == misses
         assert not (await row(ledger, request_id)).is_due(now[0] + pause - 1, 10)
         assert (await row(ledger, request_id)).is_due(now[0] + pause, 10)
-    await ledger.missed(request_id, 500)
+    with suppress(FileProblem):
+        async with ledger.turn(request_id, 500):
+            raise FileProblem("nothing came of it")
     assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
-    assert (await ledger.record(request_id, Task("running"))).misses == 0
+    await ledger.record("g", "task_1", Task("running"))
+    assert (await row(ledger, request_id)).misses == 0
 
 
 async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(open_ledger: OpenLedger) -> None:
@@ -332,12 +393,64 @@ async def test_a_task_that_was_adopted_first_goes_to_the_request_that_made_it(le
     assert request_id in (left.failure_reason or "")
 
 
+@pytest.mark.parametrize("said", [Task("running"), Task("succeeded")])
+async def test_a_late_answer_about_a_task_goes_to_the_row_that_has_it_now(ledger: Ledger, said: Task) -> None:
+    request_id = await begin(ledger)
+    adopted = await ledger.adopt("g", "task_1", Task("running"))
+    await ledger.not_accepted(request_id, "unknown", "a time-out")
+    await ledger.settle("g", request_id, "task_1")
+    done = replace(said, generations=(Generation(variant=1, generation_id="gen_1"),))
+    told = await ledger.record("g", "task_1", done)  # asked about before it was settled
+    assert told is not None
+    assert (told.request_id, told.state) == (request_id, said.state)
+    left = await row(ledger, adopted.request_id)
+    assert (left.state, left.generations) == ("rejected", ())
+    found = await ledger.find_generation("g", "gen_1")
+    assert found is not None
+    assert found[0].request_id == request_id
+
+
+async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.accepted(request_id, "task_1")
+    assert await ledger.settle("g", request_id, "task_2") is None
+    entry = await ledger.settle("g", request_id, None)
+    assert entry is not None
+    assert (entry.state, entry.task_id) == ("failed", "task_1")
+    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
+    assert (await ledger.begin(other, Rules(running=1)))[1]
+
+
+async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) -> None:
+    now = [0.0]
+    ledger = open_ledger(lambda: now[0])
+    await ledger.not_accepted(await begin(ledger), "unknown", "a time-out")
+    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
+    with pytest.raises(OverCap):
+        await ledger.begin(other, Rules(running=1))
+    with pytest.raises(OverCap):
+        await ledger.same(other, Rules(running=1))
+    now[0] = 86_401.0
+    assert (await ledger.begin(other, Rules(running=1)))[1]
+
+
+async def test_a_video_without_an_address_is_looked_for_within_the_hour(open_ledger: OpenLedger) -> None:
+    now = [0.0]
+    ledger = open_ledger(lambda: now[0])
+    for task_id, url in (("task_1", None), ("task_2", "https://a/1")):
+        await ledger.accepted(await begin(ledger), task_id)
+        await ledger.record("g", task_id, Task("succeeded", generations=(Generation(variant=1, url=url),)))
+    assert [entry.task_id for entry in await ledger.without_address("g", 10)] == ["task_1"]
+    now[0] = 3601.0
+    assert await ledger.without_address("g", 10) == []
+
+
 async def test_what_has_finished_and_is_not_saved_is_found(ledger: Ledger, tmp_path: Path) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
     assert await ledger.unsaved("g", 10) == []
     two = tuple(Generation(variant=i, url=f"https://a/{i}") for i in (1, 2))
-    await ledger.record(request_id, Task("succeeded", generations=two))
+    await ledger.record("g", "task_1", Task("succeeded", generations=two))
     for variant in (1, 2):
         assert [entry.request_id for entry in await ledger.unsaved("g", 10)] == [request_id]
         await ledger.saved(request_id, variant, tmp_path / f"{variant}.mp4")
@@ -355,22 +468,23 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
     await one.accepted(request_id, "task_1")
     for writer, reader, progress in ((one, other, 10), (other, one, 20), (one, one, 30), (other, other, 40)):
         await reader.find("g", "task_1")
-        await writer.record(request_id, Task("running", progress=progress))
+        await writer.record("g", "task_1", Task("running", progress=progress))
         for ledger in (reader, writer):
             assert (await row(ledger, request_id)).progress == progress
     one.close()
-    await other.record(request_id, Task("succeeded"))
+    await other.record("g", "task_1", Task("succeeded"))
     assert (await row(one, request_id)).state == "succeeded"
 
 
 async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
-    await ledger.missed(request_id)
-    assert await ledger.claim(request_id, 100)
-    await ledger.record(request_id, Task("succeeded"), quiet_s=None)
-    assert (await row(ledger, request_id)).misses == 1
-    assert not await ledger.claim(request_id, 100)
+    await may_ask(ledger, request_id)
+    async with ledger.turn(request_id) as is_ours:
+        assert is_ours
+        await ledger.record("g", "task_1", Task("succeeded"), quiet_s=None)
+        assert (await row(ledger, request_id)).misses == 1
+        assert not await may_ask(ledger, request_id)
 
 
 async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> None:

@@ -12,22 +12,23 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Hashable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 
-from sora_mcp.errors import OverCap
 from sora_mcp.ledger import rows
 from sora_mcp.ledger.file import File
 from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
     GONE,
-    LONGEST_MISS_S,
+    HOUR_S,
     TRANSITIONS,
+    UNSAVED,
+    WITHOUT_ADDRESS,
     Entry,
     Intent,
     Rules,
@@ -36,11 +37,13 @@ from sora_mcp.ledger.rows import (
     places,
     select,
 )
+from sora_mcp.ledger.turns import turn
 from sora_mcp.ledger.writers import Writer
 from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
 
 T = TypeVar("T")
 _NO_RULES = Rules()
+
 
 class Ledger:
     """The ledger at `path`; opened, and made, at first use.
@@ -77,17 +80,19 @@ class Ledger:
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
-            if same := self._same(db, intent.gateway, intent.fingerprint, rules.guard_s):
+            if same := self._same(db, intent, rules):
                 return same, False
-            self._check_caps(db, intent, rules)
             self._writer.hold()
             return self._insert(db, row, intent.body, intent.sources), True
 
         return await self._read(work, "BEGIN IMMEDIATE")
 
-    async def same(self, gateway: str, fingerprint: str, guard_s: float) -> Entry | None:
-        """The row that `begin` would return as the first of two, as far as that can be told beforehand."""
-        return await self._glance(lambda db: self._same(db, gateway, fingerprint, guard_s))
+    async def same(self, intent: Intent, rules: Rules) -> Entry | None:
+        """The row that `begin` would return as the first of two, None for a new one; as can be told beforehand.
+
+        Raises OverCap where `begin` would.
+        """
+        return await self._glance(lambda db: self._same(db, intent, rules))
 
     async def accepted(self, request_id: str, task_id: str) -> Entry:
         """The gateway gave this task id."""
@@ -103,12 +108,15 @@ class Ledger:
         return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
 
     async def settle(self, gateway: str, request_id: str, task_id: str | None) -> Entry | None:
-        """A person looked: an *unknown* row became this task, or (None) nothing. None where there is no such
-        row, or the task belongs to another request."""
+        """A person looked: an *unknown* row became this task, or (None) nothing. Nothing also came of a task that the
+        gateway has forgotten. None where there is no such row, or the task belongs to another request."""
 
         def work(db: sqlite3.Connection) -> Entry | None:
-            found = select(db, "gateway = ? AND request_id = ? AND state = 'unknown'", [gateway, request_id])
-            if not found:
+            found = select(db, "gateway = ? AND request_id = ?", [gateway, request_id])
+            state = found[0].state if found else None
+            if task_id is None and state in UNDER_WAY:
+                return self._move(db, request_id, "failed", reason="settled: the gateway has forgotten it")
+            if state != "unknown":
                 return None
             if task_id is None:
                 return self._move(db, request_id, "rejected", reason="settled: the gateway's log shows no such task")
@@ -132,37 +140,26 @@ class Ledger:
 
         return await self._write(work)
 
-    async def claim(self, request_id: str, lease_s: float) -> bool:
-        """Whether this process may ask the gateway about a task now; if so, nobody else does for `lease_s` seconds."""
+    def turn(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
+        """Whether this process alone may ask the gateway about a task now; nobody else does until this ends.
 
-        def work(db: sqlite3.Connection) -> bool:
-            now = self._clock()
-            if not of_request(db, request_id).may_be_asked(now):
-                return False
-            db.execute("UPDATE videos SET not_before = ? WHERE request_id = ?", (now + lease_s, request_id))
-            return True
+        What goes wrong inside counts as a miss: the task is not asked about for `pause_s` seconds then, or as long as
+        the gateway asked for. A process that is killed has had its turn after `turns.LEASE_S` seconds.
+        """
+        return turn(self._write, self._clock, request_id, pause_s)
 
-        return await self._write(work)
-
-    async def unclaim(self, request_id: str) -> None:
-        """What was claimed was not done after all."""
-        sql = "UPDATE videos SET not_before = NULL WHERE request_id = ?"
-        await self._write(lambda db: db.execute(sql, [request_id]))
-
-    async def record(self, request_id: str, task: Task, quiet_s: float | None = 0) -> Entry:
-        """What a query said of a task that has a row; it is not asked again for `quiet_s` seconds.
+    async def record(self, gateway: str, task_id: str, task: Task, quiet_s: float | None = 0) -> Entry | None:
+        """What a query said of a task; it is not asked again for `quiet_s` seconds. None where no row has the task.
 
         With None nothing changes about when it may be asked: a claim, and the misses before it, stay as they are.
-
         A final state stays; addresses are kept up to date.
         """
-        return await self._write(lambda db: self._update(db, of_request(db, request_id), task, quiet_s))
 
-    async def missed(self, request_id: str, quiet_s: float = 0) -> None:
-        """A query failed; it is not to be repeated for `quiet_s` seconds (LONGEST_MISS_S at most)."""
-        now, quiet_s = self._clock(), min(quiet_s, LONGEST_MISS_S)
-        sql = "UPDATE videos SET looked_at = ?, not_before = ?, misses = misses + 1 WHERE request_id = ?"
-        await self._write(lambda db: db.execute(sql, (now, now + quiet_s, request_id)))
+        def work(db: sqlite3.Connection) -> Entry | None:
+            entry = of_task(db, gateway, task_id)
+            return None if entry is None else self._update(db, entry, task, quiet_s)
+
+        return await self._write(work)
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
         """A variant was downloaded to `file`."""
@@ -204,15 +201,20 @@ class Ledger:
 
     async def under_way(self, gateway: str, limit: int) -> list[Entry]:
         """The newest rows of the last 24 hours whose task the gateway has not finished."""
+        read = partial(rows.page, gateway=gateway, limit=limit, states=UNDER_WAY)
+        found = await self._glance(read, key=("under way", gateway, limit))
         since = self._clock() - DAY_S
-        found = await self.page(gateway, limit=limit, states=UNDER_WAY)
         return [entry for entry in found if entry.created_at > since]
+
+    async def without_address(self, gateway: str, limit: int) -> list[Entry]:
+        """Videos of the last hour that succeeded, but have no address yet."""
+        return await self._glance(
+            lambda db: rows.succeeded(db, gateway, self._clock() - HOUR_S, limit, WITHOUT_ADDRESS)
+        )
 
     async def unsaved(self, gateway: str, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
-        where = "gateway = ? AND created_at > ? AND +state = 'succeeded' AND EXISTS (SELECT 1 FROM generations AS g"
-        where += " WHERE g.request_id = videos.request_id AND g.url IS NOT NULL AND g.file IS NULL)"
-        return await self._read(lambda db: select(db, where, [gateway, self._clock() - DAY_S], limit))
+        return await self._glance(lambda db: rows.succeeded(db, gateway, self._clock() - DAY_S, limit, UNSAVED))
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""
@@ -253,34 +255,13 @@ class Ledger:
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
         return of_request(db, request_id)
 
-    def _same(self, db: sqlite3.Connection, gateway: str, fingerprint: str, guard_s: float) -> Entry | None:
-        if not guard_s:
-            return None
-        since = self._clock() - guard_s
-        where = f"gateway = ? AND fingerprint = ? AND +state IN ({places(COUNTS_AS_SENT)})"
-        where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
-        found = select(db, where, [gateway, fingerprint, *COUNTS_AS_SENT, since, since])
-        return found[0] if found else None
-
-    def _check_caps(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> None:
-        since = self._clock() - DAY_S
-        if rules.running is not None:
-            sql = (
-                "SELECT count(*) FROM videos WHERE gateway = ?"  # noqa: S608 - our own states
-                f" AND (state = 'sending' OR (state IN ({places(UNDER_WAY)}) AND +created_at > ?))"
-            )
-            count = db.execute(sql, [intent.gateway, *UNDER_WAY, since]).fetchone()[0]
-            if count >= rules.running:
-                raise OverCap("SORA_MAX_RUNNING", rules.running, f"{count} videos are under way")
-        if rules.day is not None:
-            sql = (
-                "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
-            )
-            spent = db.execute(sql, [intent.gateway, since]).fetchone()[0]
-            if intent.cost is None or spent + intent.cost > rules.day:
-                wanted = "an unknown cost" if intent.cost is None else f"{intent.cost:g}"
-                reached = f"{spent:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
-                raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
+    def _same(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> Entry | None:
+        """The first row of which `intent` is a duplicate. Raises OverCap where there is none and a cap forbids it."""
+        now = self._clock()
+        same = rows.same(db, intent, now - rules.guard_s) if rules.guard_s else None
+        if same is None:
+            rows.check_caps(db, intent, rules, now - DAY_S)
+        return same
 
     def _merge(self, db: sqlite3.Connection, entry: Entry, task_id: str) -> bool:
         """Give `task_id` to `entry` where a query adopted it before its own outcome was known. False where it

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sora_mcp.errors import OverCap
 from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
@@ -38,12 +39,12 @@ COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY, "succeede
 """States in which the same request is a duplicate; one that failed or was refused may be tried again."""
 
 DAY_S = 86_400
+HOUR_S = 3600
 
 SLOWEST_S = 60.0
 """The longest pause, in seconds, between two looks at a task whose queries succeed."""
 LONGEST_MISS_S = 600.0
-"""The same where queries fail, and the longest claim. A time that lies further ahead was written before the clock
-went back."""
+"""The same where queries fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Intent:
 class Rules:
     """What holds for a new row at its gateway: no duplicates within `guard_s` seconds, and caps (None: none).
 
-    `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way that are not older.
+    `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way, or of which it is
+    unknown, that are not older.
     """
 
     guard_s: float = 0
@@ -74,8 +76,8 @@ class Rules:
 class Entry:
     """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body.
 
-    The gateway was last asked about its task at `looked_at`, since then `misses` times in vain, and is not to be asked
-    before `not_before`.
+    The gateway was last asked about its task at `looked_at`, of late `misses` times in vain, and from then on is not to
+    be asked before `not_before`.
     """
 
     number: int
@@ -106,8 +108,9 @@ class Entry:
         return self.task_id or self.request_id
 
     def may_be_asked(self, now: float) -> bool:
-        """Whether somebody who wants to know may ask the gateway at `now`."""
-        return self.not_before is None or not now < self.not_before <= now + LONGEST_MISS_S
+        """Whether somebody who wants to know may ask the gateway at `now`. What the clock said before it went back does
+        not count."""
+        return self.not_before is None or not (self.looked_at or 0) <= now < self.not_before
 
     def is_due(self, now: float, pace: float) -> bool:
         """Whether it is time for the next look by itself: every `pace` seconds at first, ever more rarely later."""
@@ -181,6 +184,45 @@ def page(
     # State by state: an index then gives each in order, however many rows stand in other states.
     found = [select(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
     return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+
+
+def same(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
+    """The newest row that asks for the same thing and counts: made after `since`, or still open then."""
+    where = f"gateway = ? AND fingerprint = ? AND +state IN ({places(COUNTS_AS_SENT)})"
+    where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
+    found = select(db, where, [intent.gateway, intent.fingerprint, *COUNTS_AS_SENT, since, since])
+    return found[0] if found else None
+
+
+def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: float) -> None:
+    """Raise OverCap where one more row would be beyond a cap; what is older than `since` does not count."""
+    if rules.running is not None:
+        open_states = (*UNDER_WAY, "unknown")
+        sql = (
+            "SELECT count(*) FROM videos WHERE gateway = ?"  # noqa: S608 - our own states
+            f" AND (state = 'sending' OR (state IN ({places(open_states)}) AND +created_at > ?))"
+        )
+        count = db.execute(sql, [intent.gateway, *open_states, since]).fetchone()[0]
+        if count >= rules.running:
+            raise OverCap("SORA_MAX_RUNNING", rules.running, f"{count} videos are under way, or may be")
+    if rules.day is not None:
+        sql = "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
+        spent = db.execute(sql, [intent.gateway, since]).fetchone()[0]
+        if intent.cost is None or spent + intent.cost > rules.day:
+            wanted = "an unknown cost" if intent.cost is None else f"{intent.cost:g}"
+            reached = f"{spent:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
+            raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
+
+
+_ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
+UNSAVED = f"{_ADDRESSES} AND g.file IS NULL)"
+WITHOUT_ADDRESS = f"NOT {_ADDRESSES})"
+
+
+def succeeded(db: sqlite3.Connection, gateway: str, since: float, limit: int, which: str) -> list[Entry]:
+    """Rows that succeeded and are not older than `since`, those of which `which` holds."""
+    where = f"gateway = ? AND created_at > ? AND +state = 'succeeded' AND {which}"
+    return select(db, where, [gateway, since], limit)
 
 
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.

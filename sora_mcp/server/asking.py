@@ -2,15 +2,15 @@
 
 Until 2025-11-25 a server sends its client a request while the call waits. From 2026-07-28 on the call ends with what
 is to be answered, and the client makes it again with the answer. There a question is remembered here under a random
-state, with the tool and the arguments it was about; its answer counts once, and for nothing else.
+state, with the tool and the very request it was about; its answer counts once, for a while, and for nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 logger = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 600.0
-"""Seconds a user has to answer while a call waits; after that it counts as no."""
+"""Seconds a user has to answer; while a call waits, silence counts as no, and a later answer is asked for again."""
 MOST_OPEN = 1000
 """Questions that are remembered until they are answered; beyond that the oldest is forgotten, and asked again."""
 
@@ -38,18 +38,19 @@ _FORM: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What was asked, about which call."""
+    """What was asked, about which call; the same arguments may lead to another request: `fingerprint` tells."""
 
     text: str
     tool: str
     arguments: str
+    fingerprint: str
 
 
 class Questions:
     """The questions of one server that wait for their answers."""
 
     def __init__(self) -> None:
-        self._open: dict[str, _Question] = {}
+        self._open: dict[str, tuple[_Question, float]] = {}
 
     def asker(
         self, session: ServerSession, request_id: types.RequestId | None, params: types.CallToolRequestParams
@@ -64,14 +65,15 @@ class Questions:
     def remember(self, question: _Question) -> str:
         """Remember a question; the state under which its answer comes."""
         state = secrets.token_urlsafe(32)
-        self._open[state] = question
+        self._open[state] = question, anyio.current_time() + ANSWER_WITHIN
         while len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]
         return state
 
     def take(self, state: str | None) -> _Question | None:
         """The question of a state, which is open no longer."""
-        return self._open.pop(state, None) if state else None
+        question, answer_by = self._open.pop(state or "", (None, -math.inf))
+        return question if anyio.current_time() <= answer_by else None
 
 
 class Asker:
@@ -79,7 +81,7 @@ class Asker:
 
     to_be_answered: types.InputRequiredResult | None = None
 
-    async def confirm(self, text: str) -> bool | None:
+    async def confirm(self, text: str, fingerprint: str) -> bool | None:
         """Whether the user agrees; only a plain yes is one."""
         raise NotImplementedError
 
@@ -89,7 +91,7 @@ class _WaitingAsker(Asker):
         self._session = session
         self._request_id = request_id
 
-    async def confirm(self, text: str) -> bool | None:
+    async def confirm(self, text: str, fingerprint: str) -> bool | None:  # noqa: ARG002 - the call itself waits
         with anyio.move_on_after(ANSWER_WITHIN):
             try:
                 return _is_yes(await self._session.elicit_form(text, _FORM, self._request_id))
@@ -103,9 +105,10 @@ class _LaterAsker(Asker):
         self._questions = questions
         self._params = params
 
-    async def confirm(self, text: str) -> bool | None:
+    async def confirm(self, text: str, fingerprint: str) -> bool | None:
         params = self._params
-        question = _Question(text, params.name, _canonical(params.arguments))
+        arguments = json.dumps(params.arguments or {}, sort_keys=True)
+        question = _Question(text, params.name, arguments, fingerprint)
         answer = (params.input_responses or {}).get(_KEY)
         if answer is not None and self._questions.take(params.request_state) == question:
             return _is_yes(answer)
@@ -128,7 +131,3 @@ def _is_yes(answer: object) -> bool:
         and answer.action == "accept"
         and (answer.content or {}).get(_FIELD) is True
     )
-
-
-def _canonical(arguments: Mapping[str, Any] | None) -> str:
-    return json.dumps(arguments or {}, sort_keys=True)

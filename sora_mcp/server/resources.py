@@ -87,6 +87,12 @@ def video_uri(video_id: str) -> str:
     return f"sora://videos/{video_id}"
 
 
+def video_of(uri: str) -> str | None:
+    """The id of the video that stands at an address, None where none can."""
+    match = _SHOWN.fullmatch(uri)
+    return match["id"] if match else None
+
+
 def video_link(video_id: str) -> types.ResourceLink:
     """A link to the state of a video."""
     return types.ResourceLink(name=video_id, uri=video_uri(video_id), mime_type="application/json")

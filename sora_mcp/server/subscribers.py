@@ -16,7 +16,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.ledger import Entry
-from sora_mcp.server.resources import UNSETTLED, check_uri, video_uri
+from sora_mcp.server.resources import UNSETTLED, check_uri, video_of, video_uri
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Context = ServerRequestContext[Studio]
 
 MOST_URIS = 1000
-"""Resources that one session may subscribe to."""
+"""Resources that one session, or one open request, may subscribe to."""
 MOST_KNOWN = 1000
 """Videos that are remembered as told, so that a new one is known as new."""
 TELL_WITHIN = 5.0
@@ -38,12 +38,31 @@ class Subscribers:
         self._sessions: dict[Connection, set[str]] = {}
         self._known: dict[str, None] = {}
         self._bus = InMemorySubscriptionBus()
-        self.listen = ListenHandler(self._bus)
-        """Serves `subscriptions/listen`."""
+        self._listen = ListenHandler(self._bus)
+        self._listening: dict[object, set[str]] = {}
 
     def close(self) -> None:
         """End every open `subscriptions/listen`, so that a server can end."""
-        self.listen.close()
+        self._listen.close()
+
+    def wanted(self) -> set[str]:
+        """The ids of the videos that anybody has named."""
+        uris = set().union(*self._sessions.values(), *self._listening.values())
+        return {video_id for uri in uris if (video_id := video_of(uri))}
+
+    async def listen(
+        self, ctx: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """Serve `subscriptions/listen`. Raises MCPError for too many resources."""
+        uris = set(params.notifications.resource_subscriptions or [])
+        _check_number(uris)
+        request = object()
+        self._listening[request] = uris
+        ctx.lifespan_context.wake()
+        try:
+            return await self._listen(ctx, params)
+        finally:
+            del self._listening[request]
 
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """Serve `resources/subscribe`. Raises MCPError where there can be no such resource, or for too many."""
@@ -52,10 +71,9 @@ class Subscribers:
         if session not in self._sessions:
             self._sessions[session] = set()
             session.exit_stack.callback(self._sessions.pop, session, None)
-        wanted = self._sessions[session]
-        if len(wanted) >= MOST_URIS and params.uri not in wanted:
-            raise MCPError(types.INVALID_PARAMS, f"A session may subscribe to {MOST_URIS} resources.")
-        wanted.add(params.uri)
+        _check_number(self._sessions[session] | {params.uri})
+        self._sessions[session].add(params.uri)
+        ctx.lifespan_context.wake()
         return types.EmptyResult()
 
     async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
@@ -92,6 +110,11 @@ class Subscribers:
                 logger.exception("a subscriber could not be told")
         if telling.cancelled_caught:
             self._sessions.pop(session, None)
+
+
+def _check_number(uris: set[str]) -> None:
+    if len(uris) > MOST_URIS:
+        raise MCPError(types.INVALID_PARAMS, f"One may subscribe to {MOST_URIS} resources.")
 
 
 def _connection(ctx: Context) -> Connection:

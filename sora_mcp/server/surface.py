@@ -65,7 +65,7 @@ class SoraServer(Server[Studio]):
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
         async with Studio.open(self._settings, watch=True) as studio:
-            forget = studio.on_change(self.subscribers.tell)
+            forget = studio.on_change(self.subscribers.tell, self.subscribers.wanted)
             try:
                 yield studio
             finally:

@@ -10,7 +10,8 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.lowlevel
@@ -38,7 +39,7 @@ from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import Finder
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
 from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
-from sora_mcp.studio.watcher import Told, Watcher
+from sora_mcp.studio.watcher import Told, Wanted, Watcher
 from sora_mcp.tasks import FINAL, State
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
-Confirm = Callable[[str], Awaitable[bool | None]]
-"""Asks the user a question: whether they agree, or None where they cannot be asked."""
+Confirm = Callable[[str, str], Awaitable[bool | None]]
+"""Asks the user a question about the request of a fingerprint: whether they agree, None where they cannot be asked."""
 
 
 class Studio:
@@ -119,22 +120,23 @@ class Studio:
         """
         answer_by = anyio.current_time() + ANSWER_WITHIN
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
+        rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
         with _nothing_sent():
             ready = await self._resolved(draft)
             if dry_run:
                 return self._dry_run(ready)
             self._check_cost(ready.request)
             desk = await self._desk()
-            same = await self._ledger.same(desk.name, ready.fingerprint, guard_s)
+            intent = self._intent(desk, ready)
+            same = await self._ledger.same(intent, rules)
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
-                answer_by += await self._ask_user(ready.request, confirm)
-                intent = await self._intent(desk, ready)
+                answer_by += await self._ask_user(ready, confirm)
+                intent = replace(intent, body=await self._body(desk, ready))
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                 await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
             entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
         self._watcher.wake()
         return report.submission(ready.request, desk.label, "accepted", entry, is_new=is_new)
@@ -148,12 +150,15 @@ class Studio:
         ready.request.check(self.settings.limits)
         return ready
 
-    async def _intent(self, desk: Desk, ready: Resolved) -> Intent:
-        """What is to be sent, once its images are uploaded."""
-        with anyio.fail_after(RESOLVE_WITHIN):
-            body = dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
+    def _intent(self, desk: Desk, ready: Resolved) -> Intent:
+        """What is to be sent, but for its images, which are not uploaded yet."""
         request = ready.request
-        return Intent(desk.name, request.operation, body, ready.fingerprint, ready.sources, request.cost())
+        return Intent(desk.name, request.operation, {}, ready.fingerprint, ready.sources, request.cost())
+
+    async def _body(self, desk: Desk, ready: Resolved) -> dict[str, Any]:
+        """The body to send, once its images are uploaded."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            return dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
 
     def _check_cost(self, request: VideoRequest) -> None:
         cap, cost = self.settings.max_cost_per_call, request.cost()
@@ -161,13 +166,13 @@ class Studio:
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
             raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
 
-    async def _ask_user(self, request: VideoRequest, confirm: Confirm | None) -> float:
+    async def _ask_user(self, ready: Resolved, confirm: Confirm | None) -> float:
         """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
-        above, cost = self.settings.ask_above_cost, request.cost()
+        above, cost = self.settings.ask_above_cost, ready.request.cost()
         if confirm is None or above is None or (cost is not None and cost <= above):
             return 0
         began = anyio.current_time()
-        if await confirm(report.question(request, self.label)) is False:
+        if await confirm(report.question(ready.request, self.label), ready.fingerprint) is False:
             raise Declined("The user was asked and said no.", "Ask the user what to do instead.")
         return anyio.current_time() - began
 
@@ -248,15 +253,24 @@ class Studio:
         entries = await self._ledger.page((await self._desk()).name, limit=limit, states=states)
         return VideoList(gateway=self.label, videos=[report.listed(entry) for entry in entries])
 
-    def on_change(self, told: Told) -> Callable[[], None]:
-        """Have every row told whose state or progress changes while this studio watches; the result ends that."""
-        self._watcher.told.append(told)
-        return lambda: self._watcher.told.remove(told)
+    def on_change(self, told: Told, wanted: Wanted) -> Callable[[], None]:
+        """Have every row told that changes while this studio watches; the result ends that.
+
+        Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
+        """
+        listener = (told, wanted)
+        self._watcher.listeners.append(listener)
+        return lambda: self._watcher.listeners.remove(listener)
+
+    def wake(self) -> None:
+        """Look at once for what somebody waits for now."""
+        self._watcher.wake()
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
 
-        The task is asked for at the gateway first. Raises NotFound where there is no such request, or no such task.
+        The gateway is asked first: it has to know `task_id`; and of a request that has a task, which None gives up, it
+        must know nothing any more. Raises NotFound where there is no such request, or no such task.
         """
         desk = await self._desk()
         if task_id is not None:
@@ -264,6 +278,8 @@ class Studio:
                 raise InvalidInput([Problem("task", "is not an id", "task_…")])
             await self._finder.check_owner(desk, task_id)
             await desk.gateway.query(task_id)
+        elif await self._finder.is_still_known(desk, request_id):
+            raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
         entry = await self._ledger.settle(desk.name, request_id, task_id)
         if entry is None:
             raise NotFound(
@@ -307,9 +323,16 @@ class Studio:
         return Desk(self.settings, endpoint, name, self.label)
 
     async def _save_all(self, entry: Entry) -> None:
+        """Save every variant that can be saved; raises the first error, once all were tried."""
+        failed: list[SoraError] = []
         for generation in entry.generations:
             if generation.url is not None and generation.variant not in entry.files:
-                await self.download(entry.id, variant=generation.variant)
+                try:
+                    await self.download(entry.id, variant=generation.variant)
+                except SoraError as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _files(self, desk: Desk) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it

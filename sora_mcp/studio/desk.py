@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import anyio
 
 from sora_mcp.ledger.rows import LONGEST_MISS_S
 from sora_mcp.settings import Endpoint, Settings
@@ -35,9 +38,15 @@ class Desk:
         self.label = label
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
-        self.lease_s = max(2 * self.pace, 3.0)
-        """Seconds for which a process that asks about a task keeps others from asking."""
-        self.save_lease_s = min(settings.download_timeout * 2, LONGEST_MISS_S)
+        self._left_alone_until = -math.inf
+
+    def leave_alone(self, seconds: float) -> None:
+        """The gateway asked for that much patience; ten minutes at most are granted."""
+        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_MISS_S))
+
+    def may_be_asked(self) -> bool:
+        """Whether the gateway has not asked to be left alone for now."""
+        return anyio.current_time() >= self._left_alone_until
 
     @cached_property
     def gateway(self) -> Gateway:

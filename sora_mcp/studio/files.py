@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from sora_mcp import media
 from sora_mcp.errors import BadReply, FileProblem
 from sora_mcp.gateway import Gateway
+from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.results import Download, Look
@@ -37,12 +39,10 @@ class Files:
     async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
         usable_generation(entry, variant, "task_id")
-        is_new = not _is_saved(entry, variant)
-        if is_new:
-            path = await self._fetch_new(entry, variant, on_progress or _silent)
+        path, is_new = entry.files.get(variant), False
+        if path is None or not path.is_file():
+            path, is_new = await self._save_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
-        else:
-            path = entry.files[variant]
         return Download(
             gateway=label,
             task_id=entry.id,
@@ -89,17 +89,23 @@ class Files:
             await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
 
-    async def _fetch_new(self, entry: Entry, variant: int, on_progress: Progress) -> Path:
-        folder = self._settings.output_dir
+    async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
+        """The file of one variant that is not recorded, and whether it was fetched now.
+
+        One that is whole and has the right name was: by another process just now, or by one that was killed.
+        """
+        folder, stem = self._settings.output_dir, f"{entry.id}.v{variant}"
+        named = folder / f"{stem}.mp4"
+        if await to_thread.run_sync(_is_whole_video, named):
+            return named, False
+        path = await to_thread.run_sync(_free_name, folder, stem)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileProblem(
-                f"The folder {folder} cannot be made: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
-            ) from None
-        path = _free_name(folder, f"{entry.id}.v{variant}")
-        await self._fetch(entry, variant, path, on_progress)
-        return path
+            await self._fetch(entry, variant, path, on_progress)
+        except FileProblem:
+            if not await to_thread.run_sync(_is_whole_video, path):
+                raise
+            return path, False
+        return path, True
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         """Fetch it; where the address does not do, ask the gateway once for a new one."""
@@ -130,21 +136,30 @@ def _is_saved(entry: Entry, variant: int) -> bool:
     return path is not None and path.is_file()
 
 
+def _is_whole_video(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_video(file.read(HEAD_BYTES)) and is_whole(path, path.stat().st_size)
+    except (OSError, ValueError):
+        return False
+
+
 def _free_name(folder: Path, stem: str) -> Path:
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("", *(f"-{number}" for number in range(2, 100))):
             path = folder / f"{stem}{suffix}.mp4"
             if not path.exists():
                 return path
     except OSError as error:
         raise FileProblem(
-            f"The folder {folder} cannot be looked into: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
+            f"The folder {folder} cannot be used: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
         ) from None
     raise FileProblem(f"{folder} holds a hundred files of {stem} already.", "Ask the user to tidy up.")
 
 
 async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyio.Path) -> Look:
-    sheet = await anyio.to_thread.run_sync(media.contact_sheet, Path(path), frames)
+    sheet = await to_thread.run_sync(media.contact_sheet, Path(path), frames)
     return Look(
         gateway=label,
         task_id=entry.id,

@@ -62,6 +62,17 @@ class Finder:
         if await self._ledger.is_of_another_owner(desk.name, shown_id):
             raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
 
+    async def is_still_known(self, desk: Desk, request_id: str) -> bool:
+        """Whether a request has a task under way that the gateway knows. Raises what a query raises."""
+        entry = await self._ledger.find(desk.name, request_id)
+        if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
+            return False
+        try:
+            await desk.gateway.query(entry.task_id)
+        except NotFound:
+            return False
+        return True
+
     async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it."""
         entry = await self._ledger.find(desk.name, entry.request_id) or entry
@@ -72,29 +83,32 @@ class Finder:
     async def ask(self, desk: Desk, entry: Entry, *, anyway: bool = False) -> tuple[Entry, str | None]:
         """The row brought up to date, with the gateway's own word for its state where it was asked now.
 
-        Nobody is asked while another process asks, or within the gateway's pace, unless `anyway`. Raises NotFound,
-        Refused, BadReply or Unreachable.
+        Nobody is asked while another process asks, within the gateway's pace, or while it asked to be left alone,
+        unless `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
         """
-        if not anyway and not (
-            entry.may_be_asked(self._ledger.now()) and await self._ledger.claim(entry.request_id, desk.lease_s)
-        ):
-            return await self._ledger.find(desk.name, entry.request_id) or entry, None
+        if anyway:
+            return await self._query(desk, entry, quiet_s=None)
+        if desk.may_be_asked() and entry.may_be_asked(self._ledger.now()):
+            async with self._ledger.turn(entry.request_id, desk.pace) as is_ours:
+                if is_ours:
+                    return await self._query(desk, entry, quiet_s=desk.pace)
+        return await self._ledger.find(desk.name, entry.request_id) or entry, None
+
+    async def _query(self, desk: Desk, entry: Entry, quiet_s: float | None) -> tuple[Entry, str | None]:
+        if entry.task_id is None:
+            return entry, None
         try:
-            task = await desk.gateway.query(entry.task_id or "")
+            task = await desk.gateway.query(entry.task_id)
+        except NotFound as error:
+            error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it any more."
+            error.next_step = f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
+            raise
         except SoraError as error:
-            if not anyway:
-                await self._ledger.missed(entry.request_id, error.retry_after_s or 0)
-            if isinstance(error, NotFound):
-                error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it any more."
-                error.next_step = "Tell the user; do not submit it again blindly."
+            desk.leave_alone(error.retry_after_s or 0)
             raise
-        except BaseException:
-            if not anyway:
-                with anyio.CancelScope(shield=True):
-                    await self._ledger.unclaim(entry.request_id)
-            raise
-        quiet_s = None if anyway else 0 if task.state in FINAL else desk.pace
-        return await self._ledger.record(entry.request_id, task, quiet_s), task.gateway_state
+        if quiet_s is not None and task.state in FINAL:
+            quiet_s = 0
+        return await self._ledger.record(desk.name, entry.task_id, task, quiet_s) or entry, task.gateway_state
 
     async def refresh_unfinished(self, desk: Desk) -> None:
         """Ask about the newest unfinished ones, a few at once; whoever does not answer in time stays as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,32 +18,37 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 8
 """Queries that run at once, and that are begun in one round; whoever was looked at longest ago comes first."""
-MOST = 100
+SAVES_AT_ONCE = 2
+"""The same for downloads."""
+MOST = 1000
 """Rows that are followed at once, the newest; more are looked at by whoever asks for them."""
 IDLE_S = 30.0
 """Seconds between two looks at the ledger while nothing is under way: another process may have left something."""
 
 OpenDesk = Callable[[], Awaitable[Desk]]
 Told = Callable[[Entry], Awaitable[None]]
-"""Told a row whose state or progress changed, whichever process found out."""
+"""Told a row whose state, progress or address changed, whichever process found out."""
+Wanted = Callable[[], set[str]]
+"""The ids of the videos that somebody waits to be told about."""
 Save = Callable[[Entry], Awaitable[None]]
 """Download every variant of a finished video."""
 
 
 class Watcher:
-    """Asks about everything under way when its time has come, and tells (`told`) what changed."""
+    """Asks about everything under way when its time has come, and tells what changed."""
 
     def __init__(self, ledger: Ledger, finder: Finder) -> None:
         self._ledger = ledger
         self._finder = finder
-        self._at_once = anyio.CapacityLimiter(AT_ONCE)
+        self._queries = anyio.CapacityLimiter(AT_ONCE)
+        self._saves = anyio.CapacityLimiter(SAVES_AT_ONCE)
         self._woken = anyio.Event()
-        self._seen: dict[str, tuple[str, int | None]] = {}
+        self._seen: dict[str, _Look] = {}
         self._at_work: set[str] = set()
-        self.told: list[Told] = []
+        self.listeners: list[tuple[Told, Wanted]] = []
 
     def wake(self) -> None:
-        """Something new is under way."""
+        """Something new is under way, or somebody waits to be told."""
         self._woken.set()
 
     async def run(self, open_desk: OpenDesk, save: Save | None) -> None:
@@ -66,28 +72,34 @@ class Watcher:
                     await self._woken.wait()
 
     async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
-        """Whether anything is under way."""
-        now = self._ledger.now()
+        """Whether there is anything to come back for."""
         open_rows = await self._ledger.under_way(desk.name, MOST)
-        await self._tell_changes(desk, open_rows)
-        due = sorted((e for e in open_rows if e.is_due(now, desk.pace)), key=lambda e: e.looked_at or 0)
-        for entry in due[:AT_ONCE]:
-            self._start(work, entry, self._ask_quietly, desk)
-        unsaved = await self._ledger.unsaved(desk.name, AT_ONCE) if save is not None else []
-        for entry in unsaved:
-            if entry.is_due(now, desk.pace) or (entry.misses == 0 and entry.may_be_asked(now)):
-                self._start(work, entry, self._save_once, desk, save)
-        return bool(open_rows or unsaved)
+        open_rows += await self._ledger.without_address(desk.name, MOST)
+        wanted = {video_id for _, wanted in self.listeners for video_id in wanted()}
+        await self._tell_changes(desk, open_rows, wanted)
+        now = self._ledger.now()
+        due = [entry for entry in open_rows if entry.is_due(now, desk.pace)]
+        self._start(work, due, self._queries, partial(self._finder.ask, desk))
+        if save is None:
+            return bool(open_rows or wanted)
+        unsaved = await self._ledger.unsaved(desk.name, MOST)
+        due = [entry for entry in unsaved if entry.is_due(now, desk.pace) or _is_new(entry, now)]
+        self._start(work, due, self._saves, partial(self._save, save))
+        return bool(open_rows or wanted or unsaved)
 
-    def _start(self, work: TaskGroup, entry: Entry, job: Callable[..., Awaitable[None]], *parts: object) -> None:
-        if entry.request_id in self._at_work:
-            return
-        self._at_work.add(entry.request_id)
+    def _start(
+        self,
+        work: TaskGroup,
+        due: list[Entry],
+        at_once: anyio.CapacityLimiter,
+        job: Callable[[Entry], Awaitable[object]],
+    ) -> None:
+        """Begin what can be begun now; whatever was looked at longest ago comes first."""
 
-        async def run() -> None:
+        async def run(entry: Entry) -> None:
             try:
-                async with self._at_once:
-                    await job(entry, *parts)
+                async with at_once:
+                    await job(entry)
             except SoraError as error:
                 logger.info("following %s: %s", entry.id, error.message)
             except Exception:
@@ -95,31 +107,41 @@ class Watcher:
             finally:
                 self._at_work.discard(entry.request_id)
 
-        work.start_soon(run)
+        idle = [entry for entry in due if entry.request_id not in self._at_work]
+        for entry in sorted(idle, key=lambda e: e.looked_at or 0)[: int(at_once.available_tokens)]:
+            self._at_work.add(entry.request_id)
+            work.start_soon(run, entry)
 
-    async def _ask_quietly(self, entry: Entry, desk: Desk) -> None:
-        await self._finder.ask(desk, entry)
+    async def _save(self, save: Save, entry: Entry) -> None:
+        async with self._ledger.turn(entry.request_id) as is_ours:
+            if is_ours:
+                await save(entry)
 
-    async def _save_once(self, entry: Entry, desk: Desk, save: Save) -> None:
-        if not await self._ledger.claim(entry.request_id, desk.save_lease_s):
-            return
-        try:
-            await save(entry)
-        except Exception:
-            await self._ledger.missed(entry.request_id)
-            raise
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._ledger.unclaim(entry.request_id)
-            raise
-
-    async def _tell_changes(self, desk: Desk, open_rows: list[Entry]) -> None:
-        now_open = {entry.request_id: (entry.state, entry.progress) for entry in open_rows}
-        changed = [entry for entry in open_rows if self._seen.get(entry.request_id) != now_open[entry.request_id]]
-        for request_id in self._seen.keys() - now_open.keys():
-            ended = await self._ledger.find(desk.name, request_id)
-            changed += [ended] if ended is not None else []
-        self._seen = dict(now_open)
+    async def _tell_changes(self, desk: Desk, open_rows: list[Entry], wanted: set[str]) -> None:
+        """Tell what changed since the last round: of what was open then or is now, and of what is wanted."""
+        in_sight = set().union(*map(_ids, open_rows))
+        others = [await self._ledger.find(desk.name, each) for each in (self._seen.keys() | wanted) - in_sight]
+        looks = {entry.request_id: (entry, _look(entry)) for entry in (*open_rows, *others) if entry is not None}
+        changed = [entry for request_id, (entry, look) in looks.items() if self._seen.get(request_id) != look]
+        kept = in_sight | wanted
+        self._seen = {entry.request_id: look for entry, look in looks.values() if not kept.isdisjoint(_ids(entry))}
         for entry in changed:
-            for told in self.told:
+            for told, _ in self.listeners:
                 await told(entry)
+
+
+_Look = tuple[str, int | None, bool]
+
+
+def _look(entry: Entry) -> _Look:
+    """What a change is told of."""
+    return entry.state, entry.progress, any(generation.url for generation in entry.generations)
+
+
+def _ids(entry: Entry) -> set[str]:
+    return {each for each in (entry.request_id, entry.task_id) if each}
+
+
+def _is_new(entry: Entry, now: float) -> bool:
+    """Whether nobody has tried in vain yet: what has just finished is saved at once."""
+    return entry.misses == 0 and entry.may_be_asked(now)

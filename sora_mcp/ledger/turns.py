@@ -1,0 +1,106 @@
+"""Taking turns: a task is asked about by one process at a time, which claims its row and keeps the claim alive."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from sora_mcp.errors import SoraError
+from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
+
+LEASE_S = 6.0
+"""Seconds after which a claim that nobody keeps alive is void: the process that had it is gone."""
+
+Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
+"""Does some work in one transaction that writes."""
+
+
+@asynccontextmanager
+async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_s: float) -> AsyncIterator[bool]:
+    """See Ledger.turn."""
+    claim = _Claim(write, clock, request_id)
+    if not await claim.take():
+        yield False
+        return
+    failed: Exception | None = None
+    try:
+        async with anyio.create_task_group() as meanwhile:
+            meanwhile.start_soon(claim.keep)
+            try:
+                yield True
+            except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
+                failed = error
+            meanwhile.cancel_scope.cancel()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await claim.give_back()
+        raise
+    if failed is not None:
+        asked_for = failed.retry_after_s if isinstance(failed, SoraError) else None
+        await claim.miss(max(pause_s, asked_for or 0))
+        raise failed
+
+
+class _Claim:
+    """One process's claim on a row: it stands as `not_before`, and ends with what is recorded, missed or given back."""
+
+    def __init__(self, write: Write, clock: Callable[[], float], request_id: str) -> None:
+        self._write = write
+        self._clock = clock
+        self._request_id = request_id
+        self._until = 0.0
+        self._looked_at: float | None = None
+
+    async def take(self) -> bool:
+        """Whether the row could be claimed."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            now, entry = self._clock(), of_request(db, self._request_id)
+            if not entry.may_be_asked(now):
+                return False
+            self._looked_at, self._until = entry.looked_at, now + LEASE_S
+            self._set(db, now, self._until)
+            return True
+
+        return bool(await self._write(work))
+
+    async def keep(self) -> None:
+        """Keep the claim alive, until cancelled."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if self._stands(db):
+                self._until = self._clock() + LEASE_S
+                self._set(db, self._clock(), self._until)
+
+        while True:
+            await anyio.sleep(LEASE_S / 3)
+            await self._write(work)
+
+    async def give_back(self) -> None:
+        """Nothing was asked after all."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if self._stands(db):
+                self._set(db, self._looked_at, None)
+
+        await self._write(work)
+
+    async def miss(self, pause_s: float) -> None:
+        """It was asked in vain; it is not to be asked again for `pause_s` seconds (LONGEST_MISS_S at most)."""
+
+        def work(db: sqlite3.Connection) -> None:
+            now = self._clock()
+            self._set(db, now, now + min(pause_s, LONGEST_MISS_S))
+            db.execute("UPDATE videos SET misses = misses + 1 WHERE request_id = ?", [self._request_id])
+
+        await self._write(work)
+
+    def _stands(self, db: sqlite3.Connection) -> bool:
+        return of_request(db, self._request_id).not_before == self._until
+
+    def _set(self, db: sqlite3.Connection, looked_at: float | None, not_before: float | None) -> None:
+        sql = "UPDATE videos SET looked_at = ?, not_before = ? WHERE request_id = ?"
+        db.execute(sql, (looked_at, not_before, self._request_id))
