@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import Connect, Era, environment, served
-from fault_gateway import FaultGateway
+from bench import PNG, Connect, Era, environment, served
+from fault_gateway import FaultGateway, says
 from mcp import Client
 from mcp.client.context import ClientRequestContext
 from wire import wire
@@ -128,6 +128,14 @@ async def test_a_yes_does_not_lift_a_cap(connect: Connect, gateway: FaultGateway
     assert gateway.creates() == []
 
 
+async def test_nobody_is_asked_about_what_a_cap_refuses(connect: Connect, gateway: FaultGateway, era: Era) -> None:
+    user = User(**YES)
+    async with connect(era, user, max_cost_per_day=2) as client:
+        assert (await create(client))["error"]["kind"] == "over_cap"
+    assert user.asked == []
+    assert gateway.creates() == []
+
+
 async def test_a_client_that_vanishes_while_its_user_is_asked_leads_to_no_post(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
@@ -183,6 +191,18 @@ async def test_an_answer_is_not_taken_for_another_call(
         other = await ask(client, YES, asked.request_state, **arguments)
     assert isinstance(other, types.InputRequiredResult)
     assert other.request_state != asked.request_state
+    assert gateway.creates() == []
+
+
+async def test_a_yes_to_one_picture_is_none_to_another(connect: Connect, gateway: FaultGateway, pictures: Path) -> None:
+    gateway.on("POST", "/v1/files", says({"id": "file-1", "url": "https://files.example/image.png"}))
+    picture = pictures / "cat.png"
+    picture.write_bytes(PNG)
+    items = [{"url": str(picture), "frame_index": 0}]
+    async with connect("auto", User(), image_dirs=(pictures,)) as client:
+        asked = await ask(client, inpaint_items=items)
+        picture.write_bytes(PNG.replace(bytes(range(256)), bytes(256)))
+        assert isinstance(await ask(client, YES, asked.request_state, inpaint_items=items), types.InputRequiredResult)
     assert gateway.creates() == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,13 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from bench import COMMAND, TAKEN, Connect, about, environment, taken
+from bench import COMMAND, KEY, TAKEN, Connect, about, environment, taken
 from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
+
+from sora_mcp.errors import NotFound
+from sora_mcp.settings import Settings
+from sora_mcp.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +155,30 @@ async def test_what_was_refused_by_the_gateway_does_not_count_towards_a_cap(
     async with connect(max_cost_per_day=1.25, max_running=1) as client:
         assert (await create(client))["outcome"] == "rejected"
         assert (await create(client))["outcome"] == "accepted"
+
+
+async def test_what_may_be_running_counts_as_running(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, LOST)
+    async with connect(max_running=1) as client:
+        assert (await create(client))["outcome"] == "unknown"
+        told = await create(client, prompt="another")
+    assert (told["outcome"], told["error"]["kind"]) == ("not_submitted", "over_cap")
+    assert posts(gateway) == 1
+
+
+async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so(
+    connect: Connect, gateway: FaultGateway, make_settings: Callable[..., Settings]
+) -> None:
+    async with connect(max_running=1) as client:
+        first = await create(client)
+        async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+            with pytest.raises(NotFound, match="knows the task"):
+                await studio.settle(first["request_id"], None)
+            gateway.on("GET", CREATE, says({"code": "task_not_exist", "message": "no"}, 404))
+            assert (await create(client, prompt="another"))["error"]["kind"] == "over_cap"
+            assert (await studio.settle(first["request_id"], None)).state == "failed"
+        assert (await create(client, prompt="another"))["outcome"] == "accepted"
+    assert posts(gateway) == 2
 
 
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, **{"Retry-After": "0"})

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import pytest
-from bench import MP4, RUNNING, Connect, finished
+from bench import RUNNING, TAKEN_NEXT, Connect, about, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
 
+from sora_mcp.ledger.turns import LEASE_S
+from sora_mcp.studio.desk import LOCAL_PACE
+
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("GET", "/media", Answer(200, MP4, {"Content-Type": "video/mp4"}))
-    return gateway
 
 
 async def create(client: Client) -> None:
@@ -105,28 +101,58 @@ async def test_a_query_that_is_cut_short_leaves_nobody_waiting_for_it(connect: C
     assert got.structured_content["state"] == "succeeded"
 
 
-async def test_finished_videos_are_saved_by_themselves_where_that_is_asked_for(
-    connect: Connect, gateway: FaultGateway, tmp_path: Path
+async def test_patience_is_had_with_the_gateway_and_not_only_with_one_task(
+    connect: Connect, gateway: FaultGateway
 ) -> None:
-    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
-    with anyio.fail_after(20):
-        async with connect(save_finished=True) as client:
-            await create(client)
-            files: list[str] = []
-            while not files:
-                got = await client.call_tool("get_video", {"task_id": "task_new"})
-                files = got.structured_content["files"]
-    assert files == [str(tmp_path / "videos" / "task_new.v1.mp4")]
-    assert await anyio.Path(files[0]).read_bytes() == MP4
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="100"))
+    async with connect() as client:
+        for number in range(3):
+            await client.call_tool("create_video", {"prompt": f"kite {number}"})
+        assert (await client.call_tool("get_video", {"task_id": "task_1"})).is_error
+        asked = len(gateway.requests("GET"))
+        for number in (1, 2, 3):
+            told = await client.call_tool("get_video", {"task_id": f"task_{number}", "wait_seconds": 1})
+            assert told.structured_content["state"] == "submitted"
+        assert await states(client) == ["submitted"] * 3
+    assert len(gateway.requests("GET")) == asked
 
 
-async def test_they_are_not_saved_unless_it_is(connect: Connect, gateway: FaultGateway, tmp_path: Path) -> None:
-    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
+async def test_a_gateway_that_fails_is_not_asked_by_every_call(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("GET", CREATE, Answer(500, b""))
     async with connect() as client:
         await create(client)
-        while await states(client) != ["succeeded"]:
-            pass
-    assert not (tmp_path / "videos").exists()
+        assert (await client.call_tool("get_video", {"task_id": "task_new"})).is_error
+        asked, begun = len(gateway.requests("GET")), anyio.current_time()
+        for _ in range(20):
+            await client.call_tool("get_video", {"task_id": "task_new"})
+        periods = (anyio.current_time() - begun) / LOCAL_PACE + 1
+    assert len(gateway.requests("GET")) <= asked * (1 + periods)
+
+
+async def test_an_address_that_comes_after_the_success_is_caught(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("GET", CREATE, about("SUCCESS"), finished(f"{gateway.address}/media/one.mp4"))
+    with anyio.fail_after(20):
+        async with connect() as client:
+            await create(client)
+            while len(gateway.requests("GET")) < 2:
+                await states(client)
+
+
+async def test_a_slow_answer_is_waited_for_by_one_process_alone(connect: Connect, gateway: FaultGateway) -> None:
+    hold = Hold()
+    gateway.on("GET", CREATE, replace(RUNNING, hold=hold))
+    with anyio.fail_after(30):
+        async with connect() as one, connect() as other:
+            await create(one)
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(one.call_tool, "get_video", {"task_id": "task_new"})
+                await hold.reached.wait()
+                until = anyio.current_time() + LEASE_S * 1.5
+                while anyio.current_time() < until:
+                    await other.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 1})
+                assert len(gateway.requests("GET")) == 1
+                hold.release.set()
 
 
 async def test_each_owner_sees_only_their_own(connect: Connect, gateway: FaultGateway) -> None:

@@ -11,7 +11,7 @@ import anyio
 from sora_mcp.errors import SoraError
 from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
 
-LEASE_S = 6.0
+LEASE_S = 3.0
 """Seconds after which a claim that nobody keeps alive is void: the process that had it is gone."""
 
 Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]

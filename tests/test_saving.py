@@ -1,0 +1,156 @@
+"""Finished videos are saved, by themselves or when asked: each once, whoever else saves, whatever else fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from bench import MP4, TAKEN_NEXT, Connect, finished
+from fault_gateway import CREATE, Answer, FaultGateway, Hold
+from mcp import Client
+
+pytestmark = pytest.mark.anyio
+
+VIDEO = Answer(200, MP4, {"Content-Type": "video/mp4"})
+GONE = Answer(404, b"")
+
+
+@pytest.fixture
+async def gateway(gateway: FaultGateway) -> FaultGateway:
+    gateway.on("GET", "/media", VIDEO)
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
+    return gateway
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> anyio.Path:
+    return anyio.Path(tmp_path / "videos")
+
+
+async def create(client: Client, prompt: str = "fly man") -> None:
+    await client.call_tool("create_video", {"prompt": prompt})
+
+
+async def states(client: Client) -> list[str]:
+    listed = await client.call_tool("list_videos", {})
+    return [video["state"] for video in listed.structured_content["videos"]]
+
+
+async def succeed(client: Client) -> None:
+    await create(client)
+    await client.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 20})
+
+
+async def download(client: Client) -> dict[str, Any]:
+    called = await client.call_tool("download_video", {"task_id": "task_new"})
+    told: dict[str, Any] = called.structured_content
+    return told
+
+
+async def names(folder: anyio.Path) -> list[str]:
+    return sorted([path.name async for path in folder.iterdir()]) if await folder.exists() else []
+
+
+async def test_finished_videos_are_saved_by_themselves_where_that_is_asked_for(
+    connect: Connect, folder: anyio.Path
+) -> None:
+    with anyio.fail_after(20):
+        async with connect(save_finished=True) as client:
+            await create(client)
+            files: list[str] = []
+            while not files:
+                got = await client.call_tool("get_video", {"task_id": "task_new"})
+                files = got.structured_content["files"]
+    assert files == [str(folder / "task_new.v1.mp4")]
+    assert await anyio.Path(files[0]).read_bytes() == MP4
+
+
+async def test_they_are_not_saved_unless_it_is(connect: Connect, folder: anyio.Path) -> None:
+    async with connect() as client:
+        await create(client)
+        while await states(client) != ["succeeded"]:
+            pass
+    assert await names(folder) == []
+
+
+async def test_dead_addresses_keep_no_other_video_from_being_saved(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, *[finished(f"{gateway.address}/dead/{number}.mp4") for number in range(9)])
+    gateway.on("GET", "/dead", GONE)
+    with anyio.fail_after(60):
+        async with connect() as client:
+            for number in range(10):
+                await create(client, f"kite {number}")
+            while set(await states(client)) != {"succeeded"}:
+                pass
+        gateway.on("GET", CREATE, GONE)
+        async with connect(save_finished=True):
+            while await names(folder) == []:
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_a_variant_that_is_gone_keeps_no_other_from_being_saved(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    gateway.on("GET", "/dead", GONE)
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/dead/one.mp4", f"{gateway.address}/media/two.mp4"))
+    with anyio.fail_after(30):
+        async with connect(save_finished=True) as client:
+            await create(client)
+            while await names(folder) != ["task_new.v2.mp4"]:
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_two_that_download_one_video_at_once_have_one_file(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    one_hold, other_hold = Hold(), Hold()
+    gateway.on("GET", "/media", replace(VIDEO, hold=one_hold), replace(VIDEO, hold=other_hold))
+    told: list[dict[str, Any]] = []
+
+    async def save(client: Client) -> None:
+        told.append(await download(client))
+
+    with anyio.fail_after(30):
+        async with connect() as one, connect() as other:
+            await succeed(one)
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(save, one)
+                calls.start_soon(save, other)
+                for hold in (one_hold, other_hold):
+                    await hold.reached.wait()
+                    hold.release.set()
+    assert sorted(each["outcome"] for each in told) == ["already_saved", "saved"]
+    assert {each["path"] for each in told} == {str(folder / "task_new.v1.mp4")}
+    assert await names(folder) == ["task_new.v1.mp4"]
+
+
+async def test_a_file_that_a_killed_process_saved_but_did_not_record_is_taken(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    await folder.mkdir()
+    await (folder / "task_new.v1.mp4").write_bytes(MP4)
+    async with connect() as client:
+        await succeed(client)
+        asked = len(gateway.requests("GET"))
+        assert (await download(client))["outcome"] == "already_saved"
+        assert len(gateway.requests("GET")) == asked
+    assert await names(folder) == ["task_new.v1.mp4"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", MP4[:-2]], ids=["empty", "text", "cut"])
+async def test_what_is_no_whole_video_is_never_taken_for_one_nor_touched(
+    connect: Connect, folder: anyio.Path, content: bytes
+) -> None:
+    await folder.mkdir()
+    await (folder / "task_new.v1.mp4").write_bytes(content)
+    async with connect() as client:
+        await succeed(client)
+        told = await download(client)
+    assert (told["outcome"], told["path"]) == ("saved", str(folder / "task_new.v1-2.mp4"))
+    assert await (folder / "task_new.v1.mp4").read_bytes() == content
