@@ -74,10 +74,21 @@ async def test_through_a_proxy_nothing_inside_is_fetched_either(
     assert proxy.connections == 0
 
 
-@pytest.mark.parametrize("address", INSIDE[:4])
+PACKED = ["64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1", "::ffff:10.0.0.1", "fec0::1", "ff02::1"]
+"""Addresses that look public, or carry an inner one that is not."""
+
+
+@pytest.mark.parametrize("address", [*INSIDE[:4], *(f"http://[{each}]/v" for each in PACKED), "http://224.0.0.1/v"])
 async def test_without_a_proxy_nothing_inside_is_fetched(address: str, reach: Reach, tmp_path: Path) -> None:
     async with reach(PUBLIC) as client:
         assert "private network" in str(await refused(client, address, tmp_path))
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "[64:ff9b::808:808]", "[::ffff:8.8.8.8]"])
+async def test_a_public_address_is_fetched(proxy: FaultGateway, reach: Reach, tmp_path: Path, host: str) -> None:
+    async with reach(PUBLIC) as client:
+        assert "status 404" in str(await refused(client, f"http://{host}/v.mp4", tmp_path))
+    assert len(proxy.received) == 1
 
 
 async def test_a_host_that_needs_no_proxy_is_connected_to_directly(

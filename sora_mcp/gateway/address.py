@@ -89,9 +89,25 @@ async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
             return ""
         raise BadReply("The host of the video's address is not known.", LATER) from None
     addresses = [str(each[4][0]) for each in found]
-    if not addresses or not all(ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses):
+    if not addresses or not all(map(_is_public, addresses)):
         raise BadReply(
             "The gateway gave an address for the video that lies inside a private network; it was not fetched.",
             "Tell the user.",
         )
     return addresses[0]
+
+
+_UNICAST = ipaddress.ip_network("2000::/3")
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that a network translates to the IPv4 address in their last 32 bits (RFC 6052 §2.1)."""
+
+
+def _is_public(text: str) -> bool:
+    """Whether an address lies on the public internet, and so does any IPv4 address that it carries inside."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _TRANSLATED or address.ipv4_mapped is not None:
+            address = ipaddress.IPv4Address(address.packed[-4:])
+        elif address not in _UNICAST or address.sixtofour is not None:
+            return False
+    return address.is_global and not address.is_multicast

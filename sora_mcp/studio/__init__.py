@@ -304,6 +304,8 @@ class Studio:
         found = await self._ledger.find_generation(desk.name, generation_id)
         if found is None:
             await self._finder.check_owner(desk, generation_id)
+            if self.settings.owner:  # whose it is cannot be known
+                raise NotFound(f"{generation_id} is not known here.", "Call get_video with its task first.")
         return found
 
     # --- wiring -----------------------------------------------------------------------------------
