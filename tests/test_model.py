@@ -38,6 +38,7 @@ GATEWAY: dict[str, Answer] = {
     "refuses": replace(says({"code": "quota_not_enough", "message": "no"}, 403), headers=GONE),
     "loses the answer": replace(TAKEN, fault="close"),
 }
+FORGOTTEN = replace(says({"code": "task_not_exist", "message": "no"}, 404), headers=GONE)
 OUTCOME = {"accepts": "accepted", "refuses": "rejected", "loses the answer": "unknown"}
 
 
@@ -134,7 +135,7 @@ class Machine(RuleBasedStateMachine):
 
     def _capped(self) -> bool:
         since = self.now - DAY
-        running = [p for p in self.paid if p.state in UNDER_WAY and p.at > since]
+        running = [p for p in self.paid if p.state in {*UNDER_WAY, "unknown"} and p.at > since]
         spent = [COST for p in self.paid if p.state != "rejected" and p.at > since]
         return len(running) >= RUNNING_MOST or sum(spent) + COST > DAY_MOST
 
@@ -162,6 +163,14 @@ class Machine(RuleBasedStateMachine):
         video = self.portal.call(self.studio.settle, paid.request_id, paid.made if it_ran else None)
         assert (video.state == "rejected") is not it_ran
         assert video.request_id == paid.request_id
+
+    @precondition(lambda self: any(p.state in UNDER_WAY for p in self.paid))
+    @rule(data=st.data())
+    def a_person_gives_up_what_the_gateway_forgot(self, data: st.DataObject) -> None:
+        paid = data.draw(st.sampled_from([p for p in self.paid if p.state in UNDER_WAY]))
+        paid.life = ["FORGOTTEN"]
+        self.gateway.on("GET", f"{CREATE}/{paid.made}", FORGOTTEN)
+        assert self.portal.call(self.studio.settle, paid.request_id, None).state == "failed"
 
     @precondition(lambda self: self.paid)
     @rule(data=st.data())

@@ -78,6 +78,23 @@ async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_
     assert {video["task_id"] for video in listed["videos"]} == {request.task_id for request in gateway.accepted()}
 
 
+@pytest.mark.parametrize("jump", ["-5s", "-5m", "-9m"])
+async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
+    jump: str, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    gateway.on("GET", CREATE, about("IN_PROGRESS", task_id="task_1"))
+    async with host(environment(tmp_path, gateway) | settings) as server:
+        with anyio.fail_after(60):
+            await server.start()
+            await server.use("create_video", prompt="fly man")
+            assert (await server.use("get_video", task_id="task_1"))["state"] == "running"
+            move(jump)
+            gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1"))
+            found = await server.use("get_video", task_id="task_1", wait_seconds=3)
+    assert found["state"] == "succeeded"
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 
