@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND
+from bench import COMMAND, environment
+from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
 
 from sora_mcp.server import build
@@ -66,8 +68,8 @@ async def test_the_conversations_happen_as_written(make_settings: Callable[..., 
             assert ids.strip(result.content[0].text) == answered.removeprefix("← ")
 
 
-@pytest.fixture
-def environment(environment: dict[str, str]) -> dict[str, str]:
+@pytest.fixture(name="environment")
+def _environment(environment: dict[str, str]) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return environment | {"PATH": path}
 
@@ -89,16 +91,52 @@ def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, 
         assert matches(shown, written), f"{command}\n{shown}"
 
 
-def test_the_automation_example_runs_as_written(environment: dict[str, str], tmp_path: Path) -> None:
-    serving = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
-    with subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
-        assert server.stderr is not None
-        url = server.stderr.readline().split()[-1]
-        script = tmp_path / "automation.py"
-        script.write_text(block("python").replace("http://127.0.0.1:8000/mcp", url))
-        done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True, timeout=60)  # noqa: S603
-        server.terminate()
-    assert re.fullmatch(r"succeeded file:///\S+\.mp4\n", done.stdout)
+@pytest.fixture
+def automation(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the automation example against a server of its own, for another prompt perhaps."""
+
+    def run(environment: dict[str, str], prompt: str) -> subprocess.CompletedProcess[str]:
+        serving = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+        with subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
+            assert server.stderr is not None
+            url = server.stderr.readline().split()[-1]
+            example = block("python").replace("http://127.0.0.1:8000/mcp", url).replace(PROMPT, prompt)
+            (tmp_path / "automation.py").write_text(example)
+            command = [sys.executable, str(tmp_path / "automation.py")]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603
+            server.terminate()
+        return done
+
+    return run
+
+
+PROMPT = "A paper boat in the rain"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        (PROMPT, r"succeeded \['file:///\S+\.mp4'\]\n"),
+        (f"{PROMPT} [fail]", r"failed .+\n"),
+        (f"{PROMPT} [blocked]", r"blocked .+\n"),
+    ],
+)
+def test_the_automation_example_runs_as_written(
+    automation: Callable[..., subprocess.CompletedProcess[str]], environment: dict[str, str], prompt: str, shown: str
+) -> None:
+    done = automation(environment, prompt)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(shown, done.stdout)
+
+
+@pytest.mark.anyio
+async def test_the_automation_example_ends_where_the_gateway_refuses(
+    automation: Callable[..., subprocess.CompletedProcess[str]], gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, says({"error": {"message": "wrong key", "type": "new_api_error"}}, 401))
+    done = await anyio.to_thread.run_sync(automation, environment(tmp_path, gateway), PROMPT)
+    assert done.returncode == 1
+    assert done.stderr == "The gateway refused the request (status 401).\n"
 
 
 def test_the_replay_is_strict() -> None:
