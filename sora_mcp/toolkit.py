@@ -59,6 +59,7 @@ class Toolkit:
         """
         if self._studio is None:
             raise RuntimeError("This toolkit is not open: call it inside `async with Toolkit() as toolkit`.")
+        name = str(name)  # a model's reply may hold anything there; it is then an unknown tool
         try:
             given = _read(arguments) if isinstance(arguments, str) else arguments
         except InvalidInput as error:

@@ -180,6 +180,18 @@ async def test_an_error_is_the_same_as_through_mcp(make_settings: Make, name: st
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", [None, 7, b"create_video", ["create_video"], {"name": "create_video"}])
+@pytest.mark.parametrize("arguments", [{"prompt": "a kite"}, '{"prompt": "a ki'])
+async def test_a_tools_name_that_is_no_text_is_an_unknown_tool(
+    make_settings: Make, name: Any, arguments: dict[str, Any] | str
+) -> None:
+    async with Toolkit(make_settings()) as opened:
+        result = await opened.call(name, arguments)
+    assert result.is_error
+    assert result.structured["error"]["kind"] == "invalid_input"
+
+
+@pytest.mark.anyio
 async def test_a_result_is_the_same_as_through_mcp(make_settings: Make) -> None:
     arguments = {"prompt": "a kite", "dry_run": True}
     async with Client(build(make_settings())) as client, Toolkit(make_settings()) as opened:
