@@ -100,14 +100,69 @@ def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
     (folder / "Dockerfile").unlink()
     (folder / "Dockerfile").mkdir()
     (folder / "clients" / "netscape.json").write_text("{}")
+    (folder / "clients" / "gone.json").symlink_to(folder / "nowhere.json")
+    (folder / "clients" / "away").symlink_to(folder.parent)
     (folder / "demo.png").write_bytes(b"")  # README's picture: nothing generates it, and it stays
     found = {each.path.relative_to(folder).as_posix(): each.where for each in manifests.drift(folder)}
     assert found == {
         "server.json": "it is missing",
         "clients/zed.json": "it cannot be read",
         "Dockerfile": "it cannot be read",
+        "clients/away": "nothing generates it; delete it",
+        "clients/gone.json": "nothing generates it; delete it",
         "clients/netscape.json": "nothing generates it; delete it",
     }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that is what the code says: a README with tables, the package's surface, the manifests."""
+    (tmp_path / "sora_mcp" / "tools").mkdir(parents=True)
+    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    manifests.write(tmp_path / "manifests")
+    return tmp_path
+
+
+READMES = {
+    "no beginning": lambda text: text.replace(b"<!-- tools: generated -->", b""),
+    "no end": lambda text: text.replace(b"<!-- /settings -->", b""),
+    "not UTF-8": lambda text: text + b"\xff",
+    "nothing": lambda _: b"",
+    "gone": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("case", READMES)
+def test_a_readme_that_cannot_hold_its_tables_fails_the_check_and_is_not_written_over(project: Path, case: str) -> None:
+    readme, out = project / "README.md", str(project / "manifests")
+    assert run("--check", "--out", out).returncode == 0
+    changed = READMES[case](readme.read_bytes())
+    readme.unlink()
+    if changed is not None:
+        readme.write_bytes(changed)
+    for arguments in (("--check",), ()):
+        done = run(*arguments, "--out", out)
+        assert done.returncode == 2
+        assert "README.md" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (readme.read_bytes() if readme.exists() else None) == changed
+
+
+def test_a_table_of_the_readme_that_was_edited_by_hand_is_named_and_written_anew(project: Path) -> None:
+    readme, out = project / "README.md", str(project / "manifests")
+    original = readme.read_bytes()
+    readme.write_bytes(original.replace(b"| `list_videos` | no", b"| `list_videos` | yes"))
+    checked = run("--check", "--out", out)
+    assert checked.returncode == 3
+    assert "list_videos" in checked.stderr
+    assert run("--out", out).returncode == 0
+    assert readme.read_bytes() == original
+
+
+def test_a_readme_beside_another_folder_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    manifests.write(tmp_path / "manifests")
+    assert manifests.drift(tmp_path / "manifests") == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def drift(folder: Path) -> list[Drift]:
     generated = _generated(folder)
     found = [Drift(path, _where(path, text)) for path, text in generated.items()]
     known = {folder / name for name in _PICTURES} | set(generated)
-    strays = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in known]
+    present = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    strays = [path for path in present if path not in known]
     return [each for each in found if each.where] + [Drift(path, "nothing generates it; delete it") for path in strays]
 
 
@@ -60,13 +61,19 @@ def _where(path: Path, text: str) -> str:
 
 def _generated(folder: Path) -> dict[Path, str]:
     found = {folder / name: text for name, text in _files().items()}
-    package = folder.absolute().parent / "sora_mcp" / "tools"
+    project = folder.absolute().parent
+    package = project / "sora_mcp" / "tools"
     if package.is_dir():  # what the shell's options are made from, without loading the tools
         found[package / "surface.json"] = to_json(tools.listing())
-    readme = folder.absolute().parent / "README.md"
-    if readme.is_file():
-        found[readme] = _with_tables(readme.read_text(encoding="utf-8"))
+        found[project / "README.md"] = _with_tables(_read(project / "README.md"))
     return found
+
+
+def _read(readme: Path) -> str:
+    try:
+        return readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise FileProblem(f"{readme} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
 
 
 def _files() -> dict[str, str]:
@@ -96,8 +103,9 @@ def _with_tables(readme: str) -> str:
         begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
         before, _, rest = readme.partition(begin)
         _, found, after = rest.partition(end)
-        if found:
-            readme = before + begin + table + end + after
+        if not found:
+            raise FileProblem(f"README.md lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
+        readme = before + begin + table + end + after
     return readme
 
 

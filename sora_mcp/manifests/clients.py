@@ -96,6 +96,11 @@ def vscode_inputs(given: Given) -> list[Document]:
     ]
 
 
+def input_ids() -> list[str]:
+    """The ids of everything that VS Code may ask a person for on our behalf."""
+    return [_input_id(variable) for variable in variables() if variable.required]
+
+
 def _vscode(launch: Launch, given: Given) -> Document:
     return {"inputs": vscode_inputs(given), "servers": {KEY: vscode_entry(launch, given)}}
 
