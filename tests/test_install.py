@@ -1,4 +1,4 @@
-"""Adding the server to a client and taking it out again, on the three systems' layouts."""
+"""Adding the server to a client through its own program, keys and settings, and `install` at a shell."""
 
 from __future__ import annotations
 
@@ -12,51 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from machines import GATEWAY, KEY, LOCAL, MOVED, calls, client_file, everything, machine, program
 
 from sora_mcp.errors import FileProblem, NotConfigured
 from sora_mcp.install import install, uninstall
-from sora_mcp.install.entries import with_entry, without_entry
-from sora_mcp.install.machine import Machine
 from sora_mcp.manifests.clients import BY_NAME, CLIENTS
-from sora_mcp.manifests.product import Launch
-
-LOCAL = Launch("/opt/venv/bin/sora-mcp")
-MOVED = Launch("/elsewhere/bin/sora-mcp")
-KEY = "sk-canary-0123456789"
-GATEWAY = {"SORA_BASE_URL": "https://gateway.example", "SORA_API_KEY": KEY}
-
-LAYOUTS = {
-    ("claude-desktop", "darwin"): "Library/Application Support/Claude/claude_desktop_config.json",
-    ("claude-desktop", "win32"): "AppData/Roaming/Claude/claude_desktop_config.json",
-    ("claude-desktop", "linux"): ".config/Claude/claude_desktop_config.json",
-    ("cursor", "darwin"): ".cursor/mcp.json",
-    ("cursor", "win32"): ".cursor/mcp.json",
-    ("cursor", "linux"): ".cursor/mcp.json",
-    ("windsurf", "darwin"): ".codeium/windsurf/mcp_config.json",
-    ("windsurf", "win32"): ".codeium/windsurf/mcp_config.json",
-    ("windsurf", "linux"): ".codeium/windsurf/mcp_config.json",
-}
-
-PROGRAM = """\
-#!{python}
-import json, os, pathlib, sys
-home = pathlib.Path(os.environ["HOME"])
-with (home / "calls.jsonl").open("a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
-held = home / "held"
-match sys.argv[1:]:
-    case ["mcp", "add", *_] if held.exists() and {refuses_twice}:
-        sys.exit("sora already exists")
-    case ["mcp", "add", *rest] | ["--add-mcp", *rest]:
-        held.write_text(" ".join(rest))
-        {then}
-    case ["mcp", "get", *_]:
-        sys.exit(0 if held.exists() and not print(held.read_text()) else 1)
-    case ["mcp", "remove", *_]:
-        held.unlink()
-"""
 
 
 @pytest.fixture
@@ -64,281 +24,13 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def machine(home: Path, platform: str = "linux", **environ: str) -> Machine:
-    return Machine(platform, home, {"HOME": str(home), "PATH": str(home / "bin"), **environ})
-
-
-def program(home: Path, name: str, *, refuses_twice: bool = False, then: str = "pass") -> None:
-    """Put a client's program in place: it notes its calls, and holds what was added to it."""
-    path = home / "bin" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(PROGRAM.format(python=sys.executable, refuses_twice=refuses_twice, then=then))
-    path.chmod(0o755)
-
-
-def calls(home: Path) -> list[list[str]]:
-    return [json.loads(line) for line in (home / "calls.jsonl").read_text().splitlines()]
-
-
-def client_file(home: Path, name: str = "cursor", platform: str = "linux") -> Path:
-    path = home / LAYOUTS[name, platform]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def everything(home: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-
-
-# Files
-
-
-@pytest.mark.parametrize(("name", "platform"), LAYOUTS)
-def test_a_client_without_a_file_gets_one_and_is_left_without_one(home: Path, name: str, platform: str) -> None:
-    path = client_file(home, name, platform)
-    done = install(BY_NAME[name], machine(home, platform), LOCAL)
-    assert str(path) in done
-    assert json.loads(path.read_text())["mcpServers"]["sora"]["command"] == LOCAL.command
-    assert path.stat().st_mode & 0o777 == 0o600
-    uninstall(BY_NAME[name], machine(home, platform))
-    assert everything(home) == {}
-
-
-@pytest.mark.parametrize(("name", "platform"), LAYOUTS)
-def test_a_clients_file_is_put_back_as_it_was(home: Path, name: str, platform: str) -> None:
-    path = client_file(home, name, platform)
-    path.write_text('{\n    "theme": "dark",\n    "mcpServers": {\n        "other": {"command": "x"}\n    }\n}')
-    before = everything(home)
-    install(BY_NAME[name], machine(home, platform), LOCAL)
-    assert set(json.loads(path.read_text())["mcpServers"]) == {"other", "sora"}
-    uninstall(BY_NAME[name], machine(home, platform))
-    assert everything(home) == before
-
-
-def test_the_systems_own_variables_name_the_folders(home: Path) -> None:
-    for platform, variable in {"win32": "APPDATA", "linux": "XDG_CONFIG_HOME"}.items():
-        moved = home / platform
-        (moved / "Claude").mkdir(parents=True)
-        install(BY_NAME["claude-desktop"], machine(home, platform, **{variable: str(moved)}), LOCAL)
-        assert (moved / "Claude" / "claude_desktop_config.json").is_file()
-
-
-STYLES = {
-    "two spaces": b'{\n  "mcpServers": {\n    "other": {\n      "command": "x"\n    }\n  },\n  "b": 1\n}\n',
-    "tabs": b'{\n\t"mcpServers": {\n\t\t"other": {"command": "x"}\n\t}\n}\n',
-    "windows": b'\xef\xbb\xbf{\r\n  "mcpServers": {\r\n    "other": {}\r\n  }\r\n}\r\n',
-    "one line": b'{"a": [1, 2, {"b": "\\u00e9 \xc3\xa9"}], "mcpServers": {"other": {"command": "x"}}}',
-    "no blanks": b'{"mcpServers":{"other":{}}}',
-    "no servers": b'{\n  "mcpServers": {}\n}\n',
-    "no servers, blanks": b'{\n  "mcpServers": {\n  }\n}\n',
-    "not asked yet": b'{\n  "theme": "dark"\n}\n',
-    "numbers": b'{"big": 123456789012345678901234567890, "e": 1.50e+10, "mcpServers": {"o": {}}}\n',
-    "odd names": b'{"mcpServers": {"so\\"ra": {"}": "{"}, "\xe2\x82\xac": {}}}',
-    "empty object": b"{}",
-    "blank": b"\n",
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_only_our_entry_is_added_and_the_rest_keeps_its_bytes(home: Path, style: str) -> None:
-    path, original = client_file(home), STYLES[style]
-    path.write_bytes(original)
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    written = path.read_bytes()
-    before = json.loads(original.decode("utf-8-sig").strip() or "{}")
-    after = json.loads(written.decode("utf-8-sig"))
-    assert after.pop("mcpServers") == before.pop("mcpServers", {}) | {"sora": after_entry(written)}
-    assert after == before
-    if original.strip():
-        same = next((i for i, (a, b) in enumerate(zip(original, written, strict=False)) if a != b), len(original))
-        assert written.endswith(original[same:])  # one piece was put in, and nothing else was changed
-    if b"\n" not in original.strip():
-        assert written.count(b"\n") == original.count(b"\n") or not before
-    assert written.count(b"\n") == written.count(b"\r\n") or b"\r" not in original
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: original}
-
-
-def after_entry(written: bytes) -> Any:
-    entry = json.loads(written.decode("utf-8-sig"))["mcpServers"]["sora"]
-    assert entry["command"] == LOCAL.command
-    return entry
-
-
-def test_installing_twice_changes_nothing(home: Path) -> None:
-    client_file(home).write_bytes(STYLES["tabs"])
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    before = everything(home)
-    assert "already" in install(BY_NAME["cursor"], machine(home), LOCAL)
-    assert everything(home) == before
-
-
-@pytest.mark.parametrize("style", ["two spaces", "blank", "not asked yet"])
-def test_a_moved_script_replaces_the_entry_and_the_first_backup_stays(home: Path, style: str) -> None:
-    path = client_file(home)
-    path.write_bytes(STYLES[style])
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    install(BY_NAME["cursor"], machine(home, **GATEWAY), MOVED)
-    assert json.loads(path.read_text())["mcpServers"]["sora"]["command"] == MOVED.command
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: STYLES[style]}
-
-
-def test_a_moved_script_in_a_file_of_ours_alone_leaves_nothing_behind(home: Path) -> None:
-    client_file(home)
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    install(BY_NAME["cursor"], machine(home), MOVED)
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {}
-
-
-def test_what_was_changed_since_is_kept_when_our_entry_goes(home: Path) -> None:
-    path = client_file(home)
-    path.write_bytes(STYLES["two spaces"])
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    path.write_text(path.read_text().replace('"b": 1', '"b": 2').replace('"other"', '"mine": {}, "other"'))
-    expected = path.read_text()
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert json.loads(path.read_text()) == {"mcpServers": {"mine": {}, "other": {"command": "x"}}, "b": 2}
-    assert [line for line in path.read_text().splitlines() if line not in expected.splitlines()] == []
-
-
-def test_an_entry_of_ours_from_before_is_kept_in_the_backup_and_gone_after_uninstalling(home: Path) -> None:
-    path = client_file(home)
-    path.write_text('{"mcpServers": {"sora": {"command": "sora-mcp"}, "other": {}}}')
-    original = path.read_bytes()
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    [backup] = set(everything(home)) - {path}
-    assert backup.read_bytes() == original
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert path.read_text() == '{"mcpServers": {"other": {}}}'
-
-
-def test_uninstalling_what_is_not_there_changes_nothing(home: Path) -> None:
-    path = client_file(home)
-    assert "does not stand" in uninstall(BY_NAME["cursor"], machine(home))
-    path.write_bytes(STYLES["tabs"])
-    assert "does not stand" in uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: STYLES["tabs"]}
-
-
-REFUSED = {
-    "a comment": b'{\n  // mine\n  "mcpServers": {}\n}',
-    "a comma too many": b'{"mcpServers": {},}',
-    "cut off": b'{"mcpServers": {',
-    "a list": b"[]",
-    "servers in a list": b'{"mcpServers": []}',
-    "null for servers": b'{"mcpServers": null}',
-    "another server of this name": b'{"mcpServers": {"sora": {"command": "someone-elses"}}}',
-    "no object of this name": b'{"mcpServers": {"sora": "sora-mcp"}}',
-    "a key twice": b'{"mcpServers": {}, "mcpServers": {"sora": {"command": "sora-mcp"}}}',
-    "not UTF-8": '{"mcpServers": {}}'.encode("utf-16"),
-    "nested without end": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_is_not_understood_is_left_alone_with_the_snippet_to_paste(home: Path, case: str) -> None:
-    client_file(home).write_bytes(REFUSED[case])
-    before = everything(home)
-    with pytest.raises(FileProblem, match="left untouched") as refused:
-        install(BY_NAME["cursor"], machine(home), LOCAL)
-    pasted = json.loads(refused.value.next_step.partition("\n\n")[2])
-    assert pasted["mcpServers"]["sora"]["command"] == LOCAL.command
-    with pytest.raises(FileProblem, match="left untouched"):
-        uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == before
-
-
-def test_a_read_only_file_is_left_alone_both_ways(home: Path) -> None:
-    path = client_file(home)
-    path.write_bytes(STYLES["tabs"])
-    path.chmod(0o444)
-    with pytest.raises(FileProblem, match="read-only"):
-        install(BY_NAME["cursor"], machine(home), LOCAL)
-    assert everything(home) == {path: STYLES["tabs"]}
-    path.chmod(0o644)
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    path.chmod(0o444)
-    before = everything(home)
-    with pytest.raises(FileProblem, match="read-only"):
-        uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == before
-
-
-def test_a_folder_in_the_files_place_is_left_alone(home: Path) -> None:
-    client_file(home).mkdir()
-    with pytest.raises(FileProblem, match="cannot be read"):
-        install(BY_NAME["cursor"], machine(home), LOCAL)
-
-
-def test_a_client_that_is_not_there_gets_no_folder(home: Path) -> None:
-    with pytest.raises(FileProblem, match="not found"):
-        install(BY_NAME["cursor"], machine(home), LOCAL)
-    assert list(home.iterdir()) == []
-
-
-def test_a_key_that_somebody_put_into_our_entry_stays_there(home: Path) -> None:
-    file = client_file(home, "claude-desktop")
-    client = BY_NAME["claude-desktop"]
-    install(client, machine(home), LOCAL)
-    held = json.loads(file.read_text())
-    held["mcpServers"]["sora"].setdefault("env", {})["SORA_API_KEY"] = "sk-typed-by-hand"
-    file.write_text(json.dumps(held))
-    install(client, machine(home, SORA_BASE_URL="https://gw.example"), LOCAL)
-    env = json.loads(file.read_text())["mcpServers"]["sora"]["env"]
-    assert (env["SORA_API_KEY"], env["SORA_BASE_URL"]) == ("sk-typed-by-hand", "https://gw.example")
-
-
-@pytest.mark.parametrize("address", ["https://u:sk-secret@gw.example", "https://gw.example/?key=sk-secret"])
-def test_an_address_that_holds_a_secret_is_written_nowhere(home: Path, address: str) -> None:
-    before = everything(home)
-    with pytest.raises(NotConfigured):
-        install(BY_NAME["cursor"], machine(home, SORA_BASE_URL=address), LOCAL)
-    assert everything(home) == before
-
-
-def test_a_link_stays_a_link_and_the_permissions_stay(home: Path) -> None:
-    path, real = client_file(home), home / "dotfiles.json"
-    real.write_bytes(STYLES["tabs"])
-    real.chmod(0o640)
-    path.symlink_to(real)
-    install(BY_NAME["cursor"], machine(home), LOCAL)
-    assert path.is_symlink()
-    assert "sora" in json.loads(real.read_text())["mcpServers"]
-    assert real.stat().st_mode & 0o777 == 0o640
-    uninstall(BY_NAME["cursor"], machine(home))
-    assert path.is_symlink()
-    assert real.read_bytes() == STYLES["tabs"]
-    assert real.stat().st_mode & 0o777 == 0o640
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=12,
-)
-OTHERS = st.dictionaries(st.text(max_size=6).filter(lambda name: name != "sora"), VALUES, min_size=1, max_size=3)
-
-
-@given(OTHERS, st.dictionaries(st.text(max_size=6), VALUES, max_size=3), st.sampled_from([None, 0, 1, 2, 4, "\t"]))
-def test_any_file_takes_an_entry_and_gives_it_back(others: Any, rest: Any, indent: int | str | None) -> None:
-    document = rest | {"mcpServers": others}
-    text = json.dumps(document, indent=indent, ensure_ascii=indent == 1)
-    added = with_entry(text, "mcpServers", "sora", {"command": "sora-mcp"})
-    assert json.loads(added) == document | {"mcpServers": {**others, "sora": {"command": "sora-mcp"}}}
-    assert without_entry(added, "mcpServers", "sora") == text
-
-
 # Keys and settings
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))
 def test_no_key_is_written_said_or_handed_to_a_program(home: Path, client: Any) -> None:
-    for name in ("claude", "gemini", "code"):
+    for name in ("claude", "codex", "gemini", "code"):
         program(home, name)
-    program(home, "codex", then=CODEX_WRITES)
     for name in ("claude-desktop", "cursor", "windsurf"):
         client_file(home, name)
     here = machine(home, **GATEWAY)
@@ -364,6 +56,24 @@ def test_a_folder_is_told_by_its_whole_path(home: Path) -> None:
     env = json.loads(path.read_text())["mcpServers"]["sora"]["env"]
     assert env["SORA_HOME"] == str(Path.cwd() / "videos")
     assert env["SORA_OUTPUT_DIR"] == "~/videos"
+
+
+def test_several_folders_are_each_told_by_their_whole_path(home: Path) -> None:
+    path = client_file(home)
+    install(BY_NAME["cursor"], machine(home, SORA_IMAGE_DIRS=os.pathsep.join(["a", "~/b", "/c"])), LOCAL)
+    env = json.loads(path.read_text())["mcpServers"]["sora"]["env"]
+    assert env["SORA_IMAGE_DIRS"] == os.pathsep.join([str(Path.cwd() / "a"), "~/b", "/c"])
+
+
+@pytest.mark.parametrize("setting", ["SORA_OUTPUT_DIR", "SORA_OWNER", "SORA_BASE_URL", "SORA_IMAGE_DIRS"])
+def test_a_key_that_stands_in_another_setting_is_written_nowhere(home: Path, setting: str) -> None:
+    client_file(home)
+    before = everything(home)
+    for value in (KEY, f"https://gateway.example/{KEY}"):
+        with pytest.raises(NotConfigured) as refused:
+            install(BY_NAME["cursor"], machine(home, **{**GATEWAY, setting: value}), LOCAL)
+        assert KEY not in str(refused.value)
+    assert everything(home) == before
 
 
 def test_claude_desktops_entry_has_no_key_and_the_person_is_told_how(home: Path) -> None:
@@ -437,80 +147,159 @@ def test_vs_code_has_no_command_to_remove_so_its_file_loses_our_entry(home: Path
     path = home / folder / "Code" / "User" / "mcp.json"
     path.parent.mkdir(parents=True)
     path.write_text(
-        '{\n\t"servers": {\n\t\t"other": {},\n\t\t"sora": {"command": "/x/sora-mcp"}\n\t},\n\t"inputs": []\n}'
+        '{\n\t"servers": {\n\t\t"other": {},\n\t\t"sora": {"command": "/x/sora-mcp"}\n\t},\n\t"inputs": [\n\t\t'
+        '{"id": "mine"},\n\t\t{"id": "sora-api-key", "password": true}\n\t]\n}'
     )
     program(home, "code")
     uninstall(BY_NAME["vscode"], machine(home, platform))
-    assert path.read_text() == '{\n\t"servers": {\n\t\t"other": {}\n\t},\n\t"inputs": []\n}'
+    assert path.read_text() == ('{\n\t"servers": {\n\t\t"other": {}\n\t},\n\t"inputs": [\n\t\t{"id": "mine"}\n\t]\n}')
 
 
-def test_claude_code_refuses_a_second_one_so_ours_is_replaced(home: Path) -> None:
-    program(home, "claude", refuses_twice=True)
-    install(BY_NAME["claude-code"], machine(home), LOCAL)
-    install(BY_NAME["claude-code"], machine(home), MOVED)
-    assert (home / "held").read_text().endswith(MOVED.command)
+PROGRAMS = {"claude-code": "claude", "gemini-cli": "gemini", "codex": "codex", "vscode": "code"}
+KEPT = {
+    "claude-code": (".claude.json", "mcpServers"),
+    "gemini-cli": (".gemini/settings.json", "mcpServers"),
+    "codex": (".codex/config.toml", "mcp_servers"),
+    "vscode": (".config/Code/User/mcp.json", "servers"),
+}
 
 
-def test_somebody_elses_server_of_this_name_stays_in_claude_code(home: Path) -> None:
-    program(home, "claude", refuses_twice=True)
-    (home / "held").write_text("someone-elses")
-    with pytest.raises(FileProblem, match="left alone"):
-        install(BY_NAME["claude-code"], machine(home), LOCAL)
-    assert (home / "held").read_text() == "someone-elses"
+def kept(home: Path, name: str) -> Any:
+    """The server as the client keeps it."""
+    file, container = KEPT[name]
+    text = (home / file).read_text()
+    return (tomllib.loads(text) if name == "codex" else json.loads(text))[container].get("sora")
 
 
-def test_somebody_elses_server_of_this_name_is_not_removed(home: Path) -> None:
-    program(home, "codex")
-    (home / "held").write_text("someone-elses")
-    with pytest.raises(FileProblem, match="left alone"):
-        uninstall(BY_NAME["codex"], machine(home))
-    assert (home / "held").exists()
+def keep(home: Path, name: str, **server: Any) -> None:
+    """Have the client keep a server of our name."""
+    file, container = KEPT[name]
+    (home / file).parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in server.items()]
+    toml = "\n".join(["# mine", "[mcp_servers.sora]", *lines, ""])
+    (home / file).write_text(toml if name == "codex" else json.dumps({container: {"sora": server}, "theme": "dark"}))
 
 
-def test_claude_code_without_our_server_is_left_alone(home: Path) -> None:
-    program(home, "claude")
-    assert "no server called sora" in uninstall(BY_NAME["claude-code"], machine(home))
-    assert calls(home) == [["mcp", "get", "sora"]]
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_second_time_changes_what_is_ours_and_keeps_what_was_added_to_it(home: Path, name: str) -> None:
+    program(home, PROGRAMS[name])
+    keep(home, name, command="/old/sora-mcp", args=[], startup_timeout_sec=60, disabled=True)
+    install(BY_NAME[name], machine(home, SORA_BASE_URL="https://gateway.example"), MOVED)
+    install(BY_NAME[name], machine(home), MOVED)  # from a shell where nothing is set
+    server = kept(home, name)
+    assert server["command"] == MOVED.command
+    assert (server["startup_timeout_sec"], server["disabled"]) == (60, True)
+    assert server["env"]["SORA_BASE_URL"] == "https://gateway.example"
 
 
-CODEX_WRITES = (
-    "(home / '.codex').mkdir(exist_ok=True); (home / '.codex/config.toml').write_text('# mine\\n[mcp_servers.sora]\\n'"
-    '\'command = "x"\\n\\n[mcp_servers.other]\\ncommand = "y"\\n\')'
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        {"command": "someone-elses"},
+        {"command": "npx", "args": ["serve", "not-sora-mcp-at-all"]},
+        {"command": "/x/my-sora-mcp-proxy", "args": ["sora_mcp"]},
+        {"command": "uvx", "args": ["sora-mcp-of-somebody"]},
+        {"url": "https://elsewhere.example/sora-mcp"},
+        {"command": "python", "args": "-m sora_mcp"},
+    ],
+    ids=str,
 )
+def test_somebody_elses_server_of_this_name_is_left_alone_both_ways(
+    home: Path, name: str, stranger: dict[str, Any]
+) -> None:
+    program(home, PROGRAMS[name])
+    keep(home, name, **stranger)
+    before = everything(home)
+    with pytest.raises(FileProblem, match="another server"):
+        install(BY_NAME[name], machine(home), LOCAL)
+    with pytest.raises(FileProblem, match="another server"):
+        uninstall(BY_NAME[name], machine(home))
+    assert everything(home) == before
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_client_that_fails_to_add_has_what_it_had(home: Path, name: str) -> None:
+    program(home, PROGRAMS[name], failing=f"echo 'no luck with {KEY}' >&2; exit 7")
+    before = everything(home)
+    with pytest.raises(FileProblem, match="no luck with \\[key\\]") as refused:
+        install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
+    assert LOCAL.command in refused.value.next_step
+    assert everything(home) == before
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_client_without_our_server_is_left_alone(home: Path, name: str) -> None:
+    program(home, PROGRAMS[name])
+    before = everything(home)
+    assert "no server called sora" in (said := uninstall(BY_NAME[name], machine(home))) or "does not stand" in said
+    assert everything(home) == before
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_was_added_is_gone_again_with_everything_else_as_it_was(home: Path, name: str) -> None:
+    program(home, PROGRAMS[name])
+    install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
+    assert kept(home, name)["command"] == LOCAL.command
+    planned = uninstall(BY_NAME[name], machine(home), dry_run=True)
+    assert kept(home, name)["command"] == LOCAL.command
+    assert "sora" in planned
+    uninstall(BY_NAME[name], machine(home))
+    file = home / KEPT[name][0]
+    assert "sora" not in (file.read_text() if file.exists() else "")
 
 
 def test_codex_is_told_to_forward_the_variables_and_nothing_else_in_its_file_changes(home: Path) -> None:
-    program(home, "codex", then=CODEX_WRITES)
+    program(home, "codex")
+    file = home / ".codex" / "config.toml"
+    file.parent.mkdir()
+    file.write_text('# mine\n[mcp_servers.other]\ncommand = "y"\n')
     install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
-    assert calls(home) == [
-        ["mcp", "get", "sora"],
-        ["mcp", "add", "sora", "--env", "SORA_BASE_URL=https://gateway.example", "--", LOCAL.command],
-    ]
-    text = (home / ".codex" / "config.toml").read_text()
-    forwarded = tomllib.loads(text)["mcp_servers"]["sora"].pop("env_vars")
+    address = "SORA_BASE_URL=https://gateway.example"
+    assert calls(home) == [["mcp", "add", "sora", "--env", address, "--", LOCAL.command]]
+    told = tomllib.loads(file.read_text())["mcp_servers"]
+    forwarded = told["sora"].pop("env_vars")
     assert forwarded[0] == "SORA_API_KEY"
     assert "SORA_BASE_URL" not in forwarded
-    written = [line for line in text.splitlines() if not line.startswith("env_vars")]
-    assert written == ["# mine", "[mcp_servers.sora]", 'command = "x"', "", "[mcp_servers.other]", 'command = "y"']
+    ours = {"command": LOCAL.command, "args": [], "env": {"SORA_BASE_URL": "https://gateway.example"}}
+    assert told == {"other": {"command": "y"}, "sora": ours}
+
+
+def test_variables_that_somebody_has_codex_forward_are_forwarded_still(home: Path) -> None:
+    program(home, "codex")
+    keep(home, "codex", command="/old/sora-mcp", env_vars=["HTTPS_PROXY", "SORA_API_KEY"])
+    install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
+    assert kept(home, "codex")["env_vars"].count("SORA_API_KEY") == 1
+    assert "HTTPS_PROXY" in kept(home, "codex")["env_vars"]
 
 
 def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path) -> None:
-    (home / ".codex").mkdir()
     path = home / ".codex" / "config.toml"
-    path.write_text('mcp_servers.sora = { command = "x" }\n')
-    program(home, "codex")
+    path.parent.mkdir()
+    path.write_text('mcp_servers.sora = { command = "/old/sora-mcp" }\n')
+    program(home, "codex", failing=":")
     with pytest.raises(FileProblem, match="forward") as refused:
         install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
     assert "env_vars" in refused.value.next_step
-    assert path.read_text() == 'mcp_servers.sora = { command = "x" }\n'
+    assert path.read_text() == 'mcp_servers.sora = { command = "/old/sora-mcp" }\n'
+
+
+@pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "codex", "vscode"])
+def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: str) -> None:
+    program(home, PROGRAMS[name])
+    file = home / KEPT[name][0]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{ // mine\n}")
+    before = everything(home)
+    with pytest.raises(FileProblem, match="left untouched") as refused:
+        install(BY_NAME[name], machine(home), LOCAL)
+    assert LOCAL.command in refused.value.next_step
+    assert everything(home) == before
 
 
 @pytest.mark.parametrize(("name", "command"), [("codex", "codex"), ("gemini-cli", "gemini"), ("vscode", "code")])
 def test_a_program_that_fails_is_quoted_and_the_snippet_given(home: Path, name: str, command: str) -> None:
-    path = home / "bin" / command
-    path.parent.mkdir()
-    path.write_text("#!/bin/sh\nprintf 'no such \\033[31mluck' >&2\nexit 7\n")
-    path.chmod(0o755)
+    program(home, command, failing="printf 'no such \\033[31mluck' >&2; exit 7")
     with pytest.raises(FileProblem, match="'no such luck'") as refused:
         install(BY_NAME[name], machine(home), LOCAL)
     assert LOCAL.command in refused.value.next_step
@@ -520,7 +309,7 @@ def test_a_program_that_fails_is_quoted_and_the_snippet_given(home: Path, name: 
 def test_a_dry_run_shows_and_writes_nothing(home: Path, client: Any) -> None:
     for name in ("claude", "codex", "gemini", "code"):
         program(home, name)
-    client_file(home).write_bytes(STYLES["tabs"])
+    client_file(home).write_text('{"theme": "dark"}')
     before = everything(home)
     assert LOCAL.command in install(client, machine(home), LOCAL, dry_run=True)
     assert everything(home) == before

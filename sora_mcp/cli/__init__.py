@@ -174,8 +174,15 @@ def manifests(check: bool, out: Path) -> None:
         raise SystemExit(3)
 
 
+def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell offers for CLIENT."""
+    from sora_mcp.manifests.clients import BY_NAME  # noqa: PLC0415
+
+    return [name for name in BY_NAME if name.startswith(incomplete.lower())]
+
+
 @main.command()
-@click.argument("client")
+@click.argument("client", shell_complete=_clients)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def install(client: str, dry_run: bool) -> None:
     """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
@@ -188,12 +195,13 @@ def install(client: str, dry_run: bool) -> None:
 
 
 @main.command()
-@click.argument("client")
-def uninstall(client: str) -> None:
+@click.argument("client", shell_complete=_clients)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+def uninstall(client: str, dry_run: bool) -> None:
     """Take this server out of a client again; the rest of its configuration stays."""
     from sora_mcp.cli.clients import remove  # noqa: PLC0415
 
-    remove(client)
+    remove(client, dry_run=dry_run)
 
 
 def _serve_stdio() -> None:

@@ -18,8 +18,8 @@ def add(name: str, *, dry_run: bool) -> None:
     _say(lambda client: install(client, this_machine(os.environ), installed(), dry_run=dry_run), name)
 
 
-def remove(name: str) -> None:
-    _say(lambda client: uninstall(client, this_machine(os.environ)), name)
+def remove(name: str, *, dry_run: bool) -> None:
+    _say(lambda client: uninstall(client, this_machine(os.environ), dry_run=dry_run), name)
 
 
 def _say(act: Callable[[Client], str], name: str) -> None:

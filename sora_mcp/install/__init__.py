@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.install.commands import client_command
+from sora_mcp.install.commands import ClientCommand, client_command
 from sora_mcp.install.files import ClientFile
 from sora_mcp.install.machine import Machine
 from sora_mcp.manifests.clients import Client, uses_sandbox
@@ -35,16 +35,29 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
     return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, machine)}"
 
 
-def uninstall(client: Client, machine: Machine) -> str:
+def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
     """Take the server out of a client; says what was done. Raises FileProblem where it cannot."""
     by_hand = f'To do it yourself, delete "{KEY}" in {client.place}.'
     command, file = client_command(client, machine, Launch(NAME)), _file(client, machine)
     try:
+        if dry_run:
+            return _removal(command, file) or by_hand
         if command is not None:
             return f"{client.title}: {command.remove()}"
         return f"{client.title}: {file.remove()}" if file is not None else by_hand
     except FileProblem as problem:
         raise FileProblem(problem.message, by_hand) from None
+
+
+def _removal(command: ClientCommand | None, file: ClientFile | None) -> str:
+    """What uninstalling would do; empty where a person does it."""
+    if command is not None and command.remove_arguments:
+        held = command.held()
+        return f"This would be run:\n\n{command.shown(remove=True)}" if held else f"It has no server called {KEY}."
+    file = file or (command.file if command is not None else None)
+    if file is None:
+        return ""
+    return f'"{KEY}" would be taken out of {file.path}.' if file.held() else f"It does not stand in {file.path}."
 
 
 def _file(client: Client, machine: Machine) -> ClientFile | None:

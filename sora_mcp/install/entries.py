@@ -25,13 +25,19 @@ class NotPlain(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """A member of an object: its name, where it begins (at the quote), where its value does, and where that ends."""
+class _Part:
+    """A part of an object or a list: where it begins, and where it ends."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(_Part):
+    """A member of an object, which begins at the quote of its name; where its value begins."""
 
     name: str
-    start: int
     value: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +75,41 @@ def with_entry(text: str, container: str, name: str, value: Document) -> str:
     return text[: old.value] + _written(text, value, _margin(text, old.start)) + text[old.end :]
 
 
-def without_entry(text: str, container: str, name: str) -> str:
+def without_entry(text: str, container: str, name: str, *, keep_container: bool = True) -> str:
     """The text without the entry: what `with_entry` added, and nothing else. Raises NotPlain."""
     if entry(text, container, name) is None:
         return text
-    outer = _root(text).find(container)
+    root = _root(text)
+    outer = root.find(container)
     assert outer is not None
     held = _object_at(text, outer.value)
+    if len(held.members) == 1 and not keep_container:
+        return _without(text, root.open, root.members, root.members.index(outer), root.close)
     place = next(index for index, member in enumerate(held.members) if member.name == name)
-    if len(held.members) == 1:
-        return text[: held.open + 1] + text[held.close :]
+    return _without(text, held.open, held.members, place, held.close)
+
+
+def without_items(text: str, name: str, ids: list[str]) -> str:
+    """The text without those objects of the list under `name` that have one of these ids. Raises NotPlain."""
+    for gone in ids:
+        listed = _root(text).find(name)
+        held = _checked(text, "").get(name)
+        if listed is None or not isinstance(held, list):
+            continue
+        found = [each.get("id") if isinstance(each, dict) else None for each in held]
+        if gone in found:
+            items = tuple(_items(text, listed.value + 1))
+            text = _without(text, listed.value, items, found.index(gone), listed.end - 1)
+    return text
+
+
+def _without(text: str, opened: int, parts: tuple[_Part, ...], place: int, close: int) -> str:
+    """The text without one of the parts between two brackets, and without the comma that is left over."""
+    if len(parts) == 1:
+        return text[: opened + 1] + text[close:]
     if place == 0:
-        return text[: held.members[0].start] + text[held.members[1].start :]
-    return text[: held.members[place - 1].end] + text[held.members[place].end :]
+        return text[: parts[0].start] + text[parts[1].start :]
+    return text[: parts[place - 1].end] + text[parts[place].end :]
 
 
 def _checked(text: str, container: str) -> dict[str, Any]:
@@ -126,7 +154,17 @@ def _members(text: str, index: int) -> Iterator[_Member]:
         name, end = decoder.raw_decode(text, start)
         value = _past_blanks(text, _past_blanks(text, end) + 1)  # past the colon
         _, end = decoder.raw_decode(text, value)
-        yield _Member(name, start, value, end)
+        yield _Member(start, end, name, value)
+        start = _past_blanks(text, end)
+        if text[start] == ",":
+            start = _past_blanks(text, start + 1)
+
+
+def _items(text: str, index: int) -> Iterator[_Part]:
+    start = _past_blanks(text, index)
+    while text[start] != "]":
+        _, end = json.JSONDecoder().raw_decode(text, start)
+        yield _Part(start, end)
         start = _past_blanks(text, end)
         if text[start] == ",":
             start = _past_blanks(text, start + 1)

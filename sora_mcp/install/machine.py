@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.errors import FileProblem, NotConfigured
+from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.manifests.product import NAME, Launch
 from sora_mcp.settings import SANDBOX, Variable, checked_address, variables
 from sora_mcp.tasks import clean
@@ -45,7 +47,17 @@ class Machine:
         address = named["SORA_BASE_URL"]
         if address and address.lower() != SANDBOX and "${" not in address:
             checked_address(address)  # it could hold a password
+        for name, value in named.items():
+            if self.struck(value) != value:
+                raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", "Correct it.")
         return {name: value for name, value in named.items() if value and "${" not in value}
+
+    def struck(self, text: str) -> str:
+        """The text without any secret that is set here."""
+        secrets = [self.environ.get(variable.name, "").strip() for variable in variables() if variable.secret]
+        for secret in secrets:
+            text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH else text
+        return text
 
     def find(self, program: str) -> str | None:
         return shutil.which(program, path=self.environ.get("PATH", ""))
@@ -68,13 +80,20 @@ class Machine:
             return False, f"no answer in {_TIMEOUT_S} seconds"
         except OSError as error:
             return False, error.strerror or "it did not start"
-        return done.returncode == 0, clean(f"{done.stdout}\n{done.stderr}", _SAID)
+        return done.returncode == 0, self.struck(clean(f"{done.stdout}\n{done.stderr}", _SAID))
 
 
 def _lasting(variable: Variable, value: str) -> str:
     """The value, a folder by its whole path: a client starts the server somewhere else."""
-    named_here = variable.format == "filepath" and value and not value.startswith(("~", "$"))
-    return str(Path(value).absolute()) if named_here else value
+    if variable.format == "filepath":
+        return _whole(value)
+    if variable.field == "image_dirs":
+        return os.pathsep.join(map(_whole, value.split(os.pathsep)))
+    return value
+
+
+def _whole(folder: str) -> str:
+    return str(Path(folder).absolute()) if folder and not folder.startswith(("~", "$")) else folder
 
 
 def this_machine(environ: Mapping[str, str]) -> Machine:

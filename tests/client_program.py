@@ -1,0 +1,69 @@
+"""Stands in for a client's program: it notes its calls, and keeps servers where and as the real one was seen to.
+
+Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0; VS Code by its documentation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+HOME = Path(os.environ["HOME"])
+FILES = {
+    "claude": (HOME / ".claude.json", "mcpServers"),
+    "gemini": (HOME / ".gemini" / "settings.json", "mcpServers"),
+    "codex": (HOME / ".codex" / "config.toml", "mcp_servers"),
+    "code": (HOME / ".config" / "Code" / "User" / "mcp.json", "servers"),
+}
+
+
+def main(name: str, *arguments: str) -> None:
+    with (HOME / "calls.jsonl").open("a") as calls:
+        calls.write(json.dumps(arguments) + "\n")
+    file, container = FILES[name]
+    text = file.read_text() if file.exists() else ""
+    document: dict[str, Any] = (tomllib.loads(text) if name == "codex" else json.loads(text)) if text else {}
+    servers = document.setdefault(container, {})
+    match arguments:
+        case ["mcp", "remove", *_]:
+            del servers["sora"]
+        case ["mcp", "add", *_] if name == "claude" and "sora" in servers:
+            sys.exit("MCP server sora already exists in user config")
+        case ["mcp", "add", *words]:
+            servers["sora"] = entry(words)
+        case ["--add-mcp", told]:
+            servers["sora"] = json.loads(told)
+            document.setdefault("inputs", []).extend(servers["sora"].pop("inputs"))
+            del servers["sora"]["name"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(toml(servers) if name == "codex" else json.dumps(document, indent=2))
+
+
+def entry(words: list[str]) -> dict[str, Any]:
+    """What `mcp add` is told, whatever order the client wants it in."""
+    env = dict(word.split("=", 1) for before, word in pairwise(words) if before == "--env")
+    bare = [word for i, word in enumerate(words) if word not in {"--", "--env"} and words[i - 1] != "--env"]
+    command, *args = bare[bare.index("sora") + 1 :]
+    return {"command": command, "args": args, "env": env}
+
+
+def toml(servers: dict[str, Any]) -> str:
+    lines = ["# mine"]
+    for name, server in servers.items():
+        lines += [
+            f"[mcp_servers.{name}]",
+            *(f"{key} = {json.dumps(server[key])}" for key in server if key != "env"),
+            "",
+        ]
+        env = server.get("env", {})
+        lines += [f"[mcp_servers.{name}.env]", *(f"{key} = {json.dumps(env[key])}" for key in env), ""] if env else []
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).name, *sys.argv[2:])
