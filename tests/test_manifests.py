@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
@@ -123,7 +124,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-READMES = {
+READMES: dict[str, Callable[[bytes], bytes | None]] = {
     "no beginning": lambda text: text.replace(b"<!-- tools: generated -->", b""),
     "no end": lambda text: text.replace(b"<!-- /settings -->", b""),
     "not UTF-8": lambda text: text + b"\xff",
