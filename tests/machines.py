@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from sora_mcp.install.machine import Machine
 from sora_mcp.manifests.product import Launch
@@ -53,3 +55,38 @@ def client_file(home: Path, name: str = "cursor", platform: str = "linux") -> Pa
 
 def everything(home: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+
+PROGRAMS = {"claude-code": "claude", "gemini-cli": "gemini", "codex": "codex", "vscode": "code"}
+KEEPS = {
+    "claude-code": (".claude.json", "mcpServers"),
+    "gemini-cli": (".gemini/settings.json", "mcpServers"),
+    "codex": (".codex/config.toml", "mcp_servers"),
+    "vscode": (".config/Code/User/mcp.json", "servers"),
+    "cursor": (".cursor/mcp.json", "mcpServers"),
+}
+
+
+def kept(home: Path, name: str) -> Any:
+    """The server as the client keeps it."""
+    file, container = KEEPS[name]
+    text = (home / file).read_text()
+    return (tomllib.loads(text) if name == "codex" else json.loads(text)).get(container, {}).get("sora")
+
+
+def keep(home: Path, name: str, **server: Any) -> None:
+    """Have the client keep a server of our name."""
+    file, container = KEEPS[name]
+    (home / file).parent.mkdir(parents=True, exist_ok=True)
+    env = server.get("env", {})
+    toml = "\n".join(
+        [
+            "# mine",
+            "[mcp_servers.sora]",
+            *(f"{key} = {json.dumps(value)}" for key, value in server.items() if key != "env"),
+            "[mcp_servers.sora.env]",
+            *(f"{key} = {json.dumps(value)}" for key, value in env.items()),
+            "",
+        ]
+    )
+    (home / file).write_text(toml if name == "codex" else json.dumps({container: {"sora": server}, "theme": "dark"}))

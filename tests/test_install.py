@@ -12,10 +12,24 @@ from typing import Any
 
 import pytest
 import yaml
-from machines import GATEWAY, KEY, LOCAL, MOVED, calls, client_file, everything, machine, program
+from machines import (
+    GATEWAY,
+    KEEPS,
+    KEY,
+    LOCAL,
+    PROGRAMS,
+    calls,
+    client_file,
+    everything,
+    keep,
+    kept,
+    machine,
+    program,
+)
 
 from sora_mcp.errors import FileProblem, NotConfigured
 from sora_mcp.install import install, uninstall
+from sora_mcp.install.machine import installed
 from sora_mcp.manifests.clients import BY_NAME, CLIENTS
 
 
@@ -155,43 +169,6 @@ def test_vs_code_has_no_command_to_remove_so_its_file_loses_our_entry(home: Path
     assert path.read_text() == ('{\n\t"servers": {\n\t\t"other": {}\n\t},\n\t"inputs": [\n\t\t{"id": "mine"}\n\t]\n}')
 
 
-PROGRAMS = {"claude-code": "claude", "gemini-cli": "gemini", "codex": "codex", "vscode": "code"}
-KEPT = {
-    "claude-code": (".claude.json", "mcpServers"),
-    "gemini-cli": (".gemini/settings.json", "mcpServers"),
-    "codex": (".codex/config.toml", "mcp_servers"),
-    "vscode": (".config/Code/User/mcp.json", "servers"),
-}
-
-
-def kept(home: Path, name: str) -> Any:
-    """The server as the client keeps it."""
-    file, container = KEPT[name]
-    text = (home / file).read_text()
-    return (tomllib.loads(text) if name == "codex" else json.loads(text))[container].get("sora")
-
-
-def keep(home: Path, name: str, **server: Any) -> None:
-    """Have the client keep a server of our name."""
-    file, container = KEPT[name]
-    (home / file).parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in server.items()]
-    toml = "\n".join(["# mine", "[mcp_servers.sora]", *lines, ""])
-    (home / file).write_text(toml if name == "codex" else json.dumps({container: {"sora": server}, "theme": "dark"}))
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_second_time_changes_what_is_ours_and_keeps_what_was_added_to_it(home: Path, name: str) -> None:
-    program(home, PROGRAMS[name])
-    keep(home, name, command="/old/sora-mcp", args=[], startup_timeout_sec=60, disabled=True)
-    install(BY_NAME[name], machine(home, SORA_BASE_URL="https://gateway.example"), MOVED)
-    install(BY_NAME[name], machine(home), MOVED)  # from a shell where nothing is set
-    server = kept(home, name)
-    assert server["command"] == MOVED.command
-    assert (server["startup_timeout_sec"], server["disabled"]) == (60, True)
-    assert server["env"]["SORA_BASE_URL"] == "https://gateway.example"
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(
     "stranger",
@@ -200,6 +177,7 @@ def test_a_second_time_changes_what_is_ours_and_keeps_what_was_added_to_it(home:
         {"command": "npx", "args": ["serve", "not-sora-mcp-at-all"]},
         {"command": "/x/my-sora-mcp-proxy", "args": ["sora_mcp"]},
         {"command": "uvx", "args": ["sora-mcp-of-somebody"]},
+        {"command": "uvx", "args": ["--from", "git+https://elsewhere.example/x", "sora-mcp"]},
         {"url": "https://elsewhere.example/sora-mcp"},
         {"command": "python", "args": "-m sora_mcp"},
     ],
@@ -214,7 +192,11 @@ def test_somebody_elses_server_of_this_name_is_left_alone_both_ways(
     with pytest.raises(FileProblem, match="another server"):
         install(BY_NAME[name], machine(home), LOCAL)
     with pytest.raises(FileProblem, match="another server"):
-        uninstall(BY_NAME[name], machine(home))
+        install(BY_NAME[name], machine(home), LOCAL, dry_run=True)
+    for dry_run in (True, False):
+        with pytest.raises(FileProblem, match="another server") as refused:
+            uninstall(BY_NAME[name], machine(home), dry_run=dry_run)
+        assert "another name" in refused.value.next_step
     assert everything(home) == before
 
 
@@ -245,7 +227,7 @@ def test_what_was_added_is_gone_again_with_everything_else_as_it_was(home: Path,
     assert kept(home, name)["command"] == LOCAL.command
     assert "sora" in planned
     uninstall(BY_NAME[name], machine(home))
-    file = home / KEPT[name][0]
+    file = home / KEEPS[name][0]
     assert "sora" not in (file.read_text() if file.exists() else "")
 
 
@@ -265,20 +247,12 @@ def test_codex_is_told_to_forward_the_variables_and_nothing_else_in_its_file_cha
     assert told == {"other": {"command": "y"}, "sora": ours}
 
 
-def test_variables_that_somebody_has_codex_forward_are_forwarded_still(home: Path) -> None:
-    program(home, "codex")
-    keep(home, "codex", command="/old/sora-mcp", env_vars=["HTTPS_PROXY", "SORA_API_KEY"])
-    install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
-    assert kept(home, "codex")["env_vars"].count("SORA_API_KEY") == 1
-    assert "HTTPS_PROXY" in kept(home, "codex")["env_vars"]
-
-
 def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path) -> None:
     path = home / ".codex" / "config.toml"
     path.parent.mkdir()
     path.write_text('mcp_servers.sora = { command = "/old/sora-mcp" }\n')
     program(home, "codex", failing=":")
-    with pytest.raises(FileProblem, match="forward") as refused:
+    with pytest.raises(FileProblem, match="another form") as refused:
         install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
     assert "env_vars" in refused.value.next_step
     assert path.read_text() == 'mcp_servers.sora = { command = "/old/sora-mcp" }\n'
@@ -287,7 +261,7 @@ def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path)
 @pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "codex", "vscode"])
 def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
-    file = home / KEPT[name][0]
+    file = home / KEEPS[name][0]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{ // mine\n}")
     before = everything(home)
@@ -352,6 +326,26 @@ def test_what_cannot_be_installed_ends_with_the_snippet_and_3(home: Path) -> Non
         assert "not found" in done.stderr
         assert '"mcpServers"' in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("action", ["install", "uninstall"])
+def test_the_shell_completes_the_names_of_clients(action: str) -> None:
+    asked = {"_SORA_MCP_COMPLETE": "bash_complete", "COMP_WORDS": f"sora-mcp {action} C", "COMP_CWORD": "2"}
+    done = subprocess.run(  # noqa: S603
+        [installed().command], check=True, capture_output=True, text=True, env={**os.environ, **asked}
+    )
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == [
+        client.name for client in CLIENTS if client.name.startswith("c")
+    ]
+
+
+def test_what_uninstalling_would_do_is_shown_and_not_done(home: Path) -> None:
+    path = client_file(home)
+    run(home, "install", "cursor")
+    before = everything(home)
+    done = run(home, "uninstall", "cursor", "--dry-run")
+    assert (done.returncode, str(path) in done.stdout) == (0, True)
+    assert everything(home) == before
 
 
 def test_an_unknown_client_is_answered_with_the_list(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,6 @@ REFUSED = {
     "a list": b"[]",
     "servers in a list": b'{"mcpServers": []}',
     "null for servers": b'{"mcpServers": null}',
-    "another server of this name": b'{"mcpServers": {"sora": {"command": "someone-elses"}}}',
-    "another with our name in it": b'{"mcpServers": {"sora": {"command": "npx", "args": ["not-sora-mcp-at-all"]}}}',
     "null for ours": b'{"mcpServers": {"sora": 0}}',
     "no object of this name": b'{"mcpServers": {"sora": "sora-mcp"}}',
     "a key twice": b'{"mcpServers": {}, "mcpServers": {"sora": {"command": "sora-mcp"}}}',
@@ -180,6 +179,28 @@ def test_a_file_that_is_not_understood_is_left_alone_with_the_snippet_to_paste(h
     assert pasted["mcpServers"]["sora"]["command"] == LOCAL.command
     with pytest.raises(FileProblem, match="left untouched"):
         uninstall(BY_NAME["cursor"], machine(home))
+    assert everything(home) == before
+
+
+STRANGERS = [
+    {"command": "someone-elses"},
+    {"command": "npx", "args": ["serve", "not-sora-mcp-at-all"]},
+    {"command": ["sora-mcp"]},
+    {"url": "https://elsewhere.example/sora-mcp"},
+]
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=str)
+def test_somebody_elses_server_of_our_name_stays_and_the_way_out_is_said(home: Path, stranger: dict[str, Any]) -> None:
+    client_file(home).write_text(json.dumps({"mcpServers": {"sora": stranger}}))
+    before = everything(home)
+    for dry_run in (True, False):
+        with pytest.raises(FileProblem, match="another server") as refused:
+            install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
+        assert "another name" in refused.value.next_step
+        with pytest.raises(FileProblem, match="another server") as refused:
+            uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
+        assert "another name" in refused.value.next_step
     assert everything(home) == before
 
 
@@ -263,6 +284,52 @@ def test_a_pipe_in_the_files_place_is_left_alone(home: Path) -> None:
         install(BY_NAME["cursor"], machine(home), LOCAL)
     with pytest.raises(FileProblem, match="no ordinary file"):
         uninstall(BY_NAME["cursor"], machine(home))
+
+
+def test_a_file_too_large_to_be_a_configuration_is_left_alone(home: Path) -> None:
+    path = client_file(home)
+    with path.open("wb") as file:
+        file.truncate(50_000_001)
+    with pytest.raises(FileProblem, match="larger than 50 MB"):
+        install(BY_NAME["cursor"], machine(home), LOCAL)
+
+
+class Meanwhile:
+    """Another program, which writes a file whenever a new one was just begun beside it: at the worst of moments."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.texts: list[str] = []
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "tempfile.mkstemp" and self.texts and self.path and self.path.name in str(arguments[0]):
+            self.path.write_text(self.texts.pop(0))
+
+
+MEANWHILE = Meanwhile()
+
+
+def test_what_another_program_writes_meanwhile_is_kept(home: Path) -> None:
+    MEANWHILE.path = path = client_file(home)
+    path.write_text('{"theme": "dark"}')
+    MEANWHILE.texts = ['{"theme": "light"}', '{"theme": "blue"}']
+    install(BY_NAME["cursor"], machine(home), LOCAL)
+    assert json.loads(path.read_text())["theme"] == "blue"
+    MEANWHILE.texts = [path.read_text().replace("blue", "red")]
+    uninstall(BY_NAME["cursor"], machine(home))
+    assert path.read_text() == '{"theme": "red"}'
+
+
+def test_a_file_that_another_program_keeps_writing_is_left_to_it(home: Path) -> None:
+    MEANWHILE.path = path = client_file(home)
+    path.write_text("{}")
+    MEANWHILE.texts = [json.dumps({"n": n}) for n in range(100)]
+    with pytest.raises(FileProblem, match="keeps writing it"):
+        install(BY_NAME["cursor"], machine(home), LOCAL)
+    MEANWHILE.texts = []
+    assert list(json.loads(path.read_text())) == ["n"]
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith(".")] == []
 
 
 def test_what_is_disabled_or_added_to_our_entry_stays_so(home: Path) -> None:

@@ -1,7 +1,9 @@
 """Adding the server to a client on this machine, and taking it out again.
 
 Through the client's own command where it has one (`commands`), by merging its file where that is plain JSON (`files`),
-and for the rest by the snippet to paste. No key is ever written: `manifests.clients` says how each client comes by it.
+and for the rest by the snippet to paste. The file is read first in either case: another server of our name is left
+alone, and an entry of ours keeps what somebody added to it (`ours`), which the client's own command would write over.
+No key is ever written: `manifests.clients` says how each client comes by it.
 """
 
 from __future__ import annotations
@@ -9,75 +11,118 @@ from __future__ import annotations
 from pathlib import Path
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.install.commands import ClientCommand, client_command
-from sora_mcp.install.files import ClientFile
+from sora_mcp.install.commands import add_command, remove_command, run, shown
+from sora_mcp.install.files import ClientFile, CodexFile, Renew
 from sora_mcp.install.machine import Machine
-from sora_mcp.manifests.clients import Client, uses_sandbox
-from sora_mcp.manifests.product import KEY, NAME, Launch
+from sora_mcp.install.ours import renewed
+from sora_mcp.manifests.clients import Client, Given, uses_sandbox, vscode_inputs
+from sora_mcp.manifests.product import KEY, Document, Launch
 
 
 def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool = False) -> str:
     """Add the server to a client; says what was done. Where it cannot, raises FileProblem with the snippet to paste."""
-    snippet = client.snippet(launch, machine.given)
-    if dry_run:
-        return _plan(client, machine, launch, snippet)
-    command, file = client_command(client, machine, launch), _file(client, machine)
+    given = machine.given
+    snippet = client.snippet(launch, given)
+    file = _file(client, machine, given)
+    if file is None:
+        would = "Nothing would be written. This is to be pasted" if dry_run else "Paste this"
+        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, given)}"
+    wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (given, {}))
+
+    def renew(held: Document | None) -> Document:
+        return wanted if held is None else renewed(held, wanted, given, references=unset["env"])
+
     try:
-        if command is not None:
-            done = command.add()
-        elif file is not None:
-            _require(client, file.path.parent)
-            done = file.add(client.document(launch, machine.given)[file.container][KEY])
-        else:
-            return f"Paste this into {client.place}:\n\n{snippet}\n{_advice(client, machine)}"
+        if dry_run:
+            return f"{_plan(client, machine, file, renew)}\n\n{snippet}"
+        done = _add(client, machine, file, renew)
     except FileProblem as problem:
-        raise FileProblem(problem.message, f"Paste this into {client.place} yourself:\n\n{snippet}") from None
-    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, machine)}"
+        paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
+        raise FileProblem(problem.message, problem.next_step or paste) from None
+    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, given)}"
 
 
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
     """Take the server out of a client; says what was done. Raises FileProblem where it cannot."""
     by_hand = f'To do it yourself, delete "{KEY}" in {client.place}.'
-    command, file = client_command(client, machine, Launch(NAME)), _file(client, machine)
-    try:
-        if dry_run:
-            return _removal(command, file) or by_hand
-        if command is not None:
-            return f"{client.title}: {command.remove()}"
-        return f"{client.title}: {file.remove()}" if file is not None else by_hand
-    except FileProblem as problem:
-        raise FileProblem(problem.message, by_hand) from None
-
-
-def _removal(command: ClientCommand | None, file: ClientFile | None) -> str:
-    """What uninstalling would do; empty where a person does it."""
-    if command is not None and command.remove_arguments:
-        held = command.held()
-        return f"This would be run:\n\n{command.shown(remove=True)}" if held else f"It has no server called {KEY}."
-    file = file or (command.file if command is not None else None)
+    file = _file(client, machine, {})
     if file is None:
-        return ""
-    return f'"{KEY}" would be taken out of {file.path}.' if file.held() else f"It does not stand in {file.path}."
+        return by_hand
+    try:
+        return f"{client.title}: {_remove(client, machine, file, dry_run=dry_run)}"
+    except FileProblem as problem:
+        raise FileProblem(problem.message, problem.next_step or by_hand) from None
 
 
-def _file(client: Client, machine: Machine) -> ClientFile | None:
-    """The file of a client whose file is plain JSON and may be merged."""
-    paths = {
-        "claude-desktop": machine.configuration / "Claude" / "claude_desktop_config.json",
-        "cursor": machine.home / ".cursor" / "mcp.json",
-        "windsurf": machine.home / ".codeium" / "windsurf" / "mcp_config.json",
-    }
-    path = paths.get(client.name)
-    return ClientFile(path, "mcpServers") if path else None
+def _file(client: Client, machine: Machine, given: Given) -> ClientFile | None:
+    """The file in which a client keeps its servers, of those that are read and merged here."""
+    home, environ = machine.home, machine.environ
+    match client.name:
+        case "claude-desktop":
+            return ClientFile(machine.configuration / "Claude" / "claude_desktop_config.json")
+        case "claude-code":
+            return ClientFile(Path(environ.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json")
+        case "vscode":
+            path = machine.configuration / "Code" / "User" / "mcp.json"
+            return ClientFile(path, "servers", vscode_inputs(given))
+        case "cursor":
+            return ClientFile(home / ".cursor" / "mcp.json")
+        case "windsurf":
+            return ClientFile(home / ".codeium" / "windsurf" / "mcp_config.json")
+        case "codex":
+            return CodexFile(Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml")
+        case "gemini-cli":
+            return ClientFile(Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini" / "settings.json")
+        case _:
+            return None
 
 
-def _plan(client: Client, machine: Machine, launch: Launch, snippet: str) -> str:
-    command, file = client_command(client, machine, launch), _file(client, machine)
-    if command is not None:
-        return f"This would be run:\n\n{command.shown()}\n\nWhat {client.title} then holds:\n\n{snippet}"
-    if file is not None:
-        return f"This would be added to {file.path}:\n\n{snippet}"
-    return f"Nothing would be written. This is to be pasted into {client.place}:\n\n{snippet}"
+def _add(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> str:
+    command = add_command(client, renew(None), file.questions)
+    if command is None:
+        _require(client, file.path.parent)
+    if command is None or file.ours() is not None:
+        return file.add(renew)
+    run(command, client, machine)
+    done = f"Added with {command[0]}."
+    return _forwarding(done, file, renew) if isinstance(file, CodexFile) else done
+
+
+def _forwarding(done: str, file: CodexFile, renew: Renew) -> str:
+    """Codex's command has no way to forward variables, so that line is put into its file afterwards."""
+    try:
+        file.complete(renew)
+    except FileProblem as problem:
+        raise FileProblem(f"{done} But it is not told to forward the variables: {problem.message}") from None
+    return f"{done} It is handed the key and the other variables from Codex's environment."
+
+
+def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> str:
+    held = file.ours()
+    command = add_command(client, renew(None), file.questions)
+    if held is None and command is not None:
+        return f"This would be run:\n\n{shown(command, machine)}\n\nWhat {client.title} then holds:"
+    if held is not None and renew(held) == held:
+        return f"It stands in {file.path} already: nothing would be changed. What is written where there is none:"
+    file.refuse_read_only()
+    if held is None:
+        return f"This would be added to {file.path}:"
+    return f"It stands in {file.path}, and would become this; what somebody added to it stays:"
+
+
+def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool) -> str:
+    command = remove_command(client)
+    if file.ours() is None:
+        return f"It does not stand in {file.path}."
+    if dry_run and command is not None:
+        return f"This would be run:\n\n{shown(command, machine)}"
+    if dry_run:
+        file.refuse_read_only()
+        return f'"{KEY}" would be taken out of {file.path}.'
+    if command is None:
+        return file.remove()
+    run(command, client, machine)
+    return f"Removed with {command[0]}."
 
 
 def _require(client: Client, folder: Path) -> None:
@@ -85,11 +130,11 @@ def _require(client: Client, folder: Path) -> None:
         raise FileProblem(f"{client.title} was not found: there is no folder {folder}.")
 
 
-def _advice(client: Client, machine: Machine) -> str:
+def _advice(client: Client, given: Given) -> str:
     """What is still to be done: the gateway's address and its key."""
-    if uses_sandbox(machine.given):
+    if uses_sandbox(given):
         return "It uses the sandbox, which needs no key."
-    if client.references or "SORA_BASE_URL" in machine.given:
+    if client.references or "SORA_BASE_URL" in given:
         return client.key
     return (
         f"SORA_BASE_URL is not set here: set it (`sandbox`, or the gateway's address) and run this again. {client.key}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,24 +25,19 @@ class NotPlain(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of an object or a list: where it begins, and where it ends."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Member(_Part):
-    """A member of an object, which begins at the quote of its name; where its value begins."""
+class _Member:
+    """A member of an object or a list: its name (none in a list), where it begins, its value, and where that lies."""
 
     name: str
+    start: int
     value: int
+    end: int
+    held: Any
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
-    """An object: where it opens and closes, and its members in order."""
+class _Held:
+    """An object or a list: where it opens and closes, and its members in order."""
 
     open: int
     close: int
@@ -67,11 +62,11 @@ def with_entry(text: str, container: str, name: str, value: Document) -> str:
     root = _root(text)
     outer = root.find(container)
     if outer is None:
-        return _inserted(text, root, container, {name: value})
-    held = _object_at(text, outer.value)
+        return _inserted(text, root, _label(container), {name: value})
+    held = _held_at(text, outer.value)
     old = held.find(name)
     if old is None:
-        return _inserted(text, held, name, value)
+        return _inserted(text, held, _label(name), value)
     return text[: old.value] + _written(text, value, _margin(text, old.start)) + text[old.end :]
 
 
@@ -82,34 +77,56 @@ def without_entry(text: str, container: str, name: str, *, keep_container: bool 
     root = _root(text)
     outer = root.find(container)
     assert outer is not None
-    held = _object_at(text, outer.value)
-    if len(held.members) == 1 and not keep_container:
-        return _without(text, root.open, root.members, root.members.index(outer), root.close)
-    place = next(index for index, member in enumerate(held.members) if member.name == name)
-    return _without(text, held.open, held.members, place, held.close)
+    held = _held_at(text, outer.value)
+    alone = len(held.members) == 1 and not keep_container
+    return _cut(text, root, container) if alone else _cut(text, held, name)
 
 
-def without_items(text: str, name: str, ids: list[str]) -> str:
-    """The text without those objects of the list under `name` that have one of these ids. Raises NotPlain."""
-    for gone in ids:
-        listed = _root(text).find(name)
-        held = _checked(text, "").get(name)
-        if listed is None or not isinstance(held, list):
-            continue
-        found = [each.get("id") if isinstance(each, dict) else None for each in held]
-        if gone in found:
-            items = tuple(_items(text, listed.value + 1))
-            text = _without(text, listed.value, items, found.index(gone), listed.end - 1)
+def with_items(text: str, name: str, items: Sequence[Document]) -> str:
+    """The text with the items in the list of that name, each unless one with its `id` is there. Raises NotPlain."""
+    for item in items:
+        root = _root(text)
+        outer = root.find(name)
+        if outer is None:
+            text = _inserted(text, root, _label(name), [item])
+        elif not isinstance(outer.held, list):
+            raise NotPlain(f"its {name} is not a list")
+        elif item["id"] not in map(_id, outer.held):
+            text = _inserted(text, _held_at(text, outer.value), "", item)
     return text
 
 
-def _without(text: str, opened: int, parts: tuple[_Part, ...], place: int, close: int) -> str:
-    """The text without one of the parts between two brackets, and without the comma that is left over."""
-    if len(parts) == 1:
-        return text[: opened + 1] + text[close:]
+def without_items(text: str, name: str, ids: Collection[str]) -> str:
+    """The text without the items of these ids, and without the list where nothing else stands in it."""
+    while (outer := _root(text).find(name)) is not None and isinstance(outer.held, list):
+        place = next((i for i, item in enumerate(outer.held) if _id(item) in ids), None)
+        if place is None:
+            break
+        held = _held_at(text, outer.value)
+        text = _without(text, held, place) if len(held.members) > 1 else _cut(text, _root(text), name)
+    return text
+
+
+def _id(item: object) -> str:
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _label(name: str) -> str:
+    return f"{json.dumps(name, ensure_ascii=False)}: "
+
+
+def _cut(text: str, held: _Held, name: str) -> str:
+    return _without(text, held, [member.name for member in held.members].index(name))
+
+
+def _without(text: str, held: _Held, place: int) -> str:
+    """The text without one member: what `_inserted` put in, and nothing else."""
+    if len(held.members) == 1:
+        return text[: held.open + 1] + text[held.close :]
     if place == 0:
-        return text[: parts[0].start] + text[parts[1].start :]
-    return text[: parts[place - 1].end] + text[parts[place].end :]
+        return text[: held.members[0].start] + text[held.members[1].start :]
+    return text[: held.members[place - 1].end] + text[held.members[place].end :]
 
 
 def _checked(text: str, container: str) -> dict[str, Any]:
@@ -136,35 +153,27 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _root(text: str) -> _Object:
-    return _object_at(text, len(_MARK) if text.startswith(_MARK) else 0)
+def _root(text: str) -> _Held:
+    return _held_at(text, len(_MARK) if text.startswith(_MARK) else 0)
 
 
-def _object_at(text: str, index: int) -> _Object:
-    """The object that begins at or after `index`, past blanks; the text was read as JSON before."""
+def _held_at(text: str, index: int) -> _Held:
+    """The object or list that begins at or after `index`, past blanks; the text was read as JSON before."""
     opened = _past_blanks(text, index)
-    members = tuple(_members(text, opened + 1))
-    return _Object(opened, _past_blanks(text, members[-1].end if members else opened + 1), members)
+    members = tuple(_members(text, opened))
+    return _Held(opened, _past_blanks(text, members[-1].end if members else opened + 1), members)
 
 
-def _members(text: str, index: int) -> Iterator[_Member]:
+def _members(text: str, opened: int) -> Iterator[_Member]:
     decoder = json.JSONDecoder()
-    start = _past_blanks(text, index)
-    while text[start] == '"':
-        name, end = decoder.raw_decode(text, start)
-        value = _past_blanks(text, _past_blanks(text, end) + 1)  # past the colon
-        _, end = decoder.raw_decode(text, value)
-        yield _Member(start, end, name, value)
-        start = _past_blanks(text, end)
-        if text[start] == ",":
-            start = _past_blanks(text, start + 1)
-
-
-def _items(text: str, index: int) -> Iterator[_Part]:
-    start = _past_blanks(text, index)
-    while text[start] != "]":
-        _, end = json.JSONDecoder().raw_decode(text, start)
-        yield _Part(start, end)
+    start = _past_blanks(text, opened + 1)
+    while text[start] not in "}]":
+        name, value = "", start
+        if text[opened] == "{":
+            name, end = decoder.raw_decode(text, start)
+            value = _past_blanks(text, _past_blanks(text, end) + 1)  # past the colon
+        held, end = decoder.raw_decode(text, value)
+        yield _Member(name, start, value, end, held)
         start = _past_blanks(text, end)
         if text[start] == ",":
             start = _past_blanks(text, start + 1)
@@ -176,22 +185,21 @@ def _past_blanks(text: str, index: int) -> int:
     return found.end()
 
 
-def _inserted(text: str, held: _Object, name: str, value: Document) -> str:
-    quoted = json.dumps(name, ensure_ascii=False)
+def _inserted(text: str, held: _Held, label: str, value: Any) -> str:
     if held.members:
         last = held.members[-1]
         blanks = text[len(text[: last.start].rstrip(" \t\r\n")) : last.start]
         if "\n" not in blanks:  # all on one line
-            return f"{text[: last.end]},{blanks}{quoted}: {json.dumps(value, ensure_ascii=False)}{text[last.end :]}"
+            return f"{text[: last.end]},{blanks}{label}{json.dumps(value, ensure_ascii=False)}{text[last.end :]}"
         written = _written(text, value, _margin(text, last.start))
-        return f"{text[: last.end]},{blanks}{quoted}: {written}{text[last.end :]}"
+        return f"{text[: last.end]},{blanks}{label}{written}{text[last.end :]}"
     margin, line_end = _margin(text, held.open), _line_end(text)
     inner = margin + _unit(text)
-    written = f"{line_end}{inner}{quoted}: {_written(text, value, inner)}{line_end}{margin}"
+    written = f"{line_end}{inner}{label}{_written(text, value, inner)}{line_end}{margin}"
     return text[: held.open + 1] + written + text[held.close :]
 
 
-def _written(text: str, value: Document, margin: str) -> str:
+def _written(text: str, value: Any, margin: str) -> str:
     lines = json.dumps(value, indent=_unit(text), ensure_ascii=False).split("\n")
     return f"{_line_end(text)}{margin}".join(lines)
 

@@ -54,9 +54,10 @@ class Machine:
 
     def struck(self, text: str) -> str:
         """The text without any secret that is set here."""
-        secrets = [self.environ.get(variable.name, "").strip() for variable in variables() if variable.secret]
+        named = [self.environ.get(variable.name, "") for variable in variables() if variable.secret]
+        secrets = [each.strip().rpartition(" ")[2] for each in named]  # without the word Bearer that people paste along
         for secret in secrets:
-            text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH else text
+            text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH or text == secret != "" else text
         return text
 
     def find(self, program: str) -> str | None:

@@ -96,11 +96,6 @@ def vscode_inputs(given: Given) -> list[Document]:
     ]
 
 
-def input_ids() -> list[str]:
-    """The ids of everything that VS Code may ask a person for on our behalf."""
-    return [_input_id(variable) for variable in variables() if variable.required]
-
-
 def _vscode(launch: Launch, given: Given) -> Document:
     return {"inputs": vscode_inputs(given), "servers": {KEY: vscode_entry(launch, given)}}
 
@@ -118,7 +113,7 @@ def _codex(launch: Launch, given: Given) -> Document:
     server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(given)}
     if launch == PUBLISHED:
         server["startup_timeout_sec"] = _UVX_TIMEOUT_S
-    return {f"mcp_servers.{KEY}": server} | ({f"mcp_servers.{KEY}.env": dict(given)} if given else {})
+    return {"mcp_servers": {KEY: {**server, "env": dict(given)}}}
 
 
 def _goose(launch: Launch, given: Given) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9 ._/@%-]*(?<! )")
@@ -39,13 +40,18 @@ def _yaml_scalar(value: object) -> str:
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
-def to_toml(tables: dict[str, dict[str, Any]]) -> str:
-    """Tables by their dotted names; a text, a number and a list of texts are written in TOML as in JSON."""
-    parts = [
-        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())])
-        for name, table in tables.items()
-    ]
-    return "\n\n".join(parts) + "\n"
+def to_toml(value: dict[str, Any]) -> str:
+    """Objects as tables; a text, a number and a list of texts are written in TOML as in JSON."""
+    return "\n\n".join(_toml_tables(value, "")) + "\n"
+
+
+def _toml_tables(value: dict[str, Any], name: str) -> Iterator[str]:
+    inner = {key: item for key, item in value.items() if isinstance(item, dict)}
+    plain = [f"{key} = {json.dumps(value[key], ensure_ascii=False)}" for key in value if key not in inner]
+    if plain:
+        yield "\n".join([f"[{name}]", *plain])
+    for key, item in inner.items():
+        yield from _toml_tables(item, f"{name}.{key}".lstrip("."))
 
 
 def difference(suffix: str, expected: str, found: str) -> str:
