@@ -1,5 +1,19 @@
-"""`python -m sora_mcp` is `sora-mcp`."""
+"""`sora-mcp`, and `python -m sora_mcp`: Ctrl-C ends it in the same way while it is still being loaded."""
 
-from sora_mcp.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line, and end the process."""
+    try:
+        from sora_mcp.cli import main as run  # noqa: PLC0415
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,10 +31,14 @@ def _nothing() -> None: ...
 
 
 def listen(app: Any, host: str, port: int, ready: Callable[[str], None], ending: Callable[[], None] = _nothing) -> None:
-    """Serve `app`; port 0 takes a free one. `ready` is told the base address; `ending` ends what never would."""
+    """Serve `app`; port 0 takes a free one. `ready` is told the base address; `ending` ends what never would.
+
+    Raises OSError where the port cannot be had.
+    """
 
     def tell(taken: int) -> None:
         ready(f"http://{f'[{host}]' if ':' in host else host}:{taken}")
 
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
-    _Server(config, tell, ending).run()
+    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
+        _Server(config, tell, ending).run([bound])

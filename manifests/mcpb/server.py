@@ -1,5 +1,5 @@
 """Starts the server in the environment that the host made from pyproject.toml."""
 
-from sora_mcp.cli import main
+from sora_mcp.__main__ import main
 
 main()

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sora_mcp import __version__
-from sora_mcp.errors import SoraError
+from sora_mcp.cli.ending import USAGE, status_of
 
 if TYPE_CHECKING:
     from sora_mcp.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+_PAID = ("create", "storyboard", "remix", "blend")
 _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
     "storyboard": "Make a video with beats at given times. Costs money.",
@@ -66,14 +68,26 @@ class _Group(click.Group):
             with formatter.section(title):
                 formatter.write_dl(list(rows.items()))
 
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except SoraError as error:
-            from sora_mcp.cli.show import for_shell  # noqa: PLC0415
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from sora_mcp.arguments import closest  # noqa: PLC0415
 
-            click.echo(f"sora-mcp: {for_shell(f'{error.message} {error.next_step}')}", err=True)
-            ctx.exit(2)
+            raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *given: Any, standalone_mode: bool = True, **named: Any) -> Any:
+        """Run the command that the arguments name, and end the process as it ended."""
+        words = list(sys.argv[1:] if args is None else args)
+        run = partial(super().main, words, *given, standalone_mode=False, **named)
+        if not standalone_mode:
+            return run()
+        if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
+            click.echo("sora-mcp: stdout is closed: nothing could be shown, so nothing was done.", err=True)
+            sys.exit(USAGE)
+        sys.exit(status_of(run, as_json="--json" in words, paid=words[:1] in [[name] for name in _PAID]))
 
 
 @click.group(
@@ -107,7 +121,18 @@ def serve(transport: str, host: str, port: int) -> None:
     with loading():
         from sora_mcp.server import serve_http  # noqa: PLC0415
 
-    serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
+    with _port(host, port):
+        serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
+
+
+@contextmanager
+def _port(host: str, port: int) -> Iterator[None]:
+    """Say in our words that a port cannot be had."""
+    try:
+        yield
+    except OSError as error:
+        wrong = f"Nothing can be served at {host}, port {port}: {error.strerror}."
+        raise click.UsageError(f"{wrong} Name another with --port; 0 takes a free one.") from None
 
 
 @main.command()
@@ -121,7 +146,8 @@ def sandbox(port: int) -> None:
         click.echo(f"The sandbox gateway listens at {base_url}", err=True)
 
     home, seconds = settings.home / "sandbox", settings.sandbox_seconds
-    serve(home, port=port, seconds=seconds, limits=settings.limits, ready=ready)
+    with _port("127.0.0.1", port):
+        serve(home, port=port, seconds=seconds, limits=settings.limits, ready=ready)
 
 
 @main.command()
@@ -148,7 +174,10 @@ def doctor(as_json: bool) -> None:
 @click.option("--none", "nothing", is_flag=True, help="It became nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
-    """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none."""
+    """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none.
+
+    --none also gives up a task that the gateway has forgotten.
+    """
     if bool(task_id) == nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
     from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415

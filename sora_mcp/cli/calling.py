@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import click
 
 from sora_mcp import tools
 from sora_mcp.cli import beats, show
+from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
-from sora_mcp.errors import SoraError
+from sora_mcp.errors import FileProblem, SoraError
+from sora_mcp.results import Video
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
 from sora_mcp.studio import Studio
 from sora_mcp.tasks import FINAL
-
-DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 
 
 def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:
@@ -36,7 +34,7 @@ def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) 
     with suppress(KeyboardInterrupt):
         result = anyio.run(call)
     if result is None:
-        show.interrupted(arguments.get("task_id"), paid=tools.TABLE[tool].paid)
+        interrupted(arguments.get("task_id"), as_json=as_json, paid=tools.TABLE[tool].paid)
         return INTERRUPTED
     if out is not None and result.png is not None:
         _write_picture(out, result.png)
@@ -47,17 +45,18 @@ def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) 
 def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
     """Settle an unknown outcome and show what became of it."""
 
-    async def work() -> tools.Result:
+    async def work() -> Video | SoraError:
         async with Studio.open(settings) as studio:
             try:
-                video = await studio.settle(request_id, task_id)
+                return await studio.settle(request_id, task_id)
             except SoraError as error:
-                return tools.failed(error)
-        return tools.Result(tools.words.say_video(video), video.model_dump(mode="json", exclude_none=True))
+                return error
 
     told = anyio.run(work)
-    show.result(told, {}, as_json=as_json, picture=None)
-    sys.exit(FAILED if told.is_error else DONE)
+    if isinstance(told, SoraError):
+        raise told
+    result = tools.Result(tools.words.say_video(told), told.model_dump(mode="json", exclude_none=True))
+    show.result(result, {}, as_json=as_json, picture=None)
 
 
 def exit_code(result: tools.Result) -> int:
@@ -139,5 +138,4 @@ def _write_picture(out: Path, png: bytes) -> None:
     try:
         out.write_bytes(png)
     except OSError as error:
-        click.echo(f"sora-mcp: {out} cannot be written: {error.strerror}. Name another file with --out.", err=True)
-        sys.exit(FAILED)
+        raise FileProblem(f"{out} cannot be written: {error.strerror}.", "Name another file with --out.") from None

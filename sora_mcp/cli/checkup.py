@@ -17,7 +17,7 @@ import anyio
 import click
 
 from sora_mcp import __version__
-from sora_mcp.cli.show import for_shell
+from sora_mcp.cli.ending import for_shell
 from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import click
 
 from sora_mcp.arguments import closest
-from sora_mcp.errors import FileProblem
 from sora_mcp.install import install, uninstall
 from sora_mcp.install.machine import installed, this_machine
 from sora_mcp.manifests.clients import BY_NAME, Client
@@ -28,8 +27,4 @@ def _say(act: Callable[[Client], str], name: str) -> None:
         raise click.UsageError(
             f"There is no client {name!r}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
         )
-    try:
-        click.echo(act(client))
-    except FileProblem as problem:
-        click.echo(f"sora-mcp: {problem.message} {problem.next_step}", err=True)
-        raise SystemExit(3) from None
+    click.echo(act(client))

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from sora_mcp.errors import NotConfigured
+from sora_mcp.errors import SoraError
 from sora_mcp.ledger import rows
 from sora_mcp.ledger.file import is_current, open_to_read, transaction
 from sora_mcp.settings import Endpoint, Settings
@@ -32,9 +32,9 @@ def read(settings: Settings, schema: dict[str, Any], given: dict[str, Any]) -> d
                 return None
             states = (given["status"],) if given["status"] else ()
             found = rows.page(db, name, limit=limit + 1, before=before[0], states=states)
-    except (NotConfigured, sqlite3.Error, OSError):
+        return _answer(endpoint.label, found, limit)
+    except (SoraError, sqlite3.Error, OSError):
         return None
-    return _answer(endpoint.label, found, limit)
 
 
 def _limit(node: dict[str, Any], given: str | None) -> int | None:

@@ -6,13 +6,14 @@ import hashlib
 import hmac
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.errors import OverCap
+from sora_mcp.errors import FileProblem, OverCap
 from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
@@ -121,24 +122,41 @@ class Entry:
 
 
 def shown(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
-    """What the world is told of a row, in a list and elsewhere; the prompt is shortened."""
-    body = entry.body
-    prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
-    return {
-        "task_id": entry.task_id,
-        "request_id": entry.request_id,
-        "state": entry.state,
-        "operation": entry.operation,
-        "prompt": clean(prompt, prompt_length) or None,
-        "width": body.get("width"),
-        "height": body.get("height"),
-        "n_frames": body.get("n_frames"),
-        "cost": entry.cost,
-        "sources": entry.sources,
-        "created_at": datetime.fromtimestamp(entry.created_at, UTC)
-        .isoformat(timespec="seconds")
-        .replace("+00:00", "Z"),
-    }
+    """What the world is told of a row, in a list and elsewhere; the prompt is shortened.
+
+    Raises FileProblem for a row that nobody here has written.
+    """
+    with _readable(entry.request_id):
+        body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
+        prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
+        told = {
+            "task_id": entry.task_id,
+            "request_id": entry.request_id,
+            "state": entry.state,
+            "operation": entry.operation,
+            "prompt": clean(prompt, prompt_length) or None,
+            "width": body.get("width"),
+            "height": body.get("height"),
+            "n_frames": body.get("n_frames"),
+            "cost": entry.cost,
+            "sources": entry.sources,
+            "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+        if entry.state not in TRANSITIONS or any(isinstance(told[name], str) for name in _NUMBERS):
+            raise ValueError
+    return told
+
+
+_NUMBERS = ("width", "height", "n_frames", "cost")
+
+
+@contextmanager
+def _readable(request_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+        message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
+        raise FileProblem(message, "Tell the user: it lies in SORA_HOME.") from None
 
 
 def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
@@ -244,11 +262,12 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
     variants = db.execute(
         "SELECT * FROM generations WHERE request_id = ? ORDER BY variant", (row["request_id"],)
     ).fetchall()
-    return Entry(
-        **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
-        generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
-        files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
-    )
+    with _readable(row["request_id"]):
+        return Entry(
+            **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+            generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
+            files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+        )
 
 
 _GENERATION = tuple(each.name for each in fields(Generation))

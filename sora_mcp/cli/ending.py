@@ -1,0 +1,116 @@
+"""How every command ends: what went wrong is said once, in words or as one JSON object, and in the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sora_mcp.errors import InvalidInput, NotConfigured, SoraError
+
+DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
+
+
+def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> int:
+    """Run a command to its very end and return its exit code; whatever it raises is said, without a traceback."""
+    try:
+        try:
+            return _finished(command)
+        except click.ClickException as error:
+            tell(_misused(error), as_json=as_json, paid=paid, words=error.show)
+            return USAGE if isinstance(error, click.UsageError) else FAILED
+        except SoraError as error:
+            tell(error, as_json=as_json, paid=paid)
+            return USAGE if isinstance(error, InvalidInput | NotConfigured) else FAILED
+        except (click.Abort, KeyboardInterrupt):
+            interrupted(None, as_json=as_json, paid=paid)
+            return INTERRUPTED
+    except OSError as error:
+        return _unshown(error)
+
+
+def _finished(command: Callable[[], object]) -> int:
+    try:
+        status = command()
+    except SystemExit as ended:
+        status = ended.code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status if isinstance(status, int) else DONE
+
+
+def tell(error: SoraError, *, as_json: bool, paid: bool, words: Callable[[], None] | None = None) -> None:
+    """Say what went wrong: as one object on stdout, or on stderr (in other `words`, perhaps)."""
+    if as_json:
+        from sora_mcp.tools import failed  # noqa: PLC0415 - it loads everything
+
+        print_json(failed(error, paid=paid).structured)
+    elif words is not None:
+        words()
+    else:
+        click.echo(f"sora-mcp: {for_shell(f'{error.message} {error.next_step}')}", err=True)
+
+
+def _misused(error: click.ClickException) -> SoraError:
+    told = InvalidInput([])
+    told.message, told.next_step = error.format_message(), "See sora-mcp --help."
+    return told
+
+
+def interrupted(task_id: str | None, *, as_json: bool, paid: bool) -> None:
+    """Say what a person should know who pressed Ctrl-C, or ended the command otherwise."""
+    if task_id:
+        words = f"Stopped waiting; {task_id} goes on. Come back with: sora-mcp get {task_id} --wait"
+    elif paid:
+        words = "Interrupted. If it was already being sent it may have been charged: see sora-mcp list"
+    else:
+        words = "Interrupted."
+    if not as_json:
+        click.echo(f"\n{words}", err=True)
+        return
+    told: dict[str, Any] = {"outcome": "unknown"} if paid else {}
+    error = {"kind": "interrupted", "message": words, "next_step": "", "retryable": not paid}
+    print_json(told | ({"task_id": task_id} if task_id else {}) | {"error": error})
+
+
+def _unshown(error: OSError) -> int:
+    """stdout takes no more: nothing is to be written to it when Python ends either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):  # a reader that has enough, such as head
+        return FAILED
+    click.echo(f"sora-mcp: not all of it could be shown: {error.strerror}. See sora-mcp list.", err=True)
+    return FAILED
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+_COMMANDS = {
+    "get_video with wait_seconds 50": "sora-mcp get --wait",
+    "wait_seconds": "--wait",
+    "get_video": "sora-mcp get",
+    "list_videos": "sora-mcp list",
+    "view_video": "sora-mcp view",
+    "download_video": "sora-mcp download",
+    "Ask the user to check": "Check",
+    "ask the user to check": "check",
+    "Ask the user to": "Please",
+    "ask the user to": "please",
+    "Ask the user for": "You need",
+    "tell the user": "mind this",
+    "Tell the user": "Mind this",
+}
+"""Advice to an agent → advice to a person at a shell."""
+
+
+def for_shell(text: str) -> str:
+    """Advice that was written for an agent, for a person."""
+    for agent, person in _COMMANDS.items():
+        text = text.replace(agent, person)
+    return text

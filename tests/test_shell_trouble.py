@@ -1,0 +1,226 @@
+"""How commands end at a shell when something is in the way: one sentence or one object, a code, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bench import COMMAND, KEY
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a command in the test's own folder; `settings` by their names without SORA_."""
+
+    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environ = environment | {f"SORA_{name}": value for name, value in settings.items()}
+        command = [*COMMAND, *arguments]
+        return subprocess.run(  # noqa: S603
+            command, check=False, capture_output=True, text=True, env=environ, cwd=tmp_path, timeout=60
+        )
+
+    return run
+
+
+def assert_one_object(done: subprocess.CompletedProcess[str]) -> None:
+    told = json.loads(done.stdout)
+    assert told["error"]["message"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("create", "x", "--widht", "480"), 2),
+        (("get",), 2),
+        (("crate", "x"), 2),
+        (("storyboard", "--actions", "beats.json"), 2),
+        (("storyboard", "--action", "no time"), 2),
+        (("view", "{task}", "--out", "nowhere/x.png"), 3),
+        (("settle", "req_0"), 2),
+        (("settle", "req_0", "--none"), 3),
+        (("create", "x", "--style", "vivid"), 2),
+    ],
+    ids=str,
+)
+def test_with_json_every_error_is_one_object_on_stdout(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "beats.json").write_text("{ not json")
+    if "{task}" in arguments:
+        task_id = json.loads(run("create", "a boat", "--width", "480", "--height", "480", "--json").stdout)["task_id"]
+        run("get", task_id, "--wait")
+        arguments = tuple(word.replace("{task}", task_id) for word in arguments)
+    done = run(*arguments, "--json")
+    assert done.returncode == code, done.stdout
+    assert_one_object(done)
+    paid = arguments[0] in {"create", "storyboard"}
+    assert json.loads(done.stdout).get("outcome") == ("not_submitted" if paid else None)
+
+
+@pytest.mark.parametrize("command", [("list",), ("create", "x"), ("settle", "req_0", "--none")], ids=str)
+@pytest.mark.parametrize("setting", [{"MAX_RUNNING": "many"}, {"BASE_URL": ""}], ids=str)
+def test_with_json_a_bad_setting_is_one_object_too(run: Run, command: tuple[str, ...], setting: dict[str, str]) -> None:
+    done = run(*command, "--json", **setting)
+    assert done.returncode == 2
+    assert_one_object(done)
+    assert f"SORA_{next(iter(setting))}" in done.stdout
+
+
+# --- interrupted ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_wait_that_is_ended_by_a_signal_prints_its_object(run: Run, environment: dict[str, str], which: int) -> None:
+    task_id = json.loads(run("create", "a boat", "--json", SANDBOX_SECONDS="60").stdout)["task_id"]
+    command = [*COMMAND, "get", task_id, "--wait", "--json"]
+    environ = environment | {"SORA_SANDBOX_SECONDS": "60", "SORA_LOG_LEVEL": "INFO"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stderr is not None
+        while "status=200" not in process.stderr.readline():  # it waits from now on
+            pass
+        process.send_signal(which)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert (told["task_id"], told["error"]["kind"]) == (task_id, "interrupted")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sandbox", "--port", "0"),
+        ("serve", "--transport", "streamable-http", "--port", "0"),
+        ("demo", "--out", "demo"),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_ctrl_c_ends_what_runs_for_long(environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]) -> None:
+    process = subprocess.Popen(  # noqa: S603
+        [*COMMAND, *command], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        (process.stdout if command[0] == "demo" else process.stderr).readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted." in said
+    assert "Traceback" not in said
+    assert "Aborted" not in said
+
+
+def test_ctrl_c_while_it_starts_ends_it_quietly(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*COMMAND, "list"], check=False, capture_output=True, text=True, env=environ)  # noqa: S603
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+# --- stdout ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("words", ["list", "list --json", "doctor", "--help", "create x --dry-run"])
+def test_a_stdout_that_takes_nothing_is_said_in_one_line(environment: dict[str, str], where: str, words: str) -> None:
+    if where == ">/dev/full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    command = f"{sys.executable} -m sora_mcp {words} {where}"
+    made = [*COMMAND, "create", "a boat"]
+    subprocess.run(made, check=True, capture_output=True, env=environment)  # noqa: S603
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=environment)  # noqa: S603, S607
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "sora-mcp: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) -> list[str]:
+    terminal, end = pty.openpty()
+    size = {"COLUMNS": str(columns), "LINES": "24"}
+    done = subprocess.Popen([*COMMAND, *arguments], stdout=end, env=environment | size)  # noqa: S603
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        shown += chunk
+    with done:
+        assert done.wait(timeout=60) == 0
+    os.close(terminal)
+    return shown.decode().splitlines()
+
+
+@pytest.mark.parametrize(("columns", "prompt"), [(40, "a boat"), (40, "船" * 40), (100, "船" * 40), (100, "🐙" * 60)])
+def test_a_list_fits_a_terminal_and_shows_the_state(
+    run: Run, environment: dict[str, str], columns: int, prompt: str
+) -> None:
+    task_id = json.loads(run("create", prompt, "--json").stdout)["task_id"]
+    run("get", task_id, "--wait")
+    [line] = shown_at_a_terminal(environment, "list", columns=columns)
+    assert "succeeded" in line
+    assert task_id[:20] in line
+    wide = sum(character in "船🐙" for character in line)
+    assert len(line) + wide <= columns
+    assert wide or columns == 40
+
+
+# --- what lies around -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [("sandbox",), ("serve", "--transport", "streamable-http")], ids=lambda w: str(w[0])
+)
+def test_a_port_that_is_taken_is_said(run: Run, command: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(*command, "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "body = 'not json'",
+        "body = '[]'",
+        "body = '{\"prompt\": 7}'",
+        "sources = '{'",
+        "state = 'odd'",
+        "created_at = 'yesterday'",
+        "created_at = 1e300",
+        "cost = 'much'",
+        'body = \'{"n_frames": "many"}\'',
+    ],
+)
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["", "json"])
+def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
+    run: Run, tmp_path: Path, edit: str, words: tuple[str, ...]
+) -> None:
+    task_id = json.loads(run("create", "a boat", "--json").stdout)["task_id"]
+    run("get", task_id, "--wait")
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
+        db.execute(f"UPDATE videos SET {edit}")  # noqa: S608
+        db.commit()
+    done = run("list", *words)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {0, 3}
+    assert done.stdout or "ledger" in done.stderr
+    assert KEY not in done.stderr
