@@ -140,6 +140,24 @@ def test_only_the_lines_of_our_own_change_in_codexs_file(home: Path, line_end: s
     assert "already" in install(BY_NAME["codex"], machine(home, **GATEWAY), MOVED)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_change_of_what_the_client_itself_added_leaves_no_copies(home: Path, name: str) -> None:
+    keep(home, name, command="/old/sora-mcp")
+    before = set(everything(home))
+    assert "Changed" in install(BY_NAME[name], machine(home), LOCAL)
+    assert set(everything(home)) == before
+
+
+def test_codex_variables_in_a_form_that_is_not_known_here_are_left_alone(home: Path) -> None:
+    path = home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('[mcp_servers.sora]\ncommand = "/old/sora-mcp"\nenv_vars = [{ name = "X", source = "remote" }]\n')
+    before = everything(home)
+    with pytest.raises(FileProblem, match="another form"):
+        install(BY_NAME["codex"], machine(home), LOCAL)
+    assert everything(home) == before
+
+
 @pytest.mark.parametrize("text", ["mcp_servers = 5\n", "[mcp_servers]\nsora = 5\n", "a = [", "\ufeffa = 1\n"])
 def test_a_codex_file_in_which_nobody_can_tell_is_left_alone(home: Path, text: str) -> None:
     program(home, "codex")

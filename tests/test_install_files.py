@@ -286,6 +286,15 @@ def test_a_pipe_in_the_files_place_is_left_alone(home: Path) -> None:
         uninstall(BY_NAME["cursor"], machine(home))
 
 
+def test_a_backup_that_cannot_be_read_keeps_nobody_from_uninstalling(home: Path) -> None:
+    path = client_file(home)
+    path.write_text('{"theme": "dark"}')
+    install(BY_NAME["cursor"], machine(home), LOCAL)
+    path.with_name("mcp.json.before-sora-mcp").write_bytes(b"\xff")
+    uninstall(BY_NAME["cursor"], machine(home))
+    assert path.read_text() == '{"theme": "dark"}'
+
+
 def test_a_file_too_large_to_be_a_configuration_is_left_alone(home: Path) -> None:
     path = client_file(home)
     with path.open("wb") as file:

@@ -81,8 +81,9 @@ def _add(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> st
     command = add_command(client, renew(None), file.questions)
     if command is None:
         _require(client, file.path.parent)
-    if command is None or file.ours() is not None:
         return file.add(renew)
+    if file.ours() is not None:
+        return file.change(renew)
     run(command, client, machine)
     done = f"Added with {command[0]}."
     return _forwarding(done, file, renew) if isinstance(file, CodexFile) else done
@@ -91,7 +92,7 @@ def _add(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> st
 def _forwarding(done: str, file: CodexFile, renew: Renew) -> str:
     """Codex's command has no way to forward variables, so that line is put into its file afterwards."""
     try:
-        file.complete(renew)
+        file.change(renew)
     except FileProblem as problem:
         raise FileProblem(f"{done} But it is not told to forward the variables: {problem.message}") from None
     return f"{done} It is handed the key and the other variables from Codex's environment."

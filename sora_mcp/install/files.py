@@ -56,9 +56,9 @@ class ClientFile:
         """Put our entry in; says what was done. Raises FileProblem, with the file untouched, where it cannot."""
         return self._steadily(lambda: self._add(renew))
 
-    def complete(self, renew: Renew) -> None:
-        """Change the entry that the client itself just wrote: that needs no backup. Raises FileProblem."""
-        self._steadily(lambda: self._complete(renew))
+    def change(self, renew: Renew) -> str:
+        """Change our entry where the client itself put it, and only that, so without a backup. Raises FileProblem."""
+        return self._steadily(lambda: self._change(renew))
 
     def remove(self) -> str:
         """Put the file back as it was if nobody touched it since, else take our entry out; says what was done."""
@@ -86,14 +86,18 @@ class ClientFile:
             self._save(before)
         self._replace(before, after)
         kept = f" The file as it was is kept beside it as {self.backup.name}." if self.backup.exists() else ""
-        return f"Added to {self.path}.{kept}"
+        return f"{'Changed in' if held else 'Added to'} {self.path}.{kept}"
 
-    def _complete(self, renew: Renew) -> None:
+    def _change(self, renew: Renew) -> str:
         text = self._read(self.path)
         held = self._ours(text)
         if text is None or held is None:
             raise NotPlain("the entry does not stand in it")
-        self._replace(text, self._with_entry(text, renew(held)))
+        after = self._with_entry(text, renew(held))
+        if after == text:
+            return f"It stands in {self.path} already."
+        self._replace(text, after)
+        return f"Changed in {self.path}."
 
     def _remove(self) -> str:
         text = self._read(self.path)
@@ -104,7 +108,7 @@ class ClientFile:
 
     def _put_back(self, text: str, held: Document) -> str:
         """Undo `add` exactly, if the file is still what it made of the backup, or of nothing. Says so, or nothing."""
-        original = self._read(self.backup)
+        original = self._original()
         if original is not None and self._becomes(original, text, held):
             self._replace(text, original)
             self.backup.unlink()
@@ -117,12 +121,19 @@ class ClientFile:
         return ""
 
     def _take_out(self, text: str) -> str:
-        original = self._read(self.backup)
+        original = self._original()
         kept = original is not None and f'"{self.container}"' in original
         without = entries.without_entry(text, self.container, KEY, keep_container=kept)
         unused = [each["id"] for each in self.questions if f"${{input:{each['id']}}}" not in without]
         self._replace(text, entries.without_items(without, "inputs", unused))
         return f"Removed from {self.path}; the rest of it is as you left it."
+
+    def _original(self) -> str | None:
+        """The backup; None where there is none that can be used."""
+        try:
+            return self._read(self.backup)
+        except FileProblem:
+            return None
 
     def _becomes(self, original: str, text: str, held: Document) -> bool:
         """Whether a file that did not hold our entry becomes `text` by it alone."""

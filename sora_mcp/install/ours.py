@@ -51,7 +51,7 @@ def renewed(held: Document, wanted: Document, given: Mapping[str, str], referenc
         entry["args"] = held["args"]
     if "env_vars" in wanted:
         names = [*wanted["env_vars"], *(each for each in held.get("env_vars", []) if each not in wanted["env_vars"])]
-        entry["env_vars"] = [each for each in names if each not in entry["env"]]
+        entry["env_vars"] = [each for each in names if each not in list(entry["env"])]  # Codex takes tables, too
     return entry
 
 
