@@ -163,6 +163,8 @@ def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
 
 
 def _expanded(given: str | Path) -> Path:
+    if "${" in str(given):
+        raise ValueError("a variable in it was not expanded")
     try:
         return Path(given).expanduser()
     except RuntimeError:

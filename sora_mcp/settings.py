@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -51,15 +52,25 @@ def _about(description: str, kind: Kind) -> dict[str, Any]:
 
 
 def _data_folder() -> Path:
-    import platformdirs  # noqa: PLC0415 - only where no folder is named
+    with _known_home("SORA_HOME"):
+        import platformdirs  # noqa: PLC0415 - only where no folder is named
 
-    return platformdirs.user_data_path("sora-mcp")
+        return platformdirs.user_data_path("sora-mcp")
 
 
 def _video_folder() -> Path:
-    import platformdirs  # noqa: PLC0415
+    with _known_home("SORA_OUTPUT_DIR"):
+        import platformdirs  # noqa: PLC0415
 
-    return platformdirs.user_videos_path() / "sora"
+        return platformdirs.user_videos_path() / "sora"
+
+
+@contextmanager
+def _known_home(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        raise NotConfigured("The home folder of this user is not known.", f"Set HOME, or {setting}.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +228,22 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in _FIELDS} | values
     given = {name: _read(name, value) for name, value in found.items() if not _is_missing(value)}
     return Settings(**given, given=frozenset(given))
+
+
+def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings, list[NotConfigured]]:
+    """The settings as far as they can be used, and what is wrong with the others, which count as not set."""
+    usable: dict[str, str] = {}
+    wrong: list[NotConfigured] = []
+    for name in _FIELDS:
+        variable = f"{PREFIX}{name.upper()}"
+        given = environ.get(variable, "")
+        try:
+            if not _is_missing(given):
+                _read(name, given)
+                usable[variable] = given
+        except NotConfigured as error:
+            wrong.append(error)
+    return load(usable), wrong
 
 
 def _read(name: str, value: object) -> Any:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench import COMMAND, KEY
@@ -224,3 +225,56 @@ def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
     assert done.returncode in {0, 3}
     assert done.stdout or "ledger" in done.stderr
     assert KEY not in done.stderr
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("MAX_RUNNING", "many"), ("LOG_LEVEL", "loud"), ("HOME", "${HOME}/sora"), ("IMAGE_DIRS", "/a:${HOME}/b")],
+)
+def test_the_doctor_names_a_setting_that_cannot_be_used_and_looks_on(run: Run, setting: str, value: str) -> None:
+    done = run("doctor", "--json", **{setting: value})
+    assert done.returncode == 3
+    checks = json.loads(done.stdout)["checks"]
+    wrong = [check["found"] for check in checks if check["verdict"] == "wrong"]
+    assert len(wrong) == 1
+    assert f"SORA_{setting}" in wrong[0]
+    assert {"versions", "gateway"} <= {check["name"] for check in checks}
+
+
+@pytest.mark.parametrize("setting", ["HOME", "OUTPUT_DIR"])
+def test_a_variable_that_was_not_expanded_never_names_a_folder(run: Run, tmp_path: Path, setting: str) -> None:
+    done = run("create", "a boat", **{setting: "${HOME}/sora"})
+    assert done.returncode == 2
+    assert f"SORA_{setting}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path) -> None:
+    for words in ((), ("--json",)):
+        done = run("doctor", *words, API_KEY=KEY, OUTPUT_DIR=str(tmp_path / KEY), OWNER=KEY)
+        assert KEY not in done.stdout + done.stderr
+        assert "[key]" in done.stdout
+
+
+def test_the_doctor_says_nothing_good_of_a_ledger_that_cannot_be(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = run("doctor", "--json", HOME=str(tmp_path / "file"))
+    names = {check["name"]: check["verdict"] for check in json.loads(done.stdout)["checks"]}
+    assert names["home folder"] == "wrong"
+    assert "ledger" not in names
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("list",), ("install", "cursor"), ("uninstall", "cursor")], ids=str)
+def test_a_user_without_a_home_is_told_so(words: tuple[str, ...]) -> None:
+    nobody: dict[str, Any] = {"user": 54321, "env": {"PATH": os.environ["PATH"], "SORA_BASE_URL": "sandbox"}}
+    try:
+        subprocess.run([sys.executable, "-c", "import click, sora_mcp"], check=True, capture_output=True, **nobody)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no user without a home can be had here, or Python is not theirs to run")
+    done = subprocess.run([*COMMAND, *words], check=False, capture_output=True, text=True, **nobody)  # noqa: S603
+    assert done.returncode == 2
+    assert "Set HOME" in done.stderr
+    assert "Traceback" not in done.stderr

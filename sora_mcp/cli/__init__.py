@@ -165,7 +165,7 @@ def doctor(as_json: bool) -> None:
     """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
     from sora_mcp.cli.checkup import show  # noqa: PLC0415
 
-    raise SystemExit(show(load_settings(), as_json=as_json))
+    raise SystemExit(show(as_json=as_json))
 
 
 @main.command()

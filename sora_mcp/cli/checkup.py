@@ -20,8 +20,9 @@ from sora_mcp import __version__
 from sora_mcp.cli.ending import for_shell
 from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
+from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.ledger import Ledger
-from sora_mcp.settings import Settings, variables
+from sora_mcp.settings import Settings, load_what_can_be, variables
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""
@@ -40,31 +41,41 @@ class Check:
     next_step: str = ""
 
 
-def show(settings: Settings, *, as_json: bool) -> int:
+def show(*, as_json: bool) -> int:
     """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
-    checks = anyio.run(check_up, settings)
+    settings, unusable = load_what_can_be()
+    checks = [Check("settings", "wrong", error.message, error.next_step) for error in unusable]
+    checks += anyio.run(check_up, settings)
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
         told = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
-        return 3 if wrong else 0
+        text = json.dumps(told, indent=2, ensure_ascii=False)
+    else:
+        text = "\n".join([*_lines(checks), "", "Settings", *_setting_lines(settings)])
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
+    return 3 if wrong else 0
+
+
+def _lines(checks: list[Check]) -> Iterator[str]:
     for check in checks:
         mark, colour = _MARKS[check.verdict]
-        click.echo(f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}")
+        yield f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}"
         if check.next_step:
-            click.echo(f"    → {for_shell(check.next_step)}")
-    click.echo("\nSettings")
+            yield f"    → {for_shell(check.next_step)}"
+
+
+def _setting_lines(settings: Settings) -> Iterator[str]:
     for name, row in _settings(settings).items():
-        click.echo(f"    {name} = {row['value']}  ({row['from']})")
-    return 3 if wrong else 0
+        yield f"    {name} = {row['value']}  ({row['from']})"
 
 
 async def check_up(settings: Settings) -> list[Check]:
     """Everything, in the order in which a person would look."""
-    checks = [_versions(), *_extras()]
-    checks += [_folder("home folder", settings.home, "SORA_HOME")]
-    checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR")]
-    checks += await _ledger(settings)
+    home = _folder("home folder", settings.home, "SORA_HOME")
+    checks = [_versions(), *_extras(), home, _folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR")]
+    if home.verdict == "ok" or settings.ledger.exists():
+        checks += await _ledger(settings)
     return checks + await _gateway(settings)
 
 

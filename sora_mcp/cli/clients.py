@@ -8,17 +8,25 @@ from collections.abc import Callable
 import click
 
 from sora_mcp.arguments import closest
+from sora_mcp.errors import NotConfigured
 from sora_mcp.install import install, uninstall
-from sora_mcp.install.machine import installed, this_machine
+from sora_mcp.install.machine import Machine, installed, this_machine
 from sora_mcp.manifests.clients import BY_NAME, Client
 
 
 def add(name: str, *, dry_run: bool) -> None:
-    _say(lambda client: install(client, this_machine(os.environ), installed(), dry_run=dry_run), name)
+    _say(lambda client: install(client, _here(), installed(), dry_run=dry_run), name)
 
 
 def remove(name: str, *, dry_run: bool) -> None:
-    _say(lambda client: uninstall(client, this_machine(os.environ), dry_run=dry_run), name)
+    _say(lambda client: uninstall(client, _here(), dry_run=dry_run), name)
+
+
+def _here() -> Machine:
+    try:
+        return this_machine(os.environ)
+    except RuntimeError:
+        raise NotConfigured("The home folder of this user is not known.", "Set HOME.") from None
 
 
 def _say(act: Callable[[Client], str], name: str) -> None:
