@@ -137,7 +137,10 @@ def test_what_goes_wrong_is_said_on_stderr_with_its_exit_code(
         ('[\n  {"time": 0,\n', "line 3"),
         ('[\n  {"time": 0, "description": "a"},\n  "b"\n]', "line 3, actions[1]"),
         ('{"beats": []}', "no list of actions"),
-        ('[{"time": 0, "descriptoin": "a"}]', "actions[0].descriptoin"),
+        ('[\n{"time": 0, "description": "a"},\n\n{"time": 9, "descriptoin": "a"}]', "line 4, actions[1].descriptoin"),
+        ('{"x": "[",\n "actions": [\n {"time": 0, "descriptoin": "a"}]}', "line 3, actions[0].descriptoin"),
+        ('{"actions": [], "x": [1],\n "actions": [\n 7]}', "line 3, actions[0]"),
+        ("[1" + "0" * 5000 + "]", "thousands of digits"),
         ('[{"time": 400, "description": "a"}]', "actions[0].time"),
     ],
     ids=str,
@@ -149,6 +152,11 @@ def test_a_file_that_is_not_the_documented_form_is_refused_by_line_and_field(
     done = shell("storyboard", "--actions", "beats.json")
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_a_file_with_a_byte_order_mark_is_read(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "beats.json").write_text('\ufeff[{"time": 0, "description": "a door"}]', encoding="utf-8")
+    assert shell("storyboard", "--actions", "beats.json", "--dry-run").returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [("create", ""), ("get", "task_unknown"), ("create", "[lost] x")], ids=str)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -20,14 +22,32 @@ def parse(text: str) -> dict[str, str]:
     return {"time": time.strip(), "description": description}
 
 
-def read_file(path: str, name: str) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """A list of the documented form that was read from a file, and the line on which each of its items begins."""
+
+    path: str
+    name: str
+    items: list[Any]
+    lines: list[int]
+
+    def place(self, message: str) -> str:
+        """What is wrong with an item, with the line on which it stands."""
+        return re.sub(rf"{self.name}\[(\d{{1,4}})\]", self._placed, message)
+
+    def _placed(self, found: re.Match[str]) -> str:
+        index = int(found[1])
+        return f"{self.path}, line {self.lines[index]}, {found[0]}" if index < len(self.lines) else found[0]
+
+
+def read_file(path: str, name: str) -> FromFile:
     """The list in a JSON file (or stdin, `-`): the list itself, or an object that holds it under `name`.
 
     Raises click's BadParameter, naming the line, where it is no such list.
     """
     hint = f"--{name.replace('_', '-')}"
     try:
-        with click.open_file(path, encoding="utf-8") as file:
+        with click.open_file(path, encoding="utf-8-sig") as file:
             text = file.read()
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -35,14 +55,16 @@ def read_file(path: str, name: str) -> list[Any]:
         raise click.BadParameter(message, param_hint=hint) from None
     except (OSError, UnicodeDecodeError, RecursionError):
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=hint) from None
+    except ValueError:
+        raise click.BadParameter(f"{path} holds a number of thousands of digits.", param_hint=hint) from None
     found = data.get(name) if isinstance(data, dict) else data
     if not isinstance(found, list):
         raise click.BadParameter(f"{path} holds no list of {name}.", param_hint=hint)
+    read = FromFile(path, name, found, list(_lines(text, name)))
     for index, item in enumerate(found):
         if not isinstance(item, dict):
-            line = _line_of(text, index)
-            raise click.BadParameter(f"{path}, line {line}, {name}[{index}]: this is not an object.", param_hint=hint)
-    return found
+            raise click.BadParameter(read.place(f"{name}[{index}]: this is not an object."), param_hint=hint)
+    return read
 
 
 def _why(error: json.JSONDecodeError) -> str:
@@ -53,12 +75,31 @@ def _why(error: json.JSONDecodeError) -> str:
     )
 
 
-def _line_of(text: str, index: int) -> int:
-    """The line on which element `index` of the first list in `text` begins."""
-    decoder = json.JSONDecoder()
-    at = text.index("[") + 1
-    for _ in range(index):
-        at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n,"))
-        _, at = decoder.raw_decode(text, at)
-    at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n,"))
-    return text.count("\n", 0, at) + 1
+def _lines(text: str, name: str) -> Iterator[int]:
+    """The line on which each item of the list begins; the text was read as JSON before."""
+    at = _past(text, 0)
+    at = _past(text, (_value(text, at, name) if text[at] == "{" else at) + 1)
+    while text[at] != "]":
+        yield text.count("\n", 0, at) + 1
+        at = _past(text, _DECODER.raw_decode(text, at)[1])
+
+
+def _value(text: str, at: int, name: str) -> int:
+    """Where the value of a member of the object begins; of two of one name the last counts."""
+    found = at
+    at = _past(text, at + 1)
+    while text[at] != "}":
+        key, end = _DECODER.raw_decode(text, at)
+        begins = _past(text, end, " \t\r\n:")
+        found = begins if key == name else found
+        at = _past(text, _DECODER.raw_decode(text, begins)[1])
+    return found
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _past(text: str, at: int, blanks: str = " \t\r\n,") -> int:
+    while text[at] in blanks:
+        at += 1
+    return at

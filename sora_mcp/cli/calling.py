@@ -27,12 +27,14 @@ from sora_mcp.tasks import FINAL
 def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:
     """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
     wait, out = bool(given.pop("wait", False)), given.pop("out", None)
+    files = [beats.read_file(given[key], key) for key in ("actions", "inpaint_items") if given.get(key) is not None]
+    given |= {file.name: file.items for file in files}
     settings = _collect(given, settings)
     arguments = {key: value for key, value in given.items() if value is not None}
     call = partial(_call, settings, tool, arguments, wait=wait, quiet=as_json)
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
-        result = anyio.run(call)
+        result = _placed(anyio.run(call), files)
     if result is None:
         interrupted(arguments.get("task_id"), as_json=as_json, paid=tools.TABLE[tool].paid)
         return INTERRUPTED
@@ -40,6 +42,16 @@ def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) 
         _write_picture(out, result.png)
     show.result(result, arguments, as_json=as_json, picture=out)
     return exit_code(result)
+
+
+def _placed(result: tools.Result | None, files: list[beats.FromFile]) -> tools.Result | None:
+    """The result, saying on which line of which file an argument stands that is wrong."""
+    if result is None or not result.is_error:
+        return result
+    text, error = result.text, result.structured["error"]
+    for file in files:
+        text, error = file.place(text), error | {"message": file.place(error["message"])}
+    return replace(result, text=text, structured=result.structured | {"error": error})
 
 
 def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
@@ -73,9 +85,6 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
 
     A person who names an image at the shell allows it: its folder joins the allowed ones, for this call.
     """
-    for key in ("actions", "inpaint_items"):
-        if given.get(key) is not None:
-            given[key] = beats.read_file(given[key], key)
     if given.get("beats"):
         given["actions"] = [beats.parse(beat) for beat in given["beats"]]
     images, sources = given.pop("images", ()), given.pop("sources", ())
