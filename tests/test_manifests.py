@@ -143,7 +143,7 @@ def test_a_readme_that_cannot_hold_its_tables_fails_the_check_and_is_not_written
         readme.write_bytes(changed)
     for arguments in (("--check",), ()):
         done = run(*arguments, "--out", out)
-        assert done.returncode == 2
+        assert done.returncode == 3
         assert "README.md" in done.stderr
         assert "Traceback" not in done.stderr
     assert (readme.read_bytes() if readme.exists() else None) == changed
@@ -169,7 +169,7 @@ def test_a_readme_beside_another_folder_is_somebody_elses(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run("--out", str(tmp_path / "file" / "manifests"))
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
