@@ -15,7 +15,7 @@ from machines import GATEWAY, LAYOUTS, LOCAL, MOVED, client_file, everything, ma
 
 from sora_mcp.errors import FileProblem, NotConfigured
 from sora_mcp.install import install, uninstall
-from sora_mcp.install.entries import with_entry, without_entry
+from sora_mcp.install.entries import with_entry, with_items, without_entry, without_items
 from sora_mcp.manifests.clients import BY_NAME
 
 
@@ -378,3 +378,12 @@ def test_any_file_takes_an_entry_and_gives_it_back(others: Any, rest: Any, inden
     added = with_entry(text, "mcpServers", "sora", {"command": "sora-mcp"})
     assert json.loads(added) == document | {"mcpServers": {**others, "sora": {"command": "sora-mcp"}}}
     assert without_entry(added, "mcpServers", "sora") == text
+
+
+@given(st.lists(VALUES, min_size=1, max_size=3), st.sampled_from([None, 0, 2, "\t"]))
+def test_any_list_takes_items_once_and_gives_them_back(others: list[Any], indent: int | str | None) -> None:
+    text, ours = json.dumps({"inputs": others}, indent=indent), [{"id": "sora-a"}, {"id": "sora-b"}]
+    added = with_items(text, "inputs", ours)
+    assert json.loads(added) == {"inputs": [*others, *ours]}
+    assert with_items(added, "inputs", ours) == added
+    assert without_items(added, "inputs", ["sora-b", "sora-a"]) == text
