@@ -252,6 +252,13 @@ def test_a_variable_that_was_not_expanded_never_names_a_folder(run: Run, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_says_on_stderr_nothing_that_it_shows(run: Run) -> None:
+    done = run("doctor", BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
+    assert done.returncode == 3
+    assert "✗ gateway" in done.stdout
+    assert done.stderr == ""
+
+
 def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path) -> None:
     for words in ((), ("--json",)):
         done = run("doctor", *words, API_KEY=KEY, OUTPUT_DIR=str(tmp_path / KEY), OWNER=KEY)

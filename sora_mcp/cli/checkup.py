@@ -18,6 +18,7 @@ import click
 
 from sora_mcp import __version__
 from sora_mcp.cli.ending import for_shell
+from sora_mcp.cli.logs import set_up
 from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.kinds import MIN_KEY_LENGTH
@@ -44,6 +45,8 @@ class Check:
 def show(*, as_json: bool) -> int:
     """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
     settings, unusable = load_what_can_be()
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    set_up(settings.log_level, key)
     checks = [Check("settings", "wrong", error.message, error.next_step) for error in unusable]
     checks += anyio.run(check_up, settings)
     wrong = any(check.verdict == "wrong" for check in checks)
@@ -52,7 +55,6 @@ def show(*, as_json: bool) -> int:
         text = json.dumps(told, indent=2, ensure_ascii=False)
     else:
         text = "\n".join([*_lines(checks), "", "Settings", *_setting_lines(settings)])
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
     return 3 if wrong else 0
 
@@ -123,7 +125,8 @@ async def _ledger(settings: Settings) -> list[Check]:
         return [Check("ledger", "wrong", error.message, error.next_step)]
     finally:
         ledger.close()
-    checks = [Check("ledger", "ok", f"{path} is whole and holds {sum(counts.values())} videos")]
+    number = sum(counts.values())
+    checks = [Check("ledger", "ok", f"{path} is whole and holds {number} video{'s' * (number != 1)}")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
         words = ", ".join(f"{count} {state}" for state, count in unsettled.items())
