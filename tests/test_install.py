@@ -205,7 +205,7 @@ def test_a_client_that_fails_to_add_has_what_it_had(home: Path, name: str) -> No
     program(home, PROGRAMS[name], failing=f"echo 'no luck with {KEY}' >&2; exit 7")
     before = everything(home)
     with pytest.raises(FileProblem, match="no luck with \\[key\\]") as refused:
-        install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
+        install(BY_NAME[name], machine(home, **{**GATEWAY, "SORA_API_KEY": f"Bearer {KEY} "}), LOCAL)
     assert LOCAL.command in refused.value.next_step
     assert everything(home) == before
 

@@ -208,15 +208,17 @@ def test_a_read_only_file_is_left_alone_both_ways(home: Path) -> None:
     path = client_file(home)
     path.write_bytes(STYLES["tabs"])
     path.chmod(0o444)
-    with pytest.raises(FileProblem, match="read-only"):
-        install(BY_NAME["cursor"], machine(home), LOCAL)
+    for dry_run in (True, False):
+        with pytest.raises(FileProblem, match="read-only"):
+            install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
     assert everything(home) == {path: STYLES["tabs"]}
     path.chmod(0o644)
     install(BY_NAME["cursor"], machine(home), LOCAL)
     path.chmod(0o444)
     before = everything(home)
-    with pytest.raises(FileProblem, match="read-only"):
-        uninstall(BY_NAME["cursor"], machine(home))
+    for dry_run in (True, False):
+        with pytest.raises(FileProblem, match="read-only"):
+            uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
     assert everything(home) == before
 
 

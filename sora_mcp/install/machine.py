@@ -57,7 +57,7 @@ class Machine:
         named = [self.environ.get(variable.name, "") for variable in variables() if variable.secret]
         secrets = [each.strip().rpartition(" ")[2] for each in named]  # without the word Bearer that people paste along
         for secret in secrets:
-            text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH or text == secret != "" else text
+            text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH else text
         return text
 
     def find(self, program: str) -> str | None:
