@@ -254,6 +254,9 @@ def _read(name: str, value: object) -> Any:
     try:
         return kind.read(value)
     except (ValueError, TypeError, AttributeError):  # of the value nothing is said: it may be a key
+        if "${" in str(value):
+            message = f"{PREFIX}{name.upper()} holds ${{…}}: a variable in it was not expanded."
+            raise NotConfigured(message, "Correct it and start again.") from None
         raise NotConfigured(
             f"The value of {PREFIX}{name.upper()} cannot be used; allowed: {kind.allowed}. "
             f"Its meaning: {metadata['description']}",

@@ -149,6 +149,15 @@ def test_a_stdout_that_takes_nothing_is_said_in_one_line(environment: dict[str, 
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("words", "code"), [("create kite", 4), ("list", 3)])
+def test_a_paid_call_whose_result_nobody_saw_is_no_refusal(environment: dict[str, str], words: str, code: int) -> None:
+    subprocess.run([*COMMAND, "create", "a boat"], check=True, capture_output=True, env=environment)  # noqa: S603
+    for where in (">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
+        command = f"{sys.executable} -m sora_mcp {words} {where}"
+        done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)  # noqa: S603, S607
+        assert done.returncode == code
+
+
 def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) -> list[str]:
     terminal, end = pty.openpty()
     size = {"COLUMNS": str(columns), "LINES": "24"}
@@ -208,6 +217,8 @@ def test_a_port_that_is_taken_is_said(run: Run, command: tuple[str, ...]) -> Non
         "created_at = 'yesterday'",
         "created_at = 1e300",
         "cost = 'much'",
+        "updated_at = 'x'",
+        "not_before = 'x'",
         'body = \'{"n_frames": "many"}\'',
     ],
 )
@@ -220,11 +231,11 @@ def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
     with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         db.execute(f"UPDATE videos SET {edit}")  # noqa: S608
         db.commit()
-    done = run("list", *words)
-    assert "Traceback" not in done.stderr
-    assert done.returncode in {0, 3}
-    assert done.stdout or "ledger" in done.stderr
-    assert KEY not in done.stderr
+    for command in (("list",), ("get", task_id)):
+        done = run(*command, *words)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 3
+        assert "is damaged" in (done.stdout if words else done.stderr)
 
 
 # --- settings -------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def show(*, as_json: bool) -> int:
         told = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
         text = json.dumps(told, indent=2, ensure_ascii=False)
     else:
-        text = "\n".join([*_lines(checks), "", "Settings", *_setting_lines(settings)])
+        text = "\n".join([*_lines(checks), "", "Settings from the environment", *_setting_lines(settings)])
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
     return 3 if wrong else 0
 
@@ -68,8 +68,11 @@ def _lines(checks: list[Check]) -> Iterator[str]:
 
 
 def _setting_lines(settings: Settings) -> Iterator[str]:
-    for name, row in _settings(settings).items():
-        yield f"    {name} = {row['value']}  ({row['from']})"
+    """What is set, so that a terminal holds the checks as well; --json has all."""
+    rows = _settings(settings)
+    given = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
+    yield from (f"    {name} = {value}" for name, value in given.items())
+    yield f"    The other {len(rows) - len(given)} have their defaults, which README and --json show."
 
 
 async def check_up(settings: Settings) -> list[Check]:

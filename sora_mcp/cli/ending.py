@@ -13,6 +13,8 @@ import click
 from sora_mcp.errors import InvalidInput, NotConfigured, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
+_CLICKS_BROKEN_PIPE = 1
+"""With this click itself ends the process where nobody reads any more; no command of ours does."""
 
 
 def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> int:
@@ -30,7 +32,8 @@ def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> in
             interrupted(None, as_json=as_json, paid=paid)
             return INTERRUPTED
     except OSError as error:
-        return _unshown(error)
+        _say_unshown(error)
+        return UNKNOWN if paid else FAILED
 
 
 def _finished(command: Callable[[], object]) -> int:
@@ -38,6 +41,8 @@ def _finished(command: Callable[[], object]) -> int:
         status = command()
     except SystemExit as ended:
         status = ended.code
+        if status == _CLICKS_BROKEN_PIPE:
+            raise BrokenPipeError from None
     if sys.stdout is not None:
         sys.stdout.flush()
     return status if isinstance(status, int) else DONE
@@ -77,13 +82,11 @@ def interrupted(task_id: str | None, *, as_json: bool, paid: bool) -> None:
     print_json(told | ({"task_id": task_id} if task_id else {}) | {"error": error})
 
 
-def _unshown(error: OSError) -> int:
+def _say_unshown(error: OSError) -> None:
     """stdout takes no more: nothing is to be written to it when Python ends either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if isinstance(error, BrokenPipeError):  # a reader that has enough, such as head
-        return FAILED
-    click.echo(f"sora-mcp: not all of it could be shown: {error.strerror}. See sora-mcp list.", err=True)
-    return FAILED
+    if not isinstance(error, BrokenPipeError):  # that is a reader that has enough, such as head
+        click.echo(f"sora-mcp: not all of it could be shown: {error.strerror}. See sora-mcp list.", err=True)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -142,12 +142,9 @@ def shown(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "sources": entry.sources,
             "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
-        if entry.state not in TRANSITIONS or any(isinstance(told[name], str) for name in _NUMBERS):
+        if any(isinstance(told[name], str) for name in ("width", "height", "n_frames")):
             raise ValueError
     return told
-
-
-_NUMBERS = ("width", "height", "n_frames", "cost")
 
 
 @contextmanager
@@ -263,12 +260,17 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         "SELECT * FROM generations WHERE request_id = ? ORDER BY variant", (row["request_id"],)
     ).fetchall()
     with _readable(row["request_id"]):
+        if values["state"] not in TRANSITIONS or any(isinstance(values[name], str | bytes) for name in _NUMBERS):
+            raise ValueError
         return Entry(
             **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
             generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
 
+
+_NUMBERS = ("cost", "progress", "created_at", "updated_at", "looked_at", "not_before", "misses")
+"""Columns in which SQLite would keep a text, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))
 
