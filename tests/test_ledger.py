@@ -56,6 +56,12 @@ async def begin(ledger: Ledger, gateway: str = "g") -> str:
     return entry.request_id
 
 
+async def row(ledger: Ledger, request_id: str) -> Entry:
+    found = await ledger.find("g", request_id)
+    assert found is not None
+    return found
+
+
 async def test_an_outcome_is_decided_once(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
@@ -68,9 +74,8 @@ async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> 
     await ledger.accepted(request_id, "task_1")
     for url in ("https://a/1", "https://a/2"):
         done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url=url),))
-        await ledger.record("g", "task_1", done)
-    entry = await ledger.record("g", "task_1", Task("running", progress=40))
-    assert entry is not None
+        await ledger.record(await row(ledger, "task_1"), done)
+    entry = await ledger.record(await row(ledger, "task_1"), Task("running", progress=40))
     assert entry.state == "succeeded"
     assert [g.url for g in entry.generations] == ["https://a/2"]
     found = await ledger.find_generation("g", "gen_1")
@@ -134,7 +139,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
         await ledger.not_accepted(request_id, state, "x")
     elif state != "sending":
         await ledger.accepted(request_id, "task_1")
-        await ledger.record("g", "task_1", Task(state))
+        await ledger.record(await row(ledger, "task_1"), Task(state))
 
 
 @pytest.mark.parametrize("state", TRANSITIONS)
@@ -228,12 +233,6 @@ async def test_a_row_moves_only_where_it_may(ledger: Ledger, start: State, end: 
     assert moved.state == (end if end in TRANSITIONS[start] else start)
 
 
-async def row(ledger: Ledger, request_id: str) -> Entry:
-    found = await ledger.find("g", request_id)
-    assert found is not None
-    return found
-
-
 async def may_ask(ledger: Ledger, request_id: str) -> bool:
     """Whether one gets a turn; it ends as if nothing had come of it."""
     with suppress(FileProblem):
@@ -319,7 +318,7 @@ async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: Open
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
-    await ledger.record("g", "task_1", Task("running"), quiet_s=60)
+    await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=60)
     assert not (await row(ledger, request_id)).may_be_asked(now[0])
     now[0] -= seconds_back
     assert (await row(ledger, request_id)).is_due(now[0], 10)
@@ -335,7 +334,7 @@ async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -
     while now[0] < 3600:
         if (await row(ledger, request_id)).is_due(now[0], 10):
             looks.append(now[0])
-            await ledger.record("g", "task_1", Task("running"), quiet_s=10)
+            await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=10)
         now[0] += 1
     pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert looks[0] == 10
@@ -357,7 +356,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
         async with ledger.turn(request_id, 500):
             raise FileProblem("nothing came of it")
     assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
-    await ledger.record("g", "task_1", Task("running"))
+    await ledger.record(await row(ledger, "task_1"), Task("running"))
     assert (await row(ledger, request_id)).misses == 0
 
 
@@ -400,14 +399,20 @@ async def test_a_late_answer_about_a_task_goes_to_the_row_that_has_it_now(ledger
     await ledger.not_accepted(request_id, "unknown", "a time-out")
     await ledger.settle("g", request_id, "task_1")
     done = replace(said, generations=(Generation(variant=1, generation_id="gen_1"),))
-    told = await ledger.record("g", "task_1", done)  # asked about before it was settled
-    assert told is not None
+    told = await ledger.record(adopted, done)  # asked about before it was settled
     assert (told.request_id, told.state) == (request_id, said.state)
     left = await row(ledger, adopted.request_id)
     assert (left.state, left.generations) == ("rejected", ())
     found = await ledger.find_generation("g", "gen_1")
     assert found is not None
     assert found[0].request_id == request_id
+
+
+async def test_two_requests_that_a_gateway_gave_one_task_both_come_to_its_end(ledger: Ledger) -> None:
+    rows = [await ledger.accepted(await begin(ledger), "task_1") for _ in range(2)]
+    for entry in rows:
+        assert (await ledger.record(entry, Task("succeeded"))).state == "succeeded"
+    assert await ledger.under_way("g", 10) == []
 
 
 async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) -> None:
@@ -439,7 +444,9 @@ async def test_a_video_without_an_address_is_looked_for_within_the_hour(open_led
     ledger = open_ledger(lambda: now[0])
     for task_id, url in (("task_1", None), ("task_2", "https://a/1")):
         await ledger.accepted(await begin(ledger), task_id)
-        await ledger.record("g", task_id, Task("succeeded", generations=(Generation(variant=1, url=url),)))
+        await ledger.record(
+            await row(ledger, task_id), Task("succeeded", generations=(Generation(variant=1, url=url),))
+        )
     assert [entry.task_id for entry in await ledger.without_address("g", 10)] == ["task_1"]
     now[0] = 3601.0
     assert await ledger.without_address("g", 10) == []
@@ -450,7 +457,7 @@ async def test_what_has_finished_and_is_not_saved_is_found(ledger: Ledger, tmp_p
     await ledger.accepted(request_id, "task_1")
     assert await ledger.unsaved("g", 10) == []
     two = tuple(Generation(variant=i, url=f"https://a/{i}") for i in (1, 2))
-    await ledger.record("g", "task_1", Task("succeeded", generations=two))
+    await ledger.record(await row(ledger, "task_1"), Task("succeeded", generations=two))
     for variant in (1, 2):
         assert [entry.request_id for entry in await ledger.unsaved("g", 10)] == [request_id]
         await ledger.saved(request_id, variant, tmp_path / f"{variant}.mp4")
@@ -468,11 +475,11 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
     await one.accepted(request_id, "task_1")
     for writer, reader, progress in ((one, other, 10), (other, one, 20), (one, one, 30), (other, other, 40)):
         await reader.find("g", "task_1")
-        await writer.record("g", "task_1", Task("running", progress=progress))
+        await writer.record(await row(writer, "task_1"), Task("running", progress=progress))
         for ledger in (reader, writer):
             assert (await row(ledger, request_id)).progress == progress
     one.close()
-    await other.record("g", "task_1", Task("succeeded"))
+    await other.record(await row(other, "task_1"), Task("succeeded"))
     assert (await row(one, request_id)).state == "succeeded"
 
 
@@ -482,7 +489,7 @@ async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(
     await may_ask(ledger, request_id)
     async with ledger.turn(request_id) as is_ours:
         assert is_ours
-        await ledger.record("g", "task_1", Task("succeeded"), quiet_s=None)
+        await ledger.record(await row(ledger, "task_1"), Task("succeeded"), quiet_s=None)
         assert (await row(ledger, request_id)).misses == 1
         assert not await may_ask(ledger, request_id)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.errors import FileProblem, NotFound
 from sora_mcp.ledger import GONE, Intent, Ledger
+from sora_mcp.ledger.turns import LEASE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +122,19 @@ async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(FileProblem, match="cannot be used"):
         await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
+
+
+async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: Path, ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    path = tmp_path / "home" / "ledger.sqlite3"
+
+    async def ask() -> None:
+        async with ledger.turn(request_id):
+            path.rename(tmp_path / "elsewhere")
+            await anyio.sleep(LEASE_S / 2)  # in between the claim would be kept alive
+            raise NotFound("what was asked for", "")
+
+    with pytest.raises(NotFound):
+        await ask()
+    (tmp_path / "elsewhere").rename(path)
+    assert (await ledger.page("g", limit=1))[0].misses == 0

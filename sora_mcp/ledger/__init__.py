@@ -148,16 +148,18 @@ class Ledger:
         """
         return turn(self._write, self._clock, request_id, pause_s)
 
-    async def record(self, gateway: str, task_id: str, task: Task, quiet_s: float | None = 0) -> Entry | None:
-        """What a query said of a task; it is not asked again for `quiet_s` seconds. None where no row has the task.
+    async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
+        """What a query said of the task of a row; it is not asked again for `quiet_s` seconds.
 
         With None nothing changes about when it may be asked: a claim, and the misses before it, stay as they are.
-        A final state stays; addresses are kept up to date.
+        A final state stays; addresses are kept up to date. Where another row has the task now, it is that one's.
         """
 
-        def work(db: sqlite3.Connection) -> Entry | None:
-            entry = of_task(db, gateway, task_id)
-            return None if entry is None else self._update(db, entry, task, quiet_s)
+        def work(db: sqlite3.Connection) -> Entry:
+            entry = of_request(db, asked.request_id)
+            if entry.task_id != asked.task_id and asked.task_id is not None:
+                entry = of_task(db, asked.gateway, asked.task_id) or entry
+            return entry if entry.task_id is None else self._update(db, entry, task, quiet_s)
 
         return await self._write(work)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
-from sora_mcp.errors import SoraError
+from sora_mcp.errors import FileProblem, SoraError
 from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
 
 LEASE_S = 3.0
@@ -35,12 +35,13 @@ async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_
                 failed = error
             meanwhile.cancel_scope.cancel()
     except BaseException:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), suppress(FileProblem):
             await claim.give_back()
         raise
     if failed is not None:
         asked_for = failed.retry_after_s if isinstance(failed, SoraError) else None
-        await claim.miss(max(pause_s, asked_for or 0))
+        with suppress(FileProblem):
+            await claim.miss(max(pause_s, asked_for or 0))
         raise failed
 
 
@@ -77,7 +78,8 @@ class _Claim:
 
         while True:
             await anyio.sleep(LEASE_S / 3)
-            await self._write(work)
+            with suppress(FileProblem):  # what goes on under the claim goes on without it
+                await self._write(work)
 
     async def give_back(self) -> None:
         """Nothing was asked after all."""

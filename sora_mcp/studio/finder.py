@@ -108,7 +108,7 @@ class Finder:
             raise
         if quiet_s is not None and task.state in FINAL:
             quiet_s = 0
-        return await self._ledger.record(desk.name, entry.task_id, task, quiet_s) or entry, task.gateway_state
+        return await self._ledger.record(entry, task, quiet_s), task.gateway_state
 
     async def refresh_unfinished(self, desk: Desk) -> None:
         """Ask about the newest unfinished ones, a few at once; whoever does not answer in time stays as it is."""
