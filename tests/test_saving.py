@@ -154,3 +154,15 @@ async def test_what_is_no_whole_video_is_never_taken_for_one_nor_touched(
         told = await download(client)
     assert (told["outcome"], told["path"]) == ("saved", str(folder / "task_new.v1-2.mp4"))
     assert await (folder / "task_new.v1.mp4").read_bytes() == content
+
+
+async def test_a_video_of_another_gateway_is_not_taken_for_one_of_the_same_name(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    async with connect() as one, connect(api_key="sk-another-key") as other:
+        for client in (one, other):
+            await succeed(client)
+        told = [await download(client) for client in (one, other)]
+    assert [each["outcome"] for each in told] == ["saved", "saved"]
+    assert await names(folder) == ["task_new.v1-2.mp4", "task_new.v1.mp4"]
+    assert len(gateway.requests("GET", "/media/one.mp4")) == 2

@@ -168,6 +168,11 @@ class Ledger:
         sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
         await self._write(lambda db: db.execute(sql, (str(file), request_id, variant)))
 
+    async def is_file_of_another(self, request_id: str, file: Path) -> bool:
+        """Whether a file was saved for another row."""
+        sql = "SELECT 1 FROM generations WHERE file = ? AND request_id != ? LIMIT 1"
+        return await self._read(lambda db: db.execute(sql, (str(file), request_id)).fetchone() is not None)
+
     # --- reading ----------------------------------------------------------------------------------
 
     async def find(self, gateway: str, video_id: str) -> Entry | None:

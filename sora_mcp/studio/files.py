@@ -96,16 +96,22 @@ class Files:
         """
         folder, stem = self._settings.output_dir, f"{entry.id}.v{variant}"
         named = folder / f"{stem}.mp4"
-        if await to_thread.run_sync(_is_whole_video, named):
+        if await self._is_ours(entry, named):
             return named, False
         path = await to_thread.run_sync(_free_name, folder, stem)
         try:
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem:
-            if not await to_thread.run_sync(_is_whole_video, path):
+            if not await self._is_ours(entry, path):
                 raise
             return path, False
         return path, True
+
+    async def _is_ours(self, entry: Entry, path: Path) -> bool:
+        """Whether a file of the right name is a whole video, and of no other row: two gateways may give one id."""
+        return await to_thread.run_sync(_is_whole_video, path) and not await self._ledger.is_file_of_another(
+            entry.request_id, path
+        )
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         """Fetch it; where the address does not do, ask the gateway once for a new one."""
