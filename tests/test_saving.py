@@ -122,9 +122,10 @@ async def test_two_that_download_one_video_at_once_have_one_file(
             async with anyio.create_task_group() as calls:
                 calls.start_soon(save, one)
                 calls.start_soon(save, other)
-                for hold in (one_hold, other_hold):
-                    await hold.reached.wait()
-                    hold.release.set()
+                await one_hold.reached.wait()
+                await other_hold.reached.wait()
+                one_hold.release.set()
+                other_hold.release.set()
     assert sorted(each["outcome"] for each in told) == ["already_saved", "saved"]
     assert {each["path"] for each in told} == {str(folder / "task_new.v1.mp4")}
     assert await names(folder) == ["task_new.v1.mp4"]
