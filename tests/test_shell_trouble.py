@@ -238,6 +238,18 @@ def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
         assert "is damaged" in (done.stdout if words else done.stderr)
 
 
+def test_a_task_that_the_gateway_forgot_is_given_up_by_hand(run: Run, tmp_path: Path) -> None:
+    made = json.loads(run("create", "a boat", "--json").stdout)
+    still_there = run("settle", made["request_id"], "--none")
+    assert (still_there.returncode, "nothing to settle" in still_there.stderr) == (3, True)
+    (tmp_path / "home" / "sandbox" / "tasks" / f"{made['task_id']}.json").unlink()
+    advice = f"Mind this: you can run: sora-mcp settle {made['request_id']} --none"
+    assert advice in run("get", made["task_id"]).stderr
+    assert run("settle", made["request_id"], "--none").returncode == 0
+    assert "failed" in run("list").stdout
+    assert "forgotten" in run("get", made["task_id"]).stdout
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ _COMMANDS = {
     "Ask the user to": "Please",
     "ask the user to": "please",
     "Ask the user for": "You need",
+    "Tell the user, who": "Mind this: you",
     "tell the user": "mind this",
     "Tell the user": "Mind this",
 }

@@ -34,7 +34,7 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
     if arguments.get("dry_run"):
         print_json(told.structured["body"])
     if told.structured.get("failure_reason"):
-        click.echo(f"The gateway's words: {told.structured['failure_reason']!r}")
+        click.echo(f"The reason: {told.structured['failure_reason']!r}")
     for generation in told.structured.get("generations", []):
         if generation.get("url"):
             click.echo(f"{generation['variant']}: {generation['url']}")
