@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,12 @@ import stamina
 from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from fetching import Reach
+from ledgers import STORES, OpenLedger
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 
 from sora_mcp.gateway import Gateway
+from sora_mcp.ledger import Ledger
 from sora_mcp.server import build
 from sora_mcp.server.surface import SoraServer
 from sora_mcp.settings import Settings, load
@@ -139,3 +142,22 @@ def pictures(tmp_path: Path) -> Path:
 def _environment(tmp_path: Path) -> dict[str, str]:
     """Of a process that works against the sandbox, in the test's own folder."""
     return environment(tmp_path)
+
+
+@pytest.fixture(params=STORES)
+def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLedger]:
+    """Opens the ledger of one store; each call is another connection to the same record."""
+    opened: list[Ledger] = []
+
+    def make(clock: Callable[[], float] = time.time) -> Ledger:
+        opened.append(STORES[request.param](tmp_path, clock))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(open_ledger: OpenLedger) -> Ledger:
+    return open_ledger()

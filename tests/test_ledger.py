@@ -1,65 +1,19 @@
-"""What every ledger promises, through its own interface; a second store is one more entry in STORES."""
+"""What every ledger promises, through its own interface."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
+from ledgers import BODY, OpenLedger, begin, row
 
-from sora_mcp.errors import FileProblem, OverCap
-from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Entry, Intent, Ledger, Rules
-from sora_mcp.ledger.turns import LEASE_S
+from sora_mcp.errors import OverCap
+from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Intent, Ledger, Rules
 from sora_mcp.tasks import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
-
-BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
-
-Clock = Callable[[], float]
-OpenLedger = Callable[..., Ledger]
-
-STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
-    "sqlite": lambda folder, clock: Ledger(folder / "home" / "ledger.sqlite3", clock)
-}
-"""Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
-
-
-@pytest.fixture(params=STORES)
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLedger]:
-    """Opens the ledger of one store; each call is another connection to the same record."""
-    opened: list[Ledger] = []
-
-    def make(clock: Clock = time.time) -> Ledger:
-        opened.append(STORES[request.param](tmp_path, clock))
-        return opened[-1]
-
-    yield make
-    for ledger in opened:
-        ledger.close()
-
-
-@pytest.fixture
-def ledger(open_ledger: OpenLedger) -> Ledger:
-    return open_ledger()
-
-
-async def begin(ledger: Ledger, gateway: str = "g") -> str:
-    entry, is_new = await ledger.begin(Intent(gateway, "simple_compose", BODY, "same", [], 1.25))
-    assert is_new
-    return entry.request_id
-
-
-async def row(ledger: Ledger, request_id: str) -> Entry:
-    found = await ledger.find("g", request_id)
-    assert found is not None
-    return found
 
 
 async def test_an_outcome_is_decided_once(ledger: Ledger) -> None:
@@ -233,133 +187,6 @@ async def test_a_row_moves_only_where_it_may(ledger: Ledger, start: State, end: 
     assert moved.state == (end if end in TRANSITIONS[start] else start)
 
 
-async def may_ask(ledger: Ledger, request_id: str) -> bool:
-    """Whether one gets a turn; it ends as if nothing had come of it."""
-    with suppress(FileProblem):
-        async with ledger.turn(request_id) as is_ours:
-            raise FileProblem("nothing came of it" if is_ours else "not now")
-    return is_ours
-
-
-async def test_one_at_a_time_may_ask_about_a_task(open_ledger: OpenLedger) -> None:
-    one, other = open_ledger(), open_ledger()
-    request_id = await begin(one)
-    await one.accepted(request_id, "task_1")
-    turns: list[bool] = []
-    all_came, came = anyio.Event(), 0
-
-    async def ask(ledger: Ledger) -> None:
-        nonlocal came
-        async with ledger.turn(request_id) as is_ours:
-            turns.append(is_ours)
-            came += 1
-            if came == 8:
-                all_came.set()
-            await all_came.wait()
-
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(4):
-                tasks.start_soon(ask, one)
-                tasks.start_soon(ask, other)
-    assert sorted(turns) == [False] * 7 + [True]
-
-
-async def test_a_turn_lasts_for_as_long_as_it_is_kept_and_ends_with_the_process(open_ledger: OpenLedger) -> None:
-    now = [1000.0]
-    one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])
-    request_id = await begin(one)
-    async with one.turn(request_id) as is_ours:
-        assert is_ours
-        now[0] += LEASE_S - 0.1
-        assert not await may_ask(other, request_id)
-        now[0] += 0.2  # whoever had it was killed, perhaps: nobody kept it alive
-        async with other.turn(request_id) as is_theirs:
-            assert is_theirs
-
-
-async def test_a_turn_that_is_kept_alive_is_not_taken_away(open_ledger: OpenLedger) -> None:
-    one, other = open_ledger(), open_ledger()
-    request_id = await begin(one)
-    with anyio.fail_after(60):
-        async with one.turn(request_id):
-            first = (await row(other, request_id)).not_before
-            while (await row(other, request_id)).not_before == first:
-                pass
-            assert not await may_ask(other, request_id)
-
-
-async def test_what_was_not_asked_after_all_may_be_asked_at_once(ledger: Ledger) -> None:
-    request_id = await begin(ledger)
-    with anyio.CancelScope() as scope:
-        async with ledger.turn(request_id):
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
-    assert await may_ask(ledger, request_id)
-
-
-async def test_who_lost_a_turn_does_not_end_the_next_one(open_ledger: OpenLedger) -> None:
-    now = [1000.0]
-    one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])
-    request_id = await begin(one)
-    with anyio.CancelScope() as scope:
-        async with one.turn(request_id):
-            now[0] += LEASE_S + 1
-            async with other.turn(request_id) as is_theirs:
-                assert is_theirs
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
-    assert not await may_ask(one, request_id)
-
-
-@pytest.mark.parametrize("seconds_back", [1, 60, 599, 9000])
-async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: OpenLedger, seconds_back: float) -> None:
-    now = [10_000.0]
-    ledger = open_ledger(lambda: now[0])
-    request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
-    await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=60)
-    assert not (await row(ledger, request_id)).may_be_asked(now[0])
-    now[0] -= seconds_back
-    assert (await row(ledger, request_id)).is_due(now[0], 10)
-    assert await may_ask(ledger, request_id)
-
-
-async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -> None:
-    now = [0.0]
-    ledger = open_ledger(lambda: now[0])
-    request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
-    looks: list[float] = []
-    while now[0] < 3600:
-        if (await row(ledger, request_id)).is_due(now[0], 10):
-            looks.append(now[0])
-            await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=10)
-        now[0] += 1
-    pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
-    assert looks[0] == 10
-    assert (pauses[0], pauses[-1]) == (10, 60)
-    assert pauses == sorted(pauses)
-
-
-async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledger: OpenLedger) -> None:
-    now = [0.0]
-    ledger = open_ledger(lambda: now[0])
-    request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
-    for misses, pause in ((1, 20), (2, 40), (3, 80)):
-        assert await may_ask(ledger, request_id)
-        assert (await row(ledger, request_id)).misses == misses
-        assert not (await row(ledger, request_id)).is_due(now[0] + pause - 1, 10)
-        assert (await row(ledger, request_id)).is_due(now[0] + pause, 10)
-    with suppress(FileProblem):
-        async with ledger.turn(request_id, 500):
-            raise FileProblem("nothing came of it")
-    assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
-    await ledger.record(await row(ledger, "task_1"), Task("running"))
-    assert (await row(ledger, request_id)).misses == 0
-
-
 async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(open_ledger: OpenLedger) -> None:
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
@@ -481,17 +308,6 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
     one.close()
     await other.record(await row(other, "task_1"), Task("succeeded"))
     assert (await row(one, request_id)).state == "succeeded"
-
-
-async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(ledger: Ledger) -> None:
-    request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
-    await may_ask(ledger, request_id)
-    async with ledger.turn(request_id) as is_ours:
-        assert is_ours
-        await ledger.record(await row(ledger, "task_1"), Task("succeeded"), quiet_s=None)
-        assert (await row(ledger, request_id)).misses == 1
-        assert not await may_ask(ledger, request_id)
 
 
 async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> None:

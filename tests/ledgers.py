@@ -1,0 +1,30 @@
+"""Every kind of ledger that there is, and what tests put into one; a second store is one more entry in STORES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sora_mcp.ledger import Entry, Intent, Ledger
+
+BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
+
+Clock = Callable[[], float]
+OpenLedger = Callable[..., Ledger]
+
+STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
+    "sqlite": lambda folder, clock: Ledger(folder / "home" / "ledger.sqlite3", clock)
+}
+"""Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
+
+
+async def begin(ledger: Ledger, gateway: str = "g") -> str:
+    entry, is_new = await ledger.begin(Intent(gateway, "simple_compose", BODY, "same", [], 1.25))
+    assert is_new
+    return entry.request_id
+
+
+async def row(ledger: Ledger, request_id: str) -> Entry:
+    found = await ledger.find("g", request_id)
+    assert found is not None
+    return found
