@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-_PAID = ("create", "storyboard", "remix", "blend")
 _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
     "storyboard": "Make a video with beats at given times. Costs money.",
@@ -35,6 +34,7 @@ _VIDEO_COMMANDS = {
     "download": "Save a finished video.",
 }
 """Said by `--help` without loading what the commands are made from, in `cli.videos`."""
+_PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money.")}
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class _Group(click.Group):
         if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
             click.echo("sora-mcp: stdout is closed: nothing could be shown, so nothing was done.", err=True)
             sys.exit(USAGE)
-        sys.exit(status_of(run, as_json="--json" in words, paid=words[:1] in [[name] for name in _PAID]))
+        sys.exit(status_of(run, as_json="--json" in words, paid=not _PAID.isdisjoint(words[:1])))
 
 
 @click.group(

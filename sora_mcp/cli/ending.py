@@ -32,6 +32,9 @@ def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> in
             interrupted(None, as_json=as_json, paid=paid)
             return INTERRUPTED
     except OSError as error:
+        if error.filename is not None:
+            click.echo(f"sora-mcp: {error.filename}: {error.strerror}.", err=True)
+            return FAILED
         _say_unshown(error)
         return UNKNOWN if paid else FAILED
 
