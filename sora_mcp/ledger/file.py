@@ -145,8 +145,9 @@ class File:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.touch(mode=0o600)
             self._opened = self._identity()
-            self._connection = open_file(self.path)
-            self._reader = open_to_read(self.path)
+            opened = open_file(self.path), open_to_read(self.path)
+            self._check_in_place()  # what was opened is what stands there; else it is opened anew the next time
+            self._connection, self._reader = opened
         return self._connection
 
     def _check_in_place(self) -> None:
