@@ -113,15 +113,17 @@ async def test_a_subscriber_is_told_what_another_process_found_out(
                 await ears.hears(uri)
 
 
+@pytest.mark.parametrize("was_used", [True, False])
 async def test_a_subscriber_of_an_idle_server_is_told_of_what_another_process_made_and_finished(
-    era: Era, remote: Callable[..., Any], gateway: FaultGateway
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway, was_used: bool
 ) -> None:
     gateway.on("POST", CREATE, TAKEN_NEXT)
     gateway.on("GET", CREATE, running(10), finished(f"{gateway.address}/media/one.mp4"))
     ears, uri = Ears(), "sora://videos/task_1"
     with anyio.fail_after(20):
         async with Client(remote(), mode=era, message_handler=ears) as client:
-            await client.call_tool("list_videos", {})
+            if was_used:
+                await client.call_tool("list_videos", {})
             async with ears.on(client, uri), Client(remote(), mode=era) as other:
                 assert await create(other) == "task_1"
                 while (await text(other, uri))["state"] != "succeeded":

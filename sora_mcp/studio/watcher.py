@@ -68,14 +68,17 @@ class Watcher:
                     logger.info("nothing can be followed now: %s", error.message)
                 except Exception:
                     logger.exception("following failed in an unforeseen way")  # and the server goes on
-                with anyio.move_on_after(IDLE_S):
+                with anyio.move_on_after(TICK if self._wanted() else IDLE_S):
                     await self._woken.wait()
+
+    def _wanted(self) -> set[str]:
+        return {video_id for _, wanted in self.listeners for video_id in wanted()}
 
     async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
         open_rows = await self._ledger.under_way(desk.name, MOST)
         open_rows += await self._ledger.without_address(desk.name, MOST)
-        wanted = {video_id for _, wanted in self.listeners for video_id in wanted()}
+        wanted = self._wanted()
         await self._tell_changes(desk, open_rows, wanted)
         now = self._ledger.now()
         due = [entry for entry in open_rows if entry.is_due(now, desk.pace)]
