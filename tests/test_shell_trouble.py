@@ -231,11 +231,23 @@ def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
     with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         db.execute(f"UPDATE videos SET {edit}")  # noqa: S608
         db.commit()
-    for command in (("list",), ("get", task_id)):
+    for command in (("list",), ("get", task_id), ("doctor",)):
         done = run(*command, *words)
         assert "Traceback" not in done.stderr
         assert done.returncode == 3
-        assert "is damaged" in (done.stdout if words else done.stderr)
+        assert "is damaged" in (done.stdout if words or command == ("doctor",) else done.stderr)
+
+
+def test_a_ledger_without_its_salt_hides_nothing_and_pays_for_nothing(run: Run, tmp_path: Path) -> None:
+    run("create", "a boat")
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
+        db.execute("DELETE FROM salt")
+        db.commit()
+    for words in (("list",), ("create", "a boat"), ("doctor",)):
+        done = run(*words)
+        assert done.returncode == 3
+        assert "it is damaged" in done.stdout + done.stderr
+    assert len(list((tmp_path / "home" / "sandbox" / "tasks").glob("*.json"))) == 1
 
 
 def test_a_task_that_the_gateway_forgot_is_given_up_by_hand(run: Run, tmp_path: Path) -> None:

@@ -32,10 +32,7 @@ def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> in
             interrupted(None, as_json=as_json, paid=paid)
             return INTERRUPTED
     except OSError as error:
-        if error.filename is not None:
-            click.echo(f"sora-mcp: {error.filename}: {error.strerror}.", err=True)
-            return FAILED
-        _say_unshown(error)
+        _say_unshown(error, paid=paid)
         return UNKNOWN if paid else FAILED
 
 
@@ -85,11 +82,13 @@ def interrupted(task_id: str | None, *, as_json: bool, paid: bool) -> None:
     print_json(told | ({"task_id": task_id} if task_id else {}) | {"error": error})
 
 
-def _say_unshown(error: OSError) -> None:
+def _say_unshown(error: OSError, *, paid: bool) -> None:
     """stdout takes no more: nothing is to be written to it when Python ends either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if not isinstance(error, BrokenPipeError):  # that is a reader that has enough, such as head
-        click.echo(f"sora-mcp: not all of it could be shown: {error.strerror}. See sora-mcp list.", err=True)
+    if isinstance(error, BrokenPipeError):  # a reader that has enough, such as head
+        return
+    advice = " What was submitted stands in: sora-mcp list" if paid else ""
+    click.echo(f"sora-mcp: not all of it could be written: {error.strerror}.{advice}", err=True)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -229,12 +229,20 @@ class Ledger:
         return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
     async def check(self) -> dict[State, int]:
-        """How many rows stand in each state, at all gateways. Raises FileProblem where the file is damaged."""
+        """How many rows stand in each state, at all gateways.
+
+        Raises FileProblem where the file is damaged, or one of its newest rows.
+        """
 
         def work(db: sqlite3.Connection) -> dict[State, int]:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("malformed")
-            return dict(db.execute("SELECT state, count(*) FROM videos GROUP BY state").fetchall())
+            for entry in select(db, "1", [], CHECKED):
+                rows.shown(entry)
+            counts: dict[State, int] = dict(db.execute("SELECT state, count(*) FROM videos GROUP BY state").fetchall())
+            if counts:
+                _salt(db)
+            return counts
 
         return await self._read(work)
 
@@ -358,9 +366,16 @@ class Ledger:
         return self._file.transact(begin, work)
 
 
+CHECKED = 1000
+"""Rows that a check reads, the newest."""
+
+
 def _salt(db: sqlite3.Connection) -> bytes:
+    """The salt, made with the first row: with another, nothing that was paid for would be found again."""
     salt = rows.salt_of(db)
     if salt is None:
+        if db.execute("SELECT 1 FROM videos LIMIT 1").fetchone():
+            raise sqlite3.DatabaseError("malformed")
         salt = secrets.token_bytes(16)
         db.execute("INSERT INTO salt VALUES (?)", (salt,))
     return salt
