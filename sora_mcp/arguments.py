@@ -21,7 +21,6 @@ from sora_mcp.tasks import clean
 
 M = TypeVar("M", bound=BaseModel)
 
-_MOST_PROBLEMS = 8
 _LARGEST = 2**53 - 1
 """The largest whole number that every JSON reader reads alike (RFC 8259 §6)."""
 
@@ -38,12 +37,9 @@ def parse(model: type[M], arguments: object) -> M:
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
         schema = emit(model, describe=False)
-        found = [_problem(details, schema) for details in error.errors(include_url=False)[:_MOST_PROBLEMS]]
-        if error.error_count() > len(found):
-            found.append(Problem("arguments", f"{error.error_count() - len(found)} more problems"))
-        raise InvalidInput(found) from None
+        raise InvalidInput([_problem(details, schema) for details in error.errors(include_url=False)]) from None
     if found := list(_unsendable(parsed.model_dump())):
-        raise InvalidInput(found[:_MOST_PROBLEMS])
+        raise InvalidInput(found)
     return parsed
 
 

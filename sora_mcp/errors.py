@@ -97,15 +97,22 @@ class SoraError(Exception):
         return self.retry_after_s <= most_s and max(0.1, self.retry_after_s)
 
 
+MOST_PROBLEMS = 8
+"""So many are named; the others are counted."""
+
+
 class InvalidInput(SoraError):
-    """The arguments are wrong. All problems are named at once; nothing was sent."""
+    """The arguments are wrong. Several problems are named at once; nothing was sent."""
 
     kind = "invalid_input"
     default_outcome = "not_submitted"
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        super().__init__(" ".join(map(str, problems)), "Correct the arguments and call again.")
+        told = list(map(str, problems[:MOST_PROBLEMS]))
+        if len(problems) > MOST_PROBLEMS:
+            told.append(f"arguments: {len(problems) - MOST_PROBLEMS} more problems.")
+        super().__init__(" ".join(told), "Correct the arguments and call again.")
 
 
 class NotConfigured(SoraError):

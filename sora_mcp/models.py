@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -163,7 +164,7 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
             given = " and ".join(sources) if sources else "none of them"
             found.append(Problem(at, f"{given} given", "exactly one of url, generation_id, upload_media_id"))
         found += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
-        if item.url is not None and not re.fullmatch(r"https?://[^/\s]+\S*", item.url, re.IGNORECASE):
+        if item.url is not None and not _is_address(item.url):
             found.append(Problem(f"{at}.url", "is not an http(s) address"))
         if item.frame_index is not None and item.frame_index >= request.n_frames:
             found.append(
@@ -178,6 +179,16 @@ def _item_problems(request: VideoRequest) -> list[Problem]:
 def _blank_ids(holder: Model, prefix: str, names: tuple[str, ...]) -> list[Problem]:
     blank = [name for name in names if (given := getattr(holder, name)) is not None and not given.strip()]
     return [Problem(prefix + name, "is blank") for name in blank]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            re.fullmatch(r"https?://\S+", text, re.IGNORECASE) is not None and bool(parts.hostname) and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 def _operation_problems(request: VideoRequest) -> list[Problem]:

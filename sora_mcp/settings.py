@@ -253,7 +253,7 @@ def _read(name: str, value: object) -> Any:
     kind: Kind = metadata["kind"]
     try:
         return kind.read(value)
-    except (ValueError, TypeError, AttributeError):  # of the value nothing is said: it may be a key
+    except (ValueError, TypeError, AttributeError, OSError):  # of the value nothing is said: it may be a key
         if "${" in str(value):
             message = f"{PREFIX}{name.upper()} holds ${{…}}: a variable in it was not expanded."
             raise NotConfigured(message, "Correct it and start again.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,9 @@ Era = Literal["auto", "legacy"]
 ERAS: list[Era] = ["auto", "legacy"]
 """The protocol's two eras, as the client's modes."""
 Connect = Callable[..., Client]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs a command of ours; settings by their names without SORA_."""
 
 COMMAND = [sys.executable, "-m", "sora_mcp"]
 KEY = "sk-canary-7f3d1c9b2e5a"

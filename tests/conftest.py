@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import stamina
-from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, environment
+from bench import COMMAND, ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from fetching import Reach
 from ledgers import STORES, OpenLedger
@@ -161,3 +162,17 @@ def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open
 @pytest.fixture
 def ledger(open_ledger: OpenLedger) -> Ledger:
     return open_ledger()
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a command in the test's own folder."""
+
+    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environ = environment | {f"SORA_{name}": value for name, value in settings.items()}
+        command = [*COMMAND, *arguments]
+        return subprocess.run(  # noqa: S603
+            command, check=False, capture_output=True, text=True, env=environ, cwd=tmp_path, timeout=60
+        )
+
+    return run

@@ -298,6 +298,28 @@ def test_the_rest_get_a_snippet_in_their_own_format(home: Path, name: str) -> No
     assert everything(home) == {}
 
 
+@pytest.mark.parametrize("odd", ["env_vars = 5", 'env_vars = "SORA_API_KEY"', 'env = "x"', "env = 7"])
+def test_an_entry_of_codex_that_holds_something_odd_is_left_alone(home: Path, odd: str) -> None:
+    program(home, "codex")
+    file = home / ".codex" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(f'[mcp_servers.sora]\ncommand = "/old/sora-mcp"\n{odd}\n')
+    before = everything(home)
+    for dry_run in (True, False):
+        with pytest.raises(FileProblem, match="left untouched"):
+            install(BY_NAME["codex"], machine(home), LOCAL, dry_run=dry_run)
+    assert everything(home) == before
+
+
+@pytest.mark.parametrize("setting", [{"SORA_MAX_COST_PER_DAY": "abc"}, {"SORA_LOG_LEVEL": "loud"}], ids=str)
+def test_a_setting_with_which_the_server_would_not_start_is_not_written(home: Path, setting: dict[str, str]) -> None:
+    client_file(home)
+    before = everything(home)
+    with pytest.raises(NotConfigured, match=next(iter(setting))):
+        install(BY_NAME["cursor"], machine(home, **GATEWAY, **setting), LOCAL)
+    assert everything(home) == before
+
+
 # At the shell
 
 

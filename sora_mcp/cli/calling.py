@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import click
 
 from sora_mcp import tools
 from sora_mcp.cli import beats, show
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
-from sora_mcp.errors import FileProblem, SoraError
+from sora_mcp.errors import FileProblem, Outcome, SoraError
+from sora_mcp.ledger import Entry
 from sora_mcp.results import Video
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
@@ -31,17 +33,32 @@ def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) 
     given |= {file.name: file.items for file in files}
     settings = _collect(given, settings)
     arguments = {key: value for key, value in given.items() if value is not None}
-    call = partial(_call, settings, tool, arguments, wait=wait, quiet=as_json)
+    studios: list[Studio] = []
+    call = partial(_call, settings, tool, arguments, studios, wait=wait, quiet=as_json)
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
         result = _placed(anyio.run(call), files)
     if result is None:
-        interrupted(arguments.get("task_id"), as_json=as_json, paid=tools.TABLE[tool].paid)
+        sent = studios[0].sent if studios else None
+        _tell_interrupted(tool, arguments.get("task_id"), sent, as_json=as_json)
         return INTERRUPTED
     if out is not None and result.png is not None:
         _write_picture(out, result.png)
     show.result(result, arguments, as_json=as_json, picture=out)
     return exit_code(result)
+
+
+def _tell_interrupted(tool: str, task_id: str | None, sent: Entry | None, *, as_json: bool) -> None:
+    """Say what became of a call that was ended; the answer to a POST that was under way was waited for."""
+    if not tools.TABLE[tool].paid:
+        interrupted(task_id if tool == "get_video" else None, as_json=as_json)
+    elif sent is None:
+        interrupted(None, as_json=as_json, outcome="not_submitted")
+    elif sent.task_id is not None:
+        interrupted(sent.task_id, as_json=as_json, outcome="accepted")
+    else:
+        outcome: Outcome = "rejected" if sent.state == "rejected" else "unknown"
+        interrupted(sent.request_id, as_json=as_json, outcome=outcome)
 
 
 def _placed(result: tools.Result | None, files: list[beats.FromFile]) -> tools.Result | None:
@@ -86,9 +103,14 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
     A person who names an image at the shell allows it: its folder joins the allowed ones, for this call.
     """
     if given.get("beats"):
+        if given.get("actions") is not None:
+            raise click.UsageError("Give either --action or --actions, not both. Nothing was submitted.")
         given["actions"] = [beats.parse(beat) for beat in given["beats"]]
     images, sources = given.pop("images", ()), given.pop("sources", ())
     given.pop("beats", None)
+    for image in images:
+        if "://" not in image and not _is_path(image):
+            raise click.BadParameter(f"There is no file {image[:80]!r}. Nothing was submitted.", param_hint="--image")
     if images:
         given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": _whole(image)} for image in images)]
     if sources:
@@ -110,16 +132,20 @@ def _whole(text: str) -> str:
 
 
 def _is_path(text: str) -> bool:
-    return "://" not in text and Path(text).is_file()
+    try:
+        return "://" not in text and Path(text).is_file()
+    except (OSError, ValueError):  # too long, or in a folder that is not theirs
+        return False
 
 
 async def _call(
-    settings: Settings, tool: str, arguments: dict[str, Any], *, wait: bool, quiet: bool
+    settings: Settings, tool: str, arguments: dict[str, Any], studios: list[Studio], *, wait: bool, quiet: bool
 ) -> tools.Result | None:
     """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM)
         async with Studio.open(settings) as studio:
+            studios.append(studio)
             with Bar(hidden=quiet) as bar:
                 if not wait:
                     result = await tools.call(studio, tool, arguments, tools.Caller(bar.tell))

@@ -79,7 +79,7 @@ async def check_up(settings: Settings) -> list[Check]:
     """Everything, in the order in which a person would look."""
     home = _folder("home folder", settings.home, "SORA_HOME")
     checks = [_versions(), *_extras(), home, _folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR")]
-    if home.verdict == "ok" or settings.ledger.exists():
+    if home.verdict == "ok":
         checks += await _ledger(settings)
     return checks + await _gateway(settings)
 
@@ -107,8 +107,8 @@ def _extras() -> Iterator[Check]:
 
 def _folder(name: str, folder: Path, setting: str) -> Check:
     """Whether files can be written there; a folder that is not there yet is not made."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists() or parent.is_symlink())
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
@@ -119,8 +119,12 @@ def _folder(name: str, folder: Path, setting: str) -> Check:
 
 async def _ledger(settings: Settings) -> list[Check]:
     path = settings.ledger
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError:
         return [Check("ledger", "ok", f"{path} (made at the first video)")]
+    except OSError as error:
+        return [Check("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
     ledger = Ledger(path)
     try:
         counts = await ledger.check()
@@ -151,9 +155,9 @@ async def _gateway(settings: Settings) -> list[Check]:
     try:
         seen = await gateway.probe()
     except SoraError as error:
-        reached = error.http_status is not None
-        checks = [Check("gateway", "ok", f"{endpoint.base_url} answers")] if reached else []
-        return [*checks, Check("key" if reached else "gateway", "wrong", error.message, error.next_step)]
+        judged = error.http_status in {401, 403}
+        checks = [Check("gateway", "ok", f"{endpoint.base_url} answers")] if judged else []
+        return [*checks, Check("key" if judged else "gateway", "wrong", error.message, error.next_step)]
     finally:
         await gateway.aclose()
     checks = [

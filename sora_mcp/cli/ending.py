@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.errors import InvalidInput, NotConfigured, SoraError
+from sora_mcp.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 _CLICKS_BROKEN_PIPE = 1
@@ -29,10 +29,13 @@ def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> in
             tell(error, as_json=as_json, paid=paid)
             return USAGE if isinstance(error, InvalidInput | NotConfigured) else FAILED
         except (click.Abort, KeyboardInterrupt):
-            interrupted(None, as_json=as_json, paid=paid)
+            interrupted(None, as_json=as_json, outcome="unknown" if paid else None)
             return INTERRUPTED
     except OSError as error:
-        _say_unshown(error, paid=paid)
+        if error.filename is not None:
+            tell(FileProblem(f"{error.filename}: {error.strerror}."), as_json=as_json, paid=paid)
+        else:
+            _say_unshown(error, paid=paid)
         return UNKNOWN if paid else FAILED
 
 
@@ -66,20 +69,28 @@ def _misused(error: click.ClickException) -> SoraError:
     return told
 
 
-def interrupted(task_id: str | None, *, as_json: bool, paid: bool) -> None:
-    """Say what a person should know who pressed Ctrl-C, or ended the command otherwise."""
-    if task_id:
-        words = f"Stopped waiting; {task_id} goes on. Come back with: sora-mcp get {task_id} --wait"
-    elif paid:
-        words = "Interrupted. If it was already being sent it may have been charged: see sora-mcp list"
-    else:
-        words = "Interrupted."
+_ENDED: dict[Outcome | None, str] = {
+    None: "Interrupted.",
+    "not_submitted": "Interrupted. Nothing was submitted and nothing was charged.",
+    "rejected": "Interrupted. The gateway refused it; no video was created.",
+    "unknown": "Interrupted. If it was already being sent it may have been charged: see sora-mcp list",
+}
+
+
+def interrupted(video_id: str | None, *, as_json: bool, outcome: Outcome | None = None) -> None:
+    """Say what a person should know who pressed Ctrl-C, or ended the command otherwise.
+
+    `outcome` is that of a paid call, `video_id` what it or a wait was about.
+    """
+    goes_on = f"Stopped waiting; {video_id} goes on. Come back with: sora-mcp get {video_id} --wait"
+    words = goes_on if video_id and outcome in {None, "accepted"} else _ENDED[outcome]
     if not as_json:
         click.echo(f"\n{words}", err=True)
         return
-    told: dict[str, Any] = {"outcome": "unknown"} if paid else {}
-    error = {"kind": "interrupted", "message": words, "next_step": "", "retryable": not paid}
-    print_json(told | ({"task_id": task_id} if task_id else {}) | {"error": error})
+    told: dict[str, Any] = {"outcome": outcome} if outcome else {}
+    about = {"request_id" if video_id.startswith("req_") else "task_id": video_id} if video_id else {}
+    error = {"kind": "interrupted", "message": words, "next_step": "", "retryable": outcome in {None, "not_submitted"}}
+    print_json(told | about | {"error": error})
 
 
 def _say_unshown(error: OSError, *, paid: bool) -> None:

@@ -20,7 +20,7 @@ class Bar:
 
     def __init__(self, *, hidden: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._hidden = hidden or not self._stream.isatty()
+        self._hidden = hidden or self._stream is None or not self._stream.isatty()
         self._began = time.monotonic()
         self._share = 0.0
         self._words = ""

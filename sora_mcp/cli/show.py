@@ -52,7 +52,7 @@ def listing(structured: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"No videos at {structured['gateway']} yet.", err=True)
     width = _columns() if sys.stdout.isatty() else None
     for video in videos:
-        click.echo(_line(video, width))
+        click.echo(_lines(video, width))
     if "next_cursor" in structured:
         click.echo(f"There are more: sora-mcp list --cursor {structured['next_cursor']}", err=True)
 
@@ -61,11 +61,11 @@ _PROMPT_AT = 82
 """Columns that everything before the prompt takes."""
 
 
-def _line(video: dict[str, Any], width: int | None) -> str:
-    """One video; where the terminal is too narrow for all of it, what matters most."""
+def _lines(video: dict[str, Any], width: int | None) -> str:
+    """One video on a line; where the terminal is too narrow for that, its id, which is never cut, on one of its own."""
     name, state, prompt = video.get("task_id") or video["request_id"], video["state"], video.get("prompt", "")
     if width is not None and width < _PROMPT_AT:
-        return _cut(f"{state:9} {name}", width)
+        return f"{name}\n{_cut(f'  {state} {prompt}'.rstrip(), width)}"
     size = f"{video['width']}x{video['height']}" if "width" in video else ""
     length = f"{video['n_frames'] / FPS:g}s" if "n_frames" in video else ""
     cost = f"{video['cost']:g}" if "cost" in video else ""

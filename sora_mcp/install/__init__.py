@@ -106,6 +106,7 @@ def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> s
     if held is not None and renew(held) == held:
         return f"It stands in {file.path} already: nothing would be changed. What is written where there is none:"
     file.refuse_read_only()
+    file.check(renew)
     if held is None:
         return f"This would be added to {file.path}:"
     return f"It stands in {file.path}, and would become this; what somebody added to it stays:"
@@ -127,7 +128,11 @@ def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool
 
 
 def _require(client: Client, folder: Path) -> None:
-    if not folder.is_dir():
+    try:
+        found = folder.is_dir()
+    except OSError as error:
+        raise FileProblem(f"{folder} cannot be looked into ({error.strerror}).") from None
+    if not found:
         raise FileProblem(f"{client.title} was not found: there is no folder {folder}.")
 
 

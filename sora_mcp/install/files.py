@@ -60,6 +60,10 @@ class ClientFile:
         """Change our entry where the client itself put it, and only that, so without a backup. Raises FileProblem."""
         return self._steadily(lambda: self._change(renew))
 
+    def check(self, renew: Renew) -> None:
+        """Raise FileProblem where the entry could not be put in, or changed."""
+        self._steadily(lambda: self._with_entry(self._read(self.path) or EMPTY, renew(self.ours())))
+
     def remove(self) -> str:
         """Put the file back as it was if nobody touched it since, else take our entry out; says what was done."""
         return self._steadily(self._remove)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sora_mcp.errors import FileProblem, NotConfigured
 from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.manifests.product import NAME, Launch
-from sora_mcp.settings import SANDBOX, Variable, checked_address, variables
+from sora_mcp.settings import SANDBOX, Variable, checked_address, load, variables
 from sora_mcp.tasks import clean
 
 _TIMEOUT_S = 60
@@ -50,7 +50,9 @@ class Machine:
         for name, value in named.items():
             if self.struck(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", "Correct it.")
-        return {name: value for name, value in named.items() if value and "${" not in value}
+        told = {name: value for name, value in named.items() if value and "${" not in value}
+        load(told)  # with what cannot be used the server would not start
+        return told
 
     def struck(self, text: str) -> str:
         """The text without any secret that is set here."""

@@ -239,7 +239,9 @@ def _version(db: sqlite3.Connection) -> int:
 
 def why(error: Exception) -> str:
     """Our words for what the file system or SQLite says."""
-    text = str(error)
+    text = (
+        (error.strerror or "") if isinstance(error, OSError) else str(error)
+    )  # without the path: it could say anything
     known = {
         "locked": "another process holds it",
         "readonly": "it is read-only",

@@ -289,6 +289,11 @@ class Studio:
         return report.video(entry, desk.label)
 
     @property
+    def sent(self) -> Entry | None:
+        """The row of what was last sent to the gateway from here, and paid for perhaps."""
+        return self._submitter.sent
+
+    @property
     def label(self) -> str:
         """The gateway's name for people: its host, `sandbox`, or that none is configured."""
         try:

@@ -60,6 +60,8 @@ class Submitter:
     def __init__(self, ledger: Ledger, background: TaskGroup) -> None:
         self._ledger = ledger
         self._background = background
+        self.sent: Entry | None = None
+        """The row of the last intent that was recorded as *sending* here, as it is now."""
 
     async def submit(self, gateway: Gateway, intent: Intent, rules: Rules, *, answer_by: float) -> tuple[Entry, bool]:
         """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
@@ -102,7 +104,9 @@ class Submitter:
                 sending.error.outcome = "not_submitted"
             else:
                 if sending.is_new:
+                    self.sent = sending.entry
                     await self._post(sending, sending.entry.request_id)
+                    self.sent = sending.entry
             finally:
                 sending.finished.set()
 
