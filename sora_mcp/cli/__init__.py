@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid 
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,13 +40,19 @@ _PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Cost
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever."""
+    """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever.
+
+    Ctrl-C waits until it is loaded: libraries turn it into errors of their own.
+    """
     gc.disable()
+    waits = hasattr(signal, "pthread_sigmask") and signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        if waits is not False:
+            signal.pthread_sigmask(signal.SIG_SETMASK, waits)
 
 
 class _Group(click.Group):
@@ -154,7 +161,8 @@ def sandbox(port: int) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sora-demo"), show_default=True)
 def demo(out: Path) -> None:
     """Hold a whole conversation with the server, against the sandbox, and leave the videos in a folder."""
-    from sora_mcp.demo import run  # noqa: PLC0415
+    with loading():
+        from sora_mcp.demo import run  # noqa: PLC0415
 
     run(out.absolute())
 
@@ -163,7 +171,8 @@ def demo(out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def doctor(as_json: bool) -> None:
     """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
-    from sora_mcp.cli.checkup import show  # noqa: PLC0415
+    with loading():
+        from sora_mcp.cli.checkup import show  # noqa: PLC0415
 
     raise SystemExit(show(as_json=as_json))
 
@@ -180,7 +189,8 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     """
     if bool(task_id) == nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
-    from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415
+    with loading():
+        from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
