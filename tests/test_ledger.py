@@ -246,7 +246,8 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) ->
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
     assert await ledger.settle("g", request_id, "task_2") is None
-    entry = await ledger.settle("g", request_id, None)
+    assert await ledger.settle("g", request_id, None) is None  # accepted meanwhile, and nobody was asked
+    entry = await ledger.settle("g", request_id, None, forgotten="task_1")
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
     other = Intent("g", "simple_compose", BODY, "other", [], 1.25)

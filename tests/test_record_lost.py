@@ -70,6 +70,18 @@ async def test_of_two_servers_neither_pays_again_where_the_record_was_removed(
     assert len(gateway.creates()) == 2
 
 
+@pytest.mark.parametrize("beside", [["-wal"], ["-wal", "-shm"], ["-shm"]], ids=str)
+async def test_nothing_is_paid_where_what_stands_beside_the_record_was_removed(
+    connect: Connect, gateway: FaultGateway, home: Path, beside: list[str]
+) -> None:
+    async with connect() as client:
+        await create(client)
+        for each in beside:
+            (home / f"ledger.sqlite3{each}").unlink()
+        assert (await create(client, "another"))["outcome"] == "not_submitted"
+    assert len(gateway.creates()) == 1
+
+
 async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_once_it_is_back(
     connect: Connect, gateway: FaultGateway, home: Path
 ) -> None:

@@ -107,14 +107,19 @@ class Ledger:
         """Nothing was created (*rejected*), or nobody knows (*unknown*)."""
         return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
 
-    async def settle(self, gateway: str, request_id: str, task_id: str | None) -> Entry | None:
-        """A person looked: an *unknown* row became this task, or (None) nothing. Nothing also came of a task that the
-        gateway has forgotten. None where there is no such row, or the task belongs to another request."""
+    async def settle(
+        self, gateway: str, request_id: str, task_id: str | None, *, forgotten: str | None = None
+    ) -> Entry | None:
+        """A person looked: an *unknown* row became this task, or (None) nothing.
+
+        Nothing also came of the task `forgotten`, which the gateway was asked about and does not know. None where there
+        is no such row, or the task belongs to another request.
+        """
 
         def work(db: sqlite3.Connection) -> Entry | None:
             found = select(db, "gateway = ? AND request_id = ?", [gateway, request_id])
             state = found[0].state if found else None
-            if task_id is None and state in UNDER_WAY:
+            if task_id is None and state in UNDER_WAY and forgotten is not None and found[0].task_id == forgotten:
                 return self._move(db, request_id, "failed", reason="settled: the gateway has forgotten it")
             if state != "unknown":
                 return None

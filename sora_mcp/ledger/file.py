@@ -90,7 +90,7 @@ class File:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened: list[tuple[int, int] | None] = []
         self._kept: dict[Hashable, object] = {}
         self._kept_of = -1
 
@@ -144,23 +144,30 @@ class File:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.touch(mode=0o600)
+            before = self._identity()[0]
+            connection = open_file(self.path)
+            connection.execute("SELECT count(*) FROM salt").fetchone()  # now its companions are there as well
             self._opened = self._identity()
-            opened = open_file(self.path), open_to_read(self.path)
-            self._check_in_place()  # what was opened is what stands there; else it is opened anew the next time
-            self._connection, self._reader = opened
+            if self._opened[0] != before:  # replaced in this moment: it is opened anew the next time
+                raise sqlite3.OperationalError("taken away")
+            self._connection, self._reader = connection, open_to_read(self.path)
         return self._connection
 
     def _check_in_place(self) -> None:
         if self._identity() != self._opened:
             raise sqlite3.OperationalError("taken away")
 
-    def _identity(self) -> tuple[int, int] | None:
-        """What tells the file from any other that stands at its path, None where none does."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
+    def _identity(self) -> list[tuple[int, int] | None]:
+        """What tells the file, and those that SQLite keeps beside it, from any others; None where none is."""
+        return [_identity(self.path.with_name(self.path.name + beside)) for beside in ("", "-wal", "-shm")]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

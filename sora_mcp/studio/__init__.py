@@ -278,9 +278,8 @@ class Studio:
                 raise InvalidInput([Problem("task", "is not an id", "task_…")])
             await self._finder.check_owner(desk, task_id)
             await desk.gateway.query(task_id)
-        elif await self._finder.is_still_known(desk, request_id):
-            raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
-        entry = await self._ledger.settle(desk.name, request_id, task_id)
+        forgotten = await self._finder.forgotten(desk, request_id) if task_id is None else None
+        entry = await self._ledger.settle(desk.name, request_id, task_id, forgotten=forgotten)
         if entry is None:
             raise NotFound(
                 f"No request {request_id} with an unknown outcome stands here, or the task belongs to another request.",

@@ -62,16 +62,16 @@ class Finder:
         if await self._ledger.is_of_another_owner(desk.name, shown_id):
             raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
 
-    async def is_still_known(self, desk: Desk, request_id: str) -> bool:
-        """Whether a request has a task under way that the gateway knows. Raises what a query raises."""
+    async def forgotten(self, desk: Desk, request_id: str) -> str | None:
+        """The task under way of a request that the gateway does not know any more. Raises what a query raises."""
         entry = await self._ledger.find(desk.name, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
-            return False
+            return None
         try:
             await desk.gateway.query(entry.task_id)
         except NotFound:
-            return False
-        return True
+            return entry.task_id
+        raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
 
     async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it."""
