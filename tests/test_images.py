@@ -46,23 +46,27 @@ NO_IMAGES = {
 }
 
 
+def read(text: str, folders: tuple[Path, ...]) -> images.Image:
+    return images.read(text, folders, "url", lambda _path: False)
+
+
 @pytest.mark.parametrize(("content", "name"), WHOLE.values(), ids=WHOLE)
 def test_a_whole_image_is_taken_as_it_is(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / "given").write_bytes(content)
-    assert images.read(str(tmp_path / "given"), (tmp_path,), "url") == images.Image(name, content)
+    assert read(str(tmp_path / "given"), (tmp_path,)) == images.Image(name, content)
 
 
 @pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_what_only_begins_as_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key.png").write_bytes(content)
     with pytest.raises(InvalidInput, match="not a whole one"):
-        images.read(str(tmp_path / "key.png"), (tmp_path,), "url")
+        read(str(tmp_path / "key.png"), (tmp_path,))
 
 
 def test_a_path_outside_names_the_folders_that_are_allowed(tmp_path: Path) -> None:
     folders = (tmp_path / "one", tmp_path / "two")
     with pytest.raises(InvalidInput, match="lies outside the allowed folders") as told:
-        images.read("/etc/passwd", folders, "url")
+        read("/etc/passwd", folders)
     assert f"{folders[0]}, {folders[1]} (setting SORA_IMAGE_DIRS)" in told.value.message
 
 
@@ -77,7 +81,7 @@ def test_a_relative_path_is_looked_for_in_the_allowed_folders_before_where_the_s
     monkeypatch.chdir(tmp_path / "here")
     folders = tuple(tmp_path / name for name in content)
     for name, image in content.items():
-        assert images.read(f"{name}.png", folders, "url").content == image
+        assert read(f"{name}.png", folders).content == image
 
 
 @pytest.mark.parametrize("given", ["../private.png", "link.png", "folder/../../private.png"])
@@ -87,11 +91,11 @@ def test_a_relative_path_does_not_lead_out_of_an_allowed_folder(tmp_path: Path, 
     (tmp_path / "private.png").write_bytes(picture("PNG"))
     (folder / "link.png").symlink_to(tmp_path / "private.png")
     with pytest.raises(InvalidInput, match="lies outside the allowed folders"):
-        images.read(given, (folder,), "url")
+        read(given, (folder,))
 
 
 @pytest.mark.parametrize("given", ["file:///etc/passwd", "FILE://x/y.png", "file:x.png"])
 def test_a_file_address_is_refused_with_the_hint_that_a_path_will_do(tmp_path: Path, given: str) -> None:
     assert not images.is_address(given)
     with pytest.raises(InvalidInput, match=f"as plain paths files inside {tmp_path}"):
-        images.read(given, (tmp_path,), "url")
+        read(given, (tmp_path,))

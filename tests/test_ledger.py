@@ -87,6 +87,20 @@ async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: s
     assert [each for each, _ in await ledger.history(request_id)] == ["sending", "unknown", state]
 
 
+async def test_an_acceptance_that_comes_after_a_person_named_another_task_is_not_forgotten(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.not_accepted(request_id, "unknown", "its writer seemed to be gone")
+    await ledger.settle("g", request_id, "task_2")
+    await ledger.record(await row(ledger, "task_2"), Task("succeeded"))
+    late = await ledger.accepted(request_id, "task_1")
+    assert (late.task_id, late.state, late.cost) == ("task_1", "submitted", 1.25)
+    assert [(each.task_id, each.state) for each in await ledger.page("g", limit=9)] == [
+        ("task_1", "submitted"),
+        ("task_2", "succeeded"),
+    ]
+    assert (await row(ledger, request_id)).task_id == "task_2"
+
+
 async def put(ledger: Ledger, request_id: str, state: State) -> None:
     """Bring a row that is being sent to `state`."""
     if state in {"rejected", "unknown"}:

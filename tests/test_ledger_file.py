@@ -15,6 +15,7 @@ import pytest
 from sora_mcp.errors import FileProblem, NotFound
 from sora_mcp.ledger import GONE, Intent, Ledger
 from sora_mcp.ledger.turns import LEASE_S
+from sora_mcp.ledger.writers import LONGEST_SENDING_S
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +97,68 @@ async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(
     still = await ledger.find("g", mine)
     assert still is not None
     assert still.state == "sending"
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+def two(tmp_path: Path, now: list[float]) -> Iterator[tuple[Ledger, Ledger]]:
+    """Two ledgers on one file, with a clock that the test sets."""
+    path = tmp_path / "home" / "ledger.sqlite3"
+    both = Ledger(path, lambda: now[0]), Ledger(path, lambda: now[0])
+    yield both
+    for each in both:
+        each.close()
+
+
+async def state(ledger: Ledger, request_id: str) -> str:
+    found = await ledger.find("g", request_id)
+    assert found is not None
+    return found.state
+
+
+def remove_locks(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+async def test_a_writer_whose_lock_was_taken_away_is_taken_to_live_for_as_long_as_a_create_can_last(
+    tmp_path: Path, two: tuple[Ledger, Ledger], now: list[float]
+) -> None:
+    mine, theirs = two
+    request_id = await begin(mine)
+    remove_locks(tmp_path / "home" / "writers")
+    now[0] += LONGEST_SENDING_S
+    assert await state(theirs, request_id) == "sending"
+    now[0] += 1
+    assert await state(theirs, request_id) == "unknown"
+
+
+async def test_a_writer_whose_lock_was_taken_away_takes_another_before_it_sends_again(
+    tmp_path: Path, two: tuple[Ledger, Ledger], now: list[float]
+) -> None:
+    mine, theirs = two
+    await begin(mine)
+    remove_locks(tmp_path / "home" / "writers")
+    request_id = await begin(mine)
+    now[0] += LONGEST_SENDING_S + 1
+    assert await state(theirs, request_id) == "sending"
+
+
+async def test_a_lock_is_removed_at_the_end_but_not_while_a_row_says_that_its_writer_is_sending(
+    tmp_path: Path, two: tuple[Ledger, Ledger]
+) -> None:
+    mine, theirs = two
+    open_still, done = await begin(mine), await begin(theirs)
+    await theirs.accepted(done, "task_1")
+    theirs.close()
+    left = min((tmp_path / "home" / "writers").iterdir())
+    mine.close()
+    assert left.exists()
+    assert await state(theirs, open_still) == "unknown"
 
 
 @pytest.mark.parametrize("content", [b"this is not a database" * 100, b"SQLite format 3\x00" + b"\xff" * 4096])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
-from bench import PNG, Connect
-from calls import assert_accepted, assert_refused, item
-from fault_gateway import Answer, FaultGateway, says
+from bench import KEY, PNG, TAKEN, Connect, Run
+from calls import ask, assert_accepted, assert_refused, create, item
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +124,26 @@ async def test_a_file_that_is_no_allowed_image_is_never_uploaded(
     assert "OPENSSH" not in told.text
     assert gateway.connections == 0
     assert open_files() == open_before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there an open file is in nobody's way, and its locks stay")
+@pytest.mark.parametrize("name", ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm", "writers/*"])
+async def test_a_file_of_the_ledger_is_not_even_opened_for_that_would_free_its_locks(
+    name: str, gateway: FaultGateway, tmp_path: Path, connect: Connect, run: Run
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    async with connect(image_dirs=(tmp_path,)) as client, anyio.create_task_group() as calls:
+        calls.start_soon(ask, client, *create())
+        await hold.reached.wait()
+        path = min((tmp_path / "home").glob(name))
+        other_name = tmp_path / "door.png"
+        other_name.hardlink_to(path)
+        for each in (path, other_name):
+            await assert_refused(client, *item(url=str(each)), "belongs to the ledger")
+        listed = await anyio.to_thread.run_sync(partial(run, "list", BASE_URL=gateway.address, API_KEY=KEY))
+        hold.release.set()
+    assert "sending" in listed.stdout, listed.stdout + listed.stderr
 
 
 async def test_without_allowed_folders_no_file_is_read(gateway: FaultGateway, pictures: Path, connect: Connect) -> None:

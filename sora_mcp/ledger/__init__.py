@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import anyio
 
+from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import File
+from sora_mcp.ledger.file import File, identity
 from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
@@ -60,8 +61,20 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; what was recorded stays, what this process was still sending counts as unknown."""
-        self._writer.release()
+        mine = sending = self._writer.ids
+        if mine:
+            with suppress(FileProblem):
+                sending = {writer for _, writer, _ in self._file.transact("BEGIN", rows.sending) if writer is not None}
+        self._writer.release(kept=mine & sending)
         self._file.close()
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path leads to one of the ledger's own files, whatever name it has there.
+
+        To open one and close it again gives back the locks that this process holds on it (POSIX), so only SQLite may.
+        """
+        found = identity(path)
+        return found is not None and found in map(identity, (*self._file.paths, *self._writer.paths()))
 
     async def gateway_name(self, base_url: str, api_key: str, owner: str = "") -> str:
         """The name under which rows of a gateway stand: its address, a salted fingerprint of the key, and the owner."""
@@ -77,13 +90,12 @@ class Ledger:
         processes at once.
         """
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
-        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.id}
+        row |= {"fingerprint": intent.fingerprint}
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
             if same := self._same(db, intent, rules):
                 return same, False
-            self._writer.hold()
-            return self._insert(db, row, intent.body, intent.sources), True
+            return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
 
         return await self._read(work, "BEGIN IMMEDIATE")
 
@@ -95,10 +107,18 @@ class Ledger:
         return await self._glance(lambda db: self._same(db, intent, rules))
 
     async def accepted(self, request_id: str, task_id: str) -> Entry:
-        """The gateway gave this task id."""
+        """The gateway gave this task id.
+
+        Where a person had said meanwhile that another task came of it, this one gets a row of its own.
+        """
 
         def work(db: sqlite3.Connection) -> Entry:
-            self._merge(db, of_request(db, request_id), task_id)
+            entry = of_request(db, request_id)
+            if entry.task_id not in {None, task_id}:
+                row = {"gateway": entry.gateway, "operation": entry.operation, "state": "submitted", "cost": entry.cost}
+                row |= {"task_id": task_id, "fingerprint": entry.fingerprint}
+                return of_task(db, entry.gateway, task_id) or self._insert(db, row, entry.body, entry.sources)
+            self._merge(db, entry, task_id)
             return self._move(db, request_id, "submitted", task_id=task_id)
 
         return await self._write(work)
@@ -364,8 +384,8 @@ class Ledger:
 
     def _look(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
         """Work on rows, after those in *sending* whose writer is gone have become *unknown*."""
-        for request_id, writer in self._file.transact("BEGIN", rows.sending):
-            if not self._writer.is_alive(writer):
+        for request_id, writer, since in self._file.transact("BEGIN", rows.sending):
+            if self._writer.is_gone(writer, self._clock() - since):
                 bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
                 self._file.transact("BEGIN IMMEDIATE", bury)
         return self._file.transact(begin, work)

@@ -93,6 +93,8 @@ class File:
         self._opened: list[tuple[int, int] | None] = []
         self._kept: dict[Hashable, object] = {}
         self._kept_of = -1
+        self.paths = [path.with_name(path.name + beside) for beside in ("", "-wal", "-shm")]
+        """The file, and those that SQLite keeps beside it."""
 
     def close(self) -> None:
         """Close it; what was recorded stays."""
@@ -158,11 +160,11 @@ class File:
             raise sqlite3.OperationalError("taken away")
 
     def _identity(self) -> list[tuple[int, int] | None]:
-        """What tells the file, and those that SQLite keeps beside it, from any others; None where none is."""
-        return [_identity(self.path.with_name(self.path.name + beside)) for beside in ("", "-wal", "-shm")]
+        return [identity(path) for path in self.paths]
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from any other, whatever its name; None where there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

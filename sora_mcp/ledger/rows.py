@@ -173,9 +173,10 @@ def salt_of(db: sqlite3.Connection) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
-def sending(db: sqlite3.Connection) -> list[tuple[str, str | None]]:
-    """The rows that are being sent, as request id and writer."""
-    return [(row[0], row[1]) for row in db.execute("SELECT request_id, writer FROM videos WHERE state = 'sending'")]
+def sending(db: sqlite3.Connection) -> list[tuple[str, str | None, float]]:
+    """The rows that are being sent, as request id, writer, and the unix second in which they were begun."""
+    sql = "SELECT request_id, writer, updated_at FROM videos WHERE state = 'sending'"
+    return [(row[0], row[1], row[2]) for row in db.execute(sql)]
 
 
 def of_request(db: sqlite3.Connection, request_id: str) -> Entry:

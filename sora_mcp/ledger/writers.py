@@ -9,42 +9,83 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+
+from sora_mcp.ledger.file import identity
+
+LONGEST_SENDING_S = 900.0
+"""Seconds that no create takes, however long it is waited for (600 at most) and however often it is sent."""
 
 
 class Writer:
-    """One instance that sends: `id` is random, `hold` takes its lock, `release` gives it back."""
+    """One instance that sends: it has a random id, `hold` takes its lock, `release` gives it back."""
 
     def __init__(self, folder: Path) -> None:
-        self.id = secrets.token_hex(8)
         self._folder = folder
-        self._lock: sqlite3.Connection | None = None
+        self._held: dict[str, _Lock] = {}
 
-    def hold(self) -> None:
-        """Take the lock, once. Raises sqlite3.Error or OSError where the folder cannot be written."""
-        if self._lock is None:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _locked(self._folder / self.id)
+    def hold(self) -> str:
+        """Take the lock, once, and return the id; another of both where the lock's file was taken away.
 
-    def release(self) -> None:
-        """Give the lock back and remove its file."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-            (self._folder / self.id).unlink(missing_ok=True)
+        Raises sqlite3.Error or OSError where the folder cannot be written.
+        """
+        for writer_id, lock in self._held.items():
+            if lock.is_in_place():
+                return writer_id
+        writer_id = secrets.token_hex(8)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._held[writer_id] = _Lock(self._folder / writer_id)
+        return writer_id
 
-    def is_alive(self, writer_id: str | None) -> bool:
-        """Whether the writer with that id still lives; None stands for one of before there were locks."""
-        if writer_id == self.id:
-            return True
-        path = self._folder / (writer_id or "")
-        if writer_id is None or not path.is_file():
-            return False
+    @property
+    def ids(self) -> set[str]:
+        """The ids that stand for this instance: none before it sends."""
+        return set(self._held)
+
+    def paths(self) -> Iterator[Path]:
+        """The files of all writers' locks."""
+        return self._folder.glob("*")
+
+    def release(self, kept: set[str]) -> None:
+        """Give the lock back and remove its file; those of the ids that are `kept` stay, for others to find free."""
+        for writer_id, lock in self._held.items():
+            lock.close()
+            if writer_id not in kept:
+                lock.path.unlink(missing_ok=True)
+        self._held = {}
+
+    def is_gone(self, writer_id: str | None, seconds: float) -> bool:
+        """Whether the writer of a row that was begun that long ago has ended.
+
+        Where its lock's file was taken away nobody can tell, and it is taken to live for as long as a create can last.
+        None stands for a writer of before there were locks.
+        """
+        if writer_id is None or writer_id in self._held:
+            return writer_id is None
+        path = self._folder / writer_id
+        if not path.is_file():
+            return not 0 <= seconds <= LONGEST_SENDING_S
         try:
             _locked(path).close()
         except sqlite3.OperationalError:
-            return True
-        return False
+            return False
+        return True
+
+
+class _Lock:
+    """A lock on a file that is made for it, until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = _locked(path)
+        self._identity = identity(path)
+
+    def is_in_place(self) -> bool:
+        return identity(self.path) == self._identity
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def _locked(path: Path) -> sqlite3.Connection:

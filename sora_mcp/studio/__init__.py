@@ -143,7 +143,7 @@ class Studio:
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
-        given = take_local_images(draft, self.settings.image_dirs)
+        given = take_local_images(draft, self.settings.image_dirs, self._ledger.owns)
         given.request.check(self.settings.limits)
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(given, self._find_video, self._find_generation)

@@ -3,7 +3,8 @@
 An agent can be talked into naming a private key as its "reference image", so a path must lie inside
 SORA_IMAGE_DIRS after every link in it is followed, and must be a regular file built as a PNG, JPEG or
 WebP is: its first bytes alone could stand before anything. Whether the picture inside can be decoded is
-not looked at: that protects nobody, and would need Pillow.
+not looked at: that protects nobody, and would need Pillow. The ledger's files are not even opened: to
+close one again gives back the locks that this process holds on it (POSIX).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,17 +34,20 @@ def is_address(text: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
-def read(text: str, folders: tuple[Path, ...], where: str) -> Image:
+def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: Callable[[Path], bool]) -> Image:
     """The image at a path inside one of `folders`; a relative path is looked for in each of them first.
 
-    Raises InvalidInput naming `where`.
+    A file that `is_ledgers` is not even opened. Raises InvalidInput naming `where`.
     """
     if not folders:
         raise _refused(where, "local images are not allowed here", "an http(s) address, or set SORA_IMAGE_DIRS")
     inside = f"files inside {', '.join(map(str, folders))} (setting SORA_IMAGE_DIRS)"
     if text.lower().startswith("file:"):
         raise _refused(where, "is a file: address", f"http(s) addresses, or as plain paths {inside}")
-    content = _read_regular(_allowed_path(text, folders, where, inside), where)
+    path = _allowed_path(text, folders, where, inside)
+    if is_ledgers(path):
+        raise _refused(where, "belongs to the ledger", "PNG, JPEG or WebP")
+    content = _read_regular(path, where)
     kind = _kind(content)
     if kind is None:
         raise _refused(where, "is not an image", "PNG, JPEG or WebP")

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from sora_mcp import dialect
@@ -54,10 +55,10 @@ class Resolved:
         return self.request.model_copy(update={"inpaint_items": items})
 
 
-def take_local_images(draft: VideoRequest, folders: tuple[Any, ...]) -> Resolved:
+def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: Callable[[Path], bool]) -> Resolved:
     """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
     found = {
-        i: images.read(item.url, folders, f"inpaint_items[{i}].url")
+        i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
         for i, item in enumerate(draft.inpaint_items)
         if item.url is not None and not images.is_address(item.url)
     }
