@@ -249,10 +249,11 @@ def _is_refusal(reply: Reply, data: Any, code: str | None) -> bool:
 
 
 def _json(reply: Reply) -> Any:
+    """What a reply says, None where that cannot be read: JSON that is exchanged is UTF-8 (RFC 8259 §8.1)."""
     if reply.content is None:
         return None
     try:
-        return json.loads(reply.content)
+        return json.loads(reply.content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
 

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, KEY, environment, over_stdio
+from bench import COMMAND, environment, over_stdio
 from fault_gateway import CREATE, Answer, fault_gateway, says
 from mcp import Client
 from mcp.client.stdio import stdio_client
 
 pytestmark = pytest.mark.anyio
 
+KEY = "sk-canary/7f3d&1c9b<2e5a"
+"""Holds what senders of JSON like to escape."""
 TOLD = f"your key {KEY} is the best"
+
+
+def _escaped(letters: dict[str, str], *, inside: bool = False) -> Answer:
+    """A refusal, or `inside` a task that has failed, which repeats the key with some letters escaped."""
+    key = "".join(letters.get(letter, letter) for letter in KEY)
+    if inside:
+        task = rf'"status": "FAILURE", "data": "{{\"failure_reason\": \"bad key {key}\"}}"'
+        return Answer(200, f'{{"code": "success", "data": {{"task_id": "task_new", {task}}}}}'.encode())
+    return Answer(401, f'{{"error": {{"message": "bad key {key}", "type": "new_api_error"}}}}'.encode())
+
+
 ANSWERS: dict[str, Answer] = {
     "an error": says({"error": {"message": TOLD, "type": "new_api_error", "code": KEY}}, 401),
     "a task error": says({"code": KEY, "message": TOLD, "data": KEY}, 500),
     "a redirect": Answer(307, TOLD.encode(), {"Location": f"https://elsewhere.example/{KEY}"}),
     "a header": Answer(502, TOLD.encode(), {"X-Key": KEY, "Retry-After": KEY}),
     "what it accepts": says({"code": "success", "message": TOLD, "data": f"task_{KEY}"}),
+    "escaped as PHP does": _escaped({"/": r"\/"}),
+    "escaped as Go does": _escaped({"&": r"\u0026", "<": r"\u003C"}),
+    "escaped throughout": _escaped({letter: f"\\u{ord(letter):04x}" for letter in KEY}),
+    "escaped in JSON inside JSON": _escaped({"/": r"\\\/", "&": r"\\u0026"}, inside=True),
+    "in UTF-16": Answer(401, json.dumps({"error": {"message": TOLD}}).encode("utf-16")),
     "no HTTP": Answer(body=KEY.encode(), fault="garbage"),
 }
 
@@ -31,7 +50,7 @@ async def test_the_key_is_found_nowhere_but_in_the_authorization_header(answer: 
     async with fault_gateway() as gateway:
         for method, path in (("POST", CREATE), ("GET", "/")):
             gateway.on(method, path, answer)
-        settings = environment(tmp_path, gateway, LOG_LEVEL="DEBUG")
+        settings = environment(tmp_path, gateway, API_KEY=KEY, LOG_LEVEL="DEBUG")
         said = [await _converse(settings, tmp_path / "stderr"), await _shell(settings, "doctor", "--json")]
         said.append(await _shell(settings, "list", "--json"))
         received = list(gateway.received)

@@ -7,6 +7,7 @@ until a connection stands nothing has been sent; afterwards nobody can know.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 import time
@@ -63,6 +64,7 @@ class Gateway:
         self.endpoint = endpoint
         self._settings = settings
         self._key = endpoint.api_key
+        self._repeated = _as_repeated(endpoint.api_key.get_secret_value())
         self._transport = transport
         self._verify = _system_trust() if transport is None else True
         self._clients: dict[str | None, httpx.AsyncClient] = {}
@@ -180,10 +182,9 @@ class Gateway:
                 line["status"] = response.status_code
                 content = await _read_bounded(response)
         location = location_of(response)
-        if len(self._key) >= MIN_KEY_LENGTH:  # some gateways repeat a key that they refuse
-            key = self._key.get_secret_value()
-            location = location.replace(key, "[key]")
-            content = content and content.replace(key.encode(), b"[key]")
+        if self._repeated is not None:
+            location = self._repeated.sub("[key]", location)
+            content = content and self._repeated.sub("[key]", content.decode("latin-1")).encode("latin-1")
         return Reply(response.status_code, {**response.headers, "location": location}, content, now=time.time())
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
@@ -254,6 +255,15 @@ def _check_host(base_url: str) -> None:
             "SORA_BASE_URL is not an address that can be used: what it names is no host.",
             "Ask the user to set SORA_BASE_URL to the gateway's address.",
         )
+
+
+def _as_repeated(key: str) -> re.Pattern[str] | None:
+    """A key as some gateways repeat one that they refuse: in JSON, or in JSON inside JSON, any letter of it may be
+    escaped (RFC 8259 §7). None for one so short that it could be any word."""
+    if len(key) < MIN_KEY_LENGTH:
+        return None
+    letters = (rf"(?:\\{{0,8}}{re.escape(letter)}|\\{{1,8}}u00{ord(letter):02x})" for letter in key)
+    return re.compile("".join(letters), re.IGNORECASE)
 
 
 async def _read_bounded(response: httpx.Response) -> bytes | None:
