@@ -131,6 +131,30 @@ async def test_two_that_download_one_video_at_once_have_one_file(
     assert await names(folder) == ["task_new.v1.mp4"]
 
 
+async def test_a_download_and_those_that_wait_for_it_take_no_longer_than_one_may(
+    connect: Connect, gateway: FaultGateway
+) -> None:
+    anew = [finished(f"{gateway.address}/media/one.mp4?signature={number}") for number in range(100)]
+    gateway.on("GET", CREATE, *anew)
+    gateway.on("GET", "/media", Answer(200, MP4, fault="stall", at="in_reply_body"))
+    told: list[dict[str, Any]] = []
+
+    async def save(client: Client) -> None:
+        told.append(await download(client))
+
+    limit = 2
+    async with connect(download_timeout=limit) as client:
+        await succeed(client)
+        with anyio.fail_after(2 * limit):  # one after the other they would take three times as long
+            async with anyio.create_task_group() as calls:
+                for _ in range(3):
+                    calls.start_soon(save, client)
+    assert (
+        len([each for each in gateway.requests("GET") if "/media/" in each.path]) <= 3
+    )  # no new address is tried then
+    assert ["SORA_DOWNLOAD_TIMEOUT" in each["error"]["message"] for each in told] == [True] * 3
+
+
 async def test_a_file_that_a_killed_process_saved_but_did_not_record_is_taken(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:

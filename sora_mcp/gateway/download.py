@@ -63,7 +63,7 @@ async def fetch(
             await to_thread.run_sync(os.fsync, file.fileno())
         await to_thread.run_sync(_put_in_place, part, target)
     except TimeoutError:
-        raise BadReply(f"The video could not be downloaded within {seconds:g} s.", LATER) from None
+        raise BadReply("The video could not be downloaded in time (setting SORA_DOWNLOAD_TIMEOUT).", LATER) from None
     except httpx.HTTPError:
         raise BadReply("The connection broke while the video was downloaded.", LATER) from None
     except OSError as error:

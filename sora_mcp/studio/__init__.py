@@ -225,26 +225,29 @@ class Studio:
     async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
+        files = self._files(desk)
         entry, _ = await self._finder.look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
-        return await self._files(desk).look(entry, named or variant, frames, desk.label)
+        return await files.look(entry, named or variant, frames, desk.label)
 
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
     ) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
+        files = self._files(desk)
         entry, _ = await self._finder.look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
-            return await self._files(desk).save(entry, named or variant, desk.label, on_bytes)
+            return await files.save(entry, named or variant, desk.label, on_bytes)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         desk = await self._desk()
+        files = self._files(desk)
         entry, _ = await self._finder.look_up(desk, video_id)
-        return await self._files(desk).read(entry, variant, max_bytes)
+        return await files.read(entry, variant, max_bytes)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""

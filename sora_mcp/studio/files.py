@@ -28,13 +28,14 @@ async def _silent(_done: int, _total: int | None) -> None: ...
 
 
 class Files:
-    """The videos of one gateway as files."""
+    """The videos of one gateway as files, for one call, whose time to download (SORA_DOWNLOAD_TIMEOUT) runs from now."""
 
     def __init__(self, settings: Settings, gateway: Gateway, ledger: Ledger, refresh: Refresh) -> None:
         self._settings = settings
         self._gateway = gateway
         self._ledger = ledger
         self._refresh = refresh
+        self._answer_by = anyio.current_time() + settings.download_timeout
 
     async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
@@ -114,14 +115,15 @@ class Files:
         )
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
-        """Fetch it; where the address does not do, ask the gateway once for a new one."""
+        """Fetch it; where the address does not do, ask the gateway once for a new one, if there is time."""
         try:
             await self._fetch_once(entry, variant, path, on_progress)
         except BadReply:
-            refreshed = await self._refresh(entry)
-            if refreshed.generations == entry.generations:
-                raise
-            await self._fetch_once(refreshed, variant, path, on_progress)
+            with anyio.CancelScope(deadline=self._answer_by):
+                refreshed = await self._refresh(entry)
+                if refreshed.generations != entry.generations:
+                    return await self._fetch_once(refreshed, variant, path, on_progress)
+            raise
 
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
@@ -132,7 +134,7 @@ class Files:
             url,
             path,
             max_bytes=self._settings.download_max_mb * 1_000_000,
-            seconds=self._settings.download_timeout,
+            seconds=self._answer_by - anyio.current_time(),
             on_progress=on_progress,
         )
 
