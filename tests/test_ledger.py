@@ -281,16 +281,20 @@ async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) ->
     assert (await ledger.begin(other, Rules(running=1)))[1]
 
 
-async def test_a_video_without_an_address_is_looked_for_within_the_hour(open_ledger: OpenLedger) -> None:
+async def test_a_video_without_an_address_is_looked_for_within_the_hour_after_it_was_made(
+    open_ledger: OpenLedger,
+) -> None:
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
-    for task_id, url in (("task_1", None), ("task_2", "https://a/1")):
-        await ledger.accepted(await begin(ledger), task_id)
-        await ledger.record(
-            await row(ledger, task_id), Task("succeeded", generations=(Generation(variant=1, url=url),))
-        )
+    made = [(f"task_{number}", await begin(ledger)) for number in (1, 2)]
+    now[0] = 86_000.0  # as long as a task is followed
+    for (task_id, request_id), url in zip(made, (None, "https://a/1"), strict=True):
+        await ledger.accepted(request_id, task_id)
+        done = Task("succeeded", generations=(Generation(variant=1, url=url),))
+        await ledger.record(await row(ledger, task_id), done)
+    now[0] += 3599.0
     assert [entry.task_id for entry in await ledger.without_address("g", 10)] == ["task_1"]
-    now[0] = 3601.0
+    now[0] += 2.0
     assert await ledger.without_address("g", 10) == []
 
 

@@ -26,10 +26,7 @@ from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
     GONE,
-    HOUR_S,
     TRANSITIONS,
-    UNSAVED,
-    WITHOUT_ADDRESS,
     Entry,
     Intent,
     Rules,
@@ -239,14 +236,12 @@ class Ledger:
         return [entry for entry in found if entry.created_at > since]
 
     async def without_address(self, gateway: str, limit: int) -> list[Entry]:
-        """Videos of the last hour that succeeded, but have no address yet."""
-        return await self._glance(
-            lambda db: rows.succeeded(db, gateway, self._clock() - HOUR_S, limit, WITHOUT_ADDRESS)
-        )
+        """Videos that succeeded within the last hour, but have no address yet."""
+        return await self._glance(lambda db: rows.without_address(db, gateway, self._clock(), limit))
 
     async def unsaved(self, gateway: str, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
-        return await self._glance(lambda db: rows.succeeded(db, gateway, self._clock() - DAY_S, limit, UNSAVED))
+        return await self._glance(lambda db: rows.unsaved(db, gateway, self._clock(), limit))
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""

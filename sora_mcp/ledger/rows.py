@@ -230,15 +230,22 @@ def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: floa
             raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
 
 
+_SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
 _ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
-UNSAVED = f"{_ADDRESSES} AND g.file IS NULL)"
-WITHOUT_ADDRESS = f"NOT {_ADDRESSES})"
+_SINCE = (
+    "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
+)
 
 
-def succeeded(db: sqlite3.Connection, gateway: str, since: float, limit: int, which: str) -> list[Entry]:
-    """Rows that succeeded and are not older than `since`, those of which `which` holds."""
-    where = f"gateway = ? AND created_at > ? AND +state = 'succeeded' AND {which}"
-    return select(db, where, [gateway, since], limit)
+def unsaved(db: sqlite3.Connection, gateway: str, now: float, limit: int) -> list[Entry]:
+    """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
+    return select(db, f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)", [gateway, now - DAY_S], limit)
+
+
+def without_address(db: sqlite3.Connection, gateway: str, now: float, limit: int) -> list[Entry]:
+    """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
+    values = [gateway, now - DAY_S - HOUR_S, now - HOUR_S]
+    return select(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
 
 
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.

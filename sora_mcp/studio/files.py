@@ -28,7 +28,7 @@ async def _silent(_done: int, _total: int | None) -> None: ...
 
 
 class Files:
-    """The videos of one gateway as files, for one call, whose time to download (SORA_DOWNLOAD_TIMEOUT) runs from now."""
+    """The videos of one gateway as files, for one call; its time to download (SORA_DOWNLOAD_TIMEOUT) runs from now."""
 
     def __init__(self, settings: Settings, gateway: Gateway, ledger: Ledger, refresh: Refresh) -> None:
         self._settings = settings
