@@ -83,6 +83,22 @@ async def test_what_was_not_asked_after_all_may_be_asked_at_once(ledger: Ledger)
     assert await may_ask(ledger, request_id)
 
 
+async def test_a_question_that_was_given_up_counts_as_asked(open_ledger: OpenLedger) -> None:
+    now = [1000.0]
+    ledger = open_ledger(lambda: now[0])
+    request_id = await begin(ledger)
+    with anyio.CancelScope() as scope:
+        async with ledger.turn(request_id, 10):
+            now[0] += 4
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    now[0] += 9.9
+    assert not await may_ask(ledger, request_id)
+    now[0] += 0.2
+    assert await may_ask(ledger, request_id)
+    assert (await row(ledger, request_id)).misses == 1  # of may_ask: whoever gives up has not seen the gateway fail
+
+
 async def test_who_lost_a_turn_does_not_end_the_next_one(open_ledger: OpenLedger) -> None:
     now = [1000.0]
     one, other = open_ledger(lambda: now[0]), open_ledger(lambda: now[0])

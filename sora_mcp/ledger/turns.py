@@ -34,35 +34,34 @@ async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_
             except Exception as error:  # noqa: BLE001 - raised below: the task group would wrap it
                 failed = error
             meanwhile.cancel_scope.cancel()
-    except BaseException:
+    except BaseException:  # given up: the question may be on its way
         with anyio.CancelScope(shield=True), suppress(FileProblem):
-            await claim.give_back()
+            await claim.end(pause_s, missed=False)
         raise
     if failed is not None:
         asked_for = failed.retry_after_s if isinstance(failed, SoraError) else None
         with suppress(FileProblem):
-            await claim.miss(max(pause_s, asked_for or 0))
+            await claim.end(max(pause_s, asked_for or 0), missed=True)
         raise failed
 
 
 class _Claim:
-    """One process's claim on a row: it stands as `not_before`, and ends with what is recorded, missed or given back."""
+    """One process's claim on a row: it stands as `not_before`, and ends with what is recorded, or with `end`."""
 
     def __init__(self, write: Write, clock: Callable[[], float], request_id: str) -> None:
         self._write = write
         self._clock = clock
         self._request_id = request_id
         self._until = 0.0
-        self._looked_at: float | None = None
 
     async def take(self) -> bool:
         """Whether the row could be claimed."""
 
         def work(db: sqlite3.Connection) -> bool:
-            now, entry = self._clock(), of_request(db, self._request_id)
-            if not entry.may_be_asked(now):
+            now = self._clock()
+            if not of_request(db, self._request_id).may_be_asked(now):
                 return False
-            self._looked_at, self._until = entry.looked_at, now + LEASE_S
+            self._until = now + LEASE_S
             self._set(db, now, self._until)
             return True
 
@@ -81,28 +80,20 @@ class _Claim:
             with suppress(FileProblem):  # what goes on under the claim goes on without it
                 await self._write(work)
 
-    async def give_back(self) -> None:
-        """Nothing was asked after all."""
-
-        def work(db: sqlite3.Connection) -> None:
-            if self._stands(db):
-                self._set(db, self._looked_at, None)
-
-        await self._write(work)
-
-    async def miss(self, pause_s: float) -> None:
-        """It was asked in vain; it is not to be asked again for `pause_s` seconds (LONGEST_MISS_S at most)."""
+    async def end(self, pause_s: float, *, missed: bool) -> None:
+        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_MISS_S at most)."""
 
         def work(db: sqlite3.Connection) -> None:
             now = self._clock()
-            self._set(db, now, now + min(pause_s, LONGEST_MISS_S))
-            db.execute("UPDATE videos SET misses = misses + 1 WHERE request_id = ?", [self._request_id])
+            if self._stands(db):
+                self._set(db, now, now + min(pause_s, LONGEST_MISS_S))
+            db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [missed, self._request_id])
 
         await self._write(work)
 
     def _stands(self, db: sqlite3.Connection) -> bool:
         return of_request(db, self._request_id).not_before == self._until
 
-    def _set(self, db: sqlite3.Connection, looked_at: float | None, not_before: float | None) -> None:
+    def _set(self, db: sqlite3.Connection, looked_at: float, not_before: float) -> None:
         sql = "UPDATE videos SET looked_at = ?, not_before = ? WHERE request_id = ?"
         db.execute(sql, (looked_at, not_before, self._request_id))
