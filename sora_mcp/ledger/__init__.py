@@ -21,7 +21,7 @@ import anyio
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import File, identity
+from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, identity
 from sora_mcp.ledger.rows import (
     COUNTS_AS_SENT,
     DAY_S,
@@ -75,7 +75,10 @@ class Ledger:
 
     async def gateway_name(self, base_url: str, api_key: str, owner: str = "") -> str:
         """The name under which rows of a gateway stand: its address, a salted fingerprint of the key, and the owner."""
-        return rows.gateway_name(await self._write(_salt), base_url, api_key, owner)
+        salt = await self._read(rows.salt_of)
+        if salt is None:
+            salt = await self._write(_salt)
+        return rows.gateway_name(salt, base_url, api_key, owner)
 
     # --- paid -------------------------------------------------------------------------------------
 
@@ -168,7 +171,7 @@ class Ledger:
         What goes wrong inside counts as a miss: the task is not asked about for `pause_s` seconds then, or as long as
         the gateway asked for. A process that is killed has had its turn after `turns.LEASE_S` seconds.
         """
-        return turn(self._write, self._clock, request_id, pause_s)
+        return turn(partial(self._write, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
 
     async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
         """What a query said of the task of a row; it is not asked again for `quiet_s` seconds.
@@ -364,8 +367,9 @@ class Ledger:
 
     # --- the file ---------------------------------------------------------------------------------
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(self._file.transact, "BEGIN IMMEDIATE", work, limiter=self._one_at_a_time)
+    async def _write(self, work: Callable[[sqlite3.Connection], T], patience_s: float = BUSY_S) -> T:
+        write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
+        return await anyio.to_thread.run_sync(write, limiter=self._one_at_a_time)
 
     async def _glance(self, work: Callable[[sqlite3.Connection], T], key: Hashable = None) -> T:
         """A read of a few rows, in the event loop's own thread: in WAL it waits for nobody, and handing it to a worker
@@ -382,7 +386,10 @@ class Ledger:
         for request_id, writer, since in self._file.transact("BEGIN", rows.sending):
             if self._writer.is_gone(writer, self._clock() - since):
                 bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
-                self._file.transact("BEGIN IMMEDIATE", bury)
+                try:
+                    self._file.transact("BEGIN IMMEDIATE", bury, BRIEFLY_S)
+                except Held:
+                    break  # they stay as they are until it can be written
         return self._file.transact(begin, work)
 
 

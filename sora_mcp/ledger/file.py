@@ -78,6 +78,15 @@ _MIGRATIONS = (
 KEPT_MOST = 256
 """Reads that are kept for as long as the file does not change."""
 
+BUSY_S = 10.0
+"""Seconds to wait for another process that holds the file, where what is to be written matters."""
+BRIEFLY_S = 0.2
+"""The same where it can be done later, or by others."""
+
+
+class Held(FileProblem):
+    """Another process holds the file, and may do so for long: one that was stopped, perhaps."""
+
 
 class File:
     """The file at `path`: opened, and made, at first use.
@@ -108,15 +117,21 @@ class File:
         """Whether anything was ever recorded here."""
         return self._connection is not None or self.path.exists()
 
-    def transact(self, begin: str, work: Work[T]) -> T:
-        """What `work` returns, in one transaction. Raises FileProblem, and nothing is written then."""
+    def transact(self, begin: str, work: Work[T], patience_s: float = BUSY_S) -> T:
+        """What `work` returns, in one transaction. Raises FileProblem, and nothing is written then.
+
+        Where another process holds the file for longer than `patience_s`, that is a Held.
+        """
         try:
-            with transaction(self._open(), begin) as db:
+            db = self._open()
+            db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
+            with transaction(db, begin):
                 done = work(db)
                 self._check_in_place()
                 return done
         except (sqlite3.Error, OSError) as error:
-            raise FileProblem(
+            kind = Held if "locked" in str(error) else FileProblem
+            raise kind(
                 f"The ledger {self.path} cannot be used ({why(error)}).",
                 "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
             ) from error
@@ -182,10 +197,6 @@ def transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connecti
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-
-
-BUSY_S = 10.0
-"""Seconds to wait for another process that holds the file."""
 
 
 def open_file(path: Path) -> sqlite3.Connection:

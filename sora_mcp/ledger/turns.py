@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from sora_mcp.errors import FileProblem, SoraError
+from sora_mcp.ledger.file import Held
 from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
 
 LEASE_S = 3.0
@@ -22,7 +23,11 @@ Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
 async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_s: float) -> AsyncIterator[bool]:
     """See Ledger.turn."""
     claim = _Claim(write, clock, request_id)
-    if not await claim.take():
+    try:
+        is_ours = await claim.take()
+    except Held:  # by a process that was stopped, perhaps: what is known has to do
+        is_ours = False
+    if not is_ours:
         yield False
         return
     failed: Exception | None = None

@@ -1,0 +1,93 @@
+"""The ledger's file is held by a process that was stopped: whoever only wants to know goes on, nobody pays."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from bench import TAKEN_NEXT, Connect
+from fault_gateway import CREATE, FaultGateway
+from mcp import Client
+
+from sora_mcp.ledger.file import BUSY_S
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def gateway(gateway: FaultGateway) -> FaultGateway:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    return gateway
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else can write to the ledger."""
+    with closing(sqlite3.connect(folder / "home" / "ledger.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def use(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    called = await client.call_tool(tool, arguments)
+    told: dict[str, Any] = called.structured_content
+    return told
+
+
+async def create(client: Client, times: int) -> None:
+    for number in range(times):
+        await use(client, "create_video", prompt=f"kite {number}")
+
+
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("get_video", {"task_id": "task_1"}),
+    ("get_video", {"task_id": "task_2", "wait_seconds": 1}),
+    ("list_videos", {}),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), CALLS)
+async def test_whoever_looks_waits_for_nobody_and_is_told_what_is_known(
+    connect: Connect, tmp_path: Path, tool: str, arguments: dict[str, Any]
+) -> None:
+    async with connect() as client, connect() as started_later:
+        await create(client, 3)
+        with held(tmp_path), anyio.fail_after(BUSY_S / 2):
+            for each in (client, started_later):
+                told = await use(each, tool, **arguments)
+                states = {video["state"] for video in told.get("videos", [told])}
+                assert states <= {"submitted", "running"}
+
+
+async def test_nothing_is_submitted_and_that_is_said_however_many_are_followed(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    async with connect() as client:
+        await create(client, 12)
+        with held(tmp_path):
+            refused = await use(client, "create_video", prompt="one more")
+        assert (refused["outcome"], "another process holds it" in refused["error"]["message"]) == (
+            "not_submitted",
+            True,
+        )
+        await use(client, "list_videos")
+    assert len(gateway.creates()) == 12
+
+
+async def test_a_task_is_followed_on_once_the_ledger_can_be_written_again(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    async with connect() as client:
+        await create(client, 1)
+        with held(tmp_path):
+            await use(client, "get_video", task_id="task_1", wait_seconds=1)
+        asked = len(gateway.requests("GET"))
+        with anyio.fail_after(20):
+            while len(gateway.requests("GET")) == asked:
+                await anyio.lowlevel.checkpoint()
