@@ -136,7 +136,7 @@ class OverCap(SoraError):
 
 
 class Declined(SoraError):
-    """The user was asked whether to pay, and said no."""
+    """The user was to be asked whether to pay, and did not agree."""
 
     kind = "declined"
     default_outcome = "not_submitted"

@@ -57,20 +57,20 @@ async def test_what_is_dear_is_asked_about_and_sent_after_a_yes(
     assert list(user.asked[0].requested_schema["properties"]) == ["pay"]
 
 
-NOES: list[dict[str, Any]] = [
-    {"action": "decline"},
-    {"action": "cancel"},
-    {"action": "accept", "content": {"pay": False}},
-    {"action": "accept", "content": {"pay": "yes"}},
-    {"action": "accept", "content": {}},
-    {"action": "accept"},
-    {"action": "decline", "content": {"pay": True}},
+NOES: list[tuple[dict[str, Any], str]] = [
+    ({"action": "decline"}, "said no"),
+    ({"action": "decline", "content": {"pay": True}}, "said no"),
+    ({"action": "accept", "content": {"pay": False}}, "said no"),
+    ({"action": "accept", "content": {"pay": "yes"}}, "said no"),
+    ({"action": "accept", "content": {}}, "said no"),
+    ({"action": "accept"}, "said no"),
+    ({"action": "cancel"}, "gave no answer"),
 ]
 
 
-@pytest.mark.parametrize("answer", NOES, ids=str)
+@pytest.mark.parametrize(("answer", "words"), NOES, ids=str)
 async def test_everything_but_a_plain_yes_is_a_no(
-    connect: Connect, gateway: FaultGateway, era: Era, answer: dict[str, Any]
+    connect: Connect, gateway: FaultGateway, era: Era, answer: dict[str, Any], words: str
 ) -> None:
     async with connect(era, User(**answer)) as client:
         result = await client.call_tool("create_video", DEAR)
@@ -78,6 +78,7 @@ async def test_everything_but_a_plain_yes_is_a_no(
     assert result.is_error
     assert result.structured_content["outcome"] == "not_submitted"
     assert result.structured_content["error"]["kind"] == "declined"
+    assert words in result.structured_content["error"]["message"]
     assert gateway.creates() == []
     assert listed.structured_content["videos"] == []
 
@@ -290,11 +291,16 @@ async def test_only_a_client_that_can_show_a_form_is_asked(
     assert len(gateway.creates()) == (0 if is_asked else 1)
 
 
-async def test_a_client_that_fails_to_ask_has_not_agreed(connect: Connect, gateway: FaultGateway) -> None:
+async def test_a_client_that_fails_to_ask_has_not_agreed_and_nobody_is_said_to_have_answered(
+    connect: Connect, gateway: FaultGateway
+) -> None:
     class Failing(User):
         async def __call__(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> Any:  # noqa: ARG002
             return types.ErrorData(code=types.INTERNAL_ERROR, message="the dialog broke")
 
     async with connect("legacy", Failing()) as client:
-        assert (await create(client))["outcome"] == "not_submitted"
+        told = await create(client)
+    assert told["outcome"] == "not_submitted"
+    assert "could not be asked" in told["error"]["message"]
+    assert "SORA_ASK_ABOVE_COST" in told["error"]["next_step"]
     assert gateway.creates() == []

@@ -314,6 +314,8 @@ async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
     async with await anyio.open_process(command, env=environment(tmp_path, gateway)) as payer:
         await hold.reached.wait()
         payer.send_signal(told_to_stop)
+        [video] = (await shell(environment(tmp_path, gateway), "list"))["videos"]
+        assert video["state"] == "sending"
         hold.release.set()
         assert await payer.wait() == 130
     [video] = (await shell(environment(tmp_path, gateway), "list"))["videos"]

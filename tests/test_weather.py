@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import mcp_types as types
 import pytest
-from bench import KEY, TAKEN_NEXT, about, environment
-from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
+from bench import KEY, TAKEN_NEXT, about, environment, over_stdio
+from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
+from mcp.client.context import ClientRequestContext
 from tls_front import Authority, tls_front
 from wire import host
 
@@ -94,6 +96,62 @@ async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
             gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1"))
             found = await server.use("get_video", task_id="task_1", wait_seconds=3)
     assert found["state"] == "succeeded"
+
+
+async def test_a_yes_that_comes_after_ten_minutes_is_asked_for_again(
+    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    yes: types.InputResponses = {"pay": types.ElicitResult(action="accept", content={"pay": True})}
+    dear = {"prompt": "fly man"}
+    environ = environment(tmp_path, gateway, ASK_ABOVE_COST="0.5") | settings
+
+    async def user(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001 - the callback names them
+        raise AssertionError("the answers are given by hand")
+
+    async with Client(over_stdio(environ), mode="auto", elicitation_callback=user) as client:
+
+        async def call(**answered: Any) -> Any:
+            return await client.session.call_tool("create_video", dear, allow_input_required=True, **answered)
+
+        with anyio.fail_after(60):
+            asked = await call()
+            move("+9m")
+            told = await call(input_responses=yes, request_state=asked.request_state)
+            assert told.structured_content["outcome"] == "accepted"
+            dear["prompt"] = "fly woman"
+            asked = await call()
+            move("+20m")
+            late = await call(input_responses=yes, request_state=asked.request_state)
+    assert isinstance(late, types.InputRequiredResult)
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize(("jump", "posts"), [("+20s", 3), ("+26s", 1)])
+async def test_a_create_that_was_refused_is_not_sent_again_when_its_time_is_over(
+    jump: str, posts: int, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    hold = Hold()
+    busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429)
+    gateway.on("POST", CREATE, replace(busy, hold=hold), busy)
+    told: list[dict[str, Any]] = []
+    async with host(environment(tmp_path, gateway) | settings) as server:
+
+        async def pay() -> None:
+            told.append(await server.use("create_video", prompt="fly man"))
+
+        with anyio.fail_after(60):
+            await server.start()
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay)
+                await hold.reached.wait()
+                move(jump)
+                hold.release.set()
+    assert told[0]["outcome"] == "rejected"
+    assert len(gateway.creates()) == posts
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from sora_mcp.errors import Declined
+
 logger = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 600.0
@@ -81,8 +83,8 @@ class Asker:
 
     to_be_answered: types.InputRequiredResult | None = None
 
-    async def confirm(self, text: str, fingerprint: str) -> bool | None:
-        """Whether the user agrees; only a plain yes is one."""
+    async def confirm(self, text: str, fingerprint: str) -> None:
+        """Raise Declined unless the user agrees; only a plain yes is one."""
         raise NotImplementedError
 
 
@@ -91,13 +93,15 @@ class _WaitingAsker(Asker):
         self._session = session
         self._request_id = request_id
 
-    async def confirm(self, text: str, fingerprint: str) -> bool | None:  # noqa: ARG002 - the call itself waits
+    async def confirm(self, text: str, fingerprint: str) -> None:  # noqa: ARG002 - the call itself waits
+        answer: object = _SILENCE
         with anyio.move_on_after(ANSWER_WITHIN):
             try:
-                return _is_yes(await self._session.elicit_form(text, _FORM, self._request_id))
+                answer = await self._session.elicit_form(text, _FORM, self._request_id)
             except (MCPError, ValidationError) as error:
                 logger.info("the client could not ask its user: %s", type(error).__name__)
-        return False
+                answer = None
+        _check(answer)
 
 
 class _LaterAsker(Asker):
@@ -105,18 +109,18 @@ class _LaterAsker(Asker):
         self._questions = questions
         self._params = params
 
-    async def confirm(self, text: str, fingerprint: str) -> bool | None:
+    async def confirm(self, text: str, fingerprint: str) -> None:
         params = self._params
         arguments = json.dumps(params.arguments or {}, sort_keys=True)
         question = _Question(text, params.name, arguments, fingerprint)
         answer = (params.input_responses or {}).get(_KEY)
         if answer is not None and self._questions.take(params.request_state) == question:
-            return _is_yes(answer)
+            return _check(answer)
         asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
         self.to_be_answered = types.InputRequiredResult(
             input_requests={_KEY: asked}, request_state=self._questions.remember(question)
         )
-        return False
+        raise Declined("The user has not been asked yet.", "Answer what this call ended with.")
 
 
 def _shows_forms(capabilities: types.ClientCapabilities | None) -> bool:
@@ -125,9 +129,20 @@ def _shows_forms(capabilities: types.ClientCapabilities | None) -> bool:
     return asking is not None and (asking.form is not None or asking.url is None)
 
 
-def _is_yes(answer: object) -> bool:
-    return (
-        isinstance(answer, types.ElicitResult)
-        and answer.action == "accept"
-        and (answer.content or {}).get(_FIELD) is True
-    )
+_SILENCE = types.ElicitResult(action="cancel")
+
+
+def _check(answer: object) -> None:
+    """Raise Declined for everything but a plain yes."""
+    if not isinstance(answer, types.ElicitResult):
+        raise Declined(
+            "The user could not be asked: this host says that it can, but failed.",
+            "Tell the user: what costs more than SORA_ASK_ABOVE_COST is submitted only after they were asked.",
+        )
+    if answer.action == "cancel":
+        raise Declined("The user was asked and gave no answer.", _ASK)
+    if answer.action != "accept" or (answer.content or {}).get(_FIELD) is not True:
+        raise Declined("The user was asked and said no.", _ASK)
+
+
+_ASK = "Ask the user what to do instead."

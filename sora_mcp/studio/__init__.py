@@ -21,7 +21,6 @@ from sora_mcp import dialect
 from sora_mcp.errors import (
     SEE_LOG,
     BadReply,
-    Declined,
     InternalError,
     InvalidInput,
     NotFound,
@@ -54,8 +53,8 @@ RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
-Confirm = Callable[[str, str], Awaitable[bool | None]]
-"""Asks the user a question about the request of a fingerprint: whether they agree, None where they cannot be asked."""
+Confirm = Callable[[str, str], Awaitable[None]]
+"""Asks the user a question about the request of a fingerprint. Raises Declined unless they agree."""
 
 
 class Studio:
@@ -172,8 +171,7 @@ class Studio:
         if confirm is None or above is None or (cost is not None and cost <= above):
             return 0
         began = anyio.current_time()
-        if await confirm(report.question(ready.request, self.label), ready.fingerprint) is False:
-            raise Declined("The user was asked and said no.", "Ask the user what to do instead.")
+        await confirm(report.question(ready.request, self.label), ready.fingerprint)
         return anyio.current_time() - began
 
     def _dry_run(self, ready: Resolved) -> Submission:

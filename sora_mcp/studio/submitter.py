@@ -156,6 +156,7 @@ def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> No
 
 async def _create(gateway: Gateway, body: dict[str, Any]) -> str:
     """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429)."""
+    give_up_at = anyio.current_time() + RESEND_WITHIN
     try:
         return await gateway.create(body)
     except (Unreachable, Refused) as error:
@@ -167,7 +168,7 @@ async def _create(gateway: Gateway, body: dict[str, Any]) -> str:
     attempts = stamina.retry_context(
         on=_wait_before_resend,
         attempts=RESEND_ATTEMPTS,
-        timeout=RESEND_WITHIN,
+        timeout=max(0.0, give_up_at - anyio.current_time()),
         wait_initial=0.2,
         wait_max=2,
         wait_jitter=0.4,
