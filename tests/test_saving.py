@@ -106,6 +106,19 @@ async def test_a_variant_that_is_gone_keeps_no_other_from_being_saved(
                 await anyio.lowlevel.checkpoint()
 
 
+async def test_two_requests_that_were_given_one_task_are_both_saved(connect: Connect) -> None:
+    with anyio.fail_after(30):
+        async with connect(save_finished=True) as client:
+            made = [await client.call_tool("create_video", {"prompt": prompt}) for prompt in ("kite", "boat")]
+            assert {each.structured_content["task_id"] for each in made} == {"task_new"}
+            saved: set[str] = set()
+            while len(saved) < 2:
+                for each in made:
+                    got = await client.call_tool("get_video", {"task_id": each.structured_content["request_id"]})
+                    saved |= set(got.structured_content["files"])
+    assert {Path(each).name for each in saved} == {"task_new.v1.mp4", "task_new.v1-2.mp4"}
+
+
 async def test_two_that_download_one_video_at_once_have_one_file(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:

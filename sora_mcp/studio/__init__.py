@@ -335,7 +335,7 @@ class Studio:
         for generation in entry.generations:
             if generation.url is not None and generation.variant not in entry.files:
                 try:
-                    await self.download(entry.id, variant=generation.variant)
+                    await self.download(entry.request_id, variant=generation.variant)
                 except SoraError as error:
                     failed.append(error)
         if failed:
