@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 
 from sora_mcp.errors import FileProblem, NotFound
 from sora_mcp.ledger import GONE, Intent, Ledger
+from sora_mcp.ledger.file import File
 from sora_mcp.ledger.turns import LEASE_S
 from sora_mcp.ledger.writers import LONGEST_SENDING_S
 
@@ -43,6 +45,28 @@ async def test_only_the_owner_can_read_the_file(tmp_path: Path, ledger: Ledger) 
     await begin(ledger)
     assert stat.S_IMODE((tmp_path / "home" / "ledger.sqlite3").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_every_transaction_is_synced_to_disk_before_it_counts(tmp_path: Path) -> None:
+    def mode(db: sqlite3.Connection) -> tuple[str, int]:
+        return db.execute("PRAGMA journal_mode").fetchone()[0], db.execute("PRAGMA synchronous").fetchone()[0]
+
+    with closing(File(tmp_path / "ledger.sqlite3")) as file:
+        assert file.transact("BEGIN", mode) == ("wal", 2)  # 2 is FULL: with less, WAL may lose what was committed last
+
+
+def test_what_was_written_while_the_file_was_taken_away_is_no_success(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+
+    def write(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO salt VALUES (x'00')")
+        path.rename(tmp_path / "elsewhere")
+
+    with closing(File(path)) as file:
+        with pytest.raises(FileProblem, match="removed or replaced"):
+            file.transact("BEGIN IMMEDIATE", write)
+        (tmp_path / "elsewhere").rename(path)
+        assert file.transact("BEGIN", lambda db: db.execute("SELECT count(*) FROM salt").fetchone()[0]) == 0
 
 
 _WRITE = """

@@ -8,9 +8,11 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import MP4, TAKEN_NEXT, Connect, finished
+from bench import MP4, RUNNING, TAKEN_NEXT, Connect, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client
+
+from sora_mcp.studio.watcher import SAVES_AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +105,28 @@ async def test_a_variant_that_is_gone_keeps_no_other_from_being_saved(
         async with connect(save_finished=True) as client:
             await create(client)
             while await names(folder) != ["task_new.v2.mp4"]:
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_no_more_than_a_few_are_saved_at_once(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path
+) -> None:
+    many, hold = SAVES_AT_ONCE + 2, Hold()
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", "/media", replace(VIDEO, hold=hold))
+    running = f"{CREATE}/task_{many + 1}"
+    gateway.on("GET", running, RUNNING)
+    with anyio.fail_after(30):
+        async with connect(save_finished=True) as client:
+            for number in range(many + 1):
+                await create(client, f"kite {number}")
+            await hold.reached.wait()
+            looks = len(gateway.requests("GET", running))
+            while len(gateway.requests("GET", running)) < looks + 4:  # each is a round in which saves could begin
+                await anyio.lowlevel.checkpoint()
+            assert len(gateway.requests("GET", "/media/one.mp4")) == SAVES_AT_ONCE
+            hold.release.set()
+            while len(await names(folder)) < many:
                 await anyio.lowlevel.checkpoint()
 
 

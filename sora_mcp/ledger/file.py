@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -161,13 +161,15 @@ class File:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.touch(mode=0o600)
-            before = self._identity()[0]
-            connection = open_file(self.path)
-            connection.execute("SELECT count(*) FROM salt").fetchone()  # now its companions are there as well
-            self._opened = self._identity()
-            if self._opened[0] != before:  # replaced in this moment: it is opened anew the next time
-                raise sqlite3.OperationalError("taken away")
-            self._connection, self._reader = connection, open_to_read(self.path)
+            before = identity(self.path)
+            with ExitStack() as if_it_fails:
+                connection = if_it_fails.enter_context(closing(open_file(self.path)))
+                connection.execute("SELECT count(*) FROM salt").fetchone()  # now its companions are there as well
+                self._opened = self._identity()
+                if self._opened[0] != before:  # replaced in this moment: it is opened anew the next time
+                    raise sqlite3.OperationalError("taken away")
+                self._connection, self._reader = connection, open_to_read(self.path)
+                if_it_fails.pop_all()
         return self._connection
 
     def _check_in_place(self) -> None:
