@@ -55,6 +55,16 @@ async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(
     assert "canary" not in first
 
 
+async def test_this_machine_is_one_gateway_whatever_it_is_called(ledger: Ledger) -> None:
+    names = {
+        await ledger.gateway_name(f"http://{host}:3000/api", "sk-canary-1")
+        for host in ("localhost", "127.0.0.1", "[::1]")
+    }
+    assert len(names) == 1
+    for other in ("http://localhost:3001/api", "http://localhost.example:3000/api", "http://127.0.0.11:3000/api"):
+        assert await ledger.gateway_name(other, "sk-canary-1") not in names
+
+
 async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
     made = [await begin(ledger) for _ in range(5)]
     seen: list[str] = []

@@ -316,6 +316,8 @@ async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
         payer.send_signal(told_to_stop)
         [video] = (await shell(environment(tmp_path, gateway), "list"))["videos"]
         assert video["state"] == "sending"
+        settled = await shell(environment(tmp_path, gateway), "settle", video["request_id"], "--none")
+        assert "still being sent" in settled["error"]["message"]
         hold.release.set()
         assert await payer.wait() == 130
     [video] = (await shell(environment(tmp_path, gateway), "list"))["videos"]

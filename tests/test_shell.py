@@ -251,7 +251,16 @@ def test_an_unknown_outcome_is_settled_by_hand(shell: Shell, tmp_path: Path) -> 
     settled = shell("settle", lost, "--task", stored.stem, "--json")
     assert (settled.returncode, told(settled)["task_id"]) == (0, stored.stem)
     assert told(shell("get", lost, "--wait", "--json"))["state"] == "succeeded"
-    assert shell("settle", lost, "--none").returncode == 3
+    again = shell("settle", lost, "--none")
+    assert (again.returncode, "is succeeded: only an unknown outcome" in again.stderr) == (3, True)
+    nobody = shell("settle", "req_0123456789abcdef01234567", "--none")
+    assert (nobody.returncode, "No request req_0123456789abcdef01234567" in nobody.stderr) == (3, True)
+
+
+def test_a_task_that_another_request_made_settles_nothing(shell: Shell) -> None:
+    lost = str(told(shell("create", "[lost] x", "--json"))["request_id"])
+    done = shell("settle", lost, "--task", made(shell))
+    assert (done.returncode, "belongs to another request" in done.stderr) == (3, True)
 
 
 def test_doctor_finds_nothing_wrong_in_the_sandbox(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -157,9 +158,13 @@ def _readable(request_id: str) -> Iterator[None]:
 
 
 def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
-    """The name under which rows stand: a gateway's address, a salted fingerprint of the key, and whose they are."""
+    """The name under which rows stand: a gateway's address, a salted fingerprint of the key, and whose they are.
+
+    The names of this machine are one: who pays at `localhost` must not pay again at 127.0.0.1.
+    """
     fingerprint = hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]
-    return f"{base_url}#{fingerprint}" + (f"@{owner}" if owner else "")
+    address = re.sub(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)", "//localhost", base_url)
+    return f"{address}#{fingerprint}" + (f"@{owner}" if owner else "")
 
 
 def without_owner(name: str) -> str:

@@ -282,10 +282,8 @@ class Studio:
         forgotten = await self._finder.forgotten(desk, request_id) if task_id is None else None
         entry = await self._ledger.settle(desk.name, request_id, task_id, forgotten=forgotten)
         if entry is None:
-            raise NotFound(
-                f"No request {request_id} with an unknown outcome stands here, or the task belongs to another request.",
-                "See list_videos.",
-            )
+            found = await self._ledger.find(desk.name, request_id)
+            raise NotFound(report.not_settled(request_id, found), "See list_videos.")
         return report.video(entry, desk.label)
 
     @property

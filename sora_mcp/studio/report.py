@@ -73,6 +73,17 @@ def submission(
     )
 
 
+def not_settled(request_id: str, entry: Entry | None) -> str:
+    """Why a person's word about a request changed nothing."""
+    if entry is None:
+        return f"No request {request_id} was made at this gateway."
+    if entry.state == "sending":
+        return f"{request_id} is still being sent: there is nothing to settle yet."
+    if entry.state == "unknown":
+        return "That task belongs to another request."
+    return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
+
+
 def question(request: VideoRequest, gateway: str) -> str:
     """What the user is asked before something dear is submitted."""
     cost = request.cost()
