@@ -45,6 +45,18 @@ async def test_the_guide_the_unsettled_calls_and_the_newest_videos_are_listed(
     assert all(each.name and each.description and each.mime_type for each in listed)
 
 
+@pytest.mark.parametrize("what", ["tools", "resources", "resource_templates", "prompts"])
+async def test_each_list_is_one_page_and_a_cursor_for_another_is_refused(
+    era: Era, remote: Callable[..., Any], what: str
+) -> None:
+    async with Client(remote(), mode=era) as client:
+        listing = getattr(client, f"list_{what}")
+        assert (await listing()).next_cursor is None
+        with pytest.raises(MCPError, match="cursor") as refused:
+            await listing(cursor="made up")
+    assert refused.value.error.code == types.INVALID_PARAMS
+
+
 async def test_listing_asks_no_gateway(era: Era, remote: Callable[..., Any], gateway: FaultGateway) -> None:
     hold = Hold()
     gateway.on("GET", CREATE, Answer(hold=hold))

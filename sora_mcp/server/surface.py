@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 from mcp_types.version import is_version_at_least
 
 from sora_mcp import __version__, tools
@@ -25,6 +26,21 @@ Context = ServerRequestContext[Studio]
 
 _LINKS_SINCE = "2025-06-18"
 """The revision that brought links: an older client may refuse a result that holds one, and lose the task id."""
+
+
+Given = types.PaginatedRequestParams | None
+Listed = TypeVar("Listed")
+
+
+def _one_page(listing: Callable[[Context, Given], Awaitable[Listed]]) -> Callable[[Context, Given], Awaitable[Listed]]:
+    """A list that is never cut into pages: nobody was given a cursor (specification, server/utilities/pagination)."""
+
+    async def checked(ctx: Context, params: Given) -> Listed:
+        if params is not None and params.cursor:
+            raise MCPError(types.INVALID_PARAMS, "Invalid cursor: this list has one page.")
+        return await listing(ctx, params)
+
+    return checked
 
 
 class SoraServer(Server[Studio]):
@@ -43,15 +59,15 @@ class SoraServer(Server[Studio]):
             instructions=tools.INSTRUCTIONS,
             lifespan=self._open_studio,
             get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
-            on_list_tools=self._list_tools,
+            on_list_tools=_one_page(self._list_tools),
             on_call_tool=self._call_tool,
-            on_list_resources=resources.list_resources,
-            on_list_resource_templates=resources.list_templates,
+            on_list_resources=_one_page(resources.list_resources),
+            on_list_resource_templates=_one_page(resources.list_templates),
             on_read_resource=resources.read,
             on_subscribe_resource=self.subscribers.subscribe,
             on_unsubscribe_resource=self.subscribers.unsubscribe,
             on_subscriptions_listen=self.subscribers.listen,
-            on_list_prompts=list_prompts,
+            on_list_prompts=_one_page(list_prompts),
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
