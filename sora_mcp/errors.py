@@ -4,7 +4,7 @@ SoraError
 ├── InvalidInput      the arguments are wrong; found before anything was sent
 ├── NotConfigured     a setting is missing or wrong
 ├── OverCap           a spending cap of the settings forbids it; nothing was sent
-├── Declined          the user was asked and said no; nothing was sent
+├── Declined          the user was to be asked and did not agree; nothing was sent
 ├── NotFound          neither our ledger nor the gateway knows this id
 ├── NotReady          the video is not (or will never be) in the state that was needed
 ├── FileProblem       a local file or folder cannot be read or written

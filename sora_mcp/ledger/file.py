@@ -87,6 +87,8 @@ BRIEFLY_S = 0.2
 class Held(FileProblem):
     """Another process holds the file, and may do so for long: one that was stopped, perhaps."""
 
+    retryable = True
+
 
 class File:
     """The file at `path`: opened, and made, at first use.
@@ -130,11 +132,11 @@ class File:
                 self._check_in_place()
                 return done
         except (sqlite3.Error, OSError) as error:
-            kind = Held if "locked" in str(error) else FileProblem
-            raise kind(
-                f"The ledger {self.path} cannot be used ({why(error)}).",
-                "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space.",
-            ) from error
+            message = f"The ledger {self.path} cannot be used ({why(error)})."
+            if "locked" in str(error):
+                raise Held(message, "Call again; if it stays so, ask the user to end whatever holds it.") from error
+            next_step = "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space."
+            raise FileProblem(message, next_step) from error
 
     def glance(self, work: Work[T], key: Hashable = None) -> T:
         """A read that waits for nobody. Raises sqlite3.Error or OSError where anything is in the way, or in *sending*.
