@@ -49,6 +49,24 @@ def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path) -
         assert "[key]" in done.stdout
 
 
+def test_the_doctor_shows_what_was_spent_beside_the_caps(run: Run) -> None:
+    def spending(**settings: str) -> str:
+        checks = json.loads(run("doctor", "--json", **settings).stdout)["checks"]
+        return next((check["found"] for check in checks if check["name"] == "spending"), "")
+
+    assert spending() == ""  # there is no ledger yet
+    run("create", "a boat", SANDBOX_SECONDS="600")
+    run("create", "[fail] a boat", "--n-frames", "300")
+    run("create", "[quota] a boat")
+    assert spending() == "relative cost 3.75 in the last 24 hours, 2 videos under way or unknown"
+    capped = spending(MAX_COST_PER_DAY="5", MAX_RUNNING="2")
+    assert capped == "relative cost 3.75 in the last 24 hours (at most 5), 2 videos under way or unknown (at most 2)"
+    assert (
+        spending(BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
+        == "relative cost 0 in the last 24 hours, 0 videos under way or unknown"
+    )
+
+
 @pytest.mark.parametrize("setting", ["HOME", "OUTPUT_DIR"])
 @pytest.mark.parametrize("folder", ["x" * 300, "loop/inside"], ids=["too long", "a link to itself"])
 def test_the_doctor_looks_on_where_a_folder_cannot_be_looked_at(

@@ -128,6 +128,7 @@ async def _ledger(settings: Settings) -> list[Check]:
     ledger = Ledger(path)
     try:
         counts = await ledger.check()
+        spending = await _spending(settings, ledger) if counts else []
     except SoraError as error:
         return [Check("ledger", "wrong", error.message, error.next_step)]
     finally:
@@ -141,7 +142,24 @@ async def _ledger(settings: Settings) -> list[Check]:
             "A video may exist for each. Look at the gateway's own log; list them with: sora-mcp list --status unknown"
         )
         checks.append(Check("unsettled outcomes", "note", words, advice))
-    return checks
+    return checks + spending
+
+
+async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
+    """What was spent at the gateway, beside the caps; nothing where none is configured."""
+    try:
+        endpoint = settings.endpoint()
+    except SoraError:
+        return []
+    key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
+    cost, number = await ledger.spending(await ledger.gateway_name(endpoint.base_url, key, owner))
+    words = f"relative cost {cost:g} in the last 24 hours{_at_most(settings.max_cost_per_day)}"
+    words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
+    return [Check("spending", "ok", words)]
+
+
+def _at_most(cap: float | None) -> str:
+    return "" if cap is None else f" (at most {cap:g})"
 
 
 async def _gateway(settings: Settings) -> list[Check]:

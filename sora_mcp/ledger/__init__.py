@@ -246,6 +246,11 @@ class Ledger:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
         return await self._glance(lambda db: rows.unsaved(db, gateway, self._clock(), limit))
 
+    async def spending(self, gateway: str) -> tuple[float, int]:
+        """What the caps look at: the relative cost of the last 24 hours, and videos under way or unknown."""
+        since = self._clock() - DAY_S
+        return await self._read(lambda db: (rows.spent(db, gateway, since), rows.open_count(db, gateway, since)))
+
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"

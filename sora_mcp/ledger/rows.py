@@ -215,23 +215,33 @@ def same(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
     return found[0] if found else None
 
 
+def spent(db: sqlite3.Connection, gateway: str, since: float) -> float:
+    """The relative cost of what was submitted since then: of everything that was not refused."""
+    sql = "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
+    return float(db.execute(sql, [gateway, since]).fetchone()[0])
+
+
+def open_count(db: sqlite3.Connection, gateway: str, since: float) -> int:
+    """How many videos are under way, or may be; what is being sent counts whenever it was begun."""
+    open_states = (*UNDER_WAY, "unknown")
+    sql = (
+        "SELECT count(*) FROM videos WHERE gateway = ?"  # noqa: S608 - our own states
+        f" AND (state = 'sending' OR (state IN ({places(open_states)}) AND +created_at > ?))"
+    )
+    return int(db.execute(sql, [gateway, *open_states, since]).fetchone()[0])
+
+
 def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: float) -> None:
     """Raise OverCap where one more row would be beyond a cap; what is older than `since` does not count."""
     if rules.running is not None:
-        open_states = (*UNDER_WAY, "unknown")
-        sql = (
-            "SELECT count(*) FROM videos WHERE gateway = ?"  # noqa: S608 - our own states
-            f" AND (state = 'sending' OR (state IN ({places(open_states)}) AND +created_at > ?))"
-        )
-        count = db.execute(sql, [intent.gateway, *open_states, since]).fetchone()[0]
+        count = open_count(db, intent.gateway, since)
         if count >= rules.running:
             raise OverCap("SORA_MAX_RUNNING", rules.running, f"{count} videos are under way, or may be")
     if rules.day is not None:
-        sql = "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
-        spent = db.execute(sql, [intent.gateway, since]).fetchone()[0]
-        if intent.cost is None or spent + intent.cost > rules.day:
+        cost = spent(db, intent.gateway, since)
+        if intent.cost is None or cost + intent.cost > rules.day:
             wanted = "an unknown cost" if intent.cost is None else f"{intent.cost:g}"
-            reached = f"{spent:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
+            reached = f"{cost:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
             raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
 
 
