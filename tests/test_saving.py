@@ -108,6 +108,23 @@ async def test_a_variant_that_is_gone_keeps_no_other_from_being_saved(
                 await anyio.lowlevel.checkpoint()
 
 
+async def test_an_address_that_does_not_do_is_tried_ever_more_rarely(connect: Connect, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/dead/one.mp4"))
+    gateway.on("GET", "/dead", GONE)
+    running = f"{CREATE}/task_2"
+    gateway.on("GET", running, RUNNING)
+    with anyio.fail_after(30):
+        async with connect(save_finished=True) as client:
+            await create(client, "kite")
+            while not (tried := len(gateway.requests("GET", "/dead/one.mp4"))):
+                await anyio.lowlevel.checkpoint()
+            await create(client, "boat")
+            while len(gateway.requests("GET", running)) < 8:  # about as many rounds have passed
+                await anyio.lowlevel.checkpoint()
+    assert len(gateway.requests("GET", "/dead/one.mp4")) - tried <= 4
+
+
 async def test_no_more_than_a_few_are_saved_at_once(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:
