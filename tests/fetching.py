@@ -30,7 +30,15 @@ def long_box(kind: bytes, content: bytes, *, size: int | None = None) -> bytes:
 
 FTYP = box(b"ftyp", b"isom\0\0\2\0isomiso2avc1mp41")
 MP4 = FTYP + box(b"moov", b"m" * 500) + box(b"mdat", b"v" * 3000)
-WEBM = b"\x1a\x45\xdf\xa3" + b"w" * 1000
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def element(kind: bytes, content: bytes, size: bytes = b"") -> bytes:
+    """One element of a WebM file (RFC 8794 §4 to §6); `size` is what it claims to be long."""
+    return kind + (size or (0x10000000 | len(content)).to_bytes(4, "big")) + content
+
+
+WEBM = element(EBML, b"\x42\x86\x81\x01") + element(SEGMENT, b"w" * 1000)
 
 
 async def save(gateway: Gateway, url: str, folder: Path) -> Path:

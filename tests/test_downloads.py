@@ -11,7 +11,7 @@ import anyio
 import pytest
 from bench import KEY
 from fault_gateway import CREATE, Answer, FaultGateway
-from fetching import FTYP, MP4, WEBM, Reach, box, left_in, long_box, refused, save, video
+from fetching import EBML, FTYP, MP4, SEGMENT, WEBM, Reach, box, element, left_in, long_box, refused, save, video
 
 from sora_mcp.errors import BadReply, Refused
 from sora_mcp.gateway.download import fetch
@@ -95,6 +95,8 @@ WHOLE = {
     "a box to the end": FTYP + box(b"moov", b"m" * 50) + box(b"mdat", b"v" * 999, size=0),
     "larger than one piece": FTYP + box(b"mdat", b"v" * 1_000_000) + box(b"moov", b"m" * 50),
     "WebM": WEBM,
+    "WebM, of a length that it does not say": element(EBML, b"") + element(SEGMENT, b"w" * 1000, b"\x01" + b"\xff" * 7),
+    "WebM, with a length of one byte": element(EBML, b"", b"\x80") + element(SEGMENT, b"w" * 100, b"\xe4"),
 }
 
 
@@ -114,6 +116,11 @@ CUT_OFF = {
     "a size past any file": FTYP + long_box(b"mdat", b"v" * 99, size=2**64 - 1),
     "a size below its head": FTYP + box(b"mdat", b"v" * 99, size=7),
     "a 64-bit size below its head": FTYP + long_box(b"mdat", b"v" * 99, size=15),
+    "in a WebM's segment": WEBM[:-1],
+    "in the head of a WebM's segment": WEBM[:18],
+    "between a WebM's elements": WEBM[:12],
+    "in a WebM's first element": WEBM[:9],
+    "a WebM's size that is none": element(EBML, b"") + SEGMENT + b"\0" * 100,
 }
 
 
