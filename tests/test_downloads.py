@@ -340,6 +340,21 @@ async def test_the_time_limit_holds_over_all_attempts(gateway: FaultGateway, rea
     assert left_in(tmp_path) == []
 
 
+async def test_no_file_of_this_machine_stands_at_an_address(
+    gateway: FaultGateway, reach: Reach, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", Answer(302, b"", {"Location": "file:///etc/passwd"}))
+    async with reach() as client:
+        for address in ("file:///etc/passwd", f"{gateway.address}/v.mp4"):
+            assert "not http(s)" in str(await refused(client, address, tmp_path))
+
+
+async def test_what_is_no_video_is_not_read_to_its_end(gateway: FaultGateway, reach: Reach, tmp_path: Path) -> None:
+    gateway.on("GET", "/v.mp4", Answer(200, b"<html>" * 1000, fault="stall", at="in_reply_body"))
+    async with reach() as client:
+        assert "is not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+
+
 async def test_each_attempt_follows_and_checks_its_redirects_anew(
     gateway: FaultGateway, reach: Reach, tmp_path: Path
 ) -> None:
