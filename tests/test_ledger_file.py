@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -149,12 +149,20 @@ def remove_locks(folder: Path) -> None:
         path.unlink()
 
 
-async def test_a_writer_whose_lock_was_taken_away_is_taken_to_live_for_as_long_as_a_create_can_last(
-    tmp_path: Path, two: tuple[Ledger, Ledger], now: list[float]
+def spoil_locks(folder: Path) -> None:
+    names = [path.name for path in folder.iterdir()]
+    remove_locks(folder)
+    for name in names:
+        (folder / name).write_bytes(b"no lock " * 600)
+
+
+@pytest.mark.parametrize("spoil", [remove_locks, spoil_locks])
+async def test_a_writer_whose_lock_was_taken_away_or_spoilt_is_taken_to_live_for_as_long_as_a_create_can_last(
+    tmp_path: Path, two: tuple[Ledger, Ledger], now: list[float], spoil: Callable[[Path], None]
 ) -> None:
     mine, theirs = two
     request_id = await begin(mine)
-    remove_locks(tmp_path / "home" / "writers")
+    spoil(tmp_path / "home" / "writers")
     now[0] += LONGEST_SENDING_S
     assert await state(theirs, request_id) == "sending"
     now[0] += 1

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from bench import TAKEN_NEXT, Connect
-from fault_gateway import CREATE, FaultGateway, Hold
+from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
 
 pytestmark = pytest.mark.anyio
@@ -105,3 +105,29 @@ async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_onc
             listed = await client.call_tool("list_videos", {})
     assert [video["task_id"] for video in listed.structured_content["videos"]] == ["task_1"]
     assert len(gateway.creates()) == 1
+
+
+async def test_nothing_is_sent_again_once_the_record_was_taken_away(
+    connect: Connect, gateway: FaultGateway, home: Path
+) -> None:
+    hold = Hold()
+    busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429)
+    gateway.on("POST", CREATE, replace(busy, hold=hold), TAKEN_NEXT)
+    told: list[dict[str, Any]] = []
+
+    async def pay(client: Client) -> None:
+        told.append(await create(client))
+
+    with anyio.fail_after(60):
+        async with connect() as first:
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay, first)
+                await hold.reached.wait()
+                shutil.move(home, home.with_name("elsewhere"))
+                async with connect() as second:
+                    assert (await create(second))["outcome"] == "accepted"
+                hold.release.set()
+            shutil.rmtree(home)
+            shutil.move(home.with_name("elsewhere"), home)
+    assert told[0]["outcome"] == "rejected"
+    assert len(gateway.accepted()) == 1

@@ -154,6 +154,35 @@ async def test_a_create_that_was_refused_is_not_sent_again_when_its_time_is_over
     assert len(gateway.creates()) == posts
 
 
+async def test_an_acceptance_is_recorded_however_long_the_ledger_was_away(
+    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    ledger, elsewhere = tmp_path / "home" / "ledger.sqlite3", tmp_path / "elsewhere"
+    listed: dict[str, Any] = {}
+    async with host(environment(tmp_path, gateway) | settings) as server:
+        with anyio.fail_after(60):
+            await server.start()
+            call = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            ledger.rename(elsewhere)
+            hold.release.set()
+            await server.until(call)
+            for minutes in range(1, 30):  # each is longer than any pause between two attempts
+                move(f"+{minutes}m")
+                assert "error" in await server.use("list_videos")
+            elsewhere.rename(ledger)
+            while listed.get("state") in {None, "sending"}:
+                minutes += 1
+                move(f"+{minutes}m")
+                [listed] = (await server.use("list_videos"))["videos"]
+    assert listed["task_id"] == "task_1"
+    assert len(gateway.creates()) == 1
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 

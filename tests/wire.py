@@ -71,8 +71,12 @@ class Host:
     async def use(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and wait for its structured result."""
         number = await self.call(tool, arguments)
-        await self._arrived[number].wait()
+        await self.until(number)
         return dict(self.answers[number]["result"]["structuredContent"])
+
+    async def until(self, number: int) -> None:
+        """Wait for the answer of a call."""
+        await self._arrived[number].wait()
 
     async def kill(self) -> None:
         """SIGKILL."""

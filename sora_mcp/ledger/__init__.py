@@ -127,6 +127,12 @@ class Ledger:
         """Nothing was created (*rejected*), or nobody knows (*unknown*)."""
         return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
 
+    async def is_sending(self, request_id: str) -> bool:
+        """Whether a row still stands as *sending* in the file that is in place. Where nobody can tell, it does not."""
+        with suppress(FileProblem):
+            return request_id in [each[0] for each in await self._read(rows.sending)]
+        return False
+
     async def settle(
         self, gateway: str, request_id: str, task_id: str | None, *, forgotten: str | None = None
     ) -> Entry | None:

@@ -58,19 +58,20 @@ class Writer:
     def is_gone(self, writer_id: str | None, seconds: float) -> bool:
         """Whether the writer of a row that was begun that long ago has ended.
 
-        Where its lock's file was taken away nobody can tell, and it is taken to live for as long as a create can last.
-        None stands for a writer of before there were locks.
+        Where its lock's file was taken away or spoilt nobody can tell, and it is taken to live for as long as a create
+        can last. None stands for a writer of before there were locks.
         """
         if writer_id is None or writer_id in self._held:
             return writer_id is None
         path = self._folder / writer_id
-        if not path.is_file():
-            return not 0 <= seconds <= LONGEST_SENDING_S
         try:
-            _locked(path).close()
-        except sqlite3.OperationalError:
-            return False
-        return True
+            if path.is_file():
+                _locked(path).close()
+                return True
+        except (sqlite3.Error, OSError) as error:
+            if "locked" in str(error):
+                return False
+        return not 0 <= seconds <= LONGEST_SENDING_S
 
 
 class _Lock:

@@ -89,6 +89,7 @@ class Studio:
                     yield studio
                 finally:
                     watching.cancel()
+                    studio._submitter.left.set()
         finally:
             if studio is not None and studio._opened is not None:
                 with anyio.CancelScope(shield=True):

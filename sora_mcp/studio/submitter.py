@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -36,7 +37,8 @@ RESEND_WITHIN = 25.0
 RESEND_AFTER_MOST = 5.0
 """The longest Retry-After, in seconds, that is waited for; a longer one is told to the agent."""
 RECORD_AGAIN_AFTER = (1, 2, 4, 8, 15, 30)
-"""Seconds between attempts to record an outcome where the ledger cannot be written."""
+"""Seconds between attempts to record an outcome where the ledger cannot be written; the last one is repeated until
+the studio is left."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at the ledger while a create is being sent, here or by another process."""
 
@@ -62,6 +64,8 @@ class Submitter:
         self._background = background
         self.sent: Entry | None = None
         """The row of the last intent that was recorded as *sending* here, as it is now."""
+        self.left = anyio.Event()
+        """The studio is being left: nothing is tried for ever any more."""
 
     async def submit(self, gateway: Gateway, intent: Intent, rules: Rules, *, answer_by: float) -> tuple[Entry, bool]:
         """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
@@ -115,7 +119,7 @@ class Submitter:
         task_id = ""
         began = anyio.current_time()
         try:
-            task_id = await _create(sending.gateway, sending.intent.body)
+            task_id = await self._create(sending, request_id)
         except (Unreachable, Refused) as error:
             sending.error = error
         except GatewayError as error:
@@ -126,7 +130,7 @@ class Submitter:
             sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
         reason = sending.error.message if sending.error is not None else ""
         _log(sending, request_id, task_id, anyio.current_time() - began)
-        for pause in (*RECORD_AGAIN_AFTER, None):
+        for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
             try:
                 if task_id:
                     sending.entry = await self._ledger.accepted(request_id, task_id)
@@ -144,6 +148,45 @@ class Submitter:
                 return
             if pause is not None:
                 await anyio.sleep(pause)
+            elif self.left.is_set():
+                return
+            else:
+                with anyio.move_on_after(RECORD_AGAIN_AFTER[-1]):
+                    await self.left.wait()
+
+    async def _create(self, sending: _Sending, request_id: str) -> str:
+        """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
+        and its row still stands as *sending* in the ledger that is in place."""
+        gateway, body = sending.gateway, sending.intent.body
+        give_up_at = anyio.current_time() + RESEND_WITHIN
+        try:
+            return await gateway.create(body)
+        except (Unreachable, Refused) as error:
+            if not _wait_before_resend(error):
+                raise
+            last: GatewayError = error
+        import stamina  # noqa: PLC0415 - loaded at the first retry
+
+        attempts = stamina.retry_context(
+            on=_wait_before_resend,
+            attempts=RESEND_ATTEMPTS,
+            timeout=max(0.0, give_up_at - anyio.current_time()),
+            wait_initial=0.2,
+            wait_max=2,
+            wait_jitter=0.4,
+        )
+        async for attempt in attempts:
+            if attempt.num > 1 and not await self._ledger.is_sending(request_id):
+                raise last
+            with attempt:
+                if attempt.num == 1:  # that was the one above
+                    raise last
+                try:
+                    return await gateway.create(body)
+                except (Unreachable, Refused) as error:
+                    last = error
+                    raise
+        raise AssertionError("stamina raises the last error")
 
 
 def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
@@ -152,33 +195,6 @@ def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> No
     line = {"operation": intent.operation, "request_id": request_id, "task_id": task_id or None, "cost": intent.cost}
     line |= {"outcome": error.outcome if error else "accepted", "seconds": round(seconds, 3)}
     logger.info("paid call", extra={"fields": line | {"gateway": sending.gateway.endpoint.base_url}})
-
-
-async def _create(gateway: Gateway, body: dict[str, Any]) -> str:
-    """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429)."""
-    give_up_at = anyio.current_time() + RESEND_WITHIN
-    try:
-        return await gateway.create(body)
-    except (Unreachable, Refused) as error:
-        if not _wait_before_resend(error):
-            raise
-        failed: list[GatewayError] = [error]
-    import stamina  # noqa: PLC0415 - loaded at the first retry
-
-    attempts = stamina.retry_context(
-        on=_wait_before_resend,
-        attempts=RESEND_ATTEMPTS,
-        timeout=max(0.0, give_up_at - anyio.current_time()),
-        wait_initial=0.2,
-        wait_max=2,
-        wait_jitter=0.4,
-    )
-    async for attempt in attempts:
-        with attempt:
-            if failed:  # the attempt above was the first
-                raise failed.pop()
-            return await gateway.create(body)
-    raise AssertionError("stamina raises the last error")
 
 
 def _wait_before_resend(error: Exception) -> bool | float:
