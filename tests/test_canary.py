@@ -40,6 +40,9 @@ ANSWERS: dict[str, Answer] = {
     "escaped as Go does": _escaped({"&": r"\u0026", "<": r"\u003C"}),
     "escaped throughout": _escaped({letter: f"\\u{ord(letter):04x}" for letter in KEY}),
     "escaped in JSON inside JSON": _escaped({"/": r"\\\/", "&": r"\\u0026"}, inside=True),
+    "with a space of no width in it": _escaped({"/": "/\u200b", "&": r"&\u200b\u00ad"}),
+    "with colours in it": _escaped({"/": r"/\u001b[31m", "&": r"&\u001b[0m"}, inside=False),
+    "with colours in JSON inside JSON": _escaped({"/": r"/\\u001b[31m", "<": r"\\u0000<"}, inside=True),
     "in UTF-16": Answer(401, json.dumps({"error": {"message": TOLD}}).encode("utf-16")),
     "no HTTP": Answer(body=KEY.encode(), fault="garbage"),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,21 @@ async def test_nothing_is_paid_where_what_stands_beside_the_record_was_removed(
             (home / f"ledger.sqlite3{each}").unlink()
         assert (await create(client, "another"))["outcome"] == "not_submitted"
     assert len(gateway.creates()) == 1
+
+
+async def test_nothing_is_paid_where_an_older_copy_was_put_into_the_same_file(
+    connect: Connect, gateway: FaultGateway, home: Path
+) -> None:
+    async with connect() as client:
+        await create(client, "of long ago")
+        with closing(sqlite3.connect(home / "ledger.sqlite3")) as ledger, closing(sqlite3.connect(":memory:")) as copy:
+            ledger.backup(copy)
+            await create(client)
+            copy.backup(ledger)
+        again = await create(client)
+    assert again["outcome"] == "not_submitted"
+    assert "removed or replaced" in again["error"]["message"]
+    assert len(gateway.creates()) == 2
 
 
 async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_once_it_is_back(

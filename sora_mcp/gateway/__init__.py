@@ -259,11 +259,13 @@ def _check_host(base_url: str) -> None:
 
 def _as_repeated(key: str) -> re.Pattern[str] | None:
     """A key as some gateways repeat one that they refuse: in JSON, or in JSON inside JSON, any letter of it may be
-    escaped (RFC 8259 §7). None for one so short that it could be any word."""
+    escaped (RFC 8259 §7), and what nobody sees may stand between. None for one so short that it could be any word."""
     if len(key) < MIN_KEY_LENGTH:
         return None
     letters = (rf"(?:\\{{0,8}}{re.escape(letter)}|\\{{1,8}}u00{ord(letter):02x})" for letter in key)
-    return re.compile("".join(letters), re.IGNORECASE)
+    escape = r"\\{1,8}u(?!00[2-7])[0-9a-f]{4}"
+    unseen = rf"(?:(?:\x1b|\\{{1,8}}u001b)\[[0-?]{{0,8}}[@-~]|[^\x20-\x7e]|{escape}){{0,16}}"
+    return re.compile(unseen.join(letters), re.IGNORECASE)
 
 
 async def _read_bounded(response: httpx.Response) -> bytes | None:

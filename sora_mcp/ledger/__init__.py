@@ -55,6 +55,8 @@ class Ledger:
         self._clock = clock
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
+        self._newest: tuple[int, str] | None = None
+        """Number and request id of the last row that was begun here."""
 
     def close(self) -> None:
         """Close the file; what was recorded stays, what this process was still sending counts as unknown."""
@@ -93,11 +95,16 @@ class Ledger:
         row |= {"fingerprint": intent.fingerprint}
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
+            if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
+                raise sqlite3.OperationalError("taken away")  # an older copy was put in its place, in the same file
             if same := self._same(db, intent, rules):
                 return same, False
             return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
 
-        return await self._read(work, "BEGIN IMMEDIATE")
+        entry, is_new = await self._read(work, "BEGIN IMMEDIATE")
+        if is_new:
+            self._newest = (entry.number, entry.request_id)
+        return entry, is_new
 
     async def same(self, intent: Intent, rules: Rules) -> Entry | None:
         """The row that `begin` would return as the first of two, None for a new one; as can be told beforehand.
