@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -344,6 +344,10 @@ def checked_address(given: str) -> tuple[str, bool]:
             wrong + "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
             "Ask the user to use https://.",
         )
+    if not {".", ".."}.isdisjoint(parts.path.split("/")):
+        raise NotConfigured(wrong + "its path must not hold . or .. as a part.", _NEXT_STEP)
+    with suppress(ValueError):
+        host = ipaddress.ip_address(host).compressed
     path = re.sub(r"(/sora)?/v1(/videos)?$", "", parts.path.rstrip("/")).rstrip("/")
     shown = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:

@@ -58,7 +58,7 @@ async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(
 async def test_this_machine_is_one_gateway_whatever_it_is_called(ledger: Ledger) -> None:
     names = {
         await ledger.gateway_name(f"http://{host}:3000/api", "sk-canary-1")
-        for host in ("localhost", "127.0.0.1", "[::1]")
+        for host in ("localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")  # noqa: S104 - nothing is bound
     }
     assert len(names) == 1
     for other in ("http://localhost:3001/api", "http://localhost.example:3000/api", "http://127.0.0.11:3000/api"):

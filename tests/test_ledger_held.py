@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,26 @@ async def test_whoever_looks_waits_for_nobody_and_is_told_what_is_known(
                 told = await use(each, tool, **arguments)
                 states = {video["state"] for video in told.get("videos", [told])}
                 assert states <= {"submitted", "running"}
+
+
+@pytest.mark.parametrize("tool", ["get_video", "view_video", "download_video"])
+async def test_whoever_looks_is_answered_though_much_waits_to_be_written(
+    connect: Connect, tmp_path: Path, tool: str
+) -> None:
+    async with connect(query_timeout=0.5) as client:
+        await create(client, 1)
+        with held(tmp_path):
+            async with anyio.create_task_group() as calls:
+                for number in range(3):  # each of them waits for as long as it may
+                    calls.start_soon(partial(use, client, "create_video", prompt=f"boat {number}"))
+                await anyio.wait_all_tasks_blocked()
+                with anyio.fail_after(BUSY_S):
+                    told = await use(client, tool, task_id="task_1")
+                calls.cancel_scope.cancel()
+    if tool == "get_video":
+        assert told["state"] in {"submitted", "running"}
+    else:
+        assert told["error"]["kind"] == "not_ready"
 
 
 async def test_nothing_is_submitted_and_that_is_said_however_many_are_followed(

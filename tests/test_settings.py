@@ -83,6 +83,7 @@ def test_what_people_paste_along_is_taken_off(given: str) -> None:
         ("https://api.example/v12", "https://api.example/v12"),
         ("https://[2001:db8::1]:8080/v1", "https://[2001:db8::1]:8080"),
         ("https://[2001:DB8::1]:443/v1", "https://[2001:db8::1]"),
+        ("https://[2001:db8:0:0:0:0:0:1]", "https://[2001:db8::1]"),
         ("https://api.example:80", "https://api.example:80"),
         ("https://api.example/Team", "https://api.example/Team"),
         ("http://LOCALHOST.:80/v1", "http://localhost"),
@@ -148,6 +149,8 @@ def test_an_address_in_disguise_is_not_local(host: str) -> None:
         "https://@api.example",
         "https://api.example?x=1",
         "https://api.example/#top",
+        "https://api.example/a/..",
+        "https://api.example/./v1",
     ],
 )
 def test_an_address_holds_no_user_password_query_or_fragment(given: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 import pytest
 from bench import KEY, TAKEN_NEXT, about, environment, over_stdio
@@ -125,6 +126,31 @@ async def test_a_yes_that_comes_after_ten_minutes_is_asked_for_again(
             move("+20m")
             late = await call(input_responses=yes, request_state=asked.request_state)
     assert isinstance(late, types.InputRequiredResult)
+    assert len(gateway.creates()) == 1
+
+
+async def test_a_create_is_not_sent_again_by_a_process_that_slept_until_its_time_was_over(
+    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+) -> None:
+    settings, move = clock
+    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="5")
+    gateway.on("POST", CREATE, busy, TAKEN_NEXT)
+    told: list[dict[str, Any]] = []
+    async with host(environment(tmp_path, gateway) | settings) as server:
+
+        async def pay() -> None:
+            told.append(await server.use("create_video", prompt="fly man"))
+
+        with anyio.fail_after(60):
+            await server.start()
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(pay)
+                while not gateway.creates():
+                    await anyio.lowlevel.checkpoint()
+                await server.use("list_videos")
+                move("+32s")
+    assert told[0]["outcome"] == "rejected"
     assert len(gateway.creates()) == 1
 
 

@@ -163,7 +163,7 @@ def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
     The names of this machine are one: who pays at `localhost` must not pay again at 127.0.0.1.
     """
     fingerprint = hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]
-    address = re.sub(r"//(localhost|\[::1\])(?=[:/]|$)", "//127.0.0.1", base_url)
+    address = re.sub(r"//(localhost|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", "//127.0.0.1", base_url)
     return f"{address}#{fingerprint}" + (f"@{owner}" if owner else "")
 
 

@@ -15,6 +15,9 @@ from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
 LEASE_S = 3.0
 """Seconds after which a claim that nobody keeps alive is void: the process that had it is gone."""
 
+END_WITHIN_S = 1.0
+"""Seconds to wait for a claim's end to be recorded where somebody gave up; otherwise it ends by itself."""
+
 Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
 """Does some work in one transaction that writes."""
 
@@ -40,7 +43,7 @@ async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_
                 failed = error
             meanwhile.cancel_scope.cancel()
     except BaseException:  # given up: the question may be on its way
-        with anyio.CancelScope(shield=True), suppress(FileProblem):
+        with anyio.move_on_after(END_WITHIN_S, shield=True), suppress(FileProblem):
             await claim.end(pause_s, missed=False)
         raise
     if failed is not None:

@@ -51,6 +51,8 @@ ANSWER_WITHIN = 50.0
 """Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
+LEDGER_WITHIN = 5.0
+"""Seconds that the ledger may take while somebody waits to be told what it knows."""
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
 Confirm = Callable[[str, str], Awaitable[None]]
@@ -190,7 +192,7 @@ class Studio:
         """
         desk = await self._desk()
         deadline = anyio.current_time() + wait_seconds
-        entry, gateway_state = await self._finder.look_up(desk, video_id)
+        entry, gateway_state = await self._look_up(desk, video_id)
         told = report.video(entry, desk.label, gateway_state)
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
@@ -225,7 +227,7 @@ class Studio:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._finder.look_up(desk, video_id)
+        entry, _ = await self._look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         return await files.look(entry, named or variant, frames, desk.label)
 
@@ -235,7 +237,7 @@ class Studio:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._finder.look_up(desk, video_id)
+        entry, _ = await self._look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
@@ -245,7 +247,7 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._finder.look_up(desk, video_id)
+        entry, _ = await self._look_up(desk, video_id)
         return await files.read(entry, variant, max_bytes)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -299,6 +301,15 @@ class Studio:
             return self.settings.endpoint().label
         except SoraError:
             return report.NOT_CONFIGURED
+
+    async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
+        """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
+        with anyio.move_on_after(self.settings.query_timeout + LEDGER_WITHIN):
+            return await self._finder.look_up(desk, video_id)
+        with anyio.move_on_after(LEDGER_WITHIN):
+            if known := await self._ledger.find(desk.name, video_id):
+                return known, None
+        raise BadReply("It took too long to find out.", "Try again later; the disk of SORA_HOME may be slow.")
 
     async def _find_video(self, video_id: str) -> Entry:
         return (await self._finder.look_up(await self._desk(), video_id))[0]

@@ -176,7 +176,8 @@ class Submitter:
             wait_jitter=0.4,
         )
         async for attempt in attempts:
-            if attempt.num > 1 and not await self._ledger.is_sending(request_id):
+            in_time = anyio.current_time() <= give_up_at + RESEND_AFTER_MOST  # a process may be stopped for long
+            if attempt.num > 1 and not (in_time and await self._ledger.is_sending(request_id)):
                 raise last
             with attempt:
                 if attempt.num == 1:  # that was the one above
