@@ -105,7 +105,7 @@ def read_created(reply: Reply) -> str:
         task_id = _find_id(data) if code is None else None
         if task_id:
             return task_id
-        if code not in _KNOWN_REFUSALS:
+        if code not in _KNOWN_REFUSALS or _find_id(data):  # a task that is named may be there
             what = f"the code {clean(code, 60)!r}" if code else "no task id that can be read"
             raise _error(OutcomeUnknown, reply, f"The gateway answered the create with {what}")
     if _is_refusal(reply, data, code):

@@ -197,6 +197,12 @@ class Settings:
         """The documented tables, with what these settings add."""
         return Limits(self.extra_sizes, self.extra_frames, self.max_variants)
 
+    @property
+    def key_to_strike(self) -> str:
+        """What of the key must never be shown: all but the word Bearer that people paste along; empty without a key."""
+        words = self.api_key.get_secret_value().split() if self.api_key else []
+        return words[-1] if words else ""
+
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
         if self.base_url is None:

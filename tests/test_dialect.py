@@ -97,6 +97,12 @@ def test_an_id_in_an_error_is_not_accepted(content: dict[str, Any], status: int)
         read_created(reply(status, content))
 
 
+@pytest.mark.parametrize("data", ["task_1", {"task_id": "task_1"}], ids=json.dumps)
+def test_a_no_that_names_a_task_leaves_the_outcome_unknown(data: Any) -> None:
+    with pytest.raises(OutcomeUnknown):
+        read_created(reply(200, {"code": "invalid_request", "message": "", "data": data}))
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429])
 @pytest.mark.parametrize("content", [None, b"", HTML, {}, task_error("invalid_request"), auth_error("no")], ids=str)
 def test_a_no_by_status_created_nothing(status: int, content: Any) -> None:

@@ -42,9 +42,10 @@ def test_the_doctor_says_on_stderr_nothing_that_it_shows(run: Run) -> None:
     assert done.stderr == ""
 
 
-def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pasted", [KEY, f"Bearer\t{KEY}"])
+def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path, pasted: str) -> None:
     for words in ((), ("--json",)):
-        done = run("doctor", *words, API_KEY=KEY, OUTPUT_DIR=str(tmp_path / KEY), OWNER=KEY)
+        done = run("doctor", *words, API_KEY=pasted, OUTPUT_DIR=str(tmp_path / KEY), OWNER=KEY)
         assert KEY not in done.stdout + done.stderr
         assert "[key]" in done.stdout
 

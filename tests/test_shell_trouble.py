@@ -299,6 +299,12 @@ def test_a_task_that_the_gateway_forgot_is_given_up_by_hand(run: Run, tmp_path: 
     still_there = run("settle", made["request_id"], "--none")
     assert (still_there.returncode, "nothing to settle" in still_there.stderr) == (3, True)
     (tmp_path / "home" / "sandbox" / "tasks" / f"{made['task_id']}.json").unlink()
+    too_early = run("settle", made["request_id"], "--none")
+    assert (too_early.returncode, "may not know its task yet" in too_early.stderr) == (3, True)
+    assert "does not know it yet" in run("get", made["task_id"]).stderr
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
+        db.execute("UPDATE videos SET created_at = created_at - 900, not_before = NULL")
+        db.commit()
     advice = f"Mind this: you can run: sora-mcp settle {made['request_id']} --none"
     assert advice in run("get", made["task_id"]).stderr
     assert run("settle", made["request_id"], "--none").returncode == 0

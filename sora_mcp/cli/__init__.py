@@ -261,5 +261,5 @@ def load_settings() -> Settings:
     settings = load()
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415
 
-    set_up(settings.log_level, settings.api_key.get_secret_value() if settings.api_key else "")
+    set_up(settings.log_level, settings.key_to_strike)
     return settings

@@ -45,7 +45,7 @@ class Check:
 def show(*, as_json: bool) -> int:
     """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
     settings, unusable = load_what_can_be()
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    key = settings.key_to_strike
     set_up(settings.log_level, key)
     checks = [Check("settings", "wrong", error.message, error.next_step) for error in unusable]
     checks += anyio.run(check_up, settings)

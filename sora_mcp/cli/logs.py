@@ -36,7 +36,7 @@ class Lines(logging.Formatter):
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self._key = key.strip().rpartition(" ")[2]  # without the word Bearer that people paste along
+        self._key = key
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 ADDRESS_AGE = 300.0
 """Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
+KNOWN_AFTER = 900.0
+"""Seconds after which a task that the gateway does not know is one that it has forgotten."""
 REFRESH_MOST = 20
 """How many unfinished videos a list asks about."""
 REFRESH_WITHIN = 10.0
@@ -70,6 +72,9 @@ class Finder:
         try:
             await desk.gateway.query(entry.task_id)
         except NotFound:
+            if self._is_young(entry):
+                words = f"{request_id} was submitted only minutes ago: the gateway may not know its task yet."
+                raise NotFound(words, "Look again in a quarter of an hour.") from None
             return entry.task_id
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
 
@@ -100,8 +105,11 @@ class Finder:
         try:
             task = await desk.gateway.query(entry.task_id)
         except NotFound as error:
-            error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it any more."
-            error.next_step = f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
+            when, next_step = "any more", f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
+            if self._is_young(entry):
+                when, next_step = "yet", "Call get_video again in a minute; do not submit it again."
+            error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it {when}."
+            error.next_step = next_step
             raise
         except SoraError as error:
             desk.leave_alone(error.retry_after_s or 0)
@@ -127,6 +135,10 @@ class Finder:
                 for entry in unfinished:
                     if entry.is_due(self._ledger.now(), desk.pace):
                         asking.start_soon(ask, entry)
+
+    def _is_young(self, entry: Entry) -> bool:
+        """Whether the gateway may not know a task yet that it has accepted."""
+        return 0 <= self._ledger.now() - entry.created_at < KNOWN_AFTER
 
     def _may_know_more(self, entry: Entry) -> bool:
         """A finished video whose address is missing, or may have expired and is not saved."""
