@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from anyio.from_thread import start_blocking_portal
 from bench import TAKEN_NEXT
 from fault_gateway import CREATE, Answer, fault_gateway, says
@@ -19,12 +20,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sora_mcp.errors import OverCap, SoraError
+from sora_mcp.errors import NotFound, OverCap, SoraError
 from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Ledger
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import VideoList
 from sora_mcp.settings import load
 from sora_mcp.studio import Studio
+from sora_mcp.studio.finder import KNOWN_AFTER
 from sora_mcp.tasks import UNDER_WAY, State
 
 MINUTE, DAY = 60, 86_400
@@ -168,8 +170,13 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_person_gives_up_what_the_gateway_forgot(self, data: st.DataObject) -> None:
         paid = data.draw(st.sampled_from([p for p in self.paid if p.state in UNDER_WAY]))
-        paid.life = ["FORGOTTEN"]
         self.gateway.on("GET", f"{CREATE}/{paid.made}", FORGOTTEN)
+        if 0 <= self.now - paid.at < KNOWN_AFTER:
+            with pytest.raises(NotFound, match="not know its task yet"):
+                self.portal.call(self.studio.settle, paid.request_id, None)
+            self._say(paid)
+            return
+        paid.life = ["FORGOTTEN"]
         assert self.portal.call(self.studio.settle, paid.request_id, None).state == "failed"
 
     @precondition(lambda self: self.paid)

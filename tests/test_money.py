@@ -21,6 +21,7 @@ from mcp import Client
 from sora_mcp.errors import NotFound
 from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
+from sora_mcp.studio.finder import KNOWN_AFTER
 
 pytestmark = pytest.mark.anyio
 
@@ -166,8 +167,8 @@ async def test_what_may_be_running_counts_as_running(connect: Connect, gateway: 
     assert posts(gateway) == 1
 
 
-async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so(
-    connect: Connect, gateway: FaultGateway, make_settings: Callable[..., Settings]
+async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so_and_is_not_new(
+    connect: Connect, gateway: FaultGateway, make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     async with connect(max_running=1) as client:
         first = await create(client)
@@ -176,6 +177,10 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so(
                 await studio.settle(first["request_id"], None)
             gateway.on("GET", CREATE, says({"code": "task_not_exist", "message": "no"}, 404))
             assert (await create(client, prompt="another"))["error"]["kind"] == "over_cap"
+            with pytest.raises(NotFound, match="not know its task yet"):
+                await studio.settle(first["request_id"], None)
+            with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3", isolation_level=None)) as other:
+                other.execute("UPDATE videos SET created_at = created_at - ?", [KNOWN_AFTER])
             assert (await studio.settle(first["request_id"], None)).state == "failed"
         assert (await create(client, prompt="another"))["outcome"] == "accepted"
     assert posts(gateway) == 2
