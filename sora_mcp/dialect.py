@@ -102,10 +102,10 @@ def read_created(reply: Reply) -> str:
     data = _json(reply)
     code = _code(data)
     if 200 <= reply.status < 300:
-        task_id = _find_id(data) if code is None else None
-        if task_id:
+        task_id = _find_id(data)
+        if task_id and code is None:
             return task_id
-        if code not in _KNOWN_REFUSALS or _find_id(data):  # a task that is named may be there
+        if task_id or code not in _KNOWN_REFUSALS:  # a task that is named may be there
             what = f"the code {clean(code, 60)!r}" if code else "no task id that can be read"
             raise _error(OutcomeUnknown, reply, f"The gateway answered the create with {what}")
     if _is_refusal(reply, data, code):
