@@ -35,6 +35,10 @@ async def create(client: Client, prompt: str = "fly man") -> dict[str, Any]:
     return told
 
 
+async def pay(client: Client, told: list[dict[str, Any]]) -> None:
+    told.append(await create(client))
+
+
 async def test_without_its_record_nothing_is_submitted(connect: Connect, gateway: FaultGateway, home: Path) -> None:
     async with connect() as client:
         await create(client)
@@ -106,13 +110,10 @@ async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_onc
     gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
     told: list[dict[str, Any]] = []
 
-    async def pay(client: Client) -> None:
-        told.append(await create(client))
-
     with anyio.fail_after(30):
         async with connect() as client:
             async with anyio.create_task_group() as calls:
-                calls.start_soon(pay, client)
+                calls.start_soon(pay, client, told)
                 await hold.reached.wait()
                 (home / "ledger.sqlite3").rename(home / "elsewhere")
                 hold.release.set()
@@ -132,13 +133,10 @@ async def test_nothing_is_sent_again_once_the_record_was_taken_away(
     gateway.on("POST", CREATE, replace(busy, hold=hold), TAKEN_NEXT)
     told: list[dict[str, Any]] = []
 
-    async def pay(client: Client) -> None:
-        told.append(await create(client))
-
     with anyio.fail_after(60):
         async with connect() as first:
             async with anyio.create_task_group() as calls:
-                calls.start_soon(pay, first)
+                calls.start_soon(pay, first, told)
                 await hold.reached.wait()
                 shutil.move(home, home.with_name("elsewhere"))
                 async with connect() as second:

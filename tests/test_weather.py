@@ -37,44 +37,44 @@ async def gateway() -> AsyncIterator[FaultGateway]:
 # --- clocks ---------------------------------------------------------------------------------------
 
 
+Clock = tuple[dict[str, str], Callable[[str], object]]
+"""What makes a process read a clock of its own, and what moves that clock, such as `-2d`."""
+
+
 @pytest.fixture
-def clock(tmp_path: Path) -> tuple[dict[str, str], Callable[[str], object]]:
-    """What makes a process read a clock of its own, and what moves that clock, such as `-2d`."""
+def every_clock(tmp_path: Path) -> Clock:
+    """The time of day, and the time by which a process waits."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
         pytest.skip("libfaketime is not installed (Debian: faketime)")
     file = tmp_path / "clock"
     file.write_text("+0")
-    settings = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    settings = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
     return settings, file.write_text
+
+
+@pytest.fixture
+def clock(every_clock: Clock) -> Clock:
+    """The time of day."""
+    settings, move = every_clock
+    return settings | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, move
 
 
 @pytest.mark.parametrize(("jump", "posts"), [("-2d", 1), ("+2d", 2)])
 async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_the_guard(
-    jump: str, posts: int, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    jump: str, posts: int, gateway: FaultGateway, clock: Clock, tmp_path: Path
 ) -> None:
     settings, move = clock
     hold = Hold()
     gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
-    told: list[dict[str, Any]] = []
     async with host(environment(tmp_path, gateway) | settings) as server:
-
-        async def pay() -> None:
-            told.append(await server.use("create_video", prompt="fly man"))
-
         with anyio.fail_after(60):
             await server.start()
-            async with anyio.create_task_group() as calls:
-                calls.start_soon(pay)
-                await hold.reached.wait()
-                move(jump)
-                hold.release.set()
-            await pay()
+            call = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            move(jump)
+            hold.release.set()
+            told = [await server.answer(call), await server.use("create_video", prompt="fly man")]
             listed = await server.use("list_videos")
     assert [each["outcome"] for each in told] == ["accepted", "accepted"]
     assert len(gateway.creates()) == len(listed["videos"]) == posts
@@ -83,7 +83,7 @@ async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_
 
 @pytest.mark.parametrize("jump", ["-5s", "-5m", "-9m"])
 async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
-    jump: str, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    jump: str, gateway: FaultGateway, clock: Clock, tmp_path: Path
 ) -> None:
     settings, move = clock
     gateway.on("GET", CREATE, about("IN_PROGRESS", task_id="task_1"))
@@ -100,10 +100,9 @@ async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
 
 
 async def test_a_yes_that_comes_after_ten_minutes_is_asked_for_again(
-    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    gateway: FaultGateway, every_clock: Clock, tmp_path: Path
 ) -> None:
-    settings, move = clock
-    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    settings, move = every_clock
     yes: types.InputResponses = {"pay": types.ElicitResult(action="accept", content={"pay": True})}
     dear = {"prompt": "fly man"}
     environ = environment(tmp_path, gateway, ASK_ABOVE_COST="0.5") | settings
@@ -130,61 +129,48 @@ async def test_a_yes_that_comes_after_ten_minutes_is_asked_for_again(
 
 
 async def test_a_create_is_not_sent_again_by_a_process_that_slept_until_its_time_was_over(
-    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    gateway: FaultGateway, every_clock: Clock, tmp_path: Path
 ) -> None:
-    settings, move = clock
-    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    settings, move = every_clock
     busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="5")
     gateway.on("POST", CREATE, busy, TAKEN_NEXT)
-    told: list[dict[str, Any]] = []
     async with host(environment(tmp_path, gateway) | settings) as server:
-
-        async def pay() -> None:
-            told.append(await server.use("create_video", prompt="fly man"))
-
         with anyio.fail_after(60):
             await server.start()
-            async with anyio.create_task_group() as calls:
-                calls.start_soon(pay)
-                while not gateway.creates():
-                    await anyio.lowlevel.checkpoint()
-                await server.use("list_videos")
-                move("+32s")
-    assert told[0]["outcome"] == "rejected"
+            call = await server.call("create_video", {"prompt": "fly man"})
+            while not gateway.creates():
+                await anyio.lowlevel.checkpoint()
+            await server.use("list_videos")
+            move("+32s")
+            told = await server.answer(call)
+    assert told["outcome"] == "rejected"
     assert len(gateway.creates()) == 1
 
 
 @pytest.mark.parametrize(("jump", "posts"), [("+20s", 3), ("+26s", 1)])
 async def test_a_create_that_was_refused_is_not_sent_again_when_its_time_is_over(
-    jump: str, posts: int, gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    jump: str, posts: int, gateway: FaultGateway, every_clock: Clock, tmp_path: Path
 ) -> None:
-    settings, move = clock
-    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    settings, move = every_clock
     hold = Hold()
     busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429)
     gateway.on("POST", CREATE, replace(busy, hold=hold), busy)
-    told: list[dict[str, Any]] = []
     async with host(environment(tmp_path, gateway) | settings) as server:
-
-        async def pay() -> None:
-            told.append(await server.use("create_video", prompt="fly man"))
-
         with anyio.fail_after(60):
             await server.start()
-            async with anyio.create_task_group() as calls:
-                calls.start_soon(pay)
-                await hold.reached.wait()
-                move(jump)
-                hold.release.set()
-    assert told[0]["outcome"] == "rejected"
+            call = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            move(jump)
+            hold.release.set()
+            told = await server.answer(call)
+    assert told["outcome"] == "rejected"
     assert len(gateway.creates()) == posts
 
 
 async def test_an_acceptance_is_recorded_however_long_the_ledger_was_away(
-    gateway: FaultGateway, clock: tuple[dict[str, str], Callable[[str], object]], tmp_path: Path
+    gateway: FaultGateway, every_clock: Clock, tmp_path: Path
 ) -> None:
-    settings, move = clock
-    del settings["FAKETIME_DONT_FAKE_MONOTONIC"]
+    settings, move = every_clock
     hold = Hold()
     gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
     ledger, elsewhere = tmp_path / "home" / "ledger.sqlite3", tmp_path / "elsewhere"
@@ -196,7 +182,7 @@ async def test_an_acceptance_is_recorded_however_long_the_ledger_was_away(
             await hold.reached.wait()
             ledger.rename(elsewhere)
             hold.release.set()
-            await server.until(call)
+            await server.answer(call)
             for minutes in range(1, 30):  # each is longer than any pause between two attempts
                 move(f"+{minutes}m")
                 assert "error" in await server.use("list_videos")
@@ -283,20 +269,15 @@ async def test_a_disk_that_fills_up_while_it_pays_loses_nothing(gateway: FaultGa
     async with host(environment(disk, gateway)) as server:
         with anyio.fail_after(60):
             await server.start()
-            told: list[dict[str, Any]] = []
-
-            async def pay() -> None:
-                told.append(await server.use("create_video", prompt="fly man"))
-
-            async with anyio.create_task_group() as calls:
-                calls.start_soon(pay)
-                await hold.reached.wait()
-                filling = fill(disk)
-                hold.release.set()
-            assert told[0]["outcome"] == "unknown"
-            assert "task_1" in told[0]["error"]["message"]
+            call = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            filling = fill(disk)
+            hold.release.set()
+            told = await server.answer(call)
+            assert told["outcome"] == "unknown"
+            assert "task_1" in told["error"]["message"]
             filling.unlink()
-            found = await server.use("get_video", task_id=told[0]["request_id"], wait_seconds=20)
+            found = await server.use("get_video", task_id=told["request_id"], wait_seconds=20)
             assert found["task_id"] == "task_1"
             await server.use("create_video", prompt="fly man")
     assert len(gateway.creates()) == 1

@@ -70,13 +70,12 @@ class Host:
 
     async def use(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and wait for its structured result."""
-        number = await self.call(tool, arguments)
-        await self.until(number)
-        return dict(self.answers[number]["result"]["structuredContent"])
+        return await self.answer(await self.call(tool, arguments))
 
-    async def until(self, number: int) -> None:
-        """Wait for the answer of a call."""
+    async def answer(self, number: int) -> dict[str, Any]:
+        """Wait for the structured result of a call."""
         await self._arrived[number].wait()
+        return dict(self.answers[number]["result"]["structuredContent"])
 
     async def kill(self) -> None:
         """SIGKILL."""
