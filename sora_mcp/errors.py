@@ -123,16 +123,71 @@ class NotConfigured(SoraError):
 
 
 class OverCap(SoraError):
-    """A spending cap of the settings forbids it; the message names the setting."""
+    """A spending cap of the settings forbids it; the message names the setting.
+
+    `way_out`: what can be done before the user raises the cap.
+    """
 
     kind = "over_cap"
     default_outcome = "not_submitted"
 
-    def __init__(self, setting: str, cap: float, reached: str) -> None:
+    def __init__(self, setting: str, cap: float, reached: str, way_out: str = "") -> None:
+        last = "Only the user may raise" if way_out else "Tell the user, who alone may raise"
         super().__init__(
             f"{reached}, and {setting} allows {cap:g}.",
-            f"Tell the user, who alone may raise {setting}; do not try to work around it.",
+            f"{way_out} {last} {setting}; do not try to work around it.".lstrip(),
         )
+        self.setting = setting
+
+
+class TooManyRunning(OverCap):
+    """As many videos are under way, or may be, as SORA_MAX_RUNNING allows. `open_videos`: ids and states."""
+
+    def __init__(self, cap: int, open_videos: list[tuple[str, str]]) -> None:
+        number = len(open_videos)
+        shown = ", ".join(f"{video_id} ({state})" for video_id, state in open_videos[:MOST_NAMED])
+        more = f" and {number - MOST_NAMED} more" if number > MOST_NAMED else ""
+        verb = "video is" if number == 1 else "videos are"
+        running = [video_id for video_id, state in open_videos if state != "unknown"][:1]
+        unknown = [video_id for video_id, state in open_videos if state == "unknown"][:MOST_NAMED]
+        ways = [
+            f"Call get_video with {each} and wait_seconds 50 until it has finished, then again." for each in running
+        ]
+        super().__init__(
+            "SORA_MAX_RUNNING",
+            cap,
+            f"{number} {verb} under way, or may be: {shown}{more}",
+            " ".join([*ways, *_to_settle(unknown)]),
+        )
+
+
+class OverDailyCap(OverCap):
+    """SORA_MAX_COST_PER_DAY would be exceeded. Costs are relative; unknown requests may have cost `uncertain`."""
+
+    def __init__(self, cap: float, spent: float, uncertain: float, cost: float | None, unknown: list[str]) -> None:
+        wanted = "an unknown cost" if cost is None else f"{cost:g}"
+        maybe = f", {uncertain:g} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
+        super().__init__(
+            "SORA_MAX_COST_PER_DAY",
+            cap,
+            f"{spent:g} was spent in the last 24 hours{maybe} and this would add {wanted} (relative cost)",
+            " ".join(_to_settle(unknown)),
+        )
+
+
+MOST_NAMED = 3
+"""So many videos stand in a sentence; the others are counted."""
+
+
+def _to_settle(request_ids: list[str]) -> list[str]:
+    """How a person settles what is unknown."""
+    if not request_ids:
+        return []
+    settle = f"sora-mcp settle {request_ids[0]}"
+    where = "can only be seen in the gateway's own log"
+    return [
+        f"Whether {' and '.join(request_ids)} ran {where}; the user settles it: `{settle} --task task_…` or `--none`."
+    ]
 
 
 class Declined(SoraError):

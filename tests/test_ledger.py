@@ -10,7 +10,7 @@ import pytest
 from ledgers import BODY, OpenLedger, begin, row
 
 from sora_mcp.errors import OverCap
-from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Intent, Ledger, Rules
+from sora_mcp.ledger import OPEN, TRANSITIONS, GivenUp, Intent, Ledger, Rules
 from sora_mcp.tasks import Generation, State, Task
 
 pytestmark = pytest.mark.anyio
@@ -125,7 +125,7 @@ async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(le
     first = await begin(ledger)
     await put(ledger, first, state)
     again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600))
-    assert is_new == (state not in COUNTS_AS_SENT)
+    assert is_new == (state not in {*OPEN, "succeeded"})
     assert (again.request_id == first) != is_new
 
 
@@ -143,26 +143,63 @@ async def again(ledger: Ledger, guard_s: float = 600) -> bool:
     return (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=guard_s)))[1]
 
 
-async def test_the_window_ends(open_ledger: OpenLedger) -> None:
+async def test_the_window_ends_some_time_after_the_success(open_ledger: OpenLedger) -> None:
     now = [1000.0]
     ledger = open_ledger(lambda: now[0])
     await ledger.accepted(await begin(ledger), "task_1")
-    now[0] = 1599.0
+    now[0] = 5000.0
+    await ledger.record(await row(ledger, "task_1"), Task("succeeded"))
+    now[0] = 5599.0
     assert not await again(ledger)
-    now[0] = 1601.0
+    now[0] = 5601.0
     assert await again(ledger)
 
 
-@pytest.mark.parametrize(("state", "is_new"), [("sending", False), ("unknown", False), ("submitted", True)])
-async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(
-    open_ledger: OpenLedger, state: State, is_new: bool
-) -> None:
+@pytest.mark.parametrize("state", OPEN)
+async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(open_ledger: OpenLedger, state: State) -> None:
+    now = [1000.0]
+    ledger = open_ledger(lambda: now[0])
+    await put(ledger, await begin(ledger), state)
+    now[0] += 5_000_000
+    assert not await again(ledger)
+    assert await again(ledger, guard_s=0)
+
+
+async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledger) -> None:
+    mine, rotated = [await ledger.gateway_name("https://g", key) for key in ("sk-canary-1", "sk-canary-2")]
+    others = await ledger.gateway_name("https://g", "sk-canary-1", "ann")
+    first = await begin(ledger, mine)
+    await ledger.accepted(first, "task_1")
+    intent = Intent(rotated, "simple_compose", BODY, "same", [], 1.25)
+    assert (await ledger.begin(intent, Rules(guard_s=600)))[0].request_id == first
+    for video_id in (first, "task_1"):
+        entry = await ledger.find(rotated, video_id)
+        assert entry is not None
+        assert entry.request_id == first
+        assert await ledger.find(others, video_id) is None
+    assert await ledger.page(rotated, limit=10) == []
+    assert (await ledger.begin(replace(intent, gateway=others), Rules(guard_s=600)))[1]
+
+
+async def test_the_same_under_the_fingerprint_of_an_earlier_release_is_a_duplicate(ledger: Ledger) -> None:
+    first = await begin(ledger)  # recorded as `same`
+    intent = Intent("g", "simple_compose", BODY, "stripped", [], 1.25, other_fingerprint="same")
+    entry, is_new = await ledger.begin(intent, Rules(guard_s=600))
+    assert (entry.request_id, is_new) == (first, False)
+
+
+@pytest.mark.parametrize("state", ["rejected", "failed", "blocked"])
+async def test_the_same_that_was_refused_before_is_remembered_for_a_day(open_ledger: OpenLedger, state: State) -> None:
     now = [1000.0]
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
-    now[0] += 5000
     await put(ledger, request_id, state)
-    assert await again(ledger) == is_new
+    intent = Intent("g", "simple_compose", BODY, "same", [], 1.25)
+    before = await ledger.refused_before(intent)
+    assert before is not None
+    assert (before.request_id, before.state) == (request_id, state)
+    now[0] += 86_401
+    assert await ledger.refused_before(intent) is None
 
 
 async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger) -> None:
@@ -238,9 +275,9 @@ async def test_a_task_that_was_adopted_first_goes_to_the_request_that_made_it(le
     assert found is not None
     assert (found.request_id, found.cost) == (request_id, 1.25)
     assert [g.generation_id for g in found.generations] == ["gen_1"]
-    left = await row(ledger, adopted.request_id)
-    assert (left.state, left.task_id) == ("rejected", None)
-    assert request_id in (left.failure_reason or "")
+    assert (found.state, found.task_id) == ("succeeded", "task_1")
+    assert await row(ledger, adopted.request_id) == found  # whoever waits for it finds the other
+    assert await ledger.page("g", limit=10) == [found]
 
 
 @pytest.mark.parametrize("said", [Task("running"), Task("succeeded")])
@@ -252,18 +289,29 @@ async def test_a_late_answer_about_a_task_goes_to_the_row_that_has_it_now(ledger
     done = replace(said, generations=(Generation(variant=1, generation_id="gen_1"),))
     told = await ledger.record(adopted, done)  # asked about before it was settled
     assert (told.request_id, told.state) == (request_id, said.state)
-    left = await row(ledger, adopted.request_id)
-    assert (left.state, left.generations) == ("rejected", ())
     found = await ledger.find_generation("g", "gen_1")
     assert found is not None
     assert found[0].request_id == request_id
 
 
-async def test_two_requests_that_a_gateway_gave_one_task_both_come_to_its_end(ledger: Ledger) -> None:
-    rows = [await ledger.accepted(await begin(ledger), "task_1") for _ in range(2)]
-    for entry in rows:
-        assert (await ledger.record(entry, Task("succeeded"))).state == "succeeded"
-    assert await ledger.under_way("g", 10) == []
+async def test_a_task_that_another_request_has_leaves_the_outcome_unknown(ledger: Ledger) -> None:
+    first, second = [await ledger.accepted(await begin(ledger), "task_1") for _ in range(2)]
+    assert (first.state, first.task_id) == ("submitted", "task_1")
+    assert (second.state, second.task_id) == ("unknown", None)
+    assert "task_1" in (second.failure_reason or "")
+
+
+async def test_further_ids_of_an_answer_are_kept(ledger: Ledger) -> None:
+    entry = await ledger.accepted(await begin(ledger), "task_1", ["task_2", "task_3"])
+    assert entry.other_ids == ("task_2", "task_3")
+
+
+@pytest.mark.parametrize("state", ["failed", "blocked"])
+async def test_a_success_wins_whatever_was_said_before(ledger: Ledger, state: State) -> None:
+    await ledger.accepted(await begin(ledger), "task_1")
+    await ledger.record(await row(ledger, "task_1"), Task(state, failure_reason="expired"))
+    entry = await ledger.record(await row(ledger, "task_1"), Task("succeeded"))
+    assert (entry.state, entry.failure_reason) == ("succeeded", None)
 
 
 async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) -> None:
@@ -271,7 +319,7 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) ->
     await ledger.accepted(request_id, "task_1")
     assert await ledger.settle("g", request_id, "task_2") is None
     assert await ledger.settle("g", request_id, None) is None  # accepted meanwhile, and nobody was asked
-    entry = await ledger.settle("g", request_id, None, forgotten="task_1")
+    entry = await ledger.settle("g", request_id, None, given_up=GivenUp("task_1", "forgotten"))
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
     other = Intent("g", "simple_compose", BODY, "other", [], 1.25)

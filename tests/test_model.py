@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sora_mcp.errors import NotFound, OverCap, SoraError
-from sora_mcp.ledger import COUNTS_AS_SENT, TRANSITIONS, Ledger
+from sora_mcp.ledger import OPEN, TRANSITIONS, Ledger
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import VideoList
 from sora_mcp.settings import load
@@ -54,6 +54,7 @@ class Paid:
     state: State
     made: str | None
     life: list[str]
+    succeeded_at: float = 0
 
 
 @asynccontextmanager
@@ -96,9 +97,10 @@ class Machine(RuleBasedStateMachine):
     )
     def create(self, prompt: str, behaviour: str, allow_duplicate: bool, life: tuple[str, ...]) -> None:
         self.gateway.on("POST", CREATE, GATEWAY[behaviour])
-        first = None if allow_duplicate else self._first(prompt)
         posts = len(self.gateway.creates())
         told, request_id = self._submit(prompt, allow_duplicate=allow_duplicate)
+        self._learn()  # what stands in the way is asked about first
+        first = None if allow_duplicate else self._first(prompt)
         if first is not None:
             assert (told, request_id) == ("unknown" if first.state == "unknown" else "duplicate", first.request_id)
         elif self._capped():
@@ -132,7 +134,8 @@ class Machine(RuleBasedStateMachine):
     def _first(self, prompt: str) -> Paid | None:
         """The newest one that makes the same request a duplicate."""
         since = self.now - 10 * MINUTE
-        same = [p for p in self.paid if p.prompt == prompt and p.state in COUNTS_AS_SENT and p.at > since]
+        same = [p for p in self.paid if p.prompt == prompt]
+        same = [p for p in same if p.state in OPEN or (p.state == "succeeded" and max(p.at, p.succeeded_at) > since)]
         return same[-1] if same else None
 
     def _capped(self) -> bool:
@@ -207,13 +210,22 @@ class Machine(RuleBasedStateMachine):
         rows = self._rows()
         history = self._rows("SELECT request_id, state FROM history ORDER BY number")
         assert [row[0] for row in rows] == [p.request_id for p in self.paid]
+        self._learn()
         for paid, (request_id, state, task_id) in zip(self.paid, rows, strict=True):
             went = [each for of, each in history if of == request_id]
             assert went[0] == "sending"
             assert went[-1] == state
             assert all(after in TRANSITIONS[before] for before, after in pairwise(went))
             assert task_id in {None, paid.made}
-            paid.state = state
+
+    def _learn(self) -> None:
+        """Take over the states that the ledger has now."""
+        if not (self.home / "ledger.sqlite3").exists():
+            return
+        states = {request_id: state for request_id, state, _ in self._rows()}
+        times = dict(self._rows("SELECT request_id, at FROM history WHERE state = 'succeeded'"))
+        for paid in self.paid:
+            paid.state, paid.succeeded_at = states[paid.request_id], times.get(paid.request_id, 0)
 
     def _rows(self, sql: str = "SELECT request_id, state, task_id FROM videos ORDER BY number") -> list[Any]:
         with closing(sqlite3.connect(self.home / "ledger.sqlite3")) as db:

@@ -152,8 +152,10 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     except SoraError:
         return []
     key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
-    cost, number = await ledger.spending(await ledger.gateway_name(endpoint.base_url, key, owner))
-    words = f"relative cost {cost:g} in the last 24 hours{_at_most(settings.max_cost_per_day)}"
+    spending = await ledger.spending(await ledger.gateway_name(endpoint.base_url, key, owner))
+    uncertain = f", perhaps {spending.uncertain:g} more (unknown outcomes)" if spending.uncertain else ""
+    words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
+    number = spending.running
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
     return [Check("spending", "ok", words)]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from sora_mcp.errors import SoraError
 from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import is_current, open_to_read, transaction
+from sora_mcp.ledger.file import open_to_read, transaction
+from sora_mcp.ledger.migrations import is_current
 from sora_mcp.settings import Endpoint, Settings
 from sora_mcp.tasks import UNDER_WAY
 

@@ -11,8 +11,9 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,12 +21,12 @@ from typing import Any, TypeVar
 import anyio
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, identity
+from sora_mcp.ledger import migrations, rows
+from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease, identity
 from sora_mcp.ledger.rows import (
-    COUNTS_AS_SENT,
     DAY_S,
     GONE,
+    OPEN,
     TRANSITIONS,
     Entry,
     Intent,
@@ -41,6 +42,27 @@ from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
 
 T = TypeVar("T")
 _NO_RULES = Rules()
+_WAIT_FOR_OLDER_S = 10.0
+"""Seconds to wait until an older release has recorded what it is sending."""
+_LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A task under way that a person gives up, and why they may."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the caps look at. Relative costs of the last 24 hours: `spent`, and `uncertain` (what unknown requests may
+    have cost); `running` videos under way, or of which it is unknown."""
+
+    spent: float
+    uncertain: float
+    running: int
 
 
 class Ledger:
@@ -51,7 +73,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._file = File(path)
+        self._file = File(path, self._nobody_sends)
         self._clock = clock
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
@@ -87,24 +109,35 @@ class Ledger:
     async def begin(self, intent: Intent, rules: Rules = _NO_RULES) -> tuple[Entry, bool]:
         """Record an intent as *sending* and return its row and True. When this returns, it is on disk.
 
-        Where the same was sent within the last `rules.guard_s` seconds (see COUNTS_AS_SENT), nothing is recorded:
-        that row is returned, and False. Raises OverCap where a cap forbids it. Correct with any number of
-        processes at once.
+        Where the same is open still, or succeeded within the last `rules.guard_s` seconds, nothing is recorded: that
+        row is returned, and False. Raises OverCap where a cap forbids it. Correct with any number of processes at once.
         """
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint}
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
+            self._check_version(db)
             if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
                 raise sqlite3.OperationalError("taken away")  # an older copy was put in its place, in the same file
             if same := self._same(db, intent, rules):
                 return same, False
             return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
 
-        entry, is_new = await self._read(work, "BEGIN IMMEDIATE")
+        entry, is_new = await self._once_older_are_done(lambda: self._read(work, "BEGIN IMMEDIATE"))
         if is_new:
             self._newest = (entry.number, entry.request_id)
         return entry, is_new
+
+    async def _once_older_are_done(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` returns, once no older release is in the middle of a POST. Raises OlderRelease in the end."""
+        give_up_at = anyio.current_time() + _WAIT_FOR_OLDER_S
+        while True:
+            try:
+                return await attempt()
+            except OlderRelease:
+                if anyio.current_time() > give_up_at:
+                    raise
+                await anyio.sleep(_LOOK_EVERY_S)
 
     async def same(self, intent: Intent, rules: Rules) -> Entry | None:
         """The row that `begin` would return as the first of two, None for a new one; as can be told beforehand.
@@ -113,10 +146,15 @@ class Ledger:
         """
         return await self._glance(lambda db: self._same(db, intent, rules))
 
-    async def accepted(self, request_id: str, task_id: str) -> Entry:
-        """The gateway gave this task id.
+    async def refused_before(self, intent: Intent) -> Entry | None:
+        """The newest row of the last 24 hours that asked for the same thing and was rejected, failed or blocked."""
+        return await self._glance(lambda db: rows.refused_before(db, intent, self._clock() - DAY_S))
 
-        Where a person had said meanwhile that another task came of it, this one gets a row of its own.
+    async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
+        """The gateway gave this task id, and perhaps others beside it.
+
+        Where a person had said meanwhile that another task came of it, this one gets a row of its own. A task that
+        another request has already leaves the outcome *unknown*.
         """
 
         def work(db: sqlite3.Connection) -> Entry:
@@ -125,14 +163,25 @@ class Ledger:
                 row = {"gateway": entry.gateway, "operation": entry.operation, "state": "submitted", "cost": entry.cost}
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint}
                 return of_task(db, entry.gateway, task_id) or self._insert(db, row, entry.body, entry.sources)
-            self._merge(db, entry, task_id)
-            return self._move(db, request_id, "submitted", task_id=task_id)
+            reason = f"the gateway answered with {task_id}, which is the task of another request"
+            taken = self._take(db, entry, task_id, other_ids=other_ids)
+            return taken or self._move(db, request_id, "unknown", reason=reason)
 
         return await self._write(work)
 
-    async def not_accepted(self, request_id: str, state: State, reason: str) -> Entry:
-        """Nothing was created (*rejected*), or nobody knows (*unknown*)."""
-        return await self._write(lambda db: self._move(db, request_id, state, reason=reason))
+    async def not_accepted(
+        self,
+        request_id: str,
+        state: State,
+        reason: str,
+        *,
+        gateway_message: str | None = None,
+        code: str | None = None,
+        answer: str | None = None,
+    ) -> Entry:
+        """Nothing was created (*rejected*), or nobody knows (*unknown*); with the gateway's own words, if any."""
+        words = {"gateway_message": gateway_message, "failure_code": code, "answer": answer}
+        return await self._write(lambda db: self._move(db, request_id, state, reason=reason, **words))
 
     async def is_sending(self, request_id: str) -> bool:
         """Whether a row still stands as *sending* in the file that is in place. Where nobody can tell, it does not."""
@@ -141,26 +190,26 @@ class Ledger:
         return False
 
     async def settle(
-        self, gateway: str, request_id: str, task_id: str | None, *, forgotten: str | None = None
+        self, gateway: str, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
     ) -> Entry | None:
         """A person looked: an *unknown* row became this task, or (None) nothing.
 
-        Nothing also came of the task `forgotten`, which the gateway was asked about and does not know. None where there
-        is no such row, or the task belongs to another request.
+        Nothing also came of the task `given_up`, which is under way. None where there is no such row, or the task
+        belongs to another request.
         """
 
         def work(db: sqlite3.Connection) -> Entry | None:
-            found = select(db, "gateway = ? AND request_id = ?", [gateway, request_id])
-            state = found[0].state if found else None
-            if task_id is None and state in UNDER_WAY and forgotten is not None and found[0].task_id == forgotten:
-                return self._move(db, request_id, "failed", reason="settled: the gateway has forgotten it")
-            if state != "unknown":
+            entry = rows.find(db, gateway, request_id)
+            if entry is None:
+                return None
+            own_id = entry.request_id
+            if task_id is None and given_up is not None and entry.task_id == given_up.task_id:
+                return self._move(db, own_id, "failed", reason=f"settled: {given_up.reason}")
+            if entry.state != "unknown":
                 return None
             if task_id is None:
-                return self._move(db, request_id, "rejected", reason="settled: the gateway's log shows no such task")
-            if not self._merge(db, found[0], task_id):
-                return None
-            return self._move(db, request_id, "submitted", task_id=task_id, reason="settled by hand")
+                return self._move(db, own_id, "rejected", reason="settled: the gateway's log shows no such task")
+            return self._take(db, entry, task_id, reason="settled by hand")
 
         return await self._write(work)
 
@@ -214,11 +263,9 @@ class Ledger:
     # --- reading ----------------------------------------------------------------------------------
 
     async def find(self, gateway: str, video_id: str) -> Entry | None:
-        """The row of a `task_…` or `req_…` id at this gateway."""
-        column = "request_id" if video_id.startswith("req_") else "task_id"
-        read = partial(select, where=f"gateway = ? AND {column} = ?", values=[gateway, video_id])
-        found = await self._glance(read, key=(gateway, video_id))
-        return found[0] if found else None
+        """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
+        read = partial(rows.find, gateway=gateway, video_id=video_id)
+        return await self._glance(read, key=(gateway, video_id))
 
     async def find_generation(self, gateway: str, generation_id: str) -> tuple[Entry, Generation] | None:
         """The row and the variant that a `gen_…` id belongs to."""
@@ -259,10 +306,12 @@ class Ledger:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
         return await self._glance(lambda db: rows.unsaved(db, gateway, self._clock(), limit))
 
-    async def spending(self, gateway: str) -> tuple[float, int]:
-        """What the caps look at: the relative cost of the last 24 hours, and videos under way or unknown."""
+    async def spending(self, gateway: str) -> Spending:
+        """What the caps look at."""
         since = self._clock() - DAY_S
-        return await self._read(lambda db: (rows.spent(db, gateway, since), rows.open_count(db, gateway, since)))
+        return await self._read(
+            lambda db: Spending(*rows.spent(db, gateway, since), len(rows.open_rows(db, gateway, since)))
+        )
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""
@@ -280,7 +329,9 @@ class Ledger:
                 raise sqlite3.DatabaseError("malformed")
             for entry in select(db, "1", [], CHECKED):
                 rows.shown(entry)
-            counts: dict[State, int] = dict(db.execute("SELECT state, count(*) FROM videos GROUP BY state").fetchall())
+            counts: dict[State, int] = dict(
+                db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall()
+            )
             if counts:
                 _salt(db)
             return counts
@@ -305,7 +356,7 @@ class Ledger:
     def _insert(self, db: sqlite3.Connection, row: dict[str, Any], body: dict[str, Any], sources: list[str]) -> Entry:
         now, request_id = self._clock(), f"req_{secrets.token_hex(12)}"
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(sources)}
-        row = {"created_at": now} | row | {"updated_at": now}
+        row = {"created_at": now} | row | rows.account(row["gateway"]) | {"updated_at": now}
         names, values = ", ".join(row), list(row.values())
         db.execute(f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
@@ -319,22 +370,35 @@ class Ledger:
             rows.check_caps(db, intent, rules, now - DAY_S)
         return same
 
-    def _merge(self, db: sqlite3.Connection, entry: Entry, task_id: str) -> bool:
-        """Give `task_id` to `entry` where a query adopted it before its own outcome was known. False where it
-        belongs to another request."""
-        other = of_task(db, entry.gateway, task_id)
-        if other is None or other.number == entry.number:
-            return True
-        if other.fingerprint is not None:
-            return False
-        db.execute("UPDATE generations SET request_id = ? WHERE request_id = ?", (entry.request_id, other.request_id))
-        reason = f"the same video as {entry.request_id}"
-        db.execute(
-            "UPDATE videos SET task_id = NULL, state = 'rejected', failure_reason = ? WHERE request_id = ?",
-            (reason, other.request_id),
-        )
-        self._remember(db, other.request_id, "rejected", None, reason)
-        return True
+    def _take(
+        self,
+        db: sqlite3.Connection,
+        entry: Entry,
+        task_id: str,
+        *,
+        reason: str | None = None,
+        other_ids: Sequence[str] = (),
+    ) -> Entry | None:
+        """Give a task to the row that it came of. None where it belongs to another request.
+
+        Where a query adopted it before that was known, whoever waits for the adopted row finds `entry` from now on.
+        """
+        adopted = of_task(db, entry.gateway, task_id)
+        if adopted is not None and adopted.number == entry.number:
+            adopted = None
+        if adopted is not None and adopted.fingerprint is not None:
+            return None
+        if adopted is not None:
+            self._merge(db, adopted, entry)
+        more = {"other_ids": json.dumps(list(other_ids))}
+        taken = self._move(db, entry.request_id, "submitted", task_id=task_id, reason=reason, **more)
+        return taken if adopted is None else self._update(db, taken, _as_task(adopted), None)
+
+    def _merge(self, db: sqlite3.Connection, adopted: Entry, entry: Entry) -> None:
+        db.execute("UPDATE generations SET request_id = ? WHERE request_id = ?", (entry.request_id, adopted.request_id))
+        sql = "UPDATE videos SET task_id = NULL, merged_into = ? WHERE request_id = ?"
+        db.execute(sql, (entry.request_id, adopted.request_id))
+        self._remember(db, adopted.request_id, adopted.state, None, f"merged into {entry.request_id}")
 
     def _move(
         self,
@@ -344,18 +408,23 @@ class Ledger:
         *,
         task_id: str | None = None,
         reason: str | None = None,
+        **more: str | None,
     ) -> Entry:
-        """Move a row to `state` if that is allowed from where it stands."""
+        """Move a row to `state` if that is allowed from where it stands; `more` are further columns."""
         entry = of_request(db, request_id)
         if state not in TRANSITIONS[entry.state]:
             return entry
-        db.execute(
-            "UPDATE videos SET state = ?, task_id = coalesce(?, task_id), failure_reason = ?, updated_at = ?"
-            " WHERE request_id = ?",
-            (state, task_id, reason, self._clock(), request_id),
-        )
-        self._remember(db, request_id, state, task_id, reason)
-        return of_request(db, request_id)
+        values: dict[str, str | float | None] = {
+            "state": state,
+            "task_id": task_id or entry.task_id,
+            "failure_reason": reason,
+        }
+        values |= {"updated_at": self._clock(), **more}
+        columns = ", ".join(f"{name} = ?" for name in values)
+        sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
+        db.execute(sql, [*values.values(), entry.request_id])
+        self._remember(db, entry.request_id, state, task_id, reason)
+        return of_request(db, entry.request_id)
 
     def _remember(
         self, db: sqlite3.Connection, request_id: str, state: State, task_id: str | None, reason: str | None
@@ -370,18 +439,32 @@ class Ledger:
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)
         now = self._clock()
+        ended_well = state == "succeeded"  # whatever was said before
         db.execute(
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
             " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
-            " enhanced_prompt = coalesce(?, enhanced_prompt), failure_reason = coalesce(?, failure_reason)"
+            " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
+            " failure_reason = iif(?, NULL, coalesce(?, failure_reason))"
             " WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(task.enhanced_prompt, task.failure_reason, entry.request_id),
+                *(task.gateway_state or None, task.enhanced_prompt, ended_well, task.failure_reason, entry.request_id),
             ),
         )
         rows.upsert_generations(db, entry.request_id, task)
         return of_request(db, entry.request_id)
+
+    def _check_version(self, db: sqlite3.Connection) -> None:
+        """Raise FileProblem where a newer release has brought the file up to date since it was opened here."""
+        if not migrations.is_current(db):
+            raise FileProblem(
+                "A newer release of sora-mcp has taken over the ledger while this one was running.",
+                "Ask the user to restart this server (the window that it runs in).",
+            )
+
+    def _nobody_sends(self, db: sqlite3.Connection) -> bool:
+        now = self._clock()
+        return all(self._writer.is_gone(writer, now - since) for _, writer, since in rows.sending(db))
 
     # --- the file ---------------------------------------------------------------------------------
 
@@ -411,6 +494,17 @@ class Ledger:
         return self._file.transact(begin, work)
 
 
+def _as_task(entry: Entry) -> Task:
+    """What was known of the task of a row."""
+    return Task(
+        entry.state,
+        progress=entry.progress,
+        gateway_state=entry.gateway_state or "",
+        enhanced_prompt=entry.enhanced_prompt,
+        failure_reason=entry.failure_reason,
+    )
+
+
 CHECKED = 1000
 """Rows that a check reads, the newest."""
 
@@ -426,4 +520,4 @@ def _salt(db: sqlite3.Connection) -> bytes:
     return salt
 
 
-__all__ = ["COUNTS_AS_SENT", "DAY_S", "GONE", "TRANSITIONS", "Entry", "Intent", "Ledger", "Rules"]
+__all__ = ["DAY_S", "GONE", "OPEN", "TRANSITIONS", "Entry", "GivenUp", "Intent", "Ledger", "Rules", "Spending"]

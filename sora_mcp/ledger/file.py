@@ -10,70 +10,10 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from sora_mcp.errors import FileProblem
-from sora_mcp.ledger import rows
+from sora_mcp.ledger import migrations, rows
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE videos (
-        number INTEGER PRIMARY KEY,
-        request_id TEXT NOT NULL UNIQUE,
-        gateway TEXT NOT NULL,
-        task_id TEXT,
-        operation TEXT,
-        state TEXT NOT NULL,
-        body TEXT NOT NULL,
-        sources TEXT NOT NULL,
-        cost REAL,
-        progress INTEGER,
-        enhanced_prompt TEXT,
-        failure_reason TEXT,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL
-    );
-    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
-    CREATE INDEX videos_newest ON videos (gateway, number);
-    CREATE INDEX videos_state ON videos (gateway, state, number);
-    CREATE TABLE generations (
-        request_id TEXT NOT NULL REFERENCES videos (request_id),
-        variant INTEGER NOT NULL,
-        generation_id TEXT,
-        url TEXT,
-        width INTEGER,
-        height INTEGER,
-        n_frames INTEGER,
-        file TEXT,
-        PRIMARY KEY (request_id, variant)
-    ) WITHOUT ROWID;
-    CREATE INDEX generations_id ON generations (generation_id);
-    CREATE TABLE salt (value BLOB NOT NULL);
-    """,
-    """
-    ALTER TABLE videos ADD COLUMN writer TEXT;
-    ALTER TABLE videos ADD COLUMN fingerprint TEXT;
-    CREATE INDEX videos_same ON videos (gateway, fingerprint, number) WHERE fingerprint IS NOT NULL;
-    CREATE INDEX videos_sending ON videos (number) WHERE state = 'sending';
-    CREATE INDEX videos_day ON videos (gateway, created_at);
-    CREATE TABLE history (
-        number INTEGER PRIMARY KEY,
-        request_id TEXT NOT NULL REFERENCES videos (request_id),
-        at REAL NOT NULL,
-        state TEXT NOT NULL,
-        task_id TEXT,
-        reason TEXT
-    );
-    CREATE INDEX history_of ON history (request_id, number);
-    """,
-    """
-    ALTER TABLE videos ADD COLUMN looked_at REAL;
-    ALTER TABLE videos ADD COLUMN not_before REAL;
-    ALTER TABLE videos ADD COLUMN misses INTEGER NOT NULL DEFAULT 0;
-    """,
-)
-"""Each step once, in order; `PRAGMA user_version` counts the steps that a file has seen."""
-
 
 KEPT_MOST = 256
 """Reads that are kept for as long as the file does not change."""
@@ -90,6 +30,17 @@ class Held(FileProblem):
     retryable = True
 
 
+class OlderRelease(Held):
+    """A process of an older release is in the middle of a POST: until it has recorded the answer, the file stays as
+    it is, and can only be read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another window runs an older release of sora-mcp, which is in the middle of a create.",
+            "Call again in a minute, and ask the user to restart the other windows.",
+        )
+
+
 class File:
     """The file at `path`: opened, and made, at first use.
 
@@ -97,8 +48,12 @@ class File:
     in a file that nobody finds again is forgotten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, may_migrate: Callable[[sqlite3.Connection], bool] = lambda _: True) -> None:
         self.path = path
+        self._may_migrate = may_migrate
+        self._is_migrated = False
+        self._reads_older = False
+        """Whether the reader still takes the file for one of an older release."""
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._opened: list[tuple[int, int] | None] = []
@@ -113,6 +68,7 @@ class File:
             if connection is not None:
                 connection.close()
         self._reader = self._connection = None
+        self._is_migrated = False
         self._kept_of = -1
 
     def exists(self) -> bool:
@@ -127,6 +83,7 @@ class File:
         try:
             db = self._open()
             db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
+            self._bring_up_to_date(db, to_write=begin != "BEGIN")
             with transaction(db, begin):
                 done = work(db)
                 self._check_in_place()
@@ -146,6 +103,9 @@ class File:
         if self._reader is None:
             raise sqlite3.OperationalError("not open yet")
         self._check_in_place()
+        if self._reads_older and self._is_migrated:
+            migrations.read_as_is(self._reader)
+            self._reads_older = False
         version = self._reader.execute("PRAGMA data_version").fetchone()[0]
         if version != self._kept_of or len(self._kept) > KEPT_MOST:
             self._kept, self._kept_of = {}, version
@@ -166,13 +126,29 @@ class File:
             before = identity(self.path)
             with ExitStack() as if_it_fails:
                 connection = if_it_fails.enter_context(closing(open_file(self.path)))
+                self._is_migrated = migrations.migrate(connection, transaction, self._may_migrate)
+                reader = if_it_fails.enter_context(closing(open_to_read(self.path)))
+                self._reads_older = not self._is_migrated
+                if self._reads_older:
+                    migrations.read_as_current(connection)
+                    migrations.read_as_current(reader)
                 connection.execute("SELECT count(*) FROM salt").fetchone()  # now its companions are there as well
                 self._opened = self._identity()
                 if self._opened[0] != before:  # replaced in this moment: it is opened anew the next time
                     raise sqlite3.OperationalError("taken away")
-                self._connection, self._reader = connection, open_to_read(self.path)
+                self._connection, self._reader = connection, reader
                 if_it_fails.pop_all()
         return self._connection
+
+    def _bring_up_to_date(self, db: sqlite3.Connection, *, to_write: bool) -> None:
+        """Migrate a file that could not be migrated when it was opened. Raises OlderRelease where that has to wait."""
+        if self._is_migrated:
+            return
+        if to_write and not migrations.migrate(db, transaction, self._may_migrate):
+            raise OlderRelease
+        if migrations.is_current(db):
+            migrations.read_as_is(db)
+            self._is_migrated = True
 
     def _check_in_place(self) -> None:
         if self._identity() != self._opened:
@@ -209,7 +185,6 @@ def open_file(path: Path) -> sqlite3.Connection:
         db.row_factory = sqlite3.Row
         _into_wal(db)
         db.execute("PRAGMA synchronous = FULL")
-        _migrate(db)
     except BaseException:
         db.close()
         raise
@@ -221,11 +196,6 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     return db
-
-
-def is_current(db: sqlite3.Connection) -> bool:
-    """Whether a file has the form that is read and written now."""
-    return _version(db) == len(_MIGRATIONS)
 
 
 def _into_wal(db: sqlite3.Connection) -> None:
@@ -241,24 +211,6 @@ def _into_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file up to date; of two processes that start at once, one does and the other waits."""
-    if is_current(db):
-        return
-    with transaction(db, "BEGIN IMMEDIATE"):
-        if _version(db) > len(_MIGRATIONS):
-            raise sqlite3.DatabaseError("made by a newer version of sora-mcp")
-        for script in _MIGRATIONS[_version(db) :]:
-            for statement in script.split(";"):
-                db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-
-
-def _version(db: sqlite3.Connection) -> int:
-    with closing(db.execute("PRAGMA user_version")) as cursor:
-        return int(cursor.fetchone()[0])
 
 
 def why(error: Exception) -> str:

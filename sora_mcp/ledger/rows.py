@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.errors import FileProblem, OverCap
+from sora_mcp.errors import FileProblem, OverDailyCap, TooManyRunning
 from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
@@ -25,20 +25,22 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "running": frozenset(_GOING_ON),
     "unknown": frozenset({"submitted", "rejected"}),
     "succeeded": frozenset(),
-    "failed": frozenset(),
-    "blocked": frozenset(),
+    "failed": frozenset({"succeeded"}),
+    "blocked": frozenset({"succeeded"}),
     "rejected": frozenset({"submitted"}),
 }
 """Where a row may go from each state; any other move is ignored, so that a late answer never undoes a later one.
 
 *unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
-it beats what a person said before.
+it beats what a person said before. So does a success, whatever was said before it.
 """
 
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
 
-COUNTS_AS_SENT: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY, "succeeded")
-"""States in which the same request is a duplicate; one that failed or was refused may be tried again."""
+OPEN: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY)
+"""States in which the same request is a duplicate, however long ago it was made."""
+REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked")
+"""States after which the same request may be made again."""
 
 DAY_S = 86_400
 HOUR_S = 3600
@@ -51,7 +53,10 @@ LONGEST_MISS_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative."""
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative.
+
+    `other_fingerprint`: the one under which earlier releases recorded the same thing.
+    """
 
     gateway: str
     operation: str
@@ -59,11 +64,14 @@ class Intent:
     fingerprint: str
     sources: list[str]
     cost: float | None
+    other_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for a new row at its gateway: no duplicates within `guard_s` seconds, and caps (None: none).
+    """What holds for a new row at its gateway, and caps (None: none).
+
+    `guard_s`: seconds after its success in which the same request is a duplicate; 0 lets every one pass.
 
     `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way, or of which it is
     unknown, that are not older.
@@ -77,6 +85,10 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body.
+
+    Of the gateway's own words there are: `gateway_state` (from the same look as `state`), `gateway_message` and
+    `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
+    `other_ids` (further ids in that answer). `merged_into`: the request whose task this row had recorded as well.
 
     The gateway was last asked about its task at `looked_at`, of late `misses` times in vain, and from then on is not to
     be asked before `not_before`.
@@ -101,6 +113,15 @@ class Entry:
     looked_at: float | None = None
     not_before: float | None = None
     misses: int = 0
+    address: str = ""
+    key_fingerprint: str = ""
+    owner: str = ""
+    gateway_state: str | None = None
+    gateway_message: str | None = None
+    failure_code: str | None = None
+    answer: str | None = None
+    other_ids: tuple[str, ...] = ()
+    merged_into: str | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
 
@@ -167,6 +188,12 @@ def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
     return f"{address}#{fingerprint}" + (f"@{owner}" if owner else "")
 
 
+def account(name: str) -> dict[str, str]:
+    """The parts of a gateway's name, as columns."""
+    address, _, rest = name.partition("#")
+    return {"address": address, "key_fingerprint": rest[:16], "owner": rest[17:]}
+
+
 def without_owner(name: str) -> str:
     """The part of a gateway's name that all owners share."""
     return name[: name.index("#") + 17]
@@ -185,14 +212,34 @@ def sending(db: sqlite3.Connection) -> list[tuple[str, str | None, float]]:
 
 
 def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
-    """The row of a `req_…` id that is there."""
-    return select(db, "request_id = ?", [request_id])[0]
+    """The row of a `req_…` id that is there, or the one it was merged into."""
+    entry = _rows(db, "request_id = ?", [request_id], 1)[0]
+    return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
 def of_task(db: sqlite3.Connection, gateway: str, task_id: str) -> Entry | None:
-    """The row of a `task_…` id at this gateway."""
-    found = select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
-    return found[0] if found else None
+    """The row of a `task_…` id at this gateway, whatever key it was made with."""
+    entries = select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
+    entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, *_sibling(gateway)])
+    return entries[0] if entries else None
+
+
+def find(db: sqlite3.Connection, gateway: str, video_id: str) -> Entry | None:
+    """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
+    if not video_id.startswith("req_"):
+        return of_task(db, gateway, video_id)
+    known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
+    entry = of_request(db, video_id) if known else None
+    return entry if entry is not None and [entry.address, entry.owner] == _sibling(gateway) else None
+
+
+_SIBLING = "+address = ? AND +owner = ?"
+"""Rows of the same gateway and owner, whatever key."""
+
+
+def _sibling(gateway: str) -> list[str]:
+    parts = account(gateway)
+    return [parts["address"], parts["owner"]]
 
 
 def page(
@@ -208,41 +255,58 @@ def page(
 
 
 def same(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
-    """The newest row that asks for the same thing and counts: made after `since`, or still open then."""
-    where = f"gateway = ? AND fingerprint = ? AND +state IN ({places(COUNTS_AS_SENT)})"
-    where += " AND (+created_at > ? OR state = 'sending' OR (state = 'unknown' AND updated_at > ?))"
-    found = select(db, where, [intent.gateway, intent.fingerprint, *COUNTS_AS_SENT, since, since])
-    return found[0] if found else None
+    """The newest row that asks for the same thing and is open still, or succeeded after `since`."""
+    where = f"{_SAME} AND (+state IN ({places(OPEN)}) OR (+state = 'succeeded' AND ({_SINCE} OR +created_at > ?)))"
+    entries = select(db, where, [*_same_values(intent), *OPEN, since, since])
+    return entries[0] if entries else None
 
 
-def spent(db: sqlite3.Connection, gateway: str, since: float) -> float:
-    """The relative cost of what was submitted since then: of everything that was not refused."""
-    sql = "SELECT coalesce(sum(cost), 0) FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
-    return float(db.execute(sql, [gateway, since]).fetchone()[0])
+def refused_before(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
+    """The newest row of after `since` that asks for the same thing and came to nothing."""
+    where = f"{_SAME} AND +state IN ({places(REFUSED)}) AND +created_at > ?"
+    entries = select(db, where, [*_same_values(intent), *REFUSED, since])
+    return entries[0] if entries else None
 
 
-def open_count(db: sqlite3.Connection, gateway: str, since: float) -> int:
-    """How many videos are under way, or may be; what is being sent counts whenever it was begun."""
-    open_states = (*UNDER_WAY, "unknown")
+_SAME = "fingerprint IN (?, ?) AND +address = ? AND +owner = ?"
+
+
+def _same_values(intent: Intent) -> list[str]:
+    other = intent.other_fingerprint or intent.fingerprint
+    return [intent.fingerprint, other, *_sibling(intent.gateway)]
+
+
+def spent(db: sqlite3.Connection, gateway: str, since: float) -> tuple[float, float]:
+    """The relative cost of what was submitted since then and not refused; and of what may have been."""
     sql = (
-        "SELECT count(*) FROM videos WHERE gateway = ?"  # noqa: S608 - our own states
-        f" AND (state = 'sending' OR (state IN ({places(open_states)}) AND +created_at > ?))"
+        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
+        " FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
     )
-    return int(db.execute(sql, [gateway, *open_states, since]).fetchone()[0])
+    row = db.execute(sql, [gateway, since]).fetchone()
+    return float(row[0]), float(row[1])
+
+
+def open_rows(db: sqlite3.Connection, gateway: str, since: float) -> list[Entry]:
+    """Videos under way, or of which it is unknown, newest first; what is being sent counts whenever it was begun."""
+    where = f"gateway = ? AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?))"
+    return select(db, where, [gateway, *OPEN, since], MOST_OPEN)
+
+
+MOST_OPEN = 1000
+"""Open rows that are counted."""
 
 
 def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: float) -> None:
     """Raise OverCap where one more row would be beyond a cap; what is older than `since` does not count."""
     if rules.running is not None:
-        count = open_count(db, intent.gateway, since)
-        if count >= rules.running:
-            raise OverCap("SORA_MAX_RUNNING", rules.running, f"{count} videos are under way, or may be")
+        open_now = open_rows(db, intent.gateway, since)
+        if len(open_now) >= rules.running:
+            raise TooManyRunning(rules.running, [(entry.id, entry.state) for entry in open_now])
     if rules.day is not None:
-        cost = spent(db, intent.gateway, since)
-        if intent.cost is None or cost + intent.cost > rules.day:
-            wanted = "an unknown cost" if intent.cost is None else f"{intent.cost:g}"
-            reached = f"{cost:g} was spent in the last 24 hours and this would add {wanted} (relative cost)"
-            raise OverCap("SORA_MAX_COST_PER_DAY", rules.day, reached)
+        cost, uncertain = spent(db, intent.gateway, since)
+        if intent.cost is None or cost + uncertain + intent.cost > rules.day:
+            unknown = select(db, "gateway = ? AND state = 'unknown' AND +created_at > ?", [intent.gateway, since], 3)
+            raise OverDailyCap(rules.day, cost, uncertain, intent.cost, [entry.id for entry in unknown])
 
 
 _SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
@@ -267,8 +331,12 @@ def without_address(db: sqlite3.Connection, gateway: str, now: float, limit: int
 
 
 def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
-    """Rows, newest first."""
-    sql = f"SELECT * FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - `where` is ours
+    """Rows, newest first, but for those that were merged into another."""
+    return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
+
+
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
+    sql = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
     return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
 
 
@@ -279,14 +347,18 @@ def places(values: Sequence[object]) -> str:
 
 def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
     values = dict(row)
+    other_ids = values.pop("other_ids")
     variants = db.execute(
-        "SELECT * FROM generations WHERE request_id = ? ORDER BY variant", (row["request_id"],)
+        f"SELECT {', '.join(_GENERATION)}, file FROM generations"  # noqa: S608 - our own names
+        " WHERE request_id = ? ORDER BY variant",
+        (row["request_id"],),
     ).fetchall()
     with _readable(row["request_id"]):
         if values["state"] not in TRANSITIONS or any(isinstance(values[name], str | bytes) for name in _NUMBERS):
             raise ValueError
         return Entry(
             **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+            other_ids=tuple(json.loads(other_ids or "[]")),
             generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
@@ -296,6 +368,8 @@ _NUMBERS = ("cost", "progress", "created_at", "updated_at", "looked_at", "not_be
 """Columns in which SQLite would keep a text, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))
+_COLUMNS = ", ".join(each.name for each in fields(Entry) if each.name not in {"generations", "files"})
+"""Columns by their names: a newer release may have added others."""
 
 
 def upsert_generations(db: sqlite3.Connection, request_id: str, task: Task) -> None:

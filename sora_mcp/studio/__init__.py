@@ -27,6 +27,7 @@ from sora_mcp.errors import (
     OverCap,
     Problem,
     SoraError,
+    TooManyRunning,
     Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
@@ -35,11 +36,11 @@ from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.finder import REFRESH_MOST, Finder
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
 from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
-from sora_mcp.tasks import FINAL, State
+from sora_mcp.tasks import FINAL, UNDER_WAY, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -130,7 +131,7 @@ class Studio:
             self._check_cost(ready.request)
             desk = await self._desk()
             intent = self._intent(desk, ready)
-            same = await self._ledger.same(intent, rules)
+            same = await self._same(desk, intent, rules)
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 answer_by += await self._ask_user(ready, confirm)
                 intent = replace(intent, body=await self._body(desk, ready))
@@ -152,10 +153,31 @@ class Studio:
         ready.request.check(self.settings.limits)
         return ready
 
+    async def _same(self, desk: Desk, intent: Intent, rules: Rules) -> Entry | None:
+        """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
+        try:
+            same = await self._ledger.same(intent, rules)
+        except TooManyRunning:
+            unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
+            await self._finder.refresh(desk, unfinished)
+            return await self._ledger.same(intent, rules)
+        if same is None or same.state not in UNDER_WAY:
+            return same
+        await self._finder.refresh(desk, [same])
+        return await self._ledger.same(intent, rules)
+
     def _intent(self, desk: Desk, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
         request = ready.request
-        return Intent(desk.name, request.operation, {}, ready.fingerprint, ready.sources, request.cost())
+        return Intent(
+            desk.name,
+            request.operation,
+            {},
+            ready.fingerprint,
+            ready.sources,
+            request.cost(),
+            other_fingerprint=ready.fingerprint_as_given,
+        )
 
     async def _body(self, desk: Desk, ready: Resolved) -> dict[str, Any]:
         """The body to send, once its images are uploaded."""
@@ -273,21 +295,32 @@ class Studio:
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
 
-        The gateway is asked first: it has to know `task_id`; and of a request that has a task, which None gives up, it
-        must know nothing any more. Raises NotFound where there is no such request, or no such task.
+        The gateway is asked first: it has to know `task_id`. A request that has a task is given up by None where the
+        gateway knows nothing of it any more, or a day after it was made. Raises NotFound where there is no such
+        request, or no such task.
         """
         desk = await self._desk()
         if task_id is not None:
-            if not dialect.is_id(task_id):
-                raise InvalidInput([Problem("task", "is not an id", "task_…")])
-            await self._finder.check_owner(desk, task_id)
-            await desk.gateway.query(task_id)
-        forgotten = await self._finder.forgotten(desk, request_id) if task_id is None else None
-        entry = await self._ledger.settle(desk.name, request_id, task_id, forgotten=forgotten)
+            await self._check_known(desk, request_id, task_id)
+        given_up = await self._finder.given_up(desk, request_id) if task_id is None else None
+        entry = await self._ledger.settle(desk.name, request_id, task_id, given_up=given_up)
         if entry is None:
-            found = await self._ledger.find(desk.name, request_id)
-            raise NotFound(report.not_settled(request_id, found), "See list_videos.")
+            known = await self._ledger.find(desk.name, request_id)
+            raise NotFound(report.not_settled(request_id, known), "See list_videos.")
         return report.video(entry, desk.label)
+
+    async def _check_known(self, desk: Desk, request_id: str, task_id: str) -> None:
+        """Raise InvalidInput or NotFound for a task that cannot have come of a request."""
+        if not dialect.is_id(task_id):
+            raise InvalidInput([Problem("task", "is not an id", "task_…")])
+        await self._finder.check_owner(desk, task_id)
+        try:
+            await desk.gateway.query(task_id)
+        except NotFound:
+            entry = await self._ledger.find(desk.name, request_id)
+            if entry is None or entry.gateway == desk.name:
+                raise
+            # It was made with another key: only that one is told, and a person has looked.
 
     @property
     def sent(self) -> Entry | None:

@@ -7,12 +7,13 @@ row in the ledger first, and everybody else reads there what came of it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import anyio
 
 from sora_mcp import dialect
 from sora_mcp.errors import InvalidInput, NotFound, Problem, SoraError
-from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.ledger import DAY_S, Entry, GivenUp, Ledger
 from sora_mcp.studio.desk import Desk
 from sora_mcp.tasks import FINAL, UNDER_WAY
 
@@ -20,12 +21,14 @@ logger = logging.getLogger(__name__)
 
 ADDRESS_AGE = 300.0
 """Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
+FAILED_AGE = 60.0
+"""Seconds after which a failed video is asked about again where somebody wants to know: a later success wins."""
 KNOWN_AFTER = 900.0
 """Seconds after which a task that the gateway does not know is one that it has forgotten."""
 REFRESH_MOST = 20
 """How many unfinished videos a list asks about."""
 REFRESH_WITHIN = 10.0
-"""Seconds that a list may take to ask about unfinished videos."""
+"""Seconds that asking about several unfinished videos may take."""
 REFRESH_AT_ONCE = 8
 
 
@@ -64,18 +67,31 @@ class Finder:
         if await self._ledger.is_of_another_owner(desk.name, shown_id):
             raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
 
-    async def forgotten(self, desk: Desk, request_id: str) -> str | None:
-        """The task under way of a request that the gateway does not know any more. Raises what a query raises."""
+    async def given_up(self, desk: Desk, request_id: str) -> GivenUp | None:
+        """The task under way of a request that a person may give up: the gateway has forgotten it, or it is a day old.
+
+        None where the request has no task under way. Raises NotFound where it is too early, or what a query raises.
+        """
         entry = await self._ledger.find(desk.name, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
             return None
+        after_a_day = GivenUp(entry.task_id, "given up, more than a day after it was made")
+        is_old = self._ledger.now() - entry.created_at > DAY_S
         try:
-            await desk.gateway.query(entry.task_id)
+            task = await desk.gateway.query(entry.task_id)
         except NotFound:
-            if self._is_young(entry):
-                words = f"{request_id} was submitted only minutes ago: the gateway may not know its task yet."
-                raise NotFound(words, "Look again in a quarter of an hour.") from None
-            return entry.task_id
+            if is_old:
+                return after_a_day
+            if entry.gateway == desk.name and not self._is_young(entry):
+                return GivenUp(entry.task_id, "the gateway has forgotten it")
+            raise _too_early(entry, is_own=entry.gateway == desk.name) from None
+        except SoraError:
+            if is_old:
+                return after_a_day
+            raise
+        now = await self._ledger.record(entry, task, None)
+        if is_old and now.state in UNDER_WAY:
+            return after_a_day
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
 
     async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
@@ -105,6 +121,8 @@ class Finder:
         try:
             task = await desk.gateway.query(entry.task_id)
         except NotFound as error:
+            if entry.gateway != desk.name:
+                raise _of_another_key(entry) from None
             when, next_step = "any more", f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
             if self._is_young(entry):
                 when, next_step = "yet", "Call get_video again in a minute; do not submit it again."
@@ -119,7 +137,13 @@ class Finder:
         return await self._ledger.record(entry, task, quiet_s), task.gateway_state
 
     async def refresh_unfinished(self, desk: Desk) -> None:
-        """Ask about the newest unfinished ones, a few at once; whoever does not answer in time stays as it is."""
+        """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
+        now = self._ledger.now()
+        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
+        await self.refresh(desk, [entry for entry in unfinished if entry.is_due(now, desk.pace)])
+
+    async def refresh(self, desk: Desk, entries: Sequence[Entry]) -> None:
+        """Ask about these, a few at once and within REFRESH_WITHIN."""
         at_once = anyio.CapacityLimiter(REFRESH_AT_ONCE)
 
         async def ask(entry: Entry) -> None:
@@ -127,21 +151,22 @@ class Finder:
                 try:
                     await self.ask(desk, entry)
                 except SoraError as error:
-                    logger.info("a query for the list failed: %s", error.message)
+                    logger.info("a query failed: %s", error.message)
 
-        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
         with anyio.move_on_after(REFRESH_WITHIN):
             async with anyio.create_task_group() as asking:
-                for entry in unfinished:
-                    if entry.is_due(self._ledger.now(), desk.pace):
-                        asking.start_soon(ask, entry)
+                for entry in entries:
+                    asking.start_soon(ask, entry)
 
     def _is_young(self, entry: Entry) -> bool:
         """Whether the gateway may not know a task yet that it has accepted."""
         return 0 <= self._ledger.now() - entry.created_at < KNOWN_AFTER
 
     def _may_know_more(self, entry: Entry) -> bool:
-        """A finished video whose address is missing, or may have expired and is not saved."""
+        """A finished video whose address is missing, or may have expired and is not saved; or one that is said to have
+        failed, and may have succeeded after all."""
+        if entry.state in {"failed", "blocked"}:
+            return entry.task_id is not None and self._ledger.age(entry) > FAILED_AGE
         if entry.state != "succeeded" or entry.files:
             return False
         return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
@@ -149,3 +174,20 @@ class Finder:
     async def _of_generation(self, desk: Desk, video_id: str) -> Entry | None:
         found = await self._ledger.find_generation(desk.name, video_id) if video_id.startswith("gen_") else None
         return found[0] if found else None
+
+
+def _too_early(entry: Entry, *, is_own: bool) -> NotFound:
+    """Why a task that the gateway does not know cannot be given up yet."""
+    if is_own:
+        words = f"{entry.request_id} was submitted only minutes ago: the gateway may not know its task yet."
+        return NotFound(words, "Look again in a quarter of an hour.")
+    words = f"{entry.request_id} was made with another key: that this one is not told about it proves nothing."
+    return NotFound(words, "Ask with the other key, or give it up a day after it was made.")
+
+
+def _of_another_key(entry: Entry) -> NotFound:
+    words = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
+    return NotFound(
+        f"{words} (last known state: {entry.state}).",
+        "Tell the user: set SORA_API_KEY to the key it was made with, or look at the gateway. Do not submit it again.",
+    )

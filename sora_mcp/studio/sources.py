@@ -42,9 +42,18 @@ class Resolved:
 
     @property
     def fingerprint(self) -> str:
-        """The same for two requests that ask for the same thing; an image counts by its content."""
-        told = [self.request.body(), {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()}]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """The same for two requests that ask for the same thing: outer spaces of texts do not count, and an image
+        counts by its content."""
+        return self._fingerprint(_stripped(self.request.body()))
+
+    @property
+    def fingerprint_as_given(self) -> str:
+        """What earlier releases recorded for the same request: every space counted."""
+        return self._fingerprint(self.request.body())
+
+    def _fingerprint(self, body: dict[str, Any]) -> str:
+        parts = [body, {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()}]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
         """The request with the uploaded images' addresses in place."""
@@ -195,3 +204,12 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
             will_be=False,
         )
     return generation
+
+
+def _stripped(value: Any) -> Any:
+    """JSON without the outer spaces of its texts."""
+    if isinstance(value, dict):
+        return {name: _stripped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_stripped(each) for each in value]
+    return value.strip() if isinstance(value, str) else value

@@ -1,0 +1,185 @@
+"""The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is brought up to date.
+
+A step only adds: columns, tables and the folder `writers` keep their names, so that a process of an earlier release
+still finds what it needs to record the answer of a POST that it has begun.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+
+_ACCOUNT = {
+    "address": "CASE instr(gateway, '#') WHEN 0 THEN gateway ELSE substr(gateway, 1, instr(gateway, '#') - 1) END",
+    "key_fingerprint": "CASE instr(gateway, '#') WHEN 0 THEN '' ELSE substr(gateway, instr(gateway, '#') + 1, 16) END",
+    "owner": "CASE instr(gateway, '#') WHEN 0 THEN '' ELSE substr(gateway, instr(gateway, '#') + 18) END",
+}
+"""An account's parts in the text `gateway`, which alone holds them in files of the first three steps."""
+
+_STEPS = (
+    """
+    CREATE TABLE videos (
+        number INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL UNIQUE,
+        gateway TEXT NOT NULL,
+        task_id TEXT,
+        operation TEXT,
+        state TEXT NOT NULL,
+        body TEXT NOT NULL,
+        sources TEXT NOT NULL,
+        cost REAL,
+        progress INTEGER,
+        enhanced_prompt TEXT,
+        failure_reason TEXT,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL
+    );
+    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
+    CREATE INDEX videos_newest ON videos (gateway, number);
+    CREATE INDEX videos_state ON videos (gateway, state, number);
+    CREATE TABLE generations (
+        request_id TEXT NOT NULL REFERENCES videos (request_id),
+        variant INTEGER NOT NULL,
+        generation_id TEXT,
+        url TEXT,
+        width INTEGER,
+        height INTEGER,
+        n_frames INTEGER,
+        file TEXT,
+        PRIMARY KEY (request_id, variant)
+    ) WITHOUT ROWID;
+    CREATE INDEX generations_id ON generations (generation_id);
+    CREATE TABLE salt (value BLOB NOT NULL);
+    """,
+    """
+    ALTER TABLE videos ADD COLUMN writer TEXT;
+    ALTER TABLE videos ADD COLUMN fingerprint TEXT;
+    CREATE INDEX videos_same ON videos (gateway, fingerprint, number) WHERE fingerprint IS NOT NULL;
+    CREATE INDEX videos_sending ON videos (number) WHERE state = 'sending';
+    CREATE INDEX videos_day ON videos (gateway, created_at);
+    CREATE TABLE history (
+        number INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL REFERENCES videos (request_id),
+        at REAL NOT NULL,
+        state TEXT NOT NULL,
+        task_id TEXT,
+        reason TEXT
+    );
+    CREATE INDEX history_of ON history (request_id, number);
+    """,
+    """
+    ALTER TABLE videos ADD COLUMN looked_at REAL;
+    ALTER TABLE videos ADD COLUMN not_before REAL;
+    ALTER TABLE videos ADD COLUMN misses INTEGER NOT NULL DEFAULT 0;
+    """,
+    f"""
+    ALTER TABLE videos ADD COLUMN address TEXT;
+    ALTER TABLE videos ADD COLUMN key_fingerprint TEXT;
+    ALTER TABLE videos ADD COLUMN owner TEXT;
+    UPDATE videos SET
+        address = {_ACCOUNT["address"]},
+        key_fingerprint = {_ACCOUNT["key_fingerprint"]},
+        owner = {_ACCOUNT["owner"]};
+    ALTER TABLE videos ADD COLUMN gateway_state TEXT;
+    ALTER TABLE videos ADD COLUMN gateway_message TEXT;
+    ALTER TABLE videos ADD COLUMN failure_code TEXT;
+    ALTER TABLE videos ADD COLUMN answer TEXT;
+    ALTER TABLE videos ADD COLUMN other_ids TEXT;
+    ALTER TABLE videos ADD COLUMN merged_into TEXT;
+    CREATE INDEX videos_intent ON videos (fingerprint, number) WHERE fingerprint IS NOT NULL;
+    CREATE INDEX videos_task_id ON videos (task_id) WHERE task_id IS NOT NULL;
+    CREATE TRIGGER videos_begun_by_an_older_release BEFORE INSERT ON videos WHEN NEW.address IS NULL
+    BEGIN
+        SELECT RAISE(ABORT, 'made by a newer version of sora-mcp');
+    END;
+    """,  # noqa: S608 - our own text
+)
+"""Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
+
+The trigger of the last step keeps releases that do not look at `user_version` again from beginning anything.
+"""
+
+CURRENT = len(_STEPS)
+"""The version of a file that is read and written now."""
+
+_IN_OLDER_FILES = _ACCOUNT | {"misses": "0"}
+"""What stands for a column that an older file does not have yet; NULL for the others."""
+
+
+class NewerSchema(sqlite3.DatabaseError):
+    """The file was made, or brought up to date, by a newer release."""
+
+    def __init__(self) -> None:
+        super().__init__("made by a newer version of sora-mcp")
+
+
+def is_current(db: sqlite3.Connection) -> bool:
+    """Whether a file has the form that is read and written now."""
+    return version(db) == CURRENT
+
+
+def version(db: sqlite3.Connection) -> int:
+    """How many steps a file has seen; 0 for an empty one."""
+    with closing(db.execute("PRAGMA user_version")) as cursor:
+        return int(cursor.fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection, begin: Begin, may_change: Callable[[sqlite3.Connection], bool]) -> bool:
+    """Bring a file up to date; of two processes that start at once, one does and the other waits.
+
+    False where `may_change` forbids it: a process of an older release is in the middle of a POST, and must still be
+    able to record its answer. Raises NewerSchema.
+    """
+    if is_current(db):
+        return True
+    with begin(db, "BEGIN IMMEDIATE"):
+        before = version(db)
+        if before > CURRENT:
+            raise NewerSchema
+        if before >= _FIRST_WITH_WRITERS and not may_change(db):
+            return before == CURRENT
+        read_as_is(db)
+        for script in _STEPS[before:]:
+            for statement in _statements(script):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {CURRENT}")
+    return True
+
+
+_FIRST_WITH_WRITERS = 2
+"""The first version whose rows say which process is sending them."""
+
+Begin = Callable[[sqlite3.Connection, str], AbstractContextManager[sqlite3.Connection]]
+"""Opens a transaction."""
+
+
+def read_as_current(db: sqlite3.Connection) -> None:
+    """Let queries of today read an older file that cannot be brought up to date yet: as a view of this connection."""
+    with closing(sqlite3.connect(":memory:")) as model:
+        for script in _STEPS:
+            model.executescript(script)
+        wanted = _columns(model)
+    there = set(_columns(db))
+    columns = ", ".join(name if name in there else f"{_IN_OLDER_FILES.get(name, 'NULL')} AS {name}" for name in wanted)
+    read_as_is(db)
+    db.execute(f"CREATE TEMP VIEW videos AS SELECT {columns} FROM main.videos")  # noqa: S608 - our own names
+
+
+def read_as_is(db: sqlite3.Connection) -> None:
+    """Take back what `read_as_current` did to a connection."""
+    db.execute("DROP VIEW IF EXISTS temp.videos")
+
+
+def _columns(db: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in db.execute("PRAGMA main.table_info(videos)")]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; a trigger holds semicolons of its own."""
+    statement = ""
+    for part in script.split(";")[:-1]:
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
