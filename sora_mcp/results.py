@@ -17,7 +17,8 @@ from sora_mcp.tasks import State
 class Submission(Model):
     """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README).
 
-    `duplicate`: the same request was sent a short while ago; this is its task, and nothing was sent now.
+    `duplicate`: the same request was sent before; this is its task, and nothing was sent now. `duplicate_of`: what a
+    real call would return instead of the dry run. `notes` say what else a real call would meet, or has met.
     """
 
     outcome: Outcome
@@ -31,6 +32,8 @@ class Submission(Model):
     cost: float | None = None
     sources: list[str] = []
     body: dict[str, Any] | None = None
+    duplicate_of: str | None = None
+    notes: list[str] = []
     next_step: str
 
 

@@ -188,13 +188,14 @@ async def test_to_know_an_id_is_no_permission(connect: Connect, gateway: FaultGa
 async def test_a_generation_of_nobody_known_is_no_source_where_there_are_owners(
     connect: Connect, gateway: FaultGateway
 ) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     remix = {"source_generation_id": "gen_1", "prompt": "x", "width": 480, "height": 480, "n_frames": 150}
     async with connect(owner="ann") as ann, connect(owner="ben") as ben:
         await create(ann)
         refused = await ben.call_tool("remix_video", remix)  # before anybody has looked, nobody knows whose it is
         assert refused.structured_content["error"]["kind"] == "not_found"
-        await ann.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 20})
+        await ann.call_tool("get_video", {"task_id": "task_1", "wait_seconds": 20})
         assert (await ann.call_tool("remix_video", remix)).structured_content["outcome"] == "accepted"
     async with connect() as alone:
         told = await alone.call_tool("remix_video", remix | {"source_generation_id": "gen_of_elsewhere"})

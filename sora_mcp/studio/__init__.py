@@ -34,7 +34,7 @@ from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
-from sora_mcp.studio import report
+from sora_mcp.studio import preview, report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import REFRESH_MOST, Finder
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
@@ -127,10 +127,11 @@ class Studio:
         with _nothing_sent():
             ready = await self._resolved(draft)
             if dry_run:
-                return self._dry_run(ready)
+                return await self._dry_run(ready, rules, confirm)
             self._check_cost(ready.request)
             desk = await self._desk()
             intent = self._intent(desk, ready)
+            notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             same = await self._same(desk, intent, rules)
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 answer_by += await self._ask_user(ready, confirm)
@@ -142,7 +143,8 @@ class Studio:
         else:
             entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
         self._watcher.wake()
-        return report.submission(ready.request, desk.label, "accepted", entry, is_new=is_new)
+        submission = report.submission(ready.request, desk.label, "accepted", entry, is_new=is_new)
+        return submission.model_copy(update={"notes": notes if is_new else []})
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
@@ -192,17 +194,49 @@ class Studio:
 
     async def _ask_user(self, ready: Resolved, confirm: Confirm | None) -> float:
         """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
-        above, cost = self.settings.ask_above_cost, ready.request.cost()
-        if confirm is None or above is None or (cost is not None and cost <= above):
+        if confirm is None or not self._is_asked_about(ready.request):
             return 0
         began = anyio.current_time()
         await confirm(report.question(ready.request, self.label), ready.fingerprint)
         return anyio.current_time() - began
 
-    def _dry_run(self, ready: Resolved) -> Submission:
-        told = report.submission(ready.request, self.label, "not_submitted")
-        body = dialect.body(ready.request, self.settings.sdedit_source)
-        return told.model_copy(update={"body": body, "sources": ready.sources})
+    def _is_asked_about(self, request: VideoRequest) -> bool:
+        above, cost = self.settings.ask_above_cost, request.cost()
+        return above is not None and (cost is None or cost > above)
+
+    async def _dry_run(self, ready: Resolved, rules: Rules, confirm: Confirm | None) -> Submission:
+        submission = report.submission(ready.request, self.label, "not_submitted")
+        body = dialect.body(ready.with_addresses(ready.paths), self.settings.sdedit_source)
+        same, notes = None, list(preview.of_sources(ready))
+        if self.label != report.NOT_CONFIGURED:
+            same, met = await self._would_meet(ready, rules, confirm)
+            notes += met
+        update = {"body": body, "sources": ready.sources, "notes": notes, "duplicate_of": same.id if same else None}
+        return submission.model_copy(update=update)
+
+    async def _would_meet(
+        self, ready: Resolved, rules: Rules, confirm: Confirm | None
+    ) -> tuple[Entry | None, list[str]]:
+        """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
+        notes: list[str] = []
+        try:
+            self._check_cost(ready.request)
+            desk = await self._desk()
+            intent = self._intent(desk, ready)
+            same = await self._same(desk, intent, rules) if self._ledger.exists() else None
+            notes += await self._refused_before(intent)
+        except SoraError as error:
+            return None, [*notes, preview.refusal(error)]
+        if same is not None:
+            return same, [preview.duplicate(same)]
+        if confirm is not None and self._is_asked_about(ready.request):
+            notes.append(preview.question(report.question(ready.request, self.label)))
+        return None, notes
+
+    async def _refused_before(self, intent: Intent) -> list[str]:
+        """That the same request was rejected, failed or blocked before, in words."""
+        before = await self._ledger.refused_before(intent) if self._ledger.exists() else None
+        return [] if before is None else [preview.refused_before(before, self._ledger.now())]
 
     # --- free -------------------------------------------------------------------------------------
 

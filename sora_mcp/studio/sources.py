@@ -34,11 +34,16 @@ PLACEHOLDER = "https://upload.invalid/"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded."""
+    """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
+
+    `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
+    """
 
     request: VideoRequest
     sources: list[str] = field(default_factory=list)
     images: dict[int, Image] = field(default_factory=dict)
+    paths: dict[int, str] = field(default_factory=dict)
+    source_size: tuple[int, int] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +76,7 @@ def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers
         for i, item in enumerate(draft.inpaint_items)
         if item.url is not None and not images.is_address(item.url)
     }
-    resolved = Resolved(draft, images=found)
+    resolved = Resolved(draft, images=found, paths={i: draft.inpaint_items[i].url or "" for i in found})
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + found[i].name for i in found}))
 
 
@@ -91,7 +96,9 @@ async def resolve(given: Resolved, find: FindVideo, find_generation: FindGenerat
     ]
     if request.operation in {"remix", "blend"}:
         changed |= _shape_not_given(request, lookup)
-    return replace(given, request=request.model_copy(update=changed), sources=lookup.named)
+    shape = lookup.shape() if request.operation in {"remix", "blend"} else {}
+    size = (shape["width"], shape["height"]) if {"width", "height"} <= shape.keys() else None
+    return replace(given, request=request.model_copy(update=changed), sources=lookup.named, source_size=size)
 
 
 async def _resolved_ids(given: InpaintItem | SDEdit, prefix: str, where: str, lookup: _Lookup) -> dict[str, Any]:

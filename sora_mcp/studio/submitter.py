@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from sora_mcp.dialect import UNKNOWN_NEXT_STEP
 from sora_mcp.errors import (
     SEE_LOG,
     FileProblem,
@@ -128,14 +129,10 @@ class Submitter:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
-        reason = sending.error.message if sending.error is not None else ""
         _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
             try:
-                if task_id:
-                    sending.entry = await self._ledger.accepted(request_id, task_id)
-                else:
-                    sending.entry = await self._ledger.not_accepted(request_id, state, reason)
+                await self._record(sending, request_id, task_id, state)
             except Exception:
                 logger.exception("the outcome of %s could not be recorded", request_id)
                 if task_id and sending.error is None:
@@ -153,6 +150,16 @@ class Submitter:
             else:
                 with anyio.move_on_after(RECORD_AGAIN_AFTER[-1]):
                     await self.left.wait()
+
+    async def _record(self, sending: _Sending, request_id: str, task_id: str, state: State) -> None:
+        """Record the outcome: the task, or else `state` with what was said about it."""
+        if not task_id:
+            reason, words = (sending.error.message, sending.error.upstream) if sending.error else ("", "")
+            sending.entry = await self._ledger.not_accepted(request_id, state, reason, gateway_message=words or None)
+            return
+        sending.entry = await self._ledger.accepted(request_id, task_id)
+        if sending.entry.state == "unknown":  # the task is another request's
+            sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), UNKNOWN_NEXT_STEP)
 
     async def _create(self, sending: _Sending, request_id: str) -> str:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
@@ -188,6 +195,11 @@ class Submitter:
                     last = error
                     raise
         raise AssertionError("stamina raises the last error")
+
+
+def _sentence(reason: str | None) -> str:
+    words = reason or ""
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
@@ -228,6 +240,6 @@ def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
     return OutcomeUnknown(
-        "This same request was sent a short while ago and its outcome is unknown; it was not sent again.",
+        "This same request was sent before and its outcome is unknown; it was not sent again.",
         "Tell the user, who can look at the gateway's log. allow_duplicate would pay again.",
     )

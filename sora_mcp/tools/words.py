@@ -24,13 +24,13 @@ def say_submission(told: Submission) -> str:
     cost = f"relative cost {told.cost:g}" if told.cost is not None else "cost not known"
     what = f"{_shape(told.width, told.height, told.n_frames)}, {cost}, gateway: {told.gateway}"
     if told.outcome == "not_submitted":
-        return f"Dry run ({what}). {SUBMITTED['not_submitted']} {told.next_step}"
+        return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *told.notes, told.next_step])
     if told.duplicate:
         return (
-            f"This same request was submitted a short while ago as {name(told)}; nothing was sent or charged now "
+            f"This same request was submitted before as {name(told)}; nothing was sent or charged now "
             f"(allow_duplicate pays for another). {told.next_step}"
         )
-    return f"Submitted as {name(told)} ({what}). {told.next_step}"
+    return " ".join([f"Submitted as {name(told)} ({what}).", *told.notes, told.next_step])
 
 
 _STATE_WORDS: dict[State, str] = {

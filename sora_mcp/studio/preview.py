@@ -1,0 +1,54 @@
+"""What else a paid call would meet, or has met, in sentences: a duplicate, a cap, a question, an earlier refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sora_mcp.errors import SoraError
+from sora_mcp.ledger import Entry
+from sora_mcp.studio.sources import Resolved
+
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+def duplicate(entry: Entry) -> str:
+    """Of which request a dry run is a duplicate."""
+    return (
+        f"A real call would submit nothing and return {entry.id}: the same request is "
+        f"{'known already' if entry.state == 'succeeded' else entry.state} (allow_duplicate pays for another)."
+    )
+
+
+def refusal(error: SoraError) -> str:
+    """Why the real call of a dry run would be refused."""
+    return f"A real call would be refused now: {error.message} {error.next_step}"
+
+
+def question(words: str) -> str:
+    """What the user would be asked."""
+    return f"The user would be asked first: “{words}”"
+
+
+def refused_before(entry: Entry, now: float) -> str:
+    """That the same request came to nothing before; the gateway's reason stands in quotes."""
+    what = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
+    reason = entry.gateway_message or entry.failure_reason
+    words = f"The same request {what} {_ago(now - entry.updated_at)}"
+    return f"{words}: “{reason}”" if reason else f"{words}; no reason was given."
+
+
+def of_sources(ready: Resolved) -> Iterator[str]:
+    """What becomes of the sources."""
+    request, size = ready.request, ready.source_size
+    if size is not None and request.width * size[1] != request.height * size[0]:
+        yield (
+            f"The source is {size[0]}x{size[1]} and this asks for {request.width}x{request.height}: "
+            "another format, so the gateway has to crop or fill the picture."
+        )
+
+
+def _ago(seconds: float) -> str:
+    if seconds < _MINUTE_S:
+        return "less than a minute ago"
+    amount, unit = (seconds // _MINUTE_S, "minute") if seconds < _HOUR_S else (seconds // _HOUR_S, "hour")
+    return f"{amount:.0f} {unit}{'s' * (amount != 1)} ago"
