@@ -131,8 +131,8 @@ class Studio:
             self._check_cost(ready.request)
             desk = await self._desk()
             intent = self._intent(desk, ready)
-            notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             same = await self._same(desk, intent, rules)
+            notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 answer_by += await self._ask_user(ready, confirm)
                 intent = replace(intent, body=await self._body(desk, ready))
