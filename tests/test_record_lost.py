@@ -54,18 +54,12 @@ async def test_without_its_record_nothing_is_submitted(connect: Connect, gateway
     assert len(gateway.creates()) == 1
 
 
-@pytest.mark.parametrize("whole_folder", [False, True])
-async def test_of_two_servers_neither_pays_again_where_the_record_was_removed(
-    connect: Connect, gateway: FaultGateway, home: Path, whole_folder: bool
+async def test_of_two_servers_neither_pays_again_where_the_whole_folder_was_removed(
+    connect: Connect, gateway: FaultGateway, home: Path
 ) -> None:
     async with connect() as earlier:
         await create(earlier, "of long ago")
-        if whole_folder:
-            shutil.rmtree(home)
-        else:
-            (home / "ledger.sqlite3").unlink()
-            (home / "ledger.sqlite3-wal").unlink()
-            (home / "ledger.sqlite3-shm").unlink()
+        shutil.rmtree(home)
         async with connect() as later:
             first = await create(later)
             again = await create(earlier)
@@ -74,6 +68,24 @@ async def test_of_two_servers_neither_pays_again_where_the_record_was_removed(
             again = await create(restarted)
             assert (again["task_id"], again["duplicate"]) == (first["task_id"], True)
     assert len(gateway.creates()) == 2
+
+
+async def test_nobody_pays_where_the_record_was_removed_while_a_server_shows_that_there_was_one(
+    connect: Connect, gateway: FaultGateway, home: Path
+) -> None:
+    async with connect() as earlier:
+        await create(earlier)
+        for each in ("", "-wal", "-shm"):
+            (home / f"ledger.sqlite3{each}").unlink()
+        async with connect() as later:
+            for client in (earlier, later):
+                assert (await create(client))["outcome"] == "not_submitted"
+    async with connect() as restarted:
+        refused = await create(restarted)
+        assert refused["outcome"] == "not_submitted"
+        assert "removed" in refused["error"]["message"]
+        assert "sora-mcp ledger new" in refused["error"]["next_step"]
+    assert len(gateway.creates()) == 1
 
 
 @pytest.mark.parametrize("beside", [["-wal"], ["-wal", "-shm"], ["-shm"]], ids=str)

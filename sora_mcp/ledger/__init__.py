@@ -22,7 +22,8 @@ import anyio
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
-from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease, identity
+from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
+from sora_mcp.ledger.integrity import identity
 from sora_mcp.ledger.rows import (
     DAY_S,
     GONE,

@@ -5,12 +5,20 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
+from sora_mcp.ledger.integrity import (
+    Damaged,
+    Watch,
+    beside,
+    identity,
+    is_there,
+    look_before_opening,
+)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -56,24 +64,24 @@ class File:
         """Whether the reader still takes the file for one of an older release."""
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._opened: list[tuple[int, int] | None] = []
+        self._watch: Watch | None = None
         self._kept: dict[Hashable, object] = {}
         self._kept_of = -1
-        self.paths = [path.with_name(path.name + beside) for beside in ("", "-wal", "-shm")]
+        self.paths = beside(path)
         """The file, and those that SQLite keeps beside it."""
 
     def close(self) -> None:
         """Close it; what was recorded stays."""
-        for connection in (self._reader, self._connection):
-            if connection is not None:
-                connection.close()
-        self._reader = self._connection = None
+        connections = [each for each in (self._reader, self._connection) if each is not None]
+        watch, self._reader, self._connection, self._watch = self._watch, None, None, None
+        if watch is not None:
+            watch.end(connections)
         self._is_migrated = False
         self._kept_of = -1
 
     def exists(self) -> bool:
         """Whether anything was ever recorded here."""
-        return self._connection is not None or self.path.exists()
+        return self._connection is not None or is_there(self.path)
 
     def transact(self, begin: str, work: Work[T], patience_s: float = BUSY_S) -> T:
         """What `work` returns, in one transaction. Raises FileProblem, and nothing is written then.
@@ -81,28 +89,33 @@ class File:
         Where another process holds the file for longer than `patience_s`, that is a Held.
         """
         try:
-            db = self._open()
+            db, watch = self._open()
+            watch.check()
             db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
             self._bring_up_to_date(db, to_write=begin != "BEGIN")
             with transaction(db, begin):
+                if begin != "BEGIN":
+                    watch.check_content(db)
                 done = work(db)
-                self._check_in_place()
-                return done
+                watch.check()
+            if begin != "BEGIN":
+                watch.note()
         except (sqlite3.Error, OSError) as error:
             message = f"The ledger {self.path} cannot be used ({why(error)})."
             if "locked" in str(error):
                 raise Held(message, "Call again; if it stays so, ask the user to end whatever holds it.") from error
             next_step = "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space."
             raise FileProblem(message, next_step) from error
+        return done
 
     def glance(self, work: Work[T], key: Hashable = None) -> T:
         """A read that waits for nobody. Raises sqlite3.Error or OSError where anything is in the way, or in *sending*.
 
         What was read under a `key` is kept until the file changes.
         """
-        if self._reader is None:
+        if self._reader is None or self._watch is None:
             raise sqlite3.OperationalError("not open yet")
-        self._check_in_place()
+        self._watch.check()
         if self._reads_older and self._is_migrated:
             migrations.read_as_is(self._reader)
             self._reads_older = False
@@ -119,13 +132,18 @@ class File:
             self._kept[key] = read
         return read
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
+    def _open(self) -> tuple[sqlite3.Connection, Watch]:
+        if self._connection is None or self._watch is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.touch(mode=0o600)
+            was_used = look_before_opening(self.path)
+            with suppress(FileExistsError):
+                self.path.touch(mode=0o600, exist_ok=False)
             before = identity(self.path)
             with ExitStack() as if_it_fails:
-                connection = if_it_fails.enter_context(closing(open_file(self.path)))
+                connection, watch = open_file(self.path), Watch(self.path)
+                if_it_fails.callback(watch.end, [connection])
+                if was_used and not migrations.version(connection):
+                    raise Damaged(self.path, "it was emptied: the folder writers beside it shows that it was in use")
                 self._is_migrated = migrations.migrate(connection, transaction, self._may_migrate)
                 reader = if_it_fails.enter_context(closing(open_to_read(self.path)))
                 self._reads_older = not self._is_migrated
@@ -133,12 +151,10 @@ class File:
                     migrations.read_as_current(connection)
                     migrations.read_as_current(reader)
                 connection.execute("SELECT count(*) FROM salt").fetchone()  # now its companions are there as well
-                self._opened = self._identity()
-                if self._opened[0] != before:  # replaced in this moment: it is opened anew the next time
-                    raise sqlite3.OperationalError("taken away")
-                self._connection, self._reader = connection, reader
+                watch.begin(before)  # replaced in this moment: it is opened anew the next time
+                self._connection, self._reader, self._watch = connection, reader, watch
                 if_it_fails.pop_all()
-        return self._connection
+        return self._connection, self._watch
 
     def _bring_up_to_date(self, db: sqlite3.Connection, *, to_write: bool) -> None:
         """Migrate a file that could not be migrated when it was opened. Raises OlderRelease where that has to wait."""
@@ -149,22 +165,6 @@ class File:
         if migrations.is_current(db):
             migrations.read_as_is(db)
             self._is_migrated = True
-
-    def _check_in_place(self) -> None:
-        if self._identity() != self._opened:
-            raise sqlite3.OperationalError("taken away")
-
-    def _identity(self) -> list[tuple[int, int] | None]:
-        return [identity(path) for path in self.paths]
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from any other, whatever its name; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -1,0 +1,290 @@
+"""Whether the ledger's files are still what was written: nothing is paid for that would be forgotten.
+
+SQLite trusts its files. It goes on writing behind a log that was cut, and loses all of it; it deletes the log of a
+file that was emptied. So we look at them before SQLite does, in microseconds, each time.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.ledger.wal import CAN_LOOK, Identity, Index, IndexFile, Log
+
+TAKEN_AWAY = "it was removed or replaced while it was in use"
+
+
+class Damaged(FileProblem):
+    """The ledger was removed, replaced, emptied, cut or overwritten: what was recorded is not there any more.
+
+    What is recorded now may be lost as well, so nothing is.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"The ledger {path} cannot be used ({what}).",
+            "Ask the user to put it back as it was (it lies in SORA_HOME), then to restart this server."
+            " If it is lost: sora-mcp ledger new starts a new one and keeps what is left of the old one.",
+        )
+
+
+def beside(path: Path) -> list[Path]:
+    """The file, and those that SQLite keeps beside it: the log and its index."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def identity(path: Path) -> Identity | None:
+    """What tells a file from any other, whatever its name; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+# --- before SQLite opens it -----------------------------------------------------------------------
+
+
+def look_before_opening(path: Path) -> bool:
+    """Whether somebody has sent something whose record was here. Raises Damaged where traces of an earlier ledger
+    stand beside a file that is missing or empty, or where its log was cut while nobody had it open.
+
+    A file is never empty once anything stands beside it, so that of several that make a new one at once none takes the
+    others' beginnings for traces: what stands beside it is looked at first.
+    """
+    _, log, index = beside(path)
+    has_writers = _has_writers(path)
+    traces = [*(["the folder writers"] if has_writers else []), *(each.name for each in (log, index) if _size(each))]
+    size = _size(path)
+    if size is None and _size(path.with_name(f"{path.name}-journal")) is not None:
+        traces.append(f"{path.name}-journal")
+    if not size and traces:
+        happened = "it was removed" if size is None else "it was emptied"
+        raise Damaged(path, f"{happened}: {' and '.join(traces)} beside it show that there was one")
+    if CAN_LOOK and size:
+        _check_log_at_rest(path, log, index)
+    return has_writers
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a ledger, or what is left of one."""
+    return any(_size(each) is not None for each in beside(path)) or _has_writers(path)
+
+
+def _has_writers(path: Path) -> bool:
+    try:
+        return any(re.fullmatch("[0-9a-f]{16}", each.name) for each in path.with_name("writers").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+_TRIES = 5
+"""How often it is looked whether what an index says and what a log holds belong together: others may be writing."""
+
+
+def _check_log_at_rest(path: Path, log_path: Path, index_path: Path) -> None:
+    try:
+        index_file = IndexFile(index_path)
+    except OSError:
+        return  # SQLite makes another one from what is in the log
+    with closing(index_file):
+        for _ in range(_TRIES):
+            index = index_file.read()
+            if index is None or index.copied >= index.frames:
+                return
+            what = _lost_at_rest(log_path, index)
+            again = index_file.read()
+            if what is None or again is None or again.copied >= again.frames:
+                return
+            if again.header == index.header:
+                raise Damaged(path, what)
+
+
+def _lost_at_rest(log_path: Path, index: Index) -> str | None:
+    try:
+        with closing(Log(log_path)) as log:
+            if log.holds(index) or log.is_behind(index):
+                return None
+    except FileNotFoundError:
+        return f"{log_path.name} beside it was removed"
+    return _what_became(log_path, index)
+
+
+def _what_became(log_path: Path, index: Index) -> str:
+    size = _size(log_path)
+    happened = "overwritten"
+    if not size:
+        happened = "emptied" if size == 0 else "removed"
+    elif size < index.end_of(index.frames):
+        happened = "cut"
+    return f"{log_path.name} beside it was {happened}"
+
+
+# --- while it is open -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What changes when a file is written to: its size and when it was last changed."""
+
+    size: int
+    changed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The files as they were when it was last sure that SQLite had written them."""
+
+    index: Index
+    file: _Stamp
+    log: _Stamp
+
+    def is_complete(self, logged: set[int]) -> bool:
+        """Whether each page stands in the file, or is among the `logged` ones."""
+        size = self.index.page_size
+        return not self.index.frames or logged.issuperset(range(self.file.size // size + 1, self.index.pages + 1))
+
+
+class Watch:
+    """Looks at the files of a ledger that SQLite has open in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._paths = beside(path)
+        self._opened: list[Identity | None] = []
+        self._known: _Known | None = None
+        self._one_at_a_time = Lock()
+        self._index: IndexFile | None = None
+        self._log: Log | None = None
+
+    def begin(self, opened: Identity | None) -> None:
+        """From now on; SQLite has made all files by now. Raises OSError, or Damaged where it is not the file that was
+        to be `opened`, or not whole."""
+        self._opened = [opened, *map(identity, self._paths[1:])]
+        if CAN_LOOK and None not in self._opened:
+            self._log = Log(self._paths[1])
+            self._index = IndexFile(self._paths[2])
+        self.check()
+        self.note()
+        if self._known and self._log and not self._known.is_complete(self._log.pages):
+            self._check_file()
+
+    def end(self, connections: Iterable[sqlite3.Connection]) -> None:
+        """Close SQLite's connections, and what is open here; those to a damaged ledger as `leave_open` does."""
+        try:
+            if self._opened:
+                self.check()
+                self._check_content()
+        except (Damaged, OSError):
+            leave_open(connections)
+            return  # to close the index would give back their locks
+        for connection in connections:
+            connection.close()
+        for each in (self._log, self._index):
+            if each is not None:
+                each.close()
+
+    def check(self) -> None:
+        """Raise Damaged where a file is not the one that was opened, was emptied, or where the log is not as long as
+        SQLite made it, or not what it wrote."""
+        found = list(map(_stat, self._paths))
+        if [each and each[0] for each in found] != self._opened:
+            raise Damaged(self._path, f"{TAKEN_AWAY}: put it back, or restart this server")
+        if found[0] and not found[0][1].size:
+            raise Damaged(self._path, "it was emptied while it was in use")
+        if self._index is None or self._log is None:
+            return
+        with self._one_at_a_time:
+            if self._index.is_cut():
+                raise Damaged(self._path, f"{self._paths[2].name} beside it was cut while it was in use")
+            self._check_log(self._index, self._log)
+
+    def check_content(self, db: sqlite3.Connection) -> None:
+        """Raise Damaged where something other than SQLite has spoilt what the files hold. Where it did no harm,
+        SQLite's copies in memory are dropped.
+
+        For a transaction that writes: nobody else is writing then.
+        """
+        if self._check_content():
+            db.execute("PRAGMA shrink_memory")
+
+    def _check_content(self) -> bool:
+        """Whether something was written, by others."""
+        now, was = self._look(), self._known
+        if now is None or was is None or now == was:
+            return False
+        if now.index.header == was.index.header and now.log != was.log and not self._is_log_whole(now.index):
+            raise Damaged(self._path, f"{self._paths[1].name} beside it was overwritten while it was in use")
+        is_copied_to = now.index.copied != was.index.copied or now.index.salts != was.index.salts
+        if now.file != was.file and not is_copied_to:
+            self._check_file()
+        return True
+
+    def note(self) -> None:
+        """What the files look like now is SQLite's doing: for after a transaction that has written."""
+        self._known = self._look()
+
+    def _check_log(self, index_file: IndexFile, log: Log) -> None:
+        for _ in range(_TRIES):
+            index = index_file.read()
+            if index is None or log.holds(index):
+                return
+            again = index_file.read()
+            if again is not None and again.header == index.header:
+                raise Damaged(self._path, f"{_what_became(self._paths[1], index)} while it was in use")
+
+    def _is_log_whole(self, index: Index) -> bool:
+        return self._log is None or self._log.is_whole(index)
+
+    def _check_file(self) -> None:
+        """By another connection, which has nothing in memory."""
+        verdict = ""
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(self._path, timeout=0)) as fresh:
+            verdict = fresh.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise Damaged(self._path, "it was cut or overwritten while it was in use")
+
+    def _look(self) -> _Known | None:
+        if self._index is None:
+            return None
+        index, file, log = self._index.read(), _stat(self._paths[0]), _stat(self._paths[1])
+        return _Known(index, file[1], log[1]) if index and file and log else None
+
+
+def _stat(path: Path) -> tuple[Identity, _Stamp] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino), _Stamp(found.st_size, found.st_mtime_ns)
+
+
+# --- at the end -----------------------------------------------------------------------------------
+
+
+def leave_open(connections: Iterable[sqlite3.Connection]) -> None:
+    """Let go of connections to a damaged ledger without what SQLite does when the last one is closed: to copy the log
+    into a file that is not what it was, and to delete it. So what is put back finds the rest as it was.
+    """
+    for connection in connections:
+        if sys.version_info >= (3, 12):
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+            connection.close()
+        else:
+            import ctypes  # noqa: PLC0415 - for damaged ledgers alone
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # it is never closed: only the process's end does

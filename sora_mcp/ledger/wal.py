@@ -1,0 +1,177 @@
+"""SQLite's write-ahead log, `-wal`, and the index that says how much of it counts, `-shm`, read without SQLite.
+
+SQLite itself does not look at the log again once it is in the index: it goes on appending to one that was cut. The
+layout is that of https://www.sqlite.org/walformat.html.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+Identity = tuple[int, int]
+
+CAN_LOOK = hasattr(os, "pread")
+"""Whether files can be read beside SQLite here: on Windows an open file cannot be deleted, which SQLite must do."""
+
+_INDEX_VERSION = 3007000
+_HEADER, _COUNTED = 48, 136
+"""Bytes of the index's header, of which there are two copies, and of all that is read of the index."""
+_LOG_HEADER, _FRAME_HEADER = 32, 24
+_BIG_ENDIAN_SUMS = 0x377F0683
+"""The first word of a log whose checksums are made of big-endian words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What counts of the log: its first `frames` frames, of which `copied` are in the file as well.
+
+    `pages` is the size of the file as of the last of them, `checksum` that frame's, `salts` mark every frame.
+    """
+
+    header: bytes
+    page_size: int
+    frames: int
+    pages: int
+    checksum: tuple[int, int]
+    salts: bytes
+    copied: int
+
+    def end_of(self, frame: int) -> int:
+        """The byte of the log at which a frame (counted from 1) ends."""
+        return _LOG_HEADER + frame * (_FRAME_HEADER + self.page_size)
+
+    def start_of(self, frame: int) -> int:
+        return self.end_of(frame - 1)
+
+
+class IndexFile:
+    """The index at `path`, kept open. All that use the same one in this process share a descriptor.
+
+    To close one would give back the locks that SQLite has on the file in this process (POSIX), so that it is only
+    closed when the last of them is, after SQLite has closed its own.
+    """
+
+    _open: dict[Identity, tuple[int, int]] = {}
+    """Descriptor and number of users."""
+    _lock = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where it cannot be opened."""
+        with self._lock:
+            found = path.stat()
+            self._identity = (found.st_dev, found.st_ino)
+            self._fd, users = self._open.get(self._identity, (-1, 0))
+            if not users:
+                self._fd = os.open(path, os.O_RDONLY)
+            self._open[self._identity] = self._fd, users + 1
+
+    def close(self) -> None:
+        """After SQLite's own connections."""
+        with self._lock:
+            fd, users = self._open.pop(self._identity)
+            if users > 1:
+                self._open[self._identity] = fd, users - 1
+            else:
+                os.close(fd)
+
+    def is_cut(self) -> bool:
+        """Whether less is there than SQLite ever makes: whoever reads it through a mapping is ended by the system."""
+        return len(os.pread(self._fd, _COUNTED, 0)) < _COUNTED
+
+    def read(self) -> Index | None:
+        """None where it is just being written, or was never written whole."""
+        data = os.pread(self._fd, _COUNTED, 0)
+        header = data[:_HEADER]
+        if len(data) < _COUNTED or header != data[_HEADER : 2 * _HEADER]:
+            return None
+        version, _, _, is_set, _, page_size, frames, pages, *sums = struct.unpack("=IIIBBHIIIIIIII", header)
+        if version != _INDEX_VERSION or not is_set or _sums(header[:40], (0, 0), sys.byteorder) != tuple(sums[-2:]):
+            return None
+        page_size = (page_size & 0xFE00) + ((page_size & 1) << 16)
+        copied = struct.unpack_from("=I", data, 2 * _HEADER)[0]
+        return Index(header, page_size, frames, pages, (sums[0], sums[1]), header[32:40], copied)
+
+
+class Log:
+    """The log at `path`, kept open. No lock lies on it, so that it may be closed at any time."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where it cannot be opened."""
+        self._fd = os.open(path, os.O_RDONLY)
+        self._salts = b""
+        self._seen = 0
+        self.pages: set[int] = set()
+        """Numbers of the pages that the frames hold that were seen so far."""
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def holds(self, index: Index) -> bool:
+        """Whether every frame that counts is in its place, and the last one is what SQLite wrote.
+
+        Frames that were seen before are not looked at again, except the last one.
+        """
+        if not index.frames:
+            return True
+        if os.pread(self._fd, 8, 16) != index.salts:
+            return False
+        last = os.pread(self._fd, _FRAME_HEADER, index.start_of(index.frames))
+        is_last = last[8:] == index.salts + struct.pack(">II", *index.checksum)
+        return is_last and os.fstat(self._fd).st_size >= index.end_of(index.frames) and self._see(index)
+
+    def is_behind(self, index: Index) -> bool:
+        """Whether the log was begun anew after the index was written, which then lost its last changes (after a loss of
+        power)."""
+        data = os.pread(self._fd, _LOG_HEADER, 0)
+        if len(data) < _LOG_HEADER or _sums(data[:24], (0, 0), _order(data)) != struct.unpack(">II", data[24:]):
+            return False
+        ours, theirs = (int.from_bytes(salts[:4], "big") for salts in (index.salts, data[16:24]))
+        return 0 < (theirs - ours) % 2**32 < 2**31
+
+    def is_whole(self, index: Index) -> bool:
+        """Whether all frames that count hold what SQLite wrote, byte by byte: about 0.1 ms for each."""
+        header = os.pread(self._fd, _LOG_HEADER, 0)
+        if len(header) < _LOG_HEADER:
+            return index.frames == 0
+        order = _order(header)
+        sums = _sums(header[:24], (0, 0), order)
+        for frame in range(1, index.frames + 1):
+            data = os.pread(self._fd, _FRAME_HEADER + index.page_size, index.start_of(frame))
+            if len(data) < _FRAME_HEADER + index.page_size or data[8:16] != index.salts:
+                return False
+            sums = _sums(data[_FRAME_HEADER:], _sums(data[:8], sums, order), order)
+        return index.frames == 0 or sums == index.checksum
+
+    def _see(self, index: Index) -> bool:
+        if self._salts != index.salts or self._seen > index.frames:
+            self._salts, self._seen, self.pages = index.salts, 0, set()
+        for frame in range(self._seen + 1, index.frames + 1):
+            data = os.pread(self._fd, 16, index.start_of(frame))
+            if data[8:] != index.salts:
+                return False
+            self.pages.add(int.from_bytes(data[:4], "big"))
+            self._seen = frame
+        return True
+
+
+def _order(header: bytes) -> str:
+    return "big" if header[:4] == _BIG_ENDIAN_SUMS.to_bytes(4, "big") else "little"
+
+
+def _sums(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    """SQLite's checksum of `data`, going on from `sums`."""
+    words = array("I", data)
+    if order != sys.byteorder:
+        words.byteswap()
+    first, second = sums
+    pairs = iter(words)
+    for one, other in zip(pairs, pairs, strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
