@@ -37,22 +37,21 @@ def part(path: Path, name: str) -> Path:
     return path.with_name(path.name + name)
 
 
+def cut_to(name: str, size: int) -> Damage:
+    return lambda path: _truncate(part(path, name), size)
+
+
 def cut(name: str, share: float) -> Damage:
     """Leaves that share of a file."""
-
-    def harm(path: Path) -> None:
-        found = part(path, name)
-        subprocess.run(["truncate", "-s", str(int(found.stat().st_size * share)), str(found)], check=True)  # noqa: S603, S607
-
-    return harm
+    return lambda path: _truncate(part(path, name), int(part(path, name).stat().st_size * share))
 
 
 def cut_last_bytes(name: str, count: int) -> Damage:
-    def harm(path: Path) -> None:
-        found = part(path, name)
-        subprocess.run(["truncate", "-s", str(found.stat().st_size - count), str(found)], check=True)  # noqa: S603, S607
+    return lambda path: _truncate(part(path, name), part(path, name).stat().st_size - count)
 
-    return harm
+
+def _truncate(path: Path, size: int) -> None:
+    subprocess.run(["truncate", "-s", str(size), str(path)], check=True)  # noqa: S603, S607
 
 
 def overwrite(name: str, share: float, count: int = 64) -> Damage:
@@ -71,8 +70,3 @@ def remove(*names: str) -> Damage:
             part(path, name).unlink(missing_ok=True)
 
     return harm
-
-
-def replace_by_header(path: Path) -> None:
-    """The log keeps its first bytes alone."""
-    subprocess.run(["truncate", "-s", "32", str(part(path, "-wal"))], check=True)  # noqa: S603, S607
