@@ -142,9 +142,7 @@ async def test_what_sqlite_itself_does_with_its_files_is_no_damage(
 
 
 async def test_a_log_that_sqlite_copies_and_begins_anew_by_itself_is_no_damage(ledger: Path) -> None:
-    opened = Ledger(ledger)
-    for number in range(400):  # each of them adds about nine pages, and a thousand are copied
-        await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, f"{number}", [], None))
-    assert ledger.stat().st_size > 100_000
-    assert len(await opened.page("g", limit=1000)) == 400
-    opened.close()
+    with closing(Ledger(ledger)) as opened:
+        for number in range(300):  # each of them adds about nine pages, and after a thousand they are copied
+            await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, f"{number}", [], None))
+        assert len(await opened.page("g", limit=1000)) == 300

@@ -6,6 +6,7 @@ file that was emptied. So we look at them before SQLite does, in microseconds, e
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import sys
@@ -43,10 +44,9 @@ def beside(path: Path) -> list[Path]:
 def identity(path: Path) -> Identity | None:
     """What tells a file from any other, whatever its name; None where there is none."""
     try:
-        found = path.stat()
+        return _identity(path.stat())
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
 
 
 # --- before SQLite opens it -----------------------------------------------------------------------
@@ -101,7 +101,7 @@ def _check_log_at_rest(path: Path, log_path: Path, index_path: Path) -> None:
         index_file = IndexFile(index_path)
     except OSError:
         return  # SQLite makes another one from what is in the log
-    with closing(index_file):
+    with closing(index_file), suppress(EOFError):  # it is just being made
         for _ in range(_TRIES):
             index = index_file.read()
             if index is None or index.copied >= index.frames:
@@ -137,12 +137,8 @@ def _what_became(log_path: Path, index: Index) -> str:
 # --- while it is open -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What changes when a file is written to: its size and when it was last changed."""
-
-    size: int
-    changed_at: int
+_Stamp = tuple[int, int]
+"""What changes when a file is written to: its size, and when that was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +152,7 @@ class _Known:
     def is_complete(self, logged: set[int]) -> bool:
         """Whether each page stands in the file, or is among the `logged` ones."""
         size = self.index.page_size
-        return not self.index.frames or logged.issuperset(range(self.file.size // size + 1, self.index.pages + 1))
+        return not self.index.frames or logged.issuperset(range(self.file[0] // size + 1, self.index.pages + 1))
 
 
 class Watch:
@@ -165,6 +161,7 @@ class Watch:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._paths = beside(path)
+        self._names = list(map(os.fspath, self._paths))
         self._opened: list[Identity | None] = []
         self._known: _Known | None = None
         self._one_at_a_time = Lock()
@@ -201,17 +198,21 @@ class Watch:
     def check(self) -> None:
         """Raise Damaged where a file is not the one that was opened, was emptied, or where the log is not as long as
         SQLite made it, or not what it wrote."""
-        found = list(map(_stat, self._paths))
-        if [each and each[0] for each in found] != self._opened:
-            raise Damaged(self._path, f"{TAKEN_AWAY}: put it back, or restart this server")
-        if found[0] and not found[0][1].size:
+        names = self._names
+        try:
+            found = [_identity(_stat(name)) for name in names[1:]]
+            file = _stat(names[0])
+        except FileNotFoundError:
+            raise self._taken_away() from None
+        if [_identity(file), *found] != self._opened:
+            raise self._taken_away()
+        if not file.st_size:
             raise Damaged(self._path, "it was emptied while it was in use")
-        if self._index is None or self._log is None:
-            return
-        with self._one_at_a_time:
-            if self._index.is_cut():
-                raise Damaged(self._path, f"{self._paths[2].name} beside it was cut while it was in use")
+        if self._index is not None and self._log is not None:
             self._check_log(self._index, self._log)
+
+    def _taken_away(self) -> Damaged:
+        return Damaged(self._path, f"{TAKEN_AWAY}: put it back, or restart this server")
 
     def check_content(self, db: sqlite3.Connection) -> None:
         """Raise Damaged where something other than SQLite has spoilt what the files hold. Where it did no harm,
@@ -239,13 +240,17 @@ class Watch:
         self._known = self._look()
 
     def _check_log(self, index_file: IndexFile, log: Log) -> None:
-        for _ in range(_TRIES):
-            index = index_file.read()
-            if index is None or log.holds(index):
-                return
-            again = index_file.read()
-            if again is not None and again.header == index.header:
-                raise Damaged(self._path, f"{_what_became(self._paths[1], index)} while it was in use")
+        try:
+            for _ in range(_TRIES):
+                index = index_file.read()
+                with self._one_at_a_time:
+                    if index is None or log.holds(index):
+                        return
+                again = index_file.read()
+                if again is not None and again.header == index.header:
+                    raise Damaged(self._path, f"{_what_became(self._paths[1], index)} while it was in use")
+        except EOFError:
+            raise Damaged(self._path, f"{self._paths[2].name} beside it was cut while it was in use") from None
 
     def _is_log_whole(self, index: Index) -> bool:
         return self._log is None or self._log.is_whole(index)
@@ -259,18 +264,23 @@ class Watch:
             raise Damaged(self._path, "it was cut or overwritten while it was in use")
 
     def _look(self) -> _Known | None:
-        if self._index is None:
-            return None
-        index, file, log = self._index.read(), _stat(self._paths[0]), _stat(self._paths[1])
-        return _Known(index, file[1], log[1]) if index and file and log else None
-
-
-def _stat(path: Path) -> tuple[Identity, _Stamp] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
+        with suppress(FileNotFoundError, EOFError):
+            index = self._index.read() if self._index is not None else None
+            return None if index is None else _Known(index, _stamp(self._names[0]), _stamp(self._names[1]))
         return None
-    return (found.st_dev, found.st_ino), _Stamp(found.st_size, found.st_mtime_ns)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
+
+
+def _stat(name: str) -> os.stat_result:
+    return os.stat(name)  # noqa: PTH116 - a Path takes four times as long
+
+
+def _stamp(name: str) -> _Stamp:
+    found = _stat(name)
+    return found.st_size, found.st_mtime_ns
 
 
 # --- at the end -----------------------------------------------------------------------------------

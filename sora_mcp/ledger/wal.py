@@ -31,14 +31,14 @@ _BIG_ENDIAN_SUMS = 0x377F0683
 class Index:
     """What counts of the log: its first `frames` frames, of which `copied` are in the file as well.
 
-    `pages` is the size of the file as of the last of them, `checksum` that frame's, `salts` mark every frame.
+    `pages` is the size of the file as of the last of them, `last` how that one's header ends; `salts` mark every frame.
     """
 
     header: bytes
     page_size: int
     frames: int
     pages: int
-    checksum: tuple[int, int]
+    last: bytes
     salts: bytes
     copied: int
 
@@ -70,6 +70,8 @@ class IndexFile:
             if not users:
                 self._fd = os.open(path, os.O_RDONLY)
             self._open[self._identity] = self._fd, users + 1
+        self._read: tuple[bytes, Index | None] = b"", None
+        """The bytes of the last look, and what they say."""
 
     def close(self) -> None:
         """After SQLite's own connections."""
@@ -80,22 +82,33 @@ class IndexFile:
             else:
                 os.close(fd)
 
-    def is_cut(self) -> bool:
-        """Whether less is there than SQLite ever makes: whoever reads it through a mapping is ended by the system."""
-        return len(os.pread(self._fd, _COUNTED, 0)) < _COUNTED
-
     def read(self) -> Index | None:
-        """None where it is just being written, or was never written whole."""
+        """None where it is just being written, or was never written whole.
+
+        Raises EOFError where less is there than SQLite ever makes: whoever reads it through a mapping, as SQLite does,
+        is ended by the system then.
+        """
         data = os.pread(self._fd, _COUNTED, 0)
-        header = data[:_HEADER]
-        if len(data) < _COUNTED or header != data[_HEADER : 2 * _HEADER]:
-            return None
-        version, _, _, is_set, _, page_size, frames, pages, *sums = struct.unpack("=IIIBBHIIIIIIII", header)
-        if version != _INDEX_VERSION or not is_set or _sums(header[:40], (0, 0), sys.byteorder) != tuple(sums[-2:]):
-            return None
-        page_size = (page_size & 0xFE00) + ((page_size & 1) << 16)
-        copied = struct.unpack_from("=I", data, 2 * _HEADER)[0]
-        return Index(header, page_size, frames, pages, (sums[0], sums[1]), header[32:40], copied)
+        before, index = self._read
+        if data != before:
+            index = _index(data)
+            self._read = data, index
+        return index
+
+
+def _index(data: bytes) -> Index | None:
+    if len(data) < _COUNTED:
+        raise EOFError
+    header = data[:_HEADER]
+    if header != data[_HEADER : 2 * _HEADER]:
+        return None
+    version, _, _, is_set, _, page_size, frames, pages, *sums = struct.unpack("=IIIBBHIIIIIIII", header)
+    if version != _INDEX_VERSION or not is_set or _sums(header[:40], (0, 0), sys.byteorder) != tuple(sums[-2:]):
+        return None
+    page_size = (page_size & 0xFE00) + ((page_size & 1) << 16)
+    copied = struct.unpack_from("=I", data, 2 * _HEADER)[0]
+    salts = header[32:40]
+    return Index(header, page_size, frames, pages, salts + struct.pack(">II", *sums[:2]), salts, copied)
 
 
 class Log:
@@ -119,11 +132,11 @@ class Log:
         """
         if not index.frames:
             return True
-        if os.pread(self._fd, 8, 16) != index.salts:
+        if os.pread(self._fd, 16, index.start_of(index.frames) + 8) != index.last:
             return False
-        last = os.pread(self._fd, _FRAME_HEADER, index.start_of(index.frames))
-        is_last = last[8:] == index.salts + struct.pack(">II", *index.checksum)
-        return is_last and os.fstat(self._fd).st_size >= index.end_of(index.frames) and self._see(index)
+        if os.pread(self._fd, 8, 16) != index.salts or os.fstat(self._fd).st_size < index.end_of(index.frames):
+            return False
+        return self._see(index)
 
     def is_behind(self, index: Index) -> bool:
         """Whether the log was begun anew after the index was written, which then lost its last changes (after a loss of
@@ -146,9 +159,10 @@ class Log:
             if len(data) < _FRAME_HEADER + index.page_size or data[8:16] != index.salts:
                 return False
             sums = _sums(data[_FRAME_HEADER:], _sums(data[:8], sums, order), order)
-        return index.frames == 0 or sums == index.checksum
+        return index.frames == 0 or struct.pack(">II", *sums) == index.last[8:]
 
     def _see(self, index: Index) -> bool:
+        """Whether all frames are of one making, up to the last one that counts."""
         if self._salts != index.salts or self._seen > index.frames:
             self._salts, self._seen, self.pages = index.salts, 0, set()
         for frame in range(self._seen + 1, index.frames + 1):
