@@ -5,9 +5,11 @@ They write in a process of their own: to open and close a file of SQLite's here 
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 Damage = Callable[[Path], None]
@@ -30,6 +32,11 @@ def read(path: Path) -> bytes:
 def put_back(path: Path, data: bytes) -> None:
     """A file as it was, in the same inode."""
     subprocess.run(["cp", "/dev/stdin", str(path)], check=True, input=data)  # noqa: S603, S607
+
+
+def as_after_a_kill(folder: Path, copy: Path) -> None:
+    """What a server that is killed now would leave behind."""
+    subprocess.run(["cp", "-a", str(folder), str(copy)], check=True)  # noqa: S603, S607
 
 
 def part(path: Path, name: str) -> Path:
@@ -70,3 +77,19 @@ def remove(*names: str) -> Damage:
             part(path, name).unlink(missing_ok=True)
 
     return harm
+
+
+def together(*harms: Damage) -> Damage:
+    def harm(path: Path) -> None:
+        for each in harms:
+            each(path)
+
+    return harm
+
+
+def empty_database(path: Path) -> None:
+    """A file of SQLite's without a table."""
+    remove("", "-wal", "-shm")(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 0")
+        db.execute("VACUUM")

@@ -3,14 +3,16 @@ paid for that would be forgotten, and what is put back is found again."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import damage
 import pytest
-from bench import TAKEN_NEXT, Connect
+from bench import TAKEN_NEXT, Connect, Run
 from damage import Damage
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client
@@ -146,3 +148,115 @@ async def test_a_log_that_sqlite_copies_and_begins_anew_by_itself_is_no_damage(l
         for number in range(300):  # each of them adds about nine pages, and after a thousand they are copied
             await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, f"{number}", [], None))
         assert len(await opened.page("g", limit=1000)) == 300
+
+
+# --- before a server starts -----------------------------------------------------------------------
+
+AT_REST: dict[str, tuple[Damage, str]] = {
+    "the file removed": (damage.remove(""), "it was removed: "),
+    "the file emptied": (damage.cut("", 0), "it was emptied: "),
+    "all but the log removed": (damage.remove("", "-shm"), "ledger.sqlite3-wal beside it"),
+    "all but the index removed": (damage.remove("", "-wal"), "ledger.sqlite3-shm beside it"),
+    "all but writers removed": (damage.remove("", "-wal", "-shm"), "the folder writers beside it"),
+    "the file emptied, all but writers removed": (
+        damage.together(damage.cut("", 0), damage.remove("-wal", "-shm")),
+        "it was emptied: the folder writers",
+    ),
+    "an empty database in its place": (damage.empty_database, "it was emptied: the folder writers"),
+    "the log emptied": (damage.cut("-wal", 0), "ledger.sqlite3-wal beside it was emptied"),
+    "the log cut": (damage.cut("-wal", 0.5), "ledger.sqlite3-wal beside it was cut"),
+    "the log removed": (damage.remove("-wal"), "ledger.sqlite3-wal beside it was removed"),
+    "the log overwritten": (damage.overwrite("-wal", 0, 9000), "ledger.sqlite3-wal beside it was overwritten"),
+    "log and index removed": (damage.remove("-wal", "-shm"), "it was emptied: the folder writers"),
+    "a folder in its place": (damage.together(damage.remove(""), Path.mkdir), "it cannot be opened"),
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.glob("ledger*") if each.is_file()}
+
+
+@pytest.fixture
+async def left(connect: Connect, ledger: Path) -> Path:
+    """The folder of a server that was killed after its first create."""
+    async with connect() as client:
+        await create(client)
+        copy = ledger.parent.with_name("left")
+        damage.as_after_a_kill(ledger.parent, copy)
+    return copy
+
+
+@pytest.mark.parametrize("name", AT_REST)
+async def test_what_was_lost_before_a_start_is_not_paid_for_again_and_found_once_it_is_put_back(
+    connect: Connect, gateway: FaultGateway, left: Path, name: str
+) -> None:
+    harm, words = AT_REST[name]
+    kept = left.with_name("kept")
+    damage.as_after_a_kill(left, kept)
+    harm(left / "ledger.sqlite3")
+    harmed = contents(left)
+    async with connect(home=left) as client:
+        for _ in range(2):
+            refused = await create(client)
+            assert refused["outcome"] == "not_submitted"
+            assert words in refused["error"]["message"]
+        for tool, arguments in (("get_video", {"task_id": "task_1"}), ("list_videos", {})):
+            told = await use(client, tool, **arguments)
+            assert told["error"]["kind"] == "file_problem", told
+    if harm is not damage.empty_database:  # which may change into ours: nothing is in it
+        assert contents(left) == harmed
+    async with connect(home=kept) as client:
+        assert (await create(client))["duplicate"]
+    assert len(gateway.creates()) == 1
+
+
+NO_LOSS: dict[str, tuple[Damage, bool]] = {
+    "nothing": (lambda _: None, True),
+    "the index removed": (damage.remove("-shm"), True),
+    "the index cut": (damage.cut("-shm", 0), True),
+    "everything removed": (lambda path: shutil.rmtree(path.parent), False),
+    "an empty file that nothing stands beside": (
+        damage.together(lambda path: shutil.rmtree(path.parent), lambda path: path.parent.mkdir(), Path.touch),
+        False,
+    ),
+    "a log that was copied": (copied_into_the_file, True),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOSS)
+async def test_a_new_ledger_and_one_that_is_whole_are_paid_from(
+    connect: Connect, gateway: FaultGateway, left: Path, name: str
+) -> None:
+    harm, is_known = NO_LOSS[name]
+    harm(left / "ledger.sqlite3")
+    async with connect(home=left) as client:
+        told = await create(client)
+        assert (told["outcome"], told.get("duplicate", False)) == ("accepted", is_known)
+    assert len(gateway.creates()) == (1 if is_known else 2)
+
+
+async def test_tables_without_rows_are_a_new_ledger(connect: Connect, gateway: FaultGateway, ledger: Path) -> None:
+    with closing(Ledger(ledger)) as made:
+        assert await made.page("g", limit=1) == []
+    async with connect() as client:
+        assert (await create(client))["outcome"] == "accepted"
+    assert len(gateway.creates()) == 1
+
+
+@pytest.mark.parametrize("name", ["the file removed", "the file emptied", "the log cut", "all but writers removed"])
+def test_the_doctor_and_a_list_at_the_shell_tell_what_happened(run: Run, tmp_path: Path, name: str) -> None:
+    run("create", "a boat", SANDBOX_SECONDS="600")
+    ledger = tmp_path / "home" / "ledger.sqlite3"
+    with closing(Ledger(ledger)) as opened:
+        anyio.run(opened.begin, Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+        damage.as_after_a_kill(ledger.parent, tmp_path / "left")
+    harm, words = AT_REST[name]
+    harm(tmp_path / "left" / "ledger.sqlite3")
+    before = contents(tmp_path / "left")
+    for command in (["doctor"], ["list"], ["create", "a boat"]):
+        done = run(*command, HOME=str(tmp_path / "left"))
+        assert done.returncode == 3
+        assert words in done.stdout + done.stderr
+        assert "sora-mcp ledger new" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert contents(tmp_path / "left") == before

@@ -195,6 +195,25 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
 
+@main.group()
+def ledger() -> None:
+    """The record of what was paid for, in SORA_HOME."""
+
+
+@ledger.command("new")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def new_ledger(yes: bool, as_json: bool) -> None:
+    """Start a new ledger where the old one is lost, and keep what is left of it in a folder beside it.
+
+    What was made so far is not listed any more, and not known as a duplicate.
+    """
+    settings = load_settings()
+    from sora_mcp.cli.renewing import start_new_ledger  # noqa: PLC0415
+
+    start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
+
+
 @main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)

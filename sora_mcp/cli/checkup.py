@@ -23,6 +23,7 @@ from sora_mcp.errors import SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.ledger import Ledger
+from sora_mcp.ledger.integrity import look_before_opening
 from sora_mcp.settings import Settings, load_what_can_be, variables
 
 MAX_SKEW_S = 60
@@ -120,9 +121,12 @@ def _folder(name: str, folder: Path, setting: str) -> Check:
 async def _ledger(settings: Settings) -> list[Check]:
     path = settings.ledger
     try:
+        look_before_opening(path)
         path.stat()
     except FileNotFoundError:
         return [Check("ledger", "ok", f"{path} (made at the first video)")]
+    except SoraError as error:
+        return [Check("ledger", "wrong", error.message, error.next_step)]
     except OSError as error:
         return [Check("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
     ledger = Ledger(path)

@@ -13,6 +13,7 @@ from typing import Any
 from sora_mcp.errors import SoraError
 from sora_mcp.ledger import rows
 from sora_mcp.ledger.file import open_to_read, transaction
+from sora_mcp.ledger.integrity import look_before_opening
 from sora_mcp.ledger.migrations import is_current
 from sora_mcp.settings import Endpoint, Settings
 from sora_mcp.tasks import UNDER_WAY
@@ -25,6 +26,7 @@ def read(settings: Settings, schema: dict[str, Any], given: dict[str, Any]) -> d
         return None
     try:
         endpoint = settings.endpoint()
+        look_before_opening(settings.ledger)
         if not settings.ledger.exists():
             return None
         with closing(open_to_read(settings.ledger)) as db, transaction(db, "BEGIN"):

@@ -60,7 +60,7 @@ def look_before_opening(path: Path) -> bool:
     others' beginnings for traces: what stands beside it is looked at first.
     """
     _, log, index = beside(path)
-    has_writers = _has_writers(path)
+    has_writers = bool(writers_beside(path))
     traces = [*(["the folder writers"] if has_writers else []), *(each.name for each in (log, index) if _size(each))]
     size = _size(path)
     if size is None and _size(path.with_name(f"{path.name}-journal")) is not None:
@@ -75,14 +75,15 @@ def look_before_opening(path: Path) -> bool:
 
 def is_there(path: Path) -> bool:
     """Whether there is a ledger, or what is left of one."""
-    return any(_size(each) is not None for each in beside(path)) or _has_writers(path)
+    return any(_size(each) is not None for each in beside(path)) or bool(writers_beside(path))
 
 
-def _has_writers(path: Path) -> bool:
+def writers_beside(path: Path) -> list[Path]:
+    """The locks of all that are sending, or were killed while they were there."""
     try:
-        return any(re.fullmatch("[0-9a-f]{16}", each.name) for each in path.with_name("writers").iterdir())
+        return [each for each in path.with_name("writers").iterdir() if re.fullmatch("[0-9a-f]{16}", each.name)]
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return []
 
 
 def _size(path: Path) -> int | None:

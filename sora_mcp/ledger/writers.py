@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sora_mcp.ledger.integrity import identity
@@ -64,13 +65,9 @@ class Writer:
         if writer_id is None or writer_id in self._held:
             return writer_id is None
         path = self._folder / writer_id
-        try:
+        with suppress(sqlite3.Error, OSError):
             if path.is_file():
-                _locked(path).close()
-                return True
-        except (sqlite3.Error, OSError) as error:
-            if "locked" in str(error):
-                return False
+                return not is_locked(path)
         return not 0 <= seconds <= LONGEST_SENDING_S
 
 
@@ -87,6 +84,17 @@ class _Lock:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process that lives holds the lock on `path`. Raises sqlite3.Error where it is none."""
+    try:
+        _locked(path).close()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return True
+    return False
 
 
 def _locked(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,34 @@
+"""`sora-mcp ledger new`: a new ledger, and the old one's files aside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from sora_mcp.cli.ending import print_json
+from sora_mcp.ledger.renewal import set_aside
+
+
+def start_new_ledger(path: Path, *, yes: bool, as_json: bool) -> None:
+    """Ask, unless `yes`, and say what was done. Raises FileProblem where it is in use or cannot be moved."""
+    if not yes:
+        _ask(path, as_json=as_json)
+    folder, names = set_aside(path)
+    if as_json:
+        print_json({"ledger": str(path), "set_aside": None if folder is None else str(folder), "files": names})
+    elif folder is None:
+        click.echo(f"There is no ledger at {path}: a new one is made at the first video.")
+    else:
+        click.echo(f"The old ledger lies in {folder} ({', '.join(names)}). A new one is made at the first video.")
+
+
+def _ask(path: Path, *, as_json: bool) -> None:
+    if as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked here: add --yes. Nothing was moved.")
+    click.confirm(
+        f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
+        " may be paid for again. Go on?",
+        abort=True,
+    )

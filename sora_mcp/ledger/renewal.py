@@ -1,0 +1,114 @@
+"""A new ledger in place of one that was lost: what is left of the old one is kept aside."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sora_mcp.errors import FileProblem
+from sora_mcp.ledger.integrity import beside, writers_beside
+from sora_mcp.ledger.writers import is_locked
+
+_SQLITE_LOCKS = 0x40000000, 512
+"""Bytes of the file that SQLite locks, as their first and their number."""
+_INDEX_LOCKS = 120, 9
+"""The same of its index: https://www.sqlite.org/walformat.html, and one by which it is told whether anybody has it
+open."""
+
+
+class InUse(FileProblem):
+    """A living process has the ledger open."""
+
+    retryable = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The ledger {path} is in use: a server that runs has it open. Nothing was moved.",
+            "Close every window and client that runs sora-mcp, then run this again.",
+        )
+
+
+def set_aside(path: Path) -> tuple[Path | None, list[str]]:
+    """Move a ledger, and all that stands beside it, into a folder of its own beside them.
+
+    Returns that folder and the names of what was moved; None where nothing was there. Raises InUse where a living
+    process has it open, or FileProblem where something cannot be moved; nothing is moved then.
+    """
+    found = [each for each in _parts(path) if each.exists() or each.is_symlink()]
+    if not found:
+        return None, []
+    try:
+        with _nobody_uses(path):
+            folder = _new_folder(path.parent)
+            _move(found, folder)
+    except OSError as error:
+        message = f"The ledger {path} cannot be moved ({error.strerror}). Nothing was moved."
+        raise FileProblem(message, "Check that folder (setting SORA_HOME): it must be writable.") from error
+    return folder, [each.name for each in found]
+
+
+def _parts(path: Path) -> list[Path]:
+    return [*beside(path), path.with_name(f"{path.name}-journal"), path.with_name("writers")]
+
+
+def _new_folder(home: Path) -> Path:
+    """A folder named after the time, which was not there before."""
+    name = f"ledger-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+    for number in range(1, 100):
+        folder = home / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+            return folder
+    raise FileExistsError(None, "there are too many folders of this name")
+
+
+def _move(parts: list[Path], folder: Path) -> None:
+    """All of them or none."""
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(folder.rmdir)
+        for each in parts:
+            each.rename(folder / each.name)
+            if_it_fails.callback((folder / each.name).rename, each)
+        if_it_fails.pop_all()
+
+
+@contextmanager
+def _nobody_uses(path: Path) -> Iterator[None]:
+    """Hold SQLite's own locks meanwhile, so that nobody begins to use it. Raises InUse.
+
+    Not through SQLite, which would delete the log of a file that was emptied. For a process that has not opened it.
+    """
+    if any(map(_is_held, writers_beside(path))):
+        raise InUse(path)
+    with ExitStack() as held:
+        file, _, index = beside(path)
+        for each, (first, number) in ((file, _SQLITE_LOCKS), (index, _INDEX_LOCKS)):
+            if each.is_file() and not _lock(each, first, number, held.callback):
+                raise InUse(path)
+        yield
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        return lock.is_file() and is_locked(lock)
+    except sqlite3.Error:
+        return False  # no lock: somebody has spoilt it
+
+
+def _lock(path: Path, first: int, number: int, at_end: Callable[..., object]) -> bool:
+    """Whether the bytes of a file could be locked, until the end. On Windows a file in use cannot be moved anyway."""
+    if os.name == "nt":
+        return True
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    file = os.open(path, os.O_RDWR)
+    at_end(os.close, file)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, number, first)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
