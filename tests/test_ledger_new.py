@@ -18,17 +18,17 @@ from sora_mcp.ledger import Intent, Ledger, Rules
 from sora_mcp.ledger.renewal import set_aside
 
 
-async def begin(path: Path) -> None:
+async def begin(path: Path, copy: Path) -> None:
     with closing(Ledger(path)) as opened:
         _, is_new = await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None), Rules(60))
         assert is_new
-        damage.as_after_a_kill(path.parent, path.parent.with_name("left"))
+        damage.as_after_a_kill(path.parent, copy)
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The folder of a server that was killed in the middle of a create."""
-    anyio.run(begin, tmp_path / "home" / "ledger.sqlite3")
+    anyio.run(begin, tmp_path / "home" / "ledger.sqlite3", tmp_path / "left")
     return tmp_path / "left"
 
 
@@ -67,7 +67,9 @@ def test_what_is_left_of_the_old_one_is_kept_as_it_was_and_the_next_create_is_pa
     assert contents(aside) == left
     assert set(told["files"]) == {each.name for each in aside.iterdir()}
     assert contents(home) == {}
-    anyio.run(begin, home / "ledger.sqlite3")  # which would not be done where the old one still counted
+    anyio.run(
+        begin, home / "ledger.sqlite3", home.with_name("later")
+    )  # which would not be done where the old one still counted
 
 
 def test_where_nothing_is_nothing_is_done(run: Run, tmp_path: Path) -> None:

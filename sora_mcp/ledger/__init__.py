@@ -23,7 +23,7 @@ import anyio
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
-from sora_mcp.ledger.integrity import identity
+from sora_mcp.ledger.integrity import TAKEN_AWAY, Damaged, Malformed, identity
 from sora_mcp.ledger.rows import (
     DAY_S,
     GONE,
@@ -119,7 +119,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
             self._check_version(db)
             if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
-                raise sqlite3.OperationalError("taken away")  # an older copy was put in its place, in the same file
+                raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
             if same := self._same(db, intent, rules):
                 return same, False
             return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
@@ -327,7 +327,7 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> dict[State, int]:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("malformed")
+                raise Malformed
             for entry in select(db, "1", [], CHECKED):
                 rows.shown(entry)
             counts: dict[State, int] = dict(
@@ -515,7 +515,7 @@ def _salt(db: sqlite3.Connection) -> bytes:
     salt = rows.salt_of(db)
     if salt is None:
         if db.execute("SELECT 1 FROM videos LIMIT 1").fetchone():
-            raise sqlite3.DatabaseError("malformed")
+            raise Malformed
         salt = secrets.token_bytes(16)
         db.execute("INSERT INTO salt VALUES (?)", (salt,))
     return salt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -13,8 +14,10 @@ from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.integrity import (
     Damaged,
+    Malformed,
     Watch,
     beside,
+    code_of,
     identity,
     is_there,
     look_before_opening,
@@ -101,11 +104,7 @@ class File:
             if begin != "BEGIN":
                 watch.note()
         except (sqlite3.Error, OSError) as error:
-            message = f"The ledger {self.path} cannot be used ({why(error)})."
-            if "locked" in str(error):
-                raise Held(message, "Call again; if it stays so, ask the user to end whatever holds it.") from error
-            next_step = "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space."
-            raise FileProblem(message, next_step) from error
+            raise problem(self.path, error) from error
         return done
 
     def glance(self, work: Work[T], key: Hashable = None) -> T:
@@ -206,28 +205,55 @@ def _into_wal(db: sqlite3.Connection) -> None:
         try:
             db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > give_up_at:
+            if code_of(error) not in _HELD or time.monotonic() > give_up_at:
                 raise
             time.sleep(0.02)
         else:
             return
 
 
+def problem(path: Path, error: Exception) -> FileProblem:
+    """What to say where the file cannot be used."""
+    what, code = why(error), code_of(error)
+    if isinstance(error, Malformed) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return Damaged(path, what)
+    message = f"The ledger {path} cannot be used ({what})."
+    if code in _HELD:
+        return Held(message, "Call again; if it stays so, ask the user to end whatever holds it.")
+    if isinstance(error, migrations.NewerSchema):
+        return FileProblem(message, "Ask the user to restart this server with the newer version.")
+    return FileProblem(
+        message, "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space."
+    )
+
+
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+_WHY: dict[int | None, str] = {
+    sqlite3.SQLITE_BUSY: "another process holds it",
+    sqlite3.SQLITE_LOCKED: "another process holds it",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_PERM: "no permission",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_NOTADB: "it is not a ledger",
+}
+_WHY_NOT: dict[int | None, str] = {
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EMFILE: "too many files are open",
+    errno.ENFILE: "too many files are open",
+}
+
+
 def why(error: Exception) -> str:
-    """Our words for what the file system or SQLite says."""
-    text = (
-        (error.strerror or "") if isinstance(error, OSError) else str(error)
-    )  # without the path: it could say anything
-    known = {
-        "locked": "another process holds it",
-        "readonly": "it is read-only",
-        "read-only": "it is read-only",
-        "full": "the disk is full",
-        "No space": "the disk is full",
-        "Permission": "no permission",
-        "malformed": "it is damaged",
-        "not a database": "it is not a ledger",
-        "taken away": "it was removed or replaced while it was in use: put it back, or restart this server",
-        "newer version": "it was made by a newer version",
-    }
-    return next((words for part, words in known.items() if part in text), "it cannot be opened or written")
+    """Our words for what the file system or SQLite says; theirs could say anything."""
+    if isinstance(error, migrations.NewerSchema):
+        return "it was made by a newer version"
+    if isinstance(error, Malformed):
+        return "it is damaged"
+    known = _WHY_NOT.get(error.errno) if isinstance(error, OSError) else _WHY.get(code_of(error))
+    return known or "it cannot be opened or written"

@@ -19,7 +19,21 @@ from threading import Lock
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger.wal import CAN_LOOK, Identity, Index, IndexFile, Log
 
-TAKEN_AWAY = "it was removed or replaced while it was in use"
+TAKEN_AWAY = "it was removed or replaced while it was in use: put it back, or restart this server"
+
+
+SPOILT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR}
+"""What SQLite says of a file that is not whole; of one that lost its tables, that there is an error in our words."""
+
+
+def code_of(error: Exception) -> int | None:
+    """The primary code of SQLite's for an error; None for one that is not SQLite's."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+class Malformed(sqlite3.DatabaseError):
+    """What the file holds is not what is ever written."""
 
 
 class Damaged(FileProblem):
@@ -213,7 +227,7 @@ class Watch:
             self._check_log(self._index, self._log)
 
     def _taken_away(self) -> Damaged:
-        return Damaged(self._path, f"{TAKEN_AWAY}: put it back, or restart this server")
+        return Damaged(self._path, TAKEN_AWAY)
 
     def check_content(self, db: sqlite3.Connection) -> None:
         """Raise Damaged where something other than SQLite has spoilt what the files hold. Where it did no harm,
@@ -259,8 +273,12 @@ class Watch:
     def _check_file(self) -> None:
         """By another connection, which has nothing in memory."""
         verdict = ""
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(self._path, timeout=0)) as fresh:
-            verdict = fresh.execute("PRAGMA quick_check(1)").fetchone()[0]
+        try:
+            with closing(sqlite3.connect(self._path, timeout=0)) as fresh:
+                verdict = fresh.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            if code_of(error) not in SPOILT:
+                raise
         if verdict != "ok":
             raise Damaged(self._path, "it was cut or overwritten while it was in use")
 
