@@ -128,6 +128,25 @@ async def test_nothing_is_paid_where_what_a_file_holds_was_overwritten(
         assert len((await use(later, "list_videos"))["videos"]) == made + 1
 
 
+async def test_nothing_is_paid_where_an_older_copy_was_written_over_the_file(
+    connect: Connect, gateway: FaultGateway, ledger: Path
+) -> None:
+    async with connect() as client:
+        await create(client, "of long ago")
+        copied_into_the_file(ledger)
+        older = damage.read(ledger)
+        await create(client)
+        copied_into_the_file(ledger)
+        newer = damage.read(ledger)
+        damage.put_back(ledger, older)
+        refused = await create(client, "another")
+        assert refused["outcome"] == "not_submitted"
+        assert "replaced" in refused["error"]["message"]
+        damage.put_back(ledger, newer)
+        assert (await create(client))["duplicate"]
+    assert len(gateway.creates()) == 2
+
+
 @pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
 @pytest.mark.parametrize("also", ["SELECT 1", "VACUUM", "PRAGMA optimize", "REINDEX"])
 async def test_what_sqlite_itself_does_with_its_files_is_no_damage(

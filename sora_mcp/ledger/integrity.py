@@ -239,16 +239,18 @@ class Watch:
             db.execute("PRAGMA shrink_memory")
 
     def _check_content(self) -> bool:
-        """Whether something was written, by others."""
+        """Whether something other than SQLite has written to them since, in vain."""
         now, was = self._look(), self._known
         if now is None or was is None or now == was:
             return False
-        if now.index.header == was.index.header and now.log != was.log and not self._is_log_whole(now.index):
+        is_log_touched = now.log != was.log and now.index.header == was.index.header
+        if is_log_touched and self._log is not None and not self._log.is_whole(now.index):
             raise Damaged(self._path, f"{self._paths[1].name} beside it was overwritten while it was in use")
         is_copied_to = now.index.copied != was.index.copied or now.index.salts != was.index.salts
-        if now.file != was.file and not is_copied_to:
+        is_file_touched = now.file != was.file and not is_copied_to
+        if is_file_touched:
             self._check_file()
-        return True
+        return is_log_touched or is_file_touched
 
     def note(self) -> None:
         """What the files look like now is SQLite's doing: for after a transaction that has written."""
@@ -266,9 +268,6 @@ class Watch:
                     raise Damaged(self._path, f"{_what_became(self._paths[1], index)} while it was in use")
         except EOFError:
             raise Damaged(self._path, f"{self._paths[2].name} beside it was cut while it was in use") from None
-
-    def _is_log_whole(self, index: Index) -> bool:
-        return self._log is None or self._log.is_whole(index)
 
     def _check_file(self) -> None:
         """By another connection, which has nothing in memory."""
