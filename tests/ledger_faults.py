@@ -233,8 +233,8 @@ async def _in_use(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str,
 async def _settled(ledger: Path) -> None:
     """The server tries again by itself to record what came of a create."""
     with anyio.fail_after(60):
-        while "sending" in await anyio.to_thread.run_sync(states, ledger):
-            await anyio.sleep(0.1)  # noqa: ASYNC110 - another process changes it
+        while "sending" in await anyio.to_thread.run_sync(states, ledger):  # noqa: ASYNC110 - only a look can tell
+            await anyio.sleep(0.1)
 
 
 async def _at_rest(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str, str]:

@@ -143,7 +143,8 @@ async def test_nothing_is_paid_where_an_older_copy_was_written_over_the_file(
         assert refused["outcome"] == "not_submitted"
         assert "replaced" in refused["error"]["message"]
         damage.put_back(ledger, newer)
-        assert (await create(client))["duplicate"]
+        again = await create(client)
+        assert again.get("duplicate"), again
     assert len(gateway.creates()) == 2
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 from sora_mcp.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.integrity import (
+    TAKEN_AWAY,
     Damaged,
     Malformed,
     Watch,
@@ -68,6 +69,8 @@ class File:
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._watch: Watch | None = None
+        self._newest = 0
+        """Number of the newest change of a state that was seen when something was written here."""
         self._kept: dict[Hashable, object] = {}
         self._kept_of = -1
         self.paths = beside(path)
@@ -80,6 +83,7 @@ class File:
         if watch is not None:
             watch.end(connections)
         self._is_migrated = False
+        self._newest = 0
         self._kept_of = -1
 
     def exists(self) -> bool:
@@ -96,13 +100,12 @@ class File:
             watch.check()
             db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
             self._bring_up_to_date(db, to_write=begin != "BEGIN")
-            with transaction(db, begin):
-                if begin != "BEGIN":
-                    watch.check_content(db)
-                done = work(db)
-                watch.check()
-            if begin != "BEGIN":
-                watch.note()
+            if begin == "BEGIN":
+                with transaction(db, begin):
+                    done = work(db)
+                    watch.check()
+            else:
+                done = self._write(db, watch, begin, work)
         except (sqlite3.Error, OSError) as error:
             raise problem(self.path, error) from error
         return done
@@ -154,6 +157,29 @@ class File:
                 self._connection, self._reader, self._watch = connection, reader, watch
                 if_it_fails.pop_all()
         return self._connection, self._watch
+
+    def _write(self, db: sqlite3.Connection, watch: Watch, begin: str, work: Work[T]) -> T:
+        if watch.seems_touched():
+            self._read_anew(db, watch)
+        watch.note()
+        with transaction(db, begin):
+            if rows.newest_change(db) < self._newest:
+                raise Damaged(self.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
+            done = work(db)
+            newest = rows.newest_change(db)
+            watch.check()
+        self._newest = newest
+        watch.note()
+        return done
+
+    def _read_anew(self, db: sqlite3.Connection, watch: Watch) -> None:
+        """Forget what SQLite holds in memory of files that others have written to. Raises Damaged where they spoilt
+        them."""
+        with transaction(db, "BEGIN IMMEDIATE"):
+            watch.check_content()
+        for each in (db, self._reader):
+            if each is not None:
+                each.execute("PRAGMA shrink_memory")
 
     def _bring_up_to_date(self, db: sqlite3.Connection, *, to_write: bool) -> None:
         """Migrate a file that could not be migrated when it was opened. Raises OlderRelease where that has to wait."""

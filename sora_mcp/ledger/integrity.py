@@ -200,7 +200,7 @@ class Watch:
         try:
             if self._opened:
                 self.check()
-                self._check_content()
+                self.check_content()
         except (Damaged, OSError):
             leave_open(connections)
             return  # to close the index would give back their locks
@@ -229,28 +229,30 @@ class Watch:
     def _taken_away(self) -> Damaged:
         return Damaged(self._path, TAKEN_AWAY)
 
-    def check_content(self, db: sqlite3.Connection) -> None:
-        """Raise Damaged where something other than SQLite has spoilt what the files hold. Where it did no harm,
-        SQLite's copies in memory are dropped.
+    def seems_touched(self) -> bool:
+        """Whether something other than SQLite may have written to the files since `note`."""
+        was, now = self._known, self._look()
+        return now is not None and was is not None and any(self._touched(was, now))
 
-        For a transaction that writes: nobody else is writing then.
+    def check_content(self) -> None:
+        """Raise Damaged where what was written so has spoilt what the files hold.
+
+        For a transaction that writes: nobody else is in the middle of writing then.
         """
-        if self._check_content():
-            db.execute("PRAGMA shrink_memory")
-
-    def _check_content(self) -> bool:
-        """Whether something other than SQLite has written to them since, in vain."""
-        now, was = self._look(), self._known
-        if now is None or was is None or now == was:
-            return False
-        is_log_touched = now.log != was.log and now.index.header == was.index.header
+        was, now = self._known, self._look()
+        if now is None or was is None:
+            return
+        is_file_touched, is_log_touched = self._touched(was, now)
         if is_log_touched and self._log is not None and not self._log.is_whole(now.index):
             raise Damaged(self._path, f"{self._paths[1].name} beside it was overwritten while it was in use")
-        is_copied_to = now.index.copied != was.index.copied or now.index.salts != was.index.salts
-        is_file_touched = now.file != was.file and not is_copied_to
         if is_file_touched:
             self._check_file()
-        return is_log_touched or is_file_touched
+
+    def _touched(self, was: _Known, now: _Known) -> tuple[bool, bool]:
+        """Whether the file and the log were changed without a trace in the index."""
+        is_log_ours = now.index.header != was.index.header
+        is_file_ours = now.index.copied != was.index.copied or now.index.salts != was.index.salts
+        return now.file != was.file and not is_file_ours, now.log != was.log and not is_log_ours
 
     def note(self) -> None:
         """What the files look like now is SQLite's doing: for after a transaction that has written."""

@@ -211,6 +211,11 @@ def sending(db: sqlite3.Connection) -> list[tuple[str, str | None, float]]:
     return [(row[0], row[1], row[2]) for row in db.execute(sql)]
 
 
+def newest_change(db: sqlite3.Connection) -> int:
+    """The number of the newest change of a state; 0 where nothing was recorded yet. It never falls."""
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM history").fetchone()[0])
+
+
 def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
     """The row of a `req_…` id that is there, or the one it was merged into."""
     entry = _rows(db, "request_id = ?", [request_id], 1)[0]
