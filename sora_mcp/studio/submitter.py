@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.dialect import UNKNOWN_NEXT_STEP
+from sora_mcp.dialect import UNKNOWN_NEXT_STEP, Created
 from sora_mcp.errors import (
     SEE_LOG,
     FileProblem,
@@ -120,7 +120,7 @@ class Submitter:
         task_id = ""
         began = anyio.current_time()
         try:
-            task_id = await self._create(sending, request_id)
+            task_id = (await self._create(sending, request_id)).task_id
         except (Unreachable, Refused) as error:
             sending.error = error
         except GatewayError as error:
@@ -161,7 +161,7 @@ class Submitter:
         if sending.entry.state == "unknown":  # the task is another request's
             sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), UNKNOWN_NEXT_STEP)
 
-    async def _create(self, sending: _Sending, request_id: str) -> str:
+    async def _create(self, sending: _Sending, request_id: str) -> Created:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
         and its row still stands as *sending* in the ledger that is in place."""
         gateway, body = sending.gateway, sending.intent.body
@@ -212,11 +212,7 @@ def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> No
 
 def _wait_before_resend(error: Exception) -> bool | float:
     """Whether to send again; the seconds to wait where the gateway named them and that is not too long."""
-    if isinstance(error, Unreachable):
-        return True
-    if not isinstance(error, Refused) or error.http_status != 429 or not error.upstream:
-        return False  # a 429 without words is no proof: it may have been cut off before it said what became of it
-    return error.pause(RESEND_AFTER_MOST)
+    return isinstance(error, GatewayError) and error.may_be_sent_again and error.pause(RESEND_AFTER_MOST)
 
 
 def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
