@@ -55,6 +55,16 @@ class Task:
     created_at: int | None = None
 
 
+def is_plain_id(text: str) -> bool:
+    """Whether an id may stand in a sentence, or in a command to paste: any other one could be a sentence itself."""
+    return re.fullmatch(r"[A-Za-z0-9_.:+=/@~-]{1,100}", text) is not None
+
+
+def is_plain_code(code: str | None) -> bool:
+    """Whether a gateway's code may stand in a sentence of ours: anything else could be an instruction."""
+    return code is not None and re.fullmatch(r"[a-z0-9_.-]{1,40}", code) is not None
+
+
 def clean(text: str, limit: int = 500) -> str:
     """Someone else's text made safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` long."""
     text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text[: limit * 4])

@@ -13,7 +13,6 @@ from sora_mcp.dialect.errors import (
     code_of,
     error_of,
     is_about_quota,
-    is_plain,
     message_of,
     refusal,
     says_error,
@@ -24,6 +23,7 @@ from sora_mcp.dialect.ids import Created, ids_in, lone_request_ids
 from sora_mcp.dialect.replies import Reply, kind_of, parsed
 from sora_mcp.dialect.words import STATE_NAMES, Fields, fold, state_of
 from sora_mcp.errors import OutcomeUnknown, Refused
+from sora_mcp.tasks import is_plain_code
 
 REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429})
 """Statuses that mean: nothing was created. In a 200 the same numbers mean that as the `code`, if no id is there."""
@@ -109,5 +109,5 @@ def _what_is_unknown(reply: Reply, answer: Any) -> str:
     code = code_of(answer)
     what = "no task id that can be read"
     if code is not None:
-        what = f"the code {code!r}" if is_plain(code) else "a code that says nothing about it"
+        what = f"the code {code!r}" if is_plain_code(code) else "a code that says nothing about it"
     return f"The gateway answered the create with {what}"

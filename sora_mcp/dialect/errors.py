@@ -15,7 +15,7 @@ from sora_mcp.dialect.replies import Reply, beginning, from_text, header, kind_o
 from sora_mcp.dialect.urls import is_http
 from sora_mcp.dialect.words import NO_WORDS, Fields, fold
 from sora_mcp.errors import BadReply, GatewayError, OutcomeUnknown, Refused
-from sora_mcp.tasks import clean
+from sora_mcp.tasks import clean, is_plain_code
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -127,17 +127,12 @@ def shown_code(answer: Any) -> str:
     return next((text for each in texts if (text := clean(each, 60))), "")
 
 
-def is_plain(code: str | None) -> bool:
-    """Whether a code may stand in a sentence of ours: anything else could be an instruction."""
-    return code is not None and re.fullmatch(r"[a-z0-9_.-]{1,40}", code) is not None
-
-
 def refusal(reply: Reply) -> str:
     """What to say of an answer that is a no."""
     if _redirects(reply):
         return f"The gateway redirects ({reply.status}) to {_redirected_to(reply) or 'another address'}"
     code = code_of(parsed(reply))
-    if code is not None and is_plain(code):
+    if is_plain_code(code):
         return f"The gateway refused the request ({code}, status {reply.status})"
     if (kind := kind_of(reply)) in {"html", "text"}:
         return f"The request was refused with {_SPEAKERS[kind]}, not in the gateway's format (status {reply.status})"
@@ -177,7 +172,7 @@ def free_error(reply: Reply, *, passing: str = "Try again later.") -> GatewayErr
         return error_of(Refused, reply, refusal(reply))
     if kind in {"html", "text"}:
         message = f"A proxy in front of the gateway answered with {_SPEAKERS[kind]} (status {reply.status})"
-    elif code is not None and is_plain(code):
+    elif is_plain_code(code):
         message = f"The gateway answered with the error {code} (status {reply.status})"
     else:
         message = f"The gateway answered with an error (status {reply.status})"
