@@ -57,8 +57,9 @@ class SoraError(Exception):
     """Something went wrong; `str(error)` is a sentence an agent can act on.
 
     `outcome` says what became of a paid call, or is None where the error alone cannot tell (the
-    caller then knows whether anything was sent). `retry_after_s` is in seconds. `upstream` is text
-    of the gateway's, cleaned and capped: data to quote, never instructions.
+    caller then knows whether anything was sent). `retry_after_s` is in seconds. Text of the gateway's is
+    cleaned and capped: data to quote, never instructions. `upstream` is what it says in words (300 characters at
+    most), `code` its code or type (60), `answer` how its answer begins (200), for whoever cannot read that.
     """
 
     kind: ClassVar[str]
@@ -73,6 +74,8 @@ class SoraError(Exception):
         http_status: int | None = None,
         retry_after_s: float | None = None,
         upstream: str = "",
+        code: str = "",
+        answer: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -80,6 +83,8 @@ class SoraError(Exception):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.upstream = upstream
+        self.code = code
+        self.answer = answer
         self.outcome: Outcome | None = self.default_outcome
         self.request_id: str | None = None
         """Our own `req_…` id, once the intent stands in the ledger."""
@@ -224,9 +229,14 @@ class FileProblem(SoraError):
 
 
 class GatewayError(SoraError):
-    """Talking to the gateway failed."""
+    """Talking to the gateway failed.
+
+    `may_be_sent_again`: a paid call that failed so provably created nothing and may do better in seconds, so that it
+    may be sent again by itself.
+    """
 
     kind = "gateway_error"
+    may_be_sent_again: bool = False
 
 
 class Unreachable(GatewayError):
@@ -235,17 +245,19 @@ class Unreachable(GatewayError):
     kind = "unreachable"
     default_outcome = "not_submitted"
     retryable = True
+    may_be_sent_again = True
 
 
 class Refused(GatewayError):
-    """The gateway answered and created nothing."""
+    """The gateway answered and created nothing. `may_work_later`: it was refused for now only."""
 
     kind = "refused"
     default_outcome = "rejected"
+    may_work_later: bool = False
 
     @property
     def can_retry(self) -> bool:
-        return self.http_status in {429, 503}
+        return self.may_work_later
 
 
 class BadReply(GatewayError):

@@ -38,7 +38,8 @@ class Task:
     """What one query reply says, read tolerantly. Everything but `state` may be missing.
 
     `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the
-    reply repeats.
+    reply repeats. `gateway_message` is what the gateway says of a task that ended badly, `failure_code`
+    its code for that, or moderation's. `withheld`: so many variants of a finished task moderation kept back.
     """
 
     state: State
@@ -46,9 +47,22 @@ class Task:
     gateway_state: str = ""
     enhanced_prompt: str | None = None
     failure_reason: str | None = None
+    failure_code: str | None = None
+    gateway_message: str | None = None
+    withheld: int | None = None
     generations: tuple[Generation, ...] = ()
     body: dict[str, Any] | None = None
     created_at: int | None = None
+
+
+def is_plain_id(text: str) -> bool:
+    """Whether an id may stand in a sentence, or in a command to paste: any other one could be a sentence itself."""
+    return re.fullmatch(r"[A-Za-z0-9_.:+=/@~-]{1,100}", text) is not None
+
+
+def is_plain_code(code: str | None) -> bool:
+    """Whether a gateway's code may stand in a sentence of ours: anything else could be an instruction."""
+    return code is not None and re.fullmatch(r"[a-z0-9_.-]{1,40}", code) is not None
 
 
 def clean(text: str, limit: int = 500) -> str:

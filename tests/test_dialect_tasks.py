@@ -60,7 +60,7 @@ def test_the_pages_example_is_read() -> None:
     ("status", "state"),
     [
         ("NOT_START", "queued"),
-        ("SUBMITTED", "submitted"),
+        ("SUBMITTED", "queued"),
         ("QUEUED", "queued"),
         ("IN_PROGRESS", "running"),
         ("RUNNING", "running"),
@@ -86,11 +86,17 @@ def test_a_state_may_be_a_number(status: int, state: str) -> None:
     assert task(status=status).state == state
 
 
-@pytest.mark.parametrize("status", ["UNKNOWN", "WARMING_UP", "", 9, None, True, [], {}])
+@pytest.mark.parametrize("status", ["WARMING_UP", "-2", 9, True, 7.5, 10**30])
 def test_an_unknown_state_keeps_polling_and_is_shown(status: object) -> None:
     read = task(status=status)
     assert read.state == "running"
     assert read.gateway_state == clean(str(status), 40)
+
+
+@pytest.mark.parametrize("status", ["", None, [], {}, [1], {"a": 1}])
+def test_a_state_that_is_no_word_keeps_polling(status: object) -> None:
+    read = task(status=status)
+    assert (read.state, read.gateway_state) == ("running", "")
 
 
 @pytest.mark.parametrize(("status", "state"), [("FAILURE", "failed"), ("IN_PROGRESS", "running"), ("NEW", "running")])
@@ -182,8 +188,18 @@ def test_a_url_in_fail_reason_is_a_video_only_on_success(status: str) -> None:
 
 
 NO_ADDRESSES: list[object] = [
-    *("javascript:alert(1)", "ftp://a.example/v", "v.mp4", "", "https://", " https://a.example/v", "https://a b/v"),
-    *("https://a.example/\x1b[31m", "https://a.example/\u202e", "https://a.example/\ud800", "https://a.example/v\n"),
+    *(
+        "javascript:alert(1)",
+        "ftp://a.example/v",
+        "v.mp4",
+        "",
+        "https://",
+        "https:///v",
+        "https://a b/v",
+        "//",
+        "// a/v",
+    ),
+    *("https://a.example/\x1b[31m", "https://a.example/\u202e", "https://a.example/\ud800", "https://a.example/v\nw"),
     *(17, None, {}, []),
 ]
 

@@ -23,9 +23,6 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
         return
     if told.is_error:
         click.echo(f"sora-mcp: {for_shell(told.text)}", err=True)
-        message = told.structured["error"].get("gateway_message")
-        if message:
-            click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in told.structured:
         listing(told.structured, as_json=False)
@@ -33,8 +30,6 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
     click.echo(for_shell(told.text))
     if arguments.get("dry_run"):
         print_json(told.structured["body"])
-    if told.structured.get("failure_reason"):
-        click.echo(f"The reason: {told.structured['failure_reason']!r}")
     for generation in told.structured.get("generations", []):
         if generation.get("url"):
             click.echo(f"{generation['variant']}: {generation['url']}")

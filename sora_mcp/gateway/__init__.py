@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,7 +21,7 @@ import anyio
 import httpx
 
 from sora_mcp import __version__, dialect
-from sora_mcp.dialect import Reply
+from sora_mcp.dialect import Created, Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
 from sora_mcp.gateway.retrying import Result, until_it_works
 from sora_mcp.kinds import MIN_KEY_LENGTH
@@ -104,8 +104,8 @@ class Gateway:
                 "Ask the user to name one that begins with http://, or to add the host to NO_PROXY.",
             ) from None
 
-    async def create(self, body: dict[str, Any]) -> str:
-        """POST the body once, never again, and return the task id.
+    async def create(self, body: dict[str, Any]) -> Created:
+        """POST the body once, never again, and return the task that it became.
 
         Raises Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
         """
@@ -180,12 +180,19 @@ class Gateway:
         with logged(method, httpx.URL(url)) as line:
             async with self._client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
                 line["status"] = response.status_code
-                content = await _read_bounded(response)
-        location = location_of(response)
-        if self._repeated is not None:
-            location = self._repeated.sub("[key]", location)
-            content = content and self._repeated.sub("[key]", content.decode("latin-1")).encode("latin-1")
-        return Reply(response.status_code, {**response.headers, "location": location}, content, now=time.time())
+                content, is_whole = await _read_bounded(response)
+        headers = {**response.headers, "location": self._struck(location_of(response))}
+        content = self._struck(content.decode("latin-1")).encode("latin-1")
+        reply = Reply(response.status_code, headers, content, now=time.time())
+        return (
+            reply
+            if is_whole
+            else replace(reply, content=None, fragment=_without_start(content, self._key.get_secret_value()))
+        )
+
+    def _struck(self, text: str) -> str:
+        """A text without the key, which some gateways repeat."""
+        return text if self._repeated is None else self._repeated.sub("[key]", text)
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         host = httpx.URL(self.endpoint.base_url).host
@@ -268,17 +275,30 @@ def _as_repeated(key: str) -> re.Pattern[str] | None:
     return re.compile(unseen.join(letters), re.IGNORECASE)
 
 
-async def _read_bounded(response: httpx.Response) -> bytes | None:
-    """The body, or None where it is too large or was cut off: the status alone then has to do."""
+async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body, and whether it is whole: neither too large nor cut off. Of one that is not, how it began."""
     content = bytearray()
     try:
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > MAX_REPLY_BYTES:
-                return None
+                return bytes(content[:_FRAGMENT_BYTES]), False
     except httpx.HTTPError:
-        return None
-    return bytes(content)
+        return bytes(content[:_FRAGMENT_BYTES]), False
+    return bytes(content), True
+
+
+_FRAGMENT_BYTES = 4096
+"""What is kept of an answer that is not whole: enough to show how it began."""
+
+
+def _without_start(content: bytes, key: str) -> bytes:
+    """A fragment that does not end in the start of the key, where the cut fell inside it."""
+    start = key.encode()
+    for length in range(min(len(start), len(content)), 3, -1):
+        if content.endswith(start[:length]):
+            return content[:-length]
+    return content
 
 
 _WHY: tuple[tuple[type[BaseException], str], ...] = (

@@ -280,10 +280,10 @@ class Ledger:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
         same_key = rows.without_owner(gateway)
         of_generation = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-        which = of_generation if shown_id.startswith("gen_") else "task_id = ?"
+        which = f"(task_id = ? OR {of_generation})"
         which += " AND fingerprint IS NOT NULL"  # who asked about a task has not made it
         sql = f"SELECT 1 FROM videos WHERE gateway != ? AND substr(gateway, 1, ?) = ? AND {which} LIMIT 1"  # noqa: S608
-        values = [gateway, len(same_key), same_key, shown_id]
+        values = [gateway, len(same_key), same_key, shown_id, shown_id]
         return await self._read(lambda db: db.execute(sql, values).fetchone() is not None)
 
     async def page(
@@ -445,11 +445,14 @@ class Ledger:
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
             " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
             " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
-            " failure_reason = iif(?, NULL, coalesce(?, failure_reason))"
+            " failure_reason = iif(?, NULL, coalesce(?, failure_reason)),"
+            " gateway_message = iif(?, NULL, coalesce(?, gateway_message)),"
+            " failure_code = coalesce(?, iif(?, NULL, failure_code)), withheld = coalesce(?, withheld)"
             " WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(task.gateway_state or None, task.enhanced_prompt, ended_well, task.failure_reason, entry.request_id),
+                *(task.gateway_state or None, task.enhanced_prompt, ended_well, task.failure_reason),
+                *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld, entry.request_id),
             ),
         )
         rows.upsert_generations(db, entry.request_id, task)

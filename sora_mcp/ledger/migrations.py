@@ -86,6 +86,7 @@ _STEPS = (
     ALTER TABLE videos ADD COLUMN failure_code TEXT;
     ALTER TABLE videos ADD COLUMN answer TEXT;
     ALTER TABLE videos ADD COLUMN other_ids TEXT;
+    ALTER TABLE videos ADD COLUMN withheld INTEGER;
     ALTER TABLE videos ADD COLUMN merged_into TEXT;
     CREATE INDEX videos_intent ON videos (fingerprint, number) WHERE fingerprint IS NOT NULL;
     CREATE INDEX videos_task_id ON videos (task_id) WHERE task_id IS NOT NULL;

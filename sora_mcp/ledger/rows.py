@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.errors import FileProblem, OverDailyCap, TooManyRunning
-from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean
+from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean, is_plain_id
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -88,7 +88,8 @@ class Entry:
 
     Of the gateway's own words there are: `gateway_state` (from the same look as `state`), `gateway_message` and
     `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
-    `other_ids` (further ids in that answer). `merged_into`: the request whose task this row had recorded as well.
+    `other_ids` (further ids in that answer). `withheld`: how many variants moderation kept back. `merged_into`: the
+    request whose task this row had recorded as well.
 
     The gateway was last asked about its task at `looked_at`, of late `misses` times in vain, and from then on is not to
     be asked before `not_before`.
@@ -120,6 +121,7 @@ class Entry:
     gateway_message: str | None = None
     failure_code: str | None = None
     answer: str | None = None
+    withheld: int | None = None
     other_ids: tuple[str, ...] = ()
     merged_into: str | None = None
     generations: tuple[Generation, ...] = ()
@@ -127,8 +129,8 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """The id to show: the task's where there is one, else our own."""
-        return self.task_id or self.request_id
+        """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
+        return self.task_id if self.task_id is not None and is_plain_id(self.task_id) else self.request_id
 
     def may_be_asked(self, now: float) -> bool:
         """Whether somebody who wants to know may ask the gateway at `now`. What the clock said before it went back does
@@ -235,7 +237,9 @@ def find(db: sqlite3.Connection, gateway: str, video_id: str) -> Entry | None:
         return of_task(db, gateway, video_id)
     known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
     entry = of_request(db, video_id) if known else None
-    return entry if entry is not None and [entry.address, entry.owner] == _sibling(gateway) else None
+    if entry is not None and [entry.address, entry.owner] == _sibling(gateway):
+        return entry
+    return of_task(db, gateway, video_id)  # some gateways name their tasks so, too
 
 
 _SIBLING = "+address = ? AND +owner = ?"
@@ -369,7 +373,7 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         )
 
 
-_NUMBERS = ("cost", "progress", "created_at", "updated_at", "looked_at", "not_before", "misses")
+_NUMBERS = ("cost", "progress", "created_at", "updated_at", "looked_at", "not_before", "misses", "withheld")
 """Columns in which SQLite would keep a text, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))

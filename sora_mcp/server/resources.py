@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+from sora_mcp.dialect import is_id, quoted
 from sora_mcp.errors import InvalidInput, NotFound, SoraError
 from sora_mcp.results import ListedVideo
 from sora_mcp.studio import Studio
@@ -38,7 +40,7 @@ SHEET = VIDEO + "/contact-sheet.png"
 
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 _SHOWN = re.compile(
-    r"sora://videos/(?P<id>[\w.-]+)(?:/(?:(?P<variant>[1-9]\d{0,2})\.mp4|(?P<sheet>contact-sheet\.png)))?"
+    r"sora://videos/(?P<id>[^/?#\s]+)(?:/(?:(?P<variant>[1-9][0-9]{0,2})\.mp4|(?P<sheet>contact-sheet\.png)))?"
 )
 
 _FIXED = [
@@ -83,14 +85,21 @@ _TEMPLATES = [
 
 
 def video_uri(video_id: str) -> str:
-    """Where the state of a video stands."""
-    return f"sora://videos/{video_id}"
+    """Where the state of a video stands; its id is percent-encoded, as a variable of a URI template is (RFC 6570)."""
+    return f"sora://videos/{quoted(video_id)}"
 
 
 def video_of(uri: str) -> str | None:
     """The id of the video that stands at an address, None where none can."""
     match = _SHOWN.fullmatch(uri)
-    return match["id"] if match else None
+    video_id = unquote(match["id"], errors="replace") if match else ""
+    return video_id if is_id(video_id) else None
+
+
+def is_state(uri: str) -> bool:
+    """Whether an address is that of a video's state, and not of one of its files."""
+    match = _SHOWN.fullmatch(uri)
+    return match is not None and not (match["variant"] or match["sheet"])
 
 
 def video_link(video_id: str) -> types.ResourceLink:
@@ -138,7 +147,7 @@ def check_uri(uri: str) -> re.Match[str] | None:
     """The parts of a video's address, None for the other resources. Raises MCPError where nothing can stand there."""
     if uri in {GUIDE, UNSETTLED}:
         return None
-    if (match := _SHOWN.fullmatch(uri)) is None:
+    if (match := _SHOWN.fullmatch(uri)) is None or video_of(uri) is None:
         raise _not_found(uri)
     return match
 
@@ -149,14 +158,15 @@ async def _contents(
     if uri == GUIDE:
         text = await anyio.Path(_GUIDE_FILE).read_text(encoding="utf-8")
         return types.TextResourceContents(uri=uri, mime_type="text/markdown", text=text)
-    if match is None:
+    video_id = video_of(uri)
+    if match is None or video_id is None:
         return _json(uri, await _unsettled(studio))
     if match["sheet"]:
-        return _blob(uri, "image/png", (await studio.view(match["id"])).png)
+        return _blob(uri, "image/png", (await studio.view(video_id)).png)
     if match["variant"]:
-        content = await studio.read(match["id"], variant=int(match["variant"]), max_bytes=LARGEST_BYTES)
+        content = await studio.read(video_id, variant=int(match["variant"]), max_bytes=LARGEST_BYTES)
         return _blob(uri, "video/mp4", content)
-    return _json(uri, (await studio.get(match["id"])).model_dump(mode="json", exclude_none=True))
+    return _json(uri, (await studio.get(video_id)).model_dump(mode="json", exclude_none=True))
 
 
 async def _unsettled(studio: Studio) -> dict[str, Any]:

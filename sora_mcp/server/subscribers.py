@@ -16,7 +16,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.ledger import Entry
-from sora_mcp.server.resources import UNSETTLED, check_uri, video_of, video_uri
+from sora_mcp.server.resources import UNSETTLED, check_uri, is_state, video_of, video_uri
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -88,11 +88,16 @@ class Subscribers:
             await self._bus.publish(ResourcesListChanged())
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        await self._tell({video_uri(each) for each in (entry.task_id, entry.request_id) if each})
+        await self._tell(self._uris_of({each for each in (entry.task_id, entry.request_id) if each}))
 
     async def tell_unsettled(self, request_id: str | None) -> None:
         """Tell everybody who wants to know that the outcome of a call of this server is unknown. Never raises."""
-        await self._tell({UNSETTLED, *([video_uri(request_id)] if request_id else [])})
+        await self._tell({UNSETTLED} | self._uris_of({request_id} if request_id else set()))
+
+    def _uris_of(self, ids: set[str]) -> set[str]:
+        """The addresses of a video's state: ours, and as subscribers have spelt them (`%2f` is `%2F`)."""
+        wanted = set().union(*self._sessions.values(), *self._listening.values())
+        return set(map(video_uri, ids)) | {uri for uri in wanted if video_of(uri) in ids and is_state(uri)}
 
     async def _tell(self, uris: set[str]) -> None:
         for uri in uris:

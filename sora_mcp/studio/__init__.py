@@ -37,7 +37,8 @@ from sora_mcp.settings import Settings
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import REFRESH_MOST, Finder
-from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
+from sora_mcp.studio.ids import variant_of
+from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
 from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
 from sora_mcp.tasks import FINAL, UNDER_WAY, State
@@ -151,7 +152,7 @@ class Studio:
         given = take_local_images(draft, self.settings.image_dirs, self._ledger.owns)
         given.request.check(self.settings.limits)
         with anyio.fail_after(RESOLVE_WITHIN):
-            ready = await resolve(given, self._find_video, self._find_generation)
+            ready = await resolve(given, self._find_video, self._find_generation, self._is_recorded)
         ready.request.check(self.settings.limits)
         return ready
 
@@ -284,7 +285,7 @@ class Studio:
         desk = await self._desk()
         files = self._files(desk)
         entry, _ = await self._look_up(desk, video_id)
-        named = variant_of(video_id, "task_id")
+        named = variant_of(video_id, "task_id", entry)
         return await files.look(entry, named or variant, frames, desk.label)
 
     async def download(
@@ -294,7 +295,7 @@ class Studio:
         desk = await self._desk()
         files = self._files(desk)
         entry, _ = await self._look_up(desk, video_id)
-        named = variant_of(video_id, "task_id")
+        named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
             return await files.save(entry, named or variant, desk.label, on_bytes)
@@ -380,6 +381,9 @@ class Studio:
 
     async def _find_video(self, video_id: str) -> Entry:
         return (await self._finder.look_up(await self._desk(), video_id))[0]
+
+    async def _is_recorded(self, video_id: str) -> bool:
+        return await self._ledger.find((await self._desk()).name, video_id) is not None
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()

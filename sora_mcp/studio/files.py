@@ -18,6 +18,7 @@ from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.results import Download, Look
 from sora_mcp.settings import Settings
+from sora_mcp.studio.ids import file_stem
 from sora_mcp.studio.sources import usable_generation
 
 Refresh = Callable[[Entry], Awaitable[Entry]]
@@ -46,7 +47,7 @@ class Files:
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
             gateway=label,
-            task_id=entry.id,
+            task_id=entry.task_id or entry.request_id,
             variant=variant,
             path=str(path),
             bytes=path.stat().st_size,
@@ -95,7 +96,7 @@ class Files:
 
         One that is whole and has the right name was: by another process just now, or by one that was killed.
         """
-        folder, stem = self._settings.output_dir, f"{entry.id}.v{variant}"
+        folder, stem = self._settings.output_dir, f"{file_stem(entry)}.v{variant}"
         named = folder / f"{stem}.mp4"
         if await self._is_ours(entry, named):
             return named, False
@@ -170,7 +171,7 @@ async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyi
     sheet = await to_thread.run_sync(media.contact_sheet, Path(path), frames)
     return Look(
         gateway=label,
-        task_id=entry.id,
+        task_id=entry.task_id or entry.request_id,
         variant=variant,
         width=sheet.probe.width,
         height=sheet.probe.height,

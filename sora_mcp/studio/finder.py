@@ -15,6 +15,7 @@ from sora_mcp import dialect
 from sora_mcp.errors import InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.ledger import DAY_S, Entry, GivenUp, Ledger
 from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.ids import without_variant
 from sora_mcp.tasks import FINAL, UNDER_WAY
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,11 @@ class Finder:
 
         A task that no row knows is asked for and adopted. Raises InvalidInput and what `ask` raises.
         """
-        video_id = video_id.strip().partition("#")[0]
-        if not dialect.is_id(video_id):
+        if not dialect.is_id(without_variant(video_id)):
             raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._ledger.find(desk.name, video_id) or await self._of_generation(desk, video_id)
+        entry = await self._recorded(desk, video_id.strip())
+        video_id = without_variant(video_id)
+        entry = entry or await self._recorded(desk, video_id)
         if entry is None:
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
@@ -171,9 +173,12 @@ class Finder:
             return False
         return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
 
-    async def _of_generation(self, desk: Desk, video_id: str) -> Entry | None:
-        found = await self._ledger.find_generation(desk.name, video_id) if video_id.startswith("gen_") else None
-        return found[0] if found else None
+    async def _recorded(self, desk: Desk, video_id: str) -> Entry | None:
+        """The row of a task, a request or a generation."""
+        if entry := await self._ledger.find(desk.name, video_id):
+            return entry
+        of_generation = await self._ledger.find_generation(desk.name, video_id)
+        return of_generation[0] if of_generation else None
 
 
 def _too_early(entry: Entry, *, is_own: bool) -> NotFound:

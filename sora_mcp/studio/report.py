@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from sora_mcp import dialect
 from sora_mcp.errors import Outcome
 from sora_mcp.ledger import Entry
 from sora_mcp.ledger.rows import shown
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import ListedVideo, Submission, Variant, Video
 from sora_mcp.tables import FPS
-from sora_mcp.tasks import State
+from sora_mcp.tasks import UNDER_WAY, State, is_plain_id
 
 _NEXT_STEPS: dict[State, str] = {
     "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",
@@ -33,9 +34,9 @@ _AFTER_DRY_RUN = {
 
 def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
     """Everything known about one video."""
-    next_step = _NEXT_STEPS[entry.state]
-    if entry.state == "succeeded" and not any(g.url for g in entry.generations):
-        next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
+    n_variants = entry.body.get("n_variants")
+    if gateway_state is None and entry.state in UNDER_WAY:
+        gateway_state = entry.gateway_state
     return Video(
         **shown(entry, 2000),
         gateway=gateway,
@@ -43,10 +44,40 @@ def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video
         gateway_state=gateway_state,
         enhanced_prompt=entry.enhanced_prompt,
         failure_reason=entry.failure_reason,
+        failure_code=entry.failure_code,
+        gateway_message=entry.gateway_message,
+        gateway_answer=entry.answer if entry.state == "unknown" else None,
+        other_ids=list(entry.other_ids),
+        n_variants=n_variants if isinstance(n_variants, int) else None,
+        withheld=entry.withheld if entry.state == "succeeded" else None,
         generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
         files=[str(file) for _, file in sorted(entry.files.items())],
-        next_step=next_step,
+        next_step=_next_step(entry, gateway_state),
     )
+
+
+def _next_step(entry: Entry, gateway_state: str | None) -> str:
+    next_step = _NEXT_STEPS[entry.state]
+    if entry.state == "succeeded" and not any(g.url for g in entry.generations):
+        next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
+    if entry.state in UNDER_WAY and gateway_state and dialect.state_of(gateway_state) is None:
+        next_step = f"Its gateway_state is a word that is not known here, so it counts as running. {next_step}"
+    return f"{_more_ids(entry)}{next_step}"
+
+
+def _more_ids(entry: Entry) -> str:
+    """What is said of an answer that named several tasks."""
+    if not entry.other_ids:
+        return ""
+    count = len(entry.other_ids)
+    ids = f"{count} more id{'' if count == 1 else 's'}"
+    if count <= MOST_NAMED and all(map(is_plain_id, entry.other_ids)):
+        ids += f" ({', '.join(entry.other_ids)})"
+    return f"The gateway named {ids} in its answer: tell the user. "
+
+
+MOST_NAMED = 3
+"""Further ids that stand in a sentence; more are in the result only."""
 
 
 def listed(entry: Entry) -> ListedVideo:
@@ -69,7 +100,9 @@ def submission(
         n_frames=request.n_frames,
         cost=request.cost(),
         sources=entry.sources if entry else [],
-        next_step=_NEXT_STEPS[entry.state] if entry else _AFTER_DRY_RUN[gateway != NOT_CONFIGURED],
+        next_step=f"{_more_ids(entry)}{_NEXT_STEPS[entry.state]}"
+        if entry
+        else _AFTER_DRY_RUN[gateway != NOT_CONFIGURED],
     )
 
 

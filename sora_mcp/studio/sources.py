@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from sora_mcp.errors import InvalidInput, NotReady, Problem, SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
+from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image
 from sora_mcp.tasks import FINAL, Generation
 
@@ -27,6 +27,8 @@ FindVideo = Callable[[str], Awaitable[Entry]]
 """A task or request id → its row, asked anew at the gateway if it was not finished. Raises NotFound."""
 FindGeneration = Callable[[str], Awaitable[Found | None]]
 """A generation id → where our ledger knows it from."""
+IsRecorded = Callable[[str], Awaitable[bool]]
+"""Whether an id is that of a task or a request in our ledger: not every gateway's ids begin with `task_`."""
 
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
@@ -80,12 +82,14 @@ def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + found[i].name for i in found}))
 
 
-async def resolve(given: Resolved, find: FindVideo, find_generation: FindGeneration) -> Resolved:
+async def resolve(
+    given: Resolved, find: FindVideo, find_generation: FindGeneration, is_recorded: IsRecorded
+) -> Resolved:
     """Turn every task id into its generation; size and length not asked for become the first source's.
 
     Raises NotFound, NotReady (not finished, failed, or without a generation id) or InvalidInput.
     """
-    request, lookup = given.request, _Lookup(find, find_generation)
+    request, lookup = given.request, _Lookup(find, find_generation, is_recorded)
     changed: dict[str, Any] = {}
     edit = request.sdedit
     if edit is not None:
@@ -129,17 +133,17 @@ _SHAPE = ("width", "height", "n_frames")
 class _Lookup:
     """Resolves ids and remembers what they led to."""
 
-    def __init__(self, find: FindVideo, find_generation: FindGeneration) -> None:
+    def __init__(self, find: FindVideo, find_generation: FindGeneration, is_recorded: IsRecorded) -> None:
         self._find = find
+        self._is_recorded = is_recorded
         self._find_generation = find_generation
         self.named: list[str] = []
         self._found: list[Found] = []
 
     async def find(self, given: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
         """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
-        video_id = given.strip().partition("#")[0]
-        variant = variant_of(given, where)
-        if video_id.startswith(("task_", "req_")):
+        video_id, variant = await self._named(given.strip(), where)
+        if video_id.startswith(("task_", "req_")) or await self._is_recorded(video_id):
             found = await self._finished(video_id, variant or 1, where)
             self._remember(video_id, found)
             return "generation", found[1].generation_id
@@ -149,6 +153,12 @@ class _Lookup:
             raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id
+
+    async def _named(self, text: str, where: str) -> tuple[str, int | None]:
+        """The id and the variant that a text names: what stands in the ledger as it is written is no variant."""
+        if "#" in text and not (await self._is_recorded(text) or await self._find_generation(text)):
+            return without_variant(text), variant_of(text, where)
+        return text, None
 
     def shape(self) -> dict[str, int]:
         """Width, height and frames of the first source, as far as they are known."""
@@ -173,14 +183,6 @@ class _Lookup:
             error.message = f"{where}: {error.message}"
             raise
         return entry, usable_generation(entry, variant, where, need_id=True)
-
-
-def variant_of(video_id: str, where: str) -> int | None:
-    """The variant that `task_…#2` names; None where none is named. Raises InvalidInput."""
-    _, hash_sign, variant = video_id.strip().partition("#")
-    if hash_sign and not re.fullmatch(r"[1-9][0-9]{0,2}", variant):
-        raise InvalidInput([Problem(where, "names no variant behind its #", "task_…#2 for the second")])
-    return int(variant) if hash_sign else None
 
 
 def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.dialect import UNKNOWN_NEXT_STEP
+from sora_mcp.dialect import UNKNOWN_NEXT_STEP, Created
 from sora_mcp.errors import (
     SEE_LOG,
     FileProblem,
@@ -117,10 +117,10 @@ class Submitter:
 
     async def _post(self, sending: _Sending, request_id: str) -> None:
         state: State = "rejected"
-        task_id = ""
+        created = Created("")
         began = anyio.current_time()
         try:
-            task_id = await self._create(sending, request_id)
+            created = await self._create(sending, request_id)
         except (Unreachable, Refused) as error:
             sending.error = error
         except GatewayError as error:
@@ -129,10 +129,11 @@ class Submitter:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
+        task_id = created.task_id
         _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
             try:
-                await self._record(sending, request_id, task_id, state)
+                await self._record(sending, request_id, created, state)
             except Exception:
                 logger.exception("the outcome of %s could not be recorded", request_id)
                 if task_id and sending.error is None:
@@ -151,17 +152,18 @@ class Submitter:
                 with anyio.move_on_after(RECORD_AGAIN_AFTER[-1]):
                     await self.left.wait()
 
-    async def _record(self, sending: _Sending, request_id: str, task_id: str, state: State) -> None:
+    async def _record(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
         """Record the outcome: the task, or else `state` with what was said about it."""
-        if not task_id:
-            reason, words = (sending.error.message, sending.error.upstream) if sending.error else ("", "")
-            sending.entry = await self._ledger.not_accepted(request_id, state, reason, gateway_message=words or None)
+        if not created.task_id:
+            reason = sending.error.message if sending.error is not None else ""
+            words = _gateways_words(sending.error)
+            sending.entry = await self._ledger.not_accepted(request_id, state, reason, **words)
             return
-        sending.entry = await self._ledger.accepted(request_id, task_id)
+        sending.entry = await self._ledger.accepted(request_id, created.task_id, created.other_ids)
         if sending.entry.state == "unknown":  # the task is another request's
             sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), UNKNOWN_NEXT_STEP)
 
-    async def _create(self, sending: _Sending, request_id: str) -> str:
+    async def _create(self, sending: _Sending, request_id: str) -> Created:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
         and its row still stands as *sending* in the ledger that is in place."""
         gateway, body = sending.gateway, sending.intent.body
@@ -210,13 +212,16 @@ def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> No
     logger.info("paid call", extra={"fields": line | {"gateway": sending.gateway.endpoint.base_url}})
 
 
+def _gateways_words(error: SoraError | None) -> dict[str, str | None]:
+    """What the ledger keeps of an answer that is no acceptance."""
+    if error is None:
+        return {}
+    return {"gateway_message": error.upstream or None, "code": error.code or None, "answer": error.answer or None}
+
+
 def _wait_before_resend(error: Exception) -> bool | float:
     """Whether to send again; the seconds to wait where the gateway named them and that is not too long."""
-    if isinstance(error, Unreachable):
-        return True
-    if not isinstance(error, Refused) or error.http_status != 429 or not error.upstream:
-        return False  # a 429 without words is no proof: it may have been cut off before it said what became of it
-    return error.pause(RESEND_AFTER_MOST)
+    return isinstance(error, GatewayError) and error.may_be_sent_again and error.pause(RESEND_AFTER_MOST)
 
 
 def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
