@@ -125,6 +125,7 @@ class Studio:
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
         rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
         with _nothing_sent():
+            self.settings.check_guards_spelling()
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, rules, confirm)
