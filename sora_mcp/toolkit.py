@@ -13,6 +13,7 @@ from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 from sora_mcp import tools
+from sora_mcp.arguments import MOST_CHARACTERS
 from sora_mcp.errors import InvalidInput, Problem
 from sora_mcp.schema import Schema
 from sora_mcp.settings import Settings, load
@@ -114,6 +115,8 @@ class Toolkit:
 
 def _read(text: str) -> Any:
     """The arguments that a model wrote as JSON; nothing at all is no arguments. Raises InvalidInput."""
+    if len(text) > MOST_CHARACTERS:
+        raise InvalidInput([Problem("arguments", f"are {len(text)} characters long", f"at most {MOST_CHARACTERS}")])
     try:
         return json.loads(text) if text.strip() else None
     except (ValueError, RecursionError):
