@@ -67,7 +67,7 @@ PIECES = [b'\\"id\\":8,', "é".encode(), b"x", b"x"]
 """What a prompt is made of: what looks like another id, and characters of two bytes, of which fewer are too many."""
 
 
-@pytest.mark.parametrize(("order", "piece"), zip(ORDERS, PIECES, strict=True))
+@pytest.mark.parametrize(("order", "piece"), list(zip(ORDERS, PIECES, strict=True)), ids=list(ORDERS))
 async def test_a_line_that_is_too_long_is_refused_in_words_by_its_id_and_the_server_goes_on(
     environment: dict[str, str], order: str, piece: bytes
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -158,10 +159,10 @@ class File:
         return [identity(path) for path in self.paths]
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path | int) -> tuple[int, int] | None:
     """What tells a file from any other, whatever its name; None where there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - of an open file too
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

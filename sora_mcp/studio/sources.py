@@ -19,7 +19,7 @@ from sora_mcp.errors import InvalidInput, NotReady, Problem, SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
-from sora_mcp.studio.images import Image
+from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.tasks import FINAL, Generation
 
 Found = tuple[Entry, Generation]
@@ -69,7 +69,7 @@ class Resolved:
         return self.request.model_copy(update={"inpaint_items": items})
 
 
-def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: Callable[[Path], bool]) -> Resolved:
+def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
     """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
     found = {
         i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
