@@ -231,6 +231,13 @@ async def test_bad_input_is_a_tool_error_on_both_eras(era: Era, gateway: FaultGa
     assert gateway.connections == 0
 
 
+async def test_the_longest_prompt_is_a_setting(gateway: FaultGateway, connect: Connect) -> None:
+    async with connect(max_prompt_length=5) as client:
+        await assert_refused(client, *create(prompt="a boat"), "prompt: is 6 characters long", "at most 5")
+        await assert_accepted(client, *create(prompt="a bus"))
+    assert len(gateway.creates()) == 1
+
+
 async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Connect) -> None:
     async with connect() as client:
         await assert_refused(client, *create(n_frames=151))
