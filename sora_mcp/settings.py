@@ -254,7 +254,8 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
 
 def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
     """The variables that look like ours and are none; one without a value says nothing."""
-    names = sorted(name for name, value in environ.items() if not _is_missing(value))
+    ours = [name for name in environ if name.lstrip()[:4].upper() == PREFIX[:4]]
+    names = sorted(name for name in ours if not _is_missing(environ[name]))
     return tuple(unknown_variables(names, (f"{PREFIX}{name.upper()}" for name in _FIELDS)))
 
 
