@@ -60,11 +60,11 @@ def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> Iterator
     """Those of `names` that begin as ours do and are none of `settings`."""
     known = list(settings)
     for name in names:
-        if name not in known and _begins_as_ours(name):
+        if name not in known and begins_as_ours(name):
             yield _judged(name, known)
 
 
-def _begins_as_ours(name: str) -> bool:
+def begins_as_ours(name: str) -> bool:
     """Whether a name has our prefix, in whatever case and with whatever separator (SORARE_KEY has not)."""
     return re.match(r"\s*SORA(_|[^A-Z0-9]|MAX)", name.upper()) is not None
 
