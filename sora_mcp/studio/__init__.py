@@ -125,7 +125,6 @@ class Studio:
         guard_s = 0 if allow_duplicate else self.settings.duplicate_window * 60
         rules = Rules(guard_s, self.settings.max_cost_per_day, self.settings.max_running)
         with _nothing_sent():
-            self.settings.check_guards_spelling()
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, rules, confirm)
@@ -188,6 +187,7 @@ class Studio:
             return dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
 
     def _check_cost(self, request: VideoRequest) -> None:
+        self.settings.check_guards_spelling()
         cap, cost = self.settings.max_cost_per_call, request.cost()
         if cap is not None and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
