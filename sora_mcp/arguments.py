@@ -25,6 +25,12 @@ _LARGEST = 2**53 - 1
 """The largest whole number that every JSON reader reads alike (RFC 8259 §6)."""
 
 
+MOST_CHARACTERS = 8_000_000
+"""Of one message, or of arguments that are written as JSON text: beyond that nothing is read."""
+MOST_ITEMS = 1000
+"""Of one list."""
+
+
 HALF = "\uffff"
 """A noncharacter that stands for half a character where a reader of JSON would not let that through."""
 
@@ -58,28 +64,34 @@ def _tidy(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
             continue
         if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in {"", "null"})):
             continue
-        tidied[name] = _tidy_value(field.annotation, value)
+        tidied[name] = _tidy_value(field.annotation, value, name)
     return tidied
 
 
-def _tidy_value(annotation: Any, value: Any) -> Any:
+def _tidy_value(annotation: Any, value: Any, name: str) -> Any:
     model = _nested(annotation)
     if model is None:
         # pydantic takes true for 1; as text it is refused like any other text that is no number
         no_truth = isinstance(value, bool) and annotation is not bool
         return json.dumps(value) if no_truth else value
-    value = _from_text(value)
-    return [_tidy_item(model, each) for each in value] if isinstance(value, list) else _tidy_item(model, value)
+    value = _from_text(value, name)
+    if not isinstance(value, list):
+        return _tidy_item(model, value, name)
+    if len(value) > MOST_ITEMS:
+        raise InvalidInput([Problem(name, f"has {len(value)} items", f"at most {MOST_ITEMS}")])
+    return [_tidy_item(model, each, name) for each in value]
 
 
-def _tidy_item(model: type[BaseModel], value: Any) -> Any:
-    value = _from_text(value)
+def _tidy_item(model: type[BaseModel], value: Any, name: str) -> Any:
+    value = _from_text(value, name)
     return _tidy(model, value) if isinstance(value, dict) else value
 
 
-def _from_text(value: Any) -> Any:
+def _from_text(value: Any, name: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
         return value
+    if len(value) > MOST_CHARACTERS:
+        raise InvalidInput([Problem(name, f"is {len(value)} characters long", f"at most {MOST_CHARACTERS}")])
     try:
         return json.loads(value)
     except (ValueError, RecursionError):

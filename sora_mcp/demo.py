@@ -17,6 +17,7 @@ import mcp_types as types
 from mcp import Client, StdioServerParameters
 
 from sora_mcp import media
+from sora_mcp.spelling import begins_as_ours
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
 _BEATS = [
@@ -53,7 +54,7 @@ def _out_of_groups() -> Iterator[None]:
 
 async def _converse(folder: Path) -> None:
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("SORA_")},
+        **{name: value for name, value in os.environ.items() if not begins_as_ours(name)},
         "SORA_BASE_URL": "sandbox",
         "SORA_HOME": str(folder / ".sora"),
         "SORA_OUTPUT_DIR": str(folder),

@@ -45,6 +45,17 @@ class Secret:
         return "**********"
 
 
+_QUOTES = ('""', "''", "“”", "\u2018\u2019", "„“", "””", "\u2019\u2019")
+
+
+def unquoted(given: str) -> str:
+    """The text without the quotes round it, as people and hosts leave them there; a quote on one side only stays."""
+    inner = given.strip()
+    if len(inner) < 2 or inner[0] + inner[-1] not in _QUOTES or not {inner[0], inner[-1]}.isdisjoint(inner[1:-1]):
+        return given
+    return unquoted(inner[1:-1].strip())
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """`read` takes the text of a variable, or the value itself; it raises ValueError or TypeError for anything else."""
@@ -157,7 +168,7 @@ def frames() -> Kind:
 def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
     def read(given: str | Iterable[Any]) -> tuple[Any, ...]:
         parts = [part for part in given.split(separator) if part.strip()] if isinstance(given, str) else given
-        return tuple(read_one(part) for part in parts)
+        return tuple(read_one(unquoted(part) if isinstance(part, str) else part) for part in parts)
 
     return Kind(read, "a list as described")
 

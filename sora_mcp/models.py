@@ -7,6 +7,7 @@ docstring says "inferred".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -119,9 +120,39 @@ class VideoRequest(Model):
 
     def check(self, limits: Limits) -> None:
         """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
+        if too_long := list(_length_problems(self, limits.max_prompt_length)):
+            raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
         found = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self)]
         if found:
             raise InvalidInput(found)
+
+
+TEXTS_IN_ALL = 10
+"""The prompt and the descriptions together may be as long as so many of the longest."""
+
+
+def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
+    """Texts that are too long: each, and the prompt with all descriptions. No maximum is documented."""
+    prompts = {"prompt": request.prompt}
+    prompts |= {f"actions[{i}].description": action.description for i, action in enumerate(request.actions or [])}
+    others = {
+        f"inpaint_items[{i}].{name}": value
+        for i, item in enumerate(request.inpaint_items)
+        for name, value in item
+        if isinstance(value, str)
+    }
+    others |= {name: value for name, value in request.sdedit or () if isinstance(value, str)}
+    lengths = {name: len(text) for name, text in (prompts | others).items() if text is not None}
+    for name, length in lengths.items():
+        if length > most:
+            yield Problem(name, f"is {length} characters long", f"at most {most}{_MORE}")
+    total = sum(lengths.get(name, 0) for name in prompts)
+    if total > most * TEXTS_IN_ALL:
+        wrong = f"are {total} characters long together"
+        yield Problem("prompt, actions[].description", wrong, f"at most {most * TEXTS_IN_ALL}{_MORE}")
+
+
+_MORE = " (more through the setting SORA_MAX_PROMPT_LENGTH)"
 
 
 def _table_problems(request: VideoRequest, limits: Limits) -> list[Problem]:

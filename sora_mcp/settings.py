@@ -2,7 +2,7 @@
 
 Nothing else reads the environment. (A plain dataclass: every command starts with this, and the models of pydantic
 alone would take longer than the shortest of them.) A value that is a literal `${…}` (a host that did not expand a
-variable) counts as missing.
+variable) counts as missing; quotes round a value are taken off, which some hosts leave there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from sora_mcp import kinds
 from sora_mcp.errors import NotConfigured
 from sora_mcp.kinds import Format, Kind, Secret
+from sora_mcp.spelling import PREFIX, UnknownVariable, unknown_variables
 from sora_mcp.tables import Limits
 
-PREFIX = "SORA_"
 SANDBOX = "sandbox"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
@@ -77,7 +77,8 @@ def _known_home(setting: str) -> Iterator[None]:
 class Settings:
     """All settings; the field names are the environment variables without `SORA_`. Made by `load`, which checks them.
 
-    `given` names those that were set; the others have their defaults.
+    `given` names those that were set; the others have their defaults. `unknown` are variables that look like settings
+    and are none.
     """
 
     base_url: str | None = field(
@@ -151,6 +152,10 @@ class Settings:
     max_running: int | None = field(
         default=None, metadata=_about("Most videos under way at once. Default: no cap.", kinds.whole(least=1))
     )
+    max_prompt_length: int = field(
+        default=10_000,
+        metadata=_about("Most characters of a prompt, or of a beat's description.", kinds.whole(least=1)),
+    )
     max_variants: int = field(
         default=4, metadata=_about("Most variants in one call (no maximum is documented).", kinds.whole(least=1))
     )
@@ -186,6 +191,7 @@ class Settings:
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
     given: frozenset[str] = field(default=frozenset(), compare=False)
+    unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
     @property
     def ledger(self) -> Path:
@@ -195,13 +201,23 @@ class Settings:
     @property
     def limits(self) -> Limits:
         """The documented tables, with what these settings add."""
-        return Limits(self.extra_sizes, self.extra_frames, self.max_variants)
+        return Limits(self.extra_sizes, self.extra_frames, self.max_variants, self.max_prompt_length)
 
     @property
     def key_to_strike(self) -> str:
         """What of the key must never be shown: all but the word Bearer that people paste along; empty without a key."""
         words = self.api_key.get_secret_value().split() if self.api_key else []
-        return words[-1] if words else ""
+        return kinds.unquoted(words[-1]) if words else ""
+
+    def check_guards_spelling(self) -> None:
+        """Raise NotConfigured where a variable is set that may be meant as a cap or another guard, but is none."""
+        suspects = [each for each in self.unknown if each.guards]
+        if suspects:
+            raise NotConfigured(
+                f"{' '.join(map(str, suspects[:3]))} Nothing that costs money is submitted while a guard against costs "
+                "may be misspelt.",
+                "Ask the user to correct its name, or to remove it, and to start this server again.",
+            )
 
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
@@ -214,7 +230,7 @@ class Settings:
 
     def _checked_key(self) -> Secret:
         key = (self.api_key.get_secret_value() if self.api_key else "").strip()
-        key = re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE)
+        key = kinds.unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
         if not key:
             raise NotConfigured("SORA_API_KEY is not set.", _NEXT_STEP)
         if "${" in key:
@@ -233,7 +249,14 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
     found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in _FIELDS} | values
     given = {name: _read(name, value) for name, value in found.items() if not _is_missing(value)}
-    return Settings(**given, given=frozenset(given))
+    return Settings(**given, given=frozenset(given), unknown=_unknown(environ))
+
+
+def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
+    """The variables that look like ours and are none; one without a value says nothing."""
+    ours = [name for name in environ if name.lstrip()[:4].upper() == PREFIX[:4]]
+    names = sorted(name for name in ours if not _is_missing(environ[name]))
+    return tuple(unknown_variables(names, (f"{PREFIX}{name.upper()}" for name in _FIELDS)))
 
 
 def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings, list[NotConfigured]]:
@@ -249,7 +272,7 @@ def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings,
                 usable[variable] = given
         except NotConfigured as error:
             wrong.append(error)
-    return load(usable), wrong
+    return replace(load(usable), unknown=_unknown(environ)), wrong
 
 
 def _read(name: str, value: object) -> Any:
@@ -258,7 +281,7 @@ def _read(name: str, value: object) -> Any:
     metadata = _FIELDS[name].metadata
     kind: Kind = metadata["kind"]
     try:
-        return kind.read(value)
+        return kind.read(kinds.unquoted(value) if isinstance(value, str) else value)
     except (ValueError, TypeError, AttributeError, OSError):  # of the value nothing is said: it may be a key
         if "${" in str(value):
             message = f"{PREFIX}{name.upper()} holds ${{…}}: a variable in it was not expanded."
@@ -315,7 +338,7 @@ def _shown(default: object) -> str:
 
 def _is_missing(value: object) -> bool:
     """Not given: nothing, blank, or a variable that a host did not expand."""
-    text = value.strip() if isinstance(value, str) else value
+    text = kinds.unquoted(value).strip() if isinstance(value, str) else value
     return text in (None, "") or (isinstance(text, str) and re.fullmatch(r"\$\{.*\}", text) is not None)
 
 
@@ -354,7 +377,7 @@ def checked_address(given: str) -> tuple[str, bool]:
         raise NotConfigured(wrong + "its path must not hold . or .. as a part.", _NEXT_STEP)
     with suppress(ValueError):
         host = ipaddress.ip_address(host).compressed
-    path = re.sub(r"(/sora)?/v1(/videos)?$", "", parts.path.rstrip("/")).rstrip("/")
+    path = re.sub(r"(/+sora)?(/+v1(/+videos)?)?$", "", parts.path.rstrip("/")).rstrip("/")
     shown = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         shown += f":{port}"

@@ -38,6 +38,7 @@ class Limits:
     extra_sizes: tuple[tuple[int, int], ...] = ()
     extra_frames: tuple[int, ...] = ()
     max_variants: int = 4
+    max_prompt_length: int = 10_000
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,53 @@ REFUSED: dict[str, Case] = {
     "an action at 9 s of 5": (storyboard("9s"), ("actions[0].time", "270", "0 to 149")),
     "an action before the start": (storyboard(-1), ("actions[0].time", "at least 0")),
     "an action at -1 s": (storyboard("-1s"), ("actions[0].time", "30 per second")),
+    "actions at the seconds of ten": (
+        storyboard(0, 3, 6, n_frames=300),
+        ("actions[].time: 0, 3, 6", "0, 90, 180", '"0s", "3s", "6s"', '"0s", "0.1s", "0.2s"'),
+    ),
+    "the same as texts, in a dry run": (storyboard("0", "3", "6", n_frames=300, dry_run=True), ("0, 90, 180",)),
+    "the same as JSON text": (
+        ("storyboard_video", {"actions": json.dumps([{"time": t, "description": "x"} for t in (0, 3.0)])}),
+        ("0, 90",),
+    ),
+    "actions at the seconds of five": (storyboard(1, 4), ("30, 120", '"1s", "4s"')),
+    "a plain number beside one with its unit": (storyboard("0s", 3), ("0, 90", '"0s", "3s"')),
+    "a plain number before one with its unit": (storyboard(0, 3, "4s"), ("0, 90, 120", '"0s", "3s", "4s"')),
+    "an action at 2.5": (storyboard(0, 2.5), ("actions[1].time", "75", '"2.5s"')),
+    "an action at 2.5 as a text": (storyboard(0, " 2.5 "), ("actions[1].time", "75", '"2.5s"')),
+    "a prompt of 10001 characters": (
+        create(prompt="é" * 10001),
+        ("prompt: is 10001 characters long", "at most 10000", "SORA_MAX_PROMPT_LENGTH"),
+    ),
+    "a description of 10001 characters": (
+        ("storyboard_video", {"actions": [{"time": 0, "description": "x" * 10001}]}),
+        ("actions[0].description: is 10001 characters long", "at most 10000"),
+    ),
+    "a prompt that is too long in a dry run": (create(prompt="x" * 10001, dry_run=True), ("prompt", "10000")),
+    "descriptions of more than 100000 characters together": (
+        ("storyboard_video", {"actions": [{"time": t, "description": "x" * 9999} for t in range(100, 111)]}),
+        ("prompt, actions[].description", "109989", "at most 100000"),
+    ),
+    "an address of 10001 characters": (
+        item(url="https://pictures.example/" + "x" * 10000),
+        ("inpaint_items[0].url", "at most 10000"),
+    ),
+    "too many actions": (storyboard(*range(1001)), ("actions: has 1001 items", "at most 1000")),
+    "a source range past its end": (
+        blend({"generation_id": "task_finished", "source_end_frame": 300}, {"generation_id": "gen_2"}),
+        ("inpaint_items[0].source_end_frame", "300 is past the end", "0 to 299"),
+    ),
+    "a source range that begins past the end of a later variant": (
+        blend({"url": URL}, {"generation_id": "task_finished#2", "source_start_frame": 999}),
+        ("inpaint_items[1].source_start_frame", "999", "0 to 299"),
+    ),
+    "a card that begins past the end of its source": (
+        (
+            "storyboard_video",
+            {"inpaint_items": [{"generation_id": "task_finished", "source_start_frame": 300, "source_end_frame": 301}]},
+        ),
+        ("inpaint_items[0].source_start_frame", "inpaint_items[0].source_end_frame", "0 to 299"),
+    ),
     "repeated actions": (storyboard(30, 30), ("actions[1].time", "does not come after 30")),
     "unordered actions": (storyboard(60, 30), ("actions[1].time", "does not come after 60")),
     "an action without a text": (
@@ -183,6 +231,13 @@ async def test_bad_input_is_a_tool_error_on_both_eras(era: Era, gateway: FaultGa
     assert gateway.connections == 0
 
 
+async def test_the_longest_prompt_is_a_setting(gateway: FaultGateway, connect: Connect) -> None:
+    async with connect(max_prompt_length=5) as client:
+        await assert_refused(client, *create(prompt="a boat"), "prompt: is 6 characters long", "at most 5")
+        await assert_accepted(client, *create(prompt="a bus"))
+    assert len(gateway.creates()) == 1
+
+
 async def test_a_request_that_was_refused_leaves_no_row_behind(connect: Connect) -> None:
     async with connect() as client:
         await assert_refused(client, *create(n_frames=151))
@@ -206,6 +261,27 @@ SLOPPY: dict[str, tuple[tuple[str, Arguments], dict[str, Any]]] = {
     "seconds": (
         ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": "2.5s"}]}),
         body("storyboard", prompt=None, actions=BEATS),
+    ),
+    "seconds that are near to each other": (
+        ("storyboard_video", {"actions": [BEATS[0] | {"time": "0s"}, BEATS[1] | {"time": "0.1s"}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 3}]),
+    ),
+    "the first frame and seconds that are near to it": (
+        ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": "0.1s"}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 3}]),
+    ),
+    "frames from the last that may be meant as seconds on": (
+        ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": 5}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 5}]),
+    ),
+    "one beat in the first second": (
+        ("storyboard_video", {"actions": [BEATS[0] | {"time": 3}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0] | {"time": 3}]),
+    ),
+    "the longest prompt": (create(prompt="é" * 10_000), body(prompt="é" * 10_000)),
+    "a range to the last frame of its source": (
+        ("storyboard_video", {"inpaint_items": [{"generation_id": "task_finished", "source_end_frame": 299}]}),
+        body("storyboard", prompt=None, inpaint_items=[{"generation_id": "gen_1", "source_end_frame": 299}]),
     ),
     "numbers as texts": (
         create(width="480", height="480", n_frames="300", n_variants="2"),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
 import random
+import subprocess
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sora_mcp.errors import InvalidInput
+from sora_mcp.ledger import Ledger
 from sora_mcp.studio import images
 
 
@@ -92,6 +98,79 @@ def test_a_relative_path_does_not_lead_out_of_an_allowed_folder(tmp_path: Path, 
     (folder / "link.png").symlink_to(tmp_path / "private.png")
     with pytest.raises(InvalidInput, match="lies outside the allowed folders"):
         read(given, (folder,))
+
+
+SWAP = """
+import itertools, os, sys
+folder, aside, outside = sys.argv[1:]
+os.write(1, b"x")
+for _ in itertools.repeat(None, 2_000_000):
+    os.rename(folder, aside)
+    os.symlink(outside, folder)
+    os.unlink(folder)
+    os.rename(aside, folder)
+"""
+"""A folder is a link for half of the time, until somebody ends this."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need privileges there")
+@pytest.mark.parametrize("name", ["sub/door.png", "alias/door.png"])
+def test_a_folder_that_is_swapped_for_a_link_meanwhile_does_not_lead_out(tmp_path: Path, name: str) -> None:
+    inside, outside, sub = tmp_path / "pictures", tmp_path / "private", tmp_path / "pictures" / "sub"
+    images_of = {folder: picture("PNG", side) for side, folder in enumerate((sub, outside), 5)}
+    for folder, image in images_of.items():
+        folder.mkdir(parents=True)
+        (folder / "door.png").write_bytes(image)
+    (inside / "alias").symlink_to("sub")
+    command = [sys.executable, "-c", SWAP, str(sub), str(tmp_path / "aside"), str(outside)]
+    read_from = dict.fromkeys(images_of, 0)
+    assert read(name, (inside,)).content == images_of[sub]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapping:  # noqa: S603
+        assert swapping.stdout is not None
+        swapping.stdout.read(1)
+        try:
+            for _ in range(2000):
+                with suppress(InvalidInput):
+                    content = read(name, (inside,)).content
+                    read_from[next(folder for folder, image in images_of.items() if image == content)] += 1
+        finally:
+            swapping.kill()
+    assert read_from[outside] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need privileges there")
+def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "door.png").write_bytes(picture("PNG"))
+    (tmp_path / "folder").symlink_to("a/b")
+    (tmp_path / "door.png").symlink_to("folder/door.png")
+    for name in ("a/b/door.png", "folder/door.png", "door.png", "folder/../b/door.png"):
+        assert read(name, (tmp_path,)).content == picture("PNG")
+    (tmp_path / "pictures").symlink_to("a")
+    assert read("b/door.png", (tmp_path / "pictures",)).content == picture("PNG")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there an open file is in nobody's way, and its locks stay")
+def test_a_file_of_the_ledger_that_was_put_there_meanwhile_is_refused_and_never_closed(tmp_path: Path) -> None:
+    (tmp_path / "door.png").write_bytes(picture("PNG"))
+    opened: list[int] = []
+
+    def is_ledgers(path: Path | int) -> bool:
+        opened.extend([path] if isinstance(path, int) else [])
+        return bool(opened)
+
+    with pytest.raises(InvalidInput, match="belongs to the ledger"):
+        images.read("door.png", (tmp_path,), "url", is_ledgers)
+    assert os.path.samestat(os.fstat(opened[0]), (tmp_path / "door.png").stat())
+    os.close(opened[0])
+
+
+def test_the_ledger_knows_its_files_when_they_are_open(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
+        asyncio.run(ledger.gateway_name("https://gateway.example", "sk-1"))
+        with (tmp_path / "ledger.sqlite3").open("rb") as file, (tmp_path / "other").open("w+b") as other:
+            assert ledger.owns(file.fileno())
+            assert not ledger.owns(other.fileno())
 
 
 @pytest.mark.parametrize("given", ["file:///etc/passwd", "FILE://x/y.png", "file:x.png"])

@@ -15,7 +15,7 @@ import sora_mcp
 PACKAGE = Path(sora_mcp.__file__).parent
 
 ORDER: tuple[set[str], ...] = (
-    {"errors", "kinds", "listening", "signals"},
+    {"errors", "kinds", "listening", "signals", "spelling"},
     {"tables", "tasks"},
     {"models"},
     {"results"},

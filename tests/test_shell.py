@@ -81,6 +81,11 @@ def test_beats_and_files_of_beats_say_the_same(shell: Shell, tmp_path: Path) -> 
     assert told(typed)["body"]["actions"] == beats
 
 
+def test_beats_near_to_each_other_are_written_with_their_unit(shell: Shell) -> None:
+    done = shell("storyboard", "--action", "0s=a door", "--action", "0.2s=it opens", "--dry-run", "--json")
+    assert [action["time"] for action in told(done)["body"]["actions"]] == [0, 6]
+
+
 def test_an_image_named_at_the_shell_is_uploaded(shell: Shell, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "ball.png")
     done = shell("create", "a ball", "--image", "ball.png", "--json")
@@ -112,6 +117,10 @@ def test_two_videos_are_blended(shell: Shell) -> None:
         (("create", "x", "--style", "vivid"), 2, "natural"),
         (("create", "x", "--image", "nowhere.png"), 2, "nothing was submitted"),
         (("storyboard", "--action", "a door"), 2, "does not begin with a time"),
+        (("storyboard", "--action", "2.5=a door"), 2, 'seconds, then what is seen: 2.5s="it opens"'),
+        (("storyboard", "--action", "0=a", "--action", "3=b"), 2, "0, 90"),
+        (("storyboard", "--action", "0s=a", "--action", "3=b", "--dry-run"), 2, '"0s", "3s"'),
+        (("create", "x" * 10_001), 2, "SORA_MAX_PROMPT_LENGTH"),
         (("storyboard", "--actions", "nowhere.json"), 2, "nowhere.json"),
         (("remix", "task_unknown", "x"), 3, "task_unknown"),
         (("get", "task_unknown"), 3, "task_unknown"),
@@ -142,6 +151,8 @@ def test_what_goes_wrong_is_said_on_stderr_with_its_exit_code(
         ('{"actions": [], "x": [1],\n "actions": [\n 7]}', "line 3, actions[0]"),
         ("[1" + "0" * 5000 + "]", "thousands of digits"),
         ('[{"time": 400, "description": "a"}]', "actions[0].time"),
+        ('[{"time": 0, "description": "a"},\n {"time": 2.5, "description": "b"}]', "line 2, actions[1].time: is 2.5"),
+        ('[{"time": 0, "description": "a"}, {"time": 3, "description": "b"}]', "0, 90"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,52 @@ async def test_opening_it_twice_at_once_is_refused_and_once_again_later_is_not(m
         await use(mine, "list_videos")
     async with mine:
         await use(mine, "list_videos")
+
+
+@pytest.mark.anyio
+async def test_a_call_from_another_thread_is_refused_before_anything_is_sent(make_settings: Make) -> None:
+    async with fault_gateway() as gateway:
+        gateway.on("POST", CREATE, says({"code": "success", "message": "", "data": "task_new"}))
+        async with Toolkit(make_settings(base_url=gateway.address, api_key=KEY)) as mine:
+
+            def elsewhere(name: str) -> Result:
+                return asyncio.run(mine.call(name, {"prompt": "a kite"} if name == "create_video" else {}))
+
+            with anyio.fail_after(20):
+                refused = await anyio.to_thread.run_sync(elsewhere, "create_video")
+                listed = await anyio.to_thread.run_sync(elsewhere, "list_videos")
+            assert refused.structured["outcome"] == "not_submitted"
+            assert "Nothing was submitted" in refused.text
+            for result in (refused, listed):
+                assert result.is_error
+                assert "opened in another event loop" in result.text
+            assert gateway.received == []
+            await use(mine, "create_video", prompt="a kite")
+        assert len(gateway.creates()) == 1
+
+
+def test_a_call_from_an_event_loop_after_the_one_that_opened_it_is_refused(make_settings: Make) -> None:
+    mine, opened, leave = Toolkit(make_settings()), asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with mine:
+            opened.set()
+            await leave.wait()
+            await use(mine, "list_videos")
+
+    async def leave_elsewhere() -> None:
+        await mine.__aexit__(None, None, None)
+
+    with closing(asyncio.new_event_loop()) as first:
+        holding = first.create_task(hold())
+        first.run_until_complete(opened.wait())
+        result = asyncio.run(mine.call("create_video", {"prompt": "a kite"}))
+        with pytest.raises(RuntimeError, match="opened in another event loop"):
+            asyncio.run(leave_elsewhere())
+        leave.set()
+        first.run_until_complete(holding)
+    assert result.structured["outcome"] == "not_submitted"
+    assert "opened in another event loop" in result.text
 
 
 @pytest.mark.anyio

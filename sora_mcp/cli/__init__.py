@@ -273,7 +273,10 @@ def _serve_stdio() -> None:
 
 
 def load_settings() -> Settings:
-    """The settings of this process, and logging as they say. Raises NotConfigured naming the variable."""
+    """The settings of this process, and logging as they say; what looks like a setting and is none is told.
+
+    Raises NotConfigured naming the variable.
+    """
     with loading():
         from sora_mcp.settings import load  # noqa: PLC0415
 
@@ -281,4 +284,6 @@ def load_settings() -> Settings:
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415
 
     set_up(settings.log_level, settings.key_to_strike)
+    for variable in settings.unknown:
+        click.echo(f"sora-mcp: {variable}", err=True)
     return settings

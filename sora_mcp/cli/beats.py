@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from sora_mcp.arguments import MOST_CHARACTERS
+
 
 def parse(text: str) -> dict[str, str]:
     """`TIME=TEXT` → a beat; TIME is a frame or seconds such as `2.5s`."""
@@ -48,7 +50,10 @@ def read_file(path: str, name: str) -> FromFile:
     hint = f"--{name.replace('_', '-')}"
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
-            text = file.read()
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            message = f"{path} is longer than {MOST_CHARACTERS} characters. Nothing was submitted."
+            raise click.BadParameter(message, param_hint=hint)
         data = json.loads(text)
     except json.JSONDecodeError as error:
         message = f"{path}, line {error.lineno}, column {error.colno}: this is not JSON ({_why(error)})."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sqlite3
 import sys
@@ -79,7 +80,8 @@ def _setting_lines(settings: Settings) -> Iterator[str]:
 async def check_up(settings: Settings) -> list[Check]:
     """Everything, in the order in which a person would look."""
     home = _folder("home folder", settings.home, "SORA_HOME")
-    checks = [_versions(), *_extras(), home, _folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR")]
+    checks = [*_unknown(settings), _versions(), *_extras(), home]
+    checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
     if home.verdict == "ok":
         checks += await _ledger(settings)
     return checks + await _gateway(settings)
@@ -116,6 +118,28 @@ def _folder(name: str, folder: Path, setting: str) -> Check:
         advice = f"Make it writable, or name another one in {setting}."
         return Check(name, "wrong", f"{folder} cannot be written ({error.strerror})", advice)
     return Check(name, "ok", str(folder) if there == folder else f"{folder} (made when it is needed)")
+
+
+def _unknown(settings: Settings) -> Iterator[Check]:
+    """What looks like a setting and is none."""
+    for variable in settings.unknown:
+        advice = "Correct its name, or remove it."
+        if variable.guards:
+            advice += " Until then nothing that costs money is submitted: it may be meant as a guard against costs."
+        yield Check("settings", "wrong" if variable.guards else "note", str(variable), advice)
+
+
+def _image_folders(settings: Settings) -> Iterator[Check]:
+    """The folders of SORA_IMAGE_DIRS whose images cannot be uploaded."""
+    for folder in settings.image_dirs:
+        try:
+            wrong = "" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
+            if not wrong and not os.access(folder, os.R_OK | os.X_OK):
+                wrong = "cannot be read"
+        except OSError as error:
+            wrong = f"cannot be looked at ({error.strerror})"
+        if wrong:
+            yield Check("image folder", "wrong", f"{folder} {wrong}", "Make it, or correct SORA_IMAGE_DIRS.")
 
 
 async def _ledger(settings: Settings) -> list[Check]:

@@ -90,8 +90,8 @@ class Ledger:
         self._writer.release(kept=mine & sending)
         self._file.close()
 
-    def owns(self, path: Path) -> bool:
-        """Whether a path leads to one of the ledger's own files, whatever name it has there.
+    def owns(self, path: Path | int) -> bool:
+        """Whether a path (or an open file) leads to one of the ledger's own files, whatever name it has there.
 
         To open one and close it again gives back the locks that this process holds on it (POSIX), so only SQLite may.
         """

@@ -6,15 +6,18 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from io import TextIOWrapper
 
 import anyio
 from anyio import to_thread
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
 from sora_mcp.arguments import HALF
+from sora_mcp.server.bounds import MOST_BYTES, TooLong, answer_to, in_words, read_line
 from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
@@ -34,6 +37,7 @@ async def _serve_stdio(settings: Settings) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT)
         async with stdio_server(stdin=stdin) as (read_stream, write_stream):
+            stdin.answer = write_stream.send
             await server.run(read_stream, write_stream, server.create_initialization_options())
         tasks.cancel_scope.cancel()
 
@@ -41,14 +45,24 @@ async def _serve_stdio(settings: Settings) -> None:
 class _Stdin(anyio.AsyncFile[str]):
     """stdin whose pending read can be given up, so that a signal ends the server while a client is silent.
 
-    A line that is no JSON would be dropped without an answer, and the host would wait for its time-out.
+    A line that is no JSON would be dropped without an answer, and the host would wait for its time-out. One that is
+    too long is answered here, by `answer`, without having been read.
     """
 
-    async def readline(self) -> str:
-        return await to_thread.run_sync(self._readable_line, abandon_on_cancel=True)
+    answer: Callable[[SessionMessage], Awaitable[None]] | None = None
 
-    def _readable_line(self) -> str:
-        return readable(self.wrapped.readline())
+    async def readline(self) -> str:
+        while True:
+            line = await to_thread.run_sync(self._readable_line, abandon_on_cancel=True)
+            if isinstance(line, str):
+                return line
+            if (refusal := answer_to(line)) is not None and self.answer is not None:
+                with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the server has ended
+                    await self.answer(SessionMessage(refusal))
+
+    def _readable_line(self) -> str | TooLong:
+        line = read_line(self.wrapped)
+        return readable(line) if isinstance(line, str) else line
 
 
 def readable(line: str) -> str:
@@ -85,5 +99,5 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
 
     server = build(settings)
-    app = server.streamable_http_app(host=host)
+    app = in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES))
     listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)

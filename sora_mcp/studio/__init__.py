@@ -188,6 +188,7 @@ class Studio:
             return dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
 
     def _check_cost(self, request: VideoRequest) -> None:
+        self.settings.check_guards_spelling()
         cap, cost = self.settings.max_cost_per_call, request.cost()
         if cap is not None and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"

@@ -3,8 +3,12 @@
 An agent can be talked into naming a private key as its "reference image", so a path must lie inside
 SORA_IMAGE_DIRS after every link in it is followed, and must be a regular file built as a PNG, JPEG or
 WebP is: its first bytes alone could stand before anything. Whether the picture inside can be decoded is
-not looked at: that protects nobody, and would need Pillow. The ledger's files are not even opened: to
-close one again gives back the locks that this process holds on it (POSIX).
+not looked at: that protects nobody, and would need Pillow.
+
+Between a look at a path and its opening, somebody else may put a link in the place of a folder. So the path is opened
+part by part below its allowed folder, and no link is followed any more.
+
+The ledger's files are not even opened: to close one again gives back the locks that this process holds on it (POSIX).
 """
 
 from __future__ import annotations
@@ -34,7 +38,11 @@ def is_address(text: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
-def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: Callable[[Path], bool]) -> Image:
+IsLedgers = Callable[[Path | int], bool]
+"""Whether a path, or an open file, is one of the ledger's own files, whatever its name."""
+
+
+def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: IsLedgers) -> Image:
     """The image at a path inside one of `folders`; a relative path is looked for in each of them first.
 
     A file that `is_ledgers` is not even opened. Raises InvalidInput naming `where`.
@@ -44,10 +52,10 @@ def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: Callable[
     inside = f"files inside {', '.join(map(str, folders))} (setting SORA_IMAGE_DIRS)"
     if text.lower().startswith("file:"):
         raise _refused(where, "is a file: address", f"http(s) addresses, or as plain paths {inside}")
-    path = _allowed_path(text, folders, where, inside)
+    root, path = _allowed_path(text, folders, where, inside)
     if is_ledgers(path):
-        raise _refused(where, "belongs to the ledger", "PNG, JPEG or WebP")
-    content = _read_regular(path, where)
+        raise _is_the_ledgers(where)
+    content = _read_regular(root, path, where, is_ledgers)
     kind = _kind(content)
     if kind is None:
         raise _refused(where, "is not an image", "PNG, JPEG or WebP")
@@ -56,23 +64,29 @@ def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: Callable[
     return Image(f"image.{kind}", content)
 
 
-def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: str) -> Path:
+def _is_the_ledgers(where: str) -> InvalidInput:
+    return _refused(where, "belongs to the ledger", "PNG, JPEG or WebP")
+
+
+def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: str) -> tuple[Path, Path]:
+    """The allowed folder, and the path in it; every link in them was followed."""
     try:
         given = Path(text).expanduser()
         roots = [folder.resolve() for folder in folders]
         meant = [path.resolve() for path in (*(root / given for root in roots), given)]
-        allowed = [path for path in meant if any(path.is_relative_to(root) for root in roots)]
+        allowed = [(root, path) for path in meant for root in roots if path.is_relative_to(root)]
         if not allowed:
             raise _refused(where, "lies outside the allowed folders", inside)
-        return next((path for path in allowed if path.exists()), allowed[0])
+        return next(((root, path) for root, path in allowed if path.exists()), allowed[0])
     except (OSError, RuntimeError, ValueError):
         raise _refused(where, "is not a path that can be read") from None
 
 
-def _read_regular(path: Path, where: str) -> bytes:
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+def _read_regular(root: Path, path: Path, where: str, is_ledgers: IsLedgers) -> bytes:
     try:
-        descriptor = os.open(path, flags)
+        descriptor = _open(root, path)
+        if is_ledgers(descriptor):  # it was put there meanwhile; it stays open, so that no lock is given back
+            raise _is_the_ledgers(where)
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
@@ -85,6 +99,39 @@ def _read_regular(path: Path, where: str) -> bytes:
             os.close(descriptor)
     except OSError:
         raise _refused(where, "is not a file that can be read") from None
+
+
+def _flag(name: str) -> int:
+    """A flag of `os.open`; none where the platform has no such."""
+    return int(getattr(os, name, 0))
+
+
+_FILE = os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY") | _flag("O_CLOEXEC")
+_FOLDER = (_flag("O_PATH") or os.O_RDONLY) | _flag("O_NOFOLLOW") | _flag("O_DIRECTORY") | _flag("O_CLOEXEC")
+
+
+def _open(root: Path, path: Path) -> int:
+    """Open a file below `root` without following a link, wherever it stands by now. Raises OSError."""
+    parts = path.relative_to(root).parts
+    if os.open not in os.supports_dir_fd:
+        return _open_and_look_again(path)
+    folder = os.open(root, _FOLDER if parts else _FILE)
+    for number, part in enumerate(parts, 1):
+        parent = folder
+        try:
+            folder = os.open(part, _FILE if number == len(parts) else _FOLDER, dir_fd=parent)
+        finally:
+            os.close(parent)
+    return folder
+
+
+def _open_and_look_again(path: Path) -> int:
+    """Open a file (on Windows) and make sure that its path still leads to it without a link."""
+    descriptor = os.open(path, _FILE)
+    if path.resolve() != path or not os.path.samestat(os.fstat(descriptor), path.stat()):
+        os.close(descriptor)
+        raise OSError("it was moved meanwhile")
+    return descriptor
 
 
 def _kind(content: bytes) -> str | None:

@@ -19,7 +19,7 @@ from sora_mcp.ledger import Entry
 from sora_mcp.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
 from sora_mcp.studio.ids import variant_of, without_variant
-from sora_mcp.studio.images import Image
+from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.tasks import FINAL, Generation
 
 Found = tuple[Entry, Generation]
@@ -71,7 +71,7 @@ class Resolved:
         return self.request.model_copy(update={"inpaint_items": items})
 
 
-def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: Callable[[Path], bool]) -> Resolved:
+def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
     """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
     found = {
         i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
@@ -95,7 +95,7 @@ async def resolve(
     if edit is not None:
         changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", "", lookup))
     changed["inpaint_items"] = [
-        item.model_copy(update=await _resolved_ids(item, "", f"inpaint_items[{i}].", lookup))
+        item.model_copy(update=await _resolved_item(item, f"inpaint_items[{i}].", lookup))
         for i, item in enumerate(request.inpaint_items)
     ]
     if request.operation in {"remix", "blend"}:
@@ -114,6 +114,21 @@ async def _resolved_ids(given: InpaintItem | SDEdit, prefix: str, where: str, lo
             kind, found = await lookup.find(text, where + name)
             return {generation: None, upload: None} | {generation if kind == "generation" else upload: found}
     return {}
+
+
+async def _resolved_item(item: InpaintItem, where: str, lookup: _Lookup) -> dict[str, Any]:
+    """The ids of an item, whose range lies inside its source. Raises InvalidInput where it does not."""
+    ids = await _resolved_ids(item, "", where, lookup)
+    n_frames = lookup.n_frames(item.generation_id or item.upload_media_id)
+    ends = {name: getattr(item, name) for name in ("source_start_frame", "source_end_frame")}
+    beyond = [
+        Problem(where + name, f"{frame} is past the end of the source's {n_frames} frames", f"0 to {n_frames - 1}")
+        for name, frame in ends.items()
+        if n_frames is not None and frame is not None and frame >= n_frames
+    ]
+    if beyond:
+        raise InvalidInput(beyond)
+    return ids
 
 
 def _shape_not_given(request: VideoRequest, lookup: _Lookup) -> dict[str, int]:
@@ -139,18 +154,30 @@ class _Lookup:
         self._find_generation = find_generation
         self.named: list[str] = []
         self._found: list[Found] = []
+        self._by_id: dict[str, Found] = {}
+
+    def n_frames(self, video_id: str | None) -> int | None:
+        """How long the video is that an id led to: as the gateway told it, or as it was asked for."""
+        if video_id not in self._by_id:
+            return None
+        entry, generation = self._by_id[video_id]
+        lengths = (generation.n_frames, entry.body.get("n_frames"))
+        return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
     async def find(self, given: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
         """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
         video_id, variant = await self._named(given.strip(), where)
         if video_id.startswith(("task_", "req_")) or await self._is_recorded(video_id):
             found = await self._finished(video_id, variant or 1, where)
+            self._by_id[given] = found
             self._remember(video_id, found)
             return "generation", found[1].generation_id
         known = await self._find_generation(video_id)
         upload = video_id.startswith("media_")
         if not dialect.is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
             raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
+        if known is not None:
+            self._by_id[given] = known
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id
 

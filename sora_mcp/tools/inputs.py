@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic.functional_validators import BeforeValidator
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from sora_mcp.errors import InvalidInput, Problem
 from sora_mcp.models import (
     Action,
     Amount,
@@ -31,23 +31,49 @@ from sora_mcp.tables import FPS
 from sora_mcp.tasks import State
 
 
-def _frame(value: object) -> object:
-    """A frame from seconds such as `"2.5s"`; anything else is left to the model."""
-    if not isinstance(value, str) or not value.strip().lower().endswith("s"):
-        return value
-    try:
+class FromSeconds(int):
+    """A frame that was written in seconds, with their unit."""
+
+
+def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
+    """A frame, also from seconds such as `"2.5s"`; part of a frame is refused."""
+    if isinstance(value, str) and _is_in_seconds(value):
         frame = float(value.strip()[:-1]) * FPS
+        if not 0 <= frame < _FAR:
+            raise PydanticCustomError("sora", "lies outside the video; allowed: a frame (30 per second)")
+        return FromSeconds(round(frame))
+    if (seconds := _part_of_a_frame(value)) is not None:
+        wrong = f"is {seconds:g}, no whole frame ({FPS} per second)"
+        words = f'{wrong}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if seconds were meant'
+        raise PydanticCustomError("sora", "{words}", {"words": words})
+    return int(read(value))
+
+
+_FAR = 1e9
+"""Frames that no video has."""
+
+
+def _is_in_seconds(value: str) -> bool:
+    return _number(value.strip()[:-1]) is not None if value.strip()[-1:] in {"s", "S"} else False
+
+
+def _part_of_a_frame(value: object) -> float | None:
+    """A positive number with a fraction, as a number or a text; None for anything else."""
+    number = _number(value) if isinstance(value, float | str) else None
+    return number if number is not None and 0 < number < _FAR and not number.is_integer() else None
+
+
+def _number(value: float | str) -> float | None:
+    try:
+        return float(value)
     except ValueError:
-        return value
-    if not 0 <= frame < 1e9:
-        raise PydanticCustomError("sora", "lies outside the video; allowed: a frame (30 per second)")
-    return round(frame)
+        return None
 
 
 class Beat(Model):
     """A storyboard beat; seconds such as `2.5s` are taken for a frame."""
 
-    time: Annotated[int, BeforeValidator(_frame), Field(ge=0, description=Action.model_fields["time"].description)]
+    time: Annotated[int, Field(ge=0, description=Action.model_fields["time"].description), WrapValidator(_frame)]
     description: Annotated[str, Field(description="What is seen.")]
 
 
@@ -114,6 +140,39 @@ class StoryboardVideo(Paid):
 
     actions: Annotated[list[Beat], Field(description="Beats.")] | None = None
     inpaint_items: Annotated[list[CardItem], Field(description="Optional cards. " + _EACH)] = []
+
+    def request(self, operation: Operation, **parts: Any) -> VideoRequest:
+        """The documented body. Raises InvalidInput where its beats look like seconds."""
+        if (problem := _meant_as_seconds(self.actions or [], self.n_frames)) is not None:
+            raise InvalidInput([problem])
+        return super().request(operation, **parts)
+
+
+def _meant_as_seconds(beats: list[Beat], n_frames: int) -> Problem | None:
+    """Beats at 0, 3, 6 of ten seconds: as frames they would all stand in a fifth of a second.
+
+    That is where the last plain number, of two beats or more, is less than the video's length in seconds. A time that
+    was written with its unit is what it says, and 0 is the same in both.
+    """
+    times = [beat.time for beat in beats]
+    last = max((time for time in times if not isinstance(time, FromSeconds)), default=0)
+    if len(beats) < 2 or not 0 < last < n_frames / FPS or times != sorted(set(times)):
+        return None
+    frames = [time if isinstance(time, FromSeconds) else time * FPS for time in times]
+    return Problem(
+        "actions[].time",
+        f"{_listed(times)} are frames ({FPS} per second), but look like seconds: frame {last} is {last / FPS:.2g} s",
+        f"{_listed(frames)}, or {_in_quotes(frames)}, if seconds were meant; {_in_quotes(times)} if frames were",
+    )
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _in_quotes(frames: list[int]) -> str:
+    """Frames as times with their unit; three digits tell each frame from the next."""
+    return ", ".join(f'"{round(frame / FPS, 3):g}s"' for frame in frames)
 
 
 class _FromSource(Paid):
