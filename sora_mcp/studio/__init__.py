@@ -134,6 +134,7 @@ class Studio:
             notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             same = await self._same(desk, intent, rules)
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+                desk.gateway.prepare()
                 answer_by += await self._ask_user(ready, confirm)
                 intent = replace(intent, body=await self._body(desk, ready))
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
