@@ -15,7 +15,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import Process
 from bench import TAKEN, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client, StdioServerParameters
