@@ -15,6 +15,7 @@ from mcp.server.stdio import stdio_server
 from pydantic_core import from_json
 
 from sora_mcp.arguments import HALF
+from sora_mcp.server.opening import serve
 from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
@@ -34,7 +35,7 @@ async def _serve_stdio(settings: Settings) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT)
         async with stdio_server(stdin=stdin) as (read_stream, write_stream):
-            await server.run(read_stream, write_stream, server.create_initialization_options())
+            await serve(server, read_stream, write_stream)
         tasks.cancel_scope.cancel()
 
 
@@ -53,6 +54,7 @@ class _Stdin(anyio.AsyncFile[str]):
 
 def readable(line: str) -> str:
     """The line, if it is JSON; else with its half characters marked; else a request of the same id that is refused."""
+    line = line.removeprefix("\ufeff")  # a byte order mark, which hosts on Windows send
     if _is_json(line):
         return line
     mended = re.sub(r"[\ud800-\udfff]|" + _LONE_ESCAPE, HALF, line)
