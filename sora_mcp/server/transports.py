@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from io import TextIOWrapper
 
 import anyio
@@ -16,6 +17,7 @@ from pydantic_core import from_json
 
 from sora_mcp.arguments import HALF
 from sora_mcp.server.opening import serve
+from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
@@ -31,10 +33,12 @@ def serve_stdio(settings: Settings) -> None:
 
 async def _serve_stdio(settings: Settings) -> None:
     server = build(settings)
-    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"))
+    stdout = Stdout()
+    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"), stdout.end)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT)
-        async with stdio_server(stdin=stdin) as (read_stream, write_stream):
+        ended = partial(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT, before=stdout.end)
+        tasks.start_soon(ended)
+        async with stdio_server(stdin=stdin, stdout=stdout) as (read_stream, write_stream):
             await serve(server, read_stream, write_stream)
         tasks.cancel_scope.cancel()
 
@@ -44,6 +48,15 @@ class _Stdin(anyio.AsyncFile[str]):
 
     A line that is no JSON would be dropped without an answer, and the host would wait for its time-out.
     """
+
+    def __init__(self, file: TextIOWrapper, at_end: Callable[[], None]) -> None:
+        super().__init__(file)
+        self._at_end = at_end
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for line in super().__aiter__():
+            yield line
+        self._at_end()
 
     async def readline(self) -> str:
         return await to_thread.run_sync(self._readable_line, abandon_on_cancel=True)
