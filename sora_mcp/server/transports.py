@@ -98,7 +98,8 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
     from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
+    from sora_mcp.server.leniency import Lenient  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = server.streamable_http_app(host=host)
+    app = Lenient(server.streamable_http_app(host=host))
     listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)
