@@ -1,12 +1,127 @@
-"""Serving an ASGI app on a loopback address until a signal ends it."""
+"""Serving an ASGI app on a loopback address until a signal ends it; connections and what they may take are bounded."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
+import math
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+logger = logging.getLogger(__name__)
+
+REQUEST_WITHIN_S = 10.0
+"""Seconds for the head of a request, from the connection's first moment, and between any two parts of its body."""
+TELL_AGAIN_AFTER_S = 60.0
+"""Seconds between two lines in the log about connections that cannot be taken."""
+ACCEPTED_AT_ONCE = 4
+"""Connections that are taken in one turn of the event loop, so that the next ones find the first ones counted."""
+MOST_CONNECTIONS = 1024
+_KEPT_FREE = 128
+"""Descriptors that connections of clients leave to everything else, where the process may have so many."""
+
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class _Listener(socket.socket):
+    """A socket that takes a few connections at a time; asyncio would take all that wait before it looks at one."""
+
+    _left = ACCEPTED_AT_ONCE
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As any socket's; BlockingIOError (come again) where enough were taken in this turn."""
+        if self._left == 0:
+            raise BlockingIOError
+        if self._left == ACCEPTED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._replenish)
+        self._left -= 1
+        return super().accept()
+
+    def _replenish(self) -> None:
+        self._left = ACCEPTED_AT_ONCE
+
+
+class _Connection(H11Protocol):
+    """One client's connection. It is cut where a request takes too long to arrive, and where there are too many and
+    this one waits for its next request longest."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _idle_since = math.inf
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._watch()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_watching()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def _watch(self) -> None:
+        """Time the request that is arriving: its head as a whole, its body from one part to the next."""
+        in_head = self.conn.their_state is h11.IDLE
+        if in_head and self._timer is not None:
+            return
+        self._stop_watching()
+        if in_head or self.conn.their_state is h11.SEND_BODY:
+            self._timer = self.loop.call_later(REQUEST_WITHIN_S, self._refuse, b"408 Request Timeout")
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _make_room(self) -> None:
+        waiting = [each for each in self.connections if isinstance(each, _Connection) and each.is_idle()]
+        longest = min(waiting, key=lambda each: each._idle_since, default=self)  # noqa: SLF001 - of this class
+        longest._refuse(b"503 Service Unavailable")  # noqa: SLF001 - of this class
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way: none has come, or the last one was answered."""
+        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+
+    def _refuse(self, status: bytes) -> None:
+        """Close it, with a status where nothing was answered yet."""
+        self._timer = None
+        self.connections.discard(self)  # it counts no more from now on
+        if self.conn.our_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        self.transport.close()
+
+
+class _Troubles:
+    """What goes wrong in the event loop: one line a minute of connections that cannot be taken, the rest as usual.
+
+    asyncio would log a traceback for each attempt, thousands of them a second.
+    """
+
+    def __init__(self) -> None:
+        self._next_at = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _USED_UP and "socket" in context):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._next_at:
+            self._next_at = loop.time() + TELL_AGAIN_AFTER_S
+            logger.error("no connection can be taken: %s; what is under way goes on", error.strerror)
 
 
 class _Server(uvicorn.Server):
@@ -18,6 +133,7 @@ class _Server(uvicorn.Server):
         self._ending = ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_Troubles())
         await super().startup(sockets)
         if self.started:
             self._ready(int(self.servers[0].sockets[0].getsockname()[1]))
@@ -39,6 +155,28 @@ def listen(app: Any, host: str, port: int, ready: Callable[[str], None], ending:
     def tell(taken: int) -> None:
         ready(f"http://{f'[{host}]' if ':' in host else host}:{taken}")
 
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
-    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
-        _Server(config, tell, ending).run([bound])
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="asyncio",  # the listener and the connection are this one's
+        http=_Connection,
+        limit_concurrency=_most_connections(),
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+    bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    with _Listener(bound.family, bound.type, bound.proto, fileno=bound.detach()) as listener:
+        _Server(config, tell, ending).run([listener])
+
+
+def _most_connections() -> int:
+    """How many clients may be connected: the gateway, the ledger and files need descriptors too."""
+    if sys.platform == "win32":
+        return MOST_CONNECTIONS
+    import resource  # noqa: PLC0415 - not on every platform
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(max(allowed // 4, allowed - _KEPT_FREE), MOST_CONNECTIONS)

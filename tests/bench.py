@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -72,9 +72,11 @@ def over_stdio(environment: dict[str, str]) -> StdioServerParameters:
 
 
 @asynccontextmanager
-async def over_http(environment: dict[str, str]) -> AsyncIterator[tuple[str, Process]]:
+async def over_http(
+    environment: dict[str, str], program: Sequence[str] = COMMAND
+) -> AsyncIterator[tuple[str, Process]]:
     """A server that runs: the address of its MCP endpoint, and its process."""
-    command = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+    command = [*program, "serve", "--transport", "streamable-http", "--port", "0"]
     async with await anyio.open_process(command, env=environment) as process:
         try:
             assert process.stderr is not None

@@ -190,7 +190,9 @@ class FaultGateway:
         greeting = Answer(fault="reset", at="connected") if self.hang_up else self.greeting
         if greeting is None:
             return True
-        if greeting.moment == "in_head":
+        if greeting.moment == "in_head" and greeting.fault is None:
+            await anyio.wait_readable(connection)  # the request is answered afterwards: nothing is taken from it
+        elif greeting.moment == "in_head":
             await _receive(connection, 40)
         return await _happen(connection, greeting)
 

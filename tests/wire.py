@@ -56,6 +56,11 @@ class Host:
         self._process = process
         self._arrived: dict[int, anyio.Event] = {}
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
     async def start(self) -> None:
         """Shake hands."""
         await self._send(id=0, method="initialize", params=_PARAMS)

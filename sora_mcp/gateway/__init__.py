@@ -23,6 +23,7 @@ import httpx
 from sora_mcp import __version__, dialect
 from sora_mcp.dialect import Created, Reply
 from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
+from sora_mcp.gateway.preloading import preload
 from sora_mcp.gateway.retrying import Result, until_it_works
 from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.settings import Endpoint, Settings, is_local_host
@@ -104,6 +105,10 @@ class Gateway:
                 "Ask the user to name one that begins with http://, or to add the host to NO_PROXY.",
             ) from None
 
+    def prepare(self) -> None:
+        """Load what a create may need until its answer is recorded. Raises OSError or ImportError where that fails."""
+        preload()
+
     async def create(self, body: dict[str, Any]) -> Created:
         """POST the body once, never again, and return the task that it became.
 
@@ -177,10 +182,14 @@ class Gateway:
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(patience, connect=connect, pool=connect)
         url = self.endpoint.base_url + path
+        request = self._client.build_request(method, url, headers=headers, timeout=timeout, **parts)
         with logged(method, httpx.URL(url)) as line:
-            async with self._client.stream(method, url, headers=headers, timeout=timeout, **parts) as response:
+            response = await self._client.send(request, stream=True)
+            try:
                 line["status"] = response.status_code
                 content, is_whole = await _read_bounded(response)
+            finally:
+                await _close(response)
         headers = {**response.headers, "location": self._struck(location_of(response))}
         content = self._struck(content.decode("latin-1")).encode("latin-1")
         reply = Reply(response.status_code, headers, content, now=time.time())
@@ -275,6 +284,14 @@ def _as_repeated(key: str) -> re.Pattern[str] | None:
     return re.compile(unseen.join(letters), re.IGNORECASE)
 
 
+async def _close(response: httpx.Response) -> None:
+    """Give the connection back. What was read stands, whatever goes wrong here: it may name a paid task."""
+    try:
+        await response.aclose()
+    except Exception:
+        logger.exception("a connection could not be given back")
+
+
 async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
     """The body, and whether it is whole: neither too large nor cut off. Of one that is not, how it began."""
     content = bytearray()
@@ -285,6 +302,8 @@ async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
                 return bytes(content[:_FRAGMENT_BYTES]), False
     except httpx.HTTPError:
         return bytes(content[:_FRAGMENT_BYTES]), False
+    except Exception:  # httpx names every trouble with reading; this is one with giving the connection back
+        logger.exception("a connection could not be given back")
     return bytes(content), True
 
 

@@ -210,6 +210,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         db.row_factory = sqlite3.Row
         _into_wal(db)
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA temp_store = MEMORY")  # no file is opened in the middle of a record
     except BaseException:
         db.close()
         raise

@@ -55,10 +55,10 @@ def beside(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
-def identity(path: Path) -> Identity | None:
-    """What tells a file from any other, whatever its name; None where there is none."""
+def identity(path: Path | int) -> Identity | None:
+    """What tells a file, or an open one, from any other, whatever its name; None where there is none."""
     try:
-        return _identity(path.stat())
+        return _identity(os.stat(path))  # noqa: PTH116 - of an open file too
     except FileNotFoundError:
         return None
 

@@ -25,7 +25,7 @@ from sora_mcp.studio import Studio
 Context = ServerRequestContext[Studio]
 
 _LINKS_SINCE = "2025-06-18"
-"""The revision that brought links: an older client may refuse a result that holds one, and lose the task id."""
+"""The revision that brought links: an older client may refuse a result that holds one."""
 
 
 Given = types.PaginatedRequestParams | None
@@ -104,7 +104,7 @@ class SoraServer(Server[Studio]):
         if result.structured.get("outcome") == "unknown":
             await self.subscribers.tell_unsettled(result.structured.get("request_id"))
         content = _content(result)
-        if is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
+        if not _is_paid(params.name) and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
             content += _links(result)
         return types.CallToolResult(content=content, structured_content=result.structured, is_error=result.is_error)
 
@@ -112,6 +112,11 @@ class SoraServer(Server[Studio]):
 def build(settings: Settings) -> SoraServer:
     """The server, ready to be run over any transport."""
     return SoraServer(settings)
+
+
+def _is_paid(tool: str) -> bool:
+    """Whether an answer of this tool holds a task id that was paid for: some hosts refuse all of one with a link."""
+    return tool in tools.TABLE and tools.TABLE[tool].paid
 
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:

@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from io import TextIOWrapper
 
 import anyio
@@ -18,6 +19,8 @@ from pydantic_core import from_json
 
 from sora_mcp.arguments import HALF
 from sora_mcp.server.bounds import MOST_BYTES, TooLong, answer_to, in_words, read_line
+from sora_mcp.server.opening import serve
+from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
 from sora_mcp.settings import Settings
 from sora_mcp.signals import cancel_on
@@ -33,12 +36,14 @@ def serve_stdio(settings: Settings) -> None:
 
 async def _serve_stdio(settings: Settings) -> None:
     server = build(settings)
-    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"))
+    stdout = Stdout()
+    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"), stdout.end)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT)
-        async with stdio_server(stdin=stdin) as (read_stream, write_stream):
+        ended = partial(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT, before=stdout.end)
+        tasks.start_soon(ended)
+        async with stdio_server(stdin=stdin, stdout=stdout) as (read_stream, write_stream):
             stdin.answer = write_stream.send
-            await server.run(read_stream, write_stream, server.create_initialization_options())
+            await serve(server, read_stream, write_stream)
         tasks.cancel_scope.cancel()
 
 
@@ -50,6 +55,15 @@ class _Stdin(anyio.AsyncFile[str]):
     """
 
     answer: Callable[[SessionMessage], Awaitable[None]] | None = None
+
+    def __init__(self, file: TextIOWrapper, at_end: Callable[[], None]) -> None:
+        super().__init__(file)
+        self._at_end = at_end
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for line in super().__aiter__():
+            yield line
+        self._at_end()
 
     async def readline(self) -> str:
         while True:
@@ -67,6 +81,7 @@ class _Stdin(anyio.AsyncFile[str]):
 
 def readable(line: str) -> str:
     """The line, if it is JSON; else with its half characters marked; else a request of the same id that is refused."""
+    line = line.removeprefix("\ufeff")  # a byte order mark, which hosts on Windows send
     if _is_json(line):
         return line
     mended = re.sub(r"[\ud800-\udfff]|" + _LONE_ESCAPE, HALF, line)
@@ -97,7 +112,8 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
     from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
+    from sora_mcp.server.leniency import Lenient  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES))
+    app = Lenient(in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES)))
     listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)

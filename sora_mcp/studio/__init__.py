@@ -135,6 +135,7 @@ class Studio:
             same = await self._same(desk, intent, rules)
             notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+                desk.gateway.prepare()
                 answer_by += await self._ask_user(ready, confirm)
                 intent = replace(intent, body=await self._body(desk, ready))
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.

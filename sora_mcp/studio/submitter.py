@@ -174,7 +174,7 @@ class Submitter:
             if not _wait_before_resend(error):
                 raise
             last: GatewayError = error
-        import stamina  # noqa: PLC0415 - loaded at the first retry
+        import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
         attempts = stamina.retry_context(
             on=_wait_before_resend,

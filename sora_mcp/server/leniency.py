@@ -1,0 +1,83 @@
+"""What some HTTP clients need beyond the SDK: a byte order mark before a body, and words for a session that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types import INVALID_REQUEST
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_MARK = b"\xef\xbb\xbf"
+
+SESSION_GONE = (
+    "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
+    " Initialize anew: send an initialize request without the header Mcp-Session-Id."
+)
+
+
+class Lenient:
+    """Wraps an MCP endpoint over streamable HTTP."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _names_a_session(scope):
+            send = _Answer(scope, receive, send).send
+        await self._app(scope, _Body(receive).receive, send)
+
+
+class _Body:
+    """A request's body, without the byte order mark before it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._begun = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if self._begun or message["type"] != "http.request":
+            return message
+        body = message.get("body", b"")
+        while len(body) < len(_MARK) and _MARK.startswith(body) and message.get("more_body", False):
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            body += message.get("body", b"")
+        self._begun = True
+        return {**message, "body": body.removeprefix(_MARK)}
+
+
+class _Answer:
+    """An answer to a request of a session; 404 says that there is no such session (specification, basic/transports,
+    "Session Management"), and what is to be done."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._replaced = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 404:
+            self._replaced = True
+            error = {"code": INVALID_REQUEST, "message": SESSION_GONE}
+            response = JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=404)
+            await response(self._scope, self._receive, self._send)
+        elif not self._replaced:
+            await self._send(message)
+
+
+def _names_a_session(scope: Mapping[str, Any]) -> bool:
+    """Whether a request belongs to a session; the era without sessions uses 404 for other things."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    version = headers.get(MCP_PROTOCOL_VERSION_HEADER.encode())
+    return MCP_SESSION_ID_HEADER.encode() in headers and version in {None, *HANDSHAKE_PROTOCOL_VERSIONS}
