@@ -53,6 +53,7 @@ class Host:
     def __init__(self, process: Process) -> None:
         self.answers: dict[int, dict[str, Any]] = {}
         self.answered = anyio.Event()
+        self.pid = process.pid
         self._process = process
         self._arrived: dict[int, anyio.Event] = {}
 

@@ -31,6 +31,7 @@ from sora_mcp.errors import (
     Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
@@ -69,6 +70,7 @@ class Studio:
         self._submitter = Submitter(ledger, background)
         self._finder = Finder(ledger)
         self._watcher = Watcher(ledger, self._finder)
+        self._viewer = Viewer()
         self._opened: Desk | None = None
         self._opening = anyio.Lock()
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -285,7 +287,7 @@ class Studio:
         files = self._files(desk)
         entry, _ = await self._look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
-        return await files.look(entry, named or variant, frames, desk.label)
+        return await files.look(entry, named or variant, frames, desk.label, self._viewer)
 
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None

@@ -16,6 +16,7 @@ from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.results import Download, Look
 from sora_mcp.settings import Settings
 from sora_mcp.studio.sources import usable_generation
@@ -53,13 +54,24 @@ class Files:
             outcome="saved" if is_new else "already_saved",
         )
 
-    async def look(self, entry: Entry, variant: int, frames: int, label: str) -> Look:
+    async def look(self, entry: Entry, variant: int, frames: int, label: str, viewer: Viewer) -> Look:
         """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
         usable_generation(entry, variant, "task_id")
         if not _is_saved(entry, variant):
             media.require()  # before a whole video is fetched for nothing
         async with self._at_hand(entry, variant) as path:
-            return await _sheet(entry, variant, frames, label, path)
+            sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
+        about = sheet.probe
+        return Look(
+            gateway=label,
+            task_id=entry.id,
+            variant=variant,
+            width=about.width,
+            height=about.height,
+            n_frames=about.n_frames,
+            frames=sheet.frames,
+            png=sheet.png,
+        )
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
@@ -164,17 +176,3 @@ def _free_name(folder: Path, stem: str) -> Path:
             f"The folder {folder} cannot be used: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
         ) from None
     raise FileProblem(f"{folder} holds a hundred files of {stem} already.", "Ask the user to tidy up.")
-
-
-async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyio.Path) -> Look:
-    sheet = await to_thread.run_sync(media.contact_sheet, Path(path), frames)
-    return Look(
-        gateway=label,
-        task_id=entry.id,
-        variant=variant,
-        width=sheet.probe.width,
-        height=sheet.probe.height,
-        n_frames=sheet.probe.n_frames,
-        frames=sheet.frames,
-        png=sheet.png,
-    )
