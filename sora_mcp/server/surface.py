@@ -93,8 +93,8 @@ class SoraServer(Server[Studio]):
     async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        async def progress(done: float, total: float | None, message: str) -> None:
-            await ctx.session.report_progress(done, total, message)
+        async def progress(now: tools.Progress) -> None:
+            await ctx.session.report_progress(now.done, now.total, now.message)
 
         asker = self._questions.asker(ctx.session, ctx.request_id, params)
         caller = tools.Caller(progress, asker.confirm if asker else None)

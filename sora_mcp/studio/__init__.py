@@ -7,6 +7,7 @@ below knows who stands beside it.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from sora_mcp import dialect
 from sora_mcp.errors import (
     SEE_LOG,
     BadReply,
+    GatewayError,
     InternalError,
     InvalidInput,
     NotFound,
@@ -28,7 +30,6 @@ from sora_mcp.errors import (
     Problem,
     SoraError,
     TooManyRunning,
-    Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.media.viewer import Viewer
@@ -245,13 +246,14 @@ class Studio:
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
         """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.
 
-        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted.
+        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted. While there is
+        time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
         Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
         """
         desk = await self._desk()
         deadline = anyio.current_time() + wait_seconds
-        entry, gateway_state = await self._look_up(desk, video_id)
-        told = report.video(entry, desk.label, gateway_state)
+        entry, trouble = await self._first_look(desk, video_id, deadline)
+        told = report.video(entry, desk.label, trouble)
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
                 await on_progress(told)
@@ -259,12 +261,42 @@ class Studio:
                 break
             with anyio.CancelScope(deadline=deadline):
                 await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
-                try:
-                    entry, gateway_state = await self._finder.look_again(desk, entry, gateway_state)
-                except (BadReply, Unreachable) as error:
-                    logger.info("a query while waiting failed: %s", error.message)
-            told = report.video(entry, desk.label, gateway_state)
+                entry, trouble = await self._next_look(desk, entry, trouble)
+            told = report.video(entry, desk.label, trouble)
         return told
+
+    async def _first_look(self, desk: Desk, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
+        """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
+
+        An id that no row knows is asked about until then. Raises what `look_up` raises.
+        """
+        pause, error = desk.tick, None
+        while error is None or anyio.current_time() < deadline:
+            with anyio.CancelScope(deadline=math.inf if error is None else deadline):
+                try:
+                    return await self._look_up(desk, video_id), None
+                except (GatewayError, NotFound) as trouble:
+                    if not trouble.can_retry or anyio.current_time() >= deadline:
+                        raise
+                    if known := await self._finder.known(desk, video_id):
+                        return known, trouble
+                    error = trouble
+                if anyio.current_time() + (error.retry_after_s or 0) > deadline:
+                    break
+                await anyio.sleep(max(pause, error.retry_after_s or 0))
+                pause = min(2 * pause, desk.pace)
+        raise error
+
+    async def _next_look(self, desk: Desk, entry: Entry, trouble: SoraError | None) -> tuple[Entry, SoraError | None]:
+        """The row as it is now, and what kept the gateway from being asked since it last answered."""
+        try:
+            now = await self._finder.look_again(desk, entry, in_trouble=trouble is not None)
+        except (GatewayError, NotFound) as error:
+            if not error.can_retry:
+                raise
+            logger.info("a query while waiting failed: %s", error.message)
+            return entry, error
+        return now, trouble if now.updated_at == entry.updated_at else None
 
     async def list_videos(
         self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
@@ -285,7 +317,7 @@ class Studio:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         return await files.look(entry, named or variant, frames, desk.label, self._viewer)
 
@@ -295,7 +327,7 @@ class Studio:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
@@ -305,7 +337,7 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._look_up(desk, video_id)
         return await files.read(entry, variant, max_bytes)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -371,17 +403,17 @@ class Studio:
         except SoraError:
             return report.NOT_CONFIGURED
 
-    async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
+    async def _look_up(self, desk: Desk, video_id: str) -> Entry:
         """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
         with anyio.move_on_after(self.settings.query_timeout + LEDGER_WITHIN):
             return await self._finder.look_up(desk, video_id)
         with anyio.move_on_after(LEDGER_WITHIN):
-            if known := await self._ledger.find(desk.name, video_id):
-                return known, None
+            if known := await self._finder.known(desk, video_id):
+                return known
         raise BadReply("It took too long to find out.", "Try again later; the disk of SORA_HOME may be slow.")
 
     async def _find_video(self, video_id: str) -> Entry:
-        return (await self._finder.look_up(await self._desk(), video_id))[0]
+        return await self._finder.look_up(await self._desk(), video_id)
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()
@@ -424,7 +456,7 @@ class Studio:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            return (await self._finder.ask(desk, entry, anyway=True))[0]
+            return await self._finder.ask(desk, entry, anyway=True)
 
         return Files(self.settings, desk.gateway, self._ledger, refresh)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sora_mcp.errors import Outcome
+from sora_mcp.errors import Outcome, SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.ledger.rows import shown
 from sora_mcp.models import VideoRequest
@@ -31,16 +31,18 @@ _AFTER_DRY_RUN = {
 }
 
 
-def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
-    """Everything known about one video."""
+def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
+    """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
     next_step = _NEXT_STEPS[entry.state]
     if entry.state == "succeeded" and not any(g.url for g in entry.generations):
         next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
+    if trouble is not None:
+        next_step = f"This is what was known before. {trouble.message} That says nothing about the video. {next_step}"
     return Video(
         **shown(entry, 2000),
         gateway=gateway,
         progress=entry.progress,
-        gateway_state=gateway_state,
+        gateway_state=entry.gateway_state,
         enhanced_prompt=entry.enhanced_prompt,
         failure_reason=entry.failure_reason,
         generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
