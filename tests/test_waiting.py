@@ -218,3 +218,29 @@ async def test_progress_is_the_time_waited_and_only_ever_increases(
     assert messages[0] == "task_new is queued"
     assert "task_new is running, 40 %" in messages
     assert "task_new is running, 10 %" in messages
+
+
+# --- the state and the gateway's own word for it --------------------------------------------------
+
+
+async def test_the_gateways_word_is_the_one_of_the_look_that_the_state_comes_from(
+    era: Era, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, RUNNING, HTML)
+    async with connect(era) as client:
+        await created(client)
+        looks = [await get(client, 0), await get(client, 0), await get(client, 1)]
+    known = [(look.data["state"], look.data["gateway_state"]) for look in looks if not look.is_error]
+    assert set(known) == {("running", "IN_PROGRESS")}
+    assert len(known) >= 2
+
+
+async def test_a_word_that_changes_no_state_any_more_is_not_told(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/v.mp4"), RUNNING)
+    async with connect() as client:
+        await created(client)
+        await get(client, 20)
+        await ask(client, "download_video", {"task_id": "task_new"})
+        told = await get(client, 0)
+    assert len(gateway.requests("GET", f"{CREATE}/task_new")) == 2
+    assert (told.data["state"], told.data["gateway_state"]) == ("succeeded", "SUCCESS")

@@ -418,6 +418,7 @@ class Ledger:
             "state": state,
             "task_id": task_id or entry.task_id,
             "failure_reason": reason,
+            "gateway_state": None,  # this move comes of no look
         }
         values |= {"updated_at": self._clock(), **more}
         columns = ", ".join(f"{name} = ?" for name in values)
@@ -438,6 +439,7 @@ class Ledger:
         state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)
+        word = task.gateway_state if state == task.state else entry.gateway_state  # that of the look that decided
         now = self._clock()
         ended_well = state == "succeeded"  # whatever was said before
         db.execute(
@@ -448,7 +450,7 @@ class Ledger:
             " WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(task.gateway_state or None, task.enhanced_prompt, ended_well, task.failure_reason, entry.request_id),
+                *(word or None, task.enhanced_prompt, ended_well, task.failure_reason, entry.request_id),
             ),
         )
         rows.upsert_generations(db, entry.request_id, task)

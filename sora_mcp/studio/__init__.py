@@ -7,7 +7,6 @@ below knows who stands beside it.
 from __future__ import annotations
 
 import logging
-import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,7 +21,6 @@ from sora_mcp import dialect
 from sora_mcp.errors import (
     SEE_LOG,
     BadReply,
-    GatewayError,
     InternalError,
     InvalidInput,
     NotFound,
@@ -40,9 +38,10 @@ from sora_mcp.studio import preview, report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import REFRESH_MOST, Finder
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images, variant_of
-from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
+from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
-from sora_mcp.tasks import FINAL, UNDER_WAY, State
+from sora_mcp.tasks import UNDER_WAY, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -54,10 +53,6 @@ ANSWER_WITHIN = 50.0
 """Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
-LEDGER_WITHIN = 5.0
-"""Seconds that the ledger may take while somebody waits to be told what it knows."""
-WaitProgress = Callable[[Video], Awaitable[None]]
-"""Told the video each time it was looked at while waiting."""
 Confirm = Callable[[str, str], Awaitable[None]]
 """Asks the user a question about the request of a fingerprint. Raises Declined unless they agree."""
 
@@ -70,6 +65,7 @@ class Studio:
         self._ledger = ledger
         self._submitter = Submitter(ledger, background)
         self._finder = Finder(ledger)
+        self._waiter = Waiter(self._finder, settings.query_timeout + LEDGER_WITHIN)
         self._watcher = Watcher(ledger, self._finder)
         self._viewer = Viewer()
         self._opened: Desk | None = None
@@ -250,53 +246,7 @@ class Studio:
         time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
         Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
         """
-        desk = await self._desk()
-        deadline = anyio.current_time() + wait_seconds
-        entry, trouble = await self._first_look(desk, video_id, deadline)
-        told = report.video(entry, desk.label, trouble)
-        while entry.state not in FINAL and anyio.current_time() < deadline:
-            if on_progress is not None:
-                await on_progress(told)
-            if entry.task_id is None and entry.state != "sending":
-                break
-            with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
-                entry, trouble = await self._next_look(desk, entry, trouble)
-            told = report.video(entry, desk.label, trouble)
-        return told
-
-    async def _first_look(self, desk: Desk, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
-        """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
-
-        An id that no row knows is asked about until then. Raises what `look_up` raises.
-        """
-        pause, error = desk.tick, None
-        while error is None or anyio.current_time() < deadline:
-            with anyio.CancelScope(deadline=math.inf if error is None else deadline):
-                try:
-                    return await self._look_up(desk, video_id), None
-                except (GatewayError, NotFound) as trouble:
-                    if not trouble.can_retry or anyio.current_time() >= deadline:
-                        raise
-                    if known := await self._finder.known(desk, video_id):
-                        return known, trouble
-                    error = trouble
-                if anyio.current_time() + (error.retry_after_s or 0) > deadline:
-                    break
-                await anyio.sleep(max(pause, error.retry_after_s or 0))
-                pause = min(2 * pause, desk.pace)
-        raise error
-
-    async def _next_look(self, desk: Desk, entry: Entry, trouble: SoraError | None) -> tuple[Entry, SoraError | None]:
-        """The row as it is now, and what kept the gateway from being asked since it last answered."""
-        try:
-            now = await self._finder.look_again(desk, entry, in_trouble=trouble is not None)
-        except (GatewayError, NotFound) as error:
-            if not error.can_retry:
-                raise
-            logger.info("a query while waiting failed: %s", error.message)
-            return entry, error
-        return now, trouble if now.updated_at == entry.updated_at else None
+        return await self._waiter.wait(await self._desk(), video_id, wait_seconds, on_progress)
 
     async def list_videos(
         self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
@@ -317,7 +267,7 @@ class Studio:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         return await files.look(entry, named or variant, frames, desk.label, self._viewer)
 
@@ -327,7 +277,7 @@ class Studio:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         named = variant_of(video_id, "task_id")
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
@@ -337,7 +287,7 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         return await files.read(entry, variant, max_bytes)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -402,15 +352,6 @@ class Studio:
             return self.settings.endpoint().label
         except SoraError:
             return report.NOT_CONFIGURED
-
-    async def _look_up(self, desk: Desk, video_id: str) -> Entry:
-        """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
-        with anyio.move_on_after(self.settings.query_timeout + LEDGER_WITHIN):
-            return await self._finder.look_up(desk, video_id)
-        with anyio.move_on_after(LEDGER_WITHIN):
-            if known := await self._finder.known(desk, video_id):
-                return known
-        raise BadReply("It took too long to find out.", "Try again later; the disk of SORA_HOME may be slow.")
 
     async def _find_video(self, video_id: str) -> Entry:
         return await self._finder.look_up(await self._desk(), video_id)
