@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from bench import COMMAND, KEY, Connect, Era, environment, finished, over_http
-from clips import children, hostile, new_child, until_gone
+from clips import children, hostile, lives, new_child, until_gone
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
 from PIL import Image
@@ -197,6 +197,27 @@ async def test_no_more_than_two_are_looked_at_at_once_and_the_next_one_follows(v
     assert children(os.getpid()) == known
 
 
+async def test_a_viewer_that_is_closed_ends_what_goes_on_and_begins_nothing(
+    viewer: Viewer, endless: Path, short: Path
+) -> None:
+    known = children(os.getpid())
+
+    async def look(video: Path) -> None:
+        with pytest.raises(FileProblem, match="this server is being stopped") as caught:
+            await viewer.contact_sheet(video, 4, "It")
+        assert caught.value.can_retry
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as calls:
+            for _ in range(AT_ONCE + 1):
+                calls.start_soon(look, endless)
+            while len(children(os.getpid()) - known) < AT_ONCE:
+                await anyio.lowlevel.checkpoint()
+            viewer.close()
+        await look(short)
+    assert children(os.getpid()) == known
+
+
 async def test_a_call_that_was_given_up_while_it_waited_takes_no_turn(
     viewer: Viewer, endless: Path, short: Path
 ) -> None:
@@ -269,8 +290,8 @@ async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
                 calls.start_soon(client.call_tool, "view_video", VIEW)
                 child = await new_child(server.pid, set())
                 server.terminate()
-                await until_gone(server.pid, 8)
-        await until_gone(server.pid, 0)
+                await until_gone(server.pid, 4)
+        assert server.returncode is not None or not lives(server.pid)
         await until_gone(child, 1)
 
 

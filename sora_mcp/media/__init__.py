@@ -43,7 +43,7 @@ _READ_ONLY_VIDEOS = {
 """What calls itself a video may be a playlist, which would have other files and addresses opened."""
 
 
-Reason = Literal["unreadable", "empty", "too_large", "too_long", "slow", "memory", "ended", "busy"]
+Reason = Literal["unreadable", "empty", "too_large", "too_long", "slow", "memory", "ended", "busy", "stopped"]
 """Why a video is not shown."""
 
 _DOWNLOAD = "Call download_video to keep it; a player may still show it."
@@ -58,6 +58,7 @@ _WORDS: dict[Reason, tuple[str, str]] = {
         "could not be looked at: the process that decodes it ended unexpectedly.",
         "Call again once; if it stays so, call download_video.",
     ),
+    "stopped": ("was not looked at: this server is being stopped.", "Call again once it runs again."),
     "busy": ("was not looked at: others are being looked at now.", "Call again in a few seconds."),
 }
 """What is said of a video after its name, and what to do next."""
@@ -73,7 +74,7 @@ class Unviewable(FileProblem):
 
     @property
     def can_retry(self) -> bool:
-        return self.reason in {"ended", "busy"}
+        return self.reason in {"ended", "busy", "stopped"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import get_args
 
@@ -41,6 +41,14 @@ class Viewer:
 
     def __init__(self) -> None:
         self._turns = anyio.Semaphore(AT_ONCE)
+        self._scopes: set[anyio.CancelScope] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """End everything that is being looked at, and begin nothing more: the server is to end."""
+        self._closed = True
+        for scope in self._scopes:
+            scope.cancel()
 
     async def contact_sheet(
         self, video: Path, frames: int, name: str, *, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES
@@ -53,9 +61,19 @@ class Viewer:
         require()
         asked = {"video": str(video), "frames": frames, "seconds": seconds, "memory_bytes": memory_bytes}
         async with self._turn(name):
-            with anyio.move_on_after(seconds):
+            with self._scope(seconds):
                 return _read(await _answer(json.dumps(asked).encode()), name)
-            raise Unviewable("slow", name)
+            raise Unviewable("stopped" if self._closed else "slow", name)
+
+    @contextmanager
+    def _scope(self, seconds: float) -> Iterator[None]:
+        """Whatever takes longer is cancelled, and everything at `close`."""
+        with anyio.move_on_after(0 if self._closed else seconds) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:

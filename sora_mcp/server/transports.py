@@ -86,4 +86,4 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
 
     server = build(settings)
     app = server.streamable_http_app(host=host)
-    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)
+    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.close)

@@ -271,6 +271,10 @@ class Studio:
         named = variant_of(video_id, "task_id")
         return await files.look(entry, named or variant, frames, desk.label, self._viewer)
 
+    def close_viewer(self) -> None:
+        """End every `view` that is under way: the server is to end."""
+        self._viewer.close()
+
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
     ) -> Download:
