@@ -10,18 +10,18 @@ from pathlib import Path
 import anyio
 import av
 
-SECOND = 30
-"""Frames of one group of pictures."""
+GROUP = 15
+"""Frames that are encoded."""
 
 
 def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000) -> Path:
-    """A video of as many frames as that, of which one second was encoded: the same packets again and again."""
+    """A video of as many frames as that, the first few of them again and again."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(SECOND)})
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
         stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
         frame = av.VideoFrame(side, side, "yuv420p")
         packets: list[bytes] = []
-        for index in range(SECOND):
+        for index in range(GROUP):
             frame.pts = index
             packets += [bytes(packet) for packet in stream.encode(frame)]
         packets += [bytes(packet) for packet in stream.encode(None)]
@@ -51,8 +51,8 @@ def lives(pid: int) -> bool:
 async def new_child(pid: int, known: set[int]) -> int:
     """The process that this one starts next."""
     with anyio.fail_after(30):
-        while not (found := children(pid) - known):
-            await anyio.sleep(0.02)  # noqa: ASYNC110 - a system tells nobody of a new process
+        while not (found := children(pid) - known):  # noqa: ASYNC110 - a system tells nobody of a new process
+            await anyio.sleep(0.02)
     return found.pop()
 
 
