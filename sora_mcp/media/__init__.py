@@ -102,7 +102,16 @@ class Sheet:
 
 
 def require() -> None:
-    """Raise NotConfigured where the extra `media` is not installed. Nothing is loaded."""
+    """Load PyAV and Pillow. Raises NotConfigured where the extra `media` is not installed or cannot be loaded."""
+    try:
+        import av  # noqa: F401, PLC0415
+        import PIL  # noqa: F401, PLC0415
+    except ImportError:
+        raise not_installed() from None
+
+
+def require_installed() -> None:
+    """Raise NotConfigured where the extra `media` is not installed; nothing is loaded into this process."""
     if find_spec("av") is None or find_spec("PIL") is None:
         raise not_installed()
 

@@ -20,7 +20,7 @@ from typing import get_args
 import anyio
 from anyio.abc import Process
 
-from sora_mcp.media import WITHIN, Probe, Reason, Sheet, Unviewable, not_installed, require
+from sora_mcp.media import WITHIN, Probe, Reason, Sheet, Unviewable, not_installed, require_installed
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Viewer:
         Raises Unviewable (a FileProblem), also where it takes longer than `seconds` or more memory than `memory_bytes`,
         and NotConfigured without the extra `media`.
         """
-        require()
+        require_installed()
         asked = {"video": str(video), "frames": frames, "seconds": seconds, "memory_bytes": memory_bytes}
         async with self._turn(name):
             with self._scope(seconds):

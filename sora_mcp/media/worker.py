@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp import media
+from sora_mcp.errors import NotConfigured
 
 GRACE_S = 2
 """Seconds beyond its time after which the system ends this process, should its parent not have done so."""
@@ -40,13 +41,15 @@ def main() -> None:
 def _draw(video: Path, frames: int) -> tuple[dict[str, Any], bytes]:
     """What is said of the video, or why it cannot be shown, and the picture."""
     try:
+        media.require()
+    except NotConfigured:
+        return {"reason": "not_installed"}, b""
+    try:
         sheet = media.contact_sheet(video, frames)
     except media.Unviewable as error:
         return {"reason": error.reason}, b""
     except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread
         return {"reason": "memory"}, b""
-    except ImportError:
-        return {"reason": "not_installed"}, b""
     return {"probe": asdict(sheet.probe), "frames": sheet.frames}, sheet.png
 
 

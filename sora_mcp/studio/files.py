@@ -61,7 +61,7 @@ class Files:
         """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
         usable_generation(entry, variant, "task_id")
         if not _is_saved(entry, variant):
-            media.require()  # before a whole video is fetched for nothing
+            media.require_installed()  # before a whole video is fetched for nothing
         async with self._at_hand(entry, variant) as path:
             sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
         about = sheet.probe
