@@ -124,4 +124,4 @@ class _Agent:
 
 async def _show_progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
     if message != "downloading":
-        click.echo(f"        … {progress:.0f} % {message}")
+        click.echo(f"        … {message}")

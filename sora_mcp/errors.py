@@ -12,6 +12,7 @@ SoraError
 │   ├── Unreachable     the request provably never arrived
 │   ├── Refused         the gateway answered no; nothing was created
 │   ├── BadReply        the gateway answered a free request with something unusable
+│   ├── Gone            the video was there, and its address leads nowhere any more
 │   └── OutcomeUnknown  a create was sent and its result is not known: a job may exist
 └── InternalError     a mistake of ours
 """
@@ -203,9 +204,14 @@ class Declined(SoraError):
 
 
 class NotFound(SoraError):
-    """Neither our ledger nor the gateway knows this id."""
+    """Neither our ledger nor the gateway knows this id. `may_come`: it is one that the gateway may know in a while."""
 
     kind = "not_found"
+    may_come = False
+
+    @property
+    def can_retry(self) -> bool:
+        return self.may_come
 
 
 class NotReady(SoraError):
@@ -265,6 +271,12 @@ class BadReply(GatewayError):
 
     kind = "bad_reply"
     retryable = True
+
+
+class Gone(GatewayError):
+    """The address of a video leads nowhere any more, and the gateway has no other: asking again does not help."""
+
+    kind = "gone"
 
 
 class OutcomeUnknown(GatewayError):

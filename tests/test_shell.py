@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -219,7 +220,7 @@ def read_until(terminal: int, words: str = "") -> str:
 
 @pytest.mark.parametrize("columns", [40, 100])
 def test_a_wait_at_a_terminal_shows_a_bar_that_fits(shell: Shell, environment: dict[str, str], columns: int) -> None:
-    environment["SORA_SANDBOX_SECONDS"] = "2"
+    environment["SORA_SANDBOX_SECONDS"] = "4"
     process, terminal = at_a_terminal(environment, "get", made(shell), "--wait", columns=columns)
     shown = read_until(terminal)
     with process:
@@ -227,6 +228,7 @@ def test_a_wait_at_a_terminal_shows_a_bar_that_fits(shell: Shell, environment: d
     os.close(terminal)
     drawn = [line for line in shown.replace("\x1b[K", "").split("\r") if line]
     assert any("running" in line and "░" in line for line in drawn)
+    assert any(re.search(r" [1-9]\d% running", line) for line in drawn)  # of the video, not of the time to wait
     assert max(map(len, drawn)) < columns
 
 

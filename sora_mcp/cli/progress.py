@@ -9,6 +9,8 @@ from typing import Self, TextIO
 
 import anyio
 
+from sora_mcp.tools import Progress
+
 _FULL, _EMPTY = "█", "░"
 
 
@@ -34,10 +36,9 @@ class Bar:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
-    async def tell(self, done: float, total: float | None, words: str) -> None:
-        """How far the call is, and in words (of which the state at the end is shown)."""
-        self._share = min(1.0, done / total) if total else 0.0
-        self._words = words.rpartition(" is ")[2]
+    async def tell(self, progress: Progress) -> None:
+        """Show what goes on, and how much of it is done."""
+        self._share, self._words = progress.share or 0.0, progress.activity
         self._draw()
 
     async def tick(self) -> None:

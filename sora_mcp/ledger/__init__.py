@@ -419,6 +419,7 @@ class Ledger:
             "state": state,
             "task_id": task_id or entry.task_id,
             "failure_reason": reason,
+            "gateway_state": None,  # this move comes of no look
         }
         values |= {"updated_at": self._clock(), **more}
         columns = ", ".join(f"{name} = ?" for name in values)
@@ -439,6 +440,7 @@ class Ledger:
         state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)
+        word = task.gateway_state if state == task.state else entry.gateway_state  # that of the look that decided
         now = self._clock()
         ended_well = state == "succeeded"  # whatever was said before
         db.execute(
@@ -451,7 +453,7 @@ class Ledger:
             " WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(task.gateway_state or None, task.enhanced_prompt, ended_well, task.failure_reason),
+                *(word or None, task.enhanced_prompt, ended_well, task.failure_reason),
                 *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld, entry.request_id),
             ),
         )

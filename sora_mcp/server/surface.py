@@ -50,6 +50,7 @@ class SoraServer(Server[Studio]):
         self.subscribers = Subscribers()
         self._settings = settings
         self._questions = Questions()
+        self._studios: set[Studio] = set()
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
         input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
         super().__init__(
@@ -81,11 +82,19 @@ class SoraServer(Server[Studio]):
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
         async with Studio.open(self._settings, watch=True) as studio:
+            self._studios.add(studio)
             forget = studio.on_change(self.subscribers.tell, self.subscribers.wanted)
             try:
                 yield studio
             finally:
                 forget()
+                self._studios.discard(studio)
+
+    def close(self) -> None:
+        """End what goes on for long without harm, so that a server can end."""
+        self.subscribers.close()
+        for studio in self._studios:
+            studio.close_viewer()
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed
@@ -93,8 +102,8 @@ class SoraServer(Server[Studio]):
     async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        async def progress(done: float, total: float | None, message: str) -> None:
-            await ctx.session.report_progress(done, total, message)
+        async def progress(now: tools.Progress) -> None:
+            await ctx.session.report_progress(now.done, now.total, now.message)
 
         asker = self._questions.asker(ctx.session, ctx.request_id, params)
         caller = tools.Caller(progress, asker.confirm if asker else None)

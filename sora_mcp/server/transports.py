@@ -116,4 +116,4 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
 
     server = build(settings)
     app = Lenient(in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES)))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.subscribers.close)
+    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.close)

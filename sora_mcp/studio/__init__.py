@@ -28,9 +28,9 @@ from sora_mcp.errors import (
     Problem,
     SoraError,
     TooManyRunning,
-    Unreachable,
 )
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.models import VideoRequest
 from sora_mcp.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.settings import Settings
@@ -39,9 +39,10 @@ from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import REFRESH_MOST, Finder
 from sora_mcp.studio.ids import variant_of
 from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
-from sora_mcp.studio.submitter import LOOK_EVERY, Submitter
+from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
-from sora_mcp.tasks import FINAL, UNDER_WAY, State
+from sora_mcp.tasks import UNDER_WAY, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -53,10 +54,6 @@ ANSWER_WITHIN = 50.0
 """Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
 RESOLVE_WITHIN = 15.0
 """Seconds for everything that comes before the POST."""
-LEDGER_WITHIN = 5.0
-"""Seconds that the ledger may take while somebody waits to be told what it knows."""
-WaitProgress = Callable[[Video], Awaitable[None]]
-"""Told the video each time it was looked at while waiting."""
 Confirm = Callable[[str, str], Awaitable[None]]
 """Asks the user a question about the request of a fingerprint. Raises Declined unless they agree."""
 
@@ -69,7 +66,9 @@ class Studio:
         self._ledger = ledger
         self._submitter = Submitter(ledger, background)
         self._finder = Finder(ledger)
+        self._waiter = Waiter(self._finder, settings.query_timeout + LEDGER_WITHIN)
         self._watcher = Watcher(ledger, self._finder)
+        self._viewer = Viewer()
         self._opened: Desk | None = None
         self._opening = anyio.Lock()
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -246,26 +245,11 @@ class Studio:
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
         """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.
 
-        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted.
+        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted. While there is
+        time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
         Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
         """
-        desk = await self._desk()
-        deadline = anyio.current_time() + wait_seconds
-        entry, gateway_state = await self._look_up(desk, video_id)
-        told = report.video(entry, desk.label, gateway_state)
-        while entry.state not in FINAL and anyio.current_time() < deadline:
-            if on_progress is not None:
-                await on_progress(told)
-            if entry.task_id is None and entry.state != "sending":
-                break
-            with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
-                try:
-                    entry, gateway_state = await self._finder.look_again(desk, entry, gateway_state)
-                except (BadReply, Unreachable) as error:
-                    logger.info("a query while waiting failed: %s", error.message)
-            told = report.video(entry, desk.label, gateway_state)
-        return told
+        return await self._waiter.wait(await self._desk(), video_id, wait_seconds, on_progress)
 
     async def list_videos(
         self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
@@ -286,9 +270,13 @@ class Studio:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         named = variant_of(video_id, "task_id", entry)
-        return await files.look(entry, named or variant, frames, desk.label)
+        return await files.look(entry, named or variant, frames, desk.label, self._viewer)
+
+    def close_viewer(self) -> None:
+        """End every `view` that is under way: the server is to end."""
+        self._viewer.close()
 
     async def download(
         self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
@@ -296,7 +284,7 @@ class Studio:
         """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(desk.name, entry.request_id) or entry
@@ -306,7 +294,7 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         desk = await self._desk()
         files = self._files(desk)
-        entry, _ = await self._look_up(desk, video_id)
+        entry = await self._waiter.look_up(desk, video_id)
         return await files.read(entry, variant, max_bytes)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -372,17 +360,8 @@ class Studio:
         except SoraError:
             return report.NOT_CONFIGURED
 
-    async def _look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
-        """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
-        with anyio.move_on_after(self.settings.query_timeout + LEDGER_WITHIN):
-            return await self._finder.look_up(desk, video_id)
-        with anyio.move_on_after(LEDGER_WITHIN):
-            if known := await self._ledger.find(desk.name, video_id):
-                return known, None
-        raise BadReply("It took too long to find out.", "Try again later; the disk of SORA_HOME may be slow.")
-
     async def _find_video(self, video_id: str) -> Entry:
-        return (await self._finder.look_up(await self._desk(), video_id))[0]
+        return await self._finder.look_up(await self._desk(), video_id)
 
     async def _is_recorded(self, video_id: str) -> bool:
         return await self._ledger.find((await self._desk()).name, video_id) is not None
@@ -428,7 +407,7 @@ class Studio:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            return (await self._finder.ask(desk, entry, anyway=True))[0]
+            return await self._finder.ask(desk, entry, anyway=True)
 
         return Files(self.settings, desk.gateway, self._ledger, refresh)
 

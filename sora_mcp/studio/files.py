@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,15 +12,18 @@ import anyio
 from anyio import to_thread
 
 from sora_mcp import media
-from sora_mcp.errors import BadReply, FileProblem
+from sora_mcp.errors import BadReply, FileProblem, Gone, NotFound, SoraError
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.results import Download, Look
 from sora_mcp.settings import Settings
 from sora_mcp.studio.ids import file_stem
 from sora_mcp.studio.sources import usable_generation
+
+logger = logging.getLogger(__name__)
 
 Refresh = Callable[[Entry], Awaitable[Entry]]
 """Ask the gateway again: addresses are short-lived."""
@@ -54,13 +58,24 @@ class Files:
             outcome="saved" if is_new else "already_saved",
         )
 
-    async def look(self, entry: Entry, variant: int, frames: int, label: str) -> Look:
+    async def look(self, entry: Entry, variant: int, frames: int, label: str, viewer: Viewer) -> Look:
         """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
         usable_generation(entry, variant, "task_id")
         if not _is_saved(entry, variant):
-            media.require()  # before a whole video is fetched for nothing
+            media.require_installed()  # before a whole video is fetched for nothing
         async with self._at_hand(entry, variant) as path:
-            return await _sheet(entry, variant, frames, label, path)
+            sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
+        about = sheet.probe
+        return Look(
+            gateway=label,
+            task_id=entry.task_id or entry.request_id,
+            variant=variant,
+            width=about.width,
+            height=about.height,
+            n_frames=about.n_frames,
+            frames=sheet.frames,
+            png=sheet.png,
+        )
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
@@ -116,15 +131,35 @@ class Files:
         )
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
-        """Fetch it; where the address does not do, ask the gateway once for a new one, if there is time."""
+        """Fetch it; where the address does not do, ask the gateway once for a new one, if there is time.
+
+        Raises Gone where the address has expired and there is no other.
+        """
         try:
-            await self._fetch_once(entry, variant, path, on_progress)
-        except BadReply:
-            with anyio.CancelScope(deadline=self._answer_by):
-                refreshed = await self._refresh(entry)
-                if refreshed.generations != entry.generations:
-                    return await self._fetch_once(refreshed, variant, path, on_progress)
-            raise
+            return await self._fetch_once(entry, variant, path, on_progress)
+        except BadReply as error:
+            failed = error
+        with anyio.CancelScope(deadline=self._answer_by):
+            refreshed = await self._ask_again(entry, failed)
+            if _address(refreshed, variant) in {None, _address(entry, variant)}:
+                raise _gone(entry, failed) if _is_refusal(failed) else failed
+            try:
+                return await self._fetch_once(refreshed, variant, path, on_progress)
+            except BadReply as error:
+                raise _gone(entry, error) if _is_refusal(error) else error from None
+        raise failed
+
+    async def _ask_again(self, entry: Entry, failed: BadReply) -> Entry:
+        """The row, once the gateway was asked about it. Raises `failed` where it could not be."""
+        try:
+            return await self._refresh(entry)
+        except NotFound as error:
+            if error.can_retry or not _is_refusal(failed):
+                raise failed from None
+            raise _gone(entry, failed) from None
+        except SoraError as error:
+            logger.info("no new address could be asked for: %s", error.message)
+            raise failed from None
 
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
@@ -138,6 +173,28 @@ class Files:
             seconds=self._answer_by - anyio.current_time(),
             on_progress=on_progress,
         )
+
+
+def _address(entry: Entry, variant: int) -> str | None:
+    return next((generation.url for generation in entry.generations if generation.variant == variant), None)
+
+
+_PASSING = frozenset({407, 408, 416, 423, 425, 429})
+"""Refusals that say nothing about an address: of a proxy, of the rate or of the moment (RFC 9110 §15.5, RFC 6585)."""
+
+
+def _is_refusal(error: BadReply) -> bool:
+    """Whether a file's host said that it has no such file, or shows it to nobody with this address any more."""
+    status = error.http_status or 0
+    return 400 <= status < 500 and status not in _PASSING
+
+
+def _gone(entry: Entry, error: BadReply) -> Gone:
+    return Gone(
+        f"{error.message} The video of {entry.id} is gone: its address has expired, and the gateway gives no other.",
+        "Asking again does not help. Tell the user: the video can only be made again, and that costs again.",
+        http_status=error.http_status,
+    )
 
 
 def _is_saved(entry: Entry, variant: int) -> bool:
@@ -165,17 +222,3 @@ def _free_name(folder: Path, stem: str) -> Path:
             f"The folder {folder} cannot be used: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
         ) from None
     raise FileProblem(f"{folder} holds a hundred files of {stem} already.", "Ask the user to tidy up.")
-
-
-async def _sheet(entry: Entry, variant: int, frames: int, label: str, path: anyio.Path) -> Look:
-    sheet = await to_thread.run_sync(media.contact_sheet, Path(path), frames)
-    return Look(
-        gateway=label,
-        task_id=entry.task_id or entry.request_id,
-        variant=variant,
-        width=sheet.probe.width,
-        height=sheet.probe.height,
-        n_frames=sheet.probe.n_frames,
-        frames=sheet.frames,
-        png=sheet.png,
-    )

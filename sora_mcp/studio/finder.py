@@ -39,30 +39,34 @@ class Finder:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def look_up(self, desk: Desk, video_id: str) -> tuple[Entry, str | None]:
-        """The row of an id, asked anew where that can tell more, and the gateway's own word for its state.
+    async def look_up(self, desk: Desk, video_id: str) -> Entry:
+        """The row of an id, asked anew where that can tell more.
 
         A task that no row knows is asked for and adopted. Raises InvalidInput and what `ask` raises.
         """
-        if not dialect.is_id(without_variant(video_id)):
-            raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._recorded(desk, video_id.strip())
-        video_id = without_variant(video_id)
-        entry = entry or await self._recorded(desk, video_id)
+        entry = await self.known(desk, video_id)
         if entry is None:
+            video_id = without_variant(video_id)
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
             await self.check_owner(desk, video_id)
             task = await desk.gateway.query(video_id)
-            return await self._ledger.adopt(desk.name, video_id, task), task.gateway_state
+            return await self._ledger.adopt(desk.name, video_id, task)
         if entry.state in UNDER_WAY:
             return await self.ask(desk, entry)
         if not self._may_know_more(entry):
-            return entry, None
+            return entry
         try:
             return await self.ask(desk, entry, anyway=True)
         except SoraError:
-            return entry, None
+            return entry
+
+    async def known(self, desk: Desk, video_id: str) -> Entry | None:
+        """The row of an id as it is in the ledger. Raises InvalidInput."""
+        if not dialect.is_id(without_variant(video_id)):
+            raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
+        entry = await self._recorded(desk, video_id.strip())
+        return entry or await self._recorded(desk, without_variant(video_id))
 
     async def check_owner(self, desk: Desk, shown_id: str) -> None:
         """Raise NotFound for an id that is somebody else's: to know it is no permission."""
@@ -96,15 +100,18 @@ class Finder:
             return after_a_day
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
 
-    async def look_again(self, desk: Desk, entry: Entry, gateway_state: str | None) -> tuple[Entry, str | None]:
-        """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it."""
-        entry = await self._ledger.find(desk.name, entry.request_id) or entry
-        if entry.state in UNDER_WAY and entry.is_due(self._ledger.now(), desk.pace):
-            return await self.ask(desk, entry)
-        return entry, gateway_state
+    async def look_again(self, desk: Desk, entry: Entry, *, in_trouble: bool) -> Entry:
+        """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
 
-    async def ask(self, desk: Desk, entry: Entry, *, anyway: bool = False) -> tuple[Entry, str | None]:
-        """The row brought up to date, with the gateway's own word for its state where it was asked now.
+        Where it could not be asked the last time (`in_trouble`), the next time comes sooner.
+        """
+        entry = await self._ledger.find(desk.name, entry.request_id) or entry
+        if entry.state in UNDER_WAY and (in_trouble or entry.is_due(self._ledger.now(), desk.pace)):
+            return await self.ask(desk, entry)
+        return entry
+
+    async def ask(self, desk: Desk, entry: Entry, *, anyway: bool = False) -> Entry:
+        """The row brought up to date.
 
         Nobody is asked while another process asks, within the gateway's pace, or while it asked to be left alone,
         unless `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
@@ -112,31 +119,40 @@ class Finder:
         if anyway:
             return await self._query(desk, entry, quiet_s=None)
         if desk.may_be_asked() and entry.may_be_asked(self._ledger.now()):
-            async with self._ledger.turn(entry.request_id, desk.pace) as is_ours:
+            after_a_miss = min(desk.pace, desk.tick * 2 ** min(entry.misses, 10))
+            async with self._ledger.turn(entry.request_id, after_a_miss) as is_ours:
                 if is_ours:
                     return await self._query(desk, entry, quiet_s=desk.pace)
-        return await self._ledger.find(desk.name, entry.request_id) or entry, None
+        return await self._ledger.find(desk.name, entry.request_id) or entry
 
-    async def _query(self, desk: Desk, entry: Entry, quiet_s: float | None) -> tuple[Entry, str | None]:
+    async def _query(self, desk: Desk, entry: Entry, quiet_s: float | None) -> Entry:
         if entry.task_id is None:
-            return entry, None
+            return entry
         try:
             task = await desk.gateway.query(entry.task_id)
-        except NotFound as error:
-            if entry.gateway != desk.name:
-                raise _of_another_key(entry) from None
-            when, next_step = "any more", f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
-            if self._is_young(entry):
-                when, next_step = "yet", "Call get_video again in a minute; do not submit it again."
-            error.message = f"{entry.task_id} was accepted by the gateway, but it does not know it {when}."
-            error.next_step = next_step
-            raise
+        except NotFound:
+            raise self._not_known(desk, entry) from None
         except SoraError as error:
+            if error.http_status == 404 and self._is_young(entry):  # what took the create answers queries, too
+                raise self._not_known(desk, entry) from None
             desk.leave_alone(error.retry_after_s or 0)
             raise
         if quiet_s is not None and task.state in FINAL:
             quiet_s = 0
-        return await self._ledger.record(entry, task, quiet_s), task.gateway_state
+        return await self._ledger.record(entry, task, quiet_s)
+
+    def _not_known(self, desk: Desk, entry: Entry) -> NotFound:
+        """Of a task that the gateway has accepted, and says that it does not know."""
+        if entry.gateway != desk.name:
+            return _of_another_key(entry)
+        accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
+        if not self._is_young(entry):
+            return NotFound(
+                f"{accepted} any more.", f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
+            )
+        error = NotFound(f"{accepted} yet.", "Call get_video again in a minute; do not submit it again.")
+        error.may_come = True
+        return error
 
     async def refresh_unfinished(self, desk: Desk) -> None:
         """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sora_mcp import dialect
-from sora_mcp.errors import Outcome
+from sora_mcp.errors import Outcome, SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.ledger.rows import shown
 from sora_mcp.models import VideoRequest
@@ -32,16 +32,17 @@ _AFTER_DRY_RUN = {
 }
 
 
-def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
-    """Everything known about one video."""
+def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
+    """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
     n_variants = entry.body.get("n_variants")
-    if gateway_state is None and entry.state in UNDER_WAY:
-        gateway_state = entry.gateway_state
+    next_step = _next_step(entry)
+    if trouble is not None:
+        next_step = f"This is what was known before. {trouble.message} That says nothing about the video. {next_step}"
     return Video(
         **shown(entry, 2000),
         gateway=gateway,
         progress=entry.progress,
-        gateway_state=gateway_state,
+        gateway_state=entry.gateway_state,
         enhanced_prompt=entry.enhanced_prompt,
         failure_reason=entry.failure_reason,
         failure_code=entry.failure_code,
@@ -52,15 +53,15 @@ def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video
         withheld=entry.withheld if entry.state == "succeeded" else None,
         generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
         files=[str(file) for _, file in sorted(entry.files.items())],
-        next_step=_next_step(entry, gateway_state),
+        next_step=next_step,
     )
 
 
-def _next_step(entry: Entry, gateway_state: str | None) -> str:
+def _next_step(entry: Entry) -> str:
     next_step = _NEXT_STEPS[entry.state]
     if entry.state == "succeeded" and not any(g.url for g in entry.generations):
         next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
-    if entry.state in UNDER_WAY and gateway_state and dialect.state_of(gateway_state) is None:
+    if entry.state in UNDER_WAY and entry.gateway_state and dialect.state_of(entry.gateway_state) is None:
         next_step = f"Its gateway_state is a word that is not known here, so it counts as running. {next_step}"
     return f"{_more_ids(entry)}{next_step}"
 

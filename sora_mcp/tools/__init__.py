@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -59,18 +60,37 @@ INSTRUCTIONS = (
 
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
-Progress = Callable[[float, float | None, str], Awaitable[None]]
-"""Told how far a call is: done, in all (None if not known), and in words."""
 
 
-async def _silent(_done: float, _total: float | None, _message: str) -> None: ...
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a call is: `done` of `total` (None: not known), in seconds or bytes, and a message.
+
+    `activity` is what goes on, in a word or two, and `share` (0..1; None: not known) how much of that is done.
+    """
+
+    done: float
+    total: float | None
+    message: str
+    activity: str
+    share: float | None
+
+
+TellProgress = Callable[[Progress], Awaitable[None]]
+
+
+async def _silent(_: Progress) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever called, as far as a tool can speak to them while it runs. `confirm`: None where nobody can be asked."""
+    """Whoever called, as far as a tool can speak to them while it runs. `confirm`: None where nobody can be asked.
 
-    progress: Progress = _silent
+    Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
+    basic/utilities/progress), however slowly or fast things go.
+    """
+
+    progress: TellProgress = _silent
     confirm: Confirm | None = None
 
 
@@ -160,10 +180,16 @@ def _items(given: Sequence[Model]) -> list[InpaintItem]:
 
 
 async def _get(studio: Studio, given: GetVideo, caller: Caller) -> Video:
-    async def tell(video: Video) -> None:
-        await caller.progress(video.progress or 0, 100, f"{words.name(video)} is {video.state}")
+    began, wait = anyio.current_time(), given.wait_seconds
 
-    return await studio.get(given.task_id, wait_seconds=given.wait_seconds, on_progress=tell)
+    async def tell(video: Video) -> None:
+        waited = min(round(anyio.current_time() - began, 1), wait)
+        percent = video.progress
+        message = f"{words.name(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
+        share = None if percent is None else percent / 100
+        await caller.progress(Progress(waited, wait, message, video.state, share))
+
+    return await studio.get(given.task_id, wait_seconds=wait, on_progress=tell)
 
 
 async def _list(studio: Studio, given: ListVideos, _: Caller) -> VideoList:
@@ -186,7 +212,8 @@ async def _download(studio: Studio, given: DownloadVideo, caller: Caller) -> Dow
         nonlocal told_at
         if (now := anyio.current_time()) - told_at >= _TELL_EVERY:
             told_at = now
-            await caller.progress(done, total, "downloading")
+            share = min(1.0, done / total) if total else None
+            await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
     return await studio.download(given.task_id, variant=given.variant, on_bytes=tell)
 
@@ -306,6 +333,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = _N
     if tool is None:
         known = list(TABLE)
         return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
+    caller = replace(caller, progress=_rising(caller.progress))
     try:
         told = await tool.run(studio, parse(tool.arguments, arguments), caller)
     except SoraError as error:
@@ -319,6 +347,19 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = _N
         png=told.png if isinstance(told, Look) else None,
         file=Path(told.path) if isinstance(told, Download) else None,
     )
+
+
+def _rising(tell: TellProgress) -> TellProgress:
+    """Tells only what is further than what was told before."""
+    last = -math.inf
+
+    async def tell_further(progress: Progress) -> None:
+        nonlocal last
+        if progress.done > last:
+            last = progress.done
+            await tell(progress)
+
+    return tell_further
 
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:

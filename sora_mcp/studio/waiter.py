@@ -1,0 +1,91 @@
+"""Waiting for one video until it has finished or the time is over; trouble that may pass is waited out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from sora_mcp.errors import BadReply, GatewayError, NotFound, SoraError
+from sora_mcp.ledger import Entry
+from sora_mcp.results import Video
+from sora_mcp.studio import report
+from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.submitter import LOOK_EVERY
+from sora_mcp.tasks import FINAL
+
+logger = logging.getLogger(__name__)
+
+LEDGER_WITHIN = 5.0
+"""Seconds that the ledger may take while somebody waits to be told what it knows."""
+WaitProgress = Callable[[Video], Awaitable[None]]
+"""Told the video each time it was looked at while waiting."""
+
+
+class Waiter:
+    """Waits for videos. `look_within`: the seconds that one look at the gateway and the ledger may take."""
+
+    def __init__(self, finder: Finder, look_within: float) -> None:
+        self._finder = finder
+        self._look_within = look_within
+
+    async def wait(self, desk: Desk, video_id: str, seconds: float, on_progress: WaitProgress | None = None) -> Video:
+        """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
+        deadline = anyio.current_time() + seconds
+        entry, trouble = await self._first_look(desk, video_id, deadline)
+        told = report.video(entry, desk.label, trouble)
+        while entry.state not in FINAL and anyio.current_time() < deadline:
+            if on_progress is not None:
+                await on_progress(told)
+            if entry.task_id is None and entry.state != "sending":
+                break
+            with anyio.CancelScope(deadline=deadline):
+                await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
+                entry, trouble = await self._next_look(desk, entry, trouble)
+            told = report.video(entry, desk.label, trouble)
+        return told
+
+    async def look_up(self, desk: Desk, video_id: str) -> Entry:
+        """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
+        with anyio.move_on_after(self._look_within):
+            return await self._finder.look_up(desk, video_id)
+        with anyio.move_on_after(LEDGER_WITHIN):
+            if known := await self._finder.known(desk, video_id):
+                return known
+        raise BadReply("It took too long to find out.", "Try again later; the disk of SORA_HOME may be slow.")
+
+    async def _first_look(self, desk: Desk, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
+        """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
+
+        An id that no row knows is asked about until then. Raises what `look_up` raises.
+        """
+        pause, error = desk.tick, None
+        while error is None or anyio.current_time() < deadline:
+            with anyio.CancelScope(deadline=math.inf if error is None else deadline):
+                try:
+                    return await self.look_up(desk, video_id), None
+                except (GatewayError, NotFound) as trouble:
+                    if not trouble.can_retry or anyio.current_time() >= deadline:
+                        raise
+                    if known := await self._finder.known(desk, video_id):
+                        return known, trouble
+                    error = trouble
+                if anyio.current_time() + (error.retry_after_s or 0) > deadline:
+                    break
+                await anyio.sleep(max(pause, error.retry_after_s or 0))
+                pause = min(2 * pause, desk.pace)
+        raise error
+
+    async def _next_look(self, desk: Desk, entry: Entry, trouble: SoraError | None) -> tuple[Entry, SoraError | None]:
+        """The row as it is now, and what kept the gateway from being asked since it last answered."""
+        try:
+            now = await self._finder.look_again(desk, entry, in_trouble=trouble is not None)
+        except (GatewayError, NotFound) as error:
+            if not error.can_retry:
+                raise
+            logger.info("a query while waiting failed: %s", error.message)
+            return entry, error
+        return now, trouble if now.updated_at == entry.updated_at else None

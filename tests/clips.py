@@ -1,0 +1,67 @@
+"""Videos that are small as files and large to look at, and the processes that look at them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+import anyio
+import av
+
+GROUP = 15
+"""Frames that are encoded."""
+
+
+def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000) -> Path:
+    """A video of as many frames as that, the first few of them again and again."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        frame = av.VideoFrame(side, side, "yuv420p")
+        packets: list[bytes] = []
+        for index in range(GROUP):
+            frame.pts = index
+            packets += [bytes(packet) for packet in stream.encode(frame)]
+        packets += [bytes(packet) for packet in stream.encode(None)]
+        for index in range(n_frames):
+            packet = av.Packet(packets[index % len(packets)])
+            packet.stream, packet.pts, packet.dts = stream, index, index
+            packet.time_base, packet.duration = stream.codec_context.time_base, 1
+            packet.is_keyframe = index % len(packets) == 0
+            container.mux(packet)
+    return path
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started and that still run (Linux)."""
+    listed = [task.read_text().split() for task in Path("/proc").glob(f"{pid}/task/*/children")]
+    return {int(each) for each in chain(*listed) if lives(int(each))}
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def new_child(pid: int, known: set[int]) -> int:
+    """The process that this one starts next."""
+    with anyio.fail_after(30):
+        while not (found := children(pid) - known):  # noqa: ASYNC110 - a system tells nobody of a new process
+            await anyio.sleep(0.02)
+    return found.pop()
+
+
+async def until_gone(pid: int, seconds: float) -> None:
+    """Raises TimeoutError where it still runs then."""
+    with suppress(ProcessLookupError):
+        file = os.pidfd_open(pid)
+        try:
+            with anyio.fail_after(seconds):
+                await anyio.wait_readable(file)
+        finally:
+            os.close(file)
