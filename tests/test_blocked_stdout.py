@@ -118,6 +118,28 @@ async def test_a_post_that_is_out_is_waited_for_first_and_recorded(
         assert ledger.execute("SELECT state, task_id FROM videos").fetchall() == [("submitted", "task_new")]
 
 
+async def test_a_client_that_has_closed_its_end_ends_the_server(gateway: FaultGateway, tmp_path: Path) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    unread, told = os.pipe()
+    with anyio.fail_after(60):
+        process = await anyio.open_process(
+            COMMAND, env=environment(tmp_path, gateway), stdout=told, stderr=subprocess.DEVNULL
+        )
+        os.close(told)
+        async with process:
+            client = Deaf(process, unread)
+            await client.ask("initialize", **ABOUT)
+            await client.ask("tools/call", name="create_video", arguments={"prompt": "fly man"})
+            await hold.reached.wait()
+            os.close(unread)
+            await client.ask("tools/list")
+            hold.release.set()
+            assert await process.wait() == 0
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as ledger:
+        assert ledger.execute("SELECT state, task_id FROM videos").fetchall() == [("submitted", "task_new")]
+
+
 async def test_whoever_reads_late_is_told_everything(environment: dict[str, str]) -> None:
     """End of input is no reason to drop what the client goes on reading."""
     with anyio.fail_after(60):

@@ -7,6 +7,7 @@ import math
 import os
 import select
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -24,8 +25,10 @@ class Stdout(anyio.AsyncFile[str]):
     """stdout, taken for this alone: what else is printed goes to stderr. Once the process is `ending`, what is not read
     within UNREAD_FOR_S is dropped, and all that comes after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed: Callable[[], None]) -> None:
+        """`closed` is called where the client has closed its end."""
         super().__init__(sys.stdout)
+        self._closed = closed
         self._descriptor = _take_over()
         self._unread_for = math.inf
         self._writing = anyio.CancelScope()
@@ -37,14 +40,18 @@ class Stdout(anyio.AsyncFile[str]):
         self._writing.deadline = min(self._writing.deadline, anyio.current_time() + self._unread_for)
 
     async def write(self, text: Any) -> int:  # as in AsyncFile
-        """Write a line; one that was begun is ended, whatever is cancelled. Raises OSError where nobody can read it."""
+        """Write a line; one that was begun is ended, whatever is cancelled."""
         line = memoryview(str(text).encode())
         for start in range(0, len(line), _AT_ONCE):
             if self._given_up:
                 break
             deadline = anyio.current_time() + self._unread_for
             with anyio.CancelScope(shield=True, deadline=deadline) as self._writing:
-                await to_thread.run_sync(self._write, line[start : start + _AT_ONCE], abandon_on_cancel=True)
+                try:
+                    await to_thread.run_sync(self._write, line[start : start + _AT_ONCE], abandon_on_cancel=True)
+                except OSError:
+                    self._given_up = True
+                    self._closed()
             if self._writing.cancelled_caught:
                 logger.warning("the client reads nothing; what it was still to be told is dropped")
                 self._given_up = True

@@ -36,9 +36,9 @@ def serve_stdio(settings: Settings) -> None:
 
 async def _serve_stdio(settings: Settings) -> None:
     server = build(settings)
-    stdout = Stdout()
-    stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"), stdout.end)
     async with anyio.create_task_group() as tasks:
+        stdout = Stdout(closed=tasks.cancel_scope.cancel)
+        stdin = _Stdin(TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape"), stdout.end)
         ended = partial(cancel_on, tasks.cancel_scope, signal.SIGTERM, signal.SIGINT, before=stdout.end)
         tasks.start_soon(ended)
         async with stdio_server(stdin=stdin, stdout=stdout) as (read_stream, write_stream):
