@@ -17,7 +17,7 @@ import mcp_types as types
 from mcp import Client, StdioServerParameters
 
 from sora_mcp import media
-from sora_mcp.spelling import begins_as_ours
+from sora_mcp.config.spelling import begins_as_ours
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
 _BEATS = [

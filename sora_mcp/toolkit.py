@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Self
 from anyio.lowlevel import RunVar
 
 from sora_mcp import tools
-from sora_mcp.arguments import MOST_CHARACTERS
-from sora_mcp.errors import InternalError, InvalidInput, Problem
-from sora_mcp.schema import Schema
-from sora_mcp.settings import Settings, load
+from sora_mcp.config.settings import Settings, load
+from sora_mcp.core.errors import InternalError, InvalidInput, Problem
 from sora_mcp.studio import Studio
 from sora_mcp.tools import Result
+from sora_mcp.tools.arguments import MOST_CHARACTERS
+from sora_mcp.tools.schema import Schema
 
 
 class Toolkit:

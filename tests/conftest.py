@@ -19,11 +19,11 @@ from ledgers import STORES, OpenLedger
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 
+from sora_mcp.config.settings import Settings, load
 from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
 from sora_mcp.server import build
 from sora_mcp.server.surface import SoraServer
-from sora_mcp.settings import Settings, load
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

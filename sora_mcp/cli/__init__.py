@@ -20,7 +20,7 @@ from sora_mcp import __version__
 from sora_mcp.cli.ending import USAGE, status_of
 
 if TYPE_CHECKING:
-    from sora_mcp.settings import Settings
+    from sora_mcp.config.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -80,7 +80,7 @@ class _Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            from sora_mcp.arguments import closest  # noqa: PLC0415
+            from sora_mcp.tools.arguments import closest  # noqa: PLC0415
 
             raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
         return super().resolve_command(ctx, args)
@@ -219,7 +219,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
     """Write what is generated from the tools and the settings: manifests, the published surface, README's tables."""
-    from sora_mcp.manifests import drift, write  # noqa: PLC0415
+    from sora_mcp.distribution.manifests import drift, write  # noqa: PLC0415
 
     if not check:
         write(out)
@@ -234,7 +234,7 @@ def manifests(check: bool, out: Path) -> None:
 
 def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """What a shell offers for CLIENT."""
-    from sora_mcp.manifests.clients import BY_NAME  # noqa: PLC0415
+    from sora_mcp.distribution.manifests.clients import BY_NAME  # noqa: PLC0415
 
     return [name for name in BY_NAME if name.startswith(incomplete.lower())]
 
@@ -278,7 +278,7 @@ def load_settings() -> Settings:
     Raises NotConfigured naming the variable.
     """
     with loading():
-        from sora_mcp.settings import load  # noqa: PLC0415
+        from sora_mcp.config.settings import load  # noqa: PLC0415
 
     settings = load()
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415

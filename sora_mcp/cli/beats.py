@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.arguments import MOST_CHARACTERS
+from sora_mcp.tools.arguments import MOST_CHARACTERS
 
 
 def parse(text: str) -> dict[str, str]:

@@ -17,13 +17,13 @@ from sora_mcp import tools
 from sora_mcp.cli import beats, show
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
-from sora_mcp.errors import FileProblem, Outcome, SoraError
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import FileProblem, Outcome, SoraError
+from sora_mcp.core.results import Video
+from sora_mcp.core.tasks import FINAL
 from sora_mcp.ledger import Entry
-from sora_mcp.results import Video
-from sora_mcp.settings import Settings
-from sora_mcp.signals import cancel_on
+from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
-from sora_mcp.tasks import FINAL
 
 
 def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:

@@ -20,12 +20,12 @@ import click
 from sora_mcp import __version__
 from sora_mcp.cli.ending import for_shell
 from sora_mcp.cli.logs import set_up
-from sora_mcp.errors import SoraError
+from sora_mcp.config.converters import MIN_KEY_LENGTH
+from sora_mcp.config.settings import Settings, load_what_can_be, variables
+from sora_mcp.core.errors import SoraError
 from sora_mcp.gateway import Gateway
-from sora_mcp.kinds import MIN_KEY_LENGTH
 from sora_mcp.ledger import Ledger
 from sora_mcp.ledger.integrity import look_before_opening
-from sora_mcp.settings import Settings, load_what_can_be, variables
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""

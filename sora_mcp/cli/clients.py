@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import click
 
-from sora_mcp.arguments import closest
-from sora_mcp.errors import NotConfigured
-from sora_mcp.install import install, uninstall
-from sora_mcp.install.machine import Machine, installed, this_machine
-from sora_mcp.manifests.clients import BY_NAME, Client
+from sora_mcp.core.errors import NotConfigured
+from sora_mcp.distribution.install import install, uninstall
+from sora_mcp.distribution.install.machine import Machine, installed, this_machine
+from sora_mcp.distribution.manifests.clients import BY_NAME, Client
+from sora_mcp.tools.arguments import closest
 
 
 def add(name: str, *, dry_run: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
+from sora_mcp.core.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 _CLICKS_BROKEN_PIPE = 1

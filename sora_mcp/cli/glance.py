@@ -10,13 +10,13 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from sora_mcp.errors import SoraError
+from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.core.errors import SoraError
+from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.ledger import rows
 from sora_mcp.ledger.file import open_to_read, transaction
 from sora_mcp.ledger.integrity import look_before_opening
 from sora_mcp.ledger.migrations import is_current
-from sora_mcp.settings import Endpoint, Settings
-from sora_mcp.tasks import UNDER_WAY
 
 
 def read(settings: Settings, schema: dict[str, Any], given: dict[str, Any]) -> dict[str, Any] | None:

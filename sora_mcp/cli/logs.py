@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from sora_mcp.kinds import MIN_KEY_LENGTH
+from sora_mcp.config.converters import MIN_KEY_LENGTH
 
 QUIET = ("httpx", "httpcore", "stamina")
 """Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sora_mcp.cli.ending import for_shell, print_json
-from sora_mcp.tables import FPS
+from sora_mcp.core.tables import FPS
 
 if TYPE_CHECKING:
     from sora_mcp.tools import Result

@@ -20,14 +20,15 @@ from urllib.request import getproxies, proxy_bypass
 import anyio
 import httpx
 
-from sora_mcp import __version__, dialect
-from sora_mcp.dialect import Created, Reply
-from sora_mcp.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
+from sora_mcp import __version__
+from sora_mcp.config.converters import MIN_KEY_LENGTH
+from sora_mcp.config.settings import Endpoint, Settings, is_local_host
+from sora_mcp.core.errors import BadReply, NotConfigured, OutcomeUnknown, Unreachable
+from sora_mcp.core.tasks import Task
+from sora_mcp.dialects import sora as dialect
+from sora_mcp.dialects.sora import Created, Reply
 from sora_mcp.gateway.preloading import preload
 from sora_mcp.gateway.retrying import Result, until_it_works
-from sora_mcp.kinds import MIN_KEY_LENGTH
-from sora_mcp.settings import Endpoint, Settings, is_local_host
-from sora_mcp.tasks import Task
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from typing import Any
 import anyio
 import httpx
 
-from sora_mcp.errors import BadReply
+from sora_mcp.config.settings import is_local_host
+from sora_mcp.core.errors import BadReply
 from sora_mcp.gateway import Gateway, location_of, logged
-from sora_mcp.settings import is_local_host
 
 MAX_REDIRECTS = 5
 

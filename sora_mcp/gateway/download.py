@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 from anyio import to_thread
 
-from sora_mcp.errors import BadReply, FileProblem
+from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.address import LATER, open_address
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import anyio
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
 from sora_mcp.ledger.integrity import TAKEN_AWAY, Damaged, Malformed, identity
@@ -39,7 +40,6 @@ from sora_mcp.ledger.rows import (
 )
 from sora_mcp.ledger.turns import turn
 from sora_mcp.ledger.writers import Writer
-from sora_mcp.tasks import UNDER_WAY, Generation, State, Task
 
 T = TypeVar("T")
 _NO_RULES = Rules()

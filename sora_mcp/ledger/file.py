@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.integrity import (
     TAKEN_AWAY,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.wal import CAN_LOOK, Identity, Index, IndexFile, Log
 
 TAKEN_AWAY = "it was removed or replaced while it was in use: put it back, or restart this server"

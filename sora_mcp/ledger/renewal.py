@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sora_mcp.errors import FileProblem
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.integrity import beside, writers_beside
 from sora_mcp.ledger.writers import is_locked
 

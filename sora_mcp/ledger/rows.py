@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.errors import FileProblem, OverDailyCap, TooManyRunning
-from sora_mcp.tasks import UNDER_WAY, Generation, State, Task, clean, is_plain_id
+from sora_mcp.core.errors import FileProblem, OverDailyCap, TooManyRunning
+from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task, clean, is_plain_id
 
 _GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
 TRANSITIONS: dict[State, frozenset[State]] = {

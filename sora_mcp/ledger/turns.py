@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 
-from sora_mcp.errors import FileProblem, SoraError
+from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.ledger.file import Held
 from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
 

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sora_mcp.errors import FileProblem, NotConfigured
+from sora_mcp.core.errors import FileProblem, NotConfigured
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -12,9 +12,9 @@ from pathlib import Path
 import av
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
+from sora_mcp.core.tables import FPS
 from sora_mcp.media.drawing import WHITE, Ink, font, wrapped
 from sora_mcp.media.landscape import Landscape, palette_of
-from sora_mcp.tables import FPS
 
 BAND: Ink = (14, 14, 20, 255)
 BAND_SHARE = 0.18

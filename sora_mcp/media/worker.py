@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp import media
-from sora_mcp.errors import NotConfigured
+from sora_mcp.core.errors import NotConfigured
 
 GRACE_S = 2
 """Seconds beyond its time after which the system ends this process, should its parent not have done so."""

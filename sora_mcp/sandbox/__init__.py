@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 
 from sora_mcp import media
+from sora_mcp.core.tables import Limits
 from sora_mcp.sandbox.routes import build_app
 from sora_mcp.sandbox.store import Store
-from sora_mcp.tables import Limits
 
 
 class Sandbox:
@@ -47,6 +47,6 @@ class Sandbox:
 
 def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None], limits: Limits | None = None) -> None:
     """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
-    from sora_mcp.listening import listen  # noqa: PLC0415 - in process nobody needs it
+    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - in process nobody needs it
 
     listen(Sandbox(home, seconds=seconds, limits=limits).app, "127.0.0.1", port, ready)

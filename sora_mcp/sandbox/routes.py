@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from sora_mcp.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH
-from sora_mcp.errors import InvalidInput
-from sora_mcp.models import SDEdit, VideoRequest
+from sora_mcp.core.errors import InvalidInput
+from sora_mcp.core.models import SDEdit, VideoRequest
+from sora_mcp.core.tables import FPS, Limits
+from sora_mcp.core.tasks import clean
+from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
-from sora_mcp.tables import FPS, Limits
-from sora_mcp.tasks import clean
 
 logger = logging.getLogger(__name__)
 

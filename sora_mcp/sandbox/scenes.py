@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sora_mcp.models import InpaintItem, VideoRequest
-from sora_mcp.tasks import clean
+from sora_mcp.core.models import InpaintItem, VideoRequest
+from sora_mcp.core.tasks import clean
 
 if TYPE_CHECKING:
     from sora_mcp.media.render import Card, Clip, Scene

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.models import VideoRequest
+from sora_mcp.core.models import VideoRequest
 from sora_mcp.sandbox.scenes import scene_of
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from sora_mcp.errors import Declined
+from sora_mcp.core.errors import Declined
 
 logger = logging.getLogger(__name__)
 

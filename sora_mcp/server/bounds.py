@@ -13,8 +13,8 @@ import anyio
 import mcp_types as types
 
 from sora_mcp import tools
-from sora_mcp.arguments import MOST_CHARACTERS
-from sora_mcp.errors import InvalidInput, Problem
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.tools.arguments import MOST_CHARACTERS
 
 logger = logging.getLogger(__name__)
 

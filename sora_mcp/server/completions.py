@@ -9,10 +9,10 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from sora_mcp.errors import SoraError
+from sora_mcp.core.errors import SoraError
+from sora_mcp.core.tables import FPS
 from sora_mcp.server import prompts, resources
 from sora_mcp.studio import Studio
-from sora_mcp.tables import FPS
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from sora_mcp.arguments import closest
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Studio
-from sora_mcp.tables import FPS
-from sora_mcp.tasks import clean
+from sora_mcp.tools.arguments import closest
 
 Context = ServerRequestContext[Studio]
 

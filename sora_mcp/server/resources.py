@@ -16,11 +16,11 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from sora_mcp.dialect import is_id, quoted
-from sora_mcp.errors import InvalidInput, NotFound, SoraError
-from sora_mcp.results import ListedVideo
+from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
+from sora_mcp.core.results import ListedVideo
+from sora_mcp.core.tables import FPS
+from sora_mcp.dialects.sora import is_id, quoted
 from sora_mcp.studio import Studio
-from sora_mcp.tables import FPS
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import is_version_at_least
 
 from sora_mcp import __version__, tools
+from sora_mcp.config.settings import Settings
 from sora_mcp.server import resources
 from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.subscribers import Subscribers
-from sora_mcp.settings import Settings
 from sora_mcp.studio import Studio
 
 Context = ServerRequestContext[Studio]

@@ -17,13 +17,13 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
-from sora_mcp.arguments import HALF
+from sora_mcp.config.settings import Settings
+from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.server.bounds import MOST_BYTES, TooLong, answer_to, in_words, read_line
 from sora_mcp.server.opening import serve
 from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
-from sora_mcp.settings import Settings
-from sora_mcp.signals import cancel_on
+from sora_mcp.tools.arguments import HALF
 
 
 def serve_stdio(settings: Settings) -> None:
@@ -111,7 +111,7 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
-    from sora_mcp.listening import listen  # noqa: PLC0415 - stdio does without it
+    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
     from sora_mcp.server.leniency import Lenient  # noqa: PLC0415 - likewise
 
     server = build(settings)

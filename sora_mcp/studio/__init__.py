@@ -17,8 +17,8 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from sora_mcp import dialect
-from sora_mcp.errors import (
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import (
     SEE_LOG,
     BadReply,
     InternalError,
@@ -29,11 +29,12 @@ from sora_mcp.errors import (
     SoraError,
     TooManyRunning,
 )
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
+from sora_mcp.core.tasks import UNDER_WAY, State
+from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.media.viewer import Viewer
-from sora_mcp.models import VideoRequest
-from sora_mcp.results import Download, Look, Submission, Video, VideoList
-from sora_mcp.settings import Settings
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import REFRESH_MOST, Finder
@@ -42,7 +43,6 @@ from sora_mcp.studio.sources import Found, Resolved, resolve, take_local_images
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
-from sora_mcp.tasks import UNDER_WAY, State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway

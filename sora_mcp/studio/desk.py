@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from sora_mcp.config.settings import Endpoint, Settings
 from sora_mcp.ledger.rows import LONGEST_MISS_S
-from sora_mcp.settings import Endpoint, Settings
 
 if TYPE_CHECKING:
     import httpx

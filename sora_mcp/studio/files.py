@@ -12,14 +12,14 @@ import anyio
 from anyio import to_thread
 
 from sora_mcp import media
-from sora_mcp.errors import BadReply, FileProblem, Gone, NotFound, SoraError
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotFound, SoraError
+from sora_mcp.core.results import Download, Look
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
-from sora_mcp.results import Download, Look
-from sora_mcp.settings import Settings
 from sora_mcp.studio.ids import file_stem
 from sora_mcp.studio.sources import usable_generation
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import anyio
 
-from sora_mcp import dialect
-from sora_mcp.errors import InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.core.tasks import FINAL, UNDER_WAY
+from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import DAY_S, Entry, GivenUp, Ledger
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.ids import without_variant
-from sora_mcp.tasks import FINAL, UNDER_WAY
 
 logger = logging.getLogger(__name__)
 

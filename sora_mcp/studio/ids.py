@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from sora_mcp.errors import InvalidInput, Problem
+from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.ledger import Entry
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_mcp.errors import InvalidInput, Problem
+from sora_mcp.core.errors import InvalidInput, Problem
 
 MAX_IMAGE_BYTES = 20_000_000
 

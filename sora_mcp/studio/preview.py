@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sora_mcp.errors import SoraError
+from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.sources import Resolved
 

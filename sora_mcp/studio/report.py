@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sora_mcp import dialect
-from sora_mcp.errors import Outcome, SoraError
+from sora_mcp.core.errors import Outcome, SoraError
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import UNDER_WAY, State, is_plain_id
+from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import Entry
 from sora_mcp.ledger.rows import shown
-from sora_mcp.models import VideoRequest
-from sora_mcp.results import ListedVideo, Submission, Variant, Video
-from sora_mcp.tables import FPS
-from sora_mcp.tasks import UNDER_WAY, State, is_plain_id
 
 _NEXT_STEPS: dict[State, str] = {
     "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",

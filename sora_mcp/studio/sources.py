@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sora_mcp import dialect
-from sora_mcp.errors import InvalidInput, NotReady, Problem, SoraError
+from sora_mcp.core.errors import InvalidInput, NotReady, Problem, SoraError
+from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
+from sora_mcp.core.tasks import FINAL, Generation
+from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import Entry
-from sora_mcp.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.studio import images
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
-from sora_mcp.tasks import FINAL, Generation
 
 Found = tuple[Entry, Generation]
 FindVideo = Callable[[str], Awaitable[Entry]]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.dialect import UNKNOWN_NEXT_STEP, Created
-from sora_mcp.errors import (
+from sora_mcp.core.errors import (
     SEE_LOG,
     FileProblem,
     GatewayError,
@@ -23,8 +22,9 @@ from sora_mcp.errors import (
     SoraError,
     Unreachable,
 )
+from sora_mcp.core.tasks import State
+from sora_mcp.dialects.sora import UNKNOWN_NEXT_STEP, Created
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
-from sora_mcp.tasks import State
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from sora_mcp.errors import BadReply, GatewayError, NotFound, SoraError
+from sora_mcp.core.errors import BadReply, GatewayError, NotFound, SoraError
+from sora_mcp.core.results import Video
+from sora_mcp.core.tasks import FINAL
 from sora_mcp.ledger import Entry
-from sora_mcp.results import Video
 from sora_mcp.studio import report
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.finder import Finder
 from sora_mcp.studio.submitter import LOOK_EVERY
-from sora_mcp.tasks import FINAL
 
 logger = logging.getLogger(__name__)
 

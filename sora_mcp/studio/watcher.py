@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.errors import SoraError
+from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio.desk import TICK, Desk
 from sora_mcp.studio.finder import Finder

@@ -17,9 +17,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 from pydantic import BaseModel
 
-from sora_mcp import schema
-from sora_mcp.arguments import closest, parse
-from sora_mcp.errors import (
+from sora_mcp.core.errors import (
     SEE_LOG,
     SUBMITTED,
     GatewayError,
@@ -31,11 +29,12 @@ from sora_mcp.errors import (
     Refused,
     SoraError,
 )
-from sora_mcp.models import Action, InpaintItem, Model, Operation, SDEdit
-from sora_mcp.results import Download, Look, Submission, Video, VideoList
+from sora_mcp.core.models import Action, InpaintItem, Model, Operation, SDEdit
+from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
+from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Confirm, Studio
-from sora_mcp.tasks import clean
-from sora_mcp.tools import words
+from sora_mcp.tools import schema, words
+from sora_mcp.tools.arguments import closest, parse
 from sora_mcp.tools.inputs import (
     BlendVideos,
     CreateVideo,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from sora_mcp.errors import InvalidInput, Problem
-from sora_mcp.models import (
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.models import (
     Action,
     Amount,
     FrameIndex,
@@ -27,8 +27,8 @@ from sora_mcp.models import (
     VideoRequest,
     Width,
 )
-from sora_mcp.tables import FPS
-from sora_mcp.tasks import State
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import State
 
 
 class FromSeconds(int):

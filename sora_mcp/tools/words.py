@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sora_mcp.errors import SUBMITTED
-from sora_mcp.results import Download, ListedVideo, Look, Submission, Video, VideoList
-from sora_mcp.tables import FPS
-from sora_mcp.tasks import State, clean, is_plain_code, is_plain_id
+from sora_mcp.core.errors import SUBMITTED
+from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video, VideoList
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id
 
 
 def name(video: ListedVideo | Submission) -> str:

@@ -34,7 +34,7 @@ async def serve_stdio() -> None:
 
 
 def serve_http() -> None:
-    from sora_mcp.listening import listen  # noqa: PLC0415 - the same HTTP server with the same settings
+    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - the same HTTP server with the same settings
 
     def ready(base_url: str) -> None:
         sys.stderr.write(f"Serving MCP at {base_url}/mcp\n")

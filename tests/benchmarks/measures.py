@@ -265,7 +265,7 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
 
 
 async def _list(home: Path, count: int) -> list[float]:
-    from sora_mcp.settings import load  # noqa: PLC0415
+    from sora_mcp.config.settings import load  # noqa: PLC0415
     from sora_mcp.studio import Studio  # noqa: PLC0415
 
     settings = load(_SILENT, home=home)

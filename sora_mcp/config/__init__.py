@@ -1,0 +1,1 @@
+"""Settings: what can be set, how a value is read, and which address may be a gateway."""

@@ -1,0 +1,278 @@
+"""The documented request body.
+
+It mirrors the create page of the Sora "official format" API (2025-01-15). Where that page is silent, the
+docstring says "inferred".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.tables import DURATIONS, FPS, SIZES, Limits
+from sora_mcp.core.tasks import clean
+
+
+class Model(BaseModel):
+    """Base of all our models: frozen, nothing unknown accepted, built when first needed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
+
+# The fields are described once, here; the tools publish these very annotations.
+Width = Annotated[int, Field(ge=1, description="Pixels; see height.")]
+Height = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Pixels. width x height: 480x480, 720x720, 480x854, 854x480, 720x1280 or 1280x720.",
+    ),
+]
+Frames = Annotated[int, Field(ge=1, description="Length: 150 (5 s) or 300 (10 s), at 30 frames per second.")]
+Variants = Annotated[int, Field(ge=1, description="Alternatives to make; each costs.")]
+Style = Annotated[Literal["natural"], Field(description="Only this.")]
+ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless asked for.")]
+FrameIndex = Annotated[int, Field(ge=0, description="Frame it stands at, below n_frames.")]
+ImageUrl = Annotated[
+    str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS (uploaded first).")
+]
+GenerationId = Annotated[str, Field(description="gen_… or task_… id of a finished video (task_…#2: second variant).")]
+MediaId = Annotated[str, Field(description="media_… id of an upload.")]
+SourceStart = Annotated[int, Field(ge=0, description="First source frame.")]
+SourceEnd = Annotated[int, Field(ge=0, description="Last source frame.")]
+Amount = Annotated[float, Field(ge=1, le=8, description="Change: 1 (least) to 8 (most).")]
+
+
+class Action(Model):
+    """A storyboard beat (create page: `actions[]`).
+
+    `time` is a frame index at 30 frames per second, 0 ≤ time < n_frames (inferred from captured
+    tasks); `description` says what is seen from there on.
+    """
+
+    time: Annotated[int, Field(ge=0, description="Frame where it begins (second x 30), increasing, below n_frames.")]
+    description: Annotated[str, Field(description="What is seen.")]
+
+
+class InpaintItem(Model):
+    """An image or an earlier generation to build on (create page: `inpaint_items[]`).
+
+    Exactly one of `url`, `generation_id`, `upload_media_id` is set. Frames are indices; `preset_id`
+    is known only from a sample, as null.
+    """
+
+    type: Literal["image"] | None = None
+    url: ImageUrl | None = None
+    frame_index: FrameIndex | None = None
+    preset_id: str | None = None
+    generation_id: GenerationId | None = None
+    upload_media_id: MediaId | None = None
+    source_start_frame: SourceStart | None = None
+    source_end_frame: SourceEnd | None = None
+
+
+class SDEdit(Model):
+    """What a remix starts from and how far it may go (create page: `sdedit`)."""
+
+    amount: Amount | None = None
+    source_generation_id: GenerationId | None = None
+    source_upload_media_id: MediaId | None = None
+
+
+class VideoRequest(Model):
+    """The body of `POST /sora/v1/videos`, every field of the create page.
+
+    Single fields are checked here; what must hold between fields, and against the tables, is
+    checked by `check`.
+    """
+
+    type: Literal["video_gen"] = "video_gen"
+    prompt: str | None = None
+    width: Width = 854
+    height: Height = 480
+    n_frames: Frames = 150
+    n_variants: Variants = 1
+    style: Style = "natural"
+    operation: Operation
+    model: ModelName | None = None
+    actions: list[Action] | None = None
+    inpaint_items: list[InpaintItem] = []
+    sdedit: SDEdit | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The body as the page shows it: no nulls, whole numbers as integers, `inpaint_items` always there."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def cost(self) -> float | None:
+        """Relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length outside the price list.
+
+        Several variants count as that many times one: an upper guess, the real price is not known.
+        """
+        size, factor = SIZES.get((self.width, self.height)), DURATIONS.get(self.n_frames)
+        return None if size is None or factor is None else round(size.cost * factor * self.n_variants, 2)
+
+    def check(self, limits: Limits) -> None:
+        """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
+        if too_long := list(_length_problems(self, limits.max_prompt_length)):
+            raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
+        found = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self)]
+        if found:
+            raise InvalidInput(found)
+
+
+TEXTS_IN_ALL = 10
+"""The prompt and the descriptions together may be as long as so many of the longest."""
+
+
+def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
+    """Texts that are too long: each, and the prompt with all descriptions. No maximum is documented."""
+    prompts = {"prompt": request.prompt}
+    prompts |= {f"actions[{i}].description": action.description for i, action in enumerate(request.actions or [])}
+    others = {
+        f"inpaint_items[{i}].{name}": value
+        for i, item in enumerate(request.inpaint_items)
+        for name, value in item
+        if isinstance(value, str)
+    }
+    others |= {name: value for name, value in request.sdedit or () if isinstance(value, str)}
+    lengths = {name: len(text) for name, text in (prompts | others).items() if text is not None}
+    for name, length in lengths.items():
+        if length > most:
+            yield Problem(name, f"is {length} characters long", f"at most {most}{_MORE}")
+    total = sum(lengths.get(name, 0) for name in prompts)
+    if total > most * TEXTS_IN_ALL:
+        wrong = f"are {total} characters long together"
+        yield Problem("prompt, actions[].description", wrong, f"at most {most * TEXTS_IN_ALL}{_MORE}")
+
+
+_MORE = " (more through the setting SORA_MAX_PROMPT_LENGTH)"
+
+
+def _table_problems(request: VideoRequest, limits: Limits) -> list[Problem]:
+    found = []
+    if (request.width, request.height) not in limits.sizes:
+        allowed = ", ".join(f"{w}x{h}" for w, h in limits.sizes)
+        found.append(
+            Problem(
+                "width, height",
+                f"{request.width}x{request.height} is not a documented size",
+                f"{allowed} (more through the setting SORA_EXTRA_SIZES)",
+            )
+        )
+    if request.n_frames not in limits.frames:
+        allowed = ", ".join(f"{frames} ({frames / FPS:g} s)" for frames in limits.frames)
+        found.append(
+            Problem(
+                "n_frames",
+                f"{request.n_frames} is not a documented length",
+                f"{allowed} (more through the setting SORA_EXTRA_FRAMES)",
+            )
+        )
+    if request.n_variants > limits.max_variants:
+        found.append(
+            Problem(
+                "n_variants",
+                f"{request.n_variants} is more than this server allows",
+                f"1 to {limits.max_variants} (more through the setting SORA_MAX_VARIANTS)",
+            )
+        )
+    return found
+
+
+def _item_problems(request: VideoRequest) -> list[Problem]:
+    found = []
+    for i, item in enumerate(request.inpaint_items):
+        at = f"inpaint_items[{i}]"
+        sources = [name for name in ("url", "generation_id", "upload_media_id") if getattr(item, name) is not None]
+        if len(sources) != 1:
+            given = " and ".join(sources) if sources else "none of them"
+            found.append(Problem(at, f"{given} given", "exactly one of url, generation_id, upload_media_id"))
+        found += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
+        if item.url is not None and not _is_address(item.url):
+            found.append(Problem(f"{at}.url", "is not an http(s) address"))
+        if item.frame_index is not None and item.frame_index >= request.n_frames:
+            found.append(
+                Problem(f"{at}.frame_index", f"{item.frame_index} is past the end", f"0 to {request.n_frames - 1}")
+            )
+        start, end = item.source_start_frame, item.source_end_frame
+        if start is not None and end is not None and start > end:
+            found.append(Problem(f"{at}.source_start_frame", f"{start} is after source_end_frame {end}"))
+    return found
+
+
+def _blank_ids(holder: Model, prefix: str, names: tuple[str, ...]) -> list[Problem]:
+    blank = [name for name in names if (given := getattr(holder, name)) is not None and not given.strip()]
+    return [Problem(prefix + name, "is blank") for name in blank]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            re.fullmatch(r"https?://\S+", text, re.IGNORECASE) is not None and bool(parts.hostname) and parts.port != 0
+        )
+    except ValueError:
+        return False
+
+
+def _operation_problems(request: VideoRequest) -> list[Problem]:
+    found = []
+    has_prompt = bool(request.prompt and clean(request.prompt))
+    match request.operation:
+        case "simple_compose":
+            if not has_prompt and not request.inpaint_items:
+                found.append(Problem("prompt", "is blank", "a text, or an image in inpaint_items"))
+        case "storyboard":
+            found += _action_problems(request)
+        case "remix":
+            if not has_prompt:
+                found.append(Problem("prompt", "is blank", "a text that says what to change"))
+            edit = request.sdedit or SDEdit()
+            found += _blank_ids(edit, "", ("source_generation_id", "source_upload_media_id"))
+            given = [edit.source_generation_id, edit.source_upload_media_id]
+            if given.count(None) != 1:
+                found.append(
+                    Problem(
+                        "source",
+                        "none given" if given.count(None) else "two given",
+                        "exactly one of source_generation_id (gen_… or task_…), source_upload_media_id",
+                    )
+                )
+        case "blend":
+            if len(request.inpaint_items) != 2:
+                found.append(Problem("inpaint_items", f"{len(request.inpaint_items)} given", "exactly two"))
+    return found
+
+
+def _action_problems(request: VideoRequest) -> list[Problem]:
+    actions = request.actions or []
+    if not actions and not request.inpaint_items:
+        return [Problem("actions", "none given", "at least one action, or an item in inpaint_items")]
+    found = []
+    for i, action in enumerate(actions):
+        if not clean(action.description):
+            found.append(Problem(f"actions[{i}].description", "is blank", "what is seen from that frame on"))
+        if action.time >= request.n_frames:
+            found.append(
+                Problem(
+                    f"actions[{i}].time",
+                    f"frame {action.time} is past the end of {request.n_frames} frames",
+                    f"0 to {request.n_frames - 1} (a frame, {FPS} per second)",
+                )
+            )
+        if i and action.time <= actions[i - 1].time:
+            found.append(
+                Problem(
+                    f"actions[{i}].time",
+                    f"{action.time} does not come after {actions[i - 1].time}",
+                    "frames that increase, each once",
+                )
+            )
+    return found

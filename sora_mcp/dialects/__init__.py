@@ -1,0 +1,1 @@
+"""What upstreams speak: one package for each format. No I/O."""

@@ -1,0 +1,214 @@
+"""Answers that are errors: their codes and words, and how they are told.
+
+The family has two shapes, `{"code", "message", "data"}` and `{"error": {"message", "type"}}`; frameworks in between
+have `{"detail"}`, `{"msg"}` and `{"error": "…"}`; proxies have pages. `creates` says what one means for a paid call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
+from sora_mcp.core.tasks import clean, is_plain_code
+from sora_mcp.dialects.sora.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
+from sora_mcp.dialects.sora.urls import is_http
+from sora_mcp.dialects.sora.words import NO_WORDS, Fields, fold
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+QUOTA_WORDS = frozenset(map(fold, ("insufficient_quota", "insufficient_user_quota", "billing_hard_limit")))
+"""Codes and types that mean: the balance is used up."""
+_TOP_UP_CODES = QUOTA_WORDS | {fold("quota_not_enough"), "402"}
+
+_TOP_UP = "Ask the user to top up the balance at the gateway, then call again."
+_CHANGE = "Change the arguments as the gateway says, then call again."
+_NO_ENDPOINT = "Ask the user to check SORA_BASE_URL: this address has no Sora endpoint."
+_NEXT_STEPS: dict[str, str] = {
+    "build_request_failed": "Tell the user: the gateway cannot build such a job now.",
+    "invalid_request": _CHANGE,
+    "400": _CHANGE,
+    "401": "Ask the user to check SORA_API_KEY.",
+    "402": _TOP_UP,
+    "403": "Ask the user to check the key's rights and balance at the gateway.",
+    "404": _NO_ENDPOINT,
+    "405": _NO_ENDPOINT,
+    "410": "Ask the user for another gateway: this one says the endpoint is gone for good.",
+    "413": "Send a smaller image or a shorter prompt.",
+    "422": _CHANGE,
+    "429": "Call again later.",
+    "503": "The gateway has no channel for this model now; try again later or ask the user to check at the gateway.",
+}
+_NEXT_STEPS_BY_WORD = {fold(word): words for word, words in _NEXT_STEPS.items()}
+
+_FOR_GOOD = frozenset({"401", "402", "403"})
+"""Codes in a 200 that say: this key will get the same answer again."""
+
+UNKNOWN_NEXT_STEP = (
+    "Tell the user: whether it ran can only be seen in the gateway's own log; sora-mcp settle then settles it."
+)
+
+_SPEAKERS = {"html": "a web page (HTML)", "text": "plain text"}
+"""What answers that are not in JSON are made of."""
+
+
+def code_of(answer: Any) -> str | None:
+    """The `code` of a task reply or task error; None where there is none or it stands for success."""
+    code = Fields(answer).get("code")
+    if isinstance(code, list | dict):
+        return "?"  # no word, and certainly none for success
+    text = code.strip() if isinstance(code, str) else json.dumps(code)
+    return None if text.lower() in {"", "null", "0", "200", "success"} else text
+
+
+def says_success(answer: Any) -> bool:
+    """Whether an answer says in so many words that it is a success."""
+    fields = Fields(answer)
+    is_code = code_of(answer) is None and fields.get("code") not in (None, "")
+    return is_code or fields.get("success") is True
+
+
+def says_error(answer: Any) -> bool:
+    """Whether an answer says that something failed, whatever its code."""
+    fields = Fields(answer)
+    success = fields.get("success")
+    is_no = isinstance(success, bool | int | str) and fold(str(success)) in {"false", "0"}
+    return is_no or fields.get("error") not in (None, "", False)
+
+
+def words_in(answer: Any) -> set[str]:
+    """The `code`s and `type`s of an error, folded; never anything out of a message."""
+    fields = Fields(answer)
+    objects = [fields, Fields(fields.get("error")), Fields(fields.get("detail"))]
+    values = [each.get(name) for each in objects for name in ("code", "type")]
+    return {fold(value[:100]) for value in values if isinstance(value, str)}
+
+
+def is_about_quota(answer: Any) -> bool:
+    """Whether an error says that the balance is used up."""
+    return bool(words_in(answer) & QUOTA_WORDS)
+
+
+def message_of(answer: Any) -> str:
+    """What an error says in words, made safe to show: data to quote, never instructions."""
+    fields = Fields(answer)
+    values = (fields.get(name) for name in ("error", "message", "msg", "detail"))
+    return next((text for value in values if (text := text_of(value))), "")
+
+
+def text_of(value: Any, limit: int = 300) -> str:
+    """The words in a field that holds a text, an object with a `message`, or a list of these; empty where none are."""
+    return next((text for each in _texts(value, 3) if (text := clean(each, limit)) and fold(text) not in NO_WORDS), "")
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        inside = from_text(value)
+        if isinstance(inside, list | dict) and depth:
+            yield from _texts(inside, depth - 1)
+        yield value
+    elif isinstance(value, list) and depth:
+        for each in value[:8]:
+            yield from _texts(each, depth - 1)
+    elif isinstance(value, dict) and depth:
+        fields = Fields(value)
+        for name in ("message", "msg", "detail", "reason", "error"):
+            yield from _texts(fields.get(name), depth - 1)
+
+
+def shown_code(answer: Any) -> str:
+    """The code of an error as data, for results and the ledger: a plain word or number, cleaned and capped."""
+    fields = Fields(answer)
+    error = Fields(fields.get("error"))
+    values = (code_of(answer), error.get("code"), error.get("type"))
+    texts = (str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool))
+    return next((text for each in texts if (text := clean(each, 60))), "")
+
+
+def refusal(reply: Reply) -> str:
+    """What to say of an answer that is a no."""
+    if _redirects(reply):
+        return f"The gateway redirects ({reply.status}) to {_redirected_to(reply) or 'another address'}"
+    code = code_of(parsed(reply))
+    if is_plain_code(code):
+        return f"The gateway refused the request ({code}, status {reply.status})"
+    if (kind := kind_of(reply)) in {"html", "text"}:
+        return f"The request was refused with {_SPEAKERS[kind]}, not in the gateway's format (status {reply.status})"
+    return f"The gateway refused the request (status {reply.status})"
+
+
+def error_of(
+    kind: type[GatewayError], reply: Reply, message: str, *, next_step: str = "", resend: bool = False
+) -> GatewayError:
+    """An error of that kind, with everything that the answer says. `resend`: see `GatewayError.may_be_sent_again`."""
+    answer = parsed(reply)
+    is_unknown = kind is OutcomeUnknown
+    error = kind(
+        f"{message}.",
+        next_step or (UNKNOWN_NEXT_STEP if is_unknown else _next_step(reply, answer)),
+        http_status=reply.status,
+        retry_after_s=None if is_unknown else retry_after(reply),  # whoever waited would pay a second time
+        upstream=message_of(answer),
+        code=shown_code(answer),
+        answer=beginning(reply),
+    )
+    error.may_be_sent_again = resend
+    if isinstance(error, Refused):
+        error.may_work_later = _may_work_later(reply, answer)
+    return error
+
+
+def free_error(reply: Reply, *, passing: str = "Try again later.") -> GatewayError:
+    """The error of a request that costs nothing: either the gateway refuses it for good, or it may work later.
+
+    `passing` says what to do where it may work later.
+    """
+    answer = parsed(reply)
+    kind, code = kind_of(reply), code_of(answer)
+    later = reply.status in {408, 429} or reply.status >= 500 or (reply.status < 300 and code not in _FOR_GOOD)
+    if not later or is_about_quota(answer):
+        return error_of(Refused, reply, refusal(reply))
+    if kind in {"html", "text"}:
+        message = f"A proxy in front of the gateway answered with {_SPEAKERS[kind]} (status {reply.status})"
+    elif is_plain_code(code):
+        message = f"The gateway answered with the error {code} (status {reply.status})"
+    else:
+        message = f"The gateway answered with an error (status {reply.status})"
+    return error_of(BadReply, reply, message, next_step=passing)
+
+
+def _may_work_later(reply: Reply, answer: Any) -> bool:
+    """Whether what was refused may be accepted later, unchanged."""
+    if _top_up(reply, answer):
+        return False
+    return reply.status in {429, 503} or (reply.status < 300 and code_of(answer) == "429")
+
+
+def _top_up(reply: Reply, answer: Any) -> bool:
+    code = fold(code_of(answer) or "")
+    return is_about_quota(answer) or code in _TOP_UP_CODES or reply.status == 402
+
+
+def _next_step(reply: Reply, answer: Any) -> str:
+    if _redirected_to(reply):
+        return "Ask the user to set SORA_BASE_URL to that address: the key never follows a redirect."
+    if 300 <= reply.status < 400:
+        return "Ask the user to check SORA_BASE_URL: this address does not answer requests itself."
+    if _top_up(reply, answer):
+        return _TOP_UP
+    words = (fold(code_of(answer) or ""), str(reply.status))
+    return next((_NEXT_STEPS_BY_WORD[word] for word in words if word in _NEXT_STEPS_BY_WORD), "Try again later.")
+
+
+def _redirects(reply: Reply) -> bool:
+    return reply.status in REDIRECTS and bool(header(reply, "location").strip())
+
+
+def _redirected_to(reply: Reply) -> str:
+    """The base address that a redirect points to; empty for a relative one, or one with a user or a password."""
+    address = re.split(r"[?#]", header(reply, "location"))[0].rstrip("/")
+    if not _redirects(reply) or not is_http(address) or "@" in address:
+        return ""
+    return clean(re.sub(r"(/sora)?/v1/(videos|files|models)(/[^/]*)?$", "", address), 200)

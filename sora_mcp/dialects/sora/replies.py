@@ -1,0 +1,97 @@
+"""One answer of the gateway: its JSON, its headers, and what can be shown of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from sora_mcp.core.tasks import clean
+
+MAX_RETRY_AFTER = 86_400
+"""Seconds: the longest wait that a gateway may ask for (inferred); more is read as no answer."""
+
+MAX_ANSWER = 200
+"""Characters that are kept of an answer which cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of the gateway. `content` is None where it was too large or was cut off; `fragment` is what came then.
+
+    `now` is the unix second when it came; needed where Retry-After is a date.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes | None
+    now: float = 0.0
+    fragment: bytes = b""
+
+
+def parsed(reply: Reply) -> Any:
+    """What a reply says, None where that cannot be read: JSON that is exchanged is UTF-8 (RFC 8259 §8.1)."""
+    if reply.content is None:
+        return None
+    try:
+        return json.loads(reply.content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def from_text(value: object) -> Any:
+    """What JSON inside a text says (several new-api versions, `resultJson`); anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "[", '"'}:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def kind_of(reply: Reply) -> Literal["json", "html", "text", "nothing"]:
+    """What an answer is made of. Gateways answer in JSON: a page or a text comes from something in front of them."""
+    head = _text(reply).lstrip("\ufeff \t\r\n")[:256].lower()
+    if not head:
+        return "nothing"
+    if parsed(reply) is not None or head[0] in "{[":
+        return "json"
+    is_html = head.startswith(("<!doctype", "<html", "<head", "<body")) or "text/html" in header(reply, "content-type")
+    return "html" if is_html else "text"
+
+
+def beginning(reply: Reply) -> str:
+    """The first 200 characters of an answer, made safe to show: data to quote, never instructions."""
+    return clean(_text(reply), MAX_ANSWER)
+
+
+def _text(reply: Reply) -> str:
+    raw = reply.fragment if reply.content is None else reply.content
+    return raw[: MAX_ANSWER * 16].decode("utf-8-sig", "replace")
+
+
+def header(reply: Reply, name: str) -> str:
+    """The value of a header, whatever the case of its name; empty where it is missing."""
+    return next((value for key, value in reply.headers.items() if key.lower() == name), "")
+
+
+def retry_after(reply: Reply) -> float | None:
+    """Seconds from now, from a Retry-After header (RFC 9110 §10.2.3: seconds or a date); None if absent or absurd."""
+    text = header(reply, "retry-after").strip()
+    try:
+        is_number = re.fullmatch(r"[0-9]{1,9}", text)
+        seconds = float(text) if is_number else round(parsedate_to_datetime(text).timestamp() - reply.now)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, seconds) if seconds <= MAX_RETRY_AFTER else None
+
+
+def clock_skew(reply: Reply) -> float | None:
+    """Seconds by which our clock was ahead of the gateway's (RFC 9110 §6.6.1 Date); None where it gives no date."""
+    try:
+        return round(reply.now - parsedate_to_datetime(header(reply, "date")).timestamp())
+    except (ValueError, OverflowError):
+        return None

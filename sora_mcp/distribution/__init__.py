@@ -1,0 +1,1 @@
+"""How the server reaches its clients: their own configurations, and the published manifests."""

@@ -1,0 +1,267 @@
+"""How each client is told of the server: its configuration, and the links that install it with one click.
+
+A key never stands in a file: it is named by a reference that the client resolves, asked for, or, where a client can do
+neither, left to the person. Sources: each client's own documentation of its configuration file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, urlencode
+
+from sora_mcp.config.settings import Variable, variables
+from sora_mcp.distribution.manifests.formats import to_json, to_toml, to_yaml
+from sora_mcp.distribution.manifests.product import DESCRIPTION, KEY, PUBLISHED, TITLE, Document, Launch
+
+Given = Mapping[str, str]
+"""Settings that are no secret and whose values are written as they are, by variable."""
+
+SANDBOX: Given = {"SORA_BASE_URL": "sandbox"}
+
+_UVX_TIMEOUT_S = 60
+"""Codex gives a server 10 seconds to start; the first start of the published form downloads the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One client. `place`: where a person pastes its snippet; `key`: how it comes by the gateway's key."""
+
+    name: str
+    title: str
+    place: str
+    key: str
+    document: Callable[[Launch, Given], Document]
+    format: Literal["json", "toml", "yaml"] = "json"
+    references: bool = True
+
+    def snippet(self, launch: Launch, given: Given) -> str:
+        """The configuration as text, in the client's format."""
+        document = self.document(launch, given)
+        return {"json": to_json, "toml": to_toml, "yaml": to_yaml}[self.format](document)
+
+    def published(self) -> str:
+        """The snippet of the published form. Where nothing can be referenced it names the sandbox, to start with."""
+        return self.snippet(PUBLISHED, {} if self.references else SANDBOX)
+
+
+def uses_sandbox(given: Given) -> bool:
+    return given.get("SORA_BASE_URL", "").lower() == "sandbox"
+
+
+def _needed(given: Given) -> list[Variable]:
+    """The settings that a client must come by in its own way; the sandbox needs no key."""
+    if uses_sandbox(given):
+        return []
+    return [variable for variable in variables() if variable.required and variable.name not in given]
+
+
+def _env(launch_with: Given, reference: str | None) -> dict[str, str]:
+    referenced = {v.name: reference % v.name for v in _needed(launch_with)} if reference else {}
+    return {**launch_with, **referenced}
+
+
+def _entry(launch: Launch, given: Given, reference: str | None) -> Document:
+    return {"command": launch.command, "args": list(launch.args), "env": _env(given, reference)}
+
+
+def _mcp_servers(reference: str | None) -> Callable[[Launch, Given], Document]:
+    return lambda launch, given: {"mcpServers": {KEY: _entry(launch, given, reference)}}
+
+
+def _claude_code(launch: Launch, given: Given) -> Document:
+    return {"mcpServers": {KEY: {"type": "stdio", **_entry(launch, given, CLAUDE_REFERENCE)}}}
+
+
+CLAUDE_REFERENCE = "${%s:-}"
+"""With an empty default, so that Claude Code does not warn of a key that the sandbox does not need."""
+
+
+def _input_id(variable: Variable) -> str:
+    return f"{KEY}-{variable.field.replace('_', '-')}"
+
+
+def vscode_entry(launch: Launch, given: Given) -> Document:
+    env = {**given, **{v.name: f"${{input:{_input_id(v)}}}" for v in _needed(given)}}
+    return {"type": "stdio", "command": launch.command, "args": list(launch.args), "env": env}
+
+
+def vscode_inputs(given: Given) -> list[Document]:
+    return [
+        {"type": "promptString", "id": _input_id(v), "description": v.description, "password": v.secret}
+        for v in _needed(given)
+    ]
+
+
+def _vscode(launch: Launch, given: Given) -> Document:
+    return {"inputs": vscode_inputs(given), "servers": {KEY: vscode_entry(launch, given)}}
+
+
+def _zed(launch: Launch, given: Given) -> Document:
+    return {"context_servers": {KEY: _entry(launch, given, None)}}
+
+
+def forwarded(given: Given) -> list[str]:
+    """The variables that Codex is to hand on: all but those that are written down."""
+    return [variable.name for variable in variables() if variable.name not in given]
+
+
+def _codex(launch: Launch, given: Given) -> Document:
+    server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(given)}
+    if launch == PUBLISHED:
+        server["startup_timeout_sec"] = _UVX_TIMEOUT_S
+    return {"mcp_servers": {KEY: {**server, "env": dict(given)}}}
+
+
+def _goose(launch: Launch, given: Given) -> Document:
+    extension = {
+        "enabled": True,
+        "type": "stdio",
+        "name": KEY,
+        "description": DESCRIPTION,
+        "cmd": launch.command,
+        "args": list(launch.args),
+        "envs": dict(given),
+        "env_keys": [variable.name for variable in _needed(given)],
+        "timeout": 300,
+    }
+    return {"extensions": {KEY: extension}}
+
+
+def _opencode(launch: Launch, given: Given) -> Document:
+    server = {
+        "type": "local",
+        "command": [launch.command, *launch.args],
+        "environment": _env(given, "{env:%s}"),
+        "enabled": True,
+    }
+    return {"$schema": "https://opencode.ai/config.json", "mcp": {KEY: server}}
+
+
+_FROM_ENVIRONMENT = "{title} takes the key from the variable SORA_API_KEY of the environment it is started in."
+
+_BY_HAND = "add SORA_API_KEY to `env` by hand, readable to whoever reads the file."
+
+CLIENTS: tuple[Client, ...] = (
+    Client(
+        "claude-desktop",
+        "Claude Desktop",
+        "claude_desktop_config.json (Settings, Developer, Edit Config)",
+        f"Claude Desktop passes no variables on, and its file cannot name one: {_BY_HAND} (The bundle in "
+        "manifests/mcpb keeps it in the keychain; it starts the published package, so it is for the day there is one.)",
+        _mcp_servers(None),
+        references=False,
+    ),
+    Client(
+        "claude-code",
+        "Claude Code",
+        "~/.claude.json, or .mcp.json in a project's folder",
+        _FROM_ENVIRONMENT.format(title="Claude Code"),
+        _claude_code,
+    ),
+    Client(
+        "vscode",
+        "VS Code",
+        "mcp.json (MCP: Open User Configuration) or .vscode/mcp.json",
+        "VS Code asks for the key once and stores it safely.",
+        _vscode,
+    ),
+    Client(
+        "cursor",
+        "Cursor",
+        "~/.cursor/mcp.json or .cursor/mcp.json",
+        _FROM_ENVIRONMENT.format(title="Cursor"),
+        _mcp_servers("${env:%s}"),
+    ),
+    Client(
+        "windsurf",
+        "Windsurf",
+        "~/.codeium/windsurf/mcp_config.json",
+        _FROM_ENVIRONMENT.format(title="Windsurf"),
+        _mcp_servers("${env:%s}"),
+    ),
+    Client(
+        "zed",
+        "Zed",
+        "settings.json (zed: open settings file)",
+        _FROM_ENVIRONMENT.format(title="Zed"),
+        _zed,
+    ),
+    Client(
+        "codex",
+        "Codex",
+        "~/.codex/config.toml",
+        _FROM_ENVIRONMENT.format(title="Codex"),
+        _codex,
+        format="toml",
+    ),
+    Client(
+        "gemini-cli",
+        "Gemini CLI",
+        "~/.gemini/settings.json",
+        _FROM_ENVIRONMENT.format(title="Gemini CLI"),
+        _mcp_servers("${%s}"),
+    ),
+    Client(
+        "goose",
+        "Goose",
+        "~/.config/goose/config.yaml",
+        "Goose takes the key from its own keyring, or from the variable SORA_API_KEY.",
+        _goose,
+        format="yaml",
+    ),
+    Client(
+        "lm-studio",
+        "LM Studio",
+        "mcp.json (Program, Install, Edit mcp.json)",
+        f"LM Studio documents no way to name a variable: {_BY_HAND}",
+        _mcp_servers(None),
+        references=False,
+    ),
+    Client(
+        "opencode",
+        "opencode",
+        "opencode.json or ~/.config/opencode/opencode.json",
+        _FROM_ENVIRONMENT.format(title="opencode"),
+        _opencode,
+    ),
+)
+
+BY_NAME = {client.name: client for client in CLIENTS}
+
+
+def links() -> dict[str, str]:
+    """Links that install the published form, by client. Each opens the client, which asks before it adds anything."""
+    return {
+        "cursor": f"cursor://anysphere.cursor-deeplink/mcp/install?{_named(_entry(PUBLISHED, {}, '${env:%s}'))}",
+        "vscode": "vscode:mcp/install?" + quote(_compact(_vscode_link()), safe=""),
+        "lm-studio": f"lmstudio://add_mcp?{_named(_entry(PUBLISHED, SANDBOX, None))}",
+        "goose": "goose://extension?" + urlencode(_goose_link(), quote_via=quote),
+    }
+
+
+def _vscode_link() -> Document:
+    return {"name": KEY, **vscode_entry(PUBLISHED, {}), "inputs": vscode_inputs({})}
+
+
+def _goose_link() -> list[tuple[str, str]]:
+    return [
+        ("cmd", PUBLISHED.command),
+        *(("arg", arg) for arg in PUBLISHED.args),
+        ("id", KEY),
+        ("name", TITLE),
+        ("description", DESCRIPTION),
+        *(("env", f"{variable.name}={variable.description}") for variable in _needed({})),
+    ]
+
+
+def _named(entry: Document) -> str:
+    config = base64.b64encode(_compact(entry).encode()).decode("ascii")
+    return urlencode({"name": KEY, "config": config})
+
+
+def _compact(value: Document) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,150 @@
+"""The command line and the README, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sora_mcp import media
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    return subprocess.run(  # noqa: S603
+        command, check=False, capture_output=True, text=True, env={**os.environ, **settings}, stdin=subprocess.DEVNULL
+    )
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of the README in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_help_says_what_there_is() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("serve", "sandbox", "demo", "manifests"):
+        assert command in done.stdout
+
+
+def test_an_unknown_command_is_refused() -> None:
+    done = run("severe")
+    assert done.returncode == 2
+    assert "did you mean serve?" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SORA_CREATE_TIMEOUT", "SORA_EXTRA_SIZES", "SORA_LOG_LEVEL"])
+def test_a_setting_that_cannot_be_used_is_named_without_a_traceback(name: str) -> None:
+    done = run(**{name: "nonsense"})
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_only_loopback_addresses_are_offered() -> None:
+    assert run("serve", "--transport", "streamable-http", "--host", "0.0.0.0").returncode == 2  # noqa: S104
+
+
+def test_a_person_at_a_terminal_is_told_what_it_waits_for(tmp_path: Path) -> None:
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sora_mcp"], stdin=end, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    with process:
+        assert "waits for an MCP client" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(timeout=20) in {0, -15}
+        assert process.stdout.read() == ""
+    os.close(terminal)
+    os.close(end)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_leaves_real_videos_and_a_contact_sheet(tmp_path: Path) -> None:
+    done = run("demo", "--out", str(tmp_path / "demo"))
+    assert done.returncode == 0, done.stderr
+    for tool in ("create_video", "storyboard_video", "remix_video", "blend_videos", "view_video", "download_video"):
+        assert f"agent → {tool}" in done.stdout
+    assert "480x1280 is not a documented size" in done.stdout
+    found = [media.probe(path) for path in (tmp_path / "demo").glob("*.mp4")]
+    assert [(v.codec, v.width, v.height, v.n_frames) for v in found] == [("h264", 854, 480, 150)] * 4
+    assert (tmp_path / "demo" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("size", ["853x481", "11x11", "3000x10", "10x3000"])
+def test_the_sandbox_makes_any_size_that_the_settings_add_even_at_once(tmp_path: Path, size: str) -> None:
+    width, _, height = size.partition("x")
+    settings = {"SORA_BASE_URL": "sandbox", "SORA_HOME": str(tmp_path), "SORA_OUTPUT_DIR": str(tmp_path)}
+    settings |= {"SORA_SANDBOX_SECONDS": "0", "SORA_EXTRA_SIZES": size, "SORA_EXTRA_FRAMES": "7"}
+    shape = ("--width", width, "--height", height, "--n-frames", "7")
+    made = json.loads(run("create", "a boat", *shape, "--json", **settings).stdout)
+    ready = json.loads(run("get", made["task_id"], "--wait", "--json", **settings).stdout)
+    assert ready["state"] == "succeeded"
+    done = json.loads(run("download", made["task_id"], "--json", **settings).stdout)
+    about = media.probe(Path(done["path"]))
+    assert (about.width, about.height, about.n_frames) == (int(width), int(height), 7)
+    assert run("view", made["task_id"], "--out", str(tmp_path / "x.png"), **settings).returncode == 0
+
+
+def test_without_the_extra_the_demo_says_how_to_install_it(tmp_path: Path) -> None:
+    (tmp_path / "av.py").write_text("raise ImportError")
+    done = run("demo", "--out", str(tmp_path / "demo"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "the extra `media`" in done.stderr
+    assert f"{sys.executable} -m pip install av pillow" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is where nobody, not even root, can write")
+def test_a_demo_that_cannot_write_says_so_in_one_sentence() -> None:
+    done = run("demo", "--out", "/proc/x")
+    assert done.returncode == 3
+    assert "Error: " in done.stderr
+    assert "/proc/x" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_readme_shows_configurations_that_parse_and_hold_no_key() -> None:
+    for block in blocks("json"):
+        entries = json.loads(block)
+        servers = entries.get("mcpServers") or entries["servers"]
+        assert servers["sora"]["command"] == "/path/to/sora-mcp"
+    for block in blocks("toml"):
+        assert tomllib.loads(block)["mcp_servers"]["sora"]["env_vars"] == ["SORA_BASE_URL", "SORA_API_KEY"]
+    assert "sk-" not in README
+
+
+def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests() -> None:
+    (demo,), (test,) = blocks("sh demo"), blocks("sh test")
+    assert demo.strip().endswith(".venv/bin/sora-mcp demo")
+    assert test.strip().endswith(".venv/bin/pytest -q")
+    assert len(demo.strip().splitlines()) == len(test.strip().splitlines()) == 1
+
+
+def test_every_command_of_ours_in_the_readme_is_known() -> None:
+    commands = re.findall(r"sora-mcp ([a-z]+)((?: --[a-z-]+)*)", "\n".join(blocks("sh.*?")))
+    assert commands
+    for command, options in commands:
+        shown = run(command, "--help")
+        assert shown.returncode == 0
+        assert all(option in shown.stdout for option in options.split())
+
+
+def test_what_the_readme_points_to_is_there() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,207 @@
+"""Contact sheets and rendering, with real files."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from sora_mcp import media
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.media.render import Card, Clip, Scene, render
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Render a small scene and return its file."""
+
+    def make(name: str, **changes: object) -> Path:
+        scene = Scene(**({"width": 240, "height": 136, "n_frames": 30, "prompt": "a quiet forest"} | changes))  # type: ignore[arg-type]
+        path = tmp_path / f"{name}.mp4"
+        render(scene, path)
+        return path
+
+    return make
+
+
+def stills(video: Path, frames: int) -> list[Image.Image]:
+    """The stills of a contact sheet, cut apart again."""
+    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames).png))
+    columns = min(frames, 4)
+    width, height = (sheet.width + 4) // columns - 4, (sheet.height + 4) // -(-frames // columns) - 4
+    corners = [(i % columns * (width + 4), i // columns * (height + 4)) for i in range(frames)]
+    return [sheet.crop((x, y, x + width, y + height)) for x, y in corners]
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures, 0..255."""
+    return sum(ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean) / 3
+
+
+@pytest.mark.parametrize(("width", "height", "frames"), [(854, 480, 150), (480, 480, 300), (480, 854, 150)])
+def test_a_rendered_video_has_exactly_the_size_and_frames_asked_for(
+    draw: Draw, width: int, height: int, frames: int
+) -> None:
+    about = media.probe(draw("clip", width=width, height=height, n_frames=frames))
+    assert (about.codec, about.width, about.height, about.n_frames, about.fps) == ("h264", width, height, frames, 30)
+    assert about.duration_s == frames / 30
+
+
+def test_a_video_moves(draw: Draw) -> None:
+    first, last = stills(draw("clip"), 2)
+    assert difference(first, last) > 2
+
+
+def test_a_caption_appears_at_its_frame(draw: Draw) -> None:
+    plain = stills(draw("plain"), 4)
+    captioned = stills(draw("captioned", captions=((15, "A fox crosses"),)), 4)
+    differences = [difference(one, other) for one, other in zip(plain, captioned, strict=True)]
+    assert max(differences[:2]) < 1 < min(differences[2:])
+
+
+def test_a_remix_departs_from_its_source_by_its_amount(draw: Draw) -> None:
+    source = draw("source")
+    departures = []
+    for amount in (1.0, 4.0, 8.0):
+        remix = draw(f"remix{amount}", prompt="at night", clips=(Clip(source),), amount=amount)
+        departures.append(difference(stills(source, 1)[0], stills(remix, 1)[0]))
+    assert departures == sorted(departures)
+    assert departures[2] > 2 * departures[0]
+
+
+@pytest.mark.parametrize("width", [480, 240, 1280], ids=lambda width: f"{width}x480")
+def test_the_words_of_a_video_cover_those_of_what_it_is_made_from(draw: Draw, width: int) -> None:
+    shown = []
+    for words in ("", "a caption that is longer than what the remix says, and then some"):
+        source = draw("source", width=480, height=480, n_frames=1, captions=((0, words),))
+        made = draw("made", width=width, height=480, n_frames=1, prompt="short", clips=(Clip(source),), amount=1.0)
+        shown.append(stills(made, 1)[0])
+    below = (0, round(shown[0].height * 0.83), *shown[0].size)
+    assert difference(*(still.crop(below) for still in shown)) < 1
+
+
+def test_a_blend_begins_as_the_first_and_ends_as_the_second(draw: Draw) -> None:
+    first, second = draw("first", prompt="a sunset"), draw("second", prompt="snow")
+    start, end = stills(draw("blend", prompt="", clips=(Clip(first), Clip(second))), 2)
+    first_start, second_end = stills(first, 2)[0], stills(second, 2)[1]
+    assert difference(start, first_start) < 4 < difference(start, second_end)
+    assert difference(end, second_end) < 4 < difference(end, first_start)
+
+
+def test_an_image_stands_from_its_frame_on(draw: Draw, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), (200, 30, 30)).save(tmp_path / "red.png")
+    before, after = stills(draw("card", prompt="", cards=(Card(20, "red", tmp_path / "red.png"),)), 2)
+    assert after.getpixel((after.width // 2, after.height // 2))[0] > 150  # type: ignore[index]
+    assert difference(before, after) > 20
+
+
+def test_an_image_that_is_not_fetched_is_named_on_a_card(draw: Draw) -> None:
+    assert media.probe(draw("card", cards=(Card(0, "pictures.example"),))).n_frames == 30
+
+
+@pytest.mark.parametrize("prompt", ["", "日本語 🎬 مرحبا", "x" * 5000, "a\u202eb\x00c", "word " * 400])
+def test_any_prompt_can_be_drawn(draw: Draw, prompt: str) -> None:
+    assert media.probe(draw("any", prompt=prompt, n_frames=2)).n_frames == 2
+
+
+@pytest.mark.parametrize("frames", [1, 5, 16])
+def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int) -> None:
+    shown = media.contact_sheet(draw("clip"), frames)
+    sheet = Image.open(io.BytesIO(shown.png))
+    assert sheet.format == "PNG"
+    assert sheet.width <= 1280
+    assert len(shown.png) < 1_500_000
+    assert (shown.frames, shown.probe.n_frames) == (frames, 30)
+    assert -(-frames // 4) == round((sheet.height + 4) / (136 + 4) * (240 / ((sheet.width + 4) // min(frames, 4) - 4)))
+
+
+def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
+    shown = media.contact_sheet(draw("clip", n_frames=3), 16)
+    assert shown.frames == 3
+    assert Image.open(io.BytesIO(shown.png)).width == 3 * (240 + 4) - 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(4000, 2), (2, 4000), (1, 1), (853, 481)])
+def test_a_video_of_any_shape_has_a_contact_sheet(draw: Draw, width: int, height: int) -> None:
+    shown = media.contact_sheet(draw("odd", width=width, height=height, n_frames=2), 4)
+    assert (shown.probe.width, shown.probe.height, shown.frames) == (width, height, 2)
+    assert shown.png.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])
+def test_what_is_not_a_video_is_refused_in_our_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(content)
+    for look in (media.probe, lambda video: media.contact_sheet(video, 4)):
+        with pytest.raises(FileProblem, match=r"bad\.mp4 (cannot be read as a|holds no) video"):
+            look(path)
+
+
+def test_of_a_damaged_video_comes_a_contact_sheet_or_our_own_words(draw: Draw, tmp_path: Path) -> None:
+    whole, path = draw("whole", width=96, height=64, n_frames=8).read_bytes(), tmp_path / "damaged.mp4"
+    chance = random.Random(1)  # noqa: S311 - the same damage in every run
+    shown = refused = 0
+    for case in range(150):
+        damaged = bytearray(whole[: chance.randrange(len(whole))] if case % 3 == 0 else whole)
+        for _ in range(chance.choice((1, 4, 16, 64)) if case % 3 else 0):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            shown += media.contact_sheet(path, 4).png.startswith(b"\x89PNG")
+        except FileProblem:
+            refused += 1
+    assert shown + refused == 150
+    assert min(shown, refused) > 25
+
+
+def test_a_playlist_in_the_place_of_a_video_opens_no_other_file(draw: Draw, tmp_path: Path) -> None:
+    path = tmp_path / "playlist.mp4"
+    path.write_text(f"ffconcat version 1.0\nfile {draw('private').name}\n")
+    with pytest.raises(FileProblem, match="cannot be read as a video"):
+        media.probe(path)
+
+
+@pytest.mark.parametrize(("side", "frames"), [(8194, 1), (16, 20_001)])
+def test_a_video_too_large_to_be_shown_is_refused_before_it_is_decoded(tmp_path: Path, side: int, frames: int) -> None:
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = side, 16, "yuv420p"
+        frame = av.VideoFrame(side, 16, "yuv420p")
+        for index in range(frames):
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(FileProblem, match="larger than what is shown here"):
+        media.contact_sheet(path, 4)
+
+
+def test_a_rendering_that_fails_leaves_nothing_behind(draw: Draw, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        draw("clip", cards=(Card(0, "gone", tmp_path / "gone.png"),))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_begins_past_the_end_of_its_source_is_its_last_frame(draw: Draw) -> None:
+    source = draw("source")
+    late = Clip(source, 500)
+    last = stills(source, 2)[1]
+    above_the_words = (0, last.height // 4, last.width, last.height * 3 // 4)
+    for still in stills(draw("late", prompt="", clips=(late, late)), 2):
+        assert difference(still.crop(above_the_words), last.crop(above_the_words)) < 3
+
+
+def test_a_city_has_lit_windows_and_the_hills_at_night_have_none(draw: Draw) -> None:
+    def brightest(prompt: str) -> float:
+        still = stills(draw("still", prompt=prompt), 1)[0]
+        ground = (0, still.height * 6 // 10, still.width, still.height * 8 // 10)
+        return float(ImageStat.Stat(still.convert("L").crop(ground)).extrema[0][1])
+
+    assert brightest("the hills at night") < 100 < brightest("a city")

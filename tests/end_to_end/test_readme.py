@@ -1,0 +1,144 @@
+"""Every transcript of the README, replayed against the sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import mcp_types as types
+import pytest
+from bench import COMMAND, environment
+from fault_gateway import CREATE, FaultGateway, says
+from mcp import Client
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.server import build
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    return blocks(language)[0]
+
+
+def blocks(language: str) -> list[str]:
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+class Ids:
+    """Puts the last task's id where the README writes `task_…`, and takes ids out of what is shown."""
+
+    def __init__(self) -> None:
+        self._last = "task_none"
+
+    def fill(self, text: str) -> str:
+        return text.replace("task_…", self._last)
+
+    def strip(self, text: str) -> str:
+        seen = re.findall(r"task_[0-9a-z]{26}", text)
+        self._last = seen[-1] if seen else self._last
+        return re.sub(r"task_[0-9a-z]{26}", "task_…", text)
+
+
+def matches(shown: str, written: str) -> bool:
+    """Whether what was shown is what is written, `…` standing for anything."""
+    pattern = ".*".join(re.escape(part) for part in written.strip().split("…"))
+    return re.fullmatch(pattern, shown.strip(), re.DOTALL) is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("language", ["text chat", "text ide"])
+async def test_the_conversations_happen_as_written(make_settings: Callable[..., Settings], language: str) -> None:
+    ids = Ids()
+    lines = block(language).strip().splitlines()
+    async with Client(build(make_settings())) as client:
+        for asked, answered in zip(lines[::2], lines[1::2], strict=True):
+            name, _, arguments = asked.removeprefix("→ ").partition(" ")
+            result = await client.call_tool(name, json.loads(ids.fill(arguments)))
+            assert isinstance(result.content[0], types.TextContent)
+            assert ids.strip(result.content[0].text) == answered.removeprefix("← ")
+
+
+@pytest.fixture(name="environment")
+def _environment(environment: dict[str, str]) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return environment | {"PATH": path}
+
+
+@pytest.mark.parametrize("transcript", blocks("console"), ids=lambda text: text.split("\n")[0][:40])
+def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, transcript: str) -> None:
+    ids = Ids()
+    for step in re.split(r"^\$ ", transcript, flags=re.MULTILINE)[1:]:
+        command, _, written = step.partition("\n")
+        done = subprocess.run(  # noqa: S603
+            ["bash", "-c", ids.fill(command)],  # noqa: S607
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+        shown = ids.strip(done.stdout + done.stderr)
+        assert matches(shown, written), f"{command}\n{shown}"
+
+
+@pytest.fixture
+def automation(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the automation example against a server of its own, for another prompt perhaps."""
+
+    def run(environment: dict[str, str], prompt: str) -> subprocess.CompletedProcess[str]:
+        serving = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+        with subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
+            assert server.stderr is not None
+            url = server.stderr.readline().split()[-1]
+            example = block("python").replace("http://127.0.0.1:8000/mcp", url).replace(PROMPT, prompt)
+            (tmp_path / "automation.py").write_text(example)
+            command = [sys.executable, str(tmp_path / "automation.py")]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603
+            server.terminate()
+        return done
+
+    return run
+
+
+PROMPT = "A paper boat in the rain"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        (PROMPT, r"succeeded \['file:///\S+\.mp4'\]\n"),
+        (f"{PROMPT} [fail]", r"failed .+\n"),
+        (f"{PROMPT} [blocked]", r"blocked .+\n"),
+    ],
+)
+def test_the_automation_example_runs_as_written(
+    automation: Callable[..., subprocess.CompletedProcess[str]], environment: dict[str, str], prompt: str, shown: str
+) -> None:
+    done = automation(environment, prompt)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(shown, done.stdout)
+
+
+@pytest.mark.anyio
+async def test_the_automation_example_ends_where_the_gateway_refuses(
+    automation: Callable[..., subprocess.CompletedProcess[str]], gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, says({"error": {"message": "wrong key", "type": "new_api_error"}}, 401))
+    done = await anyio.to_thread.run_sync(automation, environment(tmp_path, gateway), PROMPT)
+    assert done.returncode == 1
+    assert done.stderr == "The gateway refused the request (status 401).\n"
+
+
+def test_the_replay_is_strict() -> None:
+    assert matches("a 1 b", "a … b")
+    assert not matches("a 1 b c", "a … b")

@@ -1,0 +1,240 @@
+"""Being told of changes, on both protocol eras: by subscription until 2025-11-25, then by a request kept open."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import mcp_types as types
+import pytest
+from bench import KEY, TAKEN_NEXT, Era, about, finished, over_http, served
+from fault_gateway import CREATE, Answer, FaultGateway, Hold
+from mcp import Client, MCPError
+from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.server.connection import Connection
+from reading import blob, create, text
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.server import build
+from sora_mcp.studio import Studio
+
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
+
+
+def running(progress: int) -> Answer:
+    return about("IN_PROGRESS", progress=f"{progress}%")
+
+
+class Ears:
+    """Hears of changes at a client, in the way of its era."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self._news = anyio.Event()
+
+    async def __call__(self, message: object) -> None:
+        """A message of the handshake era."""
+        if isinstance(message, types.ResourceUpdatedNotification):
+            self.hear(message.params.uri)
+
+    def hear(self, what: str) -> None:
+        self.heard.append(what)
+        self._news.set()
+
+    async def hears(self, what: str, times: int = 1) -> None:
+        """Wait until it was heard so often."""
+        while self.heard.count(what) < times:
+            self._news = anyio.Event()
+            await self._news.wait()
+
+    async def until_succeeded(self, client: Client, uri: str) -> None:
+        """Read the video again whenever it is told to have changed, until it has succeeded."""
+        while True:
+            heard = self.heard.count(uri)
+            if (await text(client, uri))["state"] == "succeeded":
+                return
+            await self.hears(uri, heard + 1)
+
+    @asynccontextmanager
+    async def on(self, client: Client, uri: str) -> AsyncIterator[None]:
+        """Be told about one resource."""
+        if client.protocol_version < "2026":
+            await client.subscribe_resource(uri)
+            yield
+            await client.unsubscribe_resource(uri)
+            return
+        async with client.listen(resource_subscriptions=[uri]) as events, anyio.create_task_group() as listening:
+
+            async def listen() -> None:
+                async for event in events:
+                    assert isinstance(event, ResourceUpdated)
+                    self.hear(event.uri)
+
+            listening.start_soon(listen)
+            yield
+            listening.cancel_scope.cancel()
+
+
+async def test_a_subscriber_is_told_when_state_or_progress_change(
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway
+) -> None:
+    ears, holds = Ears(), [Hold(), Hold(), Hold()]
+    answers = running(10), running(60), finished(f"{gateway.address}/media/one.mp4")
+    gateway.on("GET", CREATE, *(replace(answer, hold=hold) for answer, hold in zip(answers, holds, strict=True)))
+    with anyio.fail_after(20):
+        async with Client(remote(), mode=era, message_handler=ears) as client:
+            uri = f"sora://videos/{await create(client)}"
+            async with ears.on(client, uri):
+                for hold in holds:
+                    await hold.reached.wait()
+                    heard = len(ears.heard)
+                    hold.release.set()
+                    await ears.hears(uri, heard + 1)
+                await ears.until_succeeded(client, uri)
+
+
+async def test_a_subscriber_is_told_what_another_process_found_out(
+    era: Era, remote: Callable[..., Any], make_settings: Callable[..., Settings], gateway: FaultGateway
+) -> None:
+    ears = Ears()
+    gateway.on("POST", CREATE, Answer(502, b"<html>"))
+    with anyio.fail_after(20):
+        async with Client(remote(), mode=era, message_handler=ears) as client:
+            made = await client.call_tool("create_video", {"prompt": "fly man"})
+            request_id = made.structured_content["request_id"]
+            uri = f"sora://videos/{request_id}"
+            async with ears.on(client, uri):
+                async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as other:
+                    await other.settle(request_id, "task_late")
+                await ears.hears(uri)
+
+
+@pytest.mark.parametrize("was_used", [True, False])
+async def test_a_subscriber_of_an_idle_server_is_told_of_what_another_process_made_and_finished(
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway, was_used: bool
+) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, running(10), finished(f"{gateway.address}/media/one.mp4"))
+    ears, uri = Ears(), "sora://videos/task_1"
+    with anyio.fail_after(20):
+        async with Client(remote(), mode=era, message_handler=ears) as client:
+            if was_used:
+                await client.call_tool("list_videos", {})
+            async with ears.on(client, uri), Client(remote(), mode=era) as other:
+                assert await create(other) == "task_1"
+                while (await text(other, uri))["state"] != "succeeded":
+                    pass
+                await ears.until_succeeded(client, uri)
+                await ears.hears(uri)
+
+
+async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway
+) -> None:
+    one, two, hold, server = Ears(), Ears(), Hold(), remote()
+    last = finished(f"{gateway.address}/media/one.mp4")
+    gateway.on("GET", CREATE, replace(running(10), hold=hold), running(60), last)
+    with anyio.fail_after(20):
+        async with (
+            Client(server, mode=era, message_handler=one) as first,
+            Client(server, mode=era, message_handler=two) as second,
+        ):
+            uri = f"sora://videos/{await create(first)}"
+            async with two.on(second, uri), one.on(first, "sora://videos/task_other"):
+                async with one.on(first, uri):
+                    await hold.reached.wait()
+                before = len(one.heard)
+                hold.release.set()
+                await two.until_succeeded(second, uri)
+    assert len(one.heard) == before
+    assert set(two.heard) == {uri}
+
+
+async def test_a_subscriber_is_told_of_an_unknown_outcome(
+    era: Era, remote: Callable[..., Any], gateway: FaultGateway
+) -> None:
+    ears = Ears()
+    gateway.on("POST", CREATE, Answer(502, b"<html>"))
+    with anyio.fail_after(20):
+        async with (
+            Client(remote(), mode=era, message_handler=ears) as client,
+            ears.on(client, "sora://ledger/unsettled"),
+        ):
+            await client.call_tool("create_video", {"prompt": "fly man"})
+            await ears.hears("sora://ledger/unsettled")
+
+
+async def test_a_listener_is_told_of_new_videos(make_settings: Callable[..., Settings]) -> None:
+    with anyio.fail_after(20):
+        async with (
+            Client(build(make_settings())) as client,
+            client.listen(resources_list_changed=True) as events,
+        ):
+            await create(client)
+            assert isinstance(await anext(events), ResourcesListChanged)
+
+
+async def test_where_nothing_can_stand_nobody_can_subscribe(make_settings: Callable[..., Settings]) -> None:
+    async with Client(build(make_settings()), mode="legacy") as client:
+        with pytest.raises(MCPError) as told:
+            await client.subscribe_resource("sora://nothing")
+        assert told.value.error.data == {"uri": "sora://nothing"}
+        await client.unsubscribe_resource("sora://nothing")
+
+
+async def test_a_session_subscribes_to_a_bounded_number_of_resources(make_settings: Callable[..., Settings]) -> None:
+    async with Client(build(make_settings()), mode="legacy") as client:
+        for number in range(1000):
+            await client.subscribe_resource(f"sora://videos/task_{number}")
+        with pytest.raises(MCPError, match="1000"):
+            await client.subscribe_resource("sora://videos/task_1000")
+        await client.subscribe_resource("sora://videos/task_0")
+        await client.unsubscribe_resource("sora://videos/task_0")
+        await client.subscribe_resource("sora://videos/task_1000")
+
+
+async def test_a_session_that_has_gone_is_forgotten(make_settings: Callable[..., Settings]) -> None:
+    server = build(make_settings())
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if isinstance(each, Connection)}
+    async with Client(server, mode="legacy") as client:
+        await client.subscribe_resource("sora://videos/task_1")
+    gc.collect()
+    assert {id(each) for each in gc.get_objects() if isinstance(each, Connection)} <= before
+    assert server.name == "sora"
+
+
+# --- over the wire --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+async def test_resources_are_read_and_changes_told_over_the_wire(
+    environment: dict[str, str], era: Era, transport: str
+) -> None:
+    ears = Ears()
+    async with served(environment, transport) as server, Client(server, mode=era, message_handler=ears) as client:
+        with anyio.fail_after(60):
+            task_id = await create(client)
+            uri = f"sora://videos/{task_id}"
+            async with ears.on(client, uri):
+                await ears.until_succeeded(client, uri)
+            assert len(await blob(client, f"{uri}/1.mp4", "video/mp4")) > 1000
+            with pytest.raises(MCPError) as told:
+                await client.read_resource("sora://nothing")
+    assert (told.value.error.code, told.value.error.data) == (types.INVALID_PARAMS, {"uri": "sora://nothing"})
+
+
+async def test_a_server_that_ends_tells_its_listeners(environment: dict[str, str]) -> None:
+    async with over_http(environment) as (address, process):
+        with anyio.fail_after(30):
+            async with Client(address) as client, client.listen(resources_list_changed=True) as events:
+                process.terminate()
+                assert [event async for event in events] == []  # raises where the stream just breaks
+            await process.wait()
+        assert process.stderr is not None
+        with pytest.raises(anyio.EndOfStream):
+            await process.stderr.receive()

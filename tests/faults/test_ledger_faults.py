@@ -1,0 +1,43 @@
+"""Whatever happens to the ledger, whenever: one accepted POST at most, and never a no where the gateway said yes."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("limits of another process can be set on Linux alone", allow_module_level=True)
+
+from ledger_faults import AT_REST, CASES, DURING, PAGE, Case, Seen, measure_all, table
+
+AGREES = {
+    "accepted": {"submitted", "rejected, submitted"},
+    "accepted, the first": {"submitted"},
+    "unknown": {"unknown"},
+}
+"""What stands in the ledger after each answer, once all is over."""
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[Case, Seen]:
+    return anyio.run(measure_all)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.moment}-{case.name}")
+def test_a_create_whose_ledger_has_trouble_is_accepted_once_at_most_and_told_as_it_is(
+    case: Case, measured: dict[Case, Seen]
+) -> None:
+    seen = measured[case]
+    assert seen.accepted <= 1
+    assert seen.recorded in AGREES[seen.afterwards]
+    if case.moment in {DURING, AT_REST}:  # the gateway had accepted it by then
+        assert seen.posts == 1
+        assert seen.told in {"accepted", "unknown"}
+        assert seen.meanwhile in {"accepted, the first", "unknown", "not_submitted", "still waiting"}
+        assert seen.afterwards != "accepted"
+
+
+def test_the_page_says_what_was_measured(measured: dict[Case, Seen]) -> None:
+    assert PAGE.read_text(encoding="utf-8") == table(measured), "python tests/support/ledger_faults.py writes it anew"

@@ -1,0 +1,324 @@
+"""Every trouble that a ledger can have, at every moment of a create: what was paid, and what was told.
+
+`python tests/support/ledger_faults.py` measures all of them anew and writes `tests/faults/LEDGER_FAULTS.md`; a test holds
+that page to what is measured. Each line has a gateway, a server and a ledger of its own.
+"""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import damage
+from bench import COMMAND, KEY, TAKEN_NEXT, about, environment
+from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
+from mcp import Client, StdioServerParameters
+
+from sora_mcp.config.settings import load
+from sora_mcp.ledger.file import BUSY_S
+from sora_mcp.server import build
+
+PAGE = Path(__file__).parents[1] / "faults" / "LEDGER_FAULTS.md"
+BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="0")
+
+WAITS_S = 2 * BUSY_S
+"""Seconds after which a call is still waiting for the first one's outcome, and would for long."""
+
+BEFORE = "before the POST"
+DURING = "after the POST, before its answer"
+AGAIN = "before it is sent again"
+AT_REST = "before a start"
+
+Trouble = Callable[[Path], AbstractContextManager[object]]
+"""Takes the ledger's path; the trouble is over at the end."""
+
+
+def moved(*names: str) -> Trouble:
+    """Files are moved away, and back at the end."""
+
+    @contextmanager
+    def trouble(path: Path) -> Iterator[None]:
+        parts = [each for each in (damage.part(path, name) for name in names) if each.exists()]
+        for each in parts:
+            each.rename(each.with_name(f"elsewhere{each.suffix}"))
+        yield
+        for each in parts:
+            each.with_name(f"elsewhere{each.suffix}").rename(each)
+
+    return trouble
+
+
+def harmed(harm: damage.Damage) -> Trouble:
+    """Files are written to in place, and put back as they were, in place, at the end."""
+
+    @contextmanager
+    def trouble(path: Path) -> Iterator[None]:
+        parts = [each for each in (damage.part(path, name) for name in ("", "-wal", "-shm")) if each.exists()]
+        kept = {each: damage.read(each) for each in parts}
+        harm(path)
+        yield
+        for each, data in kept.items():
+            damage.put_back(each, data)
+
+    return trouble
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[None]:
+    """Another file of the same name, with what the log does not hold."""
+    path.rename(path.with_name("elsewhere"))
+    damage.put_back(path, damage.read(path.with_name("elsewhere")))
+    yield
+    path.with_name("elsewhere").rename(path)
+
+
+@contextmanager
+def older(path: Path) -> Iterator[None]:
+    """An older copy is put into the same file, by SQLite."""
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as ledger,
+        closing(sqlite3.connect(":memory:")) as newer,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        ledger.backup(newer)
+        ledger.backup(copy)
+        for table in ("videos", "history", "generations"):
+            copy.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        copy.commit()
+        copy.backup(ledger)
+        yield
+        newer.backup(ledger)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process is in the middle of writing."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
+def newer(path: Path) -> Iterator[None]:
+    """A later release has changed the schema."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        before = other.execute("PRAGMA user_version").fetchone()[0]
+        other.execute("PRAGMA user_version = 99")
+        yield
+        other.execute(f"PRAGMA user_version = {before}")
+
+
+def limited(kind: int, to: Callable[[int], int]) -> Trouble:
+    """The server's process may have no more of something."""
+
+    @contextmanager
+    def trouble(path: Path) -> Iterator[None]:
+        pid = int(path.with_name("pid").read_text())
+        before = resource.prlimit(pid, kind)
+        resource.prlimit(pid, kind, (to(pid), before[1]))
+        yield
+        resource.prlimit(pid, kind, before)
+
+    return trouble
+
+
+def _open_files(pid: int) -> int:
+    return max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()) + 1
+
+
+IN_FILES: dict[str, Trouble] = {
+    "removed": moved(""),
+    "removed with all beside it": moved("", "-wal", "-shm"),
+    "emptied": harmed(damage.cut("", 0)),
+    "log removed": moved("-wal"),
+    "log emptied": harmed(damage.cut("-wal", 0)),
+    "log cut in half": harmed(damage.cut("-wal", 0.5)),
+    "log overwritten": harmed(damage.overwrite("-wal", 0, 9000)),
+}
+"""Troubles that a server can also find when it starts."""
+IN_USE: dict[str, Trouble] = IN_FILES | {
+    "replaced": replaced,
+    "an older copy in the same file": older,
+    "index cut": harmed(damage.cut("-shm", 0)),
+    "held by another process": held,
+    "migrated by a newer release": newer,
+}
+IN_PROCESS: dict[str, Trouble] = {
+    "full": limited(resource.RLIMIT_FSIZE, lambda _: 1),
+    "out of descriptors": limited(resource.RLIMIT_NOFILE, _open_files),
+}
+"""Troubles of a process as a whole: the server has one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line."""
+
+    moment: str
+    name: str
+
+    @property
+    def trouble(self) -> Trouble:
+        return (IN_USE | IN_PROCESS)[self.name]
+
+
+CASES = [Case(moment, name) for moment in (BEFORE, DURING, AGAIN) for name in (*IN_USE, *IN_PROCESS)]
+CASES += [Case(AT_REST, name) for name in IN_FILES]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of a case: of the create that met it, of the same again meanwhile, and of the same once it was over
+    and the server restarted."""
+
+    posts: int
+    accepted: int
+    told: str
+    meanwhile: str
+    afterwards: str
+    recorded: str
+
+
+async def measure(case: Case, folder: Path) -> Seen:
+    """The same create three times, through the real client, server, ledger and sockets."""
+    async with fault_gateway() as gateway:
+        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("GET", CREATE, about("SUBMITTED", task_id="task_1"))
+        lives = _at_rest if case.moment == AT_REST else _in_use
+        told, meanwhile = await lives(case, gateway, folder)
+        async with _server(gateway, folder) as client:
+            afterwards = await _create(client, "fly man")
+        creates = [each for each in gateway.creates() if b"fly man" in each.body]
+        recorded = await anyio.to_thread.run_sync(states, folder / "home" / "ledger.sqlite3")
+        accepted = len([each for each in gateway.accepted() if b"fly man" in each.body])
+        return Seen(len(creates), accepted, told, meanwhile, afterwards, ", ".join(recorded) or "no row")
+
+
+async def _in_use(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str, str]:
+    """A server that runs meets the trouble."""
+    ledger = folder / "home" / "ledger.sqlite3"
+    async with _server(gateway, folder, alone=case.name in IN_PROCESS) as client:
+        await _create(client, "kite")
+        if case.moment == BEFORE:
+            with case.trouble(ledger):
+                return await _create(client, "fly man"), await _create(client, "fly man")
+        hold = Hold()
+        gateway.on("POST", CREATE, replace(TAKEN_NEXT if case.moment == DURING else BUSY, hold=hold), TAKEN_NEXT)
+        told: list[str] = []
+
+        async def create() -> None:
+            told.append(await _create(client, "fly man"))
+
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(create)
+            await hold.reached.wait()
+            trouble = case.trouble(ledger)
+            trouble.__enter__()
+            hold.release.set()
+        meanwhile = "still waiting"
+        with anyio.move_on_after(WAITS_S):
+            meanwhile = await _create(client, "fly man")
+        trouble.__exit__(None, None, None)
+        await _settled(ledger)
+    return told[0], meanwhile
+
+
+async def _settled(ledger: Path) -> None:
+    """The server tries again by itself to record what came of a create."""
+    with anyio.fail_after(60):
+        while "sending" in await anyio.to_thread.run_sync(states, ledger):  # noqa: ASYNC110 - only a look can tell
+            await anyio.sleep(0.1)
+
+
+async def _at_rest(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str, str]:
+    """A server was killed after the create; the next one meets the trouble when it starts."""
+    async with _server(gateway, folder.with_name(f"{folder.name}-before")) as client:
+        told = await _create(client, "fly man")
+        damage.as_after_a_kill(folder.with_name(f"{folder.name}-before"), folder)
+    with case.trouble(folder / "home" / "ledger.sqlite3"):
+        async with _server(gateway, folder) as client:
+            return told, await _create(client, "fly man")
+
+
+@asynccontextmanager
+async def _server(gateway: FaultGateway, folder: Path, *, alone: bool = False) -> AsyncIterator[Client]:
+    """A client of a server, which has a process of its own where it is `alone`."""
+    if not alone:
+        settings = load({}, base_url=gateway.address, api_key=KEY, home=folder / "home", duplicate_window=60)
+        async with Client(build(settings)) as client:
+            yield client
+        return
+    (folder / "home").mkdir(parents=True)
+    start = ["-c", 'echo $$ > "$0"; exec "$@"', str(folder / "home" / "pid"), *COMMAND]
+    server = StdioServerParameters(command="sh", args=start, env=environment(folder, gateway))
+    async with Client(server) as client:
+        yield client
+
+
+async def _create(client: Client, prompt: str) -> str:
+    """What is told, and that it is of an earlier call where it is."""
+    told: dict[str, Any] = (await client.call_tool("create_video", {"prompt": prompt})).structured_content
+    return f"{told['outcome']}{', the first' if told.get('duplicate') else ''}"
+
+
+def states(ledger: Path) -> list[str]:
+    """The state of every row of the create."""
+    with closing(sqlite3.connect(ledger)) as db:
+        sql = "SELECT state FROM videos WHERE body LIKE '%fly man%' ORDER BY number"
+        return [row[0] for row in db.execute(sql)]
+
+
+async def measure_all() -> dict[Case, Seen]:
+    """All cases, a few at a time."""
+    measured: dict[int, Seen] = {}
+    at_once = anyio.CapacityLimiter(8)
+
+    async def run(number: int, case: Case, folder: Path) -> None:
+        async with at_once:
+            measured[number] = await measure(case, folder)
+
+    with tempfile.TemporaryDirectory() as home:
+        async with anyio.create_task_group() as group:
+            for number, case in enumerate(CASES):
+                group.start_soon(run, number, case, Path(home) / str(number))
+    return {case: measured[number] for number, case in enumerate(CASES)}
+
+
+def table(measured: dict[Case, Seen]) -> str:
+    """The page."""
+    rows = [
+        [c.moment, c.name, s.posts, s.accepted, s.told, s.meanwhile, s.afterwards, s.recorded]
+        for c, s in measured.items()
+    ]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join([_HEAD, *lines, ""])
+
+
+_HEAD = """\
+# Every trouble of the ledger at every moment of a create
+
+Measured by `python tests/support/ledger_faults.py`, which writes this page; `tests/faults/test_ledger_faults.py` holds it
+to what is measured. Each line is one create that is asked for three times, by the real client through the real server: when the
+trouble comes (*told*), again while it lasts (*meanwhile*), and again once everything was put back and the server
+restarted (*afterwards*). *POSTs* and *accepted* count all three. *The first* is said where the answer is that of an
+earlier call, and nothing was sent. *Still waiting*: for the outcome of the first one, as it may for 50 seconds. Before
+it is sent again: the gateway was busy at first (429).
+
+| when | the ledger | POSTs | accepted | told | meanwhile | afterwards | rows |
+|---|---|---|---|---|---|---|---|"""
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    PAGE.write_text(table(anyio.run(measure_all)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
