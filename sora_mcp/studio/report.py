@@ -34,11 +34,12 @@ _AFTER_DRY_RUN = {
 
 def video(entry: Entry, gateway: str, gateway_state: str | None = None) -> Video:
     """Everything known about one video."""
+    columns = shown(entry, 2000)  # which looks whether the row can be read
     n_variants = entry.body.get("n_variants")
     if gateway_state is None and entry.state in UNDER_WAY:
         gateway_state = entry.gateway_state
     return Video(
-        **shown(entry, 2000),
+        **columns,
         gateway=gateway,
         progress=entry.progress,
         gateway_state=gateway_state,
