@@ -23,6 +23,8 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
         return
     if told.is_error:
         click.echo(f"sora-mcp: {for_shell(told.text)}", err=True)
+        if message := told.structured["error"].get("gateway_message"):
+            click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in told.structured:
         listing(told.structured, as_json=False)

@@ -56,8 +56,9 @@ class Task:
 
 
 def is_plain_id(text: str) -> bool:
-    """Whether an id may stand in a sentence, or in a command to paste: any other one could be a sentence itself."""
-    return re.fullmatch(r"[A-Za-z0-9_.:+=/@~-]{1,100}", text) is not None
+    """Whether an id may stand in a sentence, or in a command to paste: any other one could be a sentence, an option or
+    something that a shell expands."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:+=/@-]{0,99}", text) is not None
 
 
 def is_plain_code(code: str | None) -> bool:

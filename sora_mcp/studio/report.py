@@ -34,12 +34,13 @@ _AFTER_DRY_RUN = {
 
 def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
+    columns = shown(entry, 2000)  # which looks whether the row can be read
     n_variants = entry.body.get("n_variants")
     next_step = _next_step(entry)
     if trouble is not None:
         next_step = f"This is what was known before. {trouble.message} That says nothing about the video. {next_step}"
     return Video(
-        **shown(entry, 2000),
+        **columns,
         gateway=gateway,
         progress=entry.progress,
         gateway_state=entry.gateway_state,

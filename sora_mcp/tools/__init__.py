@@ -20,7 +20,6 @@ from pydantic import BaseModel
 from sora_mcp.core.errors import (
     SEE_LOG,
     SUBMITTED,
-    GatewayError,
     InternalError,
     InvalidInput,
     Outcome,
@@ -372,7 +371,7 @@ def failed(error: SoraError, *, paid: bool = False) -> Result:
     # Whoever waited and then called again would pay twice where the outcome is unknown, and in vain where it is final.
     retry_after_s = error.retry_after_s if error.can_retry and outcome != "unknown" else None
     wait = f"Wait {retry_after_s:g} s first." if retry_after_s else ""
-    sentences = [error.message, _gateway_says(error), SUBMITTED[outcome] if outcome else "", error.next_step, wait]
+    sentences = [error.message, _gateways_reason(error), SUBMITTED[outcome] if outcome else "", error.next_step, wait]
     failure = Failure(
         kind=error.kind,
         message=error.message,
@@ -389,12 +388,12 @@ def failed(error: SoraError, *, paid: bool = False) -> Result:
     return Result(" ".join(each for each in sentences if each), structured, is_error=True)
 
 
-def _gateway_says(error: SoraError) -> str:
-    """The gateway's words for an error, or that it gave none."""
-    if not isinstance(error, GatewayError) or error.http_status is None:
+def _gateways_reason(error: SoraError) -> str:
+    """Where the gateway's words for a refusal stand, apart from ours; or that it gave none."""
+    if not isinstance(error, Refused) or error.http_status is None:
         return ""
-    says = words.gateway_says(error.upstream, answer=error.answer)
-    return says or ("The gateway gave no reason." if isinstance(error, Refused) else "")
+    said = error.upstream or error.answer
+    return "The gateway's own words are in gateway_message." if said else "The gateway gave no reason."
 
 
 def listing() -> list[dict[str, Any]]:

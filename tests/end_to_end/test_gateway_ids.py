@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
+import mcp_types as types
 import pytest
-from bench import MP4, Connect, about, taken
+from bench import KEY, MP4, Connect, about, taken
 from calls import Told, ask, create
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from hypothesis import given
@@ -18,6 +19,7 @@ from mcp import Client
 from reading import text
 
 from sora_mcp.dialects.sora import is_id, task_path
+from sora_mcp.server import build
 from sora_mcp.server.resources import check_uri, video_of, video_uri
 from sora_mcp.studio.ids import file_stem
 
@@ -34,7 +36,23 @@ PLAIN = [
     "-rf",
     "x" * 100,
 ]
-STRANGE = ["a/b?c=d&e", "a#2", "job#x", "é", "视频1", "%2e%2e", 'a"b"', "it's", "<b>", "x" * 300, "a\\b", "`id`"]
+STRANGE = [
+    "a/b?c=d&e",
+    "a#2",
+    "job#x",
+    "é",
+    "视频1",
+    "%2e%2e",
+    "...",
+    "-rf",
+    "~a",
+    'a"b"',
+    "it's",
+    "<b>",
+    "x" * 300,
+    "a\\b",
+    "`id`",
+]
 IDS = [*PLAIN, *STRANGE]
 
 
@@ -157,3 +175,21 @@ async def test_what_is_no_id_is_refused_in_words(connect: Connect, gateway: Faul
         told = await ask(client, "get_video", {"task_id": task_id})
     assert told.data["error"]["kind"] == "invalid_input"
     assert gateway.received == []
+
+
+async def test_a_subscriber_may_spell_the_address_in_its_own_way(make_settings: Any, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, says({"task_id": "a/b"}))
+    gateway.on("GET", CREATE, about("IN_PROGRESS", task_id="a/b", progress="40%"))
+    uri, told = "sora://videos/a%2fb", anyio.Event()
+
+    async def hear(message: object) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification) and message.params.uri == uri:
+            told.set()
+
+    server = build(make_settings(base_url=gateway.address, api_key=KEY))
+    async with Client(server, mode="legacy", message_handler=hear) as client:
+        await client.session.subscribe_resource(uri)
+        await ask(client, *create())
+        gateway.on("GET", CREATE, about("SUCCESS", task_id="a/b"))
+        with anyio.fail_after(30):
+            await told.wait()

@@ -44,7 +44,8 @@ async def test_a_rejected_row_carries_the_gateways_words_and_its_code(connect: C
     told, looked, _ = await tried(connect, gateway, says(said, 400))
     assert told.data["outcome"] == "rejected"
     assert told.data["error"]["gateway_message"] == "no faces, please"
-    assert 'The gateway says: "no faces, please".' in told.text
+    assert "no faces" not in told.text
+    assert "gateway_message" in told.text
     assert (looked.data["state"], looked.data["gateway_message"]) == ("rejected", "no faces, please")
     assert looked.data["failure_code"] == "invalid_request"
     assert '"no faces, please"' in looked.text
