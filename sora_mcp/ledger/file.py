@@ -14,6 +14,7 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.integrity import (
     TAKEN_AWAY,
+    Changed,
     Damaged,
     Malformed,
     Watch,
@@ -103,7 +104,6 @@ class File:
             if begin == "BEGIN":
                 with transaction(db, begin):
                     done = work(db)
-                    watch.check()
             else:
                 done = self._write(db, watch, begin, work)
         except (sqlite3.Error, OSError) as error:
@@ -159,11 +159,11 @@ class File:
         return self._connection, self._watch
 
     def _write(self, db: sqlite3.Connection, watch: Watch, begin: str, work: Work[T]) -> T:
-        if watch.seems_touched():
+        changed = watch.look()
+        if changed is Changed.BY_OTHERS:
             self._read_anew(db, watch)
-        watch.note()
         with transaction(db, begin):
-            if rows.newest_change(db) < self._newest:
+            if changed is not Changed.NOT and rows.newest_change(db) < self._newest:
                 raise Damaged(self.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
             done = work(db)
             newest = rows.newest_change(db)
@@ -180,6 +180,7 @@ class File:
         for each in (db, self._reader):
             if each is not None:
                 each.execute("PRAGMA shrink_memory")
+        watch.note()
 
     def _bring_up_to_date(self, db: sqlite3.Connection, *, to_write: bool) -> None:
         """Migrate a file that could not be migrated when it was opened. Raises OlderRelease where that has to wait."""

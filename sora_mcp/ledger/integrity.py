@@ -12,9 +12,10 @@ import sqlite3
 import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.wal import CAN_LOOK, Identity, Index, IndexFile, Log
@@ -156,18 +157,26 @@ _Stamp = tuple[int, int]
 """What changes when a file is written to: its size, and when that was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """The files as they were when it was last sure that SQLite had written them."""
 
-    index: Index
+    counted: Index
     file: _Stamp
     log: _Stamp
 
     def is_complete(self, logged: set[int]) -> bool:
         """Whether each page stands in the file, or is among the `logged` ones."""
-        size = self.index.page_size
-        return not self.index.frames or logged.issuperset(range(self.file[0] // size + 1, self.index.pages + 1))
+        size = self.counted.page_size
+        return not self.counted.frames or logged.issuperset(range(self.file[0] // size + 1, self.counted.pages + 1))
+
+
+class Changed(Enum):
+    """Who has written to the files."""
+
+    NOT = auto()
+    BY_SQLITE = auto()
+    BY_OTHERS = auto()
+    """Or so it seems: another process may be in the middle of writing."""
 
 
 class Watch:
@@ -229,10 +238,17 @@ class Watch:
     def _taken_away(self) -> Damaged:
         return Damaged(self._path, TAKEN_AWAY)
 
-    def seems_touched(self) -> bool:
-        """Whether something other than SQLite may have written to the files since `note`."""
+    def look(self) -> Changed:
+        """Who has changed the files since the last look, or `note`."""
         was, now = self._known, self._look()
-        return now is not None and was is not None and any(self._touched(was, now))
+        if now is None or was is None:
+            return Changed.BY_SQLITE
+        if now == was:
+            return Changed.NOT
+        if any(self._touched(was, now)):
+            return Changed.BY_OTHERS
+        self._known = now
+        return Changed.BY_SQLITE
 
     def check_content(self) -> None:
         """Raise Damaged where what was written so has spoilt what the files hold.
@@ -243,15 +259,15 @@ class Watch:
         if now is None or was is None:
             return
         is_file_touched, is_log_touched = self._touched(was, now)
-        if is_log_touched and self._log is not None and not self._log.is_whole(now.index):
+        if is_log_touched and self._log is not None and not self._log.is_whole(now.counted):
             raise Damaged(self._path, f"{self._paths[1].name} beside it was overwritten while it was in use")
         if is_file_touched:
             self._check_file()
 
     def _touched(self, was: _Known, now: _Known) -> tuple[bool, bool]:
         """Whether the file and the log were changed without a trace in the index."""
-        is_log_ours = now.index.header != was.index.header
-        is_file_ours = now.index.copied != was.index.copied or now.index.salts != was.index.salts
+        is_log_ours = now.counted.header != was.counted.header
+        is_file_ours = now.counted.copied != was.counted.copied or now.counted.salts != was.counted.salts
         return now.file != was.file and not is_file_ours, now.log != was.log and not is_log_ours
 
     def note(self) -> None:
