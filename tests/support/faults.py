@@ -1,7 +1,7 @@
 """Every socket fault at every moment of a create: what the gateway saw, what the agent was told, what was recorded.
 
-`python tests/support/faults.py` measures all of them anew and writes `tests/faults/FAULTS.md`; a test holds that page to
-what is measured. Each cell has a gateway, a server and a ledger of its own, so that they can all run at once.
+`python tests/support/faults.py` measures all of them anew and writes `tests/faults/FAULTS.md`; a test holds that page
+to what is measured. Each cell has a gateway, a server and a ledger of its own, so that they can all run at once.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ _HEAD = """\
 # Every fault at every moment of a create
 
 Measured by `python tests/support/faults.py`, which writes this page; `tests/faults/test_faults.py` holds it to what is
-measured. Each line is one create, by the real client through the real server, over real sockets. *POSTs* came at least with their
-whole head. *Accepted* means that the gateway has made a task: it does so as soon as a request has arrived whole, if its
+measured. Each line is one create, by the real client through the real server, over real sockets. *POSTs* came at
+least with their whole head. *Accepted* means that the gateway has made a task: it does so as soon as a request has arrived whole, if its
 answer is a 200, or one that a proxy in front of it may give in its place (5xx). A connection that failed before
 anything could be sent, and a 429 that says why, are tried three times.
 

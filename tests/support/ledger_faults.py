@@ -1,7 +1,7 @@
 """Every trouble that a ledger can have, at every moment of a create: what was paid, and what was told.
 
-`python tests/support/ledger_faults.py` measures all of them anew and writes `tests/faults/LEDGER_FAULTS.md`; a test holds
-that page to what is measured. Each line has a gateway, a server and a ledger of its own.
+`python tests/support/ledger_faults.py` measures all of them anew and writes `tests/faults/LEDGER_FAULTS.md`; a test
+holds that page to what is measured. Each line has a gateway, a server and a ledger of its own.
 """
 
 from __future__ import annotations
@@ -304,9 +304,9 @@ def table(measured: dict[Case, Seen]) -> str:
 _HEAD = """\
 # Every trouble of the ledger at every moment of a create
 
-Measured by `python tests/support/ledger_faults.py`, which writes this page; `tests/faults/test_ledger_faults.py` holds it
-to what is measured. Each line is one create that is asked for three times, by the real client through the real server: when the
-trouble comes (*told*), again while it lasts (*meanwhile*), and again once everything was put back and the server
+Measured by `python tests/support/ledger_faults.py`, which writes this page; `tests/faults/test_ledger_faults.py` holds
+it to what is measured. Each line is one create that is asked for three times, by the real client through the real
+server: when the trouble comes (*told*), again while it lasts (*meanwhile*), and again once everything was put back and the server
 restarted (*afterwards*). *POSTs* and *accepted* count all three. *The first* is said where the answer is that of an
 earlier call, and nothing was sent. *Still waiting*: for the outcome of the first one, as it may for 50 seconds. Before
 it is sent again: the gateway was busy at first (429).
