@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import damage
+import faults
 from bench import COMMAND, KEY, TAKEN_NEXT, about, environment
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
 from mcp import Client, StdioServerParameters
@@ -270,9 +271,7 @@ async def _create(client: Client, prompt: str) -> str:
 
 def states(ledger: Path) -> list[str]:
     """The state of every row of the create."""
-    with closing(sqlite3.connect(ledger)) as db:
-        sql = "SELECT state FROM videos WHERE body LIKE '%fly man%' ORDER BY number"
-        return [row[0] for row in db.execute(sql)]
+    return faults.states(ledger, "body LIKE '%fly man%'")
 
 
 async def measure_all() -> dict[Case, Seen]:
@@ -306,10 +305,10 @@ _HEAD = """\
 
 Measured by `python tests/support/ledger_faults.py`, which writes this page; `tests/faults/test_ledger_faults.py` holds
 it to what is measured. Each line is one create that is asked for three times, by the real client through the real
-server: when the trouble comes (*told*), again while it lasts (*meanwhile*), and again once everything was put back and the server
-restarted (*afterwards*). *POSTs* and *accepted* count all three. *The first* is said where the answer is that of an
-earlier call, and nothing was sent. *Still waiting*: for the outcome of the first one, as it may for 50 seconds. Before
-it is sent again: the gateway was busy at first (429).
+server: when the trouble comes (*told*), again while it lasts (*meanwhile*), and again once everything was put back and
+the server restarted (*afterwards*). *POSTs* and *accepted* count all three. *The first* is said where the answer is
+that of an earlier call, and nothing was sent. *Still waiting*: for the outcome of the first one, as it may for 50
+seconds. Before it is sent again: the gateway was busy at first (429).
 
 | when | the ledger | POSTs | accepted | told | meanwhile | afterwards | rows |
 |---|---|---|---|---|---|---|---|"""
