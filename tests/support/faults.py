@@ -137,7 +137,7 @@ async def measure(case: Case, folder: Path) -> Seen:
             base_url=address,
             api_key="sk-key-of-the-faults",
             home=folder,
-            connect_timeout=patience if case.moment in {BEFORE_THE_CONNECTION, TLS} else LONG_S,
+            connect_timeout=patience,
             create_timeout=patience,
             max_prompt_length=10_000_000,
         )
