@@ -33,7 +33,7 @@ from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.server import build
 
 PAGE = Path(__file__).parents[1] / "faults" / "FAULTS.md"
-SHORT_S, LONG_S = 0.3, 20.0
+SHORT_S, LONG_S = 0.8, 20.0
 """Time-outs: where the fault is that nothing comes, and where a slow machine must not look like a fault."""
 
 HTML = b"<html><title>502 Bad Gateway</title></html>"
