@@ -20,7 +20,8 @@ import httpx
 
 from sora_mcp.config.settings import is_local_host
 from sora_mcp.core.errors import BadReply
-from sora_mcp.gateway import Gateway, location_of, logged
+from sora_mcp.gateway.calls import Gateway
+from sora_mcp.gateway.client import location_of, logged
 
 MAX_REDIRECTS = 5
 
@@ -62,10 +63,10 @@ def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
 async def _request(gateway: Gateway, url: httpx.URL, given: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
     headers = dict(given)
     extensions: dict[str, Any] = {}
-    client = gateway.client_for(url)
+    client = gateway.client.client_for(url)
     asked = url
     if not gateway.endpoint.local:
-        proxied = gateway.proxy_for(url) is not None
+        proxied = gateway.client.proxy_for(url) is not None
         address = await _public_address(url, proxied=proxied)
         if not proxied:
             headers["Host"] = url.netloc.decode("ascii")

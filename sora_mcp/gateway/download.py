@@ -17,8 +17,8 @@ import httpx
 from anyio import to_thread
 
 from sora_mcp.core.errors import BadReply, FileProblem
-from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.address import LATER, open_address
+from sora_mcp.gateway.calls import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.retrying import until_it_works
 

@@ -1,0 +1,166 @@
+"""What can be asked of a gateway: one create, once; and what is free, again where the trouble may pass.
+
+It says of each failure whether the request can have arrived. That is decided by *where* it failed:
+until a connection stands nothing has been sent; afterwards nobody can know.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx
+
+from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.core.errors import BadReply, OutcomeUnknown, Unreachable
+from sora_mcp.core.tasks import Task
+from sora_mcp.dialects import sora as dialect
+from sora_mcp.dialects.sora import Created, Reply
+from sora_mcp.gateway.client import NEVER_SENT, Client
+from sora_mcp.gateway.preloading import preload
+from sora_mcp.gateway.retrying import Result, until_it_works
+
+LOOK_ATTEMPTS = 3
+"""How often a free GET is sent in all."""
+RETRY_AFTER_MOST = 5.0
+"""The longest Retry-After, in seconds, that a free GET waits for; a longer one is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A gateway that answered: its models, and by how many seconds our clock is ahead of its (None: not said)."""
+
+    models: list[str]
+    clock_skew_s: float | None
+
+
+class Gateway:
+    """One gateway and what can be asked of it.
+
+    Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self.client = Client(endpoint, settings, transport=transport)
+        self._settings = settings
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.client.aclose()
+
+    def prepare(self) -> None:
+        """Load what a create may need until its answer is recorded. Raises OSError or ImportError where that fails."""
+        preload()
+
+    async def create(self, body: dict[str, Any]) -> Created:
+        """POST the body once, never again, and return the task that it became.
+
+        Raises Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
+        """
+        wait = self._settings.create_timeout
+        try:
+            with anyio.fail_after(self._settings.connect_timeout * 2 + wait):
+                reply = await self.client.send("POST", dialect.CREATE_PATH, wait, json=body)
+        except NEVER_SENT as error:
+            raise self._unreachable(error) from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise OutcomeUnknown(
+                f"The gateway did not answer the create within {wait:g} s.", dialect.UNKNOWN_NEXT_STEP
+            ) from None
+        except httpx.HTTPError:
+            raise OutcomeUnknown(
+                "The connection broke while the create was under way.", dialect.UNKNOWN_NEXT_STEP
+            ) from None
+        return dialect.read_created(reply)
+
+    async def query(self, task_id: str) -> Task:
+        """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
+        files = self.endpoint.sandbox
+        return await self._look(
+            dialect.task_path(task_id), lambda reply: dialect.read_task(reply, task_id, files=files)
+        )
+
+    async def upload(self, name: str, content: bytes) -> str:
+        """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
+        wait = self._settings.query_timeout
+        try:
+            with anyio.fail_after(wait):
+                return dialect.read_uploaded(
+                    await self._ask_free("POST", dialect.FILES_PATH, files={"file": (name, content)})
+                )
+        except TimeoutError:
+            raise _too_slow(wait) from None
+
+    async def probe(self) -> Probe:
+        """Ask for the gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
+        return await self._look(
+            dialect.MODELS_PATH, lambda reply: Probe(dialect.read_models(reply), dialect.clock_skew(reply))
+        )
+
+    async def _look(self, path: str, read: Callable[[Reply], Result]) -> Result:
+        """GET and read; again, a few times, where the trouble may pass. All in all it takes no longer than one."""
+
+        async def look() -> Result:
+            return read(await self._ask_free("GET", path))
+
+        wait = self._settings.query_timeout
+        try:
+            return await until_it_works(look, _may_pass, attempts=LOOK_ATTEMPTS, seconds=wait)
+        except TimeoutError:
+            raise _too_slow(wait) from None
+
+    async def _ask_free(self, method: str, path: str, **parts: Any) -> Reply:
+        wait = self._settings.query_timeout
+        try:
+            return await self.client.send(method, path, wait, **parts)
+        except NEVER_SENT as error:
+            raise self._unreachable(error) from None
+        except httpx.TimeoutException:
+            raise _too_slow(wait) from None
+        except httpx.HTTPError:
+            raise BadReply("The connection broke before the gateway had answered.", "Try again later.") from None
+
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
+        host = httpx.URL(self.endpoint.base_url).host
+        why = next((words for kind, words in _WHY for cause in _causes(error) if isinstance(cause, kind)), None)
+        return Unreachable(
+            f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
+            "Try again; if it stays so, ask the user to check SORA_BASE_URL and the network.",
+        )
+
+
+def _may_pass(error: Exception) -> bool | float:
+    """Whether a free GET may do better at once, or after the seconds that the gateway named."""
+    if not isinstance(error, Unreachable | BadReply):
+        return False
+    return error.pause(RETRY_AFTER_MOST)
+
+
+def _too_slow(wait: float) -> BadReply:
+    return BadReply(f"The gateway gave no usable answer within {wait:g} s.", "Try again later.")
+
+
+_WHY: tuple[tuple[type[BaseException], str], ...] = (
+    (httpx.PoolTimeout, "too many requests of this server are under way"),
+    (socket.gaierror, "its name is not known"),
+    (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),
+    (ConnectionRefusedError, "nothing listens there"),
+    (TimeoutError, "it did not answer in time"),
+    (httpx.TimeoutException, "it did not answer in time"),
+)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        error = error.__cause__ or error.__context__
