@@ -19,6 +19,7 @@ from ledgers import STORES, OpenLedger
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 
+from sora_mcp import dialects
 from sora_mcp.config.settings import Settings, load
 from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
@@ -122,7 +123,7 @@ def reach(no_proxy: None, make_settings: Callable[..., Settings], gateway: Fault
     @asynccontextmanager
     async def opened(base_url: str = gateway.address, **values: Any) -> AsyncIterator[Gateway]:
         settings = make_settings(**({"base_url": base_url, "api_key": KEY} | values))
-        made = Gateway(settings.endpoint(), settings)
+        made = Gateway(settings.endpoint(), settings, dialects.configured(settings))
         try:
             yield made
         finally:

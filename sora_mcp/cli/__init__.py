@@ -147,6 +147,7 @@ def _port(host: str, port: int) -> Iterator[None]:
 def sandbox(port: int) -> None:
     """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
     settings = load_settings()
+    from sora_mcp import dialects  # noqa: PLC0415
     from sora_mcp.sandbox import serve  # noqa: PLC0415
 
     def ready(base_url: str) -> None:
@@ -154,7 +155,7 @@ def sandbox(port: int) -> None:
 
     home, seconds = settings.home / "sandbox", settings.sandbox_seconds
     with _port("127.0.0.1", port):
-        serve(home, port=port, seconds=seconds, limits=settings.limits, ready=ready)
+        serve(home, port=port, seconds=seconds, capabilities=dialects.configured(settings).capabilities, ready=ready)
 
 
 @main.command()

@@ -17,7 +17,7 @@ from typing import Literal
 import anyio
 import click
 
-from sora_mcp import __version__
+from sora_mcp import __version__, dialects
 from sora_mcp.cli.ending import for_shell
 from sora_mcp.cli.logs import set_up
 from sora_mcp.config.converters import MIN_KEY_LENGTH
@@ -199,7 +199,7 @@ async def _gateway(settings: Settings) -> list[Check]:
         return [Check("gateway", "wrong", error.message, error.next_step)]
     if endpoint.sandbox:
         return [Check("gateway", "ok", "the built-in sandbox; nothing real is made and nothing is charged")]
-    gateway = Gateway(endpoint, settings)
+    gateway = Gateway(endpoint, settings, dialects.configured(settings))
     try:
         seen = await gateway.probe()
     except SoraError as error:

@@ -21,7 +21,6 @@ from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Format, Kind, Secret
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.core.tables import Limits
 
 SANDBOX = "sandbox"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -197,11 +196,6 @@ class Settings:
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.home / "ledger.sqlite3"
-
-    @property
-    def limits(self) -> Limits:
-        """The documented tables, with what these settings add."""
-        return Limits(self.extra_sizes, self.extra_frames, self.max_variants, self.max_prompt_length)
 
     @property
     def key_to_strike(self) -> str:

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.tables import DURATIONS, FPS, SIZES, Limits
+from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 
 
@@ -110,15 +111,11 @@ class VideoRequest(Model):
         """The body as the page shows it: no nulls, whole numbers as integers, `inpaint_items` always there."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def cost(self) -> float | None:
-        """Relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length outside the price list.
+    def cost(self, capabilities: Capabilities) -> float | None:
+        """Relative cost (480x480, 5 s, one variant = 1.0), or None where no price is known."""
+        return capabilities.cost(self.width, self.height, self.n_frames, self.n_variants)
 
-        Several variants count as that many times one: an upper guess, the real price is not known.
-        """
-        size, factor = SIZES.get((self.width, self.height)), DURATIONS.get(self.n_frames)
-        return None if size is None or factor is None else round(size.cost * factor * self.n_variants, 2)
-
-    def check(self, limits: Limits) -> None:
+    def check(self, limits: Capabilities) -> None:
         """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
         if too_long := list(_length_problems(self, limits.max_prompt_length)):
             raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
@@ -155,10 +152,10 @@ def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
 _MORE = " (more through the setting SORA_MAX_PROMPT_LENGTH)"
 
 
-def _table_problems(request: VideoRequest, limits: Limits) -> list[Problem]:
+def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
     found = []
     if (request.width, request.height) not in limits.sizes:
-        allowed = ", ".join(f"{w}x{h}" for w, h in limits.sizes)
+        allowed = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes))
         found.append(
             Problem(
                 "width, height",
@@ -166,8 +163,8 @@ def _table_problems(request: VideoRequest, limits: Limits) -> list[Problem]:
                 f"{allowed} (more through the setting SORA_EXTRA_SIZES)",
             )
         )
-    if request.n_frames not in limits.frames:
-        allowed = ", ".join(f"{frames} ({frames / FPS:g} s)" for frames in limits.frames)
+    if request.n_frames not in limits.lengths:
+        allowed = ", ".join(f"{frames} ({frames / FPS:g} s)" for frames in sorted(limits.lengths))
         found.append(
             Problem(
                 "n_frames",

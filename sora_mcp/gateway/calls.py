@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import httpx
@@ -18,8 +17,8 @@ import httpx
 from sora_mcp.config.settings import Endpoint, Settings
 from sora_mcp.core.errors import BadReply, OutcomeUnknown, Unreachable
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects import sora as dialect
-from sora_mcp.dialects.sora import Created, Reply
+from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, WEB, Call, Created, Dialect
+from sora_mcp.dialects.replies import Reply, clock_skew
 from sora_mcp.gateway.client import NEVER_SENT, Client
 from sora_mcp.gateway.preloading import preload
 from sora_mcp.gateway.retrying import Result, until_it_works
@@ -45,9 +44,15 @@ class Gateway:
     """
 
     def __init__(
-        self, endpoint: Endpoint, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        dialect: Dialect,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._dialect = dialect
         self.client = Client(endpoint, settings, transport=transport)
         self._settings = settings
 
@@ -59,32 +64,30 @@ class Gateway:
         """Load what a create may need until its answer is recorded. Raises OSError or ImportError where that fails."""
         preload()
 
-    async def create(self, body: dict[str, Any]) -> Created:
-        """POST the body once, never again, and return the task that it became.
+    async def create(self, call: Call) -> Created:
+        """Send a create once, never again, and return the task that it became.
 
         Raises Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
         """
         wait = self._settings.create_timeout
         try:
             with anyio.fail_after(self._settings.connect_timeout * 2 + wait):
-                reply = await self.client.send("POST", dialect.CREATE_PATH, wait, json=body)
+                reply = await self.client.send(call, wait)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):
             raise OutcomeUnknown(
-                f"The gateway did not answer the create within {wait:g} s.", dialect.UNKNOWN_NEXT_STEP
+                f"The gateway did not answer the create within {wait:g} s.", UNKNOWN_NEXT_STEP
             ) from None
         except httpx.HTTPError:
-            raise OutcomeUnknown(
-                "The connection broke while the create was under way.", dialect.UNKNOWN_NEXT_STEP
-            ) from None
-        return dialect.read_created(reply)
+            raise OutcomeUnknown("The connection broke while the create was under way.", UNKNOWN_NEXT_STEP) from None
+        return self._dialect.read_created(reply)
 
     async def query(self, task_id: str) -> Task:
         """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
-        files = self.endpoint.sandbox
+        schemes = WEB | {"file"} if self.endpoint.sandbox else WEB
         return await self._look(
-            dialect.task_path(task_id), lambda reply: dialect.read_task(reply, task_id, files=files)
+            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=schemes)
         )
 
     async def upload(self, name: str, content: bytes) -> str:
@@ -92,23 +95,21 @@ class Gateway:
         wait = self._settings.query_timeout
         try:
             with anyio.fail_after(wait):
-                return dialect.read_uploaded(
-                    await self._ask_free("POST", dialect.FILES_PATH, files={"file": (name, content)})
-                )
+                return self._dialect.read_uploaded(await self._ask_free(self._dialect.upload(name, content)))
         except TimeoutError:
             raise _too_slow(wait) from None
 
     async def probe(self) -> Probe:
         """Ask for the gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
         return await self._look(
-            dialect.MODELS_PATH, lambda reply: Probe(dialect.read_models(reply), dialect.clock_skew(reply))
+            self._dialect.models(), lambda reply: Probe(self._dialect.read_models(reply), clock_skew(reply))
         )
 
-    async def _look(self, path: str, read: Callable[[Reply], Result]) -> Result:
+    async def _look(self, call: Call, read: Callable[[Reply], Result]) -> Result:
         """GET and read; again, a few times, where the trouble may pass. All in all it takes no longer than one."""
 
         async def look() -> Result:
-            return read(await self._ask_free("GET", path))
+            return read(await self._ask_free(call))
 
         wait = self._settings.query_timeout
         try:
@@ -116,10 +117,10 @@ class Gateway:
         except TimeoutError:
             raise _too_slow(wait) from None
 
-    async def _ask_free(self, method: str, path: str, **parts: Any) -> Reply:
+    async def _ask_free(self, call: Call) -> Reply:
         wait = self._settings.query_timeout
         try:
-            return await self.client.send(method, path, wait, **parts)
+            return await self.client.send(call, wait)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except httpx.TimeoutException:

@@ -19,7 +19,8 @@ import httpx
 from sora_mcp import __version__
 from sora_mcp.config.settings import Endpoint, Settings, is_local_host
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.dialects.sora import Reply
+from sora_mcp.dialects.protocol import Call
+from sora_mcp.dialects.replies import Reply
 from sora_mcp.gateway.key import Striker
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Client:
             return httpx.AsyncClient(
                 verify=self._verify,
                 proxy=proxy,
-                trust_env=False,  # `_proxy_for`` decides: what is checked and what is done must not differ
+                trust_env=False,  # `_proxy_for` decides: what is checked and what is done must not differ
                 transport=self._transport,
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
                 headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
@@ -85,7 +86,7 @@ class Client:
                 "Ask the user to name one that begins with http://, or to add the host to NO_PROXY.",
             ) from None
 
-    async def send(self, method: str, path: str, patience: float, **parts: Any) -> Reply:
+    async def send(self, call: Call, patience: float) -> Reply:
         """Send one request to the gateway, once, and read its answer, for which `patience` seconds are waited.
 
         Raises httpx.HTTPError; one of `NEVER_SENT` where the request provably did not arrive.
@@ -93,9 +94,11 @@ class Client:
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(patience, connect=connect, pool=connect)
-        url = self.endpoint.base_url + path
-        request = self._client.build_request(method, url, headers=headers, timeout=timeout, **parts)
-        with logged(method, httpx.URL(url)) as line:
+        url = self.endpoint.base_url + call.path
+        request = self._client.build_request(
+            call.method, url, headers=headers, timeout=timeout, json=call.json, files=call.files
+        )
+        with logged(call.method, httpx.URL(url)) as line:
             response = await self._client.send(request, stream=True)
             try:
                 line["status"] = response.status_code

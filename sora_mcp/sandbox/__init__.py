@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 
 from sora_mcp import media
-from sora_mcp.core.tables import Limits
+from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.dialects.sora import CAPABILITIES
 from sora_mcp.sandbox.routes import build_app
 from sora_mcp.sandbox.store import Store
 
@@ -31,13 +32,13 @@ class Sandbox:
         home: Path,
         *,
         seconds: float = 3.0,
-        limits: Limits | None = None,
+        capabilities: Capabilities | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         media.require()
         self.store = Store(home, seconds, clock)
-        self.app = build_app(self.store, limits or Limits(), in_process=False)
-        self._app_in_process = build_app(self.store, limits or Limits(), in_process=True)
+        self.app = build_app(self.store, capabilities or CAPABILITIES, in_process=False)
+        self._app_in_process = build_app(self.store, capabilities or CAPABILITIES, in_process=True)
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open."""
@@ -45,8 +46,10 @@ class Sandbox:
         return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
 
 
-def serve(home: Path, *, port: int, seconds: float, ready: Callable[[str], None], limits: Limits | None = None) -> None:
+def serve(
+    home: Path, *, port: int, seconds: float, ready: Callable[[str], None], capabilities: Capabilities | None = None
+) -> None:
     """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - in process nobody needs it
 
-    listen(Sandbox(home, seconds=seconds, limits=limits).app, "127.0.0.1", port, ready)
+    listen(Sandbox(home, seconds=seconds, capabilities=capabilities).app, "127.0.0.1", port, ready)

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.models import SDEdit, VideoRequest
-from sora_mcp.core.tables import FPS, Limits
+from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
@@ -48,9 +49,9 @@ class _GatewayError(Exception):
         self.status, self.message, self.headers = status, message, headers or {}
 
 
-def build_app(store: Store, limits: Limits, *, in_process: bool) -> Starlette:
+def build_app(store: Store, capabilities: Capabilities, *, in_process: bool) -> Starlette:
     """The ASGI app. `in_process` gives videos `file://` addresses instead of ones at this server."""
-    routes = _Routes(store, limits, in_process)
+    routes = _Routes(store, capabilities, in_process)
     return Starlette(
         routes=[
             Route(CREATE_PATH, routes.create, methods=["POST"]),
@@ -70,9 +71,9 @@ def build_app(store: Store, limits: Limits, *, in_process: bool) -> Starlette:
 
 
 class _Routes:
-    def __init__(self, store: Store, limits: Limits, in_process: bool) -> None:
+    def __init__(self, store: Store, capabilities: Capabilities, in_process: bool) -> None:
         self._store = store
-        self._limits = limits
+        self._capabilities = capabilities
         self._in_process = in_process
 
     async def create(self, request: Request) -> Response:
@@ -160,7 +161,7 @@ class _Routes:
         _refuse_nulls(data)
         try:
             request = VideoRequest.model_validate_json(json.dumps(_folded(data)), strict=True)
-            request.check(self._limits)
+            request.check(self._capabilities)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "body"

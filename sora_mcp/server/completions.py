@@ -44,16 +44,16 @@ def _arguments(ref: types.ResourceTemplateReference | types.PromptReference) -> 
 
 async def _values(studio: Studio, name: str) -> list[str]:
     """Everything that could stand there; nothing for what people write themselves."""
-    limits = studio.settings.limits
+    capabilities = studio.dialect.capabilities
     match name:
         case "task_id":
             return await _ids(studio)
         case "variant":
-            return [str(number + 1) for number in range(limits.max_variants)]
+            return [str(number + 1) for number in range(capabilities.max_variants)]
         case "size":
-            return [f"{width}x{height}" for width, height in limits.sizes]
+            return [f"{width}x{height}" for width, height in sorted(capabilities.sizes)]
         case "seconds":
-            return [f"{frames / FPS:g}" for frames in limits.frames]
+            return [f"{frames / FPS:g}" for frames in sorted(capabilities.lengths)]
         case _:
             return []
 

@@ -17,9 +17,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
+from sora_mcp.core.ids import is_id, quoted
 from sora_mcp.core.results import ListedVideo
 from sora_mcp.core.tables import FPS
-from sora_mcp.dialects.sora import is_id, quoted
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)

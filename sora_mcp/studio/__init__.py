@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from sora_mcp import dialects
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import (
     SEE_LOG,
@@ -29,10 +30,11 @@ from sora_mcp.core.errors import (
     SoraError,
     TooManyRunning,
 )
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.dialects import sora as dialect
+from sora_mcp.dialects.protocol import Call
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio import preview, report
@@ -63,6 +65,7 @@ class Studio:
 
     def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
         self.settings = settings
+        self.dialect = dialects.configured(settings)
         self._ledger = ledger
         self._submitter = Submitter(ledger, background)
         self._finder = Finder(ledger)
@@ -136,24 +139,27 @@ class Studio:
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 desk.gateway.prepare()
                 answer_by += await self._ask_user(ready, confirm)
-                intent = replace(intent, body=await self._body(desk, ready))
+                call = await self._call(desk, ready)
+                intent = replace(intent, body=dict(call.json or {}))
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                 await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._submitter.submit(desk.gateway, intent, rules, answer_by=answer_by)
+            entry, is_new = await self._submitter.submit(desk.gateway, call, intent, rules, answer_by=answer_by)
         self._watcher.wake()
-        submission = report.submission(ready.request, desk.label, "accepted", entry, is_new=is_new)
+        submission = report.submission(
+            ready.request, desk.label, "accepted", entry, cost=self._cost(ready.request), is_new=is_new
+        )
         return submission.model_copy(update={"notes": notes if is_new else []})
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
         given = take_local_images(draft, self.settings.image_dirs, self._ledger.owns)
-        given.request.check(self.settings.limits)
+        self.dialect.check(given.request)
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(given, self._find_video, self._find_generation, self._is_recorded)
-        ready.request.check(self.settings.limits)
+        self.dialect.check(ready.request)
         return ready
 
     async def _same(self, desk: Desk, intent: Intent, rules: Rules) -> Entry | None:
@@ -178,18 +184,21 @@ class Studio:
             {},
             ready.fingerprint,
             ready.sources,
-            request.cost(),
+            self._cost(request),
             other_fingerprint=ready.fingerprint_as_given,
         )
 
-    async def _body(self, desk: Desk, ready: Resolved) -> dict[str, Any]:
-        """The body to send, once its images are uploaded."""
+    async def _call(self, desk: Desk, ready: Resolved) -> Call:
+        """What to send, once its images are uploaded."""
         with anyio.fail_after(RESOLVE_WITHIN):
-            return dialect.body(await _upload_images(desk.gateway, ready), self.settings.sdedit_source)
+            return self.dialect.create(await _upload_images(desk.gateway, ready))
+
+    def _cost(self, request: VideoRequest) -> float | None:
+        return request.cost(self.dialect.capabilities)
 
     def _check_cost(self, request: VideoRequest) -> None:
         self.settings.check_guards_spelling()
-        cap, cost = self.settings.max_cost_per_call, request.cost()
+        cap, cost = self.settings.max_cost_per_call, self._cost(request)
         if cap is not None and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
             raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
@@ -199,16 +208,16 @@ class Studio:
         if confirm is None or not self._is_asked_about(ready.request):
             return 0
         began = anyio.current_time()
-        await confirm(report.question(ready.request, self.label), ready.fingerprint)
+        await confirm(report.question(ready.request, self.label, self._cost(ready.request)), ready.fingerprint)
         return anyio.current_time() - began
 
     def _is_asked_about(self, request: VideoRequest) -> bool:
-        above, cost = self.settings.ask_above_cost, request.cost()
+        above, cost = self.settings.ask_above_cost, self._cost(request)
         return above is not None and (cost is None or cost > above)
 
     async def _dry_run(self, ready: Resolved, rules: Rules, confirm: Confirm | None) -> Submission:
-        submission = report.submission(ready.request, self.label, "not_submitted")
-        body = dialect.body(ready.with_addresses(ready.paths), self.settings.sdedit_source)
+        submission = report.submission(ready.request, self.label, "not_submitted", cost=self._cost(ready.request))
+        body = self.dialect.create(ready.with_addresses(ready.paths)).json
         same, notes = None, list(preview.of_sources(ready))
         if self.label != report.NOT_CONFIGURED:
             same, met = await self._would_meet(ready, rules, confirm)
@@ -232,7 +241,7 @@ class Studio:
         if same is not None:
             return same, [preview.duplicate(same)]
         if confirm is not None and self._is_asked_about(ready.request):
-            notes.append(preview.question(report.question(ready.request, self.label)))
+            notes.append(preview.question(report.question(ready.request, self.label, self._cost(ready.request))))
         return None, notes
 
     async def _refused_before(self, intent: Intent) -> list[str]:
@@ -336,7 +345,7 @@ class Studio:
 
     async def _check_known(self, desk: Desk, request_id: str, task_id: str) -> None:
         """Raise InvalidInput or NotFound for a task that cannot have come of a request."""
-        if not dialect.is_id(task_id):
+        if not is_id(task_id):
             raise InvalidInput([Problem("task", "is not an id", "task_…")])
         await self._finder.check_owner(desk, task_id)
         try:
@@ -389,7 +398,7 @@ class Studio:
         endpoint = self.settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), self.settings.owner or ""
         name = await self._ledger.gateway_name(endpoint.base_url, key, owner)
-        return Desk(self.settings, endpoint, name, self.label)
+        return Desk(self.settings, endpoint, self.dialect, name, self.label)
 
     async def _save_all(self, entry: Entry) -> None:
         """Save every variant that can be saved; raises the first error, once all were tried."""

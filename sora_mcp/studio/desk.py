@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.dialects.protocol import Dialect
 from sora_mcp.ledger.rows import LONGEST_MISS_S
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class Desk:
     The client, and with it everything that speaks HTTP, is loaded when something is really asked.
     """
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, name: str, label: str) -> None:
+    def __init__(self, settings: Settings, endpoint: Endpoint, dialect: Dialect, name: str, label: str) -> None:
         self._settings = settings
         self._endpoint = endpoint
+        self._dialect = dialect
         self.name = name
         self.label = label
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
@@ -57,10 +59,13 @@ class Desk:
         if self._endpoint.sandbox:
             from sora_mcp.sandbox import Sandbox  # noqa: PLC0415
 
-            settings = self._settings
-            sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, limits=settings.limits)
+            sandbox = Sandbox(
+                self._settings.home / "sandbox",
+                seconds=self._settings.sandbox_seconds,
+                capabilities=self._dialect.capabilities,
+            )
             transport = sandbox.transport()
-        return Gateway(self._endpoint, self._settings, transport=transport)
+        return Gateway(self._endpoint, self._settings, self._dialect, transport=transport)
 
     async def aclose(self) -> None:
         """Close the client, if there is one."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import anyio
 
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
-from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import DAY_S, Entry, GivenUp, Ledger
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.ids import without_variant
@@ -63,7 +63,7 @@ class Finder:
 
     async def known(self, desk: Desk, video_id: str) -> Entry | None:
         """The row of an id as it is in the ledger. Raises InvalidInput."""
-        if not dialect.is_id(without_variant(video_id)):
+        if not is_id(without_variant(video_id)):
             raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
         entry = await self._recorded(desk, video_id.strip())
         return entry or await self._recorded(desk, without_variant(video_id))

@@ -7,7 +7,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, State, is_plain_id
-from sora_mcp.dialects import sora as dialect
+from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
 from sora_mcp.ledger.rows import shown
 
@@ -62,7 +62,7 @@ def _next_step(entry: Entry) -> str:
     next_step = _NEXT_STEPS[entry.state]
     if entry.state == "succeeded" and not any(g.url for g in entry.generations):
         next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
-    if entry.state in UNDER_WAY and entry.gateway_state and dialect.state_of(entry.gateway_state) is None:
+    if entry.state in UNDER_WAY and entry.gateway_state and state_of(entry.gateway_state) is None:
         next_step = f"Its gateway_state is a word that is not known here, so it counts as running. {next_step}"
     return f"{_more_ids(entry)}{next_step}"
 
@@ -88,7 +88,13 @@ def listed(entry: Entry) -> ListedVideo:
 
 
 def submission(
-    request: VideoRequest, gateway: str, outcome: Outcome, entry: Entry | None = None, *, is_new: bool = True
+    request: VideoRequest,
+    gateway: str,
+    outcome: Outcome,
+    entry: Entry | None = None,
+    *,
+    cost: float | None,
+    is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
     return Submission(
@@ -100,7 +106,7 @@ def submission(
         width=request.width,
         height=request.height,
         n_frames=request.n_frames,
-        cost=request.cost(),
+        cost=cost,
         sources=entry.sources if entry else [],
         next_step=f"{_more_ids(entry)}{_NEXT_STEPS[entry.state]}"
         if entry
@@ -119,9 +125,8 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
 
 
-def question(request: VideoRequest, gateway: str) -> str:
+def question(request: VideoRequest, gateway: str, cost: float | None) -> str:
     """What the user is asked before something dear is submitted."""
-    cost = request.cost()
     price = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
     what = f"{request.n_variants} x " if request.n_variants > 1 else ""
     what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem, SoraError
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.core.tasks import FINAL, Generation
-from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.ids import variant_of, without_variant
@@ -174,7 +174,7 @@ class _Lookup:
             return "generation", found[1].generation_id
         known = await self._find_generation(video_id)
         upload = video_id.startswith("media_")
-        if not dialect.is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
+        if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
             raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
         if known is not None:
             self._by_id[given] = known

@@ -23,7 +23,7 @@ from sora_mcp.core.errors import (
     Unreachable,
 )
 from sora_mcp.core.tasks import State
-from sora_mcp.dialects.sora import UNKNOWN_NEXT_STEP, Created
+from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, Call, Created
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class _Sending:
     """One POST under way, or done: `finished` is set when its outcome is recorded."""
 
     gateway: Gateway
+    call: Call
     intent: Intent
     rules: Rules
     finished: anyio.Event = field(default_factory=anyio.Event)
@@ -68,13 +69,15 @@ class Submitter:
         self.left = anyio.Event()
         """The studio is being left: nothing is tried for ever any more."""
 
-    async def submit(self, gateway: Gateway, intent: Intent, rules: Rules, *, answer_by: float) -> tuple[Entry, bool]:
-        """Send `intent` and return its row and True; or, for a duplicate, the first one's row and False.
+    async def submit(
+        self, gateway: Gateway, call: Call, intent: Intent, rules: Rules, *, answer_by: float
+    ) -> tuple[Entry, bool]:
+        """Record `intent`, send its `call`, and return its row and True; for a duplicate the first one's row and False.
 
         Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted),
         Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown one).
         """
-        sending = _Sending(gateway, intent, rules)
+        sending = _Sending(gateway, call, intent, rules)
         self._background.start_soon(self._pay, sending)
         with anyio.CancelScope(deadline=answer_by):
             await sending.finished.wait()
@@ -166,10 +169,10 @@ class Submitter:
     async def _create(self, sending: _Sending, request_id: str) -> Created:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
         and its row still stands as *sending* in the ledger that is in place."""
-        gateway, body = sending.gateway, sending.intent.body
+        gateway, call = sending.gateway, sending.call
         give_up_at = anyio.current_time() + RESEND_WITHIN
         try:
-            return await gateway.create(body)
+            return await gateway.create(call)
         except (Unreachable, Refused) as error:
             if not _wait_before_resend(error):
                 raise
@@ -192,7 +195,7 @@ class Submitter:
                 if attempt.num == 1:  # that was the one above
                     raise last
                 try:
-                    return await gateway.create(body)
+                    return await gateway.create(call)
                 except (Unreachable, Refused) as error:
                     last = error
                     raise

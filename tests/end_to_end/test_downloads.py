@@ -14,6 +14,7 @@ from fault_gateway import CREATE, Answer, FaultGateway
 from fetching import EBML, FTYP, MP4, SEGMENT, WEBM, Reach, box, element, left_in, long_box, refused, save, video
 
 from sora_mcp.core.errors import BadReply, Refused
+from sora_mcp.dialects.protocol import Call
 from sora_mcp.gateway.download import fetch
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +32,7 @@ async def test_a_create_redirected_to_no_address_created_nothing(
     gateway.on("POST", CREATE, Answer(status, b"", {"Location": location}))
     async with reach() as client:
         with pytest.raises(Refused) as caught:
-            await client.create({"prompt": "fly man"})
+            await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
     assert (caught.value.outcome, caught.value.http_status) == ("rejected", status)
     assert len(gateway.creates()) == 1
 
@@ -82,7 +83,7 @@ async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGa
     gateway.on("POST", CREATE, Answer(302, b"", {"Location": f"https://login.example/{KEY}/in"}))
     async with reach() as client:
         with pytest.raises(Refused) as caught:
-            await client.create({})
+            await client.create(Call(method="POST", path=CREATE, json={}))
     assert KEY not in f"{caught.value} {caught.value.next_step}"
     assert "https://login.example/[key]/in" in str(caught.value)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from mcp import Client
 from reading import text
 
-from sora_mcp.dialects.sora import is_id, task_path
+from sora_mcp.core.ids import is_id
+from sora_mcp.dialects.sora import Sora
 from sora_mcp.server import build
 from sora_mcp.server.resources import check_uri, video_of, video_uri
 from sora_mcp.studio.ids import file_stem
@@ -62,7 +63,7 @@ def made(gateway: FaultGateway, task_id: str) -> str:
     gateway.on("POST", CREATE, says({"task_id": task_id}), taken("task_other"))
     gateway.on("GET", CREATE, about("SUCCESS", task_id=task_id, data={"generations": [generation]}))
     gateway.on("GET", "/v.mp4", Answer(200, MP4))
-    return task_path(task_id)
+    return Sora().query(task_id).path
 
 
 async def submitted(client: Client, task_id: str) -> Told:

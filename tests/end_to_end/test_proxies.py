@@ -10,6 +10,7 @@ from bench import KEY
 from fault_gateway import Answer, FaultGateway, fault_gateway
 from fetching import MP4, Reach, refused, save, video
 
+from sora_mcp import dialects
 from sora_mcp.config.settings import Endpoint, Settings
 from sora_mcp.core.errors import GatewayError, NotConfigured
 from sora_mcp.gateway import Gateway
@@ -110,7 +111,7 @@ async def test_a_proxy_that_cannot_be_used_is_a_matter_of_settings(
     settings = make_settings(base_url=PUBLIC, api_key=KEY)
     endpoint: Endpoint = settings.endpoint()
     with pytest.raises(NotConfigured, match="proxy") as caught:
-        Gateway(endpoint, settings)
+        Gateway(endpoint, settings, dialects.configured(settings))
     assert address not in str(caught.value)
 
 

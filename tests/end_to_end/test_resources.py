@@ -18,7 +18,7 @@ from wire import wire
 
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.tables import SIZES
+from sora_mcp.dialects.sora import SIZES
 from sora_mcp.server import build
 from sora_mcp.studio import Studio
 

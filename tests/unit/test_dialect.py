@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused, SoraError
+from sora_mcp.core.ids import is_id, quoted
 from sora_mcp.core.models import SDEdit, VideoRequest
 from sora_mcp.core.tasks import clean
-from sora_mcp.dialects import sora as dialect
-from sora_mcp.dialects.sora import Created, Reply, read_created, read_models, read_task, read_uploaded
+from sora_mcp.dialects.protocol import Created
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.sora import Sora, read_created, read_models, read_task, read_uploaded
+from sora_mcp.dialects.sora.body import body
 
 URL = "https://cdn.example/v.mp4"
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -35,10 +38,19 @@ def auth_error(message: str) -> dict[str, Any]:
 
 
 def test_the_paths_are_those_of_the_pages() -> None:
-    assert dialect.CREATE_PATH == "/sora/v1/videos"
-    assert dialect.task_path("task_1") == "/sora/v1/videos/task_1"
-    assert dialect.task_path("a/b?c#d%2e+é") == "/sora/v1/videos/a%2Fb%3Fc%23d%252e%2B%C3%A9"
-    assert (dialect.FILES_PATH, dialect.MODELS_PATH) == ("/v1/files", "/v1/models")
+    request = VideoRequest(operation="simple_compose", prompt="fly man")
+    create, models, upload = Sora().create(request), Sora().models(), Sora().upload("a.png", b"png")
+    assert (create.method, create.path, create.json) == ("POST", "/sora/v1/videos", request.body())
+    assert (models.method, models.path) == ("GET", "/v1/models")
+    assert (upload.method, upload.path, upload.files) == ("POST", "/v1/files", {"file": ("a.png", b"png")})
+
+
+@pytest.mark.parametrize(
+    ("task_id", "path"),
+    [("task_1", "/sora/v1/videos/task_1"), ("a/b?c#d%2e+é", "/sora/v1/videos/a%2Fb%3Fc%23d%252e%2B%C3%A9")],
+)
+def test_an_id_is_one_segment_of_the_path(task_id: str, path: str) -> None:
+    assert (Sora().query(task_id).method, Sora().query(task_id).path) == ("GET", path)
 
 
 NO_IDS = [
@@ -60,22 +72,22 @@ NO_IDS = [
 
 @pytest.mark.parametrize("text", NO_IDS, ids=ascii)
 def test_what_could_lead_elsewhere_or_cannot_be_seen_is_no_id(text: str) -> None:
-    assert not dialect.is_id(text)
+    assert not is_id(text)
 
 
 @pytest.mark.parametrize("text", ["a", "17", "a:b+c=d/e", "a?b", "a#2", "é", "-a", "a" * 300, "%2e", "req_1", "gen_1"])
 def test_everything_else_that_can_be_read_is_an_id(text: str) -> None:
-    assert dialect.is_id(text)
-    assert "/" not in dialect.quoted(text)
+    assert is_id(text)
+    assert "/" not in quoted(text)
 
 
 def test_a_remix_can_name_its_source_inside_or_beside_sdedit() -> None:
     source = SDEdit(amount=3, source_generation_id="gen_1")
     request = VideoRequest(operation="remix", prompt="x", sdedit=source)
-    assert dialect.body(request)["sdedit"] == {"amount": 3.0, "source_generation_id": "gen_1"}
-    beside = dialect.body(request, "top")
+    assert body(request)["sdedit"] == {"amount": 3.0, "source_generation_id": "gen_1"}
+    beside = body(request, "top")
     assert (beside["sdedit"], beside["source_generation_id"]) == ({"amount": 3.0}, "gen_1")
-    bare = dialect.body(request.model_copy(update={"sdedit": SDEdit(source_upload_media_id="media_1")}), "top")
+    bare = body(request.model_copy(update={"sdedit": SDEdit(source_upload_media_id="media_1")}), "top")
     assert "sdedit" not in bare
     assert bare["source_upload_media_id"] == "media_1"
 

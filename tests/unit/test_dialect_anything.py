@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sora_mcp.core.errors import GatewayError, NotFound, OutcomeUnknown, Refused, SoraError
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import clean
-from sora_mcp.dialects import sora as dialect
-from sora_mcp.dialects.sora import Reply, read_created, read_models, read_task, read_uploaded
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.sora import MAX_GENERATIONS, read_created, read_models, read_task, read_uploaded
 
 URL = "https://cdn.example/v.mp4"
 
@@ -89,7 +90,7 @@ def test_an_answer_to_a_create_is_accepted_refused_or_unknown_and_never_wishful(
         assert is_documented_refusal(answer)
     else:
         assert 200 <= answer.status < 300
-        assert all(map(dialect.is_id, [created.task_id, *created.other_ids]))
+        assert all(map(is_id, [created.task_id, *created.other_ids]))
 
 
 REFUSED = {400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429}
@@ -122,7 +123,7 @@ def test_a_finished_or_failed_task_is_one_that_said_so(answer: Reply) -> None:
         return
     assert 200 <= answer.status < 300
     assert task.progress is None or 0 <= task.progress <= 100
-    assert len(task.generations) <= dialect.MAX_GENERATIONS
+    assert len(task.generations) <= MAX_GENERATIONS
     for text in (task.gateway_message, task.failure_code, task.gateway_state):
         assert clean(text or "", 300) == (text or "")
     if task.state in {"failed", "blocked"}:

@@ -9,7 +9,8 @@ import pytest
 
 from sora_mcp.core.errors import BadReply, NotFound, Refused
 from sora_mcp.core.tasks import Task, clean
-from sora_mcp.dialects.sora import Reply, read_task
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.sora import read_task
 
 URL = "https://cdn.example/v.mp4"
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -226,15 +227,16 @@ def test_at_most_sixteen_variants_are_kept() -> None:
 FILE = "file:///home/me/secret.mp4"
 
 
-def test_a_gateway_elsewhere_names_no_files() -> None:
+def test_addresses_are_of_the_web_unless_more_is_opened() -> None:
     assert urls(task({"generations": [{"url": FILE, "encodings": {"md": {"path": URL}}}]})) == [URL]
     assert urls(task({"url": FILE}, result_url=URL)) == [URL]
     assert urls(task({"url": FILE})) == []
 
 
-def test_the_sandbox_in_this_process_may_name_files() -> None:
+def test_addresses_are_those_that_the_connection_opens() -> None:
+    schemes = frozenset({"http", "https", "file"})
     data = {"status": "SUCCESS", "data": {"generations": [{"url": FILE, "encodings": {"md": {"path": URL}}}]}}
-    assert urls(read_task(reply(200, {"code": "success", "data": data}), "task_1", files=True)) == [FILE]
+    assert urls(read_task(reply(200, {"code": "success", "data": data}), "task_1", schemes=schemes)) == [FILE]
 
 
 def test_variants_are_counted_in_the_order_of_the_reply() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
-from sora_mcp.core.tables import SIZES, Limits
 from sora_mcp.core.tasks import FINAL, clean
+from sora_mcp.dialects.sora import CAPABILITIES, SIZES
 
 IMAGE = InpaintItem(url="https://images.example/cat.png")
 GENERATION = InpaintItem(generation_id="gen_1")
@@ -39,10 +40,15 @@ def blend(*items: InpaintItem) -> VideoRequest:
     return VideoRequest(operation="blend", inpaint_items=list(items))
 
 
-def refused(request: VideoRequest, limits: Limits | None = None) -> list[str]:
+def offering(sizes: Iterable[tuple[int, int]] = (), lengths: Iterable[int] = (), max_variants: int = 4) -> Capabilities:
+    """What is documented, and more."""
+    return CAPABILITIES.extended(sizes, lengths, max_variants=max_variants, max_prompt=10_000)
+
+
+def refused(request: VideoRequest, limits: Capabilities = CAPABILITIES) -> list[str]:
     """The fields that the check names."""
     with pytest.raises(InvalidInput) as caught:
-        request.check(limits or Limits())
+        request.check(limits)
     assert caught.value.outcome == "not_submitted"
     return [problem.field for problem in caught.value.problems]
 
@@ -124,32 +130,32 @@ def test_a_frame_is_never_negative() -> None:
 @pytest.mark.parametrize(("width", "height"), list(SIZES))
 @pytest.mark.parametrize("n_frames", [150, 300])
 def test_every_documented_size_and_length_is_accepted(width: int, height: int, n_frames: int) -> None:
-    compose(width=width, height=height, n_frames=n_frames).check(Limits())
+    compose(width=width, height=height, n_frames=n_frames).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize(("width", "height"), [(480, 1280), (854, 854), (1920, 1080), (1, 1)])
 def test_another_size_is_refused_with_the_sizes_and_the_setting(width: int, height: int) -> None:
     with pytest.raises(InvalidInput, match=r"width, height: .*480x854.*1280x720.*SORA_EXTRA_SIZES"):
-        compose(width=width, height=height).check(Limits())
+        compose(width=width, height=height).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize("n_frames", [1, 149, 151, 450])
 def test_another_length_is_refused_with_the_lengths_and_the_setting(n_frames: int) -> None:
     with pytest.raises(InvalidInput, match=r"n_frames: .*150 \(5 s\), 300 \(10 s\).*SORA_EXTRA_FRAMES"):
-        compose(n_frames=n_frames).check(Limits())
+        compose(n_frames=n_frames).check(CAPABILITIES)
 
 
 def test_more_variants_than_the_server_allows_are_refused() -> None:
-    compose(n_variants=4).check(Limits())
+    compose(n_variants=4).check(CAPABILITIES)
     assert refused(compose(n_variants=5)) == ["n_variants"]
-    assert refused(compose(n_variants=2), Limits(max_variants=1)) == ["n_variants"]
+    assert refused(compose(n_variants=2), offering(max_variants=1)) == ["n_variants"]
 
 
 def test_settings_extend_the_tables() -> None:
     wide = compose(width=1920, height=1080, n_frames=450, n_variants=8)
     assert refused(wide) == ["width, height", "n_frames", "n_variants"]
-    wide.check(Limits(extra_sizes=((1920, 1080),), extra_frames=(450,), max_variants=8))
-    assert refused(compose(width=1080, height=1920), Limits(extra_sizes=((1920, 1080),))) == ["width, height"]
+    wide.check(offering([(1920, 1080)], [450], max_variants=8))
+    assert refused(compose(width=1080, height=1920), offering([(1920, 1080)])) == ["width, height"]
 
 
 def test_the_check_names_every_problem_at_once() -> None:
@@ -163,14 +169,14 @@ def test_the_check_names_every_problem_at_once() -> None:
 @pytest.mark.parametrize("prompt", [None, "", " ", "\n\t"])
 def test_a_blank_prompt_needs_an_image(prompt: str | None) -> None:
     assert refused(compose(prompt=prompt)) == ["prompt"]
-    compose(prompt=prompt, inpaint_items=[IMAGE]).check(Limits())
+    compose(prompt=prompt, inpaint_items=[IMAGE]).check(CAPABILITIES)
 
 
 def test_a_storyboard_needs_a_beat_or_a_card_but_no_prompt() -> None:
     assert refused(VideoRequest(operation="storyboard", prompt="a day")) == ["actions"]
     assert refused(board(prompt="a day")) == ["actions"]
-    board((0, "dawn"), (60, "noon")).check(Limits())
-    VideoRequest(operation="storyboard", inpaint_items=[GENERATION]).check(Limits())
+    board((0, "dawn"), (60, "noon")).check(CAPABILITIES)
+    VideoRequest(operation="storyboard", inpaint_items=[GENERATION]).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +196,8 @@ def test_beats_stand_inside_the_video_in_order_once_and_say_something(beats: lis
 
 
 def test_the_last_frame_is_inside_the_video() -> None:
-    board((149, "end")).check(Limits())
-    board((299, "end"), n_frames=300).check(Limits())
+    board((149, "end")).check(CAPABILITIES)
+    board((299, "end"), n_frames=300).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize("prompt", [None, "", "  "])
@@ -201,8 +207,8 @@ def test_a_remix_says_what_to_change(prompt: str | None) -> None:
 
 
 def test_a_remix_has_exactly_one_source() -> None:
-    remix(source_generation_id="gen_1").check(Limits())
-    remix(source_upload_media_id="media_1", amount=8).check(Limits())
+    remix(source_generation_id="gen_1").check(CAPABILITIES)
+    remix(source_upload_media_id="media_1", amount=8).check(CAPABILITIES)
     assert refused(remix()) == ["source"]
     assert refused(VideoRequest(operation="remix", prompt="at night")) == ["source"]
     assert refused(remix(source_generation_id="gen_1", source_upload_media_id="media_1")) == ["source"]
@@ -211,7 +217,7 @@ def test_a_remix_has_exactly_one_source() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_blend_has_exactly_two_sources(count: int) -> None:
     assert refused(blend(*[GENERATION] * count)) == ["inpaint_items"]
-    blend(GENERATION, IMAGE).check(Limits())
+    blend(GENERATION, IMAGE).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize(
@@ -258,13 +264,13 @@ def test_an_item_stands_inside_the_video() -> None:
     assert refused(compose(inpaint_items=[InpaintItem(generation_id="gen_1", frame_index=150)])) == [
         "inpaint_items[0].frame_index"
     ]
-    compose(inpaint_items=[InpaintItem(generation_id="gen_1", frame_index=149)]).check(Limits())
+    compose(inpaint_items=[InpaintItem(generation_id="gen_1", frame_index=149)]).check(CAPABILITIES)
 
 
 def test_a_source_does_not_end_before_it_starts() -> None:
     item = InpaintItem(generation_id="gen_1", source_start_frame=10, source_end_frame=9)
     assert refused(blend(item, GENERATION)) == ["inpaint_items[0].source_start_frame"]
-    blend(item.model_copy(update={"source_end_frame": 10}), GENERATION).check(Limits())
+    blend(item.model_copy(update={"source_end_frame": 10}), GENERATION).check(CAPABILITIES)
 
 
 # --- cost -----------------------------------------------------------------------------------------
@@ -284,16 +290,16 @@ def test_a_source_does_not_end_before_it_starts() -> None:
     ],
 )
 def test_the_relative_cost_follows_the_price_list(width: int, height: int, n_frames: int, cost: float) -> None:
-    assert compose(width=width, height=height, n_frames=n_frames).cost() == cost
+    assert compose(width=width, height=height, n_frames=n_frames).cost(CAPABILITIES) == cost
 
 
 def test_variants_multiply_the_cost() -> None:
-    assert compose(n_variants=3).cost() == 3.75
+    assert compose(n_variants=3).cost(CAPABILITIES) == 3.75
 
 
 def test_the_cost_of_what_no_list_names_is_not_guessed() -> None:
-    assert compose(width=1920, height=1080).cost() is None
-    assert compose(n_frames=450).cost() is None
+    assert compose(width=1920, height=1080).cost(CAPABILITIES) is None
+    assert compose(n_frames=450).cost(CAPABILITIES) is None
 
 
 # --- properties -----------------------------------------------------------------------------------
@@ -348,7 +354,7 @@ def requests(draw: st.DrawFn) -> VideoRequest:
 
 def passes(request: VideoRequest) -> bool:
     try:
-        request.check(Limits())
+        request.check(CAPABILITIES)
     except InvalidInput:
         return False
     return True

@@ -9,7 +9,9 @@ import pytest
 from reply_shapes import CREATES, HTML, QUERIES, Create, Query
 
 from sora_mcp.core.errors import BadReply, OutcomeUnknown, Refused
-from sora_mcp.dialects.sora import Created, Reply, read_created, read_task
+from sora_mcp.dialects.protocol import Created
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.sora import read_created, read_task
 
 
 def reply(status: int, said: Any, **headers: str) -> Reply:

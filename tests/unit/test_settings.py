@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sora_mcp import dialects
 from sora_mcp.config.settings import Endpoint, is_local_host, load, variables
 from sora_mcp.core.errors import NotConfigured
 
@@ -278,12 +279,10 @@ def test_sizes_and_lengths_extend_the_tables(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SORA_EXTRA_SIZES", " 1080x1080 ,1920x1080,")
     monkeypatch.setenv("SORA_EXTRA_FRAMES", "450, 600,")
     monkeypatch.setenv("SORA_MAX_VARIANTS", "8")
-    limits = load().limits
-    assert limits.extra_sizes == ((1080, 1080), (1920, 1080))
-    assert limits.extra_frames == (450, 600)
-    assert limits.max_variants == 8
-    assert (854, 480) in limits.sizes
-    assert limits.frames == [150, 300, 450, 600]
+    capabilities = dialects.configured(load()).capabilities
+    assert {(854, 480), (1080, 1080), (1920, 1080)} <= capabilities.sizes.keys()
+    assert sorted(capabilities.lengths) == [150, 300, 450, 600]
+    assert capabilities.max_variants == 8
 
 
 def test_image_folders_are_separated_as_the_platform_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from sora_mcp.core.errors import OutcomeUnknown, Refused
 from sora_mcp.core.tasks import is_plain_code
+from sora_mcp.dialects.protocol import Created
+from sora_mcp.dialects.replies import Reply, kind_of, parsed
 from sora_mcp.dialects.sora.errors import (
     code_of,
     error_of,
@@ -21,8 +23,7 @@ from sora_mcp.dialects.sora.errors import (
     says_success,
     words_in,
 )
-from sora_mcp.dialects.sora.ids import Created, ids_in, lone_request_ids
-from sora_mcp.dialects.sora.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.sora.ids import ids_in, lone_request_ids
 from sora_mcp.dialects.sora.words import STATE_NAMES, Fields, fold, state_of
 
 REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 429})

@@ -13,7 +13,8 @@ from typing import Any
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.tasks import clean, is_plain_code
-from sora_mcp.dialects.sora.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
+from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP
+from sora_mcp.dialects.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
 from sora_mcp.dialects.sora.urls import is_http
 from sora_mcp.dialects.sora.words import NO_WORDS, Fields, fold
 
@@ -45,10 +46,6 @@ _NEXT_STEPS_BY_WORD = {fold(word): words for word, words in _NEXT_STEPS.items()}
 
 _FOR_GOOD = frozenset({"401", "402", "403"})
 """Codes in a 200 that say: this key will get the same answer again."""
-
-UNKNOWN_NEXT_STEP = (
-    "Tell the user: whether it ran can only be seen in the gateway's own log; sora-mcp settle then settles it."
-)
 
 _SPEAKERS = {"html": "a web page (HTML)", "text": "plain text"}
 """What answers that are not in JSON are made of."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sora_mcp.core.errors import BadReply
 from sora_mcp.core.tasks import clean
+from sora_mcp.dialects.replies import Reply, parsed
 from sora_mcp.dialects.sora.errors import error_of, free_error
-from sora_mcp.dialects.sora.replies import Reply, parsed
 from sora_mcp.dialects.sora.urls import address_of, is_http
 from sora_mcp.dialects.sora.words import Fields
 

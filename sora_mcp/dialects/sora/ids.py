@@ -1,4 +1,4 @@
-"""Ids of tasks: what is one, how it stands in a path, and where the answer to a create holds it.
+"""Ids of tasks: what counts as one in an answer, and where the answer to a create holds it.
 
 The page puts it in `data` as text. Its siblings and forks put it elsewhere, as a number, with blanks around it, or
 several in a list; whoever paid for it must not lose it for that.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from sora_mcp.dialects.sora.replies import from_text
+from sora_mcp.core.ids import MAX_ID, is_id
+from sora_mcp.dialects.replies import from_text
 from sora_mcp.dialects.sora.words import NO_WORDS, Fields, fold, is_empty, state_of
 
-MAX_ID = 300
-"""Characters of the longest id."""
 MOST_IDS = 16
 """Ids that are read from one answer."""
 
@@ -30,29 +27,6 @@ _INSIDE = ("data", "output", "result")
 
 _BARE = re.compile(r"[0-9_]|.{16}")
 """What makes a bare text an id rather than a word such as `ok`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The task that came of a create, and further ids that stood beside its own in the answer."""
-
-    task_id: str
-    other_ids: tuple[str, ...] = ()
-
-
-def is_id(text: str) -> bool:
-    """Whether `text` can be the id of a task or a generation: 1 to 300 printable characters without spaces.
-
-    It goes into paths and addresses percent-encoded (`quoted`), where `.` and `..` would still lead elsewhere: they are
-    none, nor is what has one of them between slashes, since some proxies decode those.
-    """
-    leads_elsewhere = {".", ".."}.intersection(re.split(r"[/\\]", text))
-    return 0 < len(text) <= MAX_ID and text.isprintable() and " " not in text and not leads_elsewhere
-
-
-def quoted(text: str) -> str:
-    """An id as one segment of a path: everything percent-encoded but letters, digits and `_ . - ~` (RFC 3986 §2.3)."""
-    return quote(text, safe="")
 
 
 def as_id(value: object) -> str | None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from sora_mcp.core.errors import BadReply, NotFound
 from sora_mcp.core.tasks import Generation, State, Task, clean
+from sora_mcp.dialects.protocol import WEB
+from sora_mcp.dialects.replies import Reply, from_text, kind_of, parsed
 from sora_mcp.dialects.sora.errors import code_of, error_of, free_error, text_of
 from sora_mcp.dialects.sora.ids import as_id
-from sora_mcp.dialects.sora.replies import Reply, from_text, kind_of, parsed
-from sora_mcp.dialects.sora.urls import IsAddress, address_of, addresses_in, is_http, is_http_or_file
+from sora_mcp.dialects.sora.urls import IsAddress, address_of, addresses_in, is_http, opened_by
 from sora_mcp.dialects.sora.words import NO_WORDS, STATE_NAMES, Fields, fold, is_empty, state_of
 
 MAX_GENERATIONS = 16
@@ -46,8 +47,8 @@ class _Found:
         return Fields(self.raw)
 
 
-def read_task(reply: Reply, task_id: str, *, files: bool = False) -> Task:
-    """What a query says. `files`: the videos may be files of this machine (the sandbox in this process only).
+def read_task(reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
+    """What a query says. `schemes`: those of the addresses that can be opened; others are left out.
 
     Raises NotFound, Refused (the key or the address is wrong) or BadReply (try again).
     """
@@ -60,7 +61,7 @@ def read_task(reply: Reply, task_id: str, *, files: bool = False) -> Task:
     is_ok = 200 <= reply.status < 300
     task = _task_in(answer, task_id) if is_ok else None
     if task is not None:
-        found = _Found(task, _raw(task), is_http_or_file if files else is_http)
+        found = _Found(task, _raw(task), opened_by(schemes))
         if _is_task(found, answer):
             return _read(found)
     if not is_ok or code_of(answer) is not None or kind_of(reply) in {"html", "text"}:

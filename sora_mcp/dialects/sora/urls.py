@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sora_mcp.dialects.sora.replies import from_text
+from sora_mcp.dialects.protocol import WEB
+from sora_mcp.dialects.replies import from_text
 from sora_mcp.dialects.sora.words import Fields
 
 MAX_ADDRESS = 4096
@@ -15,7 +16,7 @@ MOST_ADDRESSES = 16
 """Addresses that are read from one place; further ones are left out."""
 
 IsAddress = Callable[[object], bool]
-"""What counts as an address: `is_http`, or `is_http_or_file`."""
+"""What counts as an address: `is_http`, or what `opened_by` gives."""
 
 _ONE = ("video_url", "url", "uri", "path", "result_url")
 """Where an object holds the address of one video."""
@@ -35,9 +36,14 @@ def is_http(value: object) -> bool:
     return re.fullmatch(r"https?://[^/\s]+\S*", value, re.IGNORECASE) is not None
 
 
-def is_http_or_file(value: object) -> bool:
-    """An address of the sandbox in this process, which names files for people to open."""
-    return is_http(value) or (isinstance(value, str) and value.startswith("file:///") and len(value) <= MAX_ADDRESS)
+def opened_by(schemes: frozenset[str]) -> IsAddress:
+    """What counts as an address where the connection opens these schemes: besides http(s), whole ones of the others."""
+    others = tuple(f"{scheme}:///" for scheme in sorted(schemes - WEB))
+    if not others:
+        return is_http
+    return lambda value: (
+        is_http(value) or (isinstance(value, str) and value.startswith(others) and len(value) <= MAX_ADDRESS)
+    )
 
 
 def address_of(value: object, is_address: IsAddress) -> str | None:
@@ -47,8 +53,7 @@ def address_of(value: object, is_address: IsAddress) -> str | None:
         return None
     text = value.strip()
     text = f"https:{text}" if text.startswith("//") else text
-    if not text.lower().startswith("file:"):
-        text = text.replace(" ", "%20") if re.match(r"https?://[^/?#\s]+[/?#]", text, re.IGNORECASE) else text
+    text = text.replace(" ", "%20") if re.match(r"https?://[^/?#\s]+[/?#]", text, re.IGNORECASE) else text
     return text if is_address(text) else None
 
 

@@ -1,0 +1,76 @@
+"""The Sora "official format" as a dialect: its paths, and which module reads what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.ids import quoted
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tasks import Task
+from sora_mcp.dialects.protocol import WEB, Call, Created
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.sora import creates, free, tasks
+from sora_mcp.dialects.sora.body import SourceAt, body
+from sora_mcp.dialects.sora.tables import CAPABILITIES
+
+CREATE_PATH = "/sora/v1/videos"
+FILES_PATH = "/v1/files"
+MODELS_PATH = "/v1/models"
+
+
+@dataclass(frozen=True, slots=True)
+class Sora:
+    """The documented format. `source_at`: where a remix names its source (setting SORA_SDEDIT_SOURCE)."""
+
+    capabilities: Capabilities = CAPABILITIES
+    source_at: SourceAt = "nested"
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """The format with what the settings say that this gateway takes."""
+        capabilities = CAPABILITIES.extended(
+            settings.extra_sizes,
+            settings.extra_frames,
+            max_variants=settings.max_variants,
+            max_prompt=settings.max_prompt_length,
+        )
+        return cls(capabilities, settings.sdedit_source)
+
+    def check(self, request: VideoRequest) -> None:
+        """Raise InvalidInput naming everything that must not be sent."""
+        request.check(self.capabilities)
+
+    def create(self, request: VideoRequest) -> Call:
+        """The create (create page)."""
+        return Call(method="POST", path=CREATE_PATH, json=body(request, self.source_at))
+
+    def read_created(self, reply: Reply) -> Created:
+        """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
+        return creates.read_created(reply)
+
+    def query(self, task_id: str) -> Call:
+        """A look at one task (query page). `task_id` must be `is_id`."""
+        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+
+    def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
+        """How a task stands. Raises NotFound, Refused or BadReply."""
+        return tasks.read_task(reply, task_id, schemes=schemes)
+
+    def upload(self, name: str, content: bytes) -> Call:
+        """The upload of an image (a sibling's page)."""
+        return Call(method="POST", path=FILES_PATH, files={"file": (name, content)})
+
+    def read_uploaded(self, reply: Reply) -> str:
+        """The image's public address. Raises Refused or BadReply."""
+        return free.read_uploaded(reply)
+
+    def models(self) -> Call:
+        """The list of models (a sibling's page)."""
+        return Call(method="GET", path=MODELS_PATH)
+
+    def read_models(self, reply: Reply) -> list[str]:
+        """The ids of the models. Raises Refused or BadReply."""
+        return free.read_models(reply)
