@@ -23,9 +23,9 @@ from sora_mcp.cli.logs import set_up
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.settings import Settings, load_what_can_be, variables
 from sora_mcp.core.errors import SoraError
-from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
 from sora_mcp.ledger.integrity import look_before_opening
+from sora_mcp.studio.desk import connect
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""
@@ -197,19 +197,20 @@ async def _gateway(settings: Settings) -> list[Check]:
         endpoint = settings.endpoint()
     except SoraError as error:
         return [Check("gateway", "wrong", error.message, error.next_step)]
-    if endpoint.sandbox:
-        return [Check("gateway", "ok", "the built-in sandbox; nothing real is made and nothing is charged")]
-    gateway = Gateway(endpoint, settings, dialects.configured(settings))
+    try:
+        gateway = connect(settings, endpoint, dialects.configured(settings))
+    except SoraError as error:
+        return [Check("gateway", "wrong", error.message, error.next_step)]
     try:
         seen = await gateway.probe()
     except SoraError as error:
         judged = error.http_status in {401, 403}
-        checks = [Check("gateway", "ok", f"{endpoint.base_url} answers")] if judged else []
+        checks = [Check("gateway", "ok", endpoint.about)] if judged else []
         return [*checks, Check("key" if judged else "gateway", "wrong", error.message, error.next_step)]
     finally:
         await gateway.aclose()
     checks = [
-        Check("gateway", "ok", f"{endpoint.base_url} answers"),
+        Check("gateway", "ok", endpoint.about),
         Check("key", "ok", f"accepted; {len(seen.models)} models"),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:

@@ -45,6 +45,13 @@ class Endpoint:
         """The gateway's name for people: its host and path, or `sandbox`."""
         return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
 
+    @property
+    def about(self) -> str:
+        """What to say of it where it answers."""
+        if self.sandbox:
+            return "the built-in sandbox; nothing real is made and nothing is charged"
+        return f"{self.base_url} answers"
+
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
     return {"description": description, "kind": kind}

@@ -20,6 +20,7 @@ import httpx
 
 from sora_mcp.config.settings import is_local_host
 from sora_mcp.core.errors import BadReply
+from sora_mcp.dialects.protocol import WEB
 from sora_mcp.gateway.calls import Gateway
 from sora_mcp.gateway.client import location_of, logged
 
@@ -45,16 +46,18 @@ async def open_address(gateway: Gateway, address: str, headers: Mapping[str, str
 
 
 def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
-    """An address that may be relative to `base`, as an http(s) one with a host. Raises BadReply."""
+    """An address that may be relative to `base`: http(s) with a host, or a scheme of the gateway's own.
+
+    Raises BadReply.
+    """
     try:
         url = base.join(address)
         host, port = url.host, url.port or 0
     except (httpx.InvalidURL, ValueError):
         raise BadReply("The gateway gave an address for the video that cannot be read.", LATER) from None
-    if gateway.endpoint.sandbox and url.scheme == "file":
-        # In process the sandbox names files, for people to open; it serves the same ones by their names.
-        return httpx.URL(f"{gateway.endpoint.base_url}/media/{url.path.rpartition('/')[2]}")
-    if url.scheme not in {"http", "https"} or not host or port > 65535:
+    if url.scheme in gateway.schemes - WEB:
+        return url  # its transport knows what that is
+    if url.scheme not in WEB or not host or port > 65535:
         raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
     return url
 

@@ -40,6 +40,7 @@ class Probe:
 class Gateway:
     """One gateway and what can be asked of it.
 
+    `transport` leads to one that needs no socket; `schemes` are those of the addresses that it opens.
     Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
     """
 
@@ -50,8 +51,10 @@ class Gateway:
         dialect: Dialect,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        schemes: frozenset[str] = WEB,
     ) -> None:
         self.endpoint = endpoint
+        self.schemes = schemes
         self._dialect = dialect
         self.client = Client(endpoint, settings, transport=transport)
         self._settings = settings
@@ -85,9 +88,8 @@ class Gateway:
 
     async def query(self, task_id: str) -> Task:
         """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
-        schemes = WEB | {"file"} if self.endpoint.sandbox else WEB
         return await self._look(
-            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=schemes)
+            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=self.schemes)
         )
 
     async def upload(self, name: str, content: bytes) -> str:

@@ -19,6 +19,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.dialects.sora import CAPABILITIES
 from sora_mcp.sandbox.routes import build_app
 from sora_mcp.sandbox.store import Store
+from sora_mcp.sandbox.transport import SCHEMES, InProcess
 
 
 class Sandbox:
@@ -41,9 +42,11 @@ class Sandbox:
         self._app_in_process = build_app(self.store, capabilities or CAPABILITIES, in_process=True)
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open."""
-        # A mistake in a route is logged there and answered with a 500, as when served.
-        return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
+        """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open.
+
+        It opens addresses of SCHEMES, and of files those alone that the sandbox has made.
+        """
+        return InProcess(self._app_in_process)
 
 
 def serve(
@@ -53,3 +56,6 @@ def serve(
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - in process nobody needs it
 
     listen(Sandbox(home, seconds=seconds, capabilities=capabilities).app, "127.0.0.1", port, ready)
+
+
+__all__ = ["SCHEMES", "Sandbox", "serve"]

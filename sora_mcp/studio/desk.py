@@ -14,8 +14,6 @@ from sora_mcp.dialects.protocol import Dialect
 from sora_mcp.ledger.rows import LONGEST_MISS_S
 
 if TYPE_CHECKING:
-    import httpx
-
     from sora_mcp.gateway import Gateway
 
 PACE = 10.0
@@ -53,19 +51,7 @@ class Desk:
     @cached_property
     def gateway(self) -> Gateway:
         """The client. Raises NotConfigured where the address cannot be one."""
-        from sora_mcp.gateway import Gateway  # noqa: PLC0415
-
-        transport: httpx.AsyncBaseTransport | None = None
-        if self._endpoint.sandbox:
-            from sora_mcp.sandbox import Sandbox  # noqa: PLC0415
-
-            sandbox = Sandbox(
-                self._settings.home / "sandbox",
-                seconds=self._settings.sandbox_seconds,
-                capabilities=self._dialect.capabilities,
-            )
-            transport = sandbox.transport()
-        return Gateway(self._endpoint, self._settings, self._dialect, transport=transport)
+        return connect(self._settings, self._endpoint, self._dialect)
 
     async def aclose(self) -> None:
         """Close the client, if there is one."""
@@ -76,3 +62,18 @@ class Desk:
 def _on_this_machine(endpoint: Endpoint) -> bool:
     host = urlsplit(endpoint.base_url).hostname or ""
     return endpoint.sandbox or host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway:
+    """The client of an endpoint. Raises NotConfigured where it cannot be one.
+
+    The sandbox is named here alone: to everything else it is a gateway like any other.
+    """
+    from sora_mcp.gateway import Gateway  # noqa: PLC0415 - with it, everything that speaks HTTP
+
+    if not endpoint.sandbox:
+        return Gateway(endpoint, settings, dialect)
+    from sora_mcp.sandbox import SCHEMES, Sandbox  # noqa: PLC0415
+
+    sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, capabilities=dialect.capabilities)
+    return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), schemes=SCHEMES)

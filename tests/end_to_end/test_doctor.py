@@ -35,6 +35,12 @@ def test_a_variable_that_was_not_expanded_never_names_a_folder(run: Run, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_asks_the_sandbox_as_it_asks_any_gateway(run: Run) -> None:
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert "nothing is charged" in checks["gateway"]["found"]
+    assert checks["key"]["verdict"] == "ok"
+
+
 def test_the_doctor_says_on_stderr_nothing_that_it_shows(run: Run) -> None:
     done = run("doctor", BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
     assert done.returncode == 3

@@ -73,6 +73,30 @@ def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
     assert users <= {"gateway", "sandbox"}
 
 
+WIRING = {"studio/desk.py", "config/settings.py", "cli/__init__.py", "demo.py"}
+"""Where the sandbox is named: what makes the gateway, the address that stands for it, the command that serves it."""
+
+
+def test_to_every_room_but_the_wiring_the_sandbox_is_a_gateway_like_any_other() -> None:
+    named = {
+        path.relative_to(PACKAGE).as_posix()
+        for room, path in rooms()
+        if room != "sandbox"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr == "sandbox")
+        or (isinstance(node, ast.ImportFrom) and str(node.module).startswith("sora_mcp.sandbox"))
+    }
+    assert named <= WIRING
+
+
+def test_no_dialect_knows_another_and_the_gateway_knows_none() -> None:
+    for path in [*(PACKAGE / "gateway").rglob("*.py"), *(PACKAGE / "dialects").rglob("*.py")]:
+        own = path.relative_to(PACKAGE).parts
+        kinds = {name.split(".")[2] for name in imported_at_top(path) if name.startswith("sora_mcp.dialects.")}
+        allowed = {"protocol", "replies", *own[1:2]} if own != ("dialects", "__init__.py") else kinds
+        assert kinds <= allowed, path
+
+
 def modules_after(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
