@@ -21,7 +21,8 @@ from sora_mcp import __version__, dialects
 from sora_mcp.cli.ending import for_shell
 from sora_mcp.cli.logs import set_up
 from sora_mcp.config.converters import MIN_KEY_LENGTH
-from sora_mcp.config.settings import Settings, load_what_can_be, variables
+from sora_mcp.config.settings import Settings, load_what_can_be
+from sora_mcp.config.variables import variables
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger
 from sora_mcp.ledger.integrity import look_before_opening

@@ -10,7 +10,8 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.ledger import rows

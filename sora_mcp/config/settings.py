@@ -7,50 +7,19 @@ variable) counts as missing; quotes round a value are taken off, which some host
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from contextlib import contextmanager
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from sora_mcp.config import converters as kinds
-from sora_mcp.config.converters import Format, Kind, Secret
+from sora_mcp.config.converters import Kind, Secret
+from sora_mcp.config.endpoint import Endpoint, endpoint_of
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables
 from sora_mcp.core.errors import NotConfigured
-
-SANDBOX = "sandbox"
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
-_NEXT_STEP = (
-    "Ask the user to set SORA_BASE_URL (the gateway's address) and SORA_API_KEY (its key) for this server, "
-    "or SORA_BASE_URL=sandbox to try everything without a gateway."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox."""
-
-    base_url: str
-    api_key: Secret
-    local: bool
-    sandbox: bool
-
-    @property
-    def label(self) -> str:
-        """The gateway's name for people: its host and path, or `sandbox`."""
-        return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
-
-    @property
-    def about(self) -> str:
-        """What to say of it where it answers."""
-        if self.sandbox:
-            return "the built-in sandbox; nothing real is made and nothing is charged"
-        return f"{self.base_url} answers"
 
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
@@ -222,33 +191,16 @@ class Settings:
 
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
-        if self.base_url is None:
-            raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", _NEXT_STEP)
-        if self.base_url.strip().lower() == SANDBOX:
-            return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
-        base_url, local = checked_address(self.base_url)
-        return Endpoint(base_url, self._checked_key(), local=local, sandbox=False)
-
-    def _checked_key(self) -> Secret:
-        key = (self.api_key.get_secret_value() if self.api_key else "").strip()
-        key = kinds.unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
-        if not key:
-            raise NotConfigured("SORA_API_KEY is not set.", _NEXT_STEP)
-        if "${" in key:
-            raise NotConfigured("SORA_API_KEY holds ${…}: a variable in it was not expanded.", _NEXT_STEP)
-        if not re.fullmatch(r"[\x21-\x7e]+", key):
-            raise NotConfigured(
-                "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
-            )
-        return Secret(key)
+        return endpoint_of(self.base_url, self.api_key)
 
 
-_FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
+FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
+"""What can be set, in the order in which it is shown; the metadata say what it means and how it is read."""
 
 
 def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
-    found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in _FIELDS} | values
+    found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in FIELDS} | values
     given = {name: _read(name, value) for name, value in found.items() if not _is_missing(value)}
     return Settings(**given, given=frozenset(given), unknown=_unknown(environ))
 
@@ -257,14 +209,14 @@ def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
     """The variables that look like ours and are none; one without a value says nothing."""
     ours = [name for name in environ if name.lstrip()[:4].upper() == PREFIX[:4]]
     names = sorted(name for name in ours if not _is_missing(environ[name]))
-    return tuple(unknown_variables(names, (f"{PREFIX}{name.upper()}" for name in _FIELDS)))
+    return tuple(unknown_variables(names, (f"{PREFIX}{name.upper()}" for name in FIELDS)))
 
 
 def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings, list[NotConfigured]]:
     """The settings as far as they can be used, and what is wrong with the others, which count as not set."""
     usable: dict[str, str] = {}
     wrong: list[NotConfigured] = []
-    for name in _FIELDS:
+    for name in FIELDS:
         variable = f"{PREFIX}{name.upper()}"
         given = environ.get(variable, "")
         try:
@@ -277,9 +229,9 @@ def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings,
 
 
 def _read(name: str, value: object) -> Any:
-    if name not in _FIELDS:
+    if name not in FIELDS:
         raise NotConfigured(f"There is no setting {PREFIX}{name.upper()}.", "Take it away and start again.")
-    metadata = _FIELDS[name].metadata
+    metadata = FIELDS[name].metadata
     kind: Kind = metadata["kind"]
     try:
         return kind.read(kinds.unquoted(value) if isinstance(value, str) else value)
@@ -294,104 +246,7 @@ def _read(name: str, value: object) -> Any:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One setting as the world knows it: README, manifests, `doctor` and hosts' configurations are made from these.
-
-    `default` is empty where there is none that can be said beforehand.
-    """
-
-    name: str
-    field: str
-    description: str
-    format: Format
-    default: str = ""
-    choices: tuple[str, ...] = ()
-    required: bool = False
-    secret: bool = False
-
-
-def variables() -> tuple[Variable, ...]:
-    """Every setting, in the order in which they are shown."""
-    return tuple(_variable(name, each) for name, each in _FIELDS.items())
-
-
-def _variable(name: str, about: Field[Any]) -> Variable:
-    kind: Kind = about.metadata["kind"]
-    return Variable(
-        name=f"{PREFIX}{name.upper()}",
-        field=name,
-        description=about.metadata["description"],
-        format=kind.format,
-        default=_shown(about.default),
-        choices=kind.choices,
-        required=name in {"base_url", "api_key"},
-        secret=kind.secret,
-    )
-
-
-def _shown(default: object) -> str:
-    """A default as it would be written in the environment."""
-    if isinstance(default, bool):
-        return str(default).lower()
-    return "" if default in {None, (), MISSING} else str(default)
-
-
 def _is_missing(value: object) -> bool:
     """Not given: nothing, blank, or a variable that a host did not expand."""
     text = kinds.unquoted(value).strip() if isinstance(value, str) else value
     return text in (None, "") or (isinstance(text, str) and re.fullmatch(r"\$\{.*\}", text) is not None)
-
-
-def checked_address(given: str) -> tuple[str, bool]:
-    """The base URL in its one spelling, without what people paste along, and whether it is local.
-
-    One spelling, because videos are remembered by it: host in small letters, no default port. Raises NotConfigured.
-    """
-    text = given.strip()
-    wrong = "SORA_BASE_URL is not an address that can be used: "
-    if "${" in text:
-        raise NotConfigured(wrong + "it holds ${…}, a variable that was not expanded.", _NEXT_STEP)
-    try:
-        parts = urlsplit(text)
-        host, port = (parts.hostname or "").removesuffix("."), parts.port
-    except ValueError:
-        raise NotConfigured(wrong + "it cannot be read.", _NEXT_STEP) from None
-    if parts.scheme not in {"http", "https"} or not host:
-        raise NotConfigured(wrong + "it must begin with https:// and name a host.", _NEXT_STEP)
-    if not text.isprintable() or " " in text:
-        raise NotConfigured(wrong + "it must not hold spaces, line breaks or invisible characters.", _NEXT_STEP)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise NotConfigured(wrong + "it must not hold a user, a password, a query or a fragment.", _NEXT_STEP)
-    if any(host == known or host.endswith(f".{known}") for known in _DOCUMENTATION_HOSTS):
-        raise NotConfigured(
-            wrong + "this is the host of the API's documentation, not of the API.",
-            "Ask the user for the address of the gateway that issued the key.",
-        )
-    local = is_local_host(host)
-    if parts.scheme == "http" and not local:
-        raise NotConfigured(
-            wrong + "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
-            "Ask the user to use https://.",
-        )
-    if not {".", ".."}.isdisjoint(parts.path.split("/")):
-        raise NotConfigured(wrong + "its path must not hold . or .. as a part.", _NEXT_STEP)
-    with suppress(ValueError):
-        host = ipaddress.ip_address(host).compressed
-    path = re.sub(r"(/+sora)?(/+v1(/+videos)?)?$", "", parts.path.rstrip("/")).rstrip("/")
-    shown = f"[{host}]" if ":" in host else host
-    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
-        shown += f":{port}"
-    return f"{parts.scheme}://{shown}{path}", local
-
-
-def is_local_host(host: str) -> bool:
-    """Whether a host is this machine or on a private network, by its name or address alone."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        last = host.rsplit(".", 1)[-1].lower()
-        if re.fullmatch(r"\d+|0x[0-9a-f]*", last):  # an IPv4 address in one of its old notations: 134744072, 0x08080808
-            return False
-        return "." not in host or last in {"localhost", "local", "internal", "lan", "home"}
-    return not address.is_global

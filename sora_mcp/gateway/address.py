@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import httpx
 
-from sora_mcp.config.settings import is_local_host
+from sora_mcp.config.addresses import is_local_host
 from sora_mcp.core.errors import BadReply
 from sora_mcp.dialects.protocol import WEB
 from sora_mcp.gateway.calls import Gateway

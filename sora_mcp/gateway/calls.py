@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import anyio
 import httpx
 
-from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import BadReply, OutcomeUnknown, Unreachable
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, WEB, Call, Created, Dialect

@@ -17,7 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from sora_mcp import __version__
-from sora_mcp.config.settings import Endpoint, Settings, is_local_host
+from sora_mcp.config.addresses import is_local_host
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.protocol import Call
 from sora_mcp.dialects.replies import Reply

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import Settings
 from sora_mcp.dialects.protocol import Dialect
 from sora_mcp.ledger.rows import LONGEST_MISS_S
 

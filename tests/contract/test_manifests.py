@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from sora_mcp import __version__, tools
-from sora_mcp.config.settings import variables
+from sora_mcp.config.variables import variables
 from sora_mcp.distribution import manifests
 from sora_mcp.distribution.manifests import clients
 

@@ -11,7 +11,8 @@ from fault_gateway import Answer, FaultGateway, fault_gateway
 from fetching import MP4, Reach, refused, save, video
 
 from sora_mcp import dialects
-from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import GatewayError, NotConfigured
 from sora_mcp.gateway import Gateway
 

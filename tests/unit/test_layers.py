@@ -73,7 +73,7 @@ def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
     assert users <= {"gateway", "sandbox"}
 
 
-WIRING = {"studio/desk.py", "config/settings.py", "cli/__init__.py", "demo.py"}
+WIRING = {"studio/desk.py", "config/endpoint.py", "cli/__init__.py", "demo.py"}
 """Where the sandbox is named: what makes the gateway, the address that stands for it, the command that serves it."""
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from sora_mcp import dialects
-from sora_mcp.config.settings import Endpoint, is_local_host, load, variables
+from sora_mcp.config.addresses import is_local_host
+from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.settings import load
+from sora_mcp.config.variables import variables
 from sora_mcp.core.errors import NotConfigured
 
 KEY = "sk-5ecret0123456789"

@@ -14,8 +14,9 @@ from fault_gateway import CREATE, FaultGateway, fault_gateway
 from mcp import Client
 
 from sora_mcp import Toolkit
-from sora_mcp.config.settings import load, load_what_can_be, variables
+from sora_mcp.config.settings import load, load_what_can_be
 from sora_mcp.config.spelling import GUARDS
+from sora_mcp.config.variables import variables
 
 MEANT = {
     "SORA_MAX_COST_DAY": "SORA_MAX_COST_PER_DAY",

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import MIN_KEY_LENGTH
-from sora_mcp.config.settings import SANDBOX, Variable, checked_address, load, variables
+from sora_mcp.config.endpoint import SANDBOX
+from sora_mcp.config.settings import load
+from sora_mcp.config.variables import Variable, variables
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.tasks import clean
 from sora_mcp.distribution.manifests.product import NAME, Launch

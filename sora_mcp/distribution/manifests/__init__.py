@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sora_mcp import toolkit, tools
-from sora_mcp.config.settings import variables
+from sora_mcp.config.variables import variables
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.manifests import bundles, clients
 from sora_mcp.distribution.manifests.formats import difference, to_json

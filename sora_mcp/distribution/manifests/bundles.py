@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from sora_mcp import __version__, tools
-from sora_mcp.config.settings import Variable, variables
+from sora_mcp.config.variables import Variable, variables
 from sora_mcp.distribution.manifests.formats import to_json, to_yaml
 from sora_mcp.distribution.manifests.product import (
     AUTHOR,

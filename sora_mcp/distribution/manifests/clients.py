@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlencode
 
-from sora_mcp.config.settings import Variable, variables
+from sora_mcp.config.variables import Variable, variables
 from sora_mcp.distribution.manifests.formats import to_json, to_toml, to_yaml
 from sora_mcp.distribution.manifests.product import DESCRIPTION, KEY, PUBLISHED, TITLE, Document, Launch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sora_mcp import __version__
-from sora_mcp.config.settings import Variable, variables
+from sora_mcp.config.variables import Variable, variables
 from sora_mcp.distribution.manifests.product import DESCRIPTION, NAME, REGISTRY_NAME, TITLE, Document
 
 

@@ -1,0 +1,59 @@
+"""Where requests go, and with which key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sora_mcp.config.addresses import HOW_TO_CONFIGURE, checked_address
+from sora_mcp.config.converters import Secret, unquoted
+from sora_mcp.core.errors import NotConfigured
+
+SANDBOX = "sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox."""
+
+    base_url: str
+    api_key: Secret
+    local: bool
+    sandbox: bool
+
+    @property
+    def label(self) -> str:
+        """The gateway's name for people: its host and path, or `sandbox`."""
+        return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
+
+    @property
+    def about(self) -> str:
+        """What to say of it where it answers."""
+        if self.sandbox:
+            return "the built-in sandbox; nothing real is made and nothing is charged"
+        return f"{self.base_url} answers"
+
+
+def endpoint_of(base_url: str | None, api_key: Secret | None) -> Endpoint:
+    """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
+    if base_url is None:
+        raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", HOW_TO_CONFIGURE)
+    if base_url.strip().lower() == SANDBOX:
+        return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
+    checked, local = checked_address(base_url)
+    return Endpoint(checked, _checked_key(api_key), local=local, sandbox=False)
+
+
+def _checked_key(api_key: Secret | None) -> Secret:
+    """The key without what people paste along: spaces, quotes, the word Bearer. Raises NotConfigured."""
+    key = (api_key.get_secret_value() if api_key else "").strip()
+    key = unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
+    if not key:
+        raise NotConfigured("SORA_API_KEY is not set.", HOW_TO_CONFIGURE)
+    if "${" in key:
+        raise NotConfigured("SORA_API_KEY holds ${…}: a variable in it was not expanded.", HOW_TO_CONFIGURE)
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise NotConfigured(
+            "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
+        )
+    return Secret(key)
