@@ -55,8 +55,8 @@ def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
         host, port = url.host, url.port or 0
     except (httpx.InvalidURL, ValueError):
         raise BadReply("The gateway gave an address for the video that cannot be read.", LATER) from None
-    if url.scheme in gateway.schemes - WEB:
-        return url  # its transport knows what that is
+    if url.scheme in gateway.served:
+        return httpx.URL(gateway.served[url.scheme] + url.path.rpartition("/")[2])
     if url.scheme not in WEB or not host or port > 65535:
         raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
     return url

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -41,7 +41,8 @@ class Probe:
 class Gateway:
     """One gateway and what can be asked of it.
 
-    `transport` leads to one that needs no socket; `schemes` are those of the addresses that it opens.
+    `transport` leads to one that needs no socket. `served`: further schemes that its videos' addresses may have, each
+    with the address under which the same video is served by the last part of its path.
     Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
     """
 
@@ -52,10 +53,10 @@ class Gateway:
         dialect: Dialect,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        schemes: frozenset[str] = WEB,
+        served: Mapping[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.schemes = schemes
+        self.served = served or {}
         self._dialect = dialect
         self.client = Client(endpoint, settings, transport=transport)
         self._settings = settings
@@ -89,8 +90,9 @@ class Gateway:
 
     async def query(self, task_id: str) -> Task:
         """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
+        schemes = WEB | self.served.keys()
         return await self._look(
-            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=self.schemes)
+            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=schemes)
         )
 
     async def upload(self, name: str, content: bytes) -> str:

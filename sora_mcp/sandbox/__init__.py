@@ -19,7 +19,9 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.dialects.sora import CAPABILITIES
 from sora_mcp.sandbox.routes import build_app
 from sora_mcp.sandbox.store import Store
-from sora_mcp.sandbox.transport import SCHEMES, InProcess
+
+SERVED = {"file": "http://sandbox/media/"}
+"""Scheme of an address that the sandbox in this process names → where it serves the same video by its file's name."""
 
 
 class Sandbox:
@@ -44,9 +46,10 @@ class Sandbox:
     def transport(self) -> httpx.AsyncBaseTransport:
         """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open.
 
-        It opens addresses of SCHEMES, and of files those alone that the sandbox has made.
+        Those files are served as SERVED says.
         """
-        return InProcess(self._app_in_process)
+        # A mistake in a route is logged there and answered with a 500, as when served.
+        return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
 
 
 def serve(
@@ -58,4 +61,4 @@ def serve(
     listen(Sandbox(home, seconds=seconds, capabilities=capabilities).app, "127.0.0.1", port, ready)
 
 
-__all__ = ["SCHEMES", "Sandbox", "serve"]
+__all__ = ["SERVED", "Sandbox", "serve"]

@@ -74,7 +74,7 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
 
     if not endpoint.sandbox:
         return Gateway(endpoint, settings, dialect)
-    from sora_mcp.sandbox import SCHEMES, Sandbox  # noqa: PLC0415
+    from sora_mcp.sandbox import SERVED, Sandbox  # noqa: PLC0415
 
     sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, capabilities=dialect.capabilities)
-    return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), schemes=SCHEMES)
+    return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), served=SERVED)
