@@ -68,7 +68,7 @@ class Dialect(Protocol):
         """Raise InvalidInput naming everything that must not be sent, or CannotExpress."""
 
     def create(self, request: VideoRequest) -> Call:
-        """The paid call for a request that has passed `check`; its `json` is what the ledger keeps of it."""
+        """The paid call for a request that has passed `check`. The ledger keeps the request, not this."""
 
     def read_created(self, reply: Reply) -> Created:
         """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""

@@ -34,7 +34,6 @@ from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.dialects.protocol import Call
 from sora_mcp.ledger import Entry, Intent, Ledger, Rules
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio import preview, report
@@ -139,8 +138,8 @@ class Studio:
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 desk.gateway.prepare()
                 answer_by += await self._ask_user(ready, confirm)
-                call = await self._call(desk, ready)
-                intent = replace(intent, body=dict(call.json or {}))
+                request = await _with_uploads(desk.gateway, ready)
+                call, intent = self.dialect.create(request), replace(intent, body=request.body())
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                 await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None:
@@ -187,11 +186,6 @@ class Studio:
             self._cost(request),
             other_fingerprint=ready.fingerprint_as_given,
         )
-
-    async def _call(self, desk: Desk, ready: Resolved) -> Call:
-        """What to send, once its images are uploaded."""
-        with anyio.fail_after(RESOLVE_WITHIN):
-            return self.dialect.create(await _upload_images(desk.gateway, ready))
 
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self.dialect.capabilities)
@@ -443,8 +437,10 @@ def _not_submitted(error: SoraError) -> SoraError:
     return error
 
 
-async def _upload_images(gateway: Gateway, ready: Resolved) -> VideoRequest:
-    addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
+async def _with_uploads(gateway: Gateway, ready: Resolved) -> VideoRequest:
+    """The request once its images are uploaded. Raises TimeoutError and what an upload raises."""
+    with anyio.fail_after(RESOLVE_WITHIN):
+        addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
     return ready.with_addresses(addresses)
 
 
