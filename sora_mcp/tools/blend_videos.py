@@ -11,6 +11,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import words
 from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
 from sora_mcp.tools.paid import EACH, FromSource, body_items, submit
 from sora_mcp.tools.tool import Tool
 
@@ -48,4 +49,5 @@ BLEND_VIDEOS = Tool(
     paid=True,
     read_only=False,
     idempotent=False,
+    examples=({"inpaint_items": [{"generation_id": EXAMPLE_ID}, {"generation_id": OTHER_EXAMPLE_ID + "#2"}]},),
 )

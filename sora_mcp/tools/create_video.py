@@ -35,4 +35,13 @@ CREATE_VIDEO = Tool(
     paid=True,
     read_only=False,
     idempotent=False,
+    examples=(
+        {"prompt": "A lighthouse on a cliff at sunset, waves below, slow aerial shot"},
+        {
+            "prompt": "The fox lifts its head and looks into the camera",
+            "width": 480,
+            "height": 854,
+            "inpaint_items": [{"url": "https://example.com/fox.png", "frame_index": 0}],
+        },
+    ),
 )

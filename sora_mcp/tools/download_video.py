@@ -9,7 +9,7 @@ from sora_mcp.core.results import Download
 from sora_mcp.studio import Studio
 from sora_mcp.tools import words
 from sora_mcp.tools.caller import Caller, Progress
-from sora_mcp.tools.fields import TaskId, VariantNumber
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
 
 
@@ -46,4 +46,5 @@ DOWNLOAD_VIDEO = Tool(
     _run,
     words.say_download,
     read_only=False,
+    examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),
 )

@@ -12,7 +12,7 @@ from sora_mcp.core.results import Video
 from sora_mcp.studio import Studio
 from sora_mcp.tools import words
 from sora_mcp.tools.caller import Caller, Progress
-from sora_mcp.tools.fields import TaskId
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId
 from sora_mcp.tools.tool import Tool
 
 
@@ -44,4 +44,5 @@ GET_VIDEO = Tool(
     Video,
     _run,
     words.say_video,
+    examples=({"task_id": EXAMPLE_ID, "wait_seconds": 50},),
 )

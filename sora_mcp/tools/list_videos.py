@@ -36,4 +36,5 @@ LIST_VIDEOS = Tool(
     VideoList,
     _run,
     words.say_list,
+    examples=({}, {"status": "succeeded", "limit": 5}),
 )

@@ -11,6 +11,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import words
 from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.fields import EXAMPLE_ID
 from sora_mcp.tools.paid import FromSource, submit
 from sora_mcp.tools.tool import Tool
 
@@ -41,4 +42,5 @@ REMIX_VIDEO = Tool(
     paid=True,
     read_only=False,
     idempotent=False,
+    examples=({"source_generation_id": EXAMPLE_ID, "prompt": "The same scene at night", "amount": 3},),
 )

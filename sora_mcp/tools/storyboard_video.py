@@ -129,4 +129,14 @@ STORYBOARD_VIDEO = Tool(
     paid=True,
     read_only=False,
     idempotent=False,
+    examples=(
+        {
+            "prompt": "A theatre made of paper",
+            "n_frames": 300,
+            "actions": [
+                {"time": 0, "description": "the curtain opens"},
+                {"time": 150, "description": "a paper bird flies towards the camera"},
+            ],
+        },
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -31,6 +31,8 @@ class Tool(Generic[A, R]):
     paid: bool = False
     read_only: bool = True
     idempotent: bool = True
+    examples: tuple[dict[str, Any], ...] = ()
+    """Arguments that show a model how the tool is meant: valid, and as few as do."""
 
     @property
     def input_schema(self) -> schema.Schema:

@@ -11,7 +11,7 @@ from sora_mcp.core.results import Look
 from sora_mcp.studio import Studio
 from sora_mcp.tools import words
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.fields import TaskId, VariantNumber
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
 
 
@@ -35,4 +35,5 @@ VIEW_VIDEO = Tool(
     Look,
     _run,
     words.say_look,
+    examples=({"task_id": EXAMPLE_ID, "frames": 4},),
 )
