@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sora_mcp.core.errors import SEE_LOG, InternalError, InvalidInput, OutcomeUnknown, Problem, SoraError
-from sora_mcp.core.results import Download, Look
 from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Studio
 from sora_mcp.tools.arguments import closest, parse
@@ -28,17 +26,17 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
         return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
     caller = replace(caller, progress=rising(caller.progress))
     try:
-        told = await tool.run(studio, parse(tool.arguments, arguments), caller)
+        result = await tool.run(studio, parse(tool.arguments, arguments), caller)
     except SoraError as error:
         return failed(error, paid=tool.paid)
     except Exception:
         logger.exception("%s failed in an unforeseen way", name)
         return failed(_unforeseen(tool), paid=tool.paid)
     return Result(
-        tool.say(told),
-        told.model_dump(mode="json", exclude_none=True),
-        png=told.png if isinstance(told, Look) else None,
-        file=Path(told.path) if isinstance(told, Download) else None,
+        tool.say(result),
+        result.model_dump(mode="json", exclude_none=True),
+        png=tool.png(result) if tool.png else None,
+        file=tool.file(result) if tool.file else None,
     )
 
 

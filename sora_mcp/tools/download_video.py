@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 
 from sora_mcp.core.models import Model
@@ -20,17 +22,17 @@ class DownloadVideo(Model):
     variant: VariantNumber = 1
 
 
-_TELL_EVERY = 0.5
-"""Seconds between two words about a download."""
+_REPORT_EVERY = 0.5
+"""Seconds between two reports of progress."""
 
 
 async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Download:
-    told_at = -1.0
+    last = -1.0
 
     async def tell(done: int, total: int | None) -> None:
-        nonlocal told_at
-        if (now := anyio.current_time()) - told_at >= _TELL_EVERY:
-            told_at = now
+        nonlocal last
+        if (now := anyio.current_time()) - last >= _REPORT_EVERY:
+            last = now
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
@@ -45,6 +47,7 @@ DOWNLOAD_VIDEO = Tool(
     Download,
     _run,
     words.say_download,
+    file=lambda download: Path(download.path),
     read_only=False,
     examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -19,7 +20,10 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[A, R]):
-    """One tool. `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive."""
+    """One tool. `say` puts its result in a sentence; `png`, `file`: the picture or the file that the result is about.
+
+    `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive.
+    """
 
     name: str
     title: str
@@ -31,6 +35,8 @@ class Tool(Generic[A, R]):
     paid: bool = False
     read_only: bool = True
     idempotent: bool = True
+    png: Callable[[R], bytes] | None = None
+    file: Callable[[R], Path] | None = None
     examples: tuple[dict[str, Any], ...] = ()
     """Arguments that show a model how the tool is meant: valid, and as few as do."""
 

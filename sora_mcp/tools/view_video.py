@@ -35,5 +35,6 @@ VIEW_VIDEO = Tool(
     Look,
     _run,
     words.say_look,
+    png=lambda look: look.png,
     examples=({"task_id": EXAMPLE_ID, "frames": 4},),
 )
