@@ -6,7 +6,6 @@ Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid 
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,17 +41,14 @@ _PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Cost
 def loading() -> Iterator[None]:
     """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever.
 
-    Ctrl-C waits until it is loaded: libraries turn it into errors of their own.
+    Measured on Python 3.11: with the collector, importing the server takes a fifth to a third longer.
     """
     gc.disable()
-    waits = hasattr(signal, "pthread_sigmask") and signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
-        if waits is not False:
-            signal.pthread_sigmask(signal.SIG_SETMASK, waits)
 
 
 class _Group(click.Group):
