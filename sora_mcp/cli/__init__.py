@@ -163,12 +163,12 @@ def demo(out: Path) -> None:
     run(out.absolute())
 
 
-@main.command()
+@main.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
-def doctor(as_json: bool) -> None:
+def diagnose(as_json: bool) -> None:
     """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
     with loading():
-        from sora_mcp.cli.checkup import show  # noqa: PLC0415
+        from sora_mcp.cli.doctor import show  # noqa: PLC0415
 
     raise SystemExit(show(as_json=as_json))
 
@@ -186,7 +186,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     if bool(task_id) == nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
     with loading():
-        from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415
+        from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
@@ -205,7 +205,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
     What was made so far is not listed any more, and not known as a duplicate.
     """
     settings = load_settings()
-    from sora_mcp.cli.renewing import start_new_ledger  # noqa: PLC0415
+    from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
 
     start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
 
@@ -243,7 +243,7 @@ def install(client: str, dry_run: bool) -> None:
 
     Settings that are set here, and are no secret, are told to the client as they are; the key never is.
     """
-    from sora_mcp.cli.clients import add  # noqa: PLC0415
+    from sora_mcp.cli.client_commands import add  # noqa: PLC0415
 
     add(client, dry_run=dry_run)
 
@@ -253,7 +253,7 @@ def install(client: str, dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def uninstall(client: str, dry_run: bool) -> None:
     """Take this server out of a client again; the rest of its configuration stays."""
-    from sora_mcp.cli.clients import remove  # noqa: PLC0415
+    from sora_mcp.cli.client_commands import remove  # noqa: PLC0415
 
     remove(client, dry_run=dry_run)
 

@@ -133,6 +133,6 @@ def _option(key: str, node: dict[str, Any]) -> click.Parameter:
 def _run(tool: str, *, as_json: bool, **given: Any) -> None:
     settings = load_settings()
     with loading():
-        from sora_mcp.cli.calling import run  # noqa: PLC0415 - what calls a tool loads everything
+        from sora_mcp.cli.tool_calls import run  # noqa: PLC0415 - what calls a tool loads everything
 
     sys.exit(run(settings, tool, given, as_json=as_json))

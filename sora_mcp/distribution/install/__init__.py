@@ -14,7 +14,7 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
 from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
 from sora_mcp.distribution.install.machine import Machine
-from sora_mcp.distribution.install.ours import renewed
+from sora_mcp.distribution.install.own_entry import renewed
 from sora_mcp.distribution.manifests.clients import Client, Given, uses_sandbox, vscode_inputs
 from sora_mcp.distribution.manifests.product import KEY, Document, Launch
 

@@ -14,7 +14,7 @@ import anyio
 import click
 
 from sora_mcp import tools
-from sora_mcp.cli import beats, show
+from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
 from sora_mcp.config.settings import Settings
@@ -29,7 +29,11 @@ from sora_mcp.studio import Studio
 def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:
     """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
     wait, out = bool(given.pop("wait", False)), given.pop("out", None)
-    files = [beats.read_file(given[key], key) for key in ("actions", "inpaint_items") if given.get(key) is not None]
+    files = [
+        storyboard_files.read_file(given[key], key)
+        for key in ("actions", "inpaint_items")
+        if given.get(key) is not None
+    ]
     given |= {file.name: file.items for file in files}
     settings = _collect(given, settings)
     arguments = {key: value for key, value in given.items() if value is not None}
@@ -61,7 +65,7 @@ def _tell_interrupted(tool: str, task_id: str | None, sent: Entry | None, *, as_
         interrupted(sent.request_id, as_json=as_json, outcome=outcome)
 
 
-def _placed(result: tools.Result | None, files: list[beats.FromFile]) -> tools.Result | None:
+def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile]) -> tools.Result | None:
     """The result, saying on which line of which file an argument stands that is wrong."""
     if result is None or not result.is_error:
         return result
@@ -105,7 +109,7 @@ def _collect(given: dict[str, Any], settings: Settings) -> Settings:
     if given.get("beats"):
         if given.get("actions") is not None:
             raise click.UsageError("Give either --action or --actions, not both. Nothing was submitted.")
-        given["actions"] = [beats.parse(beat) for beat in given["beats"]]
+        given["actions"] = [storyboard_files.parse(beat) for beat in given["beats"]]
     images, sources = given.pop("images", ()), given.pop("sources", ())
     given.pop("beats", None)
     for image in images:
