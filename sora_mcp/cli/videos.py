@@ -130,9 +130,9 @@ def _option(key: str, node: dict[str, Any]) -> click.Parameter:
     return click.Option([name, key], type=kind, metavar=metavar, help=words + default)
 
 
-def _run(tool: str, *, as_json: bool, **given: Any) -> None:
+def _run(tool: str, *, as_json: bool, **options: Any) -> None:
     settings = load_settings()
     with loading():
         from sora_mcp.cli.tool_calls import run  # noqa: PLC0415 - what calls a tool loads everything
 
-    sys.exit(run(settings, tool, given, as_json=as_json))
+    sys.exit(run(settings, tool, options, as_json=as_json))

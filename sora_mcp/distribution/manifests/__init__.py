@@ -43,11 +43,11 @@ def write(folder: Path) -> None:
 def drift(folder: Path) -> list[Drift]:
     """What differs from what the code says: changed, missing and unreadable files, and files that nothing generates."""
     generated = _generated(folder)
-    found = [Drift(path, _where(path, text)) for path, text in generated.items()]
+    drifts = [Drift(path, _where(path, text)) for path, text in generated.items()]
     known = {folder / name for name in _PICTURES} | set(generated)
     present = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
     strays = [path for path in present if path not in known]
-    return [each for each in found if each.where] + [Drift(path, "nothing generates it; delete it") for path in strays]
+    return [each for each in drifts if each.where] + [Drift(path, "nothing generates it; delete it") for path in strays]
 
 
 def _where(path: Path, text: str) -> str:
@@ -60,17 +60,17 @@ def _where(path: Path, text: str) -> str:
 
 
 def _generated(folder: Path) -> dict[Path, str]:
-    found = {folder / name: text for name, text in _files().items()}
+    files = {folder / name: text for name, text in _files().items()}
     project = folder.absolute().parent
     package = project / "sora_mcp" / "tools"
     if package.is_dir():  # what the shell's options are made from, without loading the tools
-        found[package / "surface.json"] = to_json(tools.listing())
+        files[package / "surface.json"] = to_json(tools.listing())
         for page, name, table in (
             ("README.md", "tools", _tool_table()),
             ("docs/settings.md", "settings", _settings_table()),
         ):
-            found[project / page] = _with_table(project / page, name, table)
-    return found
+            files[project / page] = _with_table(project / page, name, table)
+    return files
 
 
 def _read(page: Path) -> str:
@@ -106,8 +106,8 @@ def _with_table(page: Path, name: str, table: str) -> str:
     """The page with this table between the two lines that mark its place."""
     begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
     before, _, rest = _read(page).partition(begin)
-    _, marked, after = rest.partition(end)
-    if not marked:
+    _, marker, after = rest.partition(end)
+    if not marker:
         raise FileProblem(f"{page} lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
     return before + begin + table + end + after
 
