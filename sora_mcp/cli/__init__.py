@@ -81,10 +81,10 @@ class _Group(click.Group):
             raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Sequence[str] | None = None, *given: Any, standalone_mode: bool = True, **named: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
         """Run the command that the arguments name, and end the process as it ended."""
         words = list(sys.argv[1:] if args is None else args)
-        run = partial(super().main, words, *given, standalone_mode=False, **named)
+        run = partial(super().main, words, *options, standalone_mode=False, **named)
         if not standalone_mode:
             return run()
         if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
