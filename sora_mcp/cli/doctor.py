@@ -72,9 +72,9 @@ def _lines(checks: list[Check]) -> Iterator[str]:
 def _setting_lines(settings: Settings) -> Iterator[str]:
     """What is set, so that a terminal holds the checks as well; --json has all."""
     rows = _settings(settings)
-    from_environment = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
-    yield from (f"    {name} = {value}" for name, value in from_environment.items())
-    yield f"    The other {len(rows) - len(from_environment)} have their defaults, which docs/settings.md and --json show."
+    own_values = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
+    yield from (f"    {name} = {value}" for name, value in own_values.items())
+    yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 
 
 async def check_up(settings: Settings) -> list[Check]:
