@@ -6,7 +6,6 @@ Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid 
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,17 +41,14 @@ _PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Cost
 def loading() -> Iterator[None]:
     """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever.
 
-    Ctrl-C waits until it is loaded: libraries turn it into errors of their own.
+    Measured on Python 3.11: with the collector, importing the server takes a fifth to a third longer.
     """
     gc.disable()
-    waits = hasattr(signal, "pthread_sigmask") and signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
-        if waits is not False:
-            signal.pthread_sigmask(signal.SIG_SETMASK, waits)
 
 
 class _Group(click.Group):
@@ -85,10 +81,10 @@ class _Group(click.Group):
             raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
         return super().resolve_command(ctx, args)
 
-    def main(self, args: Sequence[str] | None = None, *given: Any, standalone_mode: bool = True, **named: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
         """Run the command that the arguments name, and end the process as it ended."""
         words = list(sys.argv[1:] if args is None else args)
-        run = partial(super().main, words, *given, standalone_mode=False, **named)
+        run = partial(super().main, words, *options, standalone_mode=False, **named)
         if not standalone_mode:
             return run()
         if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
@@ -168,12 +164,12 @@ def demo(out: Path) -> None:
     run(out.absolute())
 
 
-@main.command()
+@main.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
-def doctor(as_json: bool) -> None:
+def diagnose(as_json: bool) -> None:
     """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
     with loading():
-        from sora_mcp.cli.checkup import show  # noqa: PLC0415
+        from sora_mcp.cli.doctor import show  # noqa: PLC0415
 
     raise SystemExit(show(as_json=as_json))
 
@@ -191,7 +187,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     if bool(task_id) == nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
     with loading():
-        from sora_mcp.cli.calling import settle as settle_request  # noqa: PLC0415
+        from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
@@ -210,7 +206,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
     What was made so far is not listed any more, and not known as a duplicate.
     """
     settings = load_settings()
-    from sora_mcp.cli.renewing import start_new_ledger  # noqa: PLC0415
+    from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
 
     start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
 
@@ -219,7 +215,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
-    """Write what is generated from the tools and the settings: manifests, the published surface, README's tables."""
+    """Write what is generated from the tools and the settings: manifests, the published surface, tables of the docs."""
     from sora_mcp.distribution.manifests import drift, write  # noqa: PLC0415
 
     if not check:
@@ -248,7 +244,7 @@ def install(client: str, dry_run: bool) -> None:
 
     Settings that are set here, and are no secret, are told to the client as they are; the key never is.
     """
-    from sora_mcp.cli.clients import add  # noqa: PLC0415
+    from sora_mcp.cli.client_commands import add  # noqa: PLC0415
 
     add(client, dry_run=dry_run)
 
@@ -258,7 +254,7 @@ def install(client: str, dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def uninstall(client: str, dry_run: bool) -> None:
     """Take this server out of a client again; the rest of its configuration stays."""
-    from sora_mcp.cli.clients import remove  # noqa: PLC0415
+    from sora_mcp.cli.client_commands import remove  # noqa: PLC0415
 
     remove(client, dry_run=dry_run)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.cli import glance, load_settings, loading, show
+from sora_mcp.cli import load_settings, loading
 
 SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
 """The published surface as it is written by `sora-mcp manifests`: the tools themselves take long to load."""
@@ -97,7 +97,7 @@ def command(name: str, summary: str) -> click.Command:
     params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
     return click.Command(
         name,
-        callback=partial(_list, schema) if name == "list" else partial(_run, shape.tool),
+        callback=partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],
         help=f"{summary}\n\nExample: {shape.example}",
         short_help=summary,
@@ -130,17 +130,9 @@ def _option(key: str, node: dict[str, Any]) -> click.Parameter:
     return click.Option([name, key], type=kind, metavar=metavar, help=words + default)
 
 
-def _list(schema: dict[str, Any], *, as_json: bool, **given: Any) -> None:
-    told = glance.read(load_settings(), schema, given)
-    if told is None:
-        _run("list_videos", as_json=as_json, **given)
-    else:
-        show.listing(told, as_json=as_json)
-
-
-def _run(tool: str, *, as_json: bool, **given: Any) -> None:
+def _run(tool: str, *, as_json: bool, **options: Any) -> None:
     settings = load_settings()
     with loading():
-        from sora_mcp.cli.calling import run  # noqa: PLC0415 - what calls a tool loads everything
+        from sora_mcp.cli.tool_calls import run  # noqa: PLC0415 - what calls a tool loads everything
 
-    sys.exit(run(settings, tool, given, as_json=as_json))
+    sys.exit(run(settings, tool, options, as_json=as_json))

@@ -20,30 +20,18 @@ async def until_it_works(
 
     Raises the last error; TimeoutError where the time was over before there was one.
     """
-    failed: list[Exception] = []
+    import stamina  # noqa: PLC0415 - a server starts without it
 
-    async def once() -> Result:
-        try:
-            return await attempt()
-        except Exception as error:
-            failed.append(error)
-            raise
-
+    last: Exception = TimeoutError()
+    retries = stamina.retry_context(
+        on=may_pass, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
+    )
     with anyio.move_on_after(seconds):
-        try:
-            return await once()
-        except Exception as error:
-            if not may_pass(error):
-                raise
-            first = [error]
-        import stamina  # noqa: PLC0415 - loaded at the first retry
-
-        retries = stamina.retry_context(
-            on=may_pass, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
-        )
         async for each in retries:
             with each:
-                if first:  # the attempt above was the first
-                    raise first.pop()
-                return await once()
-    raise failed[-1] if failed else TimeoutError
+                try:
+                    return await attempt()
+                except Exception as error:
+                    last = error
+                    raise
+    raise last

@@ -169,31 +169,25 @@ class Submitter:
     async def _create(self, sending: _Sending, request_id: str) -> Created:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
         and its row still stands as *sending* in the ledger that is in place."""
-        gateway, call = sending.gateway, sending.call
-        give_up_at = anyio.current_time() + RESEND_WITHIN
-        try:
-            return await gateway.create(call)
-        except (Unreachable, Refused) as error:
-            if not _wait_before_resend(error):
-                raise
-            last: GatewayError = error
         import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
+        gateway, call = sending.gateway, sending.call
+        resend_until = anyio.current_time() + RESEND_WITHIN + RESEND_AFTER_MOST
+        last: GatewayError | None = None
         attempts = stamina.retry_context(
             on=_wait_before_resend,
             attempts=RESEND_ATTEMPTS,
-            timeout=max(0.0, give_up_at - anyio.current_time()),
+            timeout=RESEND_WITHIN,
             wait_initial=0.2,
             wait_max=2,
             wait_jitter=0.4,
         )
         async for attempt in attempts:
-            in_time = anyio.current_time() <= give_up_at + RESEND_AFTER_MOST  # a process may be stopped for long
-            if attempt.num > 1 and not (in_time and await self._ledger.is_sending(request_id)):
-                raise last
-            with attempt:
-                if attempt.num == 1:  # that was the one above
+            if last is not None:
+                in_time = anyio.current_time() <= resend_until  # a process may be stopped for long
+                if not (in_time and await self._ledger.is_sending(request_id)):
                     raise last
+            with attempt:
                 try:
                     return await gateway.create(call)
                 except (Unreachable, Refused) as error:

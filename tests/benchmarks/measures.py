@@ -104,7 +104,7 @@ def importing(effort: Effort, folder: Path) -> Iterator[Row]:
         for name, command in commands.items():
             cpu[name].append(run(command, env)[0].cpu_s * 1e3)
     yield _compared("sora-mcp --help, CPU (import click, sqlite3, pydantic)", "ms", cpu["--help"], cpu[yardstick])
-    yield _compared("sora-mcp list, 10 of 1,000 rows, CPU (the same)", "ms", cpu["list"], cpu[yardstick], at_most=1.5)
+    yield _compared("sora-mcp list, 10 of 1,000 rows, CPU (the same)", "ms", cpu["list"], cpu[yardstick], at_most=5)
 
 
 # --- calling --------------------------------------------------------------------------------------

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loaded import modules_after
 
 import sora_mcp
 
@@ -95,12 +94,6 @@ def test_no_dialect_knows_another_and_the_gateway_knows_none() -> None:
         kinds = {name.split(".")[2] for name in imported_at_top(path) if name.startswith("sora_mcp.dialects.")}
         allowed = {"protocol", "replies", *own[1:2]} if own != ("dialects", "__init__.py") else kinds
         assert kinds <= allowed, path
-
-
-def modules_after(code: str) -> set[str]:
-    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
-    return set(done.stdout.split("\n"))
 
 
 def test_help_loads_neither_the_protocol_nor_the_http_client() -> None:

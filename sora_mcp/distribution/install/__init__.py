@@ -14,23 +14,23 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
 from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
 from sora_mcp.distribution.install.machine import Machine
-from sora_mcp.distribution.install.ours import renewed
-from sora_mcp.distribution.manifests.clients import Client, Given, uses_sandbox, vscode_inputs
+from sora_mcp.distribution.install.own_entry import renewed
+from sora_mcp.distribution.manifests.clients import Client, Values, uses_sandbox, vscode_inputs
 from sora_mcp.distribution.manifests.product import KEY, Document, Launch
 
 
 def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool = False) -> str:
     """Add the server to a client; says what was done. Where it cannot, raises FileProblem with the snippet to paste."""
-    given = machine.given
-    snippet = client.snippet(launch, given)
-    file = _file(client, machine, given)
+    values = machine.plain_settings
+    snippet = client.snippet(launch, values)
+    file = _file(client, machine, values)
     if file is None:
         would = "Nothing would be written. This is to be pasted" if dry_run else "Paste this"
-        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, given)}"
-    wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (given, {}))
+        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}"
+    wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (values, {}))
 
     def renew(held: Document | None) -> Document:
-        return wanted if held is None else renewed(held, wanted, given, references=unset["env"])
+        return wanted if held is None else renewed(held, wanted, values, references=unset["env"])
 
     try:
         if dry_run:
@@ -39,7 +39,7 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
     except FileProblem as problem:
         paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
         raise FileProblem(problem.message, problem.next_step or paste) from None
-    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, given)}"
+    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, values)}"
 
 
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
@@ -54,7 +54,7 @@ def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str
         raise FileProblem(problem.message, problem.next_step or by_hand) from None
 
 
-def _file(client: Client, machine: Machine, given: Given) -> ClientFile | None:
+def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None:
     """The file in which a client keeps its servers, of those that are read and merged here."""
     home, environ = machine.home, machine.environ
     match client.name:
@@ -64,7 +64,7 @@ def _file(client: Client, machine: Machine, given: Given) -> ClientFile | None:
             return ClientFile(Path(environ.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json")
         case "vscode":
             path = machine.configuration / "Code" / "User" / "mcp.json"
-            return ClientFile(path, "servers", vscode_inputs(given))
+            return ClientFile(path, "servers", vscode_inputs(values))
         case "cursor":
             return ClientFile(home / ".cursor" / "mcp.json")
         case "windsurf":
@@ -129,18 +129,18 @@ def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool
 
 def _require(client: Client, folder: Path) -> None:
     try:
-        found = folder.is_dir()
+        exists = folder.is_dir()
     except OSError as error:
         raise FileProblem(f"{folder} cannot be looked into ({error.strerror}).") from None
-    if not found:
+    if not exists:
         raise FileProblem(f"{client.title} was not found: there is no folder {folder}.")
 
 
-def _advice(client: Client, given: Given) -> str:
+def _advice(client: Client, values: Values) -> str:
     """What is still to be done: the gateway's address and its key."""
-    if uses_sandbox(given):
+    if uses_sandbox(values):
         return "It uses the sandbox, which needs no key."
-    if client.references or "SORA_BASE_URL" in given:
+    if client.references or "SORA_BASE_URL" in values:
         return client.key
     return (
         f"SORA_BASE_URL is not set here: set it (`sandbox`, or the gateway's address) and run this again. {client.key}"

@@ -108,8 +108,8 @@ def without_items(text: str, name: str, ids: Collection[str]) -> str:
 
 
 def _id(item: object) -> str:
-    found = item.get("id") if isinstance(item, dict) else None
-    return found if isinstance(found, str) else ""
+    value = item.get("id") if isinstance(item, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _label(name: str) -> str:
@@ -180,9 +180,9 @@ def _members(text: str, opened: int) -> Iterator[_Member]:
 
 
 def _past_blanks(text: str, index: int) -> int:
-    found = _BLANK.match(text, index)
-    assert found is not None
-    return found.end()
+    match = _BLANK.match(text, index)
+    assert match is not None
+    return match.end()
 
 
 def _inserted(text: str, held: _Held, label: str, value: Any) -> str:
@@ -211,8 +211,8 @@ def _margin(text: str, index: int) -> str:
 
 
 def _unit(text: str) -> str:
-    found = _INDENTED.search(text)
-    return found.group(1) if found else "  "
+    match = _INDENTED.search(text)
+    return match.group(1) if match else "  "
 
 
 def _line_end(text: str) -> str:

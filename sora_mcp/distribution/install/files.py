@@ -14,7 +14,7 @@ from typing import TypeVar
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install import entries, toml_entries
 from sora_mcp.distribution.install.entries import EMPTY, NotPlain
-from sora_mcp.distribution.install.ours import is_ours
+from sora_mcp.distribution.install.own_entry import is_ours
 from sora_mcp.distribution.manifests.product import KEY, Document
 
 Renew = Callable[[Document | None], Document]

@@ -43,7 +43,7 @@ class Machine:
         return Path(self.environ.get("XDG_CONFIG_HOME") or self.home / ".config")
 
     @property
-    def given(self) -> dict[str, str]:
+    def plain_settings(self) -> dict[str, str]:
         """The settings that are set here and no secret: a client is told these as they are. Raises NotConfigured."""
         plain = [variable for variable in variables() if not variable.secret]
         named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
@@ -53,9 +53,9 @@ class Machine:
         for name, value in named.items():
             if self.struck(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", "Correct it.")
-        told = {name: value for name, value in named.items() if value and "${" not in value}
-        load(told)  # with what cannot be used the server would not start
-        return told
+        values = {name: value for name, value in named.items() if value and "${" not in value}
+        load(values)  # with what cannot be used the server would not start
+        return values
 
     def struck(self, text: str) -> str:
         """The text without any secret that is set here."""

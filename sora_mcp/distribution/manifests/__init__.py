@@ -1,4 +1,4 @@
-"""What is generated from the tools and the settings: manifests, the published surface, README's tables.
+"""What is generated from the tools and the settings: manifests, the published surface, the tables of README and docs.
 
 `registry`: the MCP registry's entry. `bundles`: what a host's own installer loads. `clients`: configurations and links.
 """
@@ -31,7 +31,7 @@ class Drift:
 
 
 def write(folder: Path) -> None:
-    """Write every generated file: into `folder`, and the tables into the README beside it."""
+    """Write every generated file: into `folder`, and the tables into the pages beside it."""
     try:
         for path, text in _generated(folder).items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,11 +43,11 @@ def write(folder: Path) -> None:
 def drift(folder: Path) -> list[Drift]:
     """What differs from what the code says: changed, missing and unreadable files, and files that nothing generates."""
     generated = _generated(folder)
-    found = [Drift(path, _where(path, text)) for path, text in generated.items()]
+    drifts = [Drift(path, _where(path, text)) for path, text in generated.items()]
     known = {folder / name for name in _PICTURES} | set(generated)
     present = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
     strays = [path for path in present if path not in known]
-    return [each for each in found if each.where] + [Drift(path, "nothing generates it; delete it") for path in strays]
+    return [each for each in drifts if each.where] + [Drift(path, "nothing generates it; delete it") for path in strays]
 
 
 def _where(path: Path, text: str) -> str:
@@ -60,20 +60,24 @@ def _where(path: Path, text: str) -> str:
 
 
 def _generated(folder: Path) -> dict[Path, str]:
-    found = {folder / name: text for name, text in _files().items()}
+    files = {folder / name: text for name, text in _files().items()}
     project = folder.absolute().parent
     package = project / "sora_mcp" / "tools"
     if package.is_dir():  # what the shell's options are made from, without loading the tools
-        found[package / "surface.json"] = to_json(tools.listing())
-        found[project / "README.md"] = _with_tables(_read(project / "README.md"))
-    return found
+        files[package / "surface.json"] = to_json(tools.listing())
+        for page, name, table in (
+            ("README.md", "tools", _tool_table()),
+            ("docs/settings.md", "settings", _settings_table()),
+        ):
+            files[project / page] = _with_table(project / page, name, table)
+    return files
 
 
-def _read(readme: Path) -> str:
+def _read(page: Path) -> str:
     try:
-        return readme.read_text(encoding="utf-8")
+        return page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise FileProblem(f"{readme} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
+        raise FileProblem(f"{page} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
 
 
 def _files() -> dict[str, str]:
@@ -98,15 +102,14 @@ def _declarations() -> dict[str, list[dict[str, object]]]:
     }
 
 
-def _with_tables(readme: str) -> str:
-    for name, table in {"tools": _tool_table(), "settings": _settings_table()}.items():
-        begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
-        before, _, rest = readme.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise FileProblem(f"README.md lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
-        readme = before + begin + table + end + after
-    return readme
+def _with_table(page: Path, name: str, table: str) -> str:
+    """The page with this table between the two lines that mark its place."""
+    begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
+    before, _, rest = _read(page).partition(begin)
+    _, marker, after = rest.partition(end)
+    if not marker:
+        raise FileProblem(f"{page} lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
+    return before + begin + table + end + after
 
 
 def _tool_table() -> str:

@@ -202,7 +202,7 @@ def _user_config(asked: Iterable[Variable]) -> dict[str, str]:
 def _asked(variable: Variable) -> Document:
     """A setting as a field of the form in which a host asks for it."""
     kind = _ASKED_TYPES.get(variable.format, "string")
-    told: Document = {
+    entry: Document = {
         "type": kind,
         "title": _title(variable),
         "description": variable.description,
@@ -210,8 +210,8 @@ def _asked(variable: Variable) -> Document:
         "sensitive": variable.secret,
     }
     if variable.default:
-        told["default"] = json.loads(variable.default) if kind in {"number", "boolean"} else variable.default
-    return told
+        entry["default"] = json.loads(variable.default) if kind in {"number", "boolean"} else variable.default
+    return entry
 
 
 def _title(variable: Variable) -> str:

@@ -17,10 +17,10 @@ from sora_mcp.config.variables import Variable, variables
 from sora_mcp.distribution.manifests.formats import to_json, to_toml, to_yaml
 from sora_mcp.distribution.manifests.product import DESCRIPTION, KEY, PUBLISHED, TITLE, Document, Launch
 
-Given = Mapping[str, str]
+Values = Mapping[str, str]
 """Settings that are no secret and whose values are written as they are, by variable."""
 
-SANDBOX: Given = {"SORA_BASE_URL": "sandbox"}
+SANDBOX: Values = {"SORA_BASE_URL": "sandbox"}
 
 _UVX_TIMEOUT_S = 60
 """Codex gives a server 10 seconds to start; the first start of the published form downloads the package."""
@@ -34,13 +34,13 @@ class Client:
     title: str
     place: str
     key: str
-    document: Callable[[Launch, Given], Document]
+    document: Callable[[Launch, Values], Document]
     format: Literal["json", "toml", "yaml"] = "json"
     references: bool = True
 
-    def snippet(self, launch: Launch, given: Given) -> str:
+    def snippet(self, launch: Launch, values: Values) -> str:
         """The configuration as text, in the client's format."""
-        document = self.document(launch, given)
+        document = self.document(launch, values)
         return {"json": to_json, "toml": to_toml, "yaml": to_yaml}[self.format](document)
 
     def published(self) -> str:
@@ -48,32 +48,32 @@ class Client:
         return self.snippet(PUBLISHED, {} if self.references else SANDBOX)
 
 
-def uses_sandbox(given: Given) -> bool:
-    return given.get("SORA_BASE_URL", "").lower() == "sandbox"
+def uses_sandbox(values: Values) -> bool:
+    return values.get("SORA_BASE_URL", "").lower() == "sandbox"
 
 
-def _needed(given: Given) -> list[Variable]:
+def _needed(values: Values) -> list[Variable]:
     """The settings that a client must come by in its own way; the sandbox needs no key."""
-    if uses_sandbox(given):
+    if uses_sandbox(values):
         return []
-    return [variable for variable in variables() if variable.required and variable.name not in given]
+    return [variable for variable in variables() if variable.required and variable.name not in values]
 
 
-def _env(launch_with: Given, reference: str | None) -> dict[str, str]:
+def _env(launch_with: Values, reference: str | None) -> dict[str, str]:
     referenced = {v.name: reference % v.name for v in _needed(launch_with)} if reference else {}
     return {**launch_with, **referenced}
 
 
-def _entry(launch: Launch, given: Given, reference: str | None) -> Document:
-    return {"command": launch.command, "args": list(launch.args), "env": _env(given, reference)}
+def _entry(launch: Launch, values: Values, reference: str | None) -> Document:
+    return {"command": launch.command, "args": list(launch.args), "env": _env(values, reference)}
 
 
-def _mcp_servers(reference: str | None) -> Callable[[Launch, Given], Document]:
-    return lambda launch, given: {"mcpServers": {KEY: _entry(launch, given, reference)}}
+def _mcp_servers(reference: str | None) -> Callable[[Launch, Values], Document]:
+    return lambda launch, values: {"mcpServers": {KEY: _entry(launch, values, reference)}}
 
 
-def _claude_code(launch: Launch, given: Given) -> Document:
-    return {"mcpServers": {KEY: {"type": "stdio", **_entry(launch, given, CLAUDE_REFERENCE)}}}
+def _claude_code(launch: Launch, values: Values) -> Document:
+    return {"mcpServers": {KEY: {"type": "stdio", **_entry(launch, values, CLAUDE_REFERENCE)}}}
 
 
 CLAUDE_REFERENCE = "${%s:-}"
@@ -84,39 +84,39 @@ def _input_id(variable: Variable) -> str:
     return f"{KEY}-{variable.field.replace('_', '-')}"
 
 
-def vscode_entry(launch: Launch, given: Given) -> Document:
-    env = {**given, **{v.name: f"${{input:{_input_id(v)}}}" for v in _needed(given)}}
+def vscode_entry(launch: Launch, values: Values) -> Document:
+    env = {**values, **{v.name: f"${{input:{_input_id(v)}}}" for v in _needed(values)}}
     return {"type": "stdio", "command": launch.command, "args": list(launch.args), "env": env}
 
 
-def vscode_inputs(given: Given) -> list[Document]:
+def vscode_inputs(values: Values) -> list[Document]:
     return [
         {"type": "promptString", "id": _input_id(v), "description": v.description, "password": v.secret}
-        for v in _needed(given)
+        for v in _needed(values)
     ]
 
 
-def _vscode(launch: Launch, given: Given) -> Document:
-    return {"inputs": vscode_inputs(given), "servers": {KEY: vscode_entry(launch, given)}}
+def _vscode(launch: Launch, values: Values) -> Document:
+    return {"inputs": vscode_inputs(values), "servers": {KEY: vscode_entry(launch, values)}}
 
 
-def _zed(launch: Launch, given: Given) -> Document:
-    return {"context_servers": {KEY: _entry(launch, given, None)}}
+def _zed(launch: Launch, values: Values) -> Document:
+    return {"context_servers": {KEY: _entry(launch, values, None)}}
 
 
-def forwarded(given: Given) -> list[str]:
+def forwarded(values: Values) -> list[str]:
     """The variables that Codex is to hand on: all but those that are written down."""
-    return [variable.name for variable in variables() if variable.name not in given]
+    return [variable.name for variable in variables() if variable.name not in values]
 
 
-def _codex(launch: Launch, given: Given) -> Document:
-    server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(given)}
+def _codex(launch: Launch, values: Values) -> Document:
+    server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(values)}
     if launch == PUBLISHED:
         server["startup_timeout_sec"] = _UVX_TIMEOUT_S
-    return {"mcp_servers": {KEY: {**server, "env": dict(given)}}}
+    return {"mcp_servers": {KEY: {**server, "env": dict(values)}}}
 
 
-def _goose(launch: Launch, given: Given) -> Document:
+def _goose(launch: Launch, values: Values) -> Document:
     extension = {
         "enabled": True,
         "type": "stdio",
@@ -124,18 +124,18 @@ def _goose(launch: Launch, given: Given) -> Document:
         "description": DESCRIPTION,
         "cmd": launch.command,
         "args": list(launch.args),
-        "envs": dict(given),
-        "env_keys": [variable.name for variable in _needed(given)],
+        "envs": dict(values),
+        "env_keys": [variable.name for variable in _needed(values)],
         "timeout": 300,
     }
     return {"extensions": {KEY: extension}}
 
 
-def _opencode(launch: Launch, given: Given) -> Document:
+def _opencode(launch: Launch, values: Values) -> Document:
     server = {
         "type": "local",
         "command": [launch.command, *launch.args],
-        "environment": _env(given, "{env:%s}"),
+        "environment": _env(values, "{env:%s}"),
         "enabled": True,
     }
     return {"$schema": "https://opencode.ai/config.json", "mcp": {KEY: server}}

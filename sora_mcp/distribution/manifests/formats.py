@@ -54,35 +54,35 @@ def _toml_tables(value: dict[str, Any], name: str) -> Iterator[str]:
         yield from _toml_tables(item, f"{name}.{key}".lstrip("."))
 
 
-def difference(suffix: str, expected: str, found: str) -> str:
+def difference(suffix: str, expected: str, actual: str) -> str:
     """Where a file differs from what it should be: the key in JSON and TOML, the line elsewhere. Empty if nowhere."""
-    if expected == found:
+    if expected == actual:
         return ""
     read = {".json": json.loads, ".toml": tomllib.loads}.get(suffix)
     if read is not None:
         try:
-            key = _first_key(read(expected), read(found), "")
+            key = _first_key(read(expected), read(actual), "")
         except (ValueError, RecursionError):
             return f"it is not readable as {suffix[1:].upper()}"
         return key or "the layout (the values are the same)"
-    for number, (ours, theirs) in enumerate(zip(expected.splitlines(), found.splitlines(), strict=False), start=1):
+    for number, (ours, theirs) in enumerate(zip(expected.splitlines(), actual.splitlines(), strict=False), start=1):
         if ours != theirs:
             return f"line {number}: {ours.strip()[:60]}"
-    return f"line {min(len(expected.splitlines()), len(found.splitlines())) + 1}: the rest"
+    return f"line {min(len(expected.splitlines()), len(actual.splitlines())) + 1}: the rest"
 
 
-def _first_key(expected: object, found: object, where: str) -> str:
-    if type(expected) is not type(found):
+def _first_key(expected: object, actual: object, where: str) -> str:
+    if type(expected) is not type(actual):
         return where or "the outermost value"
-    if isinstance(expected, dict) and isinstance(found, dict):
-        pairs = {key: (expected.get(key, _NOTHING), found.get(key, _NOTHING)) for key in [*expected, *found]}
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        pairs = {key: (expected.get(key, _NOTHING), actual.get(key, _NOTHING)) for key in [*expected, *actual]}
         inner = (_first_key(a, b, f"{where}.{key}".lstrip(".")) for key, (a, b) in pairs.items())
-    elif isinstance(expected, list) and isinstance(found, list):
-        longest = max(len(expected), len(found))
-        padded = (each + [_NOTHING] * (longest - len(each)) for each in (expected, found))
+    elif isinstance(expected, list) and isinstance(actual, list):
+        longest = max(len(expected), len(actual))
+        padded = (each + [_NOTHING] * (longest - len(each)) for each in (expected, actual))
         inner = (_first_key(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(*padded, strict=True)))
     else:
-        return "" if expected == found else where or "the outermost value"
+        return "" if expected == actual else where or "the outermost value"
     return next(filter(None, inner), "")
 
 

@@ -28,7 +28,7 @@ def server_json() -> Document:
 
 
 def _environment_variable(variable: Variable) -> Document:
-    told: Document = {
+    entry: Document = {
         "name": variable.name,
         "description": variable.description,
         "isRequired": variable.required,
@@ -36,7 +36,7 @@ def _environment_variable(variable: Variable) -> Document:
         "format": variable.format,
     }
     if variable.default:
-        told["default"] = variable.default
+        entry["default"] = variable.default
     if variable.choices:
-        told["choices"] = list(variable.choices)
-    return told
+        entry["choices"] = list(variable.choices)
+    return entry

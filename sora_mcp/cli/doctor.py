@@ -54,8 +54,8 @@ def show(*, as_json: bool) -> int:
     checks += anyio.run(check_up, settings)
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
-        told = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
-        text = json.dumps(told, indent=2, ensure_ascii=False)
+        report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
+        text = json.dumps(report, indent=2, ensure_ascii=False)
     else:
         text = "\n".join([*_lines(checks), "", "Settings from the environment", *_setting_lines(settings)])
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
@@ -73,9 +73,9 @@ def _lines(checks: list[Check]) -> Iterator[str]:
 def _setting_lines(settings: Settings) -> Iterator[str]:
     """What is set, so that a terminal holds the checks as well; --json has all."""
     rows = _settings(settings)
-    given = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
-    yield from (f"    {name} = {value}" for name, value in given.items())
-    yield f"    The other {len(rows) - len(given)} have their defaults, which README and --json show."
+    own_values = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
+    yield from (f"    {name} = {value}" for name, value in own_values.items())
+    yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 
 
 async def check_up(settings: Settings) -> list[Check]:
@@ -91,8 +91,8 @@ async def check_up(settings: Settings) -> list[Check]:
 def _versions() -> Check:
     names = ("mcp", "httpx", "pydantic", "anyio")
     parts = [f"{name} {metadata.version(name)}" for name in names]
-    found = f"sora-mcp {__version__}, Python {platform.python_version()}, {', '.join(parts)}"
-    return Check("versions", "ok", f"{found}, SQLite {sqlite3.sqlite_version}")
+    words = f"sora-mcp {__version__}, Python {platform.python_version()}, {', '.join(parts)}"
+    return Check("versions", "ok", f"{words}, SQLite {sqlite3.sqlite_version}")
 
 
 def _extras() -> Iterator[Check]:
@@ -224,12 +224,12 @@ async def _gateway(settings: Settings) -> list[Check]:
 
 def _settings(settings: Settings) -> dict[str, dict[str, str]]:
     """Every setting with its value and where it came from; of the key only whether it is there."""
-    found = {}
+    by_name = {}
     for variable in variables():
         value = getattr(settings, variable.field)
         if variable.secret:
             value = "present" if value else "absent"
         shown = "not set" if value in {None, ()} else str(value)
         origin = "environment" if variable.field in settings.given else "default"
-        found[variable.name] = {"value": shown, "from": origin}
-    return found
+        by_name[variable.name] = {"value": shown, "from": origin}
+    return by_name

@@ -37,9 +37,9 @@ class FromFile:
         """What is wrong with an item, with the line on which it stands."""
         return re.sub(rf"{self.name}\[(\d{{1,4}})\]", self._placed, message)
 
-    def _placed(self, found: re.Match[str]) -> str:
-        index = int(found[1])
-        return f"{self.path}, line {self.lines[index]}, {found[0]}" if index < len(self.lines) else found[0]
+    def _placed(self, match: re.Match[str]) -> str:
+        index = int(match[1])
+        return f"{self.path}, line {self.lines[index]}, {match[0]}" if index < len(self.lines) else match[0]
 
 
 def read_file(path: str, name: str) -> FromFile:
@@ -62,11 +62,11 @@ def read_file(path: str, name: str) -> FromFile:
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=hint) from None
     except ValueError:
         raise click.BadParameter(f"{path} holds a number of thousands of digits.", param_hint=hint) from None
-    found = data.get(name) if isinstance(data, dict) else data
-    if not isinstance(found, list):
+    items = data.get(name) if isinstance(data, dict) else data
+    if not isinstance(items, list):
         raise click.BadParameter(f"{path} holds no list of {name}.", param_hint=hint)
-    read = FromFile(path, name, found, list(_lines(text, name)))
-    for index, item in enumerate(found):
+    read = FromFile(path, name, items, list(_lines(text, name)))
+    for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise click.BadParameter(read.place(f"{name}[{index}]: this is not an object."), param_hint=hint)
     return read
@@ -91,14 +91,14 @@ def _lines(text: str, name: str) -> Iterator[int]:
 
 def _value(text: str, at: int, name: str) -> int:
     """Where the value of a member of the object begins; of two of one name the last counts."""
-    found = at
+    value_at = at
     at = _past(text, at + 1)
     while text[at] != "}":
         key, end = _DECODER.raw_decode(text, at)
         begins = _past(text, end, " \t\r\n:")
-        found = begins if key == name else found
+        value_at = begins if key == name else value_at
         at = _past(text, _DECODER.raw_decode(text, begins)[1])
-    return found
+    return value_at
 
 
 _DECODER = json.JSONDecoder()

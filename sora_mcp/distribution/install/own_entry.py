@@ -38,14 +38,14 @@ def _program(entry: Document) -> str:
     return re.split(r"[\\/]", command)[-1].lower().removesuffix(".exe") if isinstance(command, str) else ""
 
 
-def renewed(held: Document, wanted: Document, given: Mapping[str, str], references: Mapping[str, str]) -> Document:
+def renewed(held: Document, wanted: Document, values: Mapping[str, str], references: Mapping[str, str]) -> Document:
     """Our entry as it is wanted now, with what somebody added to the one that is there: fields, variables, arguments.
 
-    A variable in it is written over by a value that is `given` now, never by one of our `references`: those only say
+    A variable in it is written over by one of the `values` of now, never by one of our `references`: those only say
     where a client may look for a value.
     """
-    found = _object(held.get("env"))
-    kept = {name: value for name, value in found.items() if name not in given and value != references.get(name)}
+    env = _object(held.get("env"))
+    kept = {name: value for name, value in env.items() if name not in values and value != references.get(name)}
     entry = {**held, **wanted, "env": {**wanted["env"], **kept}}
     if _is_script(held) and _is_script(wanted) and "args" in held:
         entry["args"] = held["args"]

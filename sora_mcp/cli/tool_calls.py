@@ -14,7 +14,7 @@ import anyio
 import click
 
 from sora_mcp import tools
-from sora_mcp.cli import beats, show
+from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
 from sora_mcp.config.settings import Settings
@@ -26,13 +26,17 @@ from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
 
 
-def run(settings: Settings, tool: str, given: dict[str, Any], *, as_json: bool) -> int:
+def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool) -> int:
     """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
-    wait, out = bool(given.pop("wait", False)), given.pop("out", None)
-    files = [beats.read_file(given[key], key) for key in ("actions", "inpaint_items") if given.get(key) is not None]
-    given |= {file.name: file.items for file in files}
-    settings = _collect(given, settings)
-    arguments = {key: value for key, value in given.items() if value is not None}
+    wait, out = bool(options.pop("wait", False)), options.pop("out", None)
+    files = [
+        storyboard_files.read_file(options[key], key)
+        for key in ("actions", "inpaint_items")
+        if options.get(key) is not None
+    ]
+    options |= {file.name: file.items for file in files}
+    settings = _collect(options, settings)
+    arguments = {key: value for key, value in options.items() if value is not None}
     studios: list[Studio] = []
     call = partial(_call, settings, tool, arguments, studios, wait=wait, quiet=as_json)
     result: tools.Result | None = None
@@ -61,7 +65,7 @@ def _tell_interrupted(tool: str, task_id: str | None, sent: Entry | None, *, as_
         interrupted(sent.request_id, as_json=as_json, outcome=outcome)
 
 
-def _placed(result: tools.Result | None, files: list[beats.FromFile]) -> tools.Result | None:
+def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile]) -> tools.Result | None:
     """The result, saying on which line of which file an argument stands that is wrong."""
     if result is None or not result.is_error:
         return result
@@ -81,10 +85,10 @@ def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json:
             except SoraError as error:
                 return error
 
-    told = anyio.run(work)
-    if isinstance(told, SoraError):
-        raise told
-    result = tools.Result(tools.words.say_video(told), told.model_dump(mode="json", exclude_none=True))
+    outcome = anyio.run(work)
+    if isinstance(outcome, SoraError):
+        raise outcome
+    result = tools.Result(tools.words.say_video(outcome), outcome.model_dump(mode="json", exclude_none=True))
     show.result(result, {}, as_json=as_json, picture=None)
 
 
@@ -97,24 +101,27 @@ def exit_code(result: tools.Result) -> int:
     return FAILED if result.structured.get("state") in {"failed", "blocked", "rejected"} else DONE
 
 
-def _collect(given: dict[str, Any], settings: Settings) -> Settings:
+def _collect(options: dict[str, Any], settings: Settings) -> Settings:
     """Turn what only the shell has (files, beats, images, sources) into the tool's arguments, in place.
 
     A person who names an image at the shell allows it: its folder joins the allowed ones, for this call.
     """
-    if given.get("beats"):
-        if given.get("actions") is not None:
+    if options.get("beats"):
+        if options.get("actions") is not None:
             raise click.UsageError("Give either --action or --actions, not both. Nothing was submitted.")
-        given["actions"] = [beats.parse(beat) for beat in given["beats"]]
-    images, sources = given.pop("images", ()), given.pop("sources", ())
-    given.pop("beats", None)
+        options["actions"] = [storyboard_files.parse(beat) for beat in options["beats"]]
+    images, sources = options.pop("images", ()), options.pop("sources", ())
+    options.pop("beats", None)
     for image in images:
         if "://" not in image and not _is_path(image):
             raise click.BadParameter(f"There is no file {image[:80]!r}. Nothing was submitted.", param_hint="--image")
     if images:
-        given["inpaint_items"] = [*(given.get("inpaint_items") or []), *({"url": _whole(image)} for image in images)]
+        options["inpaint_items"] = [
+            *(options.get("inpaint_items") or []),
+            *({"url": _whole(image)} for image in images),
+        ]
     if sources:
-        given["inpaint_items"] = [_source(source) for source in sources]
+        options["inpaint_items"] = [_source(source) for source in sources]
     paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
     allowed = (*settings.image_dirs, *(path.parent for path in paths))
     return replace(settings, image_dirs=allowed)
