@@ -132,12 +132,12 @@ class Studio:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
         return await self._lists.recent(limit=limit, states=states)
 
-    def on_change(self, told: Told, wanted: Wanted) -> Callable[[], None]:
+    def on_change(self, tell: Told, wanted: Wanted) -> Callable[[], None]:
         """Have every row told that changes while this studio watches; the result ends that.
 
         Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
         """
-        listener = (told, wanted)
+        listener = (tell, wanted)
         self._watcher.listeners.append(listener)
         return lambda: self._watcher.listeners.remove(listener)
 
