@@ -14,7 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from documentation import PAGES, README, ROOT, anchors, block, blocks, links, prose
+
+from sora_mcp.cli import main
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -111,11 +114,9 @@ def _inline() -> Iterator[str]:
 
 def _help(command: str) -> str:
     group = [command, "new"] if command == "ledger" else [command]
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "sora_mcp", *group, "--help"], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, command
-    return done.stdout
+    shown = CliRunner().invoke(main, [*group, "--help"])
+    assert shown.exit_code == 0, command
+    return shown.output
 
 
 # CONTRIBUTING
