@@ -69,6 +69,7 @@ def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests(marker: s
     ("version", "fits"), [((2, 7), False), ((3, 10), False), ((3, 11), True), ((3, 13), True)], ids=str
 )
 @pytest.mark.parametrize("marker", ["sh demo", "sh test"])
+@pytest.mark.slow
 def test_a_python_that_is_too_old_is_told_before_anything_is_installed(
     marker: str, version: tuple[int, int], fits: bool
 ) -> None:
@@ -158,6 +159,7 @@ def test_every_command_of_contributing_is_real(step: list[str]) -> None:
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: str(path.name))
+@pytest.mark.slow
 def test_the_scripts_of_ci_can_be_read_by_bash(script: Path) -> None:
     done = subprocess.run(["bash", "-n", str(script)], check=False, capture_output=True, text=True)  # noqa: S603, S607
     assert (done.returncode, done.stderr) == (0, "")
