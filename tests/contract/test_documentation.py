@@ -37,6 +37,12 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> 
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_path_that_is_named_is_there(page: Path) -> None:
+    for path in re.findall(r"`((?:sora_mcp|tests|docs|manifests|\.ci)/[\w./-]*)`", page.read_text(encoding="utf-8")):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached, new = {README}, [README]
     while new:
