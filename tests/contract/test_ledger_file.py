@@ -83,6 +83,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.slow
 async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, ledger: Ledger) -> None:
     command = [sys.executable, "-c", _WRITE, str(tmp_path / "home" / "ledger.sqlite3")]
     writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603

@@ -115,6 +115,7 @@ for _ in itertools.repeat(None, 2_000_000):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need privileges there")
 @pytest.mark.parametrize("name", ["sub/door.png", "alias/door.png"])
+@pytest.mark.slow
 def test_a_folder_that_is_swapped_for_a_link_meanwhile_does_not_lead_out(tmp_path: Path, name: str) -> None:
     inside, outside, sub = tmp_path / "pictures", tmp_path / "private", tmp_path / "pictures" / "sub"
     images_of = {folder: picture("PNG", side) for side, folder in enumerate((sub, outside), 5)}

@@ -152,22 +152,26 @@ def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
     assert users <= {"gateway", "sandbox"}
 
 
+@pytest.mark.slow
 def test_help_loads_neither_the_protocol_nor_the_http_client() -> None:
     loaded = modules_after("from sora_mcp.cli import main\nmain(['--help'], standalone_mode=False)")
     assert not {"mcp", "mcp_types", "httpx", "pydantic", "sqlite3"} & loaded
 
 
 @pytest.mark.parametrize("name", ["create", "get", "list", "view"])
+@pytest.mark.slow
 def test_help_of_a_video_command_loads_no_tools(name: str) -> None:
     loaded = modules_after(f"from sora_mcp.cli import main\nmain(['{name}', '--help'], standalone_mode=False)")
     assert not {"mcp", "mcp_types", "httpx", "pydantic", "asyncio", "sora_mcp.tools"} & loaded
 
 
+@pytest.mark.slow
 def test_the_server_loads_at_most_110_modules_beyond_the_protocol() -> None:
     bare = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio")
     ours = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio\nimport sora_mcp.server")
     assert len(ours - bare) <= 110
 
 
+@pytest.mark.slow
 def test_nothing_that_draws_is_loaded_by_the_server() -> None:
     assert not {"av", "PIL", "starlette.testclient", "stamina"} & modules_after("import sora_mcp.server")
