@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
@@ -116,18 +116,26 @@ class Ledger:
         row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint}
 
-        def work(db: sqlite3.Connection) -> tuple[Entry, bool]:
+        def work(db: sqlite3.Connection) -> tuple[Entry, bool] | OverCap:
             self._check_version(db)
             if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
                 raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
-            if same := self._same(db, intent, rules):
+            self._bury_the_abandoned(db)
+            try:
+                same = self._same(db, intent, rules)
+            except OverCap as refusal:
+                return refusal  # not raised: what was found out about abandoned rows is to be committed
+            if same:
                 return same, False
             return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
 
-        entry, is_new = await self._once_older_are_done(lambda: self._read(work, "BEGIN IMMEDIATE"))
+        begun = await self._once_older_are_done(lambda: self._write(work))
+        if isinstance(begun, OverCap):
+            raise begun
+        entry, is_new = begun
         if is_new:
             self._newest = (entry.number, entry.request_id)
-        return entry, is_new
+        return begun
 
     async def _once_older_are_done(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What `attempt` returns, once no older release is in the middle of a POST. Raises OlderRelease in the end."""
@@ -485,19 +493,26 @@ class Ledger:
             return self._file.glance(work, key)
         return await self._read(work)
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN") -> T:
-        return await anyio.to_thread.run_sync(self._look, work, begin, limiter=self._one_at_a_time)
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await anyio.to_thread.run_sync(self._look, work, limiter=self._one_at_a_time)
 
-    def _look(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+    def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Work on rows, after those in *sending* whose writer is gone have become *unknown*."""
-        for request_id, writer, since in self._file.transact("BEGIN", rows.sending):
-            if self._writer.is_gone(writer, self._clock() - since):
-                bury = partial(self._move, request_id=request_id, state="unknown", reason=GONE)
-                try:
-                    self._file.transact("BEGIN IMMEDIATE", bury, BRIEFLY_S)
-                except Held:
-                    break  # they stay as they are until it can be written
-        return self._file.transact(begin, work)
+        if self._file.transact("BEGIN", self._abandoned):
+            with suppress(Held):  # they stay as they are until it can be written
+                self._file.transact("BEGIN IMMEDIATE", self._bury_the_abandoned, BRIEFLY_S)
+        return self._file.transact("BEGIN", work)
+
+    def _abandoned(self, db: sqlite3.Connection) -> list[str]:
+        """The rows in *sending* whose writer is gone."""
+        now = self._clock()
+        return [
+            request_id for request_id, writer, since in rows.sending(db) if self._writer.is_gone(writer, now - since)
+        ]
+
+    def _bury_the_abandoned(self, db: sqlite3.Connection) -> None:
+        for request_id in self._abandoned(db):
+            self._move(db, request_id, "unknown", reason=GONE)
 
 
 def _as_task(entry: Entry) -> Task:
