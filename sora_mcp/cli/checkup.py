@@ -180,7 +180,7 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     except SoraError:
         return []
     key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
-    spending = await ledger.spending(await ledger.gateway_name(endpoint.base_url, key, owner))
+    spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
     uncertain = f", perhaps {spending.uncertain:g} more (unknown outcomes)" if spending.uncertain else ""
     words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
     number = spending.running

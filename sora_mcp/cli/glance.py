@@ -11,7 +11,9 @@ from contextlib import closing
 from typing import Any
 
 from sora_mcp.config.settings import Endpoint, Settings
+from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.records import Entry, summary
 from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.ledger import rows
 from sora_mcp.ledger.file import open_to_read, transaction
@@ -30,11 +32,11 @@ def read(settings: Settings, schema: dict[str, Any], given: dict[str, Any]) -> d
         if not settings.ledger.exists():
             return None
         with closing(open_to_read(settings.ledger)) as db, transaction(db, "BEGIN"):
-            name = _gateway_name(db, endpoint, settings.owner or "")
-            if name is None:
+            account = _account(db, endpoint, settings.owner or "")
+            if account is None:
                 return None
             states = (given["status"],) if given["status"] else ()
-            found = rows.page(db, name, limit=limit + 1, before=before[0], states=states)
+            found = rows.page(db, account, limit=limit + 1, before=before[0], states=states)
         return _answer(endpoint.label, found, limit)
     except (SoraError, sqlite3.Error, OSError):
         return None
@@ -54,17 +56,17 @@ def _before(cursor: str | None) -> tuple[int | None] | None:
     return (int(cursor),) if re.fullmatch(r"[0-9]{1,18}", cursor) else None
 
 
-def _gateway_name(db: sqlite3.Connection, endpoint: Endpoint, owner: str) -> str | None:
+def _account(db: sqlite3.Connection, endpoint: Endpoint, owner: str) -> Account | None:
     """None where somebody must write or ask first: to the file, about a row in *sending*, about a task under way."""
     salt = rows.salt_of(db) if is_current(db) else None
     if salt is None or rows.sending(db):
         return None
-    name = rows.gateway_name(salt, endpoint.base_url, endpoint.api_key.get_secret_value(), owner)
-    return None if rows.page(db, name, limit=1, states=UNDER_WAY) else name
+    account = Account.of_key(salt, endpoint.base_url, endpoint.api_key.get_secret_value(), owner)
+    return None if rows.page(db, account, limit=1, states=UNDER_WAY) else account
 
 
-def _answer(gateway: str, found: list[rows.Entry], limit: int) -> dict[str, Any]:
+def _answer(gateway: str, found: list[Entry], limit: int) -> dict[str, Any]:
     page = found[:limit]
-    videos = [{key: value for key, value in rows.shown(entry).items() if value is not None} for entry in page]
+    videos = [{key: value for key, value in summary(entry).items() if value is not None} for entry in page]
     more = {"next_cursor": str(page[-1].number)} if len(found) > limit else {}
     return {"gateway": gateway, "videos": videos, **more}

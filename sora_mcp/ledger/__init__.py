@@ -20,24 +20,15 @@ from typing import Any, TypeVar
 
 import anyio
 
+from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import FileProblem, OverCap
+from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, summary
+from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
 from sora_mcp.ledger.integrity import TAKEN_AWAY, Damaged, Malformed, identity
-from sora_mcp.ledger.rows import (
-    DAY_S,
-    GONE,
-    OPEN,
-    TRANSITIONS,
-    Entry,
-    Intent,
-    Rules,
-    of_request,
-    of_task,
-    places,
-    select,
-)
+from sora_mcp.ledger.rows import GONE, Rules, of_request, of_task, places, select
 from sora_mcp.ledger.turns import turn
 from sora_mcp.ledger.writers import Writer
 
@@ -46,14 +37,6 @@ _NO_RULES = Rules()
 _WAIT_FOR_OLDER_S = 10.0
 """Seconds to wait until an older release has recorded what it is sending."""
 _LOOK_EVERY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A task under way that a person gives up, and why they may."""
-
-    task_id: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +81,12 @@ class Ledger:
         found = identity(path)
         return found is not None and found in map(identity, (*self._file.paths, *self._writer.paths()))
 
-    async def gateway_name(self, base_url: str, api_key: str, owner: str = "") -> str:
-        """The name under which rows of a gateway stand: its address, a salted fingerprint of the key, and the owner."""
+    async def account(self, base_url: str, api_key: str, owner: str = "") -> Account:
+        """The account of a key at a gateway: with the fingerprint that the key has in this ledger."""
         salt = await self._read(rows.salt_of)
         if salt is None:
             salt = await self._write(_salt)
-        return rows.gateway_name(salt, base_url, api_key, owner)
+        return Account.of_key(salt, base_url, api_key, owner)
 
     # --- paid -------------------------------------------------------------------------------------
 
@@ -113,8 +96,12 @@ class Ledger:
         Where the same is open still, or succeeded within the last `rules.guard_s` seconds, nothing is recorded: that
         row is returned, and False. Raises OverCap where a cap forbids it. Correct with any number of processes at once.
         """
-        row = {"gateway": intent.gateway, "operation": intent.operation, "state": "sending", "cost": intent.cost}
-        row |= {"fingerprint": intent.fingerprint}
+        row = {
+            "operation": intent.operation,
+            "state": "sending",
+            "cost": intent.cost,
+            "fingerprint": intent.fingerprint,
+        }
 
         def work(db: sqlite3.Connection) -> tuple[Entry, bool] | OverCap:
             self._check_version(db)
@@ -127,7 +114,9 @@ class Ledger:
                 return refusal  # not raised: what was found out about abandoned rows is to be committed
             if same:
                 return same, False
-            return self._insert(db, row | {"writer": self._writer.hold()}, intent.body, intent.sources), True
+            return self._insert(
+                db, intent.account, row | {"writer": self._writer.hold()}, intent.body, intent.sources
+            ), True
 
         begun = await self._once_older_are_done(lambda: self._write(work))
         if isinstance(begun, OverCap):
@@ -169,9 +158,10 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Entry:
             entry = of_request(db, request_id)
             if entry.task_id not in {None, task_id}:
-                row = {"gateway": entry.gateway, "operation": entry.operation, "state": "submitted", "cost": entry.cost}
+                row = {"operation": entry.operation, "state": "submitted", "cost": entry.cost}
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint}
-                return of_task(db, entry.gateway, task_id) or self._insert(db, row, entry.body, entry.sources)
+                known = of_task(db, entry.account, task_id)
+                return known or self._insert(db, entry.account, row, entry.body, entry.sources)
             reason = f"the gateway answered with {task_id}, which is the task of another request"
             taken = self._take(db, entry, task_id, other_ids=other_ids)
             return taken or self._move(db, request_id, "unknown", reason=reason)
@@ -199,7 +189,7 @@ class Ledger:
         return False
 
     async def settle(
-        self, gateway: str, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
     ) -> Entry | None:
         """A person looked: an *unknown* row became this task, or (None) nothing.
 
@@ -208,7 +198,7 @@ class Ledger:
         """
 
         def work(db: sqlite3.Connection) -> Entry | None:
-            entry = rows.find(db, gateway, request_id)
+            entry = rows.find(db, account, request_id)
             if entry is None:
                 return None
             own_id = entry.request_id
@@ -224,15 +214,16 @@ class Ledger:
 
     # --- what the gateway says --------------------------------------------------------------------
 
-    async def adopt(self, gateway: str, task_id: str, task: Task) -> Entry:
+    async def adopt(self, account: Account, task_id: str, task: Task) -> Entry:
         """Record a task that was made elsewhere with the same key, or bring the row that is there up to date."""
         body = task.body or {}
-        row = {"gateway": gateway, "task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
+        row: dict[str, Any] = {"task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
         if task.created_at is not None:
             row["created_at"] = task.created_at
 
         def work(db: sqlite3.Connection) -> Entry:
-            return self._update(db, of_task(db, gateway, task_id) or self._insert(db, row, body, []), task)
+            entry = of_task(db, account, task_id) or self._insert(db, account, row, body, [])
+            return self._update(db, entry, task)
 
         return await self._write(work)
 
@@ -254,7 +245,7 @@ class Ledger:
         def work(db: sqlite3.Connection) -> Entry:
             entry = of_request(db, asked.request_id)
             if entry.task_id != asked.task_id and asked.task_id is not None:
-                entry = of_task(db, asked.gateway, asked.task_id) or entry
+                entry = of_task(db, asked.account, asked.task_id) or entry
             return entry if entry.task_id is None else self._update(db, entry, task, quiet_s)
 
         return await self._write(work)
@@ -271,55 +262,54 @@ class Ledger:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def find(self, gateway: str, video_id: str) -> Entry | None:
+    async def find(self, account: Account, video_id: str) -> Entry | None:
         """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
-        read = partial(rows.find, gateway=gateway, video_id=video_id)
-        return await self._glance(read, key=(gateway, video_id))
+        read = partial(rows.find, account=account, video_id=video_id)
+        return await self._glance(read, key=(account, video_id))
 
-    async def find_generation(self, gateway: str, generation_id: str) -> tuple[Entry, Generation] | None:
+    async def find_generation(self, account: Account, generation_id: str) -> tuple[Entry, Generation] | None:
         """The row and the variant that a `gen_…` id belongs to."""
         where = "+gateway = ? AND request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-        found = await self._glance(lambda db: select(db, where, [gateway, generation_id]))
+        found = await self._glance(lambda db: select(db, where, [rows.name_of(account), generation_id]))
         if not found:
             return None
         return found[0], next(g for g in found[0].generations if g.generation_id == generation_id)
 
-    async def is_of_another_owner(self, gateway: str, shown_id: str) -> bool:
+    async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
-        same_key = rows.without_owner(gateway)
         of_generation = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
         which = f"(task_id = ? OR {of_generation})"
         which += " AND fingerprint IS NOT NULL"  # who asked about a task has not made it
-        sql = f"SELECT 1 FROM videos WHERE gateway != ? AND substr(gateway, 1, ?) = ? AND {which} LIMIT 1"  # noqa: S608
-        values = [gateway, len(same_key), same_key, shown_id, shown_id]
+        sql = f"SELECT 1 FROM videos WHERE +address = ? AND +key_fingerprint = ? AND +owner != ? AND {which} LIMIT 1"  # noqa: S608
+        values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
         return await self._read(lambda db: db.execute(sql, values).fetchone() is not None)
 
     async def page(
-        self, gateway: str, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+        self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
     ) -> list[Entry]:
         """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
-        return await self._glance(lambda db: rows.page(db, gateway, limit=limit, before=before, states=states))
+        return await self._glance(lambda db: rows.page(db, account, limit=limit, before=before, states=states))
 
-    async def under_way(self, gateway: str, limit: int) -> list[Entry]:
+    async def under_way(self, account: Account, limit: int) -> list[Entry]:
         """The newest rows of the last 24 hours whose task the gateway has not finished."""
-        read = partial(rows.page, gateway=gateway, limit=limit, states=UNDER_WAY)
-        found = await self._glance(read, key=("under way", gateway, limit))
+        read = partial(rows.page, account=account, limit=limit, states=UNDER_WAY)
+        found = await self._glance(read, key=("under way", account, limit))
         since = self._clock() - DAY_S
         return [entry for entry in found if entry.created_at > since]
 
-    async def without_address(self, gateway: str, limit: int) -> list[Entry]:
+    async def without_address(self, account: Account, limit: int) -> list[Entry]:
         """Videos that succeeded within the last hour, but have no address yet."""
-        return await self._glance(lambda db: rows.without_address(db, gateway, self._clock(), limit))
+        return await self._glance(lambda db: rows.without_address(db, account, self._clock(), limit))
 
-    async def unsaved(self, gateway: str, limit: int) -> list[Entry]:
+    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
-        return await self._glance(lambda db: rows.unsaved(db, gateway, self._clock(), limit))
+        return await self._glance(lambda db: rows.unsaved(db, account, self._clock(), limit))
 
-    async def spending(self, gateway: str) -> Spending:
+    async def spending(self, account: Account) -> Spending:
         """What the caps look at."""
         since = self._clock() - DAY_S
         return await self._read(
-            lambda db: Spending(*rows.spent(db, gateway, since), len(rows.open_rows(db, gateway, since)))
+            lambda db: Spending(*rows.spent(db, account, since), len(rows.open_rows(db, account, since)))
         )
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
@@ -337,7 +327,7 @@ class Ledger:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise Malformed
             for entry in select(db, "1", [], CHECKED):
-                rows.shown(entry)
+                summary(entry)
             counts: dict[State, int] = dict(
                 db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall()
             )
@@ -362,10 +352,12 @@ class Ledger:
 
     # --- inside a transaction ---------------------------------------------------------------------
 
-    def _insert(self, db: sqlite3.Connection, row: dict[str, Any], body: dict[str, Any], sources: list[str]) -> Entry:
+    def _insert(
+        self, db: sqlite3.Connection, account: Account, row: dict[str, Any], body: dict[str, Any], sources: list[str]
+    ) -> Entry:
         now, request_id = self._clock(), f"req_{secrets.token_hex(12)}"
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(sources)}
-        row = {"created_at": now} | row | rows.account(row["gateway"]) | {"updated_at": now}
+        row = {"created_at": now} | rows.columns_of(account) | row | {"updated_at": now}
         names, values = ", ".join(row), list(row.values())
         db.execute(f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
@@ -392,7 +384,7 @@ class Ledger:
 
         Where a query adopted it before that was known, whoever waits for the adopted row finds `entry` from now on.
         """
-        adopted = of_task(db, entry.gateway, task_id)
+        adopted = of_task(db, entry.account, task_id)
         if adopted is not None and adopted.number == entry.number:
             adopted = None
         if adopted is not None and adopted.fingerprint is not None:
@@ -421,7 +413,7 @@ class Ledger:
     ) -> Entry:
         """Move a row to `state` if that is allowed from where it stands; `more` are further columns."""
         entry = of_request(db, request_id)
-        if state not in TRANSITIONS[entry.state]:
+        if not may_move(entry.state, state):
             return entry
         values: dict[str, str | float | None] = {
             "state": state,
@@ -445,7 +437,7 @@ class Ledger:
         )
 
     def _update(self, db: sqlite3.Connection, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
-        state = task.state if task.state in TRANSITIONS[entry.state] else entry.state
+        state = task.state if may_move(entry.state, task.state) else entry.state
         if state != entry.state:
             self._remember(db, entry.request_id, state, None, task.failure_reason)
         word = task.gateway_state if state == task.state else entry.gateway_state  # that of the look that decided
@@ -541,4 +533,4 @@ def _salt(db: sqlite3.Connection) -> bytes:
     return salt
 
 
-__all__ = ["DAY_S", "GONE", "OPEN", "TRANSITIONS", "Entry", "GivenUp", "Intent", "Ledger", "Rules", "Spending"]
+__all__ = ["GONE", "Account", "Entry", "GivenUp", "Intent", "Ledger", "Rules", "Spending"]

@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from sora_mcp.core.errors import FileProblem, OverDailyCap, TooManyRunning
-from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task, clean, is_plain_id
-
-_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
-TRANSITIONS: dict[State, frozenset[State]] = {
-    "sending": frozenset({"submitted", "rejected", "unknown"}),
-    "submitted": frozenset(_GOING_ON),
-    "queued": frozenset(_GOING_ON),
-    "running": frozenset(_GOING_ON),
-    "unknown": frozenset({"submitted", "rejected"}),
-    "succeeded": frozenset(),
-    "failed": frozenset({"succeeded"}),
-    "blocked": frozenset({"succeeded"}),
-    "rejected": frozenset({"submitted"}),
-}
-"""Where a row may go from each state; any other move is ignored, so that a late answer never undoes a later one.
-
-*unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
-it beats what a person said before. So does a success, whatever was said before it.
-"""
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.errors import OverDailyCap, TooManyRunning
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable
+from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
+from sora_mcp.core.tasks import Generation, State, Task
 
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
-
-OPEN: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY)
-"""States in which the same request is a duplicate, however long ago it was made."""
-REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked")
-"""States after which the same request may be made again."""
-
-DAY_S = 86_400
-HOUR_S = 3600
-
-SLOWEST_S = 60.0
-"""The longest pause, in seconds, between two looks at a task whose queries succeed."""
-LONGEST_MISS_S = 600.0
-"""The same where queries fail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative.
-
-    `other_fingerprint`: the one under which earlier releases recorded the same thing.
-    """
-
-    gateway: str
-    operation: str
-    body: dict[str, Any]
-    fingerprint: str
-    sources: list[str]
-    cost: float | None
-    other_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,123 +32,16 @@ class Rules:
     running: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row: an intent and what became of it. Times are unix seconds; `body` is the documented body.
-
-    Of the gateway's own words there are: `gateway_state` (from the same look as `state`), `gateway_message` and
-    `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
-    `other_ids` (further ids in that answer). `withheld`: how many variants moderation kept back. `merged_into`: the
-    request whose task this row had recorded as well.
-
-    The gateway was last asked about its task at `looked_at`, of late `misses` times in vain, and from then on is not to
-    be asked before `not_before`.
-    """
-
-    number: int
-    request_id: str
-    gateway: str
-    task_id: str | None
-    operation: str | None
-    state: State
-    body: dict[str, Any]
-    sources: list[str]
-    cost: float | None
-    progress: int | None
-    enhanced_prompt: str | None
-    failure_reason: str | None
-    created_at: float
-    updated_at: float
-    writer: str | None = None
-    fingerprint: str | None = None
-    looked_at: float | None = None
-    not_before: float | None = None
-    misses: int = 0
-    address: str = ""
-    key_fingerprint: str = ""
-    owner: str = ""
-    gateway_state: str | None = None
-    gateway_message: str | None = None
-    failure_code: str | None = None
-    answer: str | None = None
-    withheld: int | None = None
-    other_ids: tuple[str, ...] = ()
-    merged_into: str | None = None
-    generations: tuple[Generation, ...] = ()
-    files: dict[int, Path] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
-        return self.task_id if self.task_id is not None and is_plain_id(self.task_id) else self.request_id
-
-    def may_be_asked(self, now: float) -> bool:
-        """Whether somebody who wants to know may ask the gateway at `now`. What the clock said before it went back does
-        not count."""
-        return self.not_before is None or not (self.looked_at or 0) <= now < self.not_before
-
-    def is_due(self, now: float, pace: float) -> bool:
-        """Whether it is time for the next look by itself: every `pace` seconds at first, ever more rarely later."""
-        last = self.looked_at or self.created_at
-        pause = min(max(pace, (now - self.created_at) / 10), SLOWEST_S)
-        pause = min(pause * 2 ** min(self.misses, 10), LONGEST_MISS_S)
-        return not last <= now < last + pause and self.may_be_asked(now)
+def name_of(account: Account) -> str:
+    """An account as one text, the column `gateway`: earlier releases and the indexes look for it. It is written and
+    compared, and never cut apart again."""
+    key = f"#{account.key_fingerprint}" if account.key_fingerprint else ""
+    return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
 
 
-def shown(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
-    """What the world is told of a row, in a list and elsewhere; the prompt is shortened.
-
-    Raises FileProblem for a row that nobody here has written.
-    """
-    with _readable(entry.request_id):
-        body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
-        prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
-        told = {
-            "task_id": entry.task_id,
-            "request_id": entry.request_id,
-            "state": entry.state,
-            "operation": entry.operation,
-            "prompt": clean(prompt, prompt_length) or None,
-            "width": body.get("width"),
-            "height": body.get("height"),
-            "n_frames": body.get("n_frames"),
-            "cost": entry.cost,
-            "sources": entry.sources,
-            "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        }
-        if any(isinstance(told[name], str) for name in ("width", "height", "n_frames")):
-            raise ValueError
-    return told
-
-
-@contextmanager
-def _readable(request_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-        message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
-        raise FileProblem(message, "Tell the user: it lies in SORA_HOME.") from None
-
-
-def gateway_name(salt: bytes, base_url: str, api_key: str, owner: str) -> str:
-    """The name under which rows stand: a gateway's address, a salted fingerprint of the key, and whose they are.
-
-    The names of this machine are one: who pays at `localhost` must not pay again at 127.0.0.1.
-    """
-    fingerprint = hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]
-    address = re.sub(r"//(localhost|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", "//127.0.0.1", base_url)
-    return f"{address}#{fingerprint}" + (f"@{owner}" if owner else "")
-
-
-def account(name: str) -> dict[str, str]:
-    """The parts of a gateway's name, as columns."""
-    address, _, rest = name.partition("#")
-    return {"address": address, "key_fingerprint": rest[:16], "owner": rest[17:]}
-
-
-def without_owner(name: str) -> str:
-    """The part of a gateway's name that all owners share."""
-    return name[: name.index("#") + 17]
+def columns_of(account: Account) -> dict[str, str]:
+    """An account as columns."""
+    return {"gateway": name_of(account), **asdict(account)}
 
 
 def salt_of(db: sqlite3.Connection) -> bytes | None:
@@ -224,38 +67,34 @@ def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
-def of_task(db: sqlite3.Connection, gateway: str, task_id: str) -> Entry | None:
+def of_task(db: sqlite3.Connection, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
-    entries = select(db, "gateway = ? AND task_id = ?", [gateway, task_id])
-    entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, *_sibling(gateway)])
+    entries = select(db, "gateway = ? AND task_id = ?", [name_of(account), task_id])
+    entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, account.address, account.owner])
     return entries[0] if entries else None
 
 
-def find(db: sqlite3.Connection, gateway: str, video_id: str) -> Entry | None:
+def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | None:
     """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
     if not video_id.startswith("req_"):
-        return of_task(db, gateway, video_id)
+        return of_task(db, account, video_id)
     known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
     entry = of_request(db, video_id) if known else None
-    if entry is not None and [entry.address, entry.owner] == _sibling(gateway):
+    if entry is not None and entry.account.shares_requests_with(account):
         return entry
-    return of_task(db, gateway, video_id)  # some gateways name their tasks so, too
+    return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
 _SIBLING = "+address = ? AND +owner = ?"
 """Rows of the same gateway and owner, whatever key."""
 
 
-def _sibling(gateway: str) -> list[str]:
-    parts = account(gateway)
-    return [parts["address"], parts["owner"]]
-
-
 def page(
-    db: sqlite3.Connection, gateway: str, *, limit: int, before: int | None = None, states: Sequence[State] = ()
+    db: sqlite3.Connection, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
 ) -> list[Entry]:
     """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
     older = f" AND number < {before:d}" if before is not None else ""
+    gateway = name_of(account)
     if not states:
         return select(db, f"gateway = ?{older}", [gateway], limit)
     # State by state: an index then gives each in order, however many rows stand in other states.
@@ -282,23 +121,23 @@ _SAME = "fingerprint IN (?, ?) AND +address = ? AND +owner = ?"
 
 def _same_values(intent: Intent) -> list[str]:
     other = intent.other_fingerprint or intent.fingerprint
-    return [intent.fingerprint, other, *_sibling(intent.gateway)]
+    return [intent.fingerprint, other, intent.account.address, intent.account.owner]
 
 
-def spent(db: sqlite3.Connection, gateway: str, since: float) -> tuple[float, float]:
+def spent(db: sqlite3.Connection, account: Account, since: float) -> tuple[float, float]:
     """The relative cost of what was submitted since then and not refused; and of what may have been."""
     sql = (
         "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
         " FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
     )
-    row = db.execute(sql, [gateway, since]).fetchone()
+    row = db.execute(sql, [name_of(account), since]).fetchone()
     return float(row[0]), float(row[1])
 
 
-def open_rows(db: sqlite3.Connection, gateway: str, since: float) -> list[Entry]:
+def open_rows(db: sqlite3.Connection, account: Account, since: float) -> list[Entry]:
     """Videos under way, or of which it is unknown, newest first; what is being sent counts whenever it was begun."""
     where = f"gateway = ? AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?))"
-    return select(db, where, [gateway, *OPEN, since], MOST_OPEN)
+    return select(db, where, [name_of(account), *OPEN, since], MOST_OPEN)
 
 
 MOST_OPEN = 1000
@@ -308,13 +147,15 @@ MOST_OPEN = 1000
 def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: float) -> None:
     """Raise OverCap where one more row would be beyond a cap; what is older than `since` does not count."""
     if rules.running is not None:
-        open_now = open_rows(db, intent.gateway, since)
+        open_now = open_rows(db, intent.account, since)
         if len(open_now) >= rules.running:
             raise TooManyRunning(rules.running, [(entry.id, entry.state) for entry in open_now])
     if rules.day is not None:
-        cost, uncertain = spent(db, intent.gateway, since)
+        cost, uncertain = spent(db, intent.account, since)
         if intent.cost is None or cost + uncertain + intent.cost > rules.day:
-            unknown = select(db, "gateway = ? AND state = 'unknown' AND +created_at > ?", [intent.gateway, since], 3)
+            unknown = select(
+                db, "gateway = ? AND state = 'unknown' AND +created_at > ?", [name_of(intent.account), since], 3
+            )
             raise OverDailyCap(rules.day, cost, uncertain, intent.cost, [entry.id for entry in unknown])
 
 
@@ -325,14 +166,14 @@ _SINCE = (
 )
 
 
-def unsaved(db: sqlite3.Connection, gateway: str, now: float, limit: int) -> list[Entry]:
+def unsaved(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
     """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
-    return select(db, f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)", [gateway, now - DAY_S], limit)
+    return select(db, f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)", [name_of(account), now - DAY_S], limit)
 
 
-def without_address(db: sqlite3.Connection, gateway: str, now: float, limit: int) -> list[Entry]:
+def without_address(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
     """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
-    values = [gateway, now - DAY_S - HOUR_S, now - HOUR_S]
+    values = [name_of(account), now - DAY_S - HOUR_S, now - HOUR_S]
     return select(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
 
 
@@ -357,27 +198,36 @@ def places(values: Sequence[object]) -> str:
 def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
     values = dict(row)
     other_ids = values.pop("other_ids")
+    account = Account(*(values.pop(name) for name in _ACCOUNT))
     variants = db.execute(
         f"SELECT {', '.join(_GENERATION)}, file FROM generations"  # noqa: S608 - our own names
         " WHERE request_id = ? ORDER BY variant",
         (row["request_id"],),
     ).fetchall()
-    with _readable(row["request_id"]):
+    with readable(row["request_id"]):
         if values["state"] not in TRANSITIONS or any(isinstance(values[name], str | bytes) for name in _NUMBERS):
             raise ValueError
         return Entry(
             **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+            account=account,
             other_ids=tuple(json.loads(other_ids or "[]")),
             generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
 
 
-_NUMBERS = ("cost", "progress", "created_at", "updated_at", "looked_at", "not_before", "misses", "withheld")
+_NUMBERS = ("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld")
 """Columns in which SQLite would keep a text, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))
-_COLUMNS = ", ".join(each.name for each in fields(Entry) if each.name not in {"generations", "files"})
+_ACCOUNT = tuple(each.name for each in fields(Account))
+_OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
+"""Columns that keep the name of earlier releases."""
+_COLUMNS = ", ".join(
+    f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name
+    for name in (*_ACCOUNT, *(each.name for each in fields(Entry)))
+    if name not in {"account", "generations", "files"}
+)
 """Columns by their names: a newer release may have added others."""
 
 

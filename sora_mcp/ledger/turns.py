@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from sora_mcp.core.errors import FileProblem, SoraError
+from sora_mcp.core.schedule import LONGEST_BACKOFF_S
 from sora_mcp.ledger.file import Held
-from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
+from sora_mcp.ledger.rows import of_request
 
 LEASE_S = 3.0
 """Seconds after which a claim that nobody keeps alive is void: the process that had it is gone."""
@@ -89,12 +90,12 @@ class _Claim:
                 await self._write(work)
 
     async def end(self, pause_s: float, *, missed: bool) -> None:
-        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_MISS_S at most)."""
+        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_BACKOFF_S at most)."""
 
         def work(db: sqlite3.Connection) -> None:
             now = self._clock()
             if self._stands(db):
-                self._set(db, now, now + min(pause_s, LONGEST_MISS_S))
+                self._set(db, now, now + min(pause_s, LONGEST_BACKOFF_S))
             db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [missed, self._request_id])
 
         await self._write(work)

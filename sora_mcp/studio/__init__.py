@@ -161,7 +161,7 @@ class Studio:
         try:
             same = await self._ledger.same(intent, rules)
         except TooManyRunning:
-            unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
+            unfinished = await self._ledger.page(desk.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._finder.refresh(desk, unfinished)
             return await self._ledger.same(intent, rules)
         if same is None or same.state not in UNDER_WAY:
@@ -173,7 +173,7 @@ class Studio:
         """What is to be sent, but for its images, which are not uploaded yet."""
         request = ready.request
         return Intent(
-            desk.name,
+            desk.account,
             request.operation,
             {},
             ready.fingerprint,
@@ -258,7 +258,7 @@ class Studio:
         desk = await self._desk()
         before = _read_cursor(cursor)
         await self._finder.refresh_unfinished(desk)
-        entries = await self._ledger.page(desk.name, limit=limit + 1, before=before, states=states)
+        entries = await self._ledger.page(desk.account, limit=limit + 1, before=before, states=states)
         page, more = entries[:limit], len(entries) > limit
         return VideoList(
             gateway=desk.label,
@@ -287,7 +287,7 @@ class Studio:
         entry = await self._waiter.look_up(desk, video_id)
         named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
-            entry = await self._ledger.find(desk.name, entry.request_id) or entry
+            entry = await self._ledger.find(desk.account, entry.request_id) or entry
             return await files.save(entry, named or variant, desk.label, on_bytes)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
@@ -301,7 +301,7 @@ class Studio:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
         if not self._ledger.exists() or self.label == report.NOT_CONFIGURED:
             return VideoList(gateway=self.label, videos=[])
-        entries = await self._ledger.page((await self._desk()).name, limit=limit, states=states)
+        entries = await self._ledger.page((await self._desk()).account, limit=limit, states=states)
         return VideoList(gateway=self.label, videos=[report.listed(entry) for entry in entries])
 
     def on_change(self, told: Told, wanted: Wanted) -> Callable[[], None]:
@@ -328,9 +328,9 @@ class Studio:
         if task_id is not None:
             await self._check_known(desk, request_id, task_id)
         given_up = await self._finder.given_up(desk, request_id) if task_id is None else None
-        entry = await self._ledger.settle(desk.name, request_id, task_id, given_up=given_up)
+        entry = await self._ledger.settle(desk.account, request_id, task_id, given_up=given_up)
         if entry is None:
-            known = await self._ledger.find(desk.name, request_id)
+            known = await self._ledger.find(desk.account, request_id)
             raise NotFound(report.not_settled(request_id, known), "See list_videos.")
         return report.video(entry, desk.label)
 
@@ -342,8 +342,8 @@ class Studio:
         try:
             await desk.gateway.query(task_id)
         except NotFound:
-            entry = await self._ledger.find(desk.name, request_id)
-            if entry is None or entry.gateway == desk.name:
+            entry = await self._ledger.find(desk.account, request_id)
+            if entry is None or entry.account == desk.account:
                 raise
             # It was made with another key: only that one is told, and a person has looked.
 
@@ -364,11 +364,11 @@ class Studio:
         return await self._finder.look_up(await self._desk(), video_id)
 
     async def _is_recorded(self, video_id: str) -> bool:
-        return await self._ledger.find((await self._desk()).name, video_id) is not None
+        return await self._ledger.find((await self._desk()).account, video_id) is not None
 
     async def _find_generation(self, generation_id: str) -> Found | None:
         desk = await self._desk()
-        found = await self._ledger.find_generation(desk.name, generation_id)
+        found = await self._ledger.find_generation(desk.account, generation_id)
         if found is None:
             await self._finder.check_owner(desk, generation_id)
             if self.settings.owner:  # whose it is cannot be known
@@ -388,8 +388,8 @@ class Studio:
     async def _open_desk(self) -> Desk:
         endpoint = self.settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), self.settings.owner or ""
-        name = await self._ledger.gateway_name(endpoint.base_url, key, owner)
-        return Desk(self.settings, endpoint, name, self.label)
+        account = await self._ledger.account(endpoint.base_url, key, owner)
+        return Desk(self.settings, endpoint, account, self.label)
 
     async def _save_all(self, entry: Entry) -> None:
         """Save every variant that can be saved; raises the first error, once all were tried."""

@@ -92,7 +92,7 @@ class Submitter:
         while entry.state == "sending":
             await anyio.sleep(LOOK_EVERY)
             with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
-                entry = await self._ledger.find(entry.gateway, entry.request_id) or entry
+                entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry
 
     async def _pay(self, sending: _Sending) -> None:

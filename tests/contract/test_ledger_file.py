@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from sora_mcp.core.errors import FileProblem, NotFound
-from sora_mcp.ledger import GONE, Intent, Ledger
+from sora_mcp.ledger import GONE, Account, Intent, Ledger
 from sora_mcp.ledger.file import File
 from sora_mcp.ledger.turns import LEASE_S
 from sora_mcp.ledger.writers import LONGEST_SENDING_S
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def begin(ledger: Ledger) -> str:
-    return (await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
+    return (await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
 
 
 async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
@@ -72,12 +72,12 @@ def test_what_was_written_while_the_file_was_taken_away_is_no_success(tmp_path: 
 _WRITE = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
+from sora_mcp.ledger import Account, Intent, Ledger
 
 async def main():
     ledger = Ledger(Path(sys.argv[1]))
     for _ in range(10):
-        await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+        await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None))
 
 anyio.run(main)
 """
@@ -88,16 +88,17 @@ async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, l
     writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603
     for writer in writers:
         assert await anyio.to_thread.run_sync(writer.wait) == 0
-    assert len(await ledger.page("g", limit=100)) == 40
+    assert len(await ledger.page(Account("g"), limit=100)) == 40
 
 
 _SEND = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
+from sora_mcp.ledger import Account, Intent, Ledger
 
 async def main():
-    entry, _ = await Ledger(Path(sys.argv[1])).begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+    intent = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None)
+    entry, _ = await Ledger(Path(sys.argv[1])).begin(intent)
     print(entry.request_id, flush=True)
     await anyio.sleep_forever()
 
@@ -111,14 +112,14 @@ async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(
     async with await anyio.open_process(command) as sender:
         assert sender.stdout is not None
         theirs = (await sender.stdout.receive()).decode().strip()
-        assert [entry.state for entry in await ledger.page("g", limit=2)] == ["sending", "sending"]
+        assert [entry.state for entry in await ledger.page(Account("g"), limit=2)] == ["sending", "sending"]
         sender.kill()
         await sender.wait()
-    found = await ledger.find("g", theirs)
+    found = await ledger.find(Account("g"), theirs)
     assert found is not None
     assert (found.state, found.failure_reason) == ("unknown", GONE)
     assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
-    still = await ledger.find("g", mine)
+    still = await ledger.find(Account("g"), mine)
     assert still is not None
     assert still.state == "sending"
 
@@ -139,7 +140,7 @@ def two(tmp_path: Path, now: list[float]) -> Iterator[tuple[Ledger, Ledger]]:
 
 
 async def state(ledger: Ledger, request_id: str) -> str:
-    found = await ledger.find("g", request_id)
+    found = await ledger.find(Account("g"), request_id)
     assert found is not None
     return found.state
 
@@ -232,4 +233,4 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
     with pytest.raises(NotFound):
         await ask()
     (tmp_path / "elsewhere").rename(path)
-    assert (await ledger.page("g", limit=1))[0].misses == 0
+    assert (await ledger.page(Account("g"), limit=1))[0].failed_polls == 0

@@ -96,7 +96,7 @@ async def test_a_question_that_was_given_up_counts_as_asked(open_ledger: OpenLed
     assert not await may_ask(ledger, request_id)
     now[0] += 0.2
     assert await may_ask(ledger, request_id)
-    assert (await row(ledger, request_id)).misses == 1  # of may_ask: whoever gives up has not seen the gateway fail
+    assert (await row(ledger, request_id)).failed_polls == 1  # of may_ask: who gives up saw no failure
 
 
 async def test_who_lost_a_turn_does_not_end_the_next_one(open_ledger: OpenLedger) -> None:
@@ -150,7 +150,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
     await ledger.accepted(request_id, "task_1")
     for misses, pause in ((1, 20), (2, 40), (3, 80)):
         assert await may_ask(ledger, request_id)
-        assert (await row(ledger, request_id)).misses == misses
+        assert (await row(ledger, request_id)).failed_polls == misses
         assert not (await row(ledger, request_id)).is_due(now[0] + pause - 1, 10)
         assert (await row(ledger, request_id)).is_due(now[0] + pause, 10)
     with suppress(FileProblem):
@@ -158,7 +158,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
             raise FileProblem("nothing came of it")
     assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
     await ledger.record(await row(ledger, "task_1"), Task("running"))
-    assert (await row(ledger, request_id)).misses == 0
+    assert (await row(ledger, request_id)).failed_polls == 0
 
 
 async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(ledger: Ledger) -> None:
@@ -168,5 +168,5 @@ async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(
     async with ledger.turn(request_id) as is_ours:
         assert is_ours
         await ledger.record(await row(ledger, "task_1"), Task("succeeded"), quiet_s=None)
-        assert (await row(ledger, request_id)).misses == 1
+        assert (await row(ledger, request_id)).failed_polls == 1
         assert not await may_ask(ledger, request_id)

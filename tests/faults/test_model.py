@@ -24,8 +24,9 @@ from sora_mcp.config.settings import load
 from sora_mcp.core.errors import NotFound, OverCap, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import VideoList
+from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.ledger import OPEN, TRANSITIONS, Ledger
+from sora_mcp.ledger import Ledger
 from sora_mcp.studio import Studio
 from sora_mcp.studio.finder import KNOWN_AFTER
 
