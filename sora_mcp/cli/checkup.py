@@ -183,7 +183,7 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
     uncertain = f", perhaps {spending.uncertain:g} more (unknown outcomes)" if spending.uncertain else ""
     words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
-    number = spending.running
+    number = len(spending.running)
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
     return [Check("spending", "ok", words)]
 

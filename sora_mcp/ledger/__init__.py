@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,30 +22,20 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, summary
+from sora_mcp.core.spending import NO_POLICY, WINDOW_S, Spending, SpendingPolicy
 from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
 from sora_mcp.ledger import migrations, rows
 from sora_mcp.ledger.file import BRIEFLY_S, BUSY_S, File, Held, OlderRelease
 from sora_mcp.ledger.integrity import TAKEN_AWAY, Damaged, Malformed, identity
-from sora_mcp.ledger.rows import GONE, Rules, of_request, of_task, places, select
+from sora_mcp.ledger.rows import GONE, of_request, of_task, places, select
 from sora_mcp.ledger.turns import turn
 from sora_mcp.ledger.writers import Writer
 
 T = TypeVar("T")
-_NO_RULES = Rules()
 _WAIT_FOR_OLDER_S = 10.0
 """Seconds to wait until an older release has recorded what it is sending."""
 _LOOK_EVERY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What the caps look at. Relative costs of the last 24 hours: `spent`, and `uncertain` (what unknown requests may
-    have cost); `running` videos under way, or of which it is unknown."""
-
-    spent: float
-    uncertain: float
-    running: int
 
 
 class Ledger:
@@ -90,11 +79,12 @@ class Ledger:
 
     # --- paid -------------------------------------------------------------------------------------
 
-    async def begin(self, intent: Intent, rules: Rules = _NO_RULES) -> tuple[Entry, bool]:
+    async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
         """Record an intent as *sending* and return its row and True. When this returns, it is on disk.
 
-        Where the same is open still, or succeeded within the last `rules.guard_s` seconds, nothing is recorded: that
-        row is returned, and False. Raises OverCap where a cap forbids it. Correct with any number of processes at once.
+        Where the policy takes it for a duplicate nothing is recorded: the first one's row is returned, and False.
+        Raises OverCap where the policy forbids it. It decides in the transaction that records the intent, so that
+        this is correct with any number of processes at once.
         """
         row = {
             "operation": intent.operation,
@@ -109,7 +99,7 @@ class Ledger:
                 raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
             self._bury_the_abandoned(db)
             try:
-                same = self._same(db, intent, rules)
+                same = self._decide(db, intent, policy)
             except OverCap as refusal:
                 return refusal  # not raised: what was found out about abandoned rows is to be committed
             if same:
@@ -137,12 +127,12 @@ class Ledger:
                     raise
                 await anyio.sleep(_LOOK_EVERY_S)
 
-    async def same(self, intent: Intent, rules: Rules) -> Entry | None:
+    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The row that `begin` would return as the first of two, None for a new one; as can be told beforehand.
 
         Raises OverCap where `begin` would.
         """
-        return await self._glance(lambda db: self._same(db, intent, rules))
+        return await self._glance(lambda db: self._decide(db, intent, policy))
 
     async def refused_before(self, intent: Intent) -> Entry | None:
         """The newest row of the last 24 hours that asked for the same thing and was rejected, failed or blocked."""
@@ -307,10 +297,7 @@ class Ledger:
 
     async def spending(self, account: Account) -> Spending:
         """What the caps look at."""
-        since = self._clock() - DAY_S
-        return await self._read(
-            lambda db: Spending(*rows.spent(db, account, since), len(rows.open_rows(db, account, since)))
-        )
+        return await self._read(lambda db: rows.spending(db, account, self._clock() - WINDOW_S))
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that a row has had, with the unix second in which it began, oldest first."""
@@ -363,13 +350,10 @@ class Ledger:
         self._remember(db, request_id, row["state"], row.get("task_id"), None)
         return of_request(db, request_id)
 
-    def _same(self, db: sqlite3.Connection, intent: Intent, rules: Rules) -> Entry | None:
-        """The first row of which `intent` is a duplicate. Raises OverCap where there is none and a cap forbids it."""
-        now = self._clock()
-        same = rows.same(db, intent, now - rules.guard_s) if rules.guard_s else None
-        if same is None:
-            rows.check_caps(db, intent, rules, now - DAY_S)
-        return same
+    def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+        """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
+        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, self._clock()))
+        return None if duplicate_of is None else of_request(db, duplicate_of)
 
     def _take(
         self,
@@ -533,4 +517,4 @@ def _salt(db: sqlite3.Connection) -> bytes:
     return salt
 
 
-__all__ = ["GONE", "Account", "Entry", "GivenUp", "Intent", "Ledger", "Rules", "Spending"]
+__all__ = ["GONE", "Account", "Entry", "GivenUp", "Intent", "Ledger", "Spending", "SpendingPolicy"]

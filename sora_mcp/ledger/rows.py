@@ -5,31 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.errors import OverDailyCap, TooManyRunning
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id
+from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
 
 GONE = "the process that was sending it ended before the gateway's answer was recorded"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for a new row at its gateway, and caps (None: none).
-
-    `guard_s`: seconds after its success in which the same request is a duplicate; 0 lets every one pass.
-
-    `day` bounds the sum of relative costs over 24 hours, `running` the number of videos under way, or of which it is
-    unknown, that are not older.
-    """
-
-    guard_s: float = 0
-    day: float | None = None
-    running: int | None = None
 
 
 def name_of(account: Account) -> str:
@@ -102,11 +87,24 @@ def page(
     return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
 
 
-def same(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
-    """The newest row that asks for the same thing and is open still, or succeeded after `since`."""
-    where = f"{_SAME} AND (+state IN ({places(OPEN)}) OR (+state = 'succeeded' AND ({_SINCE} OR +created_at > ?)))"
-    entries = select(db, where, [*_same_values(intent), *OPEN, since, since])
-    return entries[0] if entries else None
+def standing(db: sqlite3.Connection, intent: Intent, now: float) -> Standing:
+    """What there is to know before an intent is recorded."""
+    return Standing(now, _same(db, intent), spending(db, intent.account, now - WINDOW_S))
+
+
+def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
+    states = (*OPEN, "succeeded")
+    success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
+    sql = (
+        f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
+        f" WHERE {_SAME} AND +state IN ({places(states)}) AND merged_into IS NULL ORDER BY number DESC"
+    )
+    return tuple(_earlier(*row) for row in db.execute(sql, [*_same_values(intent), *states]))
+
+
+def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
+    with readable(request_id):
+        return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
 
 
 def refused_before(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
@@ -124,39 +122,20 @@ def _same_values(intent: Intent) -> list[str]:
     return [intent.fingerprint, other, intent.account.address, intent.account.owner]
 
 
-def spent(db: sqlite3.Connection, account: Account, since: float) -> tuple[float, float]:
-    """The relative cost of what was submitted since then and not refused; and of what may have been."""
+def spending(db: sqlite3.Connection, account: Account, since: float) -> Spending:
+    """What was spent since then, and may have been; what is being sent counts whenever it was begun."""
+    gateway = name_of(account)
     sql = (
         "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
         " FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
     )
-    row = db.execute(sql, [name_of(account), since]).fetchone()
-    return float(row[0]), float(row[1])
-
-
-def open_rows(db: sqlite3.Connection, account: Account, since: float) -> list[Entry]:
-    """Videos under way, or of which it is unknown, newest first; what is being sent counts whenever it was begun."""
-    where = f"gateway = ? AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?))"
-    return select(db, where, [name_of(account), *OPEN, since], MOST_OPEN)
-
-
-MOST_OPEN = 1000
-"""Open rows that are counted."""
-
-
-def check_caps(db: sqlite3.Connection, intent: Intent, rules: Rules, since: float) -> None:
-    """Raise OverCap where one more row would be beyond a cap; what is older than `since` does not count."""
-    if rules.running is not None:
-        open_now = open_rows(db, intent.account, since)
-        if len(open_now) >= rules.running:
-            raise TooManyRunning(rules.running, [(entry.id, entry.state) for entry in open_now])
-    if rules.day is not None:
-        cost, uncertain = spent(db, intent.account, since)
-        if intent.cost is None or cost + uncertain + intent.cost > rules.day:
-            unknown = select(
-                db, "gateway = ? AND state = 'unknown' AND +created_at > ?", [name_of(intent.account), since], 3
-            )
-            raise OverDailyCap(rules.day, cost, uncertain, intent.cost, [entry.id for entry in unknown])
+    spent, uncertain = db.execute(sql, [gateway, since]).fetchone()
+    sql = (
+        "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
+        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) ORDER BY number DESC"
+    )
+    running = db.execute(sql, [gateway, *OPEN, since])
+    return Spending(float(spent), float(uncertain), tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running))
 
 
 _SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"

@@ -234,7 +234,7 @@ def recording(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 async def _record(effort: Effort, folder: Path) -> list[Row]:
-    from sora_mcp.ledger import Account, Intent, Ledger, Rules  # noqa: PLC0415 - late, as above
+    from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy  # noqa: PLC0415 - late, as above
 
     ledger = Ledger(folder / "ledger.sqlite3")
     begins, accepts, writes = [], [], []
@@ -242,7 +242,7 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
         for number in range(effort.ledger_pairs):
             began = time.perf_counter()
             intent = Intent(Account("g"), "simple_compose", dict(CREATE), f"take {number}", [], 1.25)
-            entry, _ = await ledger.begin(intent, Rules(guard_s=600))
+            entry, _ = await ledger.begin(intent, SpendingPolicy(duplicate_window_s=600))
             sent = time.perf_counter()
             await ledger.accepted(entry.request_id, f"task_{number}")
             middle = time.perf_counter()

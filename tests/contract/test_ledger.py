@@ -7,12 +7,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ledgers import BODY, G, OpenLedger, begin, row
+from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
 from sora_mcp.core.errors import OverCap
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
-from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, Rules
+from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -123,7 +123,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
 async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(ledger: Ledger, state: State) -> None:
     first = await begin(ledger)
     await put(ledger, first, state)
-    again, is_new = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600))
+    again, is_new = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], 1.25), GUARDED)
     assert is_new == (state not in {*OPEN, "succeeded"})
     assert (again.request_id == first) != is_new
 
@@ -134,12 +134,16 @@ async def test_another_request_or_another_gateway_is_no_duplicate(
 ) -> None:
     await begin(ledger)
     intent = Intent(account, "simple_compose", BODY, fingerprint, [], 1.25)
-    assert (await ledger.begin(intent, Rules(guard_s=600)))[1]
+    assert (await ledger.begin(intent, GUARDED))[1]
 
 
-async def again(ledger: Ledger, guard_s: float = 600) -> bool:
+async def again(ledger: Ledger, window_s: float = 600) -> bool:
     """Whether the same request counts as new."""
-    return (await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=guard_s)))[1]
+    return (
+        await ledger.begin(
+            Intent(G, "simple_compose", BODY, "same", [], 1.25), SpendingPolicy(duplicate_window_s=window_s)
+        )
+    )[1]
 
 
 async def test_the_window_ends_some_time_after_the_success(open_ledger: OpenLedger) -> None:
@@ -161,7 +165,7 @@ async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(open_ledg
     await put(ledger, await begin(ledger), state)
     now[0] += 5_000_000
     assert not await again(ledger)
-    assert await again(ledger, guard_s=0)
+    assert await again(ledger, window_s=0)
 
 
 async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledger) -> None:
@@ -170,20 +174,20 @@ async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledge
     first = await begin(ledger, mine)
     await ledger.accepted(first, "task_1")
     intent = Intent(rotated, "simple_compose", BODY, "same", [], 1.25)
-    assert (await ledger.begin(intent, Rules(guard_s=600)))[0].request_id == first
+    assert (await ledger.begin(intent, GUARDED))[0].request_id == first
     for video_id in (first, "task_1"):
         entry = await ledger.find(rotated, video_id)
         assert entry is not None
         assert entry.request_id == first
         assert await ledger.find(others, video_id) is None
     assert await ledger.page(rotated, limit=10) == []
-    assert (await ledger.begin(replace(intent, account=others), Rules(guard_s=600)))[1]
+    assert (await ledger.begin(replace(intent, account=others), GUARDED))[1]
 
 
 async def test_the_same_under_the_fingerprint_of_an_earlier_release_is_a_duplicate(ledger: Ledger) -> None:
     first = await begin(ledger)  # recorded as `same`
     intent = Intent(G, "simple_compose", BODY, "stripped", [], 1.25, other_fingerprint="same")
-    entry, is_new = await ledger.begin(intent, Rules(guard_s=600))
+    entry, is_new = await ledger.begin(intent, GUARDED)
     assert (entry.request_id, is_new) == (first, False)
 
 
@@ -253,11 +257,11 @@ async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(
     await ledger.accepted(await begin(ledger), "task_1")
     other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
     with pytest.raises(OverCap):
-        await ledger.begin(other, Rules(running=1))
+        await ledger.begin(other, SpendingPolicy(running=1))
     assert len(await ledger.under_way(G, 10)) == 1
     now[0] = 86_401.0
     assert await ledger.under_way(G, 10) == []
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -322,7 +326,7 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) ->
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
     other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) -> None:
@@ -331,11 +335,11 @@ async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) ->
     await ledger.not_accepted(await begin(ledger), "unknown", "a time-out")
     other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
     with pytest.raises(OverCap):
-        await ledger.begin(other, Rules(running=1))
+        await ledger.begin(other, SpendingPolicy(running=1))
     with pytest.raises(OverCap):
-        await ledger.same(other, Rules(running=1))
+        await ledger.duplicate_of(other, SpendingPolicy(running=1))
     now[0] = 86_401.0
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 async def test_a_video_without_an_address_is_looked_for_within_the_hour_after_it_was_made(

@@ -14,14 +14,14 @@ from bench import COMMAND, Run, over_stdio
 from damage import Damage
 from mcp import Client
 
-from sora_mcp.ledger import Account, Intent, Ledger, Rules
+from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
 from sora_mcp.ledger.renewal import set_aside
 
 
 async def begin(path: Path, copy: Path) -> None:
     with closing(Ledger(path)) as opened:
         _, is_new = await opened.begin(
-            Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None), Rules(60)
+            Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None), SpendingPolicy(60)
         )
         assert is_new
         damage.as_after_a_kill(path.parent, copy)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sora_mcp.ledger import Account, Entry, Intent, Ledger
+from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy
 
 G = Account("g")
 """The account of most tests."""
+
+GUARDED = SpendingPolicy(duplicate_window_s=600)
+"""A policy with nothing but a duplicate window."""
 
 BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
 
