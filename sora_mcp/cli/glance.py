@@ -15,10 +15,10 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.records import Entry, summary
 from sora_mcp.core.tasks import UNDER_WAY
-from sora_mcp.ledger import rows
-from sora_mcp.ledger.file import open_to_read, transaction
-from sora_mcp.ledger.integrity import look_before_opening
-from sora_mcp.ledger.migrations import is_current
+from sora_mcp.ledger.sqlite import rows
+from sora_mcp.ledger.sqlite.file import open_to_read, transaction
+from sora_mcp.ledger.sqlite.integrity import look_before_opening
+from sora_mcp.ledger.sqlite.migrations import is_current
 
 
 def read(settings: Settings, schema: dict[str, Any], given: dict[str, Any]) -> dict[str, Any] | None:

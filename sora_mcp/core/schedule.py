@@ -8,6 +8,9 @@ LONGEST_BACKOFF_S = 600.0
 """The same where polls fail; no gateway is left alone for longer, whatever it asks for."""
 _MOST_DOUBLINGS = 10
 
+LEASE_S = 3.0
+"""Seconds after which a lease that nobody keeps alive is void: the process that had it is gone."""
+
 
 def may_be_polled(now: float, *, polled_at: float | None, not_before: float | None) -> bool:
     """Whether somebody who wants to know may ask the gateway at `now`.

@@ -32,7 +32,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.dialects import sora as dialect
-from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
+from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy, open_ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.desk import Desk
@@ -79,7 +79,7 @@ class Studio:
 
         With `watch` it follows everything that is under way in the background, for as long as it is open.
         """
-        ledger = Ledger(settings.ledger)
+        ledger = open_ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:

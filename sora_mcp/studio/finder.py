@@ -122,7 +122,7 @@ class Finder:
             return await self._query(desk, entry, quiet_s=None)
         if desk.may_be_asked() and entry.may_be_asked(self._ledger.now()):
             pause_s = pause_after_failure(desk.pace, desk.tick, entry.failed_polls)
-            async with self._ledger.turn(entry.request_id, pause_s) as is_ours:
+            async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
                 if is_ours:
                     return await self._query(desk, entry, quiet_s=desk.pace)
         return await self._ledger.find(desk.account, entry.request_id) or entry

@@ -14,17 +14,18 @@ import anyio
 import pytest
 
 from sora_mcp.core.errors import FileProblem, NotFound
-from sora_mcp.ledger import GONE, Account, Intent, Ledger
-from sora_mcp.ledger.file import File
-from sora_mcp.ledger.turns import LEASE_S
-from sora_mcp.ledger.writers import LONGEST_SENDING_S
+from sora_mcp.core.schedule import LEASE_S
+from sora_mcp.ledger import Account, Intent, Ledger, open_ledger
+from sora_mcp.ledger.sqlite.file import File
+from sora_mcp.ledger.sqlite.liveness import LONGEST_SENDING_S
+from sora_mcp.ledger.sqlite.transactions import GONE
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(tmp_path / "home" / "ledger.sqlite3")
+    opened = open_ledger(tmp_path / "home" / "ledger.sqlite3")
     yield opened
     opened.close()
 
@@ -72,10 +73,10 @@ def test_what_was_written_while_the_file_was_taken_away_is_no_success(tmp_path: 
 _WRITE = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Account, Intent, Ledger
+from sora_mcp.ledger import Account, Intent, open_ledger
 
 async def main():
-    ledger = Ledger(Path(sys.argv[1]))
+    ledger = open_ledger(Path(sys.argv[1]))
     for _ in range(10):
         await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None))
 
@@ -94,11 +95,11 @@ async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, l
 _SEND = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Account, Intent, Ledger
+from sora_mcp.ledger import Account, Intent, open_ledger
 
 async def main():
     intent = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None)
-    entry, _ = await Ledger(Path(sys.argv[1])).begin(intent)
+    entry, _ = await open_ledger(Path(sys.argv[1])).begin(intent)
     print(entry.request_id, flush=True)
     await anyio.sleep_forever()
 
@@ -133,7 +134,7 @@ def now() -> list[float]:
 def two(tmp_path: Path, now: list[float]) -> Iterator[tuple[Ledger, Ledger]]:
     """Two ledgers on one file, with a clock that the test sets."""
     path = tmp_path / "home" / "ledger.sqlite3"
-    both = Ledger(path, lambda: now[0]), Ledger(path, lambda: now[0])
+    both = open_ledger(path, lambda: now[0]), open_ledger(path, lambda: now[0])
     yield both
     for each in both:
         each.close()
@@ -199,7 +200,7 @@ async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, cont
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(content)
     with pytest.raises(FileProblem, match="cannot be used") as caught:
-        await begin(Ledger(path))
+        await begin(open_ledger(path))
     assert "SORA_HOME" in caught.value.next_step
     assert path.read_bytes() == content
 
@@ -217,7 +218,7 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger:
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(FileProblem, match="cannot be used"):
-        await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
+        await begin(open_ledger(tmp_path / "file" / "ledger.sqlite3"))
 
 
 async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: Path, ledger: Ledger) -> None:
@@ -225,7 +226,7 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
     path = tmp_path / "home" / "ledger.sqlite3"
 
     async def ask() -> None:
-        async with ledger.turn(request_id):
+        async with ledger.lease(request_id):
             path.rename(tmp_path / "elsewhere")
             await anyio.sleep(LEASE_S / 2)  # in between the claim would be kept alive
             raise NotFound("what was asked for", "")

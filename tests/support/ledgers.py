@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy
+from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
 
 G = Account("g")
 """The account of most tests."""
@@ -19,7 +19,7 @@ Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 
 STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
-    "sqlite": lambda folder, clock: Ledger(folder / "home" / "ledger.sqlite3", clock)
+    "sqlite": lambda folder, clock: open_ledger(folder / "home" / "ledger.sqlite3", clock)
 }
 """Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
 

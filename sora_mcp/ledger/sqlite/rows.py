@@ -14,8 +14,6 @@ from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, Stand
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
 
-GONE = "the process that was sending it ended before the gateway's answer was recorded"
-
 
 def name_of(account: Account) -> str:
     """An account as one text, the column `gateway`: earlier releases and the indexes look for it. It is written and
@@ -70,6 +68,24 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
+def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
+    """The row of a `gen_…` id of this account."""
+    entries = select(db, f"+gateway = ? AND {_OF_GENERATION}", [name_of(account), generation_id])
+    return entries[0] if entries else None
+
+
+def is_of_another_owner(db: sqlite3.Connection, account: Account, shown_id: str) -> bool:
+    """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner.
+
+    Whoever asked about a task has not made it: such rows do not count.
+    """
+    which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
+    sql = f"SELECT 1 FROM videos WHERE +address = ? AND +key_fingerprint = ? AND +owner != ? AND {which} LIMIT 1"  # noqa: S608
+    values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
+    return db.execute(sql, values).fetchone() is not None
+
+
+_OF_GENERATION = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
 _SIBLING = "+address = ? AND +owner = ?"
 """Rows of the same gateway and owner, whatever key."""
 
