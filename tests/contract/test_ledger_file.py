@@ -13,9 +13,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sora_mcp.core.errors import FileProblem, NotFound
+from sora_mcp.core.errors import FileProblem, NotFound, OverCap
 from sora_mcp.core.schedule import LEASE_S
-from sora_mcp.ledger import Account, Intent, Ledger, open_ledger
+from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
 from sora_mcp.ledger.sqlite.file import File
 from sora_mcp.ledger.sqlite.liveness import LONGEST_SENDING_S
 from sora_mcp.ledger.sqlite.transactions import GONE
@@ -123,6 +123,21 @@ async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(
     still = await ledger.find(Account("g"), mine)
     assert still is not None
     assert still.state == "sending"
+
+
+async def test_a_create_that_a_cap_forbids_records_that_a_sender_is_gone(tmp_path: Path, ledger: Ledger) -> None:
+    path = tmp_path / "home" / "ledger.sqlite3"
+    async with await anyio.open_process([sys.executable, "-c", _SEND, str(path)]) as sender:
+        assert sender.stdout is not None
+        theirs = (await sender.stdout.receive()).decode().strip()
+        sender.kill()
+        await sender.wait()
+    other = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "other", [], 1.25)
+    with pytest.raises(OverCap, match=f"{theirs} .unknown"):
+        await ledger.begin(other, SpendingPolicy(running=1))
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT request_id, state, failure_reason FROM videos").fetchall()
+    assert rows == [(theirs, "unknown", GONE)]
 
 
 @pytest.fixture
