@@ -218,7 +218,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
-    """Write what is generated from the tools and the settings: manifests, the published surface, README's tables."""
+    """Write what is generated from the tools and the settings: manifests, the published surface, tables of the docs."""
     from sora_mcp.distribution.manifests import drift, write  # noqa: PLC0415
 
     if not check:

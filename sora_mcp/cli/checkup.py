@@ -74,7 +74,7 @@ def _setting_lines(settings: Settings) -> Iterator[str]:
     rows = _settings(settings)
     given = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
     yield from (f"    {name} = {value}" for name, value in given.items())
-    yield f"    The other {len(rows) - len(given)} have their defaults, which README and --json show."
+    yield f"    The other {len(rows) - len(given)} have their defaults, which docs/settings.md and --json show."
 
 
 async def check_up(settings: Settings) -> list[Check]:

@@ -20,7 +20,9 @@ from typing import get_args
 import anyio
 from anyio.abc import Process
 
-from sora_mcp.media import WITHIN, Probe, Reason, Sheet, Unviewable, not_installed, require_installed
+from sora_mcp.media.extra import not_installed, require_installed
+from sora_mcp.media.stills import Probe, Sheet
+from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sora_mcp import media
 from sora_mcp.core.errors import NotConfigured
+from sora_mcp.media.extra import require
+from sora_mcp.media.stills import contact_sheet
+from sora_mcp.media.unviewable import Unviewable
 
 GRACE_S = 2
 """Seconds beyond its time after which the system ends this process, should its parent not have done so."""
@@ -41,12 +43,12 @@ def main() -> None:
 def _draw(video: Path, frames: int) -> tuple[dict[str, Any], bytes]:
     """What is said of the video, or why it cannot be shown, and the picture."""
     try:
-        media.require()
+        require()
     except NotConfigured:
         return {"reason": "not_installed"}, b""
     try:
-        sheet = media.contact_sheet(video, frames)
-    except media.Unviewable as error:
+        sheet = contact_sheet(video, frames)
+    except Unviewable as error:
         return {"reason": error.reason}, b""
     except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread
         return {"reason": "memory"}, b""

@@ -29,7 +29,7 @@ _LOOK = "look at it with view_video and tell me in two sentences how it compares
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """One prompt: its arguments (name → description; some are required), and what it has the user say."""
+    """One prompt: its arguments (name → description; some are required), and what their texts make the user say."""
 
     name: str
     title: str
@@ -48,34 +48,34 @@ class Starter:
         return types.Prompt(name=self.name, title=self.title, description=self.description, arguments=arguments)
 
 
-def _shoot(given: Mapping[str, str]) -> str:
+def _shoot(texts: Mapping[str, str]) -> str:
     return (
-        f"Make a video with create_video{_shape(given)}. The prompt is the text between the lines; keep its wording.\n"
-        f"{_quoted(given['scene'])}\n{_PAY_ONCE} {_WAIT}, {_LOOK}."
+        f"Make a video with create_video{_shape(texts)}. The prompt is the text between the lines; keep its wording.\n"
+        f"{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, {_LOOK}."
     )
 
 
-def _storyboard(given: Mapping[str, str]) -> str:
+def _storyboard(texts: Mapping[str, str]) -> str:
     return (
         "Turn the idea between the lines into a storyboard: a few beats, each with the time it begins at and one "
-        f"sentence that says what is seen.\n{_quoted(given['idea'])}\n"
-        f"Show me the beats and change them as I wish. Then use storyboard_video{_shape(given)}; a time is "
+        f"sentence that says what is seen.\n{_quoted(texts['idea'])}\n"
+        f"Show me the beats and change them as I wish. Then use storyboard_video{_shape(texts)}; a time is "
         f"a frame ({FPS} per second), and every time lies before the end. {_PAY_ONCE} {_WAIT}, {_LOOK}."
     )
 
 
-def _variations(given: Mapping[str, str]) -> str:
+def _variations(texts: Mapping[str, str]) -> str:
     return (
-        f"Make three variants of one video: create_video with n_variants 3{_shape(given, ',')}. The prompt is the text "
-        f"between the lines; keep its wording.\n{_quoted(given['scene'])}\n{_PAY_ONCE} {_WAIT}, look at variants 1, 2 "
+        f"Make three variants of one video: create_video with n_variants 3{_shape(texts, ',')}. The prompt is the text "
+        f"between the lines; keep its wording.\n{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, look at variants 1, 2 "
         "and 3 with view_video, tell me in one sentence each how they differ, and ask which one I want to keep."
     )
 
 
-def _fix(given: Mapping[str, str]) -> str:
+def _fix(texts: Mapping[str, str]) -> str:
     return (
-        f"Something is wrong with the video {_one_line(given['task_id'])}. Call get_video for it, look at it with "
-        f"view_video, and say whether you see what I mean by the text between the lines.\n{_quoted(given['problem'])}\n"
+        f"Something is wrong with the video {_one_line(texts['task_id'])}. Call get_video for it, look at it with "
+        f"view_video, and say whether you see what I mean by the text between the lines.\n{_quoted(texts['problem'])}\n"
         "Then use remix_video with that task id as source_generation_id and a prompt that says only what has to "
         "change; amount goes from 1 (least change) to 8 (most): suggest one and say why. "
         f"If the video failed or was blocked there is nothing to remix: suggest a better prompt instead. {_PAY_ONCE} "
@@ -135,13 +135,13 @@ async def list_prompts(_: Context, __: types.PaginatedRequestParams | None) -> t
 async def get_prompt(_: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
     """Serve `prompts/get`. Raises MCPError (-32602) for an unknown prompt or argument, or a missing one."""
     starter = find(params.name)
-    given = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
-    if unknown := [name for name in given if name not in starter.arguments]:
+    arguments = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
+    if unknown := [name for name in arguments if name not in starter.arguments]:
         known = list(starter.arguments)
         raise _refused(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
-    if missing := [name for name in starter.arguments if name in starter.required and name not in given]:
+    if missing := [name for name in starter.arguments if name in starter.required and name not in arguments]:
         raise _refused(f"{', '.join(missing)}: missing", list(starter.arguments))
-    content = types.TextContent(text=starter.say(given))
+    content = types.TextContent(text=starter.say(arguments))
     return types.GetPromptResult(
         description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
     )
@@ -158,12 +158,12 @@ def _refused(wrong: str, allowed: list[str]) -> MCPError:
     return MCPError(types.INVALID_PARAMS, f"{wrong}; allowed: {', '.join(allowed)}.")
 
 
-def _shape(given: Mapping[str, str], begin: str = ", with") -> str:
+def _shape(texts: Mapping[str, str], begin: str = ", with") -> str:
     """The size and length that were asked for, as the tools' arguments."""
     parts = []
-    if size := given.get("size"):
+    if size := texts.get("size"):
         parts.append(f"the size {_one_line(size)} (width x height)")
-    if seconds := given.get("seconds"):
+    if seconds := texts.get("seconds"):
         parts.append(f"a length of {_one_line(seconds)} s (n_frames: {FPS} per second)")
     return f"{begin} {' and '.join(parts)}" if parts else ""
 

@@ -16,7 +16,8 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.ledger import Entry
-from sora_mcp.server.resources import UNSETTLED, check_uri, is_state, video_of, video_uri
+from sora_mcp.server.addresses import video_uri
+from sora_mcp.server.resources import UNSETTLED, find, is_state, video_of
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Subscribers:
 
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """Serve `resources/subscribe`. Raises MCPError where there can be no such resource, or for too many."""
-        check_uri(params.uri)
+        find(params.uri)
         session = _connection(ctx)
         if session not in self._sessions:
             self._sessions[session] = set()
@@ -92,7 +93,7 @@ class Subscribers:
 
     async def tell_unsettled(self, request_id: str | None) -> None:
         """Tell everybody who wants to know that the outcome of a call of this server is unknown. Never raises."""
-        await self._tell({UNSETTLED} | self._uris_of({request_id} if request_id else set()))
+        await self._tell({UNSETTLED.uri} | self._uris_of({request_id} if request_id else set()))
 
     def _uris_of(self, ids: set[str]) -> set[str]:
         """The addresses of a video's state: ours, and as subscribers have spelt them (`%2f` is `%2F`)."""

@@ -15,7 +15,7 @@ from mcp_types.version import is_version_at_least
 
 from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
-from sora_mcp.server import resources
+from sora_mcp.server import reading
 from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.prompts import get_prompt, list_prompts
@@ -28,14 +28,16 @@ _LINKS_SINCE = "2025-06-18"
 """The revision that brought links: an older client may refuse a result that holds one."""
 
 
-Given = types.PaginatedRequestParams | None
+Paging = types.PaginatedRequestParams | None
 Listed = TypeVar("Listed")
 
 
-def _one_page(listing: Callable[[Context, Given], Awaitable[Listed]]) -> Callable[[Context, Given], Awaitable[Listed]]:
+def _one_page(
+    listing: Callable[[Context, Paging], Awaitable[Listed]],
+) -> Callable[[Context, Paging], Awaitable[Listed]]:
     """A list that is never cut into pages: nobody was given a cursor (specification, server/utilities/pagination)."""
 
-    async def checked(ctx: Context, params: Given) -> Listed:
+    async def checked(ctx: Context, params: Paging) -> Listed:
         if params is not None and params.cursor:
             raise MCPError(types.INVALID_PARAMS, "Invalid cursor: this list has one page.")
         return await listing(ctx, params)
@@ -62,9 +64,9 @@ class SoraServer(Server[Studio]):
             get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
             on_list_tools=_one_page(self._list_tools),
             on_call_tool=self._call_tool,
-            on_list_resources=_one_page(resources.list_resources),
-            on_list_resource_templates=_one_page(resources.list_templates),
-            on_read_resource=resources.read,
+            on_list_resources=_one_page(reading.list_resources),
+            on_list_resource_templates=_one_page(reading.list_templates),
+            on_read_resource=reading.read,
             on_subscribe_resource=self.subscribers.subscribe,
             on_unsubscribe_resource=self.subscribers.unsubscribe,
             on_subscriptions_listen=self.subscribers.listen,
@@ -73,9 +75,9 @@ class SoraServer(Server[Studio]):
             on_completion=complete,
         )
 
-    def get_capabilities(self, *given: Any, **named: Any) -> types.ServerCapabilities:
+    def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """What is so: videos come and go, tools and prompts stay as they are."""
-        capabilities = super().get_capabilities(*given, **named)
+        capabilities = super().get_capabilities(*args, **kwargs)
         steady = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
         return capabilities.model_copy(update=steady)
 
@@ -140,6 +142,6 @@ def _content(result: tools.Result) -> list[types.ContentBlock]:
 def _links(result: tools.Result) -> list[types.ContentBlock]:
     """Where the one video or file that a result is about can be read."""
     if result.file is not None:
-        return [resources.file_link(result.structured)]
+        return [reading.file_link(result.structured)]
     video_id = result.structured.get("task_id") or result.structured.get("request_id")
-    return [resources.video_link(video_id)] if video_id and result.png is None else []
+    return [reading.video_link(video_id)] if video_id and result.png is None else []

@@ -20,8 +20,8 @@ from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
+from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import file_stem
-from sora_mcp.studio.sources import usable_generation
 
 logger = logging.getLogger(__name__)
 

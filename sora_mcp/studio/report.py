@@ -10,6 +10,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, State, is_plain_id
 from sora_mcp.dialects import sora as dialect
 from sora_mcp.ledger import Entry
+from sora_mcp.studio.connector import NOT_CONFIGURED
 
 _NEXT_STEPS: dict[State, str] = {
     "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",
@@ -25,7 +26,6 @@ _NEXT_STEPS: dict[State, str] = {
 }
 
 
-NOT_CONFIGURED = "not configured"
 _AFTER_DRY_RUN = {
     True: "Call again without dry_run to submit it.",
     False: "It can be submitted once SORA_BASE_URL and SORA_API_KEY are set.",

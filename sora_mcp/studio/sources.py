@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sora_mcp.core.errors import InvalidInput, NotReady, Problem, SoraError
+from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
-from sora_mcp.core.tasks import FINAL, Generation
 from sora_mcp.dialects import sora as dialect
-from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
+from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
-
-Found = tuple[Entry, Generation]
-FindVideo = Callable[[str], Awaitable[Entry]]
-"""A task or request id → its row, asked anew at the gateway if it was not finished. Raises NotFound."""
-FindGeneration = Callable[[str], Awaitable[Found | None]]
-"""A generation id → where our ledger knows it from."""
-IsRecorded = Callable[[str], Awaitable[bool]]
-"""Whether an id is that of a task or a request in our ledger: not every gateway's ids begin with `task_`."""
+from sora_mcp.studio.lookup import Lookup, Source
 
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
@@ -73,53 +64,51 @@ class Resolved:
 
 def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
     """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
-    found = {
+    local = {
         i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
         for i, item in enumerate(draft.inpaint_items)
         if item.url is not None and not images.is_address(item.url)
     }
-    resolved = Resolved(draft, images=found, paths={i: draft.inpaint_items[i].url or "" for i in found})
-    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + found[i].name for i in found}))
+    resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
+    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 
 
-async def resolve(
-    given: Resolved, find: FindVideo, find_generation: FindGeneration, is_recorded: IsRecorded
-) -> Resolved:
+async def resolve(unresolved: Resolved, lookup: Lookup) -> Resolved:
     """Turn every task id into its generation; size and length not asked for become the first source's.
 
     Raises NotFound, NotReady (not finished, failed, or without a generation id) or InvalidInput.
     """
-    request, lookup = given.request, _Lookup(find, find_generation, is_recorded)
+    request, sources = unresolved.request, _Sources(lookup)
     changed: dict[str, Any] = {}
     edit = request.sdedit
     if edit is not None:
-        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", "", lookup))
+        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", "", sources))
     changed["inpaint_items"] = [
-        item.model_copy(update=await _resolved_item(item, f"inpaint_items[{i}].", lookup))
+        item.model_copy(update=await _resolved_item(item, f"inpaint_items[{i}].", sources))
         for i, item in enumerate(request.inpaint_items)
     ]
     if request.operation in {"remix", "blend"}:
-        changed |= _shape_not_given(request, lookup)
-    shape = lookup.shape() if request.operation in {"remix", "blend"} else {}
+        changed |= _shape_not_given(request, sources)
+    shape = sources.shape() if request.operation in {"remix", "blend"} else {}
     size = (shape["width"], shape["height"]) if {"width", "height"} <= shape.keys() else None
-    return replace(given, request=request.model_copy(update=changed), sources=lookup.named, source_size=size)
+    return replace(unresolved, request=request.model_copy(update=changed), sources=sources.named, source_size=size)
 
 
-async def _resolved_ids(given: InpaintItem | SDEdit, prefix: str, where: str, lookup: _Lookup) -> dict[str, Any]:
+async def _resolved_ids(item: InpaintItem | SDEdit, prefix: str, where: str, sources: _Sources) -> dict[str, Any]:
     """The two id fields of an item or of `sdedit`, as the gateway wants them."""
     generation, upload = f"{prefix}generation_id", f"{prefix}upload_media_id"
     for name in (generation, upload):
-        text = getattr(given, name)
+        text = getattr(item, name)
         if text is not None:
-            kind, found = await lookup.find(text, where + name)
-            return {generation: None, upload: None} | {generation if kind == "generation" else upload: found}
+            kind, gateway_id = await sources.find(text, where + name)
+            return {generation: None, upload: None} | {generation if kind == "generation" else upload: gateway_id}
     return {}
 
 
-async def _resolved_item(item: InpaintItem, where: str, lookup: _Lookup) -> dict[str, Any]:
+async def _resolved_item(item: InpaintItem, where: str, sources: _Sources) -> dict[str, Any]:
     """The ids of an item, whose range lies inside its source. Raises InvalidInput where it does not."""
-    ids = await _resolved_ids(item, "", where, lookup)
-    n_frames = lookup.n_frames(item.generation_id or item.upload_media_id)
+    ids = await _resolved_ids(item, "", where, sources)
+    n_frames = sources.n_frames(item.generation_id or item.upload_media_id)
     ends = {name: getattr(item, name) for name in ("source_start_frame", "source_end_frame")}
     beyond = [
         Problem(where + name, f"{frame} is past the end of the source's {n_frames} frames", f"0 to {n_frames - 1}")
@@ -131,10 +120,10 @@ async def _resolved_item(item: InpaintItem, where: str, lookup: _Lookup) -> dict
     return ids
 
 
-def _shape_not_given(request: VideoRequest, lookup: _Lookup) -> dict[str, int]:
+def _shape_not_given(request: VideoRequest, sources: _Sources) -> dict[str, int]:
     """Size and length that were not asked for, from the first source. Raises InvalidInput where it is not known."""
     missing = [name for name in _SHAPE if name not in request.model_fields_set]
-    shape = lookup.shape()
+    shape = sources.shape()
     unknown = [name for name in missing if name not in shape]
     if unknown:
         wrong = "not given, and the source's is not known here"
@@ -145,16 +134,14 @@ def _shape_not_given(request: VideoRequest, lookup: _Lookup) -> dict[str, int]:
 _SHAPE = ("width", "height", "n_frames")
 
 
-class _Lookup:
-    """Resolves ids and remembers what they led to."""
+class _Sources:
+    """The sources of one request: resolves their ids and remembers what they led to."""
 
-    def __init__(self, find: FindVideo, find_generation: FindGeneration, is_recorded: IsRecorded) -> None:
-        self._find = find
-        self._is_recorded = is_recorded
-        self._find_generation = find_generation
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
         self.named: list[str] = []
-        self._found: list[Found] = []
-        self._by_id: dict[str, Found] = {}
+        self._resolved: list[Source] = []
+        self._by_id: dict[str, Source] = {}
 
     def n_frames(self, video_id: str | None) -> int | None:
         """How long the video is that an id led to: as the gateway told it, or as it was asked for."""
@@ -164,82 +151,52 @@ class _Lookup:
         lengths = (generation.n_frames, entry.body.get("n_frames"))
         return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
-    async def find(self, given: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
+    async def find(self, text: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
         """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
-        video_id, variant = await self._named(given.strip(), where)
-        if video_id.startswith(("task_", "req_")) or await self._is_recorded(video_id):
-            found = await self._finished(video_id, variant or 1, where)
-            self._by_id[given] = found
-            self._remember(video_id, found)
-            return "generation", found[1].generation_id
-        known = await self._find_generation(video_id)
+        video_id, variant = await self._named(text.strip(), where)
+        if video_id.startswith(("task_", "req_")) or await self._lookup.is_recorded(video_id):
+            source = await self._finished(video_id, variant or 1, where)
+            self._by_id[text] = source
+            self._remember(video_id, source)
+            return "generation", source[1].generation_id
+        known = await self._lookup.generation(video_id)
         upload = video_id.startswith("media_")
         if not dialect.is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
             raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
         if known is not None:
-            self._by_id[given] = known
+            self._by_id[text] = known
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id
 
     async def _named(self, text: str, where: str) -> tuple[str, int | None]:
         """The id and the variant that a text names: what stands in the ledger as it is written is no variant."""
-        if "#" in text and not (await self._is_recorded(text) or await self._find_generation(text)):
+        if "#" in text and not (await self._lookup.is_recorded(text) or await self._lookup.generation(text)):
             return without_variant(text), variant_of(text, where)
         return text, None
 
     def shape(self) -> dict[str, int]:
         """Width, height and frames of the first source, as far as they are known."""
-        if not self._found:
+        if not self._resolved:
             return {}
-        entry, generation = self._found[0]
+        entry, generation = self._resolved[0]
         values = {name: entry.body.get(name) or getattr(generation, name) for name in _SHAPE}
         return {name: value for name, value in values.items() if isinstance(value, int)}
 
-    def _remember(self, given: str, found: Found | None) -> None:
-        if found is None:
-            self.named.append(given)
+    def _remember(self, video_id: str, source: Source | None) -> None:
+        if source is None:
+            self.named.append(video_id)
             return
-        entry, generation = found
-        self._found.append(found)
+        entry, generation = source
+        self._resolved.append(source)
         self.named.append(entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}")
 
-    async def _finished(self, video_id: str, variant: int, where: str) -> Found:
+    async def _finished(self, video_id: str, variant: int, where: str) -> Source:
         try:
-            entry = await self._find(video_id)
+            entry = await self._lookup.video(video_id)
         except SoraError as error:
             error.message = f"{where}: {error.message}"
             raise
         return entry, usable_generation(entry, variant, where, need_id=True)
-
-
-def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
-    """One variant of a finished video. Raises NotReady or InvalidInput where there is none."""
-    if entry.state != "succeeded":
-        progress = f", {entry.progress} %" if entry.progress is not None and entry.state == "running" else ""
-        raise NotReady(
-            f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
-            if entry.state not in FINAL
-            else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.",
-            "Wait for it with get_video, then call again." if entry.state not in FINAL else "Use another video.",
-            will_be=entry.state not in FINAL,
-        )
-    if not entry.generations:
-        raise NotReady(
-            f"{where}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
-            "Call get_video again; if it stays so, tell the user.",
-            will_be=True,
-        )
-    generation = next((g for g in entry.generations if g.variant == variant), None)
-    if generation is None:
-        count = len(entry.generations)
-        raise InvalidInput([Problem(where, f"{entry.id} has no variant {variant}", f"1 to {count}")])
-    if need_id and generation.generation_id is None:
-        raise NotReady(
-            f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
-            "Use another video.",
-            will_be=False,
-        )
-    return generation
 
 
 def _stripped(value: Any) -> Any:

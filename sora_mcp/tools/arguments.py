@@ -44,8 +44,8 @@ def parse(model: type[M], arguments: object) -> M:
     except ValidationError as error:
         schema = emit(model, describe=False)
         raise InvalidInput([_problem(details, schema) for details in error.errors(include_url=False)]) from None
-    if found := list(_unsendable(parsed.model_dump())):
-        raise InvalidInput(found)
+    if problems := list(_unsendable(parsed.model_dump())):
+        raise InvalidInput(problems)
     return parsed
 
 
@@ -55,9 +55,9 @@ def closest(word: str, known: list[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _tidy(model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
     tidied = {}
-    for name, value in given.items():
+    for name, value in arguments.items():
         field = model.model_fields.get(name)
         if field is None:
             tidied[name] = value

@@ -18,8 +18,7 @@ from bench import COMMAND, Era, Run, environment, over_http
 from calls import NOTHING_SENT
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from test_stdio import HELLO
-from wire import Wire
+from wire import HELLO, Wire
 
 from sora_mcp import Toolkit
 from sora_mcp.config.settings import Settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ import yaml
 
 from sora_mcp import __version__, tools
 from sora_mcp.config.settings import variables
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution import manifests
 from sora_mcp.distribution.manifests import clients
 
@@ -118,47 +120,71 @@ def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project that is what the code says: a README with tables, the package's surface, the manifests."""
+    """A project that is what the code says: pages with tables, the package's surface, the manifests."""
     (tmp_path / "sora_mcp" / "tools").mkdir(parents=True)
-    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    (tmp_path / "docs").mkdir()
+    for page in PAGES:
+        (tmp_path / page).write_bytes((ROOT / page).read_bytes())
     manifests.write(tmp_path / "manifests")
     return tmp_path
 
 
-READMES: dict[str, Callable[[bytes], bytes | None]] = {
-    "no beginning": lambda text: text.replace(b"<!-- tools: generated -->", b""),
-    "no end": lambda text: text.replace(b"<!-- /settings -->", b""),
-    "not UTF-8": lambda text: text + b"\xff",
-    "nothing": lambda _: b"",
-    "gone": lambda _: None,
+PAGES = {"README.md": "tools", "docs/settings.md": "settings"}
+"""The pages that hold a generated table, with its name."""
+
+DAMAGE: dict[str, Callable[[bytes, str], bytes | None]] = {
+    "no beginning": lambda text, name: text.replace(f"<!-- {name}: generated -->".encode(), b""),
+    "no end": lambda text, name: text.replace(f"<!-- /{name} -->".encode(), b""),
+    "not UTF-8": lambda text, _: text + b"\xff",
+    "nothing": lambda *_: b"",
+    "gone": lambda *_: None,
 }
 
 
-@pytest.mark.parametrize("case", READMES)
-def test_a_readme_that_cannot_hold_its_tables_fails_the_check_and_is_not_written_over(project: Path, case: str) -> None:
-    readme, out = project / "README.md", str(project / "manifests")
-    assert run("--check", "--out", out).returncode == 0
-    changed = READMES[case](readme.read_bytes())
-    readme.unlink()
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_that_cannot_hold_its_table_fails_the_check_and_is_not_written_over(
+    project: Path, name: str, damage: str
+) -> None:
+    page, out = project / name, project / "manifests"
+    assert manifests.drift(out) == []
+    changed = DAMAGE[damage](page.read_bytes(), PAGES[name])
+    page.unlink()
     if changed is not None:
-        readme.write_bytes(changed)
+        page.write_bytes(changed)
+    for act in (manifests.drift, manifests.write):
+        with pytest.raises(FileProblem, match=re.escape(str(page))):
+            act(out)
+    assert (page.read_bytes() if page.exists() else None) == changed
+
+
+def test_a_page_that_cannot_hold_its_table_is_told_in_a_sentence(project: Path) -> None:
+    (project / "docs" / "settings.md").unlink()
     for arguments in (("--check",), ()):
-        done = run(*arguments, "--out", out)
+        done = run(*arguments, "--out", str(project / "manifests"))
         assert done.returncode == 3
-        assert "README.md" in done.stderr
+        assert "settings.md is missing" in done.stderr
         assert "Traceback" not in done.stderr
-    assert (readme.read_bytes() if readme.exists() else None) == changed
 
 
-def test_a_table_of_the_readme_that_was_edited_by_hand_is_named_and_written_anew(project: Path) -> None:
-    readme, out = project / "README.md", str(project / "manifests")
-    original = readme.read_bytes()
-    readme.write_bytes(original.replace(b"| `list_videos` | no", b"| `list_videos` | yes"))
+@pytest.mark.parametrize(
+    ("name", "old", "new", "where"),
+    [
+        ("README.md", b"| `list_videos` | no", b"| `list_videos` | yes", "list_videos"),
+        ("docs/settings.md", b"| `SORA_OWNER` |", b"| `SORA_PAYER` |", "SORA_OWNER"),
+    ],
+)
+def test_a_table_that_was_edited_by_hand_is_named_and_written_anew(
+    project: Path, name: str, old: bytes, new: bytes, where: str
+) -> None:
+    page, out = project / name, str(project / "manifests")
+    original = page.read_bytes()
+    page.write_bytes(original.replace(old, new))
     checked = run("--check", "--out", out)
     assert checked.returncode == 3
-    assert "list_videos" in checked.stderr
+    assert where in checked.stderr
     assert run("--out", out).returncode == 0
-    assert readme.read_bytes() == original
+    assert page.read_bytes() == original
 
 
 def test_a_readme_beside_another_folder_is_somebody_elses(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from test_layers import modules_after
+from loaded import modules_after
 
 from sora_mcp import toolkit
 from sora_mcp.tools import TABLE, TOOLS

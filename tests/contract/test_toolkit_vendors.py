@@ -1,6 +1,6 @@
 """What the vendors' own libraries say to the exports, and whole conversations through them.
 
-The libraries come with the extra `vendors`; a test that needs one that is missing is skipped and says so.
+The libraries come with the dependency group `vendors`; a test that needs one that is missing is skipped and says so.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import scripted_models
+from documentation import block
 from scripted_models import SCRIPT, Model, served
-from test_readme import block
 
 from sora_mcp import Toolkit, media, toolkit, tools
 from sora_mcp.config.settings import Settings
@@ -29,7 +29,7 @@ LOOP = block("python agent")
 
 def vendor(module: str) -> Any:
     """A library of a vendor's; the test is skipped where it is missing."""
-    return pytest.importorskip(module, reason=f"{module} comes with the extra `vendors`")
+    return pytest.importorskip(module, reason=f"{module} comes with the dependency group `vendors`")
 
 
 def named(tool: dict[str, Any]) -> str:

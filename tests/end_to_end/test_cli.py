@@ -1,22 +1,17 @@
-"""The command line and the README, as a person meets them."""
+"""The command line, as a person meets it."""
 
 from __future__ import annotations
 
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from sora_mcp import media
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -24,11 +19,6 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603
         command, check=False, capture_output=True, text=True, env={**os.environ, **settings}, stdin=subprocess.DEVNULL
     )
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of the README in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def test_help_says_what_there_is() -> None:
@@ -117,34 +107,3 @@ def test_a_demo_that_cannot_write_says_so_in_one_sentence() -> None:
     assert "Error: " in done.stderr
     assert "/proc/x" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_the_readme_shows_configurations_that_parse_and_hold_no_key() -> None:
-    for block in blocks("json"):
-        entries = json.loads(block)
-        servers = entries.get("mcpServers") or entries["servers"]
-        assert servers["sora"]["command"] == "/path/to/sora-mcp"
-    for block in blocks("toml"):
-        assert tomllib.loads(block)["mcp_servers"]["sora"]["env_vars"] == ["SORA_BASE_URL", "SORA_API_KEY"]
-    assert "sk-" not in README
-
-
-def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests() -> None:
-    (demo,), (test,) = blocks("sh demo"), blocks("sh test")
-    assert demo.strip().endswith(".venv/bin/sora-mcp demo")
-    assert test.strip().endswith(".venv/bin/pytest -q")
-    assert len(demo.strip().splitlines()) == len(test.strip().splitlines()) == 1
-
-
-def test_every_command_of_ours_in_the_readme_is_known() -> None:
-    commands = re.findall(r"sora-mcp ([a-z]+)((?: --[a-z-]+)*)", "\n".join(blocks("sh.*?")))
-    assert commands
-    for command, options in commands:
-        shown = run(command, "--help")
-        assert shown.returncode == 0
-        assert all(option in shown.stdout for option in options.split())
-
-
-def test_what_the_readme_points_to_is_there() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target

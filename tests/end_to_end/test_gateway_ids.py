@@ -20,7 +20,8 @@ from reading import text
 
 from sora_mcp.dialects.sora import is_id, task_path
 from sora_mcp.server import build
-from sora_mcp.server.resources import check_uri, video_of, video_uri
+from sora_mcp.server.addresses import video_uri
+from sora_mcp.server.resources import FILE, find, video_of
 from sora_mcp.studio.ids import file_stem
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
@@ -157,7 +158,7 @@ def test_a_file_is_named_after_an_id_that_every_file_system_takes(task_id: str, 
 def test_every_id_survives_its_address(task_id: str) -> None:
     if is_id(task_id):
         assert video_of(video_uri(task_id)) == task_id
-        assert check_uri(f"{video_uri(task_id)}/2.mp4") is not None
+        assert find(f"{video_uri(task_id)}/2.mp4") == (FILE, {"task_id": task_id, "variant": "2"})
 
 
 async def test_further_ids_of_an_answer_are_shown_and_kept(connect: Connect, gateway: FaultGateway) -> None:

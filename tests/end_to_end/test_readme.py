@@ -1,4 +1,4 @@
-"""Every transcript of the README, replayed against the sandbox."""
+"""Every transcript of README and the pages in docs, replayed against the sandbox."""
 
 from __future__ import annotations
 
@@ -14,28 +14,16 @@ import anyio
 import mcp_types as types
 import pytest
 from bench import COMMAND, environment
+from documentation import block, blocks
 from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def block(language: str) -> str:
-    return blocks(language)[0]
-
-
-def blocks(language: str) -> list[str]:
-    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    assert found
-    return found
-
 
 class Ids:
-    """Puts the last task's id where the README writes `task_…`, and takes ids out of what is shown."""
+    """Puts the last task's id where a page writes `task_…`, and takes ids out of what is shown."""
 
     def __init__(self) -> None:
         self._last = "task_none"
@@ -55,11 +43,15 @@ def matches(shown: str, written: str) -> bool:
     return re.fullmatch(pattern, shown.strip(), re.DOTALL) is not None
 
 
+def first_line(text: str) -> str:
+    return text.partition("\n")[0][:40]
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("language", ["text chat", "text ide"])
-async def test_the_conversations_happen_as_written(make_settings: Callable[..., Settings], language: str) -> None:
+@pytest.mark.parametrize("transcript", blocks("text [a-z]+"), ids=first_line)
+async def test_the_conversations_happen_as_written(make_settings: Callable[..., Settings], transcript: str) -> None:
     ids = Ids()
-    lines = block(language).strip().splitlines()
+    lines = transcript.strip().splitlines()
     async with Client(build(make_settings())) as client:
         for asked, answered in zip(lines[::2], lines[1::2], strict=True):
             name, _, arguments = asked.removeprefix("→ ").partition(" ")
@@ -74,7 +66,7 @@ def _environment(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"PATH": path}
 
 
-@pytest.mark.parametrize("transcript", blocks("console"), ids=lambda text: text.split("\n")[0][:40])
+@pytest.mark.parametrize("transcript", blocks("console"), ids=first_line)
 def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, transcript: str) -> None:
     ids = Ids()
     for step in re.split(r"^\$ ", transcript, flags=re.MULTILINE)[1:]:

@@ -6,16 +6,9 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from wire import Wire, wire
+from wire import HELLO, Wire, wire
 
 pytestmark = pytest.mark.anyio
-
-HELLO = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
-}
 
 
 @pytest.fixture

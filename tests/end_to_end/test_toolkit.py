@@ -14,9 +14,9 @@ import anyio
 import pytest
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from jsonschema import Draft202012Validator
+from loaded import modules_after
 from mcp import Client
 from scripted_models import with_nulls
-from test_layers import modules_after
 
 import sora_mcp
 from sora_mcp import Toolkit, toolkit

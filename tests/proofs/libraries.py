@@ -68,7 +68,14 @@ def _vendor(shop: Workshop, tests: str) -> Told:
     """The tests of the tool exports with a vendor's library; none may be skipped."""
     python = shop.venv("-e", f"{PROJECT}[test]", *VENDORS)
     said = shop.do(
-        python, "-m", "pytest", "-q", "-k", tests, PROJECT / "tests" / "test_toolkit_vendors.py", seconds=180
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        tests,
+        PROJECT / "tests" / "contract" / "test_toolkit_vendors.py",
+        seconds=180,
     )
     if re.search(r"^\d+ passed", said, re.MULTILINE) is None or "skipped" in said:
         raise Failed(said)

@@ -1,8 +1,8 @@
 """Proof against programs nobody here wrote: `python tests/proofs/prove.py [NAME …] [--ci] [--list] [--work DIR]`.
 
 Installs pinned programs and libraries from npm and PyPI in a folder of its own, takes each through the real server
-against the sandbox, and writes what was shown to `works-with.json` and README's table. `--ci` runs the quick ones and
-writes nothing: it fails where something else was shown than is written.
+against the sandbox, and writes what was shown to `works-with.json` and the table of docs/clients.md. `--ci` runs the
+quick ones and writes nothing: it fails where something else was shown than is written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from workshop import PROJECT, Failed, Missing, Told, Workshop
 
 TABLE = Path(__file__).with_name("works-with.json")
-README = PROJECT / "README.md"
+PAGE = PROJECT / "docs" / "clients.md"
 BEGIN, END = "<!-- works with: generated -->\n", "<!-- /works with -->"
 
 
@@ -115,9 +115,9 @@ def _stale(rows: dict[str, Row], written: dict[str, Row]) -> Iterator[str]:
         for proof in PROOFS
         if proof.name not in written or written[proof.name].version != proof.version
     )
-    readme = README.read_text(encoding="utf-8")
-    if BEGIN in readme and _with_table(readme, list(written.values())) != readme:
-        yield f"README's table is not what {TABLE.name} says"
+    page = PAGE.read_text(encoding="utf-8")
+    if _with_table(page, list(written.values())) != page:
+        yield f"the table of {PAGE.name} is not what {TABLE.name} says"
 
 
 def _arguments() -> argparse.Namespace:
@@ -153,13 +153,15 @@ def _written() -> dict[str, Row]:
 def _write(rows: list[Row]) -> None:
     text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
     TABLE.write_text(text + "\n", encoding="utf-8")
-    README.write_text(_with_table(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    PAGE.write_text(_with_table(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
-def _with_table(readme: str, rows: list[Row]) -> str:
-    before, begun, rest = readme.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    return before + begun + _markdown(rows) + ended + after if ended else readme
+def _with_table(page: str, rows: list[Row]) -> str:
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{PAGE} lacks {BEGIN.strip()} or {END}")
+    return before + begin + _markdown(rows) + end + after
 
 
 def _markdown(rows: Iterable[Row]) -> str:

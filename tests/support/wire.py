@@ -16,6 +16,13 @@ from bench import COMMAND
 _PARAMS = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
 MOST_LINE = 10_000_000
 
+HELLO: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": _PARAMS,
+}
+
 
 class Wire:
     """Raw lines to and from a server. Made by `wire`."""

@@ -15,7 +15,13 @@ from sora_mcp import tools
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.tasks import clean
 from sora_mcp.tools.arguments import parse
-from sora_mcp.tools.inputs import BlendVideos, CreateVideo, GetVideo, ListVideos, RemixVideo, StoryboardVideo, ViewVideo
+from sora_mcp.tools.blend_videos import BlendVideos
+from sora_mcp.tools.create_video import CreateVideo
+from sora_mcp.tools.get_video import GetVideo
+from sora_mcp.tools.list_videos import ListVideos
+from sora_mcp.tools.remix_video import RemixVideo
+from sora_mcp.tools.storyboard_video import StoryboardVideo
+from sora_mcp.tools.view_video import ViewVideo
 
 IMAGE = {"url": "https://images.example/cat.png"}
 JARGON = re.compile(r"pydantic|traceback|https://errors|validation error|input_value|_forbidden", re.IGNORECASE)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loaded import modules_after
 
 import sora_mcp
 
@@ -71,12 +70,6 @@ def test_only_the_server_and_the_demo_import_the_protocol() -> None:
 def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
     users = {room for room, path in rooms() if "httpx" in imported_at_top(path)}
     assert users <= {"gateway", "sandbox"}
-
-
-def modules_after(code: str) -> set[str]:
-    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)  # noqa: S603
-    return set(done.stdout.split("\n"))
 
 
 def test_help_loads_neither_the_protocol_nor_the_http_client() -> None:

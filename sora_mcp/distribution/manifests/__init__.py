@@ -1,4 +1,4 @@
-"""What is generated from the tools and the settings: manifests, the published surface, README's tables.
+"""What is generated from the tools and the settings: manifests, the published surface, the tables of README and docs.
 
 `registry`: the MCP registry's entry. `bundles`: what a host's own installer loads. `clients`: configurations and links.
 """
@@ -31,7 +31,7 @@ class Drift:
 
 
 def write(folder: Path) -> None:
-    """Write every generated file: into `folder`, and the tables into the README beside it."""
+    """Write every generated file: into `folder`, and the tables into the pages beside it."""
     try:
         for path, text in _generated(folder).items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +65,19 @@ def _generated(folder: Path) -> dict[Path, str]:
     package = project / "sora_mcp" / "tools"
     if package.is_dir():  # what the shell's options are made from, without loading the tools
         found[package / "surface.json"] = to_json(tools.listing())
-        found[project / "README.md"] = _with_tables(_read(project / "README.md"))
+        for page, name, table in (
+            ("README.md", "tools", _tool_table()),
+            ("docs/settings.md", "settings", _settings_table()),
+        ):
+            found[project / page] = _with_table(project / page, name, table)
     return found
 
 
-def _read(readme: Path) -> str:
+def _read(page: Path) -> str:
     try:
-        return readme.read_text(encoding="utf-8")
+        return page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise FileProblem(f"{readme} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
+        raise FileProblem(f"{page} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
 
 
 def _files() -> dict[str, str]:
@@ -98,15 +102,14 @@ def _declarations() -> dict[str, list[dict[str, object]]]:
     }
 
 
-def _with_tables(readme: str) -> str:
-    for name, table in {"tools": _tool_table(), "settings": _settings_table()}.items():
-        begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
-        before, _, rest = readme.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise FileProblem(f"README.md lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
-        readme = before + begin + table + end + after
-    return readme
+def _with_table(page: Path, name: str, table: str) -> str:
+    """The page with this table between the two lines that mark its place."""
+    begin, end = f"<!-- {name}: generated -->\n", f"<!-- /{name} -->"
+    before, _, rest = _read(page).partition(begin)
+    _, marked, after = rest.partition(end)
+    if not marked:
+        raise FileProblem(f"{page} lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
+    return before + begin + table + end + after
 
 
 def _tool_table() -> str:

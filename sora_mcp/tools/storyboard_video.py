@@ -1,4 +1,4 @@
-"""The tools' arguments: what each publishes of the documented body, under the documented names."""
+"""`storyboard_video`: a video with beats at given frames, and with images or videos as cards."""
 
 from __future__ import annotations
 
@@ -8,27 +8,14 @@ from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.models import (
-    Action,
-    Amount,
-    FrameIndex,
-    Frames,
-    GenerationId,
-    Height,
-    ImageUrl,
-    MediaId,
-    Model,
-    ModelName,
-    Operation,
-    SourceEnd,
-    SourceStart,
-    Style,
-    Variants,
-    VideoRequest,
-    Width,
-)
+from sora_mcp.core.models import Action, GenerationId, Model, Operation, SourceEnd, SourceStart, VideoRequest
+from sora_mcp.core.results import Submission
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import State
+from sora_mcp.studio import Studio
+from sora_mcp.tools import words
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.paid import EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.tool import Tool
 
 
 class FromSeconds(int):
@@ -77,14 +64,6 @@ class Beat(Model):
     description: Annotated[str, Field(description="What is seen.")]
 
 
-class ImageItem(Model):
-    """An image to begin with."""
-
-    url: ImageUrl | None = None
-    upload_media_id: MediaId | None = None
-    frame_index: FrameIndex | None = None
-
-
 class CardItem(ImageItem):
     """An image or an earlier video as a card of a storyboard."""
 
@@ -93,53 +72,11 @@ class CardItem(ImageItem):
     source_end_frame: SourceEnd | None = None
 
 
-class SourceItem(Model):
-    """One of the two that are blended."""
-
-    generation_id: GenerationId | None = None
-    url: ImageUrl | None = None
-    upload_media_id: MediaId | None = None
-    source_start_frame: SourceStart | None = None
-    source_end_frame: SourceEnd | None = None
-
-
-_EACH = "Each: exactly one of its ids or url."
-DryRun = Annotated[bool, Field(description="Show the body and cost; submit nothing.")]
-AllowDuplicate = Annotated[bool, Field(description="Pay again for the same.")]
-TaskId = Annotated[str, Field(description="task_… id (or req_… of a call).")]
-VariantNumber = Annotated[int, Field(ge=1, description="Which variant.")]
-
-
-class Paid(Model):
-    """What the paid tools share. `None` is only ever the absence of an argument."""
-
-    prompt: Annotated[str, Field(description="What to see.")] | None = None
-    width: Width = 854
-    height: Height = 480
-    n_frames: Frames = 150
-    n_variants: Variants = 1
-    style: Style = "natural"
-    model: ModelName | None = None
-    dry_run: DryRun = False
-    allow_duplicate: AllowDuplicate = False
-
-    def request(self, operation: Operation, **parts: Any) -> VideoRequest:
-        """The documented body; only what was given counts as set, so that a source can fill in the rest."""
-        given = self.model_dump(exclude_unset=True, include=set(Paid.model_fields) - {"dry_run", "allow_duplicate"})
-        return VideoRequest(operation=operation, **given, **{k: v for k, v in parts.items() if v is not None})
-
-
-class CreateVideo(Paid):
-    """Arguments of `create_video`."""
-
-    inpaint_items: Annotated[list[ImageItem], Field(description="Optional image. " + _EACH)] = []
-
-
 class StoryboardVideo(Paid):
     """Arguments of `storyboard_video`."""
 
     actions: Annotated[list[Beat], Field(description="Beats.")] | None = None
-    inpaint_items: Annotated[list[CardItem], Field(description="Optional cards. " + _EACH)] = []
+    inpaint_items: Annotated[list[CardItem], Field(description="Optional cards. " + EACH)] = []
 
     def request(self, operation: Operation, **parts: Any) -> VideoRequest:
         """The documented body. Raises InvalidInput where its beats look like seconds."""
@@ -175,54 +112,31 @@ def _in_quotes(frames: list[int]) -> str:
     return ", ".join(f'"{round(frame / FPS, 3):g}s"' for frame in frames)
 
 
-class _FromSource(Paid):
-    width: Annotated[Width, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
-    height: Annotated[Height, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
-    n_frames: Annotated[Frames, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
+async def _run(studio: Studio, arguments: StoryboardVideo, caller: Caller) -> Submission:
+    actions = [Action(time=beat.time, description=beat.description) for beat in arguments.actions or []] or None
+    items = body_items(arguments.inpaint_items)
+    return await submit(studio, arguments, caller, "storyboard", actions=actions, inpaint_items=items)
 
 
-class RemixVideo(_FromSource):
-    """Arguments of `remix_video`."""
-
-    prompt: Annotated[str, Field(description="What to change.")]
-    source_generation_id: GenerationId | None = None
-    source_upload_media_id: MediaId | None = None
-    amount: Amount | None = None
-
-
-class BlendVideos(_FromSource):
-    """Arguments of `blend_videos`."""
-
-    inpaint_items: Annotated[
-        list[SourceItem], Field(min_length=2, max_length=2, description="The two sources. " + _EACH)
-    ]
-
-
-class GetVideo(Model):
-    """Arguments of `get_video`."""
-
-    task_id: TaskId
-    wait_seconds: Annotated[int, Field(ge=0, le=50, description="Wait up to this long for it to finish.")] = 0
-
-
-class ListVideos(Model):
-    """Arguments of `list_videos`."""
-
-    status: Annotated[State, Field(description="Only these.")] | None = None
-    limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10
-    cursor: Annotated[str, Field(description="next_cursor of the last answer.")] | None = None
-
-
-class ViewVideo(Model):
-    """Arguments of `view_video`."""
-
-    task_id: TaskId
-    variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=16, description="Stills, evenly spaced.")] = 6
-
-
-class DownloadVideo(Model):
-    """Arguments of `download_video`."""
-
-    task_id: TaskId
-    variant: VariantNumber = 1
+STORYBOARD_VIDEO = Tool(
+    "storyboard_video",
+    "Create a video from a storyboard",
+    "Make a video with beats at given frames. Needs actions or items. Costs money; returns a task_id.",
+    StoryboardVideo,
+    Submission,
+    _run,
+    words.say_submission,
+    paid=True,
+    read_only=False,
+    idempotent=False,
+    examples=(
+        {
+            "prompt": "A theatre made of paper",
+            "n_frames": 300,
+            "actions": [
+                {"time": 0, "description": "the curtain opens"},
+                {"time": 150, "description": "a paper bird flies towards the camera"},
+            ],
+        },
+    ),
+)

@@ -1,0 +1,31 @@
+"""Whether the extra `media` (PyAV and Pillow) is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+from sora_mcp.core.errors import NotConfigured
+
+
+def require() -> None:
+    """Load PyAV and Pillow. Raises NotConfigured where the extra `media` is not installed or cannot be loaded."""
+    try:
+        import av  # noqa: F401, PLC0415
+        import PIL  # noqa: F401, PLC0415
+    except ImportError:
+        raise not_installed() from None
+
+
+def require_installed() -> None:
+    """Raise NotConfigured where the extra `media` is not installed; nothing is loaded into this process."""
+    if find_spec("av") is None or find_spec("PIL") is None:
+        raise not_installed()
+
+
+def not_installed() -> NotConfigured:
+    """The extra `media` is missing, or cannot be loaded."""
+    return NotConfigured(
+        "This needs the extra `media` (PyAV and Pillow), which is not installed.",
+        f"Ask the user to install it: {sys.executable} -m pip install av pillow",
+    )

@@ -1,0 +1,47 @@
+"""Which videos are looked at, and why one cannot be shown, or not now."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sora_mcp.core.errors import FileProblem
+
+MAX_SIDE = 8192
+"""Pixels; a larger video is not decoded."""
+MAX_FRAMES = 20_000
+"""Frames of the longest video that is decoded: eleven minutes at 30 frames per second."""
+WITHIN = 10.0
+"""Seconds in which a video is looked at, the start of a process for it included, or not at all."""
+
+Reason = Literal["unreadable", "empty", "too_large", "too_long", "slow", "memory", "ended", "busy", "stopped"]
+"""Why a video is not shown."""
+
+_DOWNLOAD = "Call download_video to keep it; a player may still show it."
+_WORDS: dict[Reason, tuple[str, str]] = {
+    "unreadable": ("cannot be read as a video.", "Download it again."),
+    "empty": ("holds no video that can be shown.", "Get the video again."),
+    "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).", _DOWNLOAD),
+    "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).", _DOWNLOAD),
+    "slow": (f"is too large to be looked at within {WITHIN:g} s.", _DOWNLOAD),
+    "memory": ("is too large to be looked at: it takes too much memory.", _DOWNLOAD),
+    "ended": (
+        "could not be looked at: the process that decodes it ended unexpectedly.",
+        "Call again once; if it stays so, call download_video.",
+    ),
+    "stopped": ("was not looked at: this server is being stopped.", "Call again once it runs again."),
+    "busy": ("was not looked at: others are being looked at now.", "Call again in a few seconds."),
+}
+"""What is said of a video after its name, and what to do next."""
+
+
+class Unviewable(FileProblem):
+    """A video that cannot be shown, or not now."""
+
+    def __init__(self, reason: Reason, name: str) -> None:
+        words, next_step = _WORDS[reason]
+        super().__init__(f"{name} {words}", next_step)
+        self.reason = reason
+
+    @property
+    def can_retry(self) -> bool:
+        return self.reason in {"ended", "busy", "stopped"}

@@ -1,0 +1,53 @@
+"""Addresses of resources: what stands in an address at the place of each variable of its template (RFC 6570)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import unquote
+
+from sora_mcp.dialects.sora import is_id, quoted
+
+VIDEOS = "sora://videos/"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of a template: how it is written in an address, and what it may stand for once decoded."""
+
+    pattern: str
+    is_valid: Callable[[str], bool] = bool
+
+
+VARIABLES: Mapping[str, Variable] = {
+    "task_id": Variable(r"[^/?#\s]+", is_id),
+    "variant": Variable(r"[1-9][0-9]{0,2}"),
+}
+
+
+def variables(template: str) -> list[str]:
+    """The names of a template's variables; none for the address of one resource."""
+    return re.findall(r"\{(\w+)\}", template)
+
+
+def match(template: str, uri: str) -> dict[str, str] | None:
+    """The values of a template's variables in an address, decoded; None where it is no address of the template's."""
+    parts = _pattern(template).fullmatch(uri)
+    if parts is None:
+        return None
+    values = {name: unquote(text, errors="replace") for name, text in parts.groupdict().items()}
+    return values if all(VARIABLES[name].is_valid(value) for name, value in values.items()) else None
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    literals = [re.escape(each) for each in re.split(r"\{\w+\}", template)]
+    groups = [f"(?P<{name}>{VARIABLES[name].pattern})" for name in variables(template)]
+    return re.compile("".join(part for pair in zip(literals, [*groups, ""], strict=True) for part in pair))
+
+
+def video_uri(video_id: str) -> str:
+    """Where the state of a video stands; its id is percent-encoded."""
+    return f"{VIDEOS}{quoted(video_id)}"

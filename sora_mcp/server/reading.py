@@ -1,0 +1,104 @@
+"""Serving resources: the lists, reading one, and links to them in results."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+
+from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
+from sora_mcp.core.results import ListedVideo
+from sora_mcp.core.tables import FPS
+from sora_mcp.server.addresses import video_uri
+from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found
+from sora_mcp.studio import Studio
+
+logger = logging.getLogger(__name__)
+
+Context = ServerRequestContext[Studio]
+
+NEWEST = 10
+"""Videos that are listed; older ones are read through the templates."""
+
+_FIXED = [
+    types.Resource(
+        uri=each.uri, name=each.name, title=each.title, description=each.description, mime_type=each.mime_type
+    )
+    for each in RESOURCES
+    if not each.variables
+]
+_TEMPLATES = [
+    types.ResourceTemplate(
+        uri_template=each.uri, name=each.name, title=each.title, description=each.description, mime_type=each.mime_type
+    )
+    for each in RESOURCES
+    if each.variables
+]
+
+
+async def list_resources(ctx: Context, _: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
+    """Serve `resources/list`: what is always there, and the newest videos."""
+    try:
+        videos = (await ctx.lifespan_context.recent(limit=NEWEST)).videos
+    except SoraError as error:
+        logger.info("no videos can be listed now: %s", error.message)
+        videos = []
+    return types.ListResourcesResult(resources=[*_FIXED, *map(_listed, videos)])
+
+
+async def list_templates(_: Context, __: types.PaginatedRequestParams | None) -> types.ListResourceTemplatesResult:
+    """Serve `resources/templates/list`."""
+    return types.ListResourceTemplatesResult(resource_templates=_TEMPLATES)
+
+
+async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    """Serve `resources/read`. Raises MCPError: -32602 where there is no such resource, else -32603 saying why."""
+    uri = params.uri
+    resource, values = find(uri)
+    try:
+        content = await resource.read(ctx.lifespan_context, values)
+    except (NotFound, InvalidInput):
+        raise not_found(uri) from None
+    except SoraError as error:
+        words = f"{error.message} {error.next_step}".strip()
+        raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
+    return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
+
+
+def _contents(
+    uri: str, mime_type: str, content: str | bytes
+) -> types.TextResourceContents | types.BlobResourceContents:
+    if isinstance(content, str):
+        return types.TextResourceContents(uri=uri, mime_type=mime_type, text=content)
+    return types.BlobResourceContents(uri=uri, mime_type=mime_type, blob=base64.b64encode(content).decode("ascii"))
+
+
+def _listed(video: ListedVideo) -> types.Resource:
+    video_id = video.task_id or video.request_id
+    size = f", {video.width}x{video.height}" if video.width and video.height else ""
+    length = f", {video.n_frames / FPS:g} s" if video.n_frames else ""
+    return types.Resource(
+        uri=video_uri(video_id),
+        name=video_id,
+        title=f'"{video.prompt}"' if video.prompt else None,
+        description=f"A video, {video.state}{size}{length}.",
+        mime_type=VIDEO.mime_type,
+    )
+
+
+def video_link(video_id: str) -> types.ResourceLink:
+    """A link to the state of a video."""
+    return types.ResourceLink(name=video_id, uri=video_uri(video_id), mime_type=VIDEO.mime_type)
+
+
+def file_link(download: Mapping[str, Any]) -> types.ResourceLink:
+    """A link to a video that was downloaded, from the structured result."""
+    uri = f"{video_uri(download['task_id'])}/{download['variant']}.mp4"
+    name = Path(download["path"]).name
+    return types.ResourceLink(name=name, uri=uri, mime_type=FILE.mime_type, size=download["bytes"])

@@ -1,0 +1,51 @@
+"""The gateway of the settings, opened when it is first needed."""
+
+from __future__ import annotations
+
+import anyio
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import SoraError
+from sora_mcp.ledger import Ledger
+from sora_mcp.studio.desk import Desk
+
+NOT_CONFIGURED = "not configured"
+"""The label where no gateway is set."""
+
+
+class Connector:
+    """Opens the gateway of the settings once. All methods raise SoraError and nothing else."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._opened: Desk | None = None
+        self._opening = anyio.Lock()
+
+    async def connect(self) -> Desk:
+        """The gateway, opened at the first call. Raises NotConfigured or FileProblem."""
+        if self._opened is not None:  # taking a lock, even a free one, would be a turn of the event loop
+            return self._opened
+        async with self._opening:
+            if self._opened is None:
+                self._opened = await self._open()
+            return self._opened
+
+    async def _open(self) -> Desk:
+        endpoint = self._settings.endpoint()
+        key, owner = endpoint.api_key.get_secret_value(), self._settings.owner or ""
+        account = await self._ledger.account(endpoint.base_url, key, owner)
+        return Desk(self._settings, endpoint, account, self.label)
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._opened is not None:
+            await self._opened.aclose()
+
+    @property
+    def label(self) -> str:
+        """The gateway's name for people: its host, `sandbox`, or that none is configured."""
+        try:
+            return self._settings.endpoint().label
+        except SoraError:
+            return NOT_CONFIGURED

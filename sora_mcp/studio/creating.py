@@ -1,0 +1,219 @@
+"""The paid path up to the POST: a draft is resolved, checked, previewed, asked about and handed to the submitter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import SEE_LOG, BadReply, InternalError, SoraError, TooManyRunning
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.results import Submission
+from sora_mcp.core.tasks import UNDER_WAY
+from sora_mcp.dialects import sora as dialect
+from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
+from sora_mcp.studio import preview, report
+from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
+from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.finder import REFRESH_MOST, Finder
+from sora_mcp.studio.lookup import Lookup
+from sora_mcp.studio.sources import Resolved, resolve, take_local_images
+from sora_mcp.studio.submitter import Submitter
+
+if TYPE_CHECKING:
+    from sora_mcp.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 50.0
+"""Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
+RESOLVE_WITHIN = 15.0
+"""Seconds for everything that comes before the POST."""
+Confirm = Callable[[str, str], Awaitable[None]]
+"""Asks the user a question about the request of a fingerprint. Raises Declined unless they agree."""
+
+
+class Creator:
+    """Submits drafts. `submitted` is called once something may be under way. Raises SoraError and nothing else."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        connector: Connector,
+        finder: Finder,
+        submitter: Submitter,
+        submitted: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._connector = connector
+        self._finder = finder
+        self._submitter = submitter
+        self._submitted = submitted
+        self._lookup = Lookup(connector, ledger, finder, is_owned=bool(settings.owner))
+
+    async def submit(
+        self,
+        draft: VideoRequest,
+        *,
+        dry_run: bool = False,
+        allow_duplicate: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Submission:
+        """Submit the request once, or show what that would do; see `Studio.submit`."""
+        answer_by = anyio.current_time() + ANSWER_WITHIN
+        policy = self._policy(allow_duplicate=allow_duplicate)
+        with _nothing_sent():
+            ready = await self._resolved(draft)
+            if dry_run:
+                return await self._dry_run(ready, policy, confirm)
+            self._check_call(ready.request, policy)
+            connection = await self._connector.connect()
+            intent = self._intent(connection, ready)
+            same = await self._same(connection, intent, policy)
+            notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
+            if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+                connection.gateway.prepare()
+                answer_by += await self._ask_user(ready, policy, confirm)
+                intent = replace(intent, body=await self._body(connection, ready))
+                # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
+                await anyio.lowlevel.checkpoint_if_cancelled()
+        if same is not None:
+            entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
+        else:
+            entry, is_new = await self._submitter.submit(connection.gateway, intent, policy, answer_by=answer_by)
+        self._submitted()
+        submission = report.submission(ready.request, connection.label, "accepted", entry, is_new=is_new)
+        return submission.model_copy(update={"notes": notes if is_new else []})
+
+    async def _resolved(self, draft: VideoRequest) -> Resolved:
+        """The request with its sources found, checked against the tables."""
+        with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
+        with_images.request.check(self._settings.limits)
+        with anyio.fail_after(RESOLVE_WITHIN):
+            ready = await resolve(with_images, self._lookup)
+        ready.request.check(self._settings.limits)
+        return ready
+
+    async def _same(self, connection: Desk, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+        """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
+        try:
+            same = await self._ledger.duplicate_of(intent, policy)
+        except TooManyRunning:
+            unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
+            await self._finder.refresh(connection, unfinished)
+            return await self._ledger.duplicate_of(intent, policy)
+        if same is None or same.state not in UNDER_WAY:
+            return same
+        await self._finder.refresh(connection, [same])
+        return await self._ledger.duplicate_of(intent, policy)
+
+    def _intent(self, connection: Desk, ready: Resolved) -> Intent:
+        """What is to be sent, but for its images, which are not uploaded yet."""
+        request = ready.request
+        return Intent(
+            connection.account,
+            request.operation,
+            {},
+            ready.fingerprint,
+            ready.sources,
+            request.cost(),
+            other_fingerprint=ready.fingerprint_as_given,
+        )
+
+    async def _body(self, connection: Desk, ready: Resolved) -> dict[str, Any]:
+        """The body to send, once its images are uploaded."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            return dialect.body(await _upload_images(connection.gateway, ready), self._settings.sdedit_source)
+
+    def _policy(self, *, allow_duplicate: bool) -> SpendingPolicy:
+        """What the settings say about money."""
+        settings = self._settings
+        return SpendingPolicy(
+            duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
+            per_day=settings.max_cost_per_day,
+            running=settings.max_running,
+            per_call=settings.max_cost_per_call,
+            ask_above=settings.ask_above_cost,
+        )
+
+    def _check_call(self, request: VideoRequest, policy: SpendingPolicy) -> None:
+        self._settings.check_guards_spelling()
+        policy.check_call(request.cost())
+
+    async def _ask_user(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> float:
+        """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
+        if confirm is None or not policy.asks_about(ready.request.cost()):
+            return 0
+        began = anyio.current_time()
+        await confirm(report.question(ready.request, self._connector.label), ready.fingerprint)
+        return anyio.current_time() - began
+
+    async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
+        submission = report.submission(ready.request, self._connector.label, "not_submitted")
+        body = dialect.body(ready.with_addresses(ready.paths), self._settings.sdedit_source)
+        same, notes = None, list(preview.of_sources(ready))
+        if self._connector.label != NOT_CONFIGURED:
+            same, met = await self._would_meet(ready, policy, confirm)
+            notes += met
+        update = {"body": body, "sources": ready.sources, "notes": notes, "duplicate_of": same.id if same else None}
+        return submission.model_copy(update=update)
+
+    async def _would_meet(
+        self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None
+    ) -> tuple[Entry | None, list[str]]:
+        """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
+        notes: list[str] = []
+        try:
+            self._check_call(ready.request, policy)
+            connection = await self._connector.connect()
+            intent = self._intent(connection, ready)
+            same = await self._same(connection, intent, policy) if self._ledger.exists() else None
+            notes += await self._refused_before(intent)
+        except SoraError as error:
+            return None, [*notes, preview.refusal(error)]
+        if same is not None:
+            return same, [preview.duplicate(same)]
+        if confirm is not None and policy.asks_about(ready.request.cost()):
+            notes.append(preview.question(report.question(ready.request, self._connector.label)))
+        return None, notes
+
+    async def _refused_before(self, intent: Intent) -> list[str]:
+        """That the same request was rejected, failed or blocked before, in words."""
+        before = await self._ledger.refused_before(intent) if self._ledger.exists() else None
+        return [] if before is None else [preview.refused_before(before, self._ledger.now())]
+
+
+@contextmanager
+def _nothing_sent() -> Iterator[None]:
+    """Whatever goes wrong inside, nothing was submitted, and is said to be so."""
+    try:
+        yield
+    except TimeoutError:
+        raise _not_submitted(
+            BadReply("The gateway took too long over what the video is made from.", "Try again later.")
+        ) from None
+    except SoraError as error:
+        raise _not_submitted(error) from None
+    except Exception:
+        logger.exception("a request failed before anything was sent")
+        message = "Something failed in an unforeseen way before anything was sent."
+        raise _not_submitted(InternalError(message, SEE_LOG)) from None
+
+
+def _not_submitted(error: SoraError) -> SoraError:
+    error.outcome = "not_submitted"
+    return error
+
+
+async def _upload_images(gateway: Gateway, ready: Resolved) -> VideoRequest:
+    addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
+    return ready.with_addresses(addresses)

@@ -1,0 +1,165 @@
+"""What can be done with videos, each method one call to the module that does it. All wiring is here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger import Entry, Ledger, open_ledger
+from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.creating import Confirm, Creator
+from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.listing import Lists
+from sora_mcp.studio.outputs import Outputs
+from sora_mcp.studio.settling import Settler
+from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
+from sora_mcp.studio.watcher import Told, Wanted, Watcher
+
+
+class Studio:
+    """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
+        self.settings = settings
+        self._connector = Connector(settings, ledger)
+        self._submitter = Submitter(ledger, background)
+        finder = Finder(ledger)
+        self._waiter = Waiter(finder, settings.query_timeout + LEDGER_WITHIN)
+        self._watcher = Watcher(ledger, finder)
+        self._creator = Creator(
+            settings,
+            ledger,
+            connector=self._connector,
+            finder=finder,
+            submitter=self._submitter,
+            submitted=self._watcher.wake,
+        )
+        self._lists = Lists(ledger, self._connector, finder)
+        self._outputs = Outputs(settings, ledger, self._connector, finder, self._waiter)
+        self._settler = Settler(ledger, self._connector, finder)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, *, watch: bool = False) -> AsyncIterator[Self]:
+        """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded.
+
+        With `watch` it follows everything that is under way in the background, for as long as it is open.
+        """
+        ledger = open_ledger(settings.ledger)
+        studio: Self | None = None
+        try:
+            async with anyio.create_task_group() as background:
+                studio = cls(settings, ledger, background)
+                watching = anyio.CancelScope()
+                if watch:
+                    background.start_soon(studio._watch, watching)
+                try:
+                    yield studio
+                finally:
+                    watching.cancel()
+                    studio._submitter.left.set()
+        finally:
+            if studio is not None:
+                with anyio.CancelScope(shield=True):
+                    await studio._connector.aclose()
+            ledger.close()
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        save = self._outputs.save_all if self.settings.save_finished else None
+        with scope:
+            await self._watcher.run(self._connector.connect, save)
+
+    async def submit(
+        self,
+        draft: VideoRequest,
+        *,
+        dry_run: bool = False,
+        allow_duplicate: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Submission:
+        """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
+
+        The same request within the duplicate window is not sent again (its first task is returned), unless
+        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
+        SORA_ASK_ABOVE_COST is asked about first (`confirm`). Raises InvalidInput, NotConfigured, NotFound, NotReady,
+        OverCap, Declined or FileProblem (nothing was submitted), Unreachable, Refused or OutcomeUnknown.
+        """
+        return await self._creator.submit(draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm)
+
+    async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
+        """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.
+
+        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted. While there is
+        time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
+        Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
+        """
+        return await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
+
+    async def list_videos(
+        self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
+    ) -> VideoList:
+        """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about."""
+        return await self._lists.page(states=states, limit=limit, cursor=cursor)
+
+    async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
+        """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
+        return await self._outputs.view(video_id, variant=variant, frames=frames)
+
+    def close_viewer(self) -> None:
+        """End every `view` that is under way: the server is to end."""
+        self._outputs.close()
+
+    async def download(
+        self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
+    ) -> Download:
+        """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
+        return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes)
+
+    async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
+        """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
+        return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
+
+    async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
+        """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
+        return await self._lists.recent(limit=limit, states=states)
+
+    def on_change(self, told: Told, wanted: Wanted) -> Callable[[], None]:
+        """Have every row told that changes while this studio watches; the result ends that.
+
+        Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
+        """
+        listener = (told, wanted)
+        self._watcher.listeners.append(listener)
+        return lambda: self._watcher.listeners.remove(listener)
+
+    def wake(self) -> None:
+        """Look at once for what somebody waits for now."""
+        self._watcher.wake()
+
+    async def settle(self, request_id: str, task_id: str | None) -> Video:
+        """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
+
+        The gateway is asked first: it has to know `task_id`. A request that has a task is given up by None where the
+        gateway knows nothing of it any more, or a day after it was made. Raises NotFound where there is no such
+        request, or no such task.
+        """
+        return await self._settler.settle(request_id, task_id)
+
+    @property
+    def sent(self) -> Entry | None:
+        """The row of what was last sent to the gateway from here, and paid for perhaps."""
+        return self._submitter.sent
+
+    @property
+    def label(self) -> str:
+        """The gateway's name for people: its host, `sandbox`, or that none is configured."""
+        return self._connector.label

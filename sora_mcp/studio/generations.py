@@ -1,0 +1,37 @@
+"""Which variant of a video can be used: only a finished one has any."""
+
+from __future__ import annotations
+
+from sora_mcp.core.errors import InvalidInput, NotReady, Problem
+from sora_mcp.core.tasks import FINAL, Generation
+from sora_mcp.ledger import Entry
+
+
+def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
+    """One variant of a finished video. Raises NotReady or InvalidInput where there is none."""
+    if entry.state != "succeeded":
+        progress = f", {entry.progress} %" if entry.progress is not None and entry.state == "running" else ""
+        raise NotReady(
+            f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
+            if entry.state not in FINAL
+            else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.",
+            "Wait for it with get_video, then call again." if entry.state not in FINAL else "Use another video.",
+            will_be=entry.state not in FINAL,
+        )
+    if not entry.generations:
+        raise NotReady(
+            f"{where}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
+            "Call get_video again; if it stays so, tell the user.",
+            will_be=True,
+        )
+    generation = next((g for g in entry.generations if g.variant == variant), None)
+    if generation is None:
+        count = len(entry.generations)
+        raise InvalidInput([Problem(where, f"{entry.id} has no variant {variant}", f"1 to {count}")])
+    if need_id and generation.generation_id is None:
+        raise NotReady(
+            f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
+            "Use another video.",
+            will_be=False,
+        )
+    return generation

@@ -1,0 +1,89 @@
+"""What a finished video is used for: it is looked at, saved, or read as it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import SoraError
+from sora_mcp.core.results import Download, Look
+from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.media.viewer import Viewer
+from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.ids import variant_of
+from sora_mcp.studio.waiter import Waiter
+
+if TYPE_CHECKING:
+    from sora_mcp.studio.files import Files
+
+
+class Outputs:
+    """The finished videos of one studio. All methods raise SoraError and nothing else."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, connector: Connector, finder: Finder, waiter: Waiter
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._connector = connector
+        self._finder = finder
+        self._waiter = waiter
+        self._viewer = Viewer()
+        self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+
+    async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
+        """A contact sheet of one variant; see `Studio.view`."""
+        connection = await self._connector.connect()
+        files = self._files(connection)
+        entry = await self._waiter.look_up(connection, video_id)
+        named = variant_of(video_id, "task_id", entry)
+        return await files.look(entry, named or variant, frames, connection.label, self._viewer)
+
+    def close(self) -> None:
+        """End every `view` that is under way: the server is to end."""
+        self._viewer.close()
+
+    async def download(
+        self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
+    ) -> Download:
+        """Save one variant, once; see `Studio.download`."""
+        connection = await self._connector.connect()
+        files = self._files(connection)
+        entry = await self._waiter.look_up(connection, video_id)
+        named = variant_of(video_id, "task_id", entry)
+        async with self._saving[entry.request_id]:
+            entry = await self._ledger.find(connection.account, entry.request_id) or entry
+            return await files.save(entry, named or variant, connection.label, on_bytes)
+
+    async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
+        """One variant as it is; see `Studio.read`."""
+        connection = await self._connector.connect()
+        files = self._files(connection)
+        entry = await self._waiter.look_up(connection, video_id)
+        return await files.read(entry, variant, max_bytes)
+
+    async def save_all(self, entry: Entry) -> None:
+        """Save every variant that can be saved; raises the first error, once all were tried."""
+        failed: list[SoraError] = []
+        for generation in entry.generations:
+            if generation.url is not None and generation.variant not in entry.files:
+                try:
+                    await self.download(entry.request_id, variant=generation.variant)
+                except SoraError as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _files(self, connection: Desk) -> Files:
+        from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
+
+        async def refresh(entry: Entry) -> Entry:
+            return await self._finder.ask(connection, entry, anyway=True)
+
+        return Files(self._settings, connection.gateway, self._ledger, refresh)

@@ -1,0 +1,28 @@
+"""The tools for the Gemini API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sora_mcp import tools
+from sora_mcp.toolkit.texts import as_base64
+from sora_mcp.tools import Result
+
+
+def gemini() -> list[dict[str, Any]]:
+    """The entries of `functionDeclarations` for the Gemini API."""
+    return [
+        {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.input_schema}
+        for tool in tools.TOOLS
+    ]
+
+
+def answer(name: str, result: Result, *, call_id: str | None = None) -> dict[str, Any]:
+    """The part that answers a function call (`call_id` where it has one); all of one turn's go into one content."""
+    output = {"text": result.text, **result.structured}
+    response: dict[str, Any] = {"name": name, "response": {"error" if result.is_error else "output": output}}
+    if call_id is not None:
+        response["id"] = call_id
+    if result.png is not None:
+        response["parts"] = [{"inlineData": {"mimeType": "image/png", "data": as_base64(result.png)}}]
+    return {"functionResponse": response}

@@ -1,0 +1,53 @@
+"""`blend_videos`: two finished videos or images, joined into one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sora_mcp.core.models import GenerationId, ImageUrl, MediaId, Model, SourceEnd, SourceStart
+from sora_mcp.core.results import Submission
+from sora_mcp.studio import Studio
+from sora_mcp.tools import words
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
+from sora_mcp.tools.paid import EACH, FromSource, body_items, submit
+from sora_mcp.tools.tool import Tool
+
+
+class SourceItem(Model):
+    """One of the two that are blended."""
+
+    generation_id: GenerationId | None = None
+    url: ImageUrl | None = None
+    upload_media_id: MediaId | None = None
+    source_start_frame: SourceStart | None = None
+    source_end_frame: SourceEnd | None = None
+
+
+class BlendVideos(FromSource):
+    """Arguments of `blend_videos`."""
+
+    inpaint_items: Annotated[
+        list[SourceItem], Field(min_length=2, max_length=2, description="The two sources. " + EACH)
+    ]
+
+
+async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submission:
+    return await submit(studio, arguments, caller, "blend", inpaint_items=body_items(arguments.inpaint_items))
+
+
+BLEND_VIDEOS = Tool(
+    "blend_videos",
+    "Blend two videos",
+    "Join two finished videos or images into one. Costs money; returns a task_id.",
+    BlendVideos,
+    Submission,
+    _run,
+    words.say_submission,
+    paid=True,
+    read_only=False,
+    idempotent=False,
+    examples=({"inpaint_items": [{"generation_id": EXAMPLE_ID}, {"generation_id": OTHER_EXAMPLE_ID + "#2"}]},),
+)

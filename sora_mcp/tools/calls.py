@@ -1,0 +1,45 @@
+"""Calling a tool: its name and arguments as a client sent them, to a result. Errors become results here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from sora_mcp.core.errors import SEE_LOG, InternalError, InvalidInput, OutcomeUnknown, Problem, SoraError
+from sora_mcp.core.tasks import clean
+from sora_mcp.studio import Studio
+from sora_mcp.tools.arguments import closest, parse
+from sora_mcp.tools.caller import NOBODY, Caller, rising
+from sora_mcp.tools.failures import Result, failed
+from sora_mcp.tools.table import TABLE
+from sora_mcp.tools.tool import Tool
+
+logger = logging.getLogger(__name__)
+
+
+async def call(studio: Studio, name: str, arguments: object, caller: Caller = NOBODY) -> Result:
+    """Run a tool. Never raises for a reason that an agent could meet: errors come back as results, in our words."""
+    tool = TABLE.get(name)
+    if tool is None:
+        known = list(TABLE)
+        return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
+    caller = replace(caller, progress=rising(caller.progress))
+    try:
+        result = await tool.run(studio, parse(tool.arguments, arguments), caller)
+    except SoraError as error:
+        return failed(error, paid=tool.paid)
+    except Exception:
+        logger.exception("%s failed in an unforeseen way", name)
+        return failed(_unforeseen(tool), paid=tool.paid)
+    return Result(
+        tool.say(result),
+        result.model_dump(mode="json", exclude_none=True),
+        png=tool.png(result) if tool.png else None,
+        file=tool.file(result) if tool.file else None,
+    )
+
+
+def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
+    message = "Something failed in an unforeseen way."
+    return OutcomeUnknown(message, f"Look at list_videos. {SEE_LOG}") if tool.paid else InternalError(message, SEE_LOG)

@@ -1,0 +1,53 @@
+"""`download_video`: a finished video as a file on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+
+from sora_mcp.core.models import Model
+from sora_mcp.core.results import Download
+from sora_mcp.studio import Studio
+from sora_mcp.tools import words
+from sora_mcp.tools.caller import Caller, Progress
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
+from sora_mcp.tools.tool import Tool
+
+
+class DownloadVideo(Model):
+    """Arguments of `download_video`."""
+
+    task_id: TaskId
+    variant: VariantNumber = 1
+
+
+_REPORT_EVERY = 0.5
+"""Seconds between two reports of progress."""
+
+
+async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Download:
+    last = -1.0
+
+    async def tell(done: int, total: int | None) -> None:
+        nonlocal last
+        if (now := anyio.current_time()) - last >= _REPORT_EVERY:
+            last = now
+            share = min(1.0, done / total) if total else None
+            await caller.progress(Progress(done, total, "downloading", "downloading", share))
+
+    return await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
+
+
+DOWNLOAD_VIDEO = Tool(
+    "download_video",
+    "Download a video",
+    "Save a finished video on this machine. Free; never overwrites.",
+    DownloadVideo,
+    Download,
+    _run,
+    words.say_download,
+    file=lambda download: Path(download.path),
+    read_only=False,
+    examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),
+)

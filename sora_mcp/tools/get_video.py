@@ -1,0 +1,48 @@
+"""`get_video`: a video as it is now, or as it is once it has finished."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+from pydantic import Field
+
+from sora_mcp.core.models import Model
+from sora_mcp.core.results import Video
+from sora_mcp.studio import Studio
+from sora_mcp.tools import words
+from sora_mcp.tools.caller import Caller, Progress
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId
+from sora_mcp.tools.tool import Tool
+
+
+class GetVideo(Model):
+    """Arguments of `get_video`."""
+
+    task_id: TaskId
+    wait_seconds: Annotated[int, Field(ge=0, le=50, description="Wait up to this long for it to finish.")] = 0
+
+
+async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
+    began, wait = anyio.current_time(), arguments.wait_seconds
+
+    async def tell(video: Video) -> None:
+        waited = min(round(anyio.current_time() - began, 1), wait)
+        percent = video.progress
+        message = f"{words.name(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
+        share = None if percent is None else percent / 100
+        await caller.progress(Progress(waited, wait, message, video.state, share))
+
+    return await studio.get(arguments.task_id, wait_seconds=wait, on_progress=tell)
+
+
+GET_VIDEO = Tool(
+    "get_video",
+    "Get a video",
+    "See whether a video is ready: state, progress, addresses. Free.",
+    GetVideo,
+    Video,
+    _run,
+    words.say_video,
+    examples=({"task_id": EXAMPLE_ID, "wait_seconds": 50},),
+)

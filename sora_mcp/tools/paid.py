@@ -1,0 +1,79 @@
+"""What the tools that cost money share: their arguments, their items, and the call that submits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sora_mcp.core.models import (
+    FrameIndex,
+    Frames,
+    Height,
+    ImageUrl,
+    InpaintItem,
+    MediaId,
+    Model,
+    ModelName,
+    Operation,
+    Style,
+    Variants,
+    VideoRequest,
+    Width,
+)
+from sora_mcp.core.results import Submission
+from sora_mcp.studio import Studio
+from sora_mcp.tools.caller import Caller
+
+EACH = "Each: exactly one of its ids or url."
+DryRun = Annotated[bool, Field(description="Show the body and cost; submit nothing.")]
+AllowDuplicate = Annotated[bool, Field(description="Pay again for the same.")]
+
+
+class ImageItem(Model):
+    """An image to begin with."""
+
+    url: ImageUrl | None = None
+    upload_media_id: MediaId | None = None
+    frame_index: FrameIndex | None = None
+
+
+class Paid(Model):
+    """What the paid tools share. `None` is only ever the absence of an argument."""
+
+    prompt: Annotated[str, Field(description="What to see.")] | None = None
+    width: Width = 854
+    height: Height = 480
+    n_frames: Frames = 150
+    n_variants: Variants = 1
+    style: Style = "natural"
+    model: ModelName | None = None
+    dry_run: DryRun = False
+    allow_duplicate: AllowDuplicate = False
+
+    def request(self, operation: Operation, **parts: Any) -> VideoRequest:
+        """The documented body; only what was asked for counts as set, so that a source can fill in the rest."""
+        values = self.model_dump(exclude_unset=True, include=set(Paid.model_fields) - {"dry_run", "allow_duplicate"})
+        return VideoRequest(operation=operation, **values, **{k: v for k, v in parts.items() if v is not None})
+
+
+class FromSource(Paid):
+    """What is made from a finished video: size and length are its own, unless others are asked for."""
+
+    width: Annotated[Width, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
+    height: Annotated[Height, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
+    n_frames: Annotated[Frames, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
+
+
+async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Operation, **parts: Any) -> Submission:
+    """Submit what the arguments of a paid tool ask for; `parts` are the fields that only this tool has."""
+    draft = arguments.request(operation, **parts)
+    return await studio.submit(
+        draft, dry_run=arguments.dry_run, allow_duplicate=arguments.allow_duplicate, confirm=caller.confirm
+    )
+
+
+def body_items(items: Sequence[Model]) -> list[InpaintItem]:
+    """Items as the documented body has them."""
+    return [InpaintItem(**item.model_dump(exclude_none=True)) for item in items]

@@ -1,0 +1,63 @@
+"""What a tool is: its arguments (a model), its result, its description and one call into the studio."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from sora_mcp.studio import Studio
+from sora_mcp.tools import schema
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.failures import Failure
+
+A = TypeVar("A", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[A, R]):
+    """One tool. `say` puts its result in a sentence; `png`, `file`: the picture or the file that the result is about.
+
+    `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive.
+    """
+
+    name: str
+    title: str
+    description: str
+    arguments: type[A]
+    result: type[R]
+    run: Callable[[Studio, A, Caller], Awaitable[R]]
+    say: Callable[[R], str]
+    paid: bool = False
+    read_only: bool = True
+    idempotent: bool = True
+    png: Callable[[R], bytes] | None = None
+    file: Callable[[R], Path] | None = None
+    examples: tuple[dict[str, Any], ...] = ()
+    """Arguments that show a model how the tool is meant: valid, and as few as do."""
+
+    @property
+    def input_schema(self) -> schema.Schema:
+        return schema.emit(self.arguments)
+
+    @property
+    def output_schema(self) -> schema.Schema:
+        """The result, or an `error`; a paid tool always says its `outcome`."""
+        emitted = schema.emit(self.result, describe=False)
+        emitted["properties"]["error"] = schema.emit(Failure, describe=False) | {"required": []}  # tokens, in each tool
+        emitted["required"] = ["outcome"] if self.paid else []
+        return emitted
+
+    @property
+    def annotations(self) -> dict[str, bool]:
+        """MCP's four hints."""
+        return {
+            "readOnlyHint": self.read_only,
+            "destructiveHint": False,
+            "idempotentHint": self.idempotent,
+            "openWorldHint": True,
+        }

@@ -1,0 +1,40 @@
+"""`view_video`: stills of a finished video in one picture."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from sora_mcp.core.models import Model
+from sora_mcp.core.results import Look
+from sora_mcp.studio import Studio
+from sora_mcp.tools import words
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
+from sora_mcp.tools.tool import Tool
+
+
+class ViewVideo(Model):
+    """Arguments of `view_video`."""
+
+    task_id: TaskId
+    variant: VariantNumber = 1
+    frames: Annotated[int, Field(ge=1, le=16, description="Stills, evenly spaced.")] = 6
+
+
+async def _run(studio: Studio, arguments: ViewVideo, _: Caller) -> Look:
+    return await studio.view(arguments.task_id, variant=arguments.variant, frames=arguments.frames)
+
+
+VIEW_VIDEO = Tool(
+    "view_video",
+    "View a video",
+    "Look at a finished video: returns one picture of evenly spaced stills. Free.",
+    ViewVideo,
+    Look,
+    _run,
+    words.say_look,
+    png=lambda look: look.png,
+    examples=({"task_id": EXAMPLE_ID, "frames": 4},),
+)
