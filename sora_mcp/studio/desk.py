@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import anyio
 
 from sora_mcp.config.settings import Endpoint, Settings
-from sora_mcp.ledger.rows import LONGEST_MISS_S
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.schedule import LONGEST_BACKOFF_S
 
 if TYPE_CHECKING:
     import httpx
@@ -26,15 +27,15 @@ TICK = 1.0
 
 
 class Desk:
-    """One gateway with its name in the ledger (`name`) and to the world (`label`).
+    """One gateway with its account in the ledger, and its name to the world (`label`).
 
     The client, and with it everything that speaks HTTP, is loaded when something is really asked.
     """
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, name: str, label: str) -> None:
+    def __init__(self, settings: Settings, endpoint: Endpoint, account: Account, label: str) -> None:
         self._settings = settings
         self._endpoint = endpoint
-        self.name = name
+        self.account = account
         self.label = label
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
@@ -42,7 +43,7 @@ class Desk:
 
     def leave_alone(self, seconds: float) -> None:
         """The gateway asked for that much patience; ten minutes at most are granted."""
-        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_MISS_S))
+        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_BACKOFF_S))
 
     def may_be_asked(self) -> bool:
         """Whether the gateway has not asked to be left alone for now."""

@@ -13,7 +13,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.finder import Finder
@@ -54,7 +54,7 @@ class Studio:
 
         With `watch` it follows everything that is under way in the background, for as long as it is open.
         """
-        ledger = Ledger(settings.ledger)
+        ledger = open_ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sora_mcp.core.errors import InvalidInput
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import open_ledger
 from sora_mcp.studio import images
 
 
@@ -167,8 +167,8 @@ def test_a_file_of_the_ledger_that_was_put_there_meanwhile_is_refused_and_never_
 
 
 def test_the_ledger_knows_its_files_when_they_are_open(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
-        asyncio.run(ledger.gateway_name("https://gateway.example", "sk-1"))
+    with closing(open_ledger(tmp_path / "ledger.sqlite3")) as ledger:
+        asyncio.run(ledger.account("https://gateway.example", "sk-1"))
         with (tmp_path / "ledger.sqlite3").open("rb") as file, (tmp_path / "other").open("w+b") as other:
             assert ledger.owns(file.fileno())
             assert not ledger.owns(other.fileno())
