@@ -36,6 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "weather: clocks that jump, slow TLS, a full disk")
 
 
+STARTS_PROCESSES = {"run", "environment"}
+"""Fixtures through which a test starts a server or a command in a process of its own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave tests that start processes out of the fast loop; others that take long are marked where they stand."""
+    for item in items:
+        if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -24,8 +24,8 @@ from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.variables import variables
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger import Ledger
-from sora_mcp.ledger.integrity import look_before_opening
+from sora_mcp.ledger import Ledger, open_ledger
+from sora_mcp.ledger.sqlite.integrity import look_before_opening
 from sora_mcp.studio.desk import connect
 
 MAX_SKEW_S = 60
@@ -154,7 +154,7 @@ async def _ledger(settings: Settings) -> list[Check]:
         return [Check("ledger", "wrong", error.message, error.next_step)]
     except OSError as error:
         return [Check("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
-    ledger = Ledger(path)
+    ledger = open_ledger(path)
     try:
         counts = await ledger.check()
         spending = await _spending(settings, ledger) if counts else []
@@ -181,10 +181,10 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     except SoraError:
         return []
     key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
-    spending = await ledger.spending(await ledger.gateway_name(endpoint.base_url, key, owner))
+    spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
     uncertain = f", perhaps {spending.uncertain:g} more (unknown outcomes)" if spending.uncertain else ""
     words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
-    number = spending.running
+    number = len(spending.running)
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
     return [Check("spending", "ok", words)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sora_mcp.cli.ending import print_json
-from sora_mcp.ledger.renewal import set_aside
+from sora_mcp.ledger.sqlite.renewal import set_aside
 
 
 def start_new_ledger(path: Path, *, yes: bool, as_json: bool) -> None:

@@ -61,18 +61,18 @@ def stack(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
 
 def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, width: int, lines: int) -> str:
     """`text` broken into at most `lines` lines of at most `width` pixels, the last one cut with an ellipsis."""
-    found: list[str] = []
+    rows: list[str] = []
     for word in text.split():
-        joined = f"{found[-1]} {word}" if found else word
-        if found and draw.textlength(joined, font=font(size)) <= width:
-            found[-1] = joined
+        joined = f"{rows[-1]} {word}" if rows else word
+        if rows and draw.textlength(joined, font=font(size)) <= width:
+            rows[-1] = joined
         else:
-            found.append(word)
-    for i, line in enumerate(found):
+            rows.append(word)
+    for i, line in enumerate(rows):
         line = line[:width]  # noqa: PLW2901 - no letter is narrower than a pixel
         while len(line) > 1 and draw.textlength(line, font=font(size)) > width:
             line = line[:-2] + "…"  # noqa: PLW2901
-        found[i] = line
-    if len(found) > lines:
-        found = [*found[: lines - 1], found[lines - 1].rstrip("… ") + "…"]
-    return "\n".join(found)
+        rows[i] = line
+    if len(rows) > lines:
+        rows = [*rows[: lines - 1], rows[lines - 1].rstrip("… ") + "…"]
+    return "\n".join(rows)

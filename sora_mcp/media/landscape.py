@@ -86,8 +86,8 @@ _SEA_WORDS = ("sea", "ocean", "boat", "ship", "beach", "coast", "lighthouse", "w
 def palette_of(prompt: str) -> Palette:
     """The palette whose words stand in the prompt; a plain day where none does."""
     text = prompt.lower()
-    found = next(palette for words, palette in _PALETTES if any(word in text for word in words))
-    return found if found.sea or not any(word in text for word in _SEA_WORDS) else _with_sea(found)
+    palette = next(each for words, each in _PALETTES if any(word in text for word in words))
+    return palette if palette.sea or not any(word in text for word in _SEA_WORDS) else _with_sea(palette)
 
 
 def _with_sea(palette: Palette) -> Palette:

@@ -136,14 +136,14 @@ def _read(answer: bytes, name: str) -> Sheet:
     """The sheet. Raises Unviewable where there is none, and NotConfigured."""
     head, _, png = answer.partition(b"\n")
     try:
-        told = json.loads(head)
-        reason = told.get("reason")
+        reply = json.loads(head)
+        reason = reply.get("reason")
         if reason == "not_installed":
             raise not_installed()
         if reason in get_args(Reason):
             raise Unviewable(reason, name)
         if png.startswith(_PNG):
-            return Sheet(png, Probe(**told["probe"]), told["frames"])
+            return Sheet(png, Probe(**reply["probe"]), reply["frames"])
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     logger.warning("the process that looks at a video ended without an answer")

@@ -79,9 +79,9 @@ def _members(text: str) -> Iterator[tuple[str, Any]]:
     """The plain members of the object with which a text begins, as far as it can be read; ids are no objects."""
     at, depth, before = 0, 0, ["", ""]
     for _ in range(_MOST_TOKENS):
-        if (found := _TOKEN.match(text, at)) is None:
+        if (piece := _TOKEN.match(text, at)) is None:
             return
-        at, token = found.end(), found[1]
+        at, token = piece.end(), piece[1]
         if depth == 1 and before[1] == ":" and (name := _plain(before[0])) and token not in {"{", "["}:
             yield name, _plain(token)
         depth += (token in {"{", "["}) - (token in {"}", "]"})
@@ -90,11 +90,11 @@ def _members(text: str) -> Iterator[tuple[str, Any]]:
 
 def _last_members(text: str) -> dict[str, Any]:
     """The plain members with which an object ends that is a line of its own."""
-    found = re.search(r'(?:,\s*"\w{1,64}"\s*:\s*(?:"[^"\\]{0,200}"|[\w.+-]{1,64})\s*)+\}\s*\Z', text)
-    if found is None:
+    ending = re.search(r'(?:,\s*"\w{1,64}"\s*:\s*(?:"[^"\\]{0,200}"|[\w.+-]{1,64})\s*)+\}\s*\Z', text)
+    if ending is None:
         return {}
-    read = _plain("{" + found[0].strip()[1:])
-    return read if isinstance(read, dict) else {}
+    members = _plain("{" + ending[0].strip()[1:])
+    return members if isinstance(members, dict) else {}
 
 
 def _plain(token: str) -> Any:

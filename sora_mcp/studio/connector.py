@@ -37,8 +37,8 @@ class Connector:
     async def _open(self) -> Desk:
         endpoint = self._settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), self._settings.owner or ""
-        name = await self._ledger.gateway_name(endpoint.base_url, key, owner)
-        return Desk(self._settings, endpoint, self.dialect, name, self.label)
+        account = await self._ledger.account(endpoint.base_url, key, owner)
+        return Desk(self._settings, endpoint, self.dialect, account, self.label)
 
     async def aclose(self) -> None:
         """Close what was opened."""

@@ -12,11 +12,11 @@ import anyio
 import anyio.lowlevel
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.errors import SEE_LOG, BadReply, InternalError, OverCap, SoraError, TooManyRunning
+from sora_mcp.core.errors import SEE_LOG, BadReply, InternalError, SoraError, TooManyRunning
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY
-from sora_mcp.ledger import Entry, Intent, Ledger, Rules
+from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.desk import Desk
@@ -69,20 +69,19 @@ class Creator:
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
-        guard_s = 0 if allow_duplicate else self._settings.duplicate_window * 60
-        rules = Rules(guard_s, self._settings.max_cost_per_day, self._settings.max_running)
+        policy = self._policy(allow_duplicate=allow_duplicate)
         with _nothing_sent():
             ready = await self._resolved(draft)
             if dry_run:
-                return await self._dry_run(ready, rules, confirm)
-            self._check_cost(ready.request)
+                return await self._dry_run(ready, policy, confirm)
+            self._check_call(ready.request, policy)
             connection = await self._connector.connect()
             intent = self._intent(connection, ready)
-            same = await self._same(connection, intent, rules)
+            same = await self._same(connection, intent, policy)
             notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
             if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 connection.gateway.prepare()
-                answer_by += await self._ask_user(ready, confirm)
+                answer_by += await self._ask_user(ready, policy, confirm)
                 request = await _with_uploads(connection.gateway, ready)
                 call, intent = self._connector.dialect.create(request), replace(intent, body=request.body())
                 # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
@@ -90,7 +89,7 @@ class Creator:
         if same is not None:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._submitter.submit(connection.gateway, call, intent, rules, answer_by=answer_by)
+            entry, is_new = await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
         self._submitted()
         cost = self._cost(ready.request)
         submission = report.submission(ready.request, connection.label, "accepted", entry, cost=cost, is_new=is_new)
@@ -105,24 +104,24 @@ class Creator:
         self._connector.dialect.check(ready.request)
         return ready
 
-    async def _same(self, connection: Desk, intent: Intent, rules: Rules) -> Entry | None:
+    async def _same(self, connection: Desk, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
         try:
-            same = await self._ledger.same(intent, rules)
+            same = await self._ledger.duplicate_of(intent, policy)
         except TooManyRunning:
-            unfinished = await self._ledger.page(connection.name, limit=REFRESH_MOST, states=UNDER_WAY)
+            unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._finder.refresh(connection, unfinished)
-            return await self._ledger.same(intent, rules)
+            return await self._ledger.duplicate_of(intent, policy)
         if same is None or same.state not in UNDER_WAY:
             return same
         await self._finder.refresh(connection, [same])
-        return await self._ledger.same(intent, rules)
+        return await self._ledger.duplicate_of(intent, policy)
 
     def _intent(self, connection: Desk, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
         request = ready.request
         return Intent(
-            connection.name,
+            connection.account,
             request.operation,
             {},
             ready.fingerprint,
@@ -137,54 +136,56 @@ class Creator:
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
 
-    def _check_cost(self, request: VideoRequest) -> None:
-        self._settings.check_guards_spelling()
-        cap, cost = self._settings.max_cost_per_call, self._cost(request)
-        if cap is not None and (cost is None or cost > cap):
-            wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
-            raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
+    def _policy(self, *, allow_duplicate: bool) -> SpendingPolicy:
+        """What the settings say about money."""
+        settings = self._settings
+        return SpendingPolicy(
+            duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
+            per_day=settings.max_cost_per_day,
+            running=settings.max_running,
+            per_call=settings.max_cost_per_call,
+            ask_above=settings.ask_above_cost,
+        )
 
-    async def _ask_user(self, ready: Resolved, confirm: Confirm | None) -> float:
+    def _check_call(self, request: VideoRequest, policy: SpendingPolicy) -> None:
+        self._settings.check_guards_spelling()
+        policy.check_call(self._cost(request))
+
+    async def _ask_user(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> float:
         """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
-        if confirm is None or not self._is_asked_about(ready.request):
+        if confirm is None or not policy.asks_about(self._cost(ready.request)):
             return 0
         began = anyio.current_time()
-        await confirm(
-            report.question(ready.request, self._connector.label, self._cost(ready.request)), ready.fingerprint
-        )
+        await confirm(self._question(ready.request), ready.fingerprint)
         return anyio.current_time() - began
 
-    def _is_asked_about(self, request: VideoRequest) -> bool:
-        above, cost = self._settings.ask_above_cost, self._cost(request)
-        return above is not None and (cost is None or cost > above)
-
-    async def _dry_run(self, ready: Resolved, rules: Rules, confirm: Confirm | None) -> Submission:
+    async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
         cost = self._cost(ready.request)
         submission = report.submission(ready.request, self._connector.label, "not_submitted", cost=cost)
         body = self._connector.dialect.create(ready.with_addresses(ready.paths)).json
         same, notes = None, list(preview.of_sources(ready))
         if self._connector.label != NOT_CONFIGURED:
-            same, met = await self._would_meet(ready, rules, confirm)
+            same, met = await self._would_meet(ready, policy, confirm)
             notes += met
         update = {"body": body, "sources": ready.sources, "notes": notes, "duplicate_of": same.id if same else None}
         return submission.model_copy(update=update)
 
     async def _would_meet(
-        self, ready: Resolved, rules: Rules, confirm: Confirm | None
+        self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None
     ) -> tuple[Entry | None, list[str]]:
         """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
         notes: list[str] = []
         try:
-            self._check_cost(ready.request)
+            self._check_call(ready.request, policy)
             connection = await self._connector.connect()
             intent = self._intent(connection, ready)
-            same = await self._same(connection, intent, rules) if self._ledger.exists() else None
+            same = await self._same(connection, intent, policy) if self._ledger.exists() else None
             notes += await self._refused_before(intent)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]
         if same is not None:
             return same, [preview.duplicate(same)]
-        if confirm is not None and self._is_asked_about(ready.request):
+        if confirm is not None and policy.asks_about(self._cost(ready.request)):
             notes.append(preview.question(self._question(ready.request)))
         return None, notes
 

@@ -11,8 +11,9 @@ import anyio
 
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.schedule import LONGEST_BACKOFF_S
 from sora_mcp.dialects.protocol import Dialect
-from sora_mcp.ledger.rows import LONGEST_MISS_S
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -26,16 +27,16 @@ TICK = 1.0
 
 
 class Desk:
-    """One gateway with its name in the ledger (`name`) and to the world (`label`).
+    """One gateway with its account in the ledger, and its name to the world (`label`).
 
     The client, and with it everything that speaks HTTP, is loaded when something is really asked.
     """
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, dialect: Dialect, name: str, label: str) -> None:
+    def __init__(self, settings: Settings, endpoint: Endpoint, dialect: Dialect, account: Account, label: str) -> None:
         self._settings = settings
         self._endpoint = endpoint
         self._dialect = dialect
-        self.name = name
+        self.account = account
         self.label = label
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
@@ -43,7 +44,7 @@ class Desk:
 
     def leave_alone(self, seconds: float) -> None:
         """The gateway asked for that much patience; ten minutes at most are granted."""
-        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_MISS_S))
+        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_BACKOFF_S))
 
     def may_be_asked(self) -> bool:
         """Whether the gateway has not asked to be left alone for now."""

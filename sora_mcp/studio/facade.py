@@ -14,7 +14,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.finder import Finder
@@ -55,7 +55,7 @@ class Studio:
 
         With `watch` it follows everything that is under way in the background, for as long as it is open.
         """
-        ledger = Ledger(settings.ledger)
+        ledger = open_ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
@@ -133,12 +133,12 @@ class Studio:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
         return await self._lists.recent(limit=limit, states=states)
 
-    def on_change(self, told: Told, wanted: Wanted) -> Callable[[], None]:
+    def on_change(self, tell: Told, wanted: Wanted) -> Callable[[], None]:
         """Have every row told that changes while this studio watches; the result ends that.
 
         Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
         """
-        listener = (told, wanted)
+        listener = (tell, wanted)
         self._watcher.listeners.append(listener)
         return lambda: self._watcher.listeners.remove(listener)
 

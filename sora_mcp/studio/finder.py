@@ -13,8 +13,10 @@ import anyio
 
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.ids import is_id
+from sora_mcp.core.records import DAY_S
+from sora_mcp.core.schedule import pause_after_failure
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
-from sora_mcp.ledger import DAY_S, Entry, GivenUp, Ledger
+from sora_mcp.ledger import Entry, GivenUp, Ledger
 from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.ids import without_variant
 
@@ -51,7 +53,7 @@ class Finder:
                 raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
             await self.check_owner(desk, video_id)
             task = await desk.gateway.query(video_id)
-            return await self._ledger.adopt(desk.name, video_id, task)
+            return await self._ledger.adopt(desk.account, video_id, task)
         if entry.state in UNDER_WAY:
             return await self.ask(desk, entry)
         if not self._may_know_more(entry):
@@ -70,7 +72,7 @@ class Finder:
 
     async def check_owner(self, desk: Desk, shown_id: str) -> None:
         """Raise NotFound for an id that is somebody else's: to know it is no permission."""
-        if await self._ledger.is_of_another_owner(desk.name, shown_id):
+        if await self._ledger.is_of_another_owner(desk.account, shown_id):
             raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
 
     async def given_up(self, desk: Desk, request_id: str) -> GivenUp | None:
@@ -78,7 +80,7 @@ class Finder:
 
         None where the request has no task under way. Raises NotFound where it is too early, or what a query raises.
         """
-        entry = await self._ledger.find(desk.name, request_id)
+        entry = await self._ledger.find(desk.account, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
             return None
         after_a_day = GivenUp(entry.task_id, "given up, more than a day after it was made")
@@ -88,9 +90,9 @@ class Finder:
         except NotFound:
             if is_old:
                 return after_a_day
-            if entry.gateway == desk.name and not self._is_young(entry):
+            if entry.account == desk.account and not self._is_young(entry):
                 return GivenUp(entry.task_id, "the gateway has forgotten it")
-            raise _too_early(entry, is_own=entry.gateway == desk.name) from None
+            raise _too_early(entry, is_own=entry.account == desk.account) from None
         except SoraError:
             if is_old:
                 return after_a_day
@@ -105,7 +107,7 @@ class Finder:
 
         Where it could not be asked the last time (`in_trouble`), the next time comes sooner.
         """
-        entry = await self._ledger.find(desk.name, entry.request_id) or entry
+        entry = await self._ledger.find(desk.account, entry.request_id) or entry
         if entry.state in UNDER_WAY and (in_trouble or entry.is_due(self._ledger.now(), desk.pace)):
             return await self.ask(desk, entry)
         return entry
@@ -119,11 +121,11 @@ class Finder:
         if anyway:
             return await self._query(desk, entry, quiet_s=None)
         if desk.may_be_asked() and entry.may_be_asked(self._ledger.now()):
-            after_a_miss = min(desk.pace, desk.tick * 2 ** min(entry.misses, 10))
-            async with self._ledger.turn(entry.request_id, after_a_miss) as is_ours:
+            pause_s = pause_after_failure(desk.pace, desk.tick, entry.failed_polls)
+            async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
                 if is_ours:
                     return await self._query(desk, entry, quiet_s=desk.pace)
-        return await self._ledger.find(desk.name, entry.request_id) or entry
+        return await self._ledger.find(desk.account, entry.request_id) or entry
 
     async def _query(self, desk: Desk, entry: Entry, quiet_s: float | None) -> Entry:
         if entry.task_id is None:
@@ -143,7 +145,7 @@ class Finder:
 
     def _not_known(self, desk: Desk, entry: Entry) -> NotFound:
         """Of a task that the gateway has accepted, and says that it does not know."""
-        if entry.gateway != desk.name:
+        if entry.account != desk.account:
             return _of_another_key(entry)
         accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
         if not self._is_young(entry):
@@ -157,7 +159,7 @@ class Finder:
     async def refresh_unfinished(self, desk: Desk) -> None:
         """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
         now = self._ledger.now()
-        unfinished = await self._ledger.page(desk.name, limit=REFRESH_MOST, states=UNDER_WAY)
+        unfinished = await self._ledger.page(desk.account, limit=REFRESH_MOST, states=UNDER_WAY)
         await self.refresh(desk, [entry for entry in unfinished if entry.is_due(now, desk.pace)])
 
     async def refresh(self, desk: Desk, entries: Sequence[Entry]) -> None:
@@ -191,9 +193,9 @@ class Finder:
 
     async def _recorded(self, desk: Desk, video_id: str) -> Entry | None:
         """The row of a task, a request or a generation."""
-        if entry := await self._ledger.find(desk.name, video_id):
+        if entry := await self._ledger.find(desk.account, video_id):
             return entry
-        of_generation = await self._ledger.find_generation(desk.name, video_id)
+        of_generation = await self._ledger.find_generation(desk.account, video_id)
         return of_generation[0] if of_generation else None
 
 

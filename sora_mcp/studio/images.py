@@ -71,9 +71,9 @@ def _is_the_ledgers(where: str) -> InvalidInput:
 def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: str) -> tuple[Path, Path]:
     """The allowed folder, and the path in it; every link in them was followed."""
     try:
-        given = Path(text).expanduser()
+        candidate = Path(text).expanduser()
         roots = [folder.resolve() for folder in folders]
-        meant = [path.resolve() for path in (*(root / given for root in roots), given)]
+        meant = [path.resolve() for path in (*(root / candidate for root in roots), candidate)]
         allowed = [(root, path) for path in meant for root in roots if path.is_relative_to(root)]
         if not allowed:
             raise _refused(where, "lies outside the allowed folders", inside)

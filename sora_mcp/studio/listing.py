@@ -24,7 +24,7 @@ class Lists:
         connection = await self._connector.connect()
         before = _read_cursor(cursor)
         await self._finder.refresh_unfinished(connection)
-        entries = await self._ledger.page(connection.name, limit=limit + 1, before=before, states=states)
+        entries = await self._ledger.page(connection.account, limit=limit + 1, before=before, states=states)
         page, more = entries[:limit], len(entries) > limit
         return VideoList(
             gateway=connection.label,
@@ -36,7 +36,7 @@ class Lists:
         """The newest as the ledger has them; see `Studio.recent`."""
         if not self._ledger.exists() or self._connector.label == NOT_CONFIGURED:
             return VideoList(gateway=self._connector.label, videos=[])
-        entries = await self._ledger.page((await self._connector.connect()).name, limit=limit, states=states)
+        entries = await self._ledger.page((await self._connector.connect()).account, limit=limit, states=states)
         return VideoList(gateway=self._connector.label, videos=[report.listed(entry) for entry in entries])
 
 

@@ -27,12 +27,12 @@ class Lookup:
 
     async def is_recorded(self, video_id: str) -> bool:
         """Whether an id is that of a task or a request in our ledger: not every gateway's ids begin with `task_`."""
-        return await self._ledger.find((await self._connector.connect()).name, video_id) is not None
+        return await self._ledger.find((await self._connector.connect()).account, video_id) is not None
 
     async def generation(self, generation_id: str) -> Source | None:
         """Where our ledger knows a generation id from. Raises NotFound where it is somebody else's."""
         connection = await self._connector.connect()
-        source = await self._ledger.find_generation(connection.name, generation_id)
+        source = await self._ledger.find_generation(connection.account, generation_id)
         if source is None:
             await self._finder.check_owner(connection, generation_id)
             if self._is_owned:  # whose it is cannot be known

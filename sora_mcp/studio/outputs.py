@@ -58,7 +58,7 @@ class Outputs:
         entry = await self._waiter.look_up(connection, video_id)
         named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
-            entry = await self._ledger.find(connection.name, entry.request_id) or entry
+            entry = await self._ledger.find(connection.account, entry.request_id) or entry
             return await files.save(entry, named or variant, connection.label, on_bytes)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:

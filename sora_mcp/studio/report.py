@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.records import summary
 from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, State, is_plain_id
 from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
-from sora_mcp.ledger.rows import shown
 from sora_mcp.studio.connector import NOT_CONFIGURED
 
 _NEXT_STEPS: dict[State, str] = {
@@ -34,7 +34,7 @@ _AFTER_DRY_RUN = {
 
 def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
-    columns = shown(entry, 2000)  # which looks whether the row can be read
+    columns = summary(entry, 2000)  # which looks whether the row can be read
     n_variants = entry.body.get("n_variants")
     next_step = _next_step(entry)
     if trouble is not None:
@@ -84,7 +84,7 @@ MOST_NAMED = 3
 
 def listed(entry: Entry) -> ListedVideo:
     """One line of a list; the prompt is shortened."""
-    return ListedVideo(**shown(entry))
+    return ListedVideo(**summary(entry))
 
 
 def submission(

@@ -26,9 +26,9 @@ class Settler:
         if task_id is not None:
             await self._check_known(connection, request_id, task_id)
         given_up = await self._finder.given_up(connection, request_id) if task_id is None else None
-        entry = await self._ledger.settle(connection.name, request_id, task_id, given_up=given_up)
+        entry = await self._ledger.settle(connection.account, request_id, task_id, given_up=given_up)
         if entry is None:
-            known = await self._ledger.find(connection.name, request_id)
+            known = await self._ledger.find(connection.account, request_id)
             raise NotFound(report.not_settled(request_id, known), "See list_videos.")
         return report.video(entry, connection.label)
 
@@ -40,7 +40,7 @@ class Settler:
         try:
             await connection.gateway.query(task_id)
         except NotFound:
-            entry = await self._ledger.find(connection.name, request_id)
-            if entry is None or entry.gateway == connection.name:
+            entry = await self._ledger.find(connection.account, request_id)
+            if entry is None or entry.account == connection.account:
                 raise
             # It was made with another key: only that one is told, and a person has looked.

@@ -24,7 +24,7 @@ from sora_mcp.core.errors import (
 )
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, Call, Created
-from sora_mcp.ledger import Entry, Intent, Ledger, Rules
+from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -51,7 +51,7 @@ class _Sending:
     gateway: Gateway
     call: Call
     intent: Intent
-    rules: Rules
+    policy: SpendingPolicy
     finished: anyio.Event = field(default_factory=anyio.Event)
     entry: Entry | None = None
     is_new: bool = True
@@ -70,14 +70,14 @@ class Submitter:
         """The studio is being left: nothing is tried for ever any more."""
 
     async def submit(
-        self, gateway: Gateway, call: Call, intent: Intent, rules: Rules, *, answer_by: float
+        self, gateway: Gateway, call: Call, intent: Intent, policy: SpendingPolicy, *, answer_by: float
     ) -> tuple[Entry, bool]:
         """Record `intent`, send its `call`, and return its row and True; for a duplicate the first one's row and False.
 
         Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted),
         Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown one).
         """
-        sending = _Sending(gateway, call, intent, rules)
+        sending = _Sending(gateway, call, intent, policy)
         self._background.start_soon(self._pay, sending)
         with anyio.CancelScope(deadline=answer_by):
             await sending.finished.wait()
@@ -95,14 +95,14 @@ class Submitter:
         while entry.state == "sending":
             await anyio.sleep(LOOK_EVERY)
             with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
-                entry = await self._ledger.find(entry.gateway, entry.request_id) or entry
+                entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry
 
     async def _pay(self, sending: _Sending) -> None:
         """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
         with anyio.CancelScope(shield=True):
             try:
-                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.rules)
+                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.policy)
             except (FileProblem, OverCap) as error:
                 error.outcome = "not_submitted"
                 sending.error = error

@@ -76,8 +76,8 @@ class Watcher:
 
     async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
-        open_rows = await self._ledger.under_way(desk.name, MOST)
-        open_rows += await self._ledger.without_address(desk.name, MOST)
+        open_rows = await self._ledger.under_way(desk.account, MOST)
+        open_rows += await self._ledger.without_address(desk.account, MOST)
         wanted = self._wanted()
         await self._tell_changes(desk, open_rows, wanted)
         now = self._ledger.now()
@@ -85,7 +85,7 @@ class Watcher:
         self._start(work, due, self._queries, partial(self._finder.ask, desk))
         if save is None:
             return bool(open_rows or wanted)
-        unsaved = await self._ledger.unsaved(desk.name, MOST)
+        unsaved = await self._ledger.unsaved(desk.account, MOST)
         due = [entry for entry in unsaved if entry.is_due(now, desk.pace) or _is_new(entry, now)]
         self._start(work, due, self._saves, partial(self._save, save))
         return bool(open_rows or wanted or unsaved)
@@ -111,19 +111,19 @@ class Watcher:
                 self._at_work.discard(entry.request_id)
 
         idle = [entry for entry in due if entry.request_id not in self._at_work]
-        for entry in sorted(idle, key=lambda e: e.looked_at or 0)[: int(at_once.available_tokens)]:
+        for entry in sorted(idle, key=lambda e: e.polled_at or 0)[: int(at_once.available_tokens)]:
             self._at_work.add(entry.request_id)
             work.start_soon(run, entry)
 
     async def _save(self, save: Save, entry: Entry) -> None:
-        async with self._ledger.turn(entry.request_id) as is_ours:
+        async with self._ledger.lease(entry.request_id) as is_ours:
             if is_ours:
                 await save(entry)
 
     async def _tell_changes(self, desk: Desk, open_rows: list[Entry], wanted: set[str]) -> None:
         """Tell what changed since the last round: of what was open then or is now, and of what is wanted."""
         in_sight = set().union(*map(_ids, open_rows))
-        others = [await self._ledger.find(desk.name, each) for each in (self._seen.keys() | wanted) - in_sight]
+        others = [await self._ledger.find(desk.account, each) for each in (self._seen.keys() | wanted) - in_sight]
         looks = {entry.request_id: (entry, _look(entry)) for entry in (*open_rows, *others) if entry is not None}
         changed = [entry for request_id, (entry, look) in looks.items() if self._seen.get(request_id) != look]
         kept = in_sight | wanted
@@ -147,4 +147,4 @@ def _ids(entry: Entry) -> set[str]:
 
 def _is_new(entry: Entry, now: float) -> bool:
     """Whether nobody has tried in vain yet: what has just finished is saved at once."""
-    return entry.misses == 0 and entry.may_be_asked(now)
+    return entry.failed_polls == 0 and entry.may_be_asked(now)

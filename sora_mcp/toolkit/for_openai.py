@@ -62,9 +62,9 @@ def strict(schema: Schema) -> Schema:
     mode has no keyword for is said in the description.
     """
     node = {name: value for name, value in schema.items() if name not in _SAID}
-    said = [words.format(_shown(schema[name])) for name, words in _SAID.items() if name in schema]
-    if said:
-        node["description"] = " ".join([schema["description"], *said])
+    sentences = [words.format(_shown(schema[name])) for name, words in _SAID.items() if name in schema]
+    if sentences:
+        node["description"] = " ".join([schema["description"], *sentences])
     if "items" in schema:
         node["items"] = strict(schema["items"])
     if schema["type"] == "object":

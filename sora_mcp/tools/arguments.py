@@ -103,7 +103,7 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) is not None:
-        return next((found for a in get_args(annotation) if (found := _nested(a)) is not None), None)
+        return next((model for a in get_args(annotation) if (model := _nested(a)) is not None), None)
     return None
 
 

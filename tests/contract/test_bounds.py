@@ -23,7 +23,7 @@ from wire import HELLO, Wire
 from sora_mcp import Toolkit
 from sora_mcp.config.settings import Settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 MB = 1_000_000
 MOST_MEMORY = 200 * MB

@@ -14,7 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from documentation import PAGES, README, ROOT, anchors, block, blocks, links, prose
+
+from sora_mcp.cli import main
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -32,6 +35,12 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> 
         assert file.exists(), target
         if anchor:
             assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_path_that_is_named_is_there(page: Path) -> None:
+    for path in re.findall(r"`((?:sora_mcp|tests|docs|manifests|\.ci)/[\w./-]*)`", page.read_text(encoding="utf-8")):
+        assert "NAME" in path or (ROOT / path).exists(), path
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
@@ -66,6 +75,7 @@ def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests(marker: s
     ("version", "fits"), [((2, 7), False), ((3, 10), False), ((3, 11), True), ((3, 13), True)], ids=str
 )
 @pytest.mark.parametrize("marker", ["sh demo", "sh test"])
+@pytest.mark.slow
 def test_a_python_that_is_too_old_is_told_before_anything_is_installed(
     marker: str, version: tuple[int, int], fits: bool
 ) -> None:
@@ -111,11 +121,9 @@ def _inline() -> Iterator[str]:
 
 def _help(command: str) -> str:
     group = [command, "new"] if command == "ledger" else [command]
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "sora_mcp", *group, "--help"], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, command
-    return done.stdout
+    shown = CliRunner().invoke(main, [*group, "--help"])
+    assert shown.exit_code == 0, command
+    return shown.output
 
 
 # CONTRIBUTING
@@ -157,6 +165,7 @@ def test_every_command_of_contributing_is_real(step: list[str]) -> None:
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: str(path.name))
+@pytest.mark.slow
 def test_the_scripts_of_ci_can_be_read_by_bash(script: Path) -> None:
     done = subprocess.run(["bash", "-n", str(script)], check=False, capture_output=True, text=True)  # noqa: S603, S607
     assert (done.returncode, done.stderr) == (0, "")

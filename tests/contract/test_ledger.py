@@ -7,11 +7,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ledgers import BODY, OpenLedger, begin, row
+from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
 from sora_mcp.core.errors import OverCap
+from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
-from sora_mcp.ledger import OPEN, TRANSITIONS, GivenUp, Intent, Ledger, Rules
+from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -32,44 +33,42 @@ async def test_a_final_state_stays_but_addresses_are_renewed(ledger: Ledger) -> 
     entry = await ledger.record(await row(ledger, "task_1"), Task("running", progress=40))
     assert entry.state == "succeeded"
     assert [g.url for g in entry.generations] == ["https://a/2"]
-    found = await ledger.find_generation("g", "gen_1")
+    found = await ledger.find_generation(G, "gen_1")
     assert found is not None
     assert found[0].task_id == "task_1"
 
 
 async def test_a_row_is_never_seen_from_another_gateway(ledger: Ledger) -> None:
-    request_id = await begin(ledger, "one")
+    request_id = await begin(ledger, Account("one"))
     await ledger.accepted(request_id, "task_1")
-    assert await ledger.find("two", "task_1") is None
-    assert await ledger.find("two", request_id) is None
-    assert await ledger.page("two", limit=10) == []
+    assert await ledger.find(Account("two"), "task_1") is None
+    assert await ledger.find(Account("two"), request_id) is None
+    assert await ledger.page(Account("two"), limit=10) == []
 
 
-async def test_the_name_of_a_gateway_tells_keys_apart_and_never_holds_one(
-    open_ledger: OpenLedger, ledger: Ledger
-) -> None:
-    first = await ledger.gateway_name("https://g", "sk-canary-1")
-    assert first != await ledger.gateway_name("https://g", "sk-canary-2")
+async def test_an_account_tells_keys_apart_and_never_holds_one(open_ledger: OpenLedger, ledger: Ledger) -> None:
+    first = await ledger.account("https://g", "sk-canary-1")
+    assert first != await ledger.account("https://g", "sk-canary-2")
     other = open_ledger()
-    assert first == await other.gateway_name("https://g", "sk-canary-1")
-    assert "canary" not in first
+    assert first == await other.account("https://g", "sk-canary-1")
+    assert "canary" not in str(first)
 
 
 async def test_this_machine_is_one_gateway_whatever_it_is_called(ledger: Ledger) -> None:
     names = {
-        await ledger.gateway_name(f"http://{host}:3000/api", "sk-canary-1")
+        await ledger.account(f"http://{host}:3000/api", "sk-canary-1")
         for host in ("localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::]")  # noqa: S104 - nothing is bound
     }
     assert len(names) == 1
     for other in ("http://localhost:3001/api", "http://localhost.example:3000/api", "http://127.0.0.11:3000/api"):
-        assert await ledger.gateway_name(other, "sk-canary-1") not in names
+        assert await ledger.account(other, "sk-canary-1") not in names
 
 
 async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
     made = [await begin(ledger) for _ in range(5)]
     seen: list[str] = []
     before: int | None = None
-    while page := await ledger.page("g", limit=2, before=before):
+    while page := await ledger.page(G, limit=2, before=before):
         seen += [entry.request_id for entry in page]
         before = page[-1].number
     assert seen == made[::-1]
@@ -77,34 +76,34 @@ async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
 
 async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
     async def adopt() -> None:
-        await ledger.adopt("g", "task_elsewhere", Task("running", progress=10, body={"prompt": "x"}))
+        await ledger.adopt(G, "task_elsewhere", Task("running", progress=10, body={"prompt": "x"}))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(adopt)
-    assert len(await ledger.page("g", limit=10)) == 1
+    assert len(await ledger.page(G, limit=10)) == 1
 
 
 @pytest.mark.parametrize(("task_id", "state"), [("task_1", "submitted"), (None, "rejected")])
 async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: str | None, state: str) -> None:
     request_id = await begin(ledger)
-    assert await ledger.settle("g", request_id, task_id) is None
+    assert await ledger.settle(G, request_id, task_id) is None
     await ledger.not_accepted(request_id, "unknown", "a time-out")
-    entry = await ledger.settle("g", request_id, task_id)
+    entry = await ledger.settle(G, request_id, task_id)
     assert entry is not None
     assert (entry.state, entry.task_id) == (state, task_id)
-    assert await ledger.settle("g", request_id, "task_2") is None
+    assert await ledger.settle(G, request_id, "task_2") is None
     assert [each for each, _ in await ledger.history(request_id)] == ["sending", "unknown", state]
 
 
 async def test_an_acceptance_that_comes_after_a_person_named_another_task_is_not_forgotten(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.not_accepted(request_id, "unknown", "its writer seemed to be gone")
-    await ledger.settle("g", request_id, "task_2")
+    await ledger.settle(G, request_id, "task_2")
     await ledger.record(await row(ledger, "task_2"), Task("succeeded"))
     late = await ledger.accepted(request_id, "task_1")
     assert (late.task_id, late.state, late.cost) == ("task_1", "submitted", 1.25)
-    assert [(each.task_id, each.state) for each in await ledger.page("g", limit=9)] == [
+    assert [(each.task_id, each.state) for each in await ledger.page(G, limit=9)] == [
         ("task_1", "submitted"),
         ("task_2", "succeeded"),
     ]
@@ -124,23 +123,27 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
 async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(ledger: Ledger, state: State) -> None:
     first = await begin(ledger)
     await put(ledger, first, state)
-    again, is_new = await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=600))
+    again, is_new = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], 1.25), GUARDED)
     assert is_new == (state not in {*OPEN, "succeeded"})
     assert (again.request_id == first) != is_new
 
 
-@pytest.mark.parametrize(("gateway", "fingerprint"), [("other", "same"), ("g", "other")])
+@pytest.mark.parametrize(("account", "fingerprint"), [(Account("other"), "same"), (G, "other")])
 async def test_another_request_or_another_gateway_is_no_duplicate(
-    ledger: Ledger, gateway: str, fingerprint: str
+    ledger: Ledger, account: Account, fingerprint: str
 ) -> None:
     await begin(ledger)
-    intent = Intent(gateway, "simple_compose", BODY, fingerprint, [], 1.25)
-    assert (await ledger.begin(intent, Rules(guard_s=600)))[1]
+    intent = Intent(account, "simple_compose", BODY, fingerprint, [], 1.25)
+    assert (await ledger.begin(intent, GUARDED))[1]
 
 
-async def again(ledger: Ledger, guard_s: float = 600) -> bool:
+async def again(ledger: Ledger, window_s: float = 600) -> bool:
     """Whether the same request counts as new."""
-    return (await ledger.begin(Intent("g", "simple_compose", BODY, "same", [], 1.25), Rules(guard_s=guard_s)))[1]
+    return (
+        await ledger.begin(
+            Intent(G, "simple_compose", BODY, "same", [], 1.25), SpendingPolicy(duplicate_window_s=window_s)
+        )
+    )[1]
 
 
 async def test_the_window_ends_some_time_after_the_success(open_ledger: OpenLedger) -> None:
@@ -162,29 +165,29 @@ async def test_what_is_still_open_is_a_duplicate_however_long_it_takes(open_ledg
     await put(ledger, await begin(ledger), state)
     now[0] += 5_000_000
     assert not await again(ledger)
-    assert await again(ledger, guard_s=0)
+    assert await again(ledger, window_s=0)
 
 
 async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledger) -> None:
-    mine, rotated = [await ledger.gateway_name("https://g", key) for key in ("sk-canary-1", "sk-canary-2")]
-    others = await ledger.gateway_name("https://g", "sk-canary-1", "ann")
+    mine, rotated = [await ledger.account("https://g", key) for key in ("sk-canary-1", "sk-canary-2")]
+    others = await ledger.account("https://g", "sk-canary-1", "ann")
     first = await begin(ledger, mine)
     await ledger.accepted(first, "task_1")
     intent = Intent(rotated, "simple_compose", BODY, "same", [], 1.25)
-    assert (await ledger.begin(intent, Rules(guard_s=600)))[0].request_id == first
+    assert (await ledger.begin(intent, GUARDED))[0].request_id == first
     for video_id in (first, "task_1"):
         entry = await ledger.find(rotated, video_id)
         assert entry is not None
         assert entry.request_id == first
         assert await ledger.find(others, video_id) is None
     assert await ledger.page(rotated, limit=10) == []
-    assert (await ledger.begin(replace(intent, gateway=others), Rules(guard_s=600)))[1]
+    assert (await ledger.begin(replace(intent, account=others), GUARDED))[1]
 
 
 async def test_the_same_under_the_fingerprint_of_an_earlier_release_is_a_duplicate(ledger: Ledger) -> None:
     first = await begin(ledger)  # recorded as `same`
-    intent = Intent("g", "simple_compose", BODY, "stripped", [], 1.25, other_fingerprint="same")
-    entry, is_new = await ledger.begin(intent, Rules(guard_s=600))
+    intent = Intent(G, "simple_compose", BODY, "stripped", [], 1.25, other_fingerprint="same")
+    entry, is_new = await ledger.begin(intent, GUARDED)
     assert (entry.request_id, is_new) == (first, False)
 
 
@@ -194,7 +197,7 @@ async def test_the_same_that_was_refused_before_is_remembered_for_a_day(open_led
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
     await put(ledger, request_id, state)
-    intent = Intent("g", "simple_compose", BODY, "same", [], 1.25)
+    intent = Intent(G, "simple_compose", BODY, "same", [], 1.25)
     before = await ledger.refused_before(intent)
     assert before is not None
     assert (before.request_id, before.state) == (request_id, state)
@@ -205,7 +208,7 @@ async def test_the_same_that_was_refused_before_is_remembered_for_a_day(open_led
 async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.not_accepted(request_id, "unknown", "x")
-    await ledger.settle("g", request_id, None)
+    await ledger.settle(G, request_id, None)
     assert (await ledger.accepted(request_id, "task_1")).state == "submitted"
 
 
@@ -213,13 +216,13 @@ async def test_a_task_of_another_request_settles_nothing(ledger: Ledger) -> None
     await ledger.accepted(await begin(ledger), "task_1")
     lost = await begin(ledger)
     await ledger.not_accepted(lost, "unknown", "x")
-    assert await ledger.settle("g", lost, "task_1") is None
+    assert await ledger.settle(G, lost, "task_1") is None
 
 
 async def test_a_row_is_old_where_the_clock_went_back(open_ledger: OpenLedger) -> None:
     now = [1000.0]
     ledger = open_ledger(lambda: now[0])
-    entry = await ledger.find("g", await begin(ledger))
+    entry = await ledger.find(G, await begin(ledger))
     assert entry is not None
     assert ledger.age(entry) == 0
     now[0] -= 3600
@@ -252,44 +255,44 @@ async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     await ledger.accepted(await begin(ledger), "task_1")
-    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
+    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
     with pytest.raises(OverCap):
-        await ledger.begin(other, Rules(running=1))
-    assert len(await ledger.under_way("g", 10)) == 1
+        await ledger.begin(other, SpendingPolicy(running=1))
+    assert len(await ledger.under_way(G, 10)) == 1
     now[0] = 86_401.0
-    assert await ledger.under_way("g", 10) == []
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    assert await ledger.under_way(G, 10) == []
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
 async def test_a_task_that_was_adopted_first_goes_to_the_request_that_made_it(ledger: Ledger, by_hand: bool) -> None:
     request_id = await begin(ledger)
     done = Task("succeeded", generations=(Generation(variant=1, generation_id="gen_1", url="https://a/1"),))
-    adopted = await ledger.adopt("g", "task_1", done)
+    adopted = await ledger.adopt(G, "task_1", done)
     if by_hand:
         await ledger.not_accepted(request_id, "unknown", "a time-out")
-        await ledger.settle("g", request_id, "task_1")
+        await ledger.settle(G, request_id, "task_1")
     else:
         await ledger.accepted(request_id, "task_1")
-    found = await ledger.find("g", "task_1")
+    found = await ledger.find(G, "task_1")
     assert found is not None
     assert (found.request_id, found.cost) == (request_id, 1.25)
     assert [g.generation_id for g in found.generations] == ["gen_1"]
     assert (found.state, found.task_id) == ("succeeded", "task_1")
     assert await row(ledger, adopted.request_id) == found  # whoever waits for it finds the other
-    assert await ledger.page("g", limit=10) == [found]
+    assert await ledger.page(G, limit=10) == [found]
 
 
 @pytest.mark.parametrize("said", [Task("running"), Task("succeeded")])
 async def test_a_late_answer_about_a_task_goes_to_the_row_that_has_it_now(ledger: Ledger, said: Task) -> None:
     request_id = await begin(ledger)
-    adopted = await ledger.adopt("g", "task_1", Task("running"))
+    adopted = await ledger.adopt(G, "task_1", Task("running"))
     await ledger.not_accepted(request_id, "unknown", "a time-out")
-    await ledger.settle("g", request_id, "task_1")
+    await ledger.settle(G, request_id, "task_1")
     done = replace(said, generations=(Generation(variant=1, generation_id="gen_1"),))
     told = await ledger.record(adopted, done)  # asked about before it was settled
     assert (told.request_id, told.state) == (request_id, said.state)
-    found = await ledger.find_generation("g", "gen_1")
+    found = await ledger.find_generation(G, "gen_1")
     assert found is not None
     assert found[0].request_id == request_id
 
@@ -317,26 +320,26 @@ async def test_a_success_wins_whatever_was_said_before(ledger: Ledger, state: St
 async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
-    assert await ledger.settle("g", request_id, "task_2") is None
-    assert await ledger.settle("g", request_id, None) is None  # accepted meanwhile, and nobody was asked
-    entry = await ledger.settle("g", request_id, None, given_up=GivenUp("task_1", "forgotten"))
+    assert await ledger.settle(G, request_id, "task_2") is None
+    assert await ledger.settle(G, request_id, None) is None  # accepted meanwhile, and nobody was asked
+    entry = await ledger.settle(G, request_id, None, given_up=GivenUp("task_1", "forgotten"))
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
-    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) -> None:
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     await ledger.not_accepted(await begin(ledger), "unknown", "a time-out")
-    other = Intent("g", "simple_compose", BODY, "other", [], 1.25)
+    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
     with pytest.raises(OverCap):
-        await ledger.begin(other, Rules(running=1))
+        await ledger.begin(other, SpendingPolicy(running=1))
     with pytest.raises(OverCap):
-        await ledger.same(other, Rules(running=1))
+        await ledger.duplicate_of(other, SpendingPolicy(running=1))
     now[0] = 86_401.0
-    assert (await ledger.begin(other, Rules(running=1)))[1]
+    assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
 async def test_a_video_without_an_address_is_looked_for_within_the_hour_after_it_was_made(
@@ -351,25 +354,25 @@ async def test_a_video_without_an_address_is_looked_for_within_the_hour_after_it
         done = Task("succeeded", generations=(Generation(variant=1, url=url),))
         await ledger.record(await row(ledger, task_id), done)
     now[0] += 3599.0
-    assert [entry.task_id for entry in await ledger.without_address("g", 10)] == ["task_1"]
+    assert [entry.task_id for entry in await ledger.without_address(G, 10)] == ["task_1"]
     now[0] += 2.0
-    assert await ledger.without_address("g", 10) == []
+    assert await ledger.without_address(G, 10) == []
 
 
 async def test_what_has_finished_and_is_not_saved_is_found(ledger: Ledger, tmp_path: Path) -> None:
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
-    assert await ledger.unsaved("g", 10) == []
+    assert await ledger.unsaved(G, 10) == []
     two = tuple(Generation(variant=i, url=f"https://a/{i}") for i in (1, 2))
     await ledger.record(await row(ledger, "task_1"), Task("succeeded", generations=two))
     for variant in (1, 2):
-        assert [entry.request_id for entry in await ledger.unsaved("g", 10)] == [request_id]
+        assert [entry.request_id for entry in await ledger.unsaved(G, 10)] == [request_id]
         await ledger.saved(request_id, variant, tmp_path / f"{variant}.mp4")
-    assert await ledger.unsaved("g", 10) == []
+    assert await ledger.unsaved(G, 10) == []
 
 
 async def test_owners_with_the_same_key_are_told_apart(ledger: Ledger) -> None:
-    names = [await ledger.gateway_name("https://g", "sk-canary-1", owner) for owner in ("", "ann", "ben")]
+    names = [await ledger.account("https://g", "sk-canary-1", owner) for owner in ("", "ann", "ben")]
     assert len(set(names)) == 3
 
 
@@ -378,7 +381,7 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
     request_id = await begin(one)
     await one.accepted(request_id, "task_1")
     for writer, reader, progress in ((one, other, 10), (other, one, 20), (one, one, 30), (other, other, 40)):
-        await reader.find("g", "task_1")
+        await reader.find(G, "task_1")
         await writer.record(await row(writer, "task_1"), Task("running", progress=progress))
         for ledger in (reader, writer):
             assert (await row(ledger, request_id)).progress == progress
@@ -388,7 +391,7 @@ async def test_what_another_connection_wrote_is_seen_at_the_next_read(open_ledge
 
 
 async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> None:
-    ann, ben = [await ledger.gateway_name("https://g", "sk-canary-1", owner) for owner in ("ann", "ben")]
+    ann, ben = [await ledger.account("https://g", "sk-canary-1", owner) for owner in ("ann", "ben")]
     await ledger.adopt(ben, "task_1", Task("running"))
     assert not await ledger.is_of_another_owner(ann, "task_1")
     entry, _ = await ledger.begin(Intent(ann, "simple_compose", BODY, "same", [], 1.25))

@@ -13,24 +13,25 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sora_mcp.core.errors import FileProblem, NotFound
-from sora_mcp.ledger import GONE, Intent, Ledger
-from sora_mcp.ledger.file import File
-from sora_mcp.ledger.turns import LEASE_S
-from sora_mcp.ledger.writers import LONGEST_SENDING_S
+from sora_mcp.core.errors import FileProblem, NotFound, OverCap
+from sora_mcp.core.schedule import LEASE_S
+from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
+from sora_mcp.ledger.sqlite.file import File
+from sora_mcp.ledger.sqlite.liveness import LONGEST_SENDING_S
+from sora_mcp.ledger.sqlite.transactions import GONE
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(tmp_path / "home" / "ledger.sqlite3")
+    opened = open_ledger(tmp_path / "home" / "ledger.sqlite3")
     yield opened
     opened.close()
 
 
 async def begin(ledger: Ledger) -> str:
-    return (await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
+    return (await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
 
 
 async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
@@ -72,32 +73,34 @@ def test_what_was_written_while_the_file_was_taken_away_is_no_success(tmp_path: 
 _WRITE = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
+from sora_mcp.ledger import Account, Intent, open_ledger
 
 async def main():
-    ledger = Ledger(Path(sys.argv[1]))
+    ledger = open_ledger(Path(sys.argv[1]))
     for _ in range(10):
-        await ledger.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+        await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None))
 
 anyio.run(main)
 """
 
 
+@pytest.mark.slow
 async def test_new_processes_that_start_at_once_share_one_file(tmp_path: Path, ledger: Ledger) -> None:
     command = [sys.executable, "-c", _WRITE, str(tmp_path / "home" / "ledger.sqlite3")]
     writers = [subprocess.Popen(command) for _ in range(4)]  # noqa: ASYNC220, S603
     for writer in writers:
         assert await anyio.to_thread.run_sync(writer.wait) == 0
-    assert len(await ledger.page("g", limit=100)) == 40
+    assert len(await ledger.page(Account("g"), limit=100)) == 40
 
 
 _SEND = """
 import anyio, sys
 from pathlib import Path
-from sora_mcp.ledger import Intent, Ledger
+from sora_mcp.ledger import Account, Intent, open_ledger
 
 async def main():
-    entry, _ = await Ledger(Path(sys.argv[1])).begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+    intent = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None)
+    entry, _ = await open_ledger(Path(sys.argv[1])).begin(intent)
     print(entry.request_id, flush=True)
     await anyio.sleep_forever()
 
@@ -111,16 +114,31 @@ async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(
     async with await anyio.open_process(command) as sender:
         assert sender.stdout is not None
         theirs = (await sender.stdout.receive()).decode().strip()
-        assert [entry.state for entry in await ledger.page("g", limit=2)] == ["sending", "sending"]
+        assert [entry.state for entry in await ledger.page(Account("g"), limit=2)] == ["sending", "sending"]
         sender.kill()
         await sender.wait()
-    found = await ledger.find("g", theirs)
+    found = await ledger.find(Account("g"), theirs)
     assert found is not None
     assert (found.state, found.failure_reason) == ("unknown", GONE)
     assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
-    still = await ledger.find("g", mine)
+    still = await ledger.find(Account("g"), mine)
     assert still is not None
     assert still.state == "sending"
+
+
+async def test_a_create_that_a_cap_forbids_records_that_a_sender_is_gone(tmp_path: Path, ledger: Ledger) -> None:
+    path = tmp_path / "home" / "ledger.sqlite3"
+    async with await anyio.open_process([sys.executable, "-c", _SEND, str(path)]) as sender:
+        assert sender.stdout is not None
+        theirs = (await sender.stdout.receive()).decode().strip()
+        sender.kill()
+        await sender.wait()
+    other = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "other", [], 1.25)
+    with pytest.raises(OverCap, match=f"{theirs} .unknown"):
+        await ledger.begin(other, SpendingPolicy(running=1))
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT request_id, state, failure_reason FROM videos").fetchall()
+    assert rows == [(theirs, "unknown", GONE)]
 
 
 @pytest.fixture
@@ -132,14 +150,14 @@ def now() -> list[float]:
 def two(tmp_path: Path, now: list[float]) -> Iterator[tuple[Ledger, Ledger]]:
     """Two ledgers on one file, with a clock that the test sets."""
     path = tmp_path / "home" / "ledger.sqlite3"
-    both = Ledger(path, lambda: now[0]), Ledger(path, lambda: now[0])
+    both = open_ledger(path, lambda: now[0]), open_ledger(path, lambda: now[0])
     yield both
     for each in both:
         each.close()
 
 
 async def state(ledger: Ledger, request_id: str) -> str:
-    found = await ledger.find("g", request_id)
+    found = await ledger.find(Account("g"), request_id)
     assert found is not None
     return found.state
 
@@ -198,7 +216,7 @@ async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, cont
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(content)
     with pytest.raises(FileProblem, match="cannot be used") as caught:
-        await begin(Ledger(path))
+        await begin(open_ledger(path))
     assert "SORA_HOME" in caught.value.next_step
     assert path.read_bytes() == content
 
@@ -216,7 +234,7 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger:
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(FileProblem, match="cannot be used"):
-        await begin(Ledger(tmp_path / "file" / "ledger.sqlite3"))
+        await begin(open_ledger(tmp_path / "file" / "ledger.sqlite3"))
 
 
 async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: Path, ledger: Ledger) -> None:
@@ -224,7 +242,7 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
     path = tmp_path / "home" / "ledger.sqlite3"
 
     async def ask() -> None:
-        async with ledger.turn(request_id):
+        async with ledger.lease(request_id):
             path.rename(tmp_path / "elsewhere")
             await anyio.sleep(LEASE_S / 2)  # in between the claim would be kept alive
             raise NotFound("what was asked for", "")
@@ -232,4 +250,4 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
     with pytest.raises(NotFound):
         await ask()
     (tmp_path / "elsewhere").rename(path)
-    assert (await ledger.page("g", limit=1))[0].misses == 0
+    assert (await ledger.page(Account("g"), limit=1))[0].failed_polls == 0

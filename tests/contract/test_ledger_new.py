@@ -14,13 +14,15 @@ from bench import COMMAND, Run, over_stdio
 from damage import Damage
 from mcp import Client
 
-from sora_mcp.ledger import Intent, Ledger, Rules
-from sora_mcp.ledger.renewal import set_aside
+from sora_mcp.ledger import Account, Intent, SpendingPolicy, open_ledger
+from sora_mcp.ledger.sqlite.renewal import set_aside
 
 
 async def begin(path: Path, copy: Path) -> None:
-    with closing(Ledger(path)) as opened:
-        _, is_new = await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None), Rules(60))
+    with closing(open_ledger(path)) as opened:
+        _, is_new = await opened.begin(
+            Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None), SpendingPolicy(60)
+        )
         assert is_new
         damage.as_after_a_kill(path.parent, copy)
 

@@ -68,6 +68,7 @@ def test_writing_twice_gives_the_same_bytes(folder: Path) -> None:
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_changed_value_is_named_by_file_and_key_and_written_anew(folder: Path) -> None:
     path = folder / "server.json"
     path.write_text(path.read_text().replace('"uvx"', '"pipx"'))
@@ -158,6 +159,7 @@ def test_a_page_that_cannot_hold_its_table_fails_the_check_and_is_not_written_ov
     assert (page.read_bytes() if page.exists() else None) == changed
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_hold_its_table_is_told_in_a_sentence(project: Path) -> None:
     (project / "docs" / "settings.md").unlink()
     for arguments in (("--check",), ()):
@@ -174,6 +176,7 @@ def test_a_page_that_cannot_hold_its_table_is_told_in_a_sentence(project: Path) 
         ("docs/settings.md", b"| `SORA_OWNER` |", b"| `SORA_PAYER` |", "SORA_OWNER"),
     ],
 )
+@pytest.mark.slow
 def test_a_table_that_was_edited_by_hand_is_named_and_written_anew(
     project: Path, name: str, old: bytes, new: bytes, where: str
 ) -> None:
@@ -193,6 +196,7 @@ def test_a_readme_beside_another_folder_is_somebody_elses(tmp_path: Path) -> Non
     assert manifests.drift(tmp_path / "manifests") == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run("--out", str(tmp_path / "file" / "manifests"))
@@ -253,6 +257,7 @@ def test_the_bundle_fits_the_official_schema_and_asks_for_every_setting() -> Non
     assert started["env"] == {v.name: f"${{user_config.{v.field}}}" for v in variables()}
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_what_its_manifest_starts() -> None:
     document = read("mcpb/manifest.json")
     program = ROOT / "manifests" / "mcpb" / document["server"]["entry_point"]

@@ -20,7 +20,7 @@ from sora_mcp import media
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.sandbox import Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 KEY = {"Authorization": "Bearer sk-one"}
 SMALL = PAGE_BODY | {"width": 480}

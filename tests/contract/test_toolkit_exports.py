@@ -89,6 +89,7 @@ def test_changing_an_export_changes_no_other() -> None:
     assert toolkit.gemini()[0]["parametersJsonSchema"]
 
 
+@pytest.mark.slow
 def test_the_exports_load_neither_the_protocol_nor_an_http_client() -> None:
     loaded = modules_after("from sora_mcp import toolkit\ntoolkit.openai_chat(), toolkit.anthropic(), toolkit.gemini()")
     assert "sora_mcp.toolkit" in loaded

@@ -26,6 +26,8 @@ WISH = "Make a video of a lighthouse, look at it, and join it at night with a st
 
 LOOP = block("python agent")
 
+pytestmark = pytest.mark.slow
+
 
 def vendor(module: str) -> Any:
     """A library of a vendor's; the test is skipped where it is missing."""

@@ -10,7 +10,7 @@ from bench import RUNNING, TAKEN_NEXT, Connect, about, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
 
-from sora_mcp.ledger.turns import LEASE_S
+from sora_mcp.core.schedule import LEASE_S
 from sora_mcp.studio.desk import LOCAL_PACE
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from damage import Damage
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client
 
-from sora_mcp.ledger import Intent, Ledger
+from sora_mcp.ledger import Account, Intent, open_ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -164,10 +164,10 @@ async def test_what_sqlite_itself_does_with_its_files_is_no_damage(
 
 
 async def test_a_log_that_sqlite_copies_and_begins_anew_by_itself_is_no_damage(ledger: Path) -> None:
-    with closing(Ledger(ledger)) as opened:
+    with closing(open_ledger(ledger)) as opened:
         for number in range(300):  # each of them adds about nine pages, and after a thousand they are copied
-            await opened.begin(Intent("g", "simple_compose", {"prompt": "x"}, f"{number}", [], None))
-        assert len(await opened.page("g", limit=1000)) == 300
+            await opened.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, f"{number}", [], None))
+        assert len(await opened.page(Account("g"), limit=1000)) == 300
 
 
 # --- before a server starts -----------------------------------------------------------------------
@@ -256,8 +256,8 @@ async def test_a_new_ledger_and_one_that_is_whole_are_paid_from(
 
 
 async def test_tables_without_rows_are_a_new_ledger(connect: Connect, gateway: FaultGateway, ledger: Path) -> None:
-    with closing(Ledger(ledger)) as made:
-        assert await made.page("g", limit=1) == []
+    with closing(open_ledger(ledger)) as made:
+        assert await made.page(Account("g"), limit=1) == []
     async with connect() as client:
         assert (await create(client))["outcome"] == "accepted"
     assert len(gateway.creates()) == 1
@@ -267,8 +267,8 @@ async def test_tables_without_rows_are_a_new_ledger(connect: Connect, gateway: F
 def test_the_doctor_and_a_list_at_the_shell_tell_what_happened(run: Run, tmp_path: Path, name: str) -> None:
     run("create", "a boat", SANDBOX_SECONDS="600")
     ledger = tmp_path / "home" / "ledger.sqlite3"
-    with closing(Ledger(ledger)) as opened:
-        anyio.run(opened.begin, Intent("g", "simple_compose", {"prompt": "x"}, "same", [], None))
+    with closing(open_ledger(ledger)) as opened:
+        anyio.run(opened.begin, Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], None))
         damage.as_after_a_kill(ledger.parent, tmp_path / "left")
     harm, words = AT_REST[name]
     harm(tmp_path / "left" / "ledger.sqlite3")

@@ -24,8 +24,9 @@ from sora_mcp.config.settings import load
 from sora_mcp.core.errors import NotFound, OverCap, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import VideoList
+from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.ledger import OPEN, TRANSITIONS, Ledger
+from sora_mcp.ledger import open_ledger
 from sora_mcp.studio import Studio
 from sora_mcp.studio.finder import KNOWN_AFTER
 
@@ -60,7 +61,7 @@ class Paid:
 @asynccontextmanager
 async def opened(address: str, home: Path, machine: Machine) -> AsyncIterator[Studio]:
     """A studio whose ledger has the machine's clock."""
-    ledger = Ledger(home / "ledger.sqlite3", lambda: machine.now)
+    ledger = open_ledger(home / "ledger.sqlite3", lambda: machine.now)
     values = {"max_running": RUNNING_MOST, "max_cost_per_day": DAY_MOST, "home": home}
     try:
         async with anyio.create_task_group() as background:

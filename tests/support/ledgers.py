@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sora_mcp.ledger import Entry, Intent, Ledger
+from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
+
+G = Account("g")
+"""The account of most tests."""
+
+GUARDED = SpendingPolicy(duplicate_window_s=600)
+"""A policy with nothing but a duplicate window."""
 
 BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
 
@@ -13,18 +19,18 @@ Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 
 STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
-    "sqlite": lambda folder, clock: Ledger(folder / "home" / "ledger.sqlite3", clock)
+    "sqlite": lambda folder, clock: open_ledger(folder / "home" / "ledger.sqlite3", clock)
 }
 """Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
 
 
-async def begin(ledger: Ledger, gateway: str = "g") -> str:
-    entry, is_new = await ledger.begin(Intent(gateway, "simple_compose", BODY, "same", [], 1.25))
+async def begin(ledger: Ledger, account: Account = G) -> str:
+    entry, is_new = await ledger.begin(Intent(account, "simple_compose", BODY, "same", [], 1.25))
     assert is_new
     return entry.request_id
 
 
 async def row(ledger: Ledger, request_id: str) -> Entry:
-    found = await ledger.find("g", request_id)
+    found = await ledger.find(G, request_id)
     assert found is not None
     return found

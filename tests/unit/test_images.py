@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sora_mcp.core.errors import InvalidInput
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import open_ledger
 from sora_mcp.studio import images
 
 
@@ -115,6 +115,7 @@ for _ in itertools.repeat(None, 2_000_000):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need privileges there")
 @pytest.mark.parametrize("name", ["sub/door.png", "alias/door.png"])
+@pytest.mark.slow
 def test_a_folder_that_is_swapped_for_a_link_meanwhile_does_not_lead_out(tmp_path: Path, name: str) -> None:
     inside, outside, sub = tmp_path / "pictures", tmp_path / "private", tmp_path / "pictures" / "sub"
     images_of = {folder: picture("PNG", side) for side, folder in enumerate((sub, outside), 5)}
@@ -166,8 +167,8 @@ def test_a_file_of_the_ledger_that_was_put_there_meanwhile_is_refused_and_never_
 
 
 def test_the_ledger_knows_its_files_when_they_are_open(tmp_path: Path) -> None:
-    with closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
-        asyncio.run(ledger.gateway_name("https://gateway.example", "sk-1"))
+    with closing(open_ledger(tmp_path / "ledger.sqlite3")) as ledger:
+        asyncio.run(ledger.account("https://gateway.example", "sk-1"))
         with (tmp_path / "ledger.sqlite3").open("rb") as file, (tmp_path / "other").open("w+b") as other:
             assert ledger.owns(file.fileno())
             assert not ledger.owns(other.fileno())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -60,16 +62,89 @@ def test_imports_run_one_way(room: str, path: Path) -> None:
     assert [other for other in sorted(ours) if RANK[other] >= RANK[room]] == []
 
 
+TO_BE_CUT = {"cli", "dialects/sora", "distribution/install", "distribution/manifests", "gateway", "ledger", "sandbox"}
+"""Packages whose `__init__` still does the work itself: to be cut, and never to be added to."""
+
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_IN_AN_INIT = 400, 60, 8
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parent.as_posix()
+
+
+def lines_of(node: ast.AST) -> int:
+    assert isinstance(node, ast.stmt)
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+INITS = [path for path in sorted(PACKAGE.rglob("__init__.py")) if package_of(path) not in TO_BE_CUT]
+
+
+@pytest.mark.parametrize("path", INITS, ids=package_of)
+def test_a_package_only_says_what_it_offers(path: Path) -> None:
+    defined = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and lines_of(node) > MOST_LINES_IN_AN_INIT
+    ]
+    assert defined == []
+
+
+def test_the_list_of_packages_to_be_cut_names_only_such() -> None:
+    assert all((PACKAGE / each / "__init__.py").is_file() for each in TO_BE_CUT)
+
+
+def test_files_and_functions_are_short() -> None:
+    long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > MOST_LINES_OF_A_FILE and package_of(path) not in TO_BE_CUT:
+            long.append(str(path))
+        long += [
+            f"{path}: {node.name}"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > MOST_LINES_OF_A_FUNCTION
+        ]
+    assert long == []
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["sora_mcp", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def modules_imported_at_top(path: Path) -> set[str]:
+    """Our modules that a file imports at its top: of `from a import b` it is `a.b` where that is one, else `a`."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {each if each in MODULES else node.module for each in inner}
+    return names & MODULES.keys()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: modules_imported_at_top(path) for module, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+@pytest.mark.parametrize("name", ["media", "server", "studio", "toolkit", "tools"])
+def test_what_a_package_offers_is_there(name: str) -> None:
+    package = importlib.import_module(f"sora_mcp.{name}")
+    assert sorted(package.__all__, key=str) == sorted(set(package.__all__))
+    assert all(hasattr(package, each) for each in package.__all__)
+
+
 def test_only_the_server_and_the_demo_import_the_protocol() -> None:
     users = {
         room for room, path in rooms() if any(n.split(".")[0] in {"mcp", "mcp_types"} for n in imported_at_top(path))
     }
     assert users == {"server", "demo"}
-
-
-def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
-    users = {room for room, path in rooms() if "httpx" in imported_at_top(path)}
-    assert users <= {"gateway", "sandbox"}
 
 
 WIRING = {"studio/desk.py", "config/endpoint.py", "cli/__init__.py", "demo.py"}
@@ -96,22 +171,31 @@ def test_no_dialect_knows_another_and_the_gateway_knows_none() -> None:
         assert kinds <= allowed, path
 
 
+def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
+    users = {room for room, path in rooms() if "httpx" in imported_at_top(path)}
+    assert users <= {"gateway", "sandbox"}
+
+
+@pytest.mark.slow
 def test_help_loads_neither_the_protocol_nor_the_http_client() -> None:
     loaded = modules_after("from sora_mcp.cli import main\nmain(['--help'], standalone_mode=False)")
     assert not {"mcp", "mcp_types", "httpx", "pydantic", "sqlite3"} & loaded
 
 
 @pytest.mark.parametrize("name", ["create", "get", "list", "view"])
+@pytest.mark.slow
 def test_help_of_a_video_command_loads_no_tools(name: str) -> None:
     loaded = modules_after(f"from sora_mcp.cli import main\nmain(['{name}', '--help'], standalone_mode=False)")
     assert not {"mcp", "mcp_types", "httpx", "pydantic", "asyncio", "sora_mcp.tools"} & loaded
 
 
+@pytest.mark.slow
 def test_the_server_loads_at_most_110_modules_beyond_the_protocol() -> None:
     bare = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio")
     ours = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio\nimport sora_mcp.server")
     assert len(ours - bare) <= 110
 
 
+@pytest.mark.slow
 def test_nothing_that_draws_is_loaded_by_the_server() -> None:
     assert not {"av", "PIL", "starlette.testclient", "stamina"} & modules_after("import sora_mcp.server")

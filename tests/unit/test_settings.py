@@ -408,6 +408,7 @@ def test_a_value_may_be_given_as_what_it_is(field: str, given: object) -> None:
     assert getattr(load({}, **{field: given}), field) == given
 
 
+@pytest.mark.slow
 def test_settings_are_made_without_the_models() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys, sora_mcp.config.settings; print(*sys.modules)"],

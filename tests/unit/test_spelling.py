@@ -146,6 +146,7 @@ def test_a_variable_that_is_no_setting_is_told_once_and_by_the_doctor(run: Run) 
     assert "did you mean SORA_MAX_RUNNING?" in wrong["found"]
 
 
+@pytest.mark.slow
 def test_a_server_tells_it_once_at_its_start(tmp_path: Path) -> None:
     environ = environment(tmp_path, COLOUR="red")
     done = subprocess.run(COMMAND, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=environ, text=True)  # noqa: S603

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sora_mcp.ledger.integrity import identity
+from sora_mcp.ledger.sqlite.integrity import identity
 
 LONGEST_SENDING_S = 900.0
 """Seconds that no create takes, however long it is waited for (600 at most) and however often it is sent."""

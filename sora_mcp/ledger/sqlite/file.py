@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger import migrations, rows
-from sora_mcp.ledger.integrity import (
+from sora_mcp.ledger.sqlite import migrations, rows
+from sora_mcp.ledger.sqlite.integrity import (
     TAKEN_AWAY,
     Changed,
     Damaged,

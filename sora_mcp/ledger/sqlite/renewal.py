@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger.integrity import beside, writers_beside
-from sora_mcp.ledger.writers import is_locked
+from sora_mcp.ledger.sqlite.integrity import beside, writers_beside
+from sora_mcp.ledger.sqlite.liveness import is_locked
 
 _SQLITE_LOCKS = 0x40000000, 512
 """Bytes of the file that SQLite locks, as their first and their number."""

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger.wal import CAN_LOOK, Identity, Index, IndexFile, Log
+from sora_mcp.ledger.sqlite.wal import CAN_LOOK, Identity, Index, IndexFile, Log
 
 TAKEN_AWAY = "it was removed or replaced while it was in use: put it back, or restart this server"
 

@@ -1,4 +1,4 @@
-"""Taking turns: a task is asked about by one process at a time, which claims its row and keeps the claim alive."""
+"""Leases: a task is polled by one process at a time, which claims its row and keeps the claim alive."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from sora_mcp.core.errors import FileProblem, SoraError
-from sora_mcp.ledger.file import Held
-from sora_mcp.ledger.rows import LONGEST_MISS_S, of_request
-
-LEASE_S = 3.0
-"""Seconds after which a claim that nobody keeps alive is void: the process that had it is gone."""
+from sora_mcp.core.schedule import LEASE_S, LONGEST_BACKOFF_S
+from sora_mcp.ledger.sqlite.file import Held
+from sora_mcp.ledger.sqlite.rows import of_request
 
 END_WITHIN_S = 1.0
 """Seconds to wait for a claim's end to be recorded where somebody gave up; otherwise it ends by itself."""
@@ -23,8 +21,8 @@ Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
 
 
 @asynccontextmanager
-async def turn(write: Write, clock: Callable[[], float], request_id: str, pause_s: float) -> AsyncIterator[bool]:
-    """See Ledger.turn."""
+async def lease(write: Write, clock: Callable[[], float], request_id: str, pause_s: float) -> AsyncIterator[bool]:
+    """See Ledger.lease."""
     claim = _Claim(write, clock, request_id)
     try:
         is_ours = await claim.take()
@@ -89,12 +87,12 @@ class _Claim:
                 await self._write(work)
 
     async def end(self, pause_s: float, *, missed: bool) -> None:
-        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_MISS_S at most)."""
+        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_BACKOFF_S at most)."""
 
         def work(db: sqlite3.Connection) -> None:
             now = self._clock()
             if self._stands(db):
-                self._set(db, now, now + min(pause_s, LONGEST_MISS_S))
+                self._set(db, now, now + min(pause_s, LONGEST_BACKOFF_S))
             db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [missed, self._request_id])
 
         await self._write(work)

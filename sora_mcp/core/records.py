@@ -1,0 +1,147 @@
+"""What the ledger keeps, as values: an intent, and the entry that says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sora_mcp.core import schedule
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
+
+DAY_S = 86_400
+HOUR_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative.
+
+    `other_fingerprint`: the one under which earlier releases recorded the same thing.
+    """
+
+    account: Account
+    operation: str
+    body: dict[str, Any]
+    fingerprint: str
+    sources: list[str]
+    cost: float | None
+    other_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A task under way that a person gives up, and why they may."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request, or one task made elsewhere, and what became of it. Times are unix seconds; `body` is the documented
+    body. `number` grows with each entry.
+
+    Of the gateway's own words there are: `gateway_state` (from the same poll as `state`), `gateway_message` and
+    `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
+    `other_ids` (further ids in that answer). `withheld`: how many variants moderation kept back. `merged_into`: the
+    request whose task this entry had recorded as well.
+
+    The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
+    not to be asked before `not_before`.
+    """
+
+    number: int
+    request_id: str
+    account: Account
+    task_id: str | None
+    operation: str | None
+    state: State
+    body: dict[str, Any]
+    sources: list[str]
+    cost: float | None
+    progress: int | None
+    enhanced_prompt: str | None
+    failure_reason: str | None
+    created_at: float
+    updated_at: float
+    writer: str | None = None
+    fingerprint: str | None = None
+    polled_at: float | None = None
+    not_before: float | None = None
+    failed_polls: int = 0
+    gateway_state: str | None = None
+    gateway_message: str | None = None
+    failure_code: str | None = None
+    answer: str | None = None
+    withheld: int | None = None
+    other_ids: tuple[str, ...] = ()
+    merged_into: str | None = None
+    generations: tuple[Generation, ...] = ()
+    files: dict[int, Path] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
+        return shown_id(self.request_id, self.task_id)
+
+    def may_be_asked(self, now: float) -> bool:
+        """See schedule.may_be_polled."""
+        return schedule.may_be_polled(now, polled_at=self.polled_at, not_before=self.not_before)
+
+    def is_due(self, now: float, pace: float) -> bool:
+        """See schedule.is_due."""
+        return schedule.is_due(
+            now,
+            pace,
+            created_at=self.created_at,
+            polled_at=self.polled_at,
+            not_before=self.not_before,
+            failed_polls=self.failed_polls,
+        )
+
+
+def shown_id(request_id: str, task_id: str | None) -> str:
+    """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
+    return task_id if task_id is not None and is_plain_id(task_id) else request_id
+
+
+def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
+    """What the world is told of an entry, in a list and elsewhere; the prompt is shortened.
+
+    Raises FileProblem for one that nobody here has written.
+    """
+    with readable(entry.request_id):
+        body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
+        prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
+        columns = {
+            "task_id": entry.task_id,
+            "request_id": entry.request_id,
+            "state": entry.state,
+            "operation": entry.operation,
+            "prompt": clean(prompt, prompt_length) or None,
+            "width": body.get("width"),
+            "height": body.get("height"),
+            "n_frames": body.get("n_frames"),
+            "cost": entry.cost,
+            "sources": entry.sources,
+            "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+        if any(isinstance(columns[name], str) for name in ("width", "height", "n_frames")):
+            raise ValueError
+    return columns
+
+
+@contextmanager
+def readable(request_id: str) -> Iterator[None]:
+    """Whatever is wrong with an entry's values inside is a FileProblem."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+        message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
+        raise FileProblem(message, "Tell the user: it lies in SORA_HOME.") from None

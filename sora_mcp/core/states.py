@@ -1,0 +1,35 @@
+"""Which states a request may go through, from the intent to the video. Pure: no engine of the ledger knows more."""
+
+from __future__ import annotations
+
+from sora_mcp.core.tasks import UNDER_WAY, State
+
+_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "sending": frozenset({"submitted", "rejected", "unknown"}),
+    "submitted": frozenset(_GOING_ON),
+    "queued": frozenset(_GOING_ON),
+    "running": frozenset(_GOING_ON),
+    "unknown": frozenset({"submitted", "rejected"}),
+    "succeeded": frozenset(),
+    "failed": frozenset({"succeeded"}),
+    "blocked": frozenset({"succeeded"}),
+    "rejected": frozenset({"submitted"}),
+}
+"""Where a request may go from each state; any other move is ignored, so that a late answer never undoes a later one.
+
+*unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
+it beats what a person said before. So does a success, whatever was said before it.
+"""
+
+OPEN: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY)
+"""States in which a video is being made, or may be."""
+
+REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked")
+"""States after which the same request may be made again."""
+
+
+def may_move(before: State, after: State) -> bool:
+    """Whether a request may go from one state to another."""
+    return after in TRANSITIONS[before]

@@ -1,0 +1,155 @@
+"""What every ledger promises, whichever engine keeps it.
+
+An entry is one intent to make a video, under our own id `req_…`; it is durable before anything is sent. Entries carry
+the account they were made with: nothing is ever asked of another one. Nothing is deleted. The ledger counts and keeps;
+what may be paid is decided by the policy that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import Entry, GivenUp, Intent
+from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
+from sora_mcp.core.tasks import Generation, State, Task
+
+
+class Ledger(Protocol):
+    """The durable record. Every method is one short transaction, and raises FileProblem where the record cannot be
+    read or written. Correct with any number of processes at once. Times are unix seconds, of the ledger's own clock.
+    """
+
+    def close(self) -> None:
+        """Close it; what was recorded stays, what this process was still sending counts as unknown."""
+
+    def owns(self, path: Path | int) -> bool:
+        """Whether a path (or an open file) leads to one of the ledger's own files, whatever name it has there."""
+
+    def exists(self) -> bool:
+        """Whether anything was ever recorded here."""
+
+    def now(self) -> float:
+        """The ledger's clock."""
+
+    def age(self, entry: Entry) -> float:
+        """Seconds since an entry was last brought up to date; for ever where the clock went back since."""
+
+    async def account(self, base_url: str, api_key: str, owner: str = "") -> Account:
+        """The account of a key at a gateway: with the fingerprint that the key has in this ledger."""
+
+    # --- paying -----------------------------------------------------------------------------------
+
+    async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
+        """Record an intent as *sending* and return its entry and True. When this returns, it is durable.
+
+        Where the policy takes it for a duplicate nothing is recorded: the first one's entry is returned, and False.
+        Raises OverCap where the policy forbids it. The policy decides in the transaction that records the intent.
+        """
+
+    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+        """The entry that `begin` would return with False, None for a new one; as can be told beforehand.
+
+        Raises OverCap where `begin` would.
+        """
+
+    async def refused_before(self, intent: Intent) -> Entry | None:
+        """The newest entry of the last 24 hours that asked for the same thing and was rejected, failed or blocked."""
+
+    async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
+        """The gateway gave this task id, and perhaps others beside it.
+
+        Where a person had said meanwhile that another task came of it, this one gets an entry of its own. A task that
+        another request has already leaves the outcome *unknown*.
+        """
+
+    async def not_accepted(
+        self,
+        request_id: str,
+        state: State,
+        reason: str,
+        *,
+        gateway_message: str | None = None,
+        code: str | None = None,
+        answer: str | None = None,
+    ) -> Entry:
+        """Nothing was created (*rejected*), or nobody knows (*unknown*); with the gateway's own words, if any."""
+
+    async def is_sending(self, request_id: str) -> bool:
+        """Whether an entry still stands as *sending* in the record that is in place. Where nobody can tell, it does
+        not. Raises nothing."""
+
+    async def settle(
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+    ) -> Entry | None:
+        """A person looked: an *unknown* entry became this task, or (None) nothing.
+
+        Nothing also came of the task `given_up`, which is under way. None where there is no such entry, or the task
+        belongs to another request.
+        """
+
+    # --- following --------------------------------------------------------------------------------
+
+    async def adopt(self, account: Account, task_id: str, task: Task) -> Entry:
+        """Record a task that was made elsewhere with the same key, or bring the entry that is there up to date."""
+
+    def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
+        """Whether this process alone may ask the gateway about a task now; nobody else does until this ends.
+
+        What goes wrong inside counts as a failed poll: the task is not asked about for `pause_s` seconds then, or as
+        long as the gateway asked for. The lease of a process that is killed ends by itself within seconds.
+        """
+
+    async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
+        """What a query said of the task of an entry; it is not asked again for `quiet_s` seconds.
+
+        With None nothing changes about when it may be asked: a lease, and the failures before it, stay as they are.
+        A final state stays; addresses are kept up to date. Where another entry has the task now, it is that one's.
+        """
+
+    async def saved(self, request_id: str, variant: int, file: Path) -> None:
+        """A variant was downloaded to `file`."""
+
+    async def is_file_of_another(self, request_id: str, file: Path) -> bool:
+        """Whether a file was saved for another entry."""
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def find(self, account: Account, video_id: str) -> Entry | None:
+        """The entry of a `task_…` or `req_…` id at this gateway and of this owner, whatever key it was made with."""
+
+    async def find_generation(self, account: Account, generation_id: str) -> tuple[Entry, Generation] | None:
+        """The entry and the variant that a `gen_…` id belongs to."""
+
+    async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
+        """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
+
+    async def page(
+        self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+    ) -> list[Entry]:
+        """Entries, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are
+        given."""
+
+    async def under_way(self, account: Account, limit: int) -> list[Entry]:
+        """The newest entries of the last 24 hours whose task the gateway has not finished."""
+
+    async def without_address(self, account: Account, limit: int) -> list[Entry]:
+        """Videos that succeeded within the last hour, but have no address yet."""
+
+    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
+        """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
+
+    async def spending(self, account: Account) -> Spending:
+        """What the caps look at."""
+
+    async def history(self, request_id: str) -> list[tuple[State, float]]:
+        """Every state that an entry has had, with the time at which it began, oldest first."""
+
+    async def check(self) -> dict[State, int]:
+        """How many entries stand in each state, of all accounts.
+
+        Raises FileProblem where the record is damaged, or one of its newest entries.
+        """

@@ -1,0 +1,126 @@
+"""What is written about an entry, inside a transaction."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import Entry
+from sora_mcp.core.states import may_move
+from sora_mcp.core.tasks import State, Task
+from sora_mcp.ledger.sqlite.rows import columns_of, of_request, of_task, places, upsert_generations
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes that are made in one transaction, at one moment (`now`, unix seconds)."""
+
+    db: sqlite3.Connection
+    now: float
+
+    def insert(self, account: Account, row: dict[str, Any], body: dict[str, Any], sources: Sequence[str]) -> Entry:
+        """A new entry under an id of its own; `row` holds further columns."""
+        request_id = f"req_{secrets.token_hex(12)}"
+        row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(list(sources))}
+        row = {"created_at": self.now} | columns_of(account) | row | {"updated_at": self.now}
+        names, values = ", ".join(row), list(row.values())
+        self.db.execute(f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
+        self._remember(request_id, row["state"], row.get("task_id"), None)
+        return of_request(self.db, request_id)
+
+    def move(
+        self,
+        request_id: str,
+        state: State,
+        *,
+        task_id: str | None = None,
+        reason: str | None = None,
+        **more: str | None,
+    ) -> Entry:
+        """Move an entry to `state` if that is allowed from where it stands; `more` are further columns."""
+        entry = of_request(self.db, request_id)
+        if not may_move(entry.state, state):
+            return entry
+        values: dict[str, str | float | None] = {
+            "state": state,
+            "task_id": task_id or entry.task_id,
+            "failure_reason": reason,
+            "gateway_state": None,  # this move comes of no poll
+        }
+        values |= {"updated_at": self.now, **more}
+        columns = ", ".join(f"{name} = ?" for name in values)
+        sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
+        self.db.execute(sql, [*values.values(), entry.request_id])
+        self._remember(entry.request_id, state, task_id, reason)
+        return of_request(self.db, entry.request_id)
+
+    def take(
+        self, entry: Entry, task_id: str, *, reason: str | None = None, other_ids: Sequence[str] = ()
+    ) -> Entry | None:
+        """Give a task to the entry that it came of. None where it belongs to another request.
+
+        Where a query adopted it before that was known, whoever waits for the adopted one finds `entry` from now on.
+        """
+        adopted = of_task(self.db, entry.account, task_id)
+        if adopted is not None and adopted.number == entry.number:
+            adopted = None
+        if adopted is not None and adopted.fingerprint is not None:
+            return None
+        if adopted is not None:
+            self._merge(adopted, entry)
+        more = {"other_ids": json.dumps(list(other_ids))}
+        taken = self.move(entry.request_id, "submitted", task_id=task_id, reason=reason, **more)
+        return taken if adopted is None else self.update(taken, _as_task(adopted), None)
+
+    def update(self, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
+        """What a query said of an entry's task. See Ledger.record."""
+        state = task.state if may_move(entry.state, task.state) else entry.state
+        if state != entry.state:
+            self._remember(entry.request_id, state, None, task.failure_reason)
+        word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
+        now = self.now
+        ended_well = state == "succeeded"  # whatever was said before
+        self.db.execute(
+            "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
+            " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
+            " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
+            " failure_reason = iif(?, NULL, coalesce(?, failure_reason)),"
+            " gateway_message = iif(?, NULL, coalesce(?, gateway_message)),"
+            " failure_code = coalesce(?, iif(?, NULL, failure_code)), withheld = coalesce(?, withheld)"
+            " WHERE request_id = ?",
+            (
+                *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
+                *(word or None, task.enhanced_prompt, ended_well, task.failure_reason),
+                *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld, entry.request_id),
+            ),
+        )
+        upsert_generations(self.db, entry.request_id, task)
+        return of_request(self.db, entry.request_id)
+
+    def _merge(self, adopted: Entry, entry: Entry) -> None:
+        ids = (entry.request_id, adopted.request_id)
+        self.db.execute("UPDATE generations SET request_id = ? WHERE request_id = ?", ids)
+        self.db.execute("UPDATE videos SET task_id = NULL, merged_into = ? WHERE request_id = ?", ids)
+        self._remember(adopted.request_id, adopted.state, None, f"merged into {entry.request_id}")
+
+    def _remember(self, request_id: str, state: State, task_id: str | None, reason: str | None) -> None:
+        self.db.execute(
+            "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)",
+            (request_id, self.now, state, task_id, reason),
+        )
+
+
+def _as_task(entry: Entry) -> Task:
+    """What was known of the task of an entry."""
+    return Task(
+        entry.state,
+        progress=entry.progress,
+        gateway_state=entry.gateway_state or "",
+        enhanced_prompt=entry.enhanced_prompt,
+        failure_reason=entry.failure_reason,
+    )

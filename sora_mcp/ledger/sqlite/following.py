@@ -1,0 +1,54 @@
+"""What is recorded of tasks that run and videos that have finished. See `Ledger` for what each method promises."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import Entry
+from sora_mcp.core.tasks import Task
+from sora_mcp.ledger.sqlite.file import BRIEFLY_S
+from sora_mcp.ledger.sqlite.leases import lease
+from sora_mcp.ledger.sqlite.rows import of_request, of_task
+from sora_mcp.ledger.sqlite.transactions import Transactions
+
+
+class Following(Transactions):
+    """Tasks and files."""
+
+    async def adopt(self, account: Account, task_id: str, task: Task) -> Entry:
+        body = task.body or {}
+        row: dict[str, Any] = {"task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
+        if task.created_at is not None:
+            row["created_at"] = task.created_at
+
+        def work(db: sqlite3.Connection) -> Entry:
+            changes = self._changes(db)
+            entry = of_task(db, account, task_id) or changes.insert(account, row, body, [])
+            return changes.update(entry, task)
+
+        return await self._write(work)
+
+    def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
+        return lease(partial(self._write, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
+
+    async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
+        def work(db: sqlite3.Connection) -> Entry:
+            entry = of_request(db, asked.request_id)
+            if entry.task_id != asked.task_id and asked.task_id is not None:
+                entry = of_task(db, asked.account, asked.task_id) or entry
+            return entry if entry.task_id is None else self._changes(db).update(entry, task, quiet_s)
+
+        return await self._write(work)
+
+    async def saved(self, request_id: str, variant: int, file: Path) -> None:
+        sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
+        await self._write(lambda db: db.execute(sql, (str(file), request_id, variant)))
+
+    async def is_file_of_another(self, request_id: str, file: Path) -> bool:
+        sql = "SELECT 1 FROM generations WHERE file = ? AND request_id != ? LIMIT 1"
+        return await self._read(lambda db: db.execute(sql, (str(file), request_id)).fetchone() is not None)

@@ -1,0 +1,144 @@
+"""What is recorded of a paid call. See `Ledger` for what each method promises."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.errors import FileProblem, OverCap
+from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent
+from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger.sqlite import migrations, rows
+from sora_mcp.ledger.sqlite.file import OlderRelease
+from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged
+from sora_mcp.ledger.sqlite.rows import of_request, of_task, select
+from sora_mcp.ledger.sqlite.transactions import Transactions
+
+T = TypeVar("T")
+_WAIT_FOR_OLDER_S = 10.0
+"""Seconds to wait until an older release has recorded what it is sending."""
+_LOOK_EVERY_S = 0.2
+
+
+class Paying(Transactions):
+    """Intents and their outcomes."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        super().__init__(path, clock)
+        self._newest: tuple[int, str] | None = None
+        """Number and request id of the last row that was begun here."""
+
+    async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
+        def work(db: sqlite3.Connection) -> tuple[Entry, bool] | OverCap:
+            self._check_place(db)
+            self._bury_the_abandoned(db)
+            try:
+                first = self._decide(db, intent, policy)
+            except OverCap as refusal:
+                return refusal  # not raised: what was found out about abandoned rows is to be committed
+            return (self._begin(db, intent), True) if first is None else (first, False)
+
+        begun = await _once_older_are_done(lambda: self._write(work))
+        if isinstance(begun, OverCap):
+            raise begun
+        entry, is_new = begun
+        if is_new:
+            self._newest = (entry.number, entry.request_id)
+        return begun
+
+    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+        return await self._glance(lambda db: self._decide(db, intent, policy))
+
+    async def refused_before(self, intent: Intent) -> Entry | None:
+        return await self._glance(lambda db: rows.refused_before(db, intent, self._clock() - DAY_S))
+
+    async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
+        def work(db: sqlite3.Connection) -> Entry:
+            entry, changes = of_request(db, request_id), self._changes(db)
+            if entry.task_id not in {None, task_id}:
+                row: dict[str, Any] = {"operation": entry.operation, "state": "submitted", "cost": entry.cost}
+                row |= {"task_id": task_id, "fingerprint": entry.fingerprint}
+                known = of_task(db, entry.account, task_id)
+                return known or changes.insert(entry.account, row, entry.body, entry.sources)
+            reason = f"the gateway answered with {task_id}, which is the task of another request"
+            taken = changes.take(entry, task_id, other_ids=other_ids)
+            return taken or changes.move(request_id, "unknown", reason=reason)
+
+        return await self._write(work)
+
+    async def not_accepted(
+        self,
+        request_id: str,
+        state: State,
+        reason: str,
+        *,
+        gateway_message: str | None = None,
+        code: str | None = None,
+        answer: str | None = None,
+    ) -> Entry:
+        words = {"gateway_message": gateway_message, "failure_code": code, "answer": answer}
+        return await self._write(lambda db: self._changes(db).move(request_id, state, reason=reason, **words))
+
+    async def is_sending(self, request_id: str) -> bool:
+        with suppress(FileProblem):
+            return request_id in [each[0] for each in await self._read(rows.sending)]
+        return False
+
+    async def settle(
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+    ) -> Entry | None:
+        def work(db: sqlite3.Connection) -> Entry | None:
+            entry = rows.find(db, account, request_id)
+            if entry is None:
+                return None
+            own_id, changes = entry.request_id, self._changes(db)
+            if task_id is None and given_up is not None and entry.task_id == given_up.task_id:
+                return changes.move(own_id, "failed", reason=f"settled: {given_up.reason}")
+            if entry.state != "unknown":
+                return None
+            if task_id is None:
+                return changes.move(own_id, "rejected", reason="settled: the gateway's log shows no such task")
+            return changes.take(entry, task_id, reason="settled by hand")
+
+        return await self._write(work)
+
+    # --- inside a transaction ---------------------------------------------------------------------
+
+    def _begin(self, db: sqlite3.Connection, intent: Intent) -> Entry:
+        row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
+        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()}
+        return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
+
+    def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+        """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
+        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, self._clock()))
+        return None if duplicate_of is None else of_request(db, duplicate_of)
+
+    def _check_place(self, db: sqlite3.Connection) -> None:
+        """Raise FileProblem where nothing may be begun in this file any more."""
+        if not migrations.is_current(db):
+            raise FileProblem(
+                "A newer release of sora-mcp has taken over the ledger while this one was running.",
+                "Ask the user to restart this server (the window that it runs in).",
+            )
+        if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
+            raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
+
+
+async def _once_older_are_done(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What `attempt` returns, once no older release is in the middle of a POST. Raises OlderRelease in the end."""
+    give_up_at = anyio.current_time() + _WAIT_FOR_OLDER_S
+    while True:
+        try:
+            return await attempt()
+        except OlderRelease:
+            if anyio.current_time() > give_up_at:
+                raise
+            await anyio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,99 @@
+"""What is read of the ledger. See `Ledger` for what each method promises."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from functools import partial
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import DAY_S, Entry, summary
+from sora_mcp.core.spending import WINDOW_S, Spending
+from sora_mcp.core.tasks import UNDER_WAY, Generation, State
+from sora_mcp.ledger.sqlite import rows
+from sora_mcp.ledger.sqlite.integrity import Malformed
+from sora_mcp.ledger.sqlite.transactions import Transactions
+
+CHECKED = 1000
+"""Rows that a check reads, the newest."""
+
+
+class Reading(Transactions):
+    """Entries, pages of them, and what they add up to."""
+
+    async def account(self, base_url: str, api_key: str, owner: str = "") -> Account:
+        salt = await self._read(rows.salt_of)
+        if salt is None:
+            salt = await self._write(_salt)
+        return Account.of_key(salt, base_url, api_key, owner)
+
+    async def find(self, account: Account, video_id: str) -> Entry | None:
+        read = partial(rows.find, account=account, video_id=video_id)
+        return await self._glance(read, key=(account, video_id))
+
+    async def find_generation(self, account: Account, generation_id: str) -> tuple[Entry, Generation] | None:
+        entry = await self._glance(lambda db: rows.of_generation(db, account, generation_id))
+        if entry is None:
+            return None
+        return entry, next(g for g in entry.generations if g.generation_id == generation_id)
+
+    async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
+        return await self._read(lambda db: rows.is_of_another_owner(db, account, shown_id))
+
+    async def page(
+        self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+    ) -> list[Entry]:
+        return await self._glance(lambda db: rows.page(db, account, limit=limit, before=before, states=states))
+
+    async def under_way(self, account: Account, limit: int) -> list[Entry]:
+        read = partial(rows.page, account=account, limit=limit, states=UNDER_WAY)
+        entries = await self._glance(read, key=("under way", account, limit))
+        since = self._clock() - DAY_S
+        return [entry for entry in entries if entry.created_at > since]
+
+    async def without_address(self, account: Account, limit: int) -> list[Entry]:
+        return await self._glance(lambda db: rows.without_address(db, account, self._clock(), limit))
+
+    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
+        return await self._glance(lambda db: rows.unsaved(db, account, self._clock(), limit))
+
+    async def spending(self, account: Account) -> Spending:
+        return await self._read(lambda db: rows.spending(db, account, self._clock() - WINDOW_S))
+
+    async def history(self, request_id: str) -> list[tuple[State, float]]:
+        sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
+        return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
+
+    async def check(self) -> dict[State, int]:
+        return await self._read(_check)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def age(self, entry: Entry) -> float:
+        age = self._clock() - entry.updated_at
+        return age if age >= 0 else float("inf")
+
+
+def _check(db: sqlite3.Connection) -> dict[State, int]:
+    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise Malformed
+    for entry in rows.select(db, "1", [], CHECKED):
+        summary(entry)
+    counts: dict[State, int] = dict(
+        db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall()
+    )
+    if counts:
+        _salt(db)
+    return counts
+
+
+def _salt(db: sqlite3.Connection) -> bytes:
+    """The salt, made with the first row: with another, nothing that was paid for would be found again."""
+    salt = rows.salt_of(db)
+    if salt is None:
+        if db.execute("SELECT 1 FROM videos LIMIT 1").fetchone():
+            raise Malformed
+        salt = secrets.token_bytes(16)
+        db.execute("INSERT INTO salt VALUES (?)", (salt,))
+    return salt

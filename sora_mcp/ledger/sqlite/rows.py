@@ -1,0 +1,238 @@
+"""A row of the ledger, what may become of it, and how it is read from SQLite. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id
+from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, Standing
+from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
+from sora_mcp.core.tasks import Generation, State, Task
+
+
+def name_of(account: Account) -> str:
+    """An account as one text, the column `gateway`: earlier releases and the indexes look for it. It is written and
+    compared, and never cut apart again."""
+    key = f"#{account.key_fingerprint}" if account.key_fingerprint else ""
+    return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
+
+
+def columns_of(account: Account) -> dict[str, str]:
+    """An account as columns."""
+    return {"gateway": name_of(account), **asdict(account)}
+
+
+def salt_of(db: sqlite3.Connection) -> bytes | None:
+    """The salt of a ledger, None where it has none yet."""
+    row = db.execute("SELECT value FROM salt").fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def sending(db: sqlite3.Connection) -> list[tuple[str, str | None, float]]:
+    """The rows that are being sent, as request id, writer, and the unix second in which they were begun."""
+    sql = "SELECT request_id, writer, updated_at FROM videos WHERE state = 'sending'"
+    return [(row[0], row[1], row[2]) for row in db.execute(sql)]
+
+
+def newest_change(db: sqlite3.Connection) -> int:
+    """The number of the newest change of a state; 0 where nothing was recorded yet. It never falls."""
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM history").fetchone()[0])
+
+
+def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
+    """The row of a `req_…` id that is there, or the one it was merged into."""
+    entry = _rows(db, "request_id = ?", [request_id], 1)[0]
+    return of_request(db, entry.merged_into) if entry.merged_into else entry
+
+
+def of_task(db: sqlite3.Connection, account: Account, task_id: str) -> Entry | None:
+    """The row of a `task_…` id at this gateway, whatever key it was made with."""
+    entries = select(db, "gateway = ? AND task_id = ?", [name_of(account), task_id])
+    entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, account.address, account.owner])
+    return entries[0] if entries else None
+
+
+def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | None:
+    """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
+    if not video_id.startswith("req_"):
+        return of_task(db, account, video_id)
+    known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
+    entry = of_request(db, video_id) if known else None
+    if entry is not None and entry.account.shares_requests_with(account):
+        return entry
+    return of_task(db, account, video_id)  # some gateways name their tasks so, too
+
+
+def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
+    """The row of a `gen_…` id of this account."""
+    entries = select(db, f"+gateway = ? AND {_OF_GENERATION}", [name_of(account), generation_id])
+    return entries[0] if entries else None
+
+
+def is_of_another_owner(db: sqlite3.Connection, account: Account, shown_id: str) -> bool:
+    """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner.
+
+    Whoever asked about a task has not made it: such rows do not count.
+    """
+    which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
+    sql = f"SELECT 1 FROM videos WHERE +address = ? AND +key_fingerprint = ? AND +owner != ? AND {which} LIMIT 1"  # noqa: S608
+    values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
+    return db.execute(sql, values).fetchone() is not None
+
+
+_OF_GENERATION = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
+_SIBLING = "+address = ? AND +owner = ?"
+"""Rows of the same gateway and owner, whatever key."""
+
+
+def page(
+    db: sqlite3.Connection, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
+) -> list[Entry]:
+    """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
+    older = f" AND number < {before:d}" if before is not None else ""
+    gateway = name_of(account)
+    if not states:
+        return select(db, f"gateway = ?{older}", [gateway], limit)
+    # State by state: an index then gives each in order, however many rows stand in other states.
+    found = [select(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
+    return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+
+
+def standing(db: sqlite3.Connection, intent: Intent, now: float) -> Standing:
+    """What there is to know before an intent is recorded."""
+    return Standing(now, _same(db, intent), spending(db, intent.account, now - WINDOW_S))
+
+
+def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
+    states = (*OPEN, "succeeded")
+    success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
+    sql = (
+        f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
+        f" WHERE {_SAME} AND +state IN ({places(states)}) AND merged_into IS NULL ORDER BY number DESC"
+    )
+    return tuple(_earlier(*row) for row in db.execute(sql, [*_same_values(intent), *states]))
+
+
+def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
+    with readable(request_id):
+        return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
+
+
+def refused_before(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
+    """The newest row of after `since` that asks for the same thing and came to nothing."""
+    where = f"{_SAME} AND +state IN ({places(REFUSED)}) AND +created_at > ?"
+    entries = select(db, where, [*_same_values(intent), *REFUSED, since])
+    return entries[0] if entries else None
+
+
+_SAME = "fingerprint IN (?, ?) AND +address = ? AND +owner = ?"
+
+
+def _same_values(intent: Intent) -> list[str]:
+    other = intent.other_fingerprint or intent.fingerprint
+    return [intent.fingerprint, other, intent.account.address, intent.account.owner]
+
+
+def spending(db: sqlite3.Connection, account: Account, since: float) -> Spending:
+    """What was spent since then, and may have been; what is being sent counts whenever it was begun."""
+    gateway = name_of(account)
+    sql = (
+        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
+        " FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
+    )
+    spent, uncertain = db.execute(sql, [gateway, since]).fetchone()
+    sql = (
+        "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
+        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) ORDER BY number DESC"
+    )
+    running = db.execute(sql, [gateway, *OPEN, since])
+    return Spending(float(spent), float(uncertain), tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running))
+
+
+_SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
+_ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
+_SINCE = (
+    "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
+)
+
+
+def unsaved(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
+    """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
+    return select(db, f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)", [name_of(account), now - DAY_S], limit)
+
+
+def without_address(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
+    """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
+    values = [name_of(account), now - DAY_S - HOUR_S, now - HOUR_S]
+    return select(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
+
+
+# A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
+
+
+def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
+    """Rows, newest first, but for those that were merged into another."""
+    return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
+
+
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
+    sql = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
+    return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
+
+
+def places(values: Sequence[object]) -> str:
+    """A `?` for each value."""
+    return ", ".join("?" * len(values))
+
+
+def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
+    values = dict(row)
+    other_ids = values.pop("other_ids")
+    account = Account(*(values.pop(name) for name in _ACCOUNT))
+    variants = db.execute(
+        f"SELECT {', '.join(_GENERATION)}, file FROM generations"  # noqa: S608 - our own names
+        " WHERE request_id = ? ORDER BY variant",
+        (row["request_id"],),
+    ).fetchall()
+    with readable(row["request_id"]):
+        if values["state"] not in TRANSITIONS or any(isinstance(values[name], str | bytes) for name in _NUMBERS):
+            raise ValueError
+        return Entry(
+            **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
+            account=account,
+            other_ids=tuple(json.loads(other_ids or "[]")),
+            generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
+            files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+        )
+
+
+_NUMBERS = ("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld")
+"""Columns in which SQLite would keep a text, too."""
+
+_GENERATION = tuple(each.name for each in fields(Generation))
+_ACCOUNT = tuple(each.name for each in fields(Account))
+_OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
+"""Columns that keep the name of earlier releases."""
+_COLUMNS = ", ".join(
+    f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name
+    for name in (*_ACCOUNT, *(each.name for each in fields(Entry)))
+    if name not in {"account", "generations", "files"}
+)
+"""Columns by their names: a newer release may have added others."""
+
+
+def upsert_generations(db: sqlite3.Connection, request_id: str, task: Task) -> None:
+    """Bring the variants of a row up to date; what a reply leaves out stays."""
+    names = ", ".join(_GENERATION)
+    updates = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in _GENERATION if name != "variant")
+    for generation in task.generations:
+        db.execute(
+            f"INSERT INTO generations (request_id, {names}) VALUES (?, {places(_GENERATION)})"  # noqa: S608 - our own names
+            f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
+            (request_id, *asdict(generation).values()),
+        )

@@ -1,0 +1,113 @@
+"""What is a duplicate, what the caps allow, and what the user is asked about: decided without a ledger."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from sora_mcp.core.errors import OverCap, OverDailyCap, TooManyRunning
+from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
+from sora_mcp.core.states import OPEN
+from sora_mcp.core.tasks import State
+
+NOW = 1_000_000.0
+STATES: tuple[State, ...] = get_args(State)
+WINDOW = SpendingPolicy(duplicate_window_s=600)
+
+
+def standing(*same: Earlier, spent: float = 0, uncertain: float = 0, running: tuple[OpenVideo, ...] = ()) -> Standing:
+    return Standing(NOW, same, Spending(spent, uncertain, running))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_only_what_is_open_or_succeeded_is_a_duplicate(state: State) -> None:
+    decided = WINDOW.decide(1, standing(Earlier("req_1", state, NOW - 1, NOW - 1)))
+    assert decided == ("req_1" if state in {*OPEN, "succeeded"} else None)
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_what_is_open_is_a_duplicate_however_old_it_is(state: State) -> None:
+    assert WINDOW.decide(1, standing(Earlier("req_1", state, 0))) == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("created_s", "succeeded_s", "is_duplicate"),
+    [(5000, 599, True), (5000, 600, False), (599, None, True), (600, None, False), (1, 5000, True), (-9, None, True)],
+)
+def test_the_window_counts_from_the_success_or_from_the_request_whichever_is_later(
+    created_s: float, succeeded_s: float | None, is_duplicate: bool
+) -> None:
+    succeeded_at = None if succeeded_s is None else NOW - succeeded_s
+    earlier = Earlier("req_1", "succeeded", NOW - created_s, succeeded_at)
+    assert (WINDOW.decide(1, standing(earlier)) == "req_1") == is_duplicate
+
+
+def test_the_newest_duplicate_is_the_one_and_what_is_none_hides_no_older_one() -> None:
+    refused, newer, older = (
+        Earlier("req_3", "failed", NOW),
+        Earlier("req_2", "running", NOW - 5),
+        Earlier("req_1", "unknown", NOW - 9),
+    )
+    assert WINDOW.decide(1, standing(refused, newer, older)) == "req_2"
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_without_a_window_nothing_is_a_duplicate(state: State) -> None:
+    assert NO_POLICY.decide(1, standing(Earlier("req_1", state, NOW, NOW))) is None
+
+
+def test_a_duplicate_costs_nothing_so_that_no_cap_forbids_it() -> None:
+    policy = SpendingPolicy(duplicate_window_s=600, per_day=0, running=0)
+    video = OpenVideo("req_1", "running")
+    assert policy.decide(None, standing(Earlier("req_1", "running", NOW), spent=9, running=(video,))) == "req_1"
+
+
+@pytest.mark.parametrize(("number", "is_allowed"), [(0, True), (1, True), (2, False), (3, False)])
+def test_no_more_videos_run_at_once_than_the_cap_allows(number: int, is_allowed: bool) -> None:
+    running = (OpenVideo("task_1", "running"), OpenVideo("req_2", "unknown"), OpenVideo("req_3", "sending"))[:number]
+    policy = SpendingPolicy(running=2)
+    if is_allowed:
+        assert policy.decide(1, standing(running=running)) is None
+        return
+    with pytest.raises(TooManyRunning, match="task_1"):
+        policy.decide(1, standing(running=running))
+
+
+@pytest.mark.parametrize(
+    ("spent", "uncertain", "cost", "is_allowed"),
+    [(0, 0, 5, True), (4, 0, 1, True), (4, 0, 1.1, False), (2, 2, 1, True), (2, 2.5, 1, False), (0, 0, None, False)],
+)
+def test_what_may_have_been_spent_counts_as_spent_and_an_unknown_cost_is_beyond_every_cap(
+    spent: float, uncertain: float, cost: float | None, is_allowed: bool
+) -> None:
+    policy = SpendingPolicy(per_day=5)
+    if is_allowed:
+        assert policy.decide(cost, standing(spent=spent, uncertain=uncertain)) is None
+        return
+    with pytest.raises(OverDailyCap):
+        policy.decide(cost, standing(spent=spent, uncertain=uncertain))
+
+
+def test_a_refusal_of_the_day_names_the_newest_unknown_requests() -> None:
+    running = tuple(OpenVideo(f"req_{i}", "unknown" if i % 2 else "running") for i in range(9))
+    with pytest.raises(OverDailyCap) as raised:
+        SpendingPolicy(per_day=1).decide(1, standing(spent=1, uncertain=2, running=running))
+    assert "req_1, req_3, req_5:" in raised.value.message
+
+
+@pytest.mark.parametrize(("cost", "is_allowed"), [(4.9, True), (5, True), (5.1, False), (None, False)])
+def test_one_call_costs_no_more_than_its_cap(cost: float | None, is_allowed: bool) -> None:
+    SpendingPolicy().check_call(cost)
+    if is_allowed:
+        SpendingPolicy(per_call=5).check_call(cost)
+        return
+    with pytest.raises(OverCap) as raised:
+        SpendingPolicy(per_call=5).check_call(cost)
+    assert raised.value.setting == "SORA_MAX_COST_PER_CALL"
+
+
+@pytest.mark.parametrize(("cost", "is_asked"), [(5, False), (5.1, True), (None, True)])
+def test_the_user_is_asked_about_what_costs_more_or_may(cost: float | None, is_asked: bool) -> None:
+    assert SpendingPolicy(ask_above=5).asks_about(cost) == is_asked
+    assert not SpendingPolicy().asks_about(cost)
