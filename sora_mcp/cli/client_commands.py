@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.distribution.install import install, uninstall
 from sora_mcp.distribution.install.machine import Machine, installed, this_machine
@@ -26,7 +27,7 @@ def _here() -> Machine:
     try:
         return this_machine(os.environ)
     except RuntimeError:
-        raise NotConfigured("The home folder of this user is not known.", "Set HOME.") from None
+        raise NotConfigured("The home folder of this user is not known.", Do("Set HOME.")) from None
 
 
 def _say(act: Callable[[Client], str], name: str) -> None:

@@ -18,8 +18,8 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
-from sora_mcp.cli.ending import for_shell
 from sora_mcp.cli.logs import set_up
+from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.variables import variables
@@ -50,7 +50,7 @@ def show(*, as_json: bool) -> int:
     settings, unusable = load_what_can_be()
     key = settings.key_to_strike
     set_up(settings.log_level, key)
-    checks = [Check("settings", "wrong", error.message, error.next_step) for error in unusable]
+    checks = [_wrong("settings", error) for error in unusable]
     checks += anyio.run(check_up, settings)
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
@@ -62,12 +62,17 @@ def show(*, as_json: bool) -> int:
     return 3 if wrong else 0
 
 
+def _wrong(name: str, error: SoraError) -> Check:
+    """What an error says of the thing that was looked at."""
+    return Check(name, "wrong", FOR_SHELL.message(error.parts), FOR_SHELL.next_step(error))
+
+
 def _lines(checks: list[Check]) -> Iterator[str]:
     for check in checks:
         mark, colour = _MARKS[check.verdict]
         yield f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}"
         if check.next_step:
-            yield f"    → {for_shell(check.next_step)}"
+            yield f"    → {check.next_step}"
 
 
 def _setting_lines(settings: Settings) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _extras() -> Iterator[Check]:
         yield Check(
             "extra media",
             "note",
-            "not installed: view_video and the sandbox do not work",
+            "not installed: view and the sandbox do not work",
             f"Install it with: {sys.executable} -m pip install av pillow",
         )
     else:
@@ -151,7 +156,7 @@ async def _ledger(settings: Settings) -> list[Check]:
     except FileNotFoundError:
         return [Check("ledger", "ok", f"{path} (made at the first video)")]
     except SoraError as error:
-        return [Check("ledger", "wrong", error.message, error.next_step)]
+        return [_wrong("ledger", error)]
     except OSError as error:
         return [Check("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
     ledger = open_ledger(path)
@@ -159,7 +164,7 @@ async def _ledger(settings: Settings) -> list[Check]:
         counts = await ledger.check()
         spending = await _spending(settings, ledger) if counts else []
     except SoraError as error:
-        return [Check("ledger", "wrong", error.message, error.next_step)]
+        return [_wrong("ledger", error)]
     finally:
         ledger.close()
     number = sum(counts.values())
@@ -197,17 +202,17 @@ async def _gateway(settings: Settings) -> list[Check]:
     try:
         endpoint = settings.endpoint()
     except SoraError as error:
-        return [Check("gateway", "wrong", error.message, error.next_step)]
+        return [_wrong("gateway", error)]
     try:
         gateway = connect(settings, endpoint, dialects.configured(settings))
     except SoraError as error:
-        return [Check("gateway", "wrong", error.message, error.next_step)]
+        return [_wrong("gateway", error)]
     try:
         seen = await gateway.probe()
     except SoraError as error:
         judged = error.http_status in {401, 403}
         checks = [Check("gateway", "ok", endpoint.about)] if judged else []
-        return [*checks, Check("key" if judged else "gateway", "wrong", error.message, error.next_step)]
+        return [*checks, _wrong("key" if judged else "gateway", error)]
     finally:
         await gateway.aclose()
     checks = [

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from sora_mcp.cli.pasting import command
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
@@ -54,19 +56,22 @@ def _finished(command: Callable[[], object]) -> int:
 def tell(error: SoraError, *, as_json: bool, paid: bool, words: Callable[[], None] | None = None) -> None:
     """Say what went wrong: as one object on stdout, or on stderr (in other `words`, perhaps)."""
     if as_json:
-        from sora_mcp.tools import failed  # noqa: PLC0415 - it loads everything
+        from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415 - it loads everything
+        from sora_mcp.tools import failed  # noqa: PLC0415
 
-        print_json(failed(error, paid=paid).structured)
+        print_json(failed(error, paid=paid, wording=FOR_SHELL).structured)
     elif words is not None:
         words()
     else:
-        click.echo(f"sora-mcp: {for_shell(f'{error.message} {error.next_step}')}", err=True)
+        from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
+
+        click.echo(f"sora-mcp: {FOR_SHELL.message(error.parts)} {FOR_SHELL.next_step(error)}".rstrip(), err=True)
 
 
 def _misused(error: click.ClickException) -> SoraError:
-    told = InvalidInput([])
-    told.message, told.next_step = error.format_message(), "See sora-mcp --help."
-    return told
+    misused = InvalidInput([])
+    misused.parts, misused.advice = (error.format_message(),), (Do("See `sora-mcp --help`."),)
+    return misused
 
 
 _ENDED: dict[Outcome | None, str] = {
@@ -82,8 +87,8 @@ def interrupted(video_id: str | None, *, as_json: bool, outcome: Outcome | None 
 
     `outcome` is that of a paid call, `video_id` what it or a wait was about.
     """
-    goes_on = f"Stopped waiting; {video_id} goes on. Come back with: sora-mcp get {video_id} --wait"
-    words = goes_on if video_id and outcome in {None, "accepted"} else _ENDED[outcome]
+    goes_on = video_id and f"Stopped waiting; {video_id} goes on. Come back with: {command('get', video_id, '--wait')}"
+    words = goes_on if goes_on and outcome in {None, "accepted"} else _ENDED[outcome]
     if not as_json:
         click.echo(f"\n{words}", err=True)
         return
@@ -105,29 +110,3 @@ def _say_unshown(error: OSError, *, paid: bool) -> None:
 def print_json(data: dict[str, Any]) -> None:
     """One JSON object on stdout."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-_COMMANDS = {
-    "get_video with wait_seconds 50": "sora-mcp get --wait",
-    "wait_seconds": "--wait",
-    "get_video": "sora-mcp get",
-    "list_videos": "sora-mcp list",
-    "view_video": "sora-mcp view",
-    "download_video": "sora-mcp download",
-    "Ask the user to check": "Check",
-    "ask the user to check": "check",
-    "Ask the user to": "Please",
-    "ask the user to": "please",
-    "Ask the user for": "You need",
-    "Tell the user, who": "Mind this: you",
-    "tell the user": "mind this",
-    "Tell the user": "Mind this",
-}
-"""Advice to an agent → advice to a person at a shell."""
-
-
-def for_shell(text: str) -> str:
-    """Advice that was written for an agent, for a person."""
-    for agent, person in _COMMANDS.items():
-        text = text.replace(agent, person)
-    return text

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sora_mcp.cli.ending import for_shell, print_json
+from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.pasting import next_page
 from sora_mcp.core.tables import FPS
 
 if TYPE_CHECKING:
@@ -22,14 +24,14 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
         print_json(told.structured | path)
         return
     if told.is_error:
-        click.echo(f"sora-mcp: {for_shell(told.text)}", err=True)
+        click.echo(f"sora-mcp: {told.text}", err=True)
         if message := told.structured["error"].get("gateway_message"):
             click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in told.structured:
-        listing(told.structured, as_json=False)
+        listing(told.structured, arguments, as_json=False)
         return
-    click.echo(for_shell(told.text))
+    click.echo(told.text)
     if arguments.get("dry_run"):
         print_json(told.structured["body"])
     for generation in told.structured.get("generations", []):
@@ -39,8 +41,8 @@ def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: P
         click.echo(f"The contact sheet is {picture}")
 
 
-def listing(structured: dict[str, Any], *, as_json: bool) -> None:
-    """Print the answer of list_videos."""
+def listing(structured: dict[str, Any], arguments: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the answer of list_videos to a call with these `arguments`."""
     if as_json:
         print_json(structured)
         return
@@ -51,7 +53,8 @@ def listing(structured: dict[str, Any], *, as_json: bool) -> None:
     for video in videos:
         click.echo(_lines(video, width))
     if "next_cursor" in structured:
-        click.echo(f"There are more: sora-mcp list --cursor {structured['next_cursor']}", err=True)
+        filters = {name: value for name, value in arguments.items() if name != "cursor"}
+        click.echo(f"There are more: {next_page(structured['next_cursor'], filters)}", err=True)
 
 
 _PROMPT_AT = 82

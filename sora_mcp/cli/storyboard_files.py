@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sora_mcp.cli.pasting import option
 from sora_mcp.tools.arguments import MOST_CHARACTERS
 
 
@@ -47,7 +48,7 @@ def read_file(path: str, name: str) -> FromFile:
 
     Raises click's BadParameter, naming the line, where it is no such list.
     """
-    hint = f"--{name.replace('_', '-')}"
+    hint = option(name)
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)

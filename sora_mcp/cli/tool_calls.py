@@ -17,13 +17,16 @@ from sora_mcp import tools
 from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
+from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, Outcome, SoraError
 from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import FINAL
 from sora_mcp.ledger import Entry
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
+from sora_mcp.tools.sentences import say_video
 
 
 def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool) -> int:
@@ -88,7 +91,7 @@ def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json:
     outcome = anyio.run(work)
     if isinstance(outcome, SoraError):
         raise outcome
-    result = tools.Result(tools.words.say_video(outcome), outcome.model_dump(mode="json", exclude_none=True))
+    result = tools.Result(say_video(outcome, FOR_SHELL), FOR_SHELL.structured(outcome))
     show.result(result, {}, as_json=as_json, picture=None)
 
 
@@ -155,7 +158,7 @@ async def _call(
             studios.append(studio)
             with Bar(hidden=quiet) as bar:
                 if not wait:
-                    result = await tools.call(studio, tool, arguments, tools.Caller(bar.tell))
+                    result = await tools.call(studio, tool, arguments, tools.Caller(bar.tell, wording=FOR_SHELL))
                 else:
                     result = await _until_finished(partial(tools.call, studio, tool), arguments, bar)
         tasks.cancel_scope.cancel()
@@ -169,7 +172,7 @@ async def _until_finished(
     while True:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bar.tick)
-            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell))
+            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell, wording=FOR_SHELL))
             tasks.cancel_scope.cancel()
         state = result.structured.get("state")
         if result.is_error or state in FINAL or state in {"unknown", "sending"}:
@@ -180,4 +183,4 @@ def _write_picture(out: Path, png: bytes) -> None:
     try:
         out.write_bytes(png)
     except OSError as error:
-        raise FileProblem(f"{out} cannot be written: {error.strerror}.", "Name another file with --out.") from None
+        raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None

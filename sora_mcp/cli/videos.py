@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from sora_mcp.cli import load_settings, loading
+from sora_mcp.cli.pasting import option
 
 SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
 """The published surface as it is written by `sora-mcp manifests`: the tools themselves take long to load."""
@@ -117,7 +118,7 @@ def _argument(key: str, *, required: bool) -> click.Parameter:
 
 def _option(key: str, node: dict[str, Any]) -> click.Parameter:
     words = node.get("description", "")
-    name = "--" + key.replace("_", "-")
+    name = option(key)
     if node["type"] == "boolean":
         return click.Option([name, key], is_flag=True, default=None, help=words)
     if node["type"] == "array":

@@ -7,14 +7,12 @@ import re
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
-HOW_TO_CONFIGURE = (
-    "Ask the user to set SORA_BASE_URL (the gateway's address) and SORA_API_KEY (its key) for this server, "
-    "or SORA_BASE_URL=sandbox to try everything without a gateway."
-)
 
 
 def checked_address(given: str) -> tuple[str, bool]:
@@ -23,33 +21,36 @@ def checked_address(given: str) -> tuple[str, bool]:
     One spelling, because videos are remembered by it: host in small letters, no default port. Raises NotConfigured.
     """
     text = given.strip()
-    wrong = "SORA_BASE_URL is not an address that can be used: "
+    wrong = (variable_of("base_url"), " is not an address that can be used: ")
     if "${" in text:
-        raise NotConfigured(wrong + "it holds ${…}, a variable that was not expanded.", HOW_TO_CONFIGURE)
+        raise NotConfigured((*wrong, "it holds ${…}, a variable that was not expanded."), Configure())
     try:
         parts = urlsplit(text)
         host, port = (parts.hostname or "").removesuffix("."), parts.port
     except ValueError:
-        raise NotConfigured(wrong + "it cannot be read.", HOW_TO_CONFIGURE) from None
+        raise NotConfigured((*wrong, "it cannot be read."), Configure()) from None
     if parts.scheme not in {"http", "https"} or not host:
-        raise NotConfigured(wrong + "it must begin with https:// and name a host.", HOW_TO_CONFIGURE)
+        raise NotConfigured((*wrong, "it must begin with https:// and name a host."), Configure())
     if not text.isprintable() or " " in text:
-        raise NotConfigured(wrong + "it must not hold spaces, line breaks or invisible characters.", HOW_TO_CONFIGURE)
+        raise NotConfigured((*wrong, "it must not hold spaces, line breaks or invisible characters."), Configure())
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise NotConfigured(wrong + "it must not hold a user, a password, a query or a fragment.", HOW_TO_CONFIGURE)
+        raise NotConfigured((*wrong, "it must not hold a user, a password, a query or a fragment."), Configure())
     if any(host == known or host.endswith(f".{known}") for known in _DOCUMENTATION_HOSTS):
         raise NotConfigured(
-            wrong + "this is the host of the API's documentation, not of the API.",
-            "Ask the user for the address of the gateway that issued the key.",
+            (*wrong, "this is the host of the API's documentation, not of the API."),
+            AskUser("name the address of the gateway that issued the key"),
         )
     local = is_local_host(host)
     if parts.scheme == "http" and not local:
         raise NotConfigured(
-            wrong + "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
-            "Ask the user to use https://.",
+            (
+                *wrong,
+                "plain http would send the key unencrypted; it is allowed only to this machine and private hosts.",
+            ),
+            AskUser("use https://"),
         )
     if not {".", ".."}.isdisjoint(parts.path.split("/")):
-        raise NotConfigured(wrong + "its path must not hold . or .. as a part.", HOW_TO_CONFIGURE)
+        raise NotConfigured((*wrong, "its path must not hold . or .. as a part."), Configure())
     with suppress(ValueError):
         host = ipaddress.ip_address(host).compressed
     path = re.sub(r"(/+sora)?(/+v1(/+videos)?)?$", "", parts.path.rstrip("/")).rstrip("/")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sora_mcp.config.addresses import HOW_TO_CONFIGURE, checked_address
+from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret, unquoted
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
 SANDBOX = "sandbox"
+_KEY = variable_of("api_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Endpoint:
 def endpoint_of(base_url: str | None, api_key: Secret | None) -> Endpoint:
     """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
     if base_url is None:
-        raise NotConfigured("No gateway is configured: SORA_BASE_URL is not set.", HOW_TO_CONFIGURE)
+        raise NotConfigured(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
     if base_url.strip().lower() == SANDBOX:
         return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
     checked, local = checked_address(base_url)
@@ -49,11 +52,11 @@ def _checked_key(api_key: Secret | None) -> Secret:
     key = (api_key.get_secret_value() if api_key else "").strip()
     key = unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
     if not key:
-        raise NotConfigured("SORA_API_KEY is not set.", HOW_TO_CONFIGURE)
+        raise NotConfigured((_KEY, " is not set."), Configure())
     if "${" in key:
-        raise NotConfigured("SORA_API_KEY holds ${…}: a variable in it was not expanded.", HOW_TO_CONFIGURE)
+        raise NotConfigured((_KEY, " holds ${…}: a variable in it was not expanded."), Configure())
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise NotConfigured(
-            "SORA_API_KEY holds spaces, line breaks or characters that no key has.", "Ask the user to set it again."
+            (_KEY, " holds spaces, line breaks or characters that no key has."), AskUser("set it again")
         )
     return Secret(key)

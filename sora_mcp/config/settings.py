@@ -18,8 +18,11 @@ from typing import Any, Literal
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import Endpoint, endpoint_of
-from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables
+from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
+from sora_mcp.core.advice import AskUser, Do
 from sora_mcp.core.errors import NotConfigured
+
+_RESTART = Do("Correct it and start again.")
 
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
@@ -27,25 +30,27 @@ def _about(description: str, kind: Kind) -> dict[str, Any]:
 
 
 def _data_folder() -> Path:
-    with _known_home("SORA_HOME"):
+    with _known_home("home"):
         import platformdirs  # noqa: PLC0415 - only where no folder is named
 
         return platformdirs.user_data_path("sora-mcp")
 
 
 def _video_folder() -> Path:
-    with _known_home("SORA_OUTPUT_DIR"):
+    with _known_home("output_dir"):
         import platformdirs  # noqa: PLC0415
 
         return platformdirs.user_videos_path() / "sora"
 
 
 @contextmanager
-def _known_home(setting: str) -> Iterator[None]:
+def _known_home(field: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError:
-        raise NotConfigured("The home folder of this user is not known.", f"Set HOME, or {setting}.") from None
+        raise NotConfigured(
+            "The home folder of this user is not known.", Do(("Set HOME, or ", variable_of(field), "."))
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +191,7 @@ class Settings:
             raise NotConfigured(
                 f"{' '.join(map(str, suspects[:3]))} Nothing that costs money is submitted while a guard against costs "
                 "may be misspelt.",
-                "Ask the user to correct its name, or to remove it, and to start this server again.",
+                AskUser("correct its name, or to remove it, and to start this server again"),
             )
 
     def endpoint(self) -> Endpoint:
@@ -230,19 +235,23 @@ def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings,
 
 def _read(name: str, value: object) -> Any:
     if name not in FIELDS:
-        raise NotConfigured(f"There is no setting {PREFIX}{name.upper()}.", "Take it away and start again.")
+        raise NotConfigured(("There is no setting ", variable_of(name), "."), Do("Take it away and start again."))
     metadata = FIELDS[name].metadata
     kind: Kind = metadata["kind"]
     try:
         return kind.read(kinds.unquoted(value) if isinstance(value, str) else value)
     except (ValueError, TypeError, AttributeError, OSError):  # of the value nothing is said: it may be a key
         if "${" in str(value):
-            message = f"{PREFIX}{name.upper()} holds ${{…}}: a variable in it was not expanded."
-            raise NotConfigured(message, "Correct it and start again.") from None
+            raise NotConfigured(
+                (variable_of(name), " holds ${…}: a variable in it was not expanded."), _RESTART
+            ) from None
         raise NotConfigured(
-            f"The value of {PREFIX}{name.upper()} cannot be used; allowed: {kind.allowed}. "
-            f"Its meaning: {metadata['description']}",
-            "Correct it and start again.",
+            (
+                "The value of ",
+                variable_of(name),
+                f" cannot be used; allowed: {kind.allowed}. Its meaning: {metadata['description']}",
+            ),
+            _RESTART,
         ) from None
 
 

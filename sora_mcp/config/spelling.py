@@ -10,6 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 PREFIX = "SORA_"
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting: this room alone knows how these are called."""
+    return f"{PREFIX}{field.upper()}"
+
+
 GUARDS = (
     "SORA_MAX_COST_PER_CALL",
     "SORA_MAX_COST_PER_DAY",

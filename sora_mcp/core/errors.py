@@ -22,6 +22,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from sora_mcp.core.advice import (
+    Advice,
+    Correct,
+    Message,
+    Part,
+    RaiseCap,
+    Setting,
+    Settle,
+    Wait,
+    parts_of,
+    plain,
+    sentences,
+)
+
 Outcome = Literal["accepted", "not_submitted", "rejected", "unknown"]
 """What became of one paid call.
 
@@ -37,25 +51,23 @@ SUBMITTED: dict[Outcome, str] = {
 }
 
 
-SEE_LOG = "Tell the user; details are in the server's log."
-"""The next step after a mistake of ours."""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with the arguments: where, what, and what would be right."""
 
     field: str
     wrong: str
-    allowed: str = ""
+    allowed: Message = ""
 
-    def __str__(self) -> str:
-        sentence = f"{self.field}: {self.wrong}"
-        return f"{sentence}; allowed: {self.allowed}." if self.allowed else f"{sentence}."
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """It in a sentence."""
+        allowed = ("; allowed: ", *parts_of(self.allowed)) if self.allowed else ()
+        return (f"{self.field}: {self.wrong}", *allowed, ".")
 
 
 class SoraError(Exception):
-    """Something went wrong; `str(error)` is a sentence an agent can act on.
+    """Something went wrong; `parts` are a sentence that says what, and `advice` what to do next.
 
     `outcome` says what became of a paid call, or is None where the error alone cannot tell (the
     caller then knows whether anything was sent). `retry_after_s` is in seconds. Text of the gateway's is
@@ -69,18 +81,17 @@ class SoraError(Exception):
 
     def __init__(
         self,
-        message: str,
-        next_step: str = "",
-        *,
+        message: Message,
+        *advice: Advice,
         http_status: int | None = None,
         retry_after_s: float | None = None,
         upstream: str = "",
         code: str = "",
         answer: str = "",
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        super().__init__(plain(message))
+        self.parts = parts_of(message)
+        self.advice = advice
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.upstream = upstream
@@ -89,6 +100,11 @@ class SoraError(Exception):
         self.outcome: Outcome | None = self.default_outcome
         self.request_id: str | None = None
         """Our own `req_…` id, once the intent stands in the ledger."""
+
+    @property
+    def message(self) -> str:
+        """What went wrong, for a log or a record: settings stand as the names of their fields."""
+        return plain(self.parts)
 
     @property
     def can_retry(self) -> bool:
@@ -115,10 +131,10 @@ class InvalidInput(SoraError):
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        told = list(map(str, problems[:MOST_PROBLEMS]))
+        told: list[Message] = [each.parts for each in problems[:MOST_PROBLEMS]]
         if len(problems) > MOST_PROBLEMS:
             told.append(f"arguments: {len(problems) - MOST_PROBLEMS} more problems.")
-        super().__init__(" ".join(told), "Correct the arguments and call again.")
+        super().__init__(sentences(told), Correct())
 
 
 class NotConfigured(SoraError):
@@ -129,25 +145,20 @@ class NotConfigured(SoraError):
 
 
 class OverCap(SoraError):
-    """A spending cap of the settings forbids it; the message names the setting.
+    """A spending cap of the settings forbids it; the message names the setting, `field`.
 
-    `way_out`: what can be done before the user raises the cap.
+    `ways_out`: what can be done before the user raises the cap.
     """
 
     kind = "over_cap"
     default_outcome = "not_submitted"
 
-    def __init__(self, setting: str, cap: float, reached: str, way_out: str = "") -> None:
-        last = "Only the user may raise" if way_out else "Tell the user, who alone may raise"
-        super().__init__(
-            f"{reached}, and {setting} allows {cap:g}.",
-            f"{way_out} {last} {setting}; do not try to work around it.".lstrip(),
-        )
-        self.setting = setting
+    def __init__(self, field: str, cap: float, reached: str, *ways_out: Advice) -> None:
+        super().__init__((f"{reached}, and ", Setting(field), f" allows {cap:g}."), *ways_out, RaiseCap(field))
 
 
 class TooManyRunning(OverCap):
-    """As many videos are under way, or may be, as SORA_MAX_RUNNING allows. `open_videos`: ids and states."""
+    """As many videos are under way, or may be, as the settings allow. `open_videos`: ids and states."""
 
     def __init__(self, cap: int, open_videos: list[tuple[str, str]]) -> None:
         number = len(open_videos)
@@ -156,44 +167,26 @@ class TooManyRunning(OverCap):
         verb = "video is" if number == 1 else "videos are"
         running = [video_id for video_id, state in open_videos if state != "unknown"][:1]
         unknown = [video_id for video_id, state in open_videos if state == "unknown"][:MOST_NAMED]
-        ways = [
-            f"Call get_video with {each} and wait_seconds 50 until it has finished, then again." for each in running
-        ]
-        super().__init__(
-            "SORA_MAX_RUNNING",
-            cap,
-            f"{number} {verb} under way, or may be: {shown}{more}",
-            " ".join([*ways, *_to_settle(unknown)]),
-        )
+        reached = f"{number} {verb} under way, or may be: {shown}{more}"
+        super().__init__("max_running", cap, reached, *map(Wait, running), *_to_settle(unknown))
 
 
 class OverDailyCap(OverCap):
-    """SORA_MAX_COST_PER_DAY would be exceeded. Costs are relative; unknown requests may have cost `uncertain`."""
+    """The cap for a day would be exceeded. Costs are relative; unknown requests may have cost `uncertain`."""
 
     def __init__(self, cap: float, spent: float, uncertain: float, cost: float | None, unknown: list[str]) -> None:
         wanted = "an unknown cost" if cost is None else f"{cost:g}"
         maybe = f", {uncertain:g} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
-        super().__init__(
-            "SORA_MAX_COST_PER_DAY",
-            cap,
-            f"{spent:g} was spent in the last 24 hours{maybe} and this would add {wanted} (relative cost)",
-            " ".join(_to_settle(unknown)),
-        )
+        reached = f"{spent:g} was spent in the last 24 hours{maybe} and this would add {wanted} (relative cost)"
+        super().__init__("max_cost_per_day", cap, reached, *_to_settle(unknown))
 
 
 MOST_NAMED = 3
 """So many videos stand in a sentence; the others are counted."""
 
 
-def _to_settle(request_ids: list[str]) -> list[str]:
-    """How a person settles what is unknown."""
-    if not request_ids:
-        return []
-    settle = f"sora-mcp settle {request_ids[0]}"
-    where = "can only be seen in the gateway's own log"
-    return [
-        f"Whether {' and '.join(request_ids)} ran {where}; the user settles it: `{settle} --task task_…` or `--none`."
-    ]
+def _to_settle(request_ids: list[str]) -> list[Settle]:
+    return [Settle(tuple(request_ids))] if request_ids else []
 
 
 class Declined(SoraError):
@@ -219,8 +212,8 @@ class NotReady(SoraError):
 
     kind = "not_ready"
 
-    def __init__(self, message: str, next_step: str, *, will_be: bool) -> None:
-        super().__init__(message, next_step)
+    def __init__(self, message: Message, *advice: Advice, will_be: bool) -> None:
+        super().__init__(message, *advice)
         self._will_be = will_be
 
     @property

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tables import FPS
@@ -142,14 +143,19 @@ def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
     lengths = {name: len(text) for name, text in (prompts | others).items() if text is not None}
     for name, length in lengths.items():
         if length > most:
-            yield Problem(name, f"is {length} characters long", f"at most {most}{_MORE}")
+            yield Problem(name, f"is {length} characters long", _up_to(most))
     total = sum(lengths.get(name, 0) for name in prompts)
     if total > most * TEXTS_IN_ALL:
         wrong = f"are {total} characters long together"
-        yield Problem("prompt, actions[].description", wrong, f"at most {most * TEXTS_IN_ALL}{_MORE}")
+        yield Problem("prompt, actions[].description", wrong, _up_to(most * TEXTS_IN_ALL))
 
 
-_MORE = " (more through the setting SORA_MAX_PROMPT_LENGTH)"
+def _up_to(most: int) -> Message:
+    return f"at most {most}", *_more_through("max_prompt_length")
+
+
+def _more_through(field: str) -> tuple[Part, ...]:
+    return " (more through the setting ", Setting(field), ")"
 
 
 def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
@@ -160,7 +166,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             Problem(
                 "width, height",
                 f"{request.width}x{request.height} is not a documented size",
-                f"{allowed} (more through the setting SORA_EXTRA_SIZES)",
+                (allowed, *_more_through("extra_sizes")),
             )
         )
     if request.n_frames not in limits.lengths:
@@ -169,7 +175,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             Problem(
                 "n_frames",
                 f"{request.n_frames} is not a documented length",
-                f"{allowed} (more through the setting SORA_EXTRA_FRAMES)",
+                (allowed, *_more_through("extra_frames")),
             )
         )
     if request.n_variants > limits.max_variants:
@@ -177,7 +183,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             Problem(
                 "n_variants",
                 f"{request.n_variants} is more than this server allows",
-                f"1 to {limits.max_variants} (more through the setting SORA_MAX_VARIANTS)",
+                (f"1 to {limits.max_variants}", *_more_through("max_variants")),
             )
         )
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 from sora_mcp.core import schedule
 from sora_mcp.core.accounts import Account
+from sora_mcp.core.advice import Setting, TellUser
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 
@@ -144,4 +145,4 @@ def readable(request_id: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
         message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
-        raise FileProblem(message, "Tell the user: it lies in SORA_HOME.") from None
+        raise FileProblem(message, TellUser(("it lies in ", Setting("home")))) from None

@@ -1,6 +1,7 @@
 """What we tell the world: the results of the tools, the same for MCP, function calling and the shell.
 
-A field that is not known is left out. `gateway` names where it happened: a host, or `sandbox`.
+A field that is not known is left out. `gateway` names where it happened: a host, or `sandbox`. `advice` is what to do
+next, and `notes` what is to be known besides; each surface words them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sora_mcp.core.advice import Advice, Note
 from sora_mcp.core.errors import Outcome
 from sora_mcp.core.models import Model
 from sora_mcp.core.tasks import State
@@ -33,8 +35,8 @@ class Submission(Model):
     sources: list[str] = []
     body: dict[str, Any] | None = None
     duplicate_of: str | None = None
-    notes: list[str] = []
-    next_step: str
+    notes: tuple[Note, ...] = Field(default=(), exclude=True)
+    advice: tuple[Advice, ...] = Field(exclude=True)
 
 
 class ListedVideo(Model):
@@ -82,7 +84,7 @@ class Video(ListedVideo):
     withheld: int | None = None
     generations: list[Variant] = []
     files: list[str] = []
-    next_step: str
+    advice: tuple[Advice, ...] = Field(exclude=True)
 
 
 class VideoList(Model):

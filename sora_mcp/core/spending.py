@@ -84,7 +84,7 @@ class SpendingPolicy:
         cap = self.per_call
         if cap is not None and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
-            raise OverCap("SORA_MAX_COST_PER_CALL", cap, f"This call has {wanted}")
+            raise OverCap("max_cost_per_call", cap, f"This call has {wanted}")
 
     def asks_about(self, cost: float | None) -> bool:
         """Whether the user is asked before a call of this cost is paid."""

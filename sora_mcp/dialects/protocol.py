@@ -23,10 +23,6 @@ from sora_mcp.dialects.replies import Reply
 WEB = frozenset({"http", "https"})
 """The schemes of addresses that every connection opens."""
 
-UNKNOWN_NEXT_STEP = (
-    "Tell the user: whether it ran can only be seen in the gateway's own log; sora-mcp settle then settles it."
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:

@@ -19,6 +19,7 @@ import anyio
 import httpx
 
 from sora_mcp.config.addresses import is_local_host
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import BadReply
 from sora_mcp.dialects.protocol import WEB
 from sora_mcp.gateway.calls import Gateway
@@ -26,7 +27,7 @@ from sora_mcp.gateway.client import location_of, logged
 
 MAX_REDIRECTS = 5
 
-LATER = "Call again; nothing half is left behind, and downloading costs nothing."
+LATER = Do("Call again; nothing half is left behind, and downloading costs nothing.")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -58,7 +59,7 @@ def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
     if url.scheme in gateway.served:
         return httpx.URL(gateway.served[url.scheme] + url.path.rpartition("/")[2])
     if url.scheme not in WEB or not host or port > 65535:
-        raise BadReply("The gateway gave an address for the video that is not http(s).", "Tell the user.")
+        raise BadReply("The gateway gave an address for the video that is not http(s).")
     return url
 
 
@@ -95,8 +96,7 @@ async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
     addresses = [str(each[4][0]) for each in found]
     if not addresses or not all(map(_is_public, addresses)):
         raise BadReply(
-            "The gateway gave an address for the video that lies inside a private network; it was not fetched.",
-            "Tell the user.",
+            "The gateway gave an address for the video that lies inside a private network; it was not fetched."
         )
     return addresses[0]
 

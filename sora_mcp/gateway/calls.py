@@ -16,9 +16,10 @@ import httpx
 
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Setting, Settle, TryAgain
 from sora_mcp.core.errors import BadReply, OutcomeUnknown, Unreachable
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, WEB, Call, Created, Dialect
+from sora_mcp.dialects.protocol import WEB, Call, Created, Dialect
 from sora_mcp.dialects.replies import Reply, clock_skew
 from sora_mcp.gateway.client import NEVER_SENT, Client
 from sora_mcp.gateway.preloading import preload
@@ -81,11 +82,9 @@ class Gateway:
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):
-            raise OutcomeUnknown(
-                f"The gateway did not answer the create within {wait:g} s.", UNKNOWN_NEXT_STEP
-            ) from None
+            raise OutcomeUnknown(f"The gateway did not answer the create within {wait:g} s.", Settle()) from None
         except httpx.HTTPError:
-            raise OutcomeUnknown("The connection broke while the create was under way.", UNKNOWN_NEXT_STEP) from None
+            raise OutcomeUnknown("The connection broke while the create was under way.", Settle()) from None
         return self._dialect.read_created(reply)
 
     async def query(self, task_id: str) -> Task:
@@ -131,14 +130,15 @@ class Gateway:
         except httpx.TimeoutException:
             raise _too_slow(wait) from None
         except httpx.HTTPError:
-            raise BadReply("The connection broke before the gateway had answered.", "Try again later.") from None
+            raise BadReply("The connection broke before the gateway had answered.", TryAgain()) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         host = httpx.URL(self.endpoint.base_url).host
         why = next((words for kind, words in _WHY for cause in _causes(error) if isinstance(cause, kind)), None)
         return Unreachable(
             f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
-            "Try again; if it stays so, ask the user to check SORA_BASE_URL and the network.",
+            TryAgain(),
+            AskUser(("check ", Setting("base_url"), " and the network if it stays so")),
         )
 
 
@@ -150,7 +150,7 @@ def _may_pass(error: Exception) -> bool | float:
 
 
 def _too_slow(wait: float) -> BadReply:
-    return BadReply(f"The gateway gave no usable answer within {wait:g} s.", "Try again later.")
+    return BadReply(f"The gateway gave no usable answer within {wait:g} s.", TryAgain())
 
 
 _WHY: tuple[tuple[type[BaseException], str], ...] = (

@@ -20,6 +20,7 @@ from sora_mcp import __version__
 from sora_mcp.config.addresses import is_local_host
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.protocol import Call
 from sora_mcp.dialects.replies import Reply
@@ -85,7 +86,7 @@ class Client:
         except (httpx.InvalidURL, ValueError, ImportError):  # no address, an unknown kind, SOCKS without its extra
             raise NotConfigured(
                 "The proxy that this machine's settings name (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be used.",
-                "Ask the user to name one that begins with http://, or to add the host to NO_PROXY.",
+                AskUser("name one that begins with http://, or to add the host to NO_PROXY"),
             ) from None
 
     async def send(self, call: Call, patience: float) -> Reply:
@@ -159,8 +160,8 @@ def _check_host(base_url: str) -> None:
         host = ""
     if not host:
         raise NotConfigured(
-            "SORA_BASE_URL is not an address that can be used: what it names is no host.",
-            "Ask the user to set SORA_BASE_URL to the gateway's address.",
+            (Setting("base_url"), " is not an address that can be used: what it names is no host."),
+            AskUser(("set ", Setting("base_url"), " to the gateway's address")),
         )
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import httpx
 from anyio import to_thread
 
+from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway.address import LATER, open_address
 from sora_mcp.gateway.calls import Gateway
@@ -63,13 +64,14 @@ async def fetch(
             await to_thread.run_sync(os.fsync, file.fileno())
         await to_thread.run_sync(_put_in_place, part, target)
     except TimeoutError:
-        raise BadReply("The video could not be downloaded in time (setting SORA_DOWNLOAD_TIMEOUT).", LATER) from None
+        late = ("The video could not be downloaded in time (setting ", Setting("download_timeout"), ").")
+        raise BadReply(late, LATER) from None
     except httpx.HTTPError:
         raise BadReply("The connection broke while the video was downloaded.", LATER) from None
     except OSError as error:
         raise FileProblem(
             f"The video cannot be saved in {target.parent}: {error.strerror or 'the disk refuses'}.",
-            "Ask the user to check the folder (setting SORA_OUTPUT_DIR) and the free space.",
+            AskUser(("check the folder (setting ", Setting("output_dir"), ") and the free space")),
         ) from None
     finally:
         with suppress(OSError):
@@ -171,7 +173,7 @@ class _Coming:
     def _too_large(self) -> BadReply:
         return BadReply(
             f"The video is larger than {self.max_bytes // 1_000_000} MB.",
-            "The setting SORA_DOWNLOAD_MAX_MB allows more.",
+            Do(("The setting ", Setting("download_max_mb"), " allows more.")),
         )
 
 
@@ -180,7 +182,7 @@ def _cut() -> _Cut:
 
 
 def _no_video() -> BadReply:
-    return BadReply("What stands at the video's address is not a video.", "Ask get_video for a new address.")
+    return BadReply("What stands at the video's address is not a video.", LATER)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib.util import find_spec
 
+from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import NotConfigured
 
 
@@ -27,5 +29,5 @@ def not_installed() -> NotConfigured:
     """The extra `media` is missing, or cannot be loaded."""
     return NotConfigured(
         "This needs the extra `media` (PyAV and Pillow), which is not installed.",
-        f"Ask the user to install it: {sys.executable} -m pip install av pillow",
+        AskUser(f"install it: {shlex.join([sys.executable, '-m', 'pip', 'install', 'av', 'pillow'])}"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 
 MAX_SIDE = 8192
@@ -16,20 +17,19 @@ WITHIN = 10.0
 Reason = Literal["unreadable", "empty", "too_large", "too_long", "slow", "memory", "ended", "busy", "stopped"]
 """Why a video is not shown."""
 
-_DOWNLOAD = "Call download_video to keep it; a player may still show it."
-_WORDS: dict[Reason, tuple[str, str]] = {
-    "unreadable": ("cannot be read as a video.", "Download it again."),
-    "empty": ("holds no video that can be shown.", "Get the video again."),
-    "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).", _DOWNLOAD),
-    "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).", _DOWNLOAD),
-    "slow": (f"is too large to be looked at within {WITHIN:g} s.", _DOWNLOAD),
-    "memory": ("is too large to be looked at: it takes too much memory.", _DOWNLOAD),
+_WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
+    "unreadable": ("cannot be read as a video.", Do("Download it again.")),
+    "empty": ("holds no video that can be shown.", Do("Get the video again.")),
+    "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).",),
+    "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).",),
+    "slow": (f"is too large to be looked at within {WITHIN:g} s.",),
+    "memory": ("is too large to be looked at: it takes too much memory.",),
     "ended": (
         "could not be looked at: the process that decodes it ended unexpectedly.",
-        "Call again once; if it stays so, call download_video.",
+        Do("Call again once."),
     ),
-    "stopped": ("was not looked at: this server is being stopped.", "Call again once it runs again."),
-    "busy": ("was not looked at: others are being looked at now.", "Call again in a few seconds."),
+    "stopped": ("was not looked at: this server is being stopped.", Do("Call again once it runs again.")),
+    "busy": ("was not looked at: others are being looked at now.", Do("Call again in a few seconds.")),
 }
 """What is said of a video after its name, and what to do next."""
 
@@ -38,10 +38,15 @@ class Unviewable(FileProblem):
     """A video that cannot be shown, or not now."""
 
     def __init__(self, reason: Reason, name: str) -> None:
-        words, next_step = _WORDS[reason]
-        super().__init__(f"{name} {words}", next_step)
+        words, *advice = _WORDS[reason]
+        super().__init__(f"{name} {words}", *advice)
         self.reason = reason
 
     @property
     def can_retry(self) -> bool:
         return self.reason in {"ended", "busy", "stopped"}
+
+    @property
+    def may_be_played(self) -> bool:
+        """Whether it may be a video all the same, which a player shows."""
+        return self.reason in {"too_large", "too_long", "slow", "memory", "ended"}

@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from sora_mcp.core.advice import AskUser, Do, Setting, TellUser
 from sora_mcp.core.errors import Declined
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class _LaterAsker(Asker):
         self.to_be_answered = types.InputRequiredResult(
             input_requests={_KEY: asked}, request_state=self._questions.remember(question)
         )
-        raise Declined("The user has not been asked yet.", "Answer what this call ended with.")
+        raise Declined("The user has not been asked yet.", Do("Answer what this call ended with."))
 
 
 def _shows_forms(capabilities: types.ClientCapabilities | None) -> bool:
@@ -137,7 +138,7 @@ def _check(answer: object) -> None:
     if not isinstance(answer, types.ElicitResult):
         raise Declined(
             "The user could not be asked: this host says that it can, but failed.",
-            "Tell the user: what costs more than SORA_ASK_ABOVE_COST is submitted only after they were asked.",
+            TellUser(("what costs more than ", Setting("ask_above_cost"), " is submitted only after they were asked")),
         )
     if answer.action == "cancel":
         raise Declined("The user was asked and gave no answer.", _ASK)
@@ -145,4 +146,4 @@ def _check(answer: object) -> None:
         raise Declined("The user was asked and said no.", _ASK)
 
 
-_ASK = "Ask the user what to do instead."
+_ASK = AskUser("say what to do instead")

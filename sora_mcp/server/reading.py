@@ -18,6 +18,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.server.addresses import video_uri
 from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found
 from sora_mcp.studio import Studio
+from sora_mcp.tools.wording import FOR_AGENTS
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     except (NotFound, InvalidInput):
         raise not_found(uri) from None
     except SoraError as error:
-        words = f"{error.message} {error.next_step}".strip()
+        words = f"{FOR_AGENTS.message(error.parts)} {FOR_AGENTS.next_step(error)}".strip()
         raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
     return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
 

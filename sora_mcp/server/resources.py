@@ -14,9 +14,12 @@ import anyio
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
+from sora_mcp.core.advice import Do, Settle
+from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
 from sora_mcp.studio import Studio
+from sora_mcp.tools.wording import FOR_AGENTS
 
 UNSETTLED_MOST = 50
 """Unknown outcomes that are told."""
@@ -53,17 +56,17 @@ _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 async def _unsettled(studio: Studio, _: Values) -> str:
     unsettled = await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
+    advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
     next_step = (
-        "Each may have made a video and been charged. Do not submit it again: a person looks at the gateway's own log, "
-        "then runs sora-mcp settle."
+        FOR_AGENTS.advise(advice, Do("Do not submit it again blindly."))
         if unsettled.videos
         else "Nothing is unsettled."
     )
-    return _json({**unsettled.model_dump(mode="json", exclude_none=True), "next_step": next_step})
+    return _json({**FOR_AGENTS.structured(unsettled), "next_step": next_step})
 
 
 async def _video(studio: Studio, values: Values) -> str:
-    return _json((await studio.get(values["task_id"])).model_dump(mode="json", exclude_none=True))
+    return _json(FOR_AGENTS.structured(await studio.get(values["task_id"])))
 
 
 async def _file(studio: Studio, values: Values) -> bytes:

@@ -12,7 +12,8 @@ import anyio
 import anyio.lowlevel
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.errors import SEE_LOG, BadReply, InternalError, SoraError, TooManyRunning
+from sora_mcp.core.advice import Note, SeeLog, TryAgain
+from sora_mcp.core.errors import BadReply, InternalError, SoraError, TooManyRunning
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY
@@ -93,7 +94,7 @@ class Creator:
         self._submitted()
         cost = self._cost(ready.request)
         submission = report.submission(ready.request, connection.label, "accepted", entry, cost=cost, is_new=is_new)
-        return submission.model_copy(update={"notes": notes if is_new else []})
+        return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
@@ -163,18 +164,21 @@ class Creator:
         cost = self._cost(ready.request)
         submission = report.submission(ready.request, self._connector.label, "not_submitted", cost=cost)
         body = self._connector.dialect.create(ready.with_addresses(ready.paths)).json
-        same, notes = None, list(preview.of_sources(ready))
+        same: Entry | None = None
+        notes: list[Note] = list(preview.of_sources(ready))
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met
-        update = {"body": body, "sources": ready.sources, "notes": notes, "duplicate_of": same.id if same else None}
+        update: dict[str, object] = {"body": body, "sources": ready.sources, "notes": tuple(notes)}
+        if same is not None:
+            update |= {"duplicate_of": same.id, "advice": report.advice(same)}
         return submission.model_copy(update=update)
 
     async def _would_meet(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None
-    ) -> tuple[Entry | None, list[str]]:
+    ) -> tuple[Entry | None, list[Note]]:
         """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
-        notes: list[str] = []
+        notes: list[Note] = []
         try:
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
@@ -202,14 +206,14 @@ def _nothing_sent() -> Iterator[None]:
         yield
     except TimeoutError:
         raise _not_submitted(
-            BadReply("The gateway took too long over what the video is made from.", "Try again later.")
+            BadReply("The gateway took too long over what the video is made from.", TryAgain())
         ) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:
         logger.exception("a request failed before anything was sent")
         message = "Something failed in an unforeseen way before anything was sent."
-        raise _not_submitted(InternalError(message, SEE_LOG)) from None
+        raise _not_submitted(InternalError(message, SeeLog())) from None
 
 
 def _not_submitted(error: SoraError) -> SoraError:

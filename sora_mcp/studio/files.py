@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotFound, SoraError
 from sora_mcp.core.results import Download, Look
 from sora_mcp.gateway import Gateway
@@ -64,7 +65,12 @@ class Files:
         if not _is_saved(entry, variant):
             media.require_installed()  # before a whole video is fetched for nothing
         async with self._at_hand(entry, variant) as path:
-            sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
+            try:
+                sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
+            except media.Unviewable as error:
+                if error.may_be_played:
+                    error.advice = (*error.advice, Save(entry.id))
+                raise
         about = sheet.probe
         return Look(
             gateway=label,
@@ -85,7 +91,7 @@ class Files:
             if max(done, total or 0) > max_bytes:
                 raise FileProblem(
                     f"Variant {variant} of {entry.id} is larger than {max_bytes / 1e6:g} MB.",
-                    "Call download_video to save it as a file.",
+                    Save(entry.id),
                 )
 
         async with self._at_hand(entry, variant, check) as path:
@@ -93,7 +99,7 @@ class Files:
                 await check((await path.stat()).st_size)
                 return await path.read_bytes()
             except OSError as error:
-                raise FileProblem(f"{path} cannot be read: {error.strerror}.", "Tell the user.") from None
+                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
 
     @asynccontextmanager
     async def _at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
@@ -164,7 +170,7 @@ class Files:
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
         if url is None:
-            raise BadReply(f"The gateway gave no address for {entry.id}.", "Call get_video again, or tell the user.")
+            raise BadReply(f"The gateway gave no address for {entry.id}.", LookAgain(entry.id))
         await fetch(
             self._gateway,
             url,
@@ -192,7 +198,8 @@ def _is_refusal(error: BadReply) -> bool:
 def _gone(entry: Entry, error: BadReply) -> Gone:
     return Gone(
         f"{error.message} The video of {entry.id} is gone: its address has expired, and the gateway gives no other.",
-        "Asking again does not help. Tell the user: the video can only be made again, and that costs again.",
+        Do("Asking again does not help."),
+        TellUser("the video can only be made again, and that costs again"),
         http_status=error.http_status,
     )
 
@@ -219,6 +226,6 @@ def _free_name(folder: Path, stem: str) -> Path:
                 return path
     except OSError as error:
         raise FileProblem(
-            f"The folder {folder} cannot be used: {error.strerror}.", "Ask the user to check SORA_OUTPUT_DIR."
+            f"The folder {folder} cannot be used: {error.strerror}.", AskUser(("check ", Setting("output_dir")))
         ) from None
-    raise FileProblem(f"{folder} holds a hundred files of {stem} already.", "Ask the user to tidy up.")
+    raise FileProblem(f"{folder} holds a hundred files of {stem} already.", AskUser("tidy up"))

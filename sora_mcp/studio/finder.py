@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import anyio
 
+from sora_mcp.core.advice import AskUser, Do, GiveUp, LookAgain, SeeList, Setting, TryAgain
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
@@ -50,7 +51,7 @@ class Finder:
         if entry is None:
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
-                raise NotFound(f"No request {video_id} was made at this gateway.", "Look at list_videos.")
+                raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
             await self.check_owner(desk, video_id)
             task = await desk.gateway.query(video_id)
             return await self._ledger.adopt(desk.account, video_id, task)
@@ -73,7 +74,7 @@ class Finder:
     async def check_owner(self, desk: Desk, shown_id: str) -> None:
         """Raise NotFound for an id that is somebody else's: to know it is no permission."""
         if await self._ledger.is_of_another_owner(desk.account, shown_id):
-            raise NotFound(f"{shown_id} is not known here.", "Look at list_videos.")
+            raise NotFound(f"{shown_id} is not known here.", SeeList())
 
     async def given_up(self, desk: Desk, request_id: str) -> GivenUp | None:
         """The task under way of a request that a person may give up: the gateway has forgotten it, or it is a day old.
@@ -100,7 +101,7 @@ class Finder:
         now = await self._ledger.record(entry, task, None)
         if is_old and now.state in UNDER_WAY:
             return after_a_day
-        raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", "See get_video.")
+        raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", LookAgain(entry.id))
 
     async def look_again(self, desk: Desk, entry: Entry, *, in_trouble: bool) -> Entry:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
@@ -149,10 +150,8 @@ class Finder:
             return _of_another_key(entry)
         accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
         if not self._is_young(entry):
-            return NotFound(
-                f"{accepted} any more.", f"Tell the user, who can run: sora-mcp settle {entry.request_id} --none"
-            )
-        error = NotFound(f"{accepted} yet.", "Call get_video again in a minute; do not submit it again.")
+            return NotFound(f"{accepted} any more.", GiveUp(entry.request_id))
+        error = NotFound(f"{accepted} yet.", LookAgain(entry.id, after_s=60, paid=True))
         error.may_come = True
         return error
 
@@ -203,14 +202,15 @@ def _too_early(entry: Entry, *, is_own: bool) -> NotFound:
     """Why a task that the gateway does not know cannot be given up yet."""
     if is_own:
         words = f"{entry.request_id} was submitted only minutes ago: the gateway may not know its task yet."
-        return NotFound(words, "Look again in a quarter of an hour.")
+        return NotFound(words, TryAgain(900))
     words = f"{entry.request_id} was made with another key: that this one is not told about it proves nothing."
-    return NotFound(words, "Ask with the other key, or give it up a day after it was made.")
+    return NotFound(words, Do("Ask with the other key, or give it up a day after it was made."))
 
 
 def _of_another_key(entry: Entry) -> NotFound:
     words = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
     return NotFound(
         f"{words} (last known state: {entry.state}).",
-        "Tell the user: set SORA_API_KEY to the key it was made with, or look at the gateway. Do not submit it again.",
+        AskUser(("set ", Setting("api_key"), " to the key it was made with, or to look at the gateway")),
+        Do("Do not submit it again."),
     )

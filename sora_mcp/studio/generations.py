@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from sora_mcp.core.advice import Do, LookAgain, TryAgain, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
 from sora_mcp.core.tasks import FINAL, Generation
 from sora_mcp.ledger import Entry
+
+_ANOTHER = Do("Use another video.")
 
 
 def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
@@ -15,13 +18,13 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
             f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
             if entry.state not in FINAL
             else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.",
-            "Wait for it with get_video, then call again." if entry.state not in FINAL else "Use another video.",
+            *((Wait(entry.id), TryAgain()) if entry.state not in FINAL else (_ANOTHER,)),
             will_be=entry.state not in FINAL,
         )
     if not entry.generations:
         raise NotReady(
             f"{where}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
-            "Call get_video again; if it stays so, tell the user.",
+            LookAgain(entry.id),
             will_be=True,
         )
     generation = next((g for g in entry.generations if g.variant == variant), None)
@@ -31,7 +34,7 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
     if need_id and generation.generation_id is None:
         raise NotReady(
             f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
-            "Use another video.",
+            _ANOTHER,
             will_be=False,
         )
     return generation

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.errors import InvalidInput, Problem
 
 MAX_IMAGE_BYTES = 20_000_000
@@ -38,6 +39,8 @@ def is_address(text: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
+_SETTING = Setting("image_dirs")
+
 IsLedgers = Callable[[Path | int], bool]
 """Whether a path, or an open file, is one of the ledger's own files, whatever its name."""
 
@@ -48,10 +51,10 @@ def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: IsLedgers
     A file that `is_ledgers` is not even opened. Raises InvalidInput naming `where`.
     """
     if not folders:
-        raise _refused(where, "local images are not allowed here", "an http(s) address, or set SORA_IMAGE_DIRS")
-    inside = f"files inside {', '.join(map(str, folders))} (setting SORA_IMAGE_DIRS)"
+        raise _refused(where, "local images are not allowed here", ("an http(s) address, or set ", _SETTING))
+    inside: tuple[Part, ...] = (f"files inside {', '.join(map(str, folders))} (setting ", _SETTING, ")")
     if text.lower().startswith("file:"):
-        raise _refused(where, "is a file: address", f"http(s) addresses, or as plain paths {inside}")
+        raise _refused(where, "is a file: address", ("http(s) addresses, or as plain paths ", *inside))
     root, path = _allowed_path(text, folders, where, inside)
     if is_ledgers(path):
         raise _is_the_ledgers(where)
@@ -68,7 +71,7 @@ def _is_the_ledgers(where: str) -> InvalidInput:
     return _refused(where, "belongs to the ledger", "PNG, JPEG or WebP")
 
 
-def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: str) -> tuple[Path, Path]:
+def _allowed_path(text: str, folders: tuple[Path, ...], where: str, inside: Message) -> tuple[Path, Path]:
     """The allowed folder, and the path in it; every link in them was followed."""
     try:
         candidate = Path(text).expanduser()
@@ -168,5 +171,5 @@ def _is_whole_jpeg(content: bytes) -> bool:
 _IS_WHOLE = {"png": _is_whole_png, "jpg": _is_whole_jpeg, "webp": _is_whole_webp}
 
 
-def _refused(where: str, wrong: str, allowed: str = "") -> InvalidInput:
+def _refused(where: str, wrong: str, allowed: Message = "") -> InvalidInput:
     return InvalidInput([Problem(where, wrong, allowed)])

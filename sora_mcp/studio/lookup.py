@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotFound
 from sora_mcp.core.tasks import Generation
 from sora_mcp.ledger import Entry, Ledger
@@ -36,5 +37,5 @@ class Lookup:
         if source is None:
             await self._finder.check_owner(connection, generation_id)
             if self._is_owned:  # whose it is cannot be known
-                raise NotFound(f"{generation_id} is not known here.", "Call get_video with its task first.")
+                raise NotFound(f"{generation_id} is not known here.", Do("Ask for its task first."))
         return source

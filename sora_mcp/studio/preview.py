@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.sources import Resolved
@@ -11,22 +12,19 @@ from sora_mcp.studio.sources import Resolved
 _MINUTE_S, _HOUR_S = 60, 3600
 
 
-def duplicate(entry: Entry) -> str:
+def duplicate(entry: Entry) -> Note:
     """Of which request a dry run is a duplicate."""
-    return (
-        f"A real call would submit nothing and return {entry.id}: the same request is "
-        f"{'known already' if entry.state == 'succeeded' else entry.state} (allow_duplicate pays for another)."
-    )
+    return WouldRepeat(entry.id, entry.state)
 
 
-def refusal(error: SoraError) -> str:
+def refusal(error: SoraError) -> Note:
     """Why the real call of a dry run would be refused."""
-    return f"A real call would be refused now: {error.message} {error.next_step}"
+    return WouldBeRefused(error.parts, error.advice)
 
 
 def question(words: str) -> str:
     """What the user would be asked."""
-    return f"The user would be asked first: “{words}”"
+    return f"A real call would ask first: “{words}”"
 
 
 def refused_before(entry: Entry, now: float) -> str:

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
+from sora_mcp.core.advice import (
+    Advice,
+    Configure,
+    Do,
+    KnownBefore,
+    LookAgain,
+    MoreIds,
+    Revise,
+    Settle,
+    Submit,
+    TellUser,
+    UnknownState,
+    UseVideo,
+    Wait,
+)
 from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import summary
 from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import UNDER_WAY, State, is_plain_id
+from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
-
-_NEXT_STEPS: dict[State, str] = {
-    "sending": "It is still being sent: call get_video with this id in a minute. Do not submit it again.",
-    "submitted": "Call get_video with wait_seconds 50 until it has succeeded; that is free.",
-    "queued": "Call get_video with wait_seconds 50 again; that is free.",
-    "running": "Call get_video with wait_seconds 50 again; that is free.",
-    "succeeded": "Look at it with view_video, keep it with download_video (addresses may expire), or remix it.",
-    "failed": "Change the prompt or the arguments before creating it again: that costs again.",
-    "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
-    "rejected": "Nothing was created; failure_reason says why. Mend that, then create it again.",
-    "unknown": "A video may exist and have been charged. Tell the user, who can look at the gateway's log and then run "
-    "sora-mcp settle; do not submit it again blindly.",
-}
-
-
-_AFTER_DRY_RUN = {
-    True: "Call again without dry_run to submit it.",
-    False: "It can be submitted once SORA_BASE_URL and SORA_API_KEY are set.",
-}
 
 
 def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
     columns = summary(entry, 2000)  # which looks whether the row can be read
     n_variants = entry.body.get("n_variants")
-    next_step = _next_step(entry)
-    if trouble is not None:
-        next_step = f"This is what was known before. {trouble.message} That says nothing about the video. {next_step}"
+    before = () if trouble is None else (KnownBefore(trouble.parts),)
     return Video(
         **columns,
         gateway=gateway,
@@ -54,32 +48,29 @@ def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video
         withheld=entry.withheld if entry.state == "succeeded" else None,
         generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
         files=[str(file) for _, file in sorted(entry.files.items())],
-        next_step=next_step,
+        advice=(*before, *advice(entry)),
     )
 
 
-def _next_step(entry: Entry) -> str:
-    next_step = _NEXT_STEPS[entry.state]
-    if entry.state == "succeeded" and not any(g.url for g in entry.generations):
-        next_step = "The gateway says that it succeeded but gave no address for it: tell the user."
-    if entry.state in UNDER_WAY and entry.gateway_state and state_of(entry.gateway_state) is None:
-        next_step = f"Its gateway_state is a word that is not known here, so it counts as running. {next_step}"
-    return f"{_more_ids(entry)}{next_step}"
+def advice(entry: Entry) -> tuple[Advice, ...]:
+    """What to do about a video now."""
+    more = (MoreIds(tuple(entry.other_ids)),) if entry.other_ids else ()
+    if entry.state in UNDER_WAY:
+        is_known = not entry.gateway_state or state_of(entry.gateway_state) is not None
+        return *more, *(() if is_known else (UnknownState(),)), Wait(entry.id)
+    if entry.state == "sending":
+        return *more, LookAgain(entry.id, after_s=60, paid=True)
+    if entry.state == "unknown":
+        return *more, Settle((entry.request_id,)), Do("Do not submit it again blindly.")
+    if entry.state != "succeeded":
+        return *more, Revise(entry.state)
+    if not any(generation.url for generation in entry.generations):
+        return *more, TellUser("the gateway says that it succeeded but gave no address for it")
+    return *more, UseVideo(entry.id)
 
 
-def _more_ids(entry: Entry) -> str:
-    """What is said of an answer that named several tasks."""
-    if not entry.other_ids:
-        return ""
-    count = len(entry.other_ids)
-    ids = f"{count} more id{'' if count == 1 else 's'}"
-    if count <= MOST_NAMED and all(map(is_plain_id, entry.other_ids)):
-        ids += f" ({', '.join(entry.other_ids)})"
-    return f"The gateway named {ids} in its answer: tell the user. "
-
-
-MOST_NAMED = 3
-"""Further ids that stand in a sentence; more are in the result only."""
+def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
+    return (Submit(),) if gateway != NOT_CONFIGURED else (Configure(), Submit())
 
 
 def listed(entry: Entry) -> ListedVideo:
@@ -108,9 +99,7 @@ def submission(
         n_frames=request.n_frames,
         cost=cost,
         sources=entry.sources if entry else [],
-        next_step=f"{_more_ids(entry)}{_NEXT_STEPS[entry.state]}"
-        if entry
-        else _AFTER_DRY_RUN[gateway != NOT_CONFIGURED],
+        advice=advice(entry) if entry else _after_dry_run(gateway),
     )
 
 

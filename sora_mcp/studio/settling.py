@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sora_mcp.core.advice import SeeList
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.results import Video
@@ -29,7 +30,7 @@ class Settler:
         entry = await self._ledger.settle(connection.account, request_id, task_id, given_up=given_up)
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
-            raise NotFound(report.not_settled(request_id, known), "See list_videos.")
+            raise NotFound(report.not_settled(request_id, known), SeeList())
         return report.video(entry, connection.label)
 
     async def _check_known(self, connection: Desk, request_id: str, task_id: str) -> None:

@@ -194,7 +194,7 @@ class _Sources:
         try:
             entry = await self._lookup.video(video_id)
         except SoraError as error:
-            error.message = f"{where}: {error.message}"
+            error.parts = (f"{where}: ", *error.parts)
             raise
         return entry, usable_generation(entry, variant, where, need_id=True)
 

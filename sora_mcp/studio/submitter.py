@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Setting, Settle
 from sora_mcp.core.errors import (
-    SEE_LOG,
     FileProblem,
     GatewayError,
     InternalError,
@@ -23,7 +23,7 @@ from sora_mcp.core.errors import (
     Unreachable,
 )
 from sora_mcp.core.tasks import State
-from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, Call, Created
+from sora_mcp.dialects.protocol import Call, Created
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Submitter:
                 sending.error = error
             except Exception:
                 logger.exception("an intent could not be recorded, in an unforeseen way")
-                sending.error = InternalError("It could not be recorded, so it was not sent.", SEE_LOG)
+                sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
                 sending.error.outcome = "not_submitted"
             else:
                 if sending.is_new:
@@ -131,7 +131,7 @@ class Submitter:
         except Exception:
             logger.exception("create %s failed in an unforeseen way", request_id)
             state = "unknown"
-            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SEE_LOG)
+            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SeeLog())
         task_id = created.task_id
         _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
@@ -142,7 +142,8 @@ class Submitter:
                 if task_id and sending.error is None:
                     sending.error = OutcomeUnknown(
                         f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
-                        f"Tell the user to note {task_id} and to check SORA_HOME. Do not submit it again.",
+                        AskUser((f"note {task_id} and to check ", Setting("home"))),
+                        Do("Do not submit it again."),
                     )
                 sending.finished.set()  # the agent need not wait for the ledger
             else:
@@ -164,7 +165,7 @@ class Submitter:
             return
         sending.entry = await self._ledger.accepted(request_id, created.task_id, created.other_ids)
         if sending.entry.state == "unknown":  # the task is another request's
-            sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), UNKNOWN_NEXT_STEP)
+            sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), Settle())
 
     async def _create(self, sending: _Sending, request_id: str) -> Created:
         """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
@@ -233,15 +234,18 @@ def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) 
 def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
     """What to say where there is no task id and no error: the POST goes on, or a duplicate's first one has none."""
     if entry is None:
-        return OutcomeUnknown("It is not recorded and sent yet, but still may be.", "Look at list_videos in a minute.")
-    advice = f"Call get_video with {entry.request_id} in a minute; do not submit it again."
+        return OutcomeUnknown("It is not recorded and sent yet, but still may be.", SeeList(after_s=60))
+    advice = LookAgain(entry.request_id, after_s=60, paid=True)
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
     if entry.state == "rejected":
-        return Refused(f"This same request was just refused: {entry.failure_reason}", "Mend that, then call again.")
+        return Refused(
+            f"This same request was just refused: {entry.failure_reason}", Do("Correct that, then call again.")
+        )
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
     return OutcomeUnknown(
         "This same request was sent before and its outcome is unknown; it was not sent again.",
-        "Tell the user, who can look at the gateway's log. allow_duplicate would pay again.",
+        Settle((entry.request_id,)),
+        AllowDuplicate(),
     )

@@ -11,6 +11,7 @@ from anyio.lowlevel import RunVar
 
 from sora_mcp import tools
 from sora_mcp.config.settings import Settings, load
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import InternalError, InvalidInput, Problem
 from sora_mcp.studio import Studio
 from sora_mcp.toolkit import for_anthropic, for_gemini, for_openai
@@ -72,7 +73,7 @@ class Toolkit:
     def _check_home(self) -> None:
         """Raise InternalError in another event loop: everything that is open belongs to the one that opened it."""
         if self._home is not _event_loop():
-            error = InternalError(_ELSEWHERE, "Tell the user; call it where it was opened, or open another one here.")
+            error = InternalError(_ELSEWHERE, Do("Call it where it was opened, or open another one here."))
             error.outcome = "not_submitted"
             raise error
 

@@ -9,11 +9,12 @@ from pydantic import Field
 from sora_mcp.core.models import GenerationId, ImageUrl, MediaId, Model, SourceEnd, SourceStart
 from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
 from sora_mcp.tools.paid import EACH, FromSource, body_items, submit
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedSubmission
 
 
 class SourceItem(Model):
@@ -43,9 +44,9 @@ BLEND_VIDEOS = Tool(
     "Blend two videos",
     "Join two finished videos or images into one. Costs money; returns a task_id.",
     BlendVideos,
-    Submission,
+    PublishedSubmission,
     _run,
-    words.say_submission,
+    sentences.say_submission,
     paid=True,
     read_only=False,
     idempotent=False,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sora_mcp.studio import Confirm
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ async def _silent(_: Progress) -> None: ...
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever called, as far as a tool can speak to them while it runs. `confirm`: None where nobody can be asked.
+    """Whoever called, as far as a tool can speak to them. `confirm`: None where nobody can be asked; `wording`: how
+    results are worded.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -39,6 +41,7 @@ class Caller:
 
     progress: TellProgress = _silent
     confirm: Confirm | None = None
+    wording: Wording = FOR_AGENTS
 
 
 NOBODY = Caller()

@@ -6,7 +6,8 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from sora_mcp.core.errors import SEE_LOG, InternalError, InvalidInput, OutcomeUnknown, Problem, SoraError
+from sora_mcp.core.advice import SeeList, SeeLog
+from sora_mcp.core.errors import InternalError, InvalidInput, OutcomeUnknown, Problem, SoraError
 from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Studio
 from sora_mcp.tools.arguments import closest, parse
@@ -23,18 +24,19 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     tool = TABLE.get(name)
     if tool is None:
         known = list(TABLE)
-        return failed(InvalidInput([Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))]))
+        problem = Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))
+        return failed(InvalidInput([problem]), wording=caller.wording)
     caller = replace(caller, progress=rising(caller.progress))
     try:
         result = await tool.run(studio, parse(tool.arguments, arguments), caller)
     except SoraError as error:
-        return failed(error, paid=tool.paid)
+        return failed(error, paid=tool.paid, wording=caller.wording)
     except Exception:
         logger.exception("%s failed in an unforeseen way", name)
-        return failed(_unforeseen(tool), paid=tool.paid)
+        return failed(_unforeseen(tool), paid=tool.paid, wording=caller.wording)
     return Result(
-        tool.say(result),
-        result.model_dump(mode="json", exclude_none=True),
+        tool.say(result, caller.wording),
+        caller.wording.structured(result),
         png=tool.png(result) if tool.png else None,
         file=tool.file(result) if tool.file else None,
     )
@@ -42,4 +44,4 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
     message = "Something failed in an unforeseen way."
-    return OutcomeUnknown(message, f"Look at list_videos. {SEE_LOG}") if tool.paid else InternalError(message, SEE_LOG)
+    return OutcomeUnknown(message, SeeList(), SeeLog()) if tool.paid else InternalError(message, SeeLog())

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.paid import EACH, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedSubmission
 
 
 class CreateVideo(Paid):
@@ -29,9 +30,9 @@ CREATE_VIDEO = Tool(
     "Create a video",
     "Make a new video from a prompt, an image, or both. Costs money; returns a task_id.",
     CreateVideo,
-    Submission,
+    PublishedSubmission,
     _run,
-    words.say_submission,
+    sentences.say_submission,
     paid=True,
     read_only=False,
     idempotent=False,

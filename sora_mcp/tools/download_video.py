@@ -9,7 +9,7 @@ import anyio
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import Download
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
@@ -46,7 +46,7 @@ DOWNLOAD_VIDEO = Tool(
     DownloadVideo,
     Download,
     _run,
-    words.say_download,
+    sentences.say_download,
     file=lambda download: Path(download.path),
     read_only=False,
     examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),

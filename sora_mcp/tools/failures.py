@@ -9,6 +9,7 @@ from typing import Any
 
 from sora_mcp.core.errors import SUBMITTED, Outcome, Refused, SoraError
 from sora_mcp.core.models import Model
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,18 @@ class Failure(Model):
     gateway_message: str | None = None
 
 
-def failed(error: SoraError, *, paid: bool = False) -> Result:
+def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENTS) -> Result:
     """An error as a result: in words, and for a program."""
+    message, next_step = wording.message(error.parts), wording.next_step(error)
     outcome: Outcome | None = (error.outcome or "unknown") if paid else None
     # Whoever waited and then called again would pay twice where the outcome is unknown, and in vain where it is final.
     retry_after_s = error.retry_after_s if error.can_retry and outcome != "unknown" else None
     wait = f"Wait {retry_after_s:g} s first." if retry_after_s else ""
-    sentences = [error.message, _gateways_reason(error), SUBMITTED[outcome] if outcome else "", error.next_step, wait]
+    sentences = [message, _gateways_reason(error, wording), SUBMITTED[outcome] if outcome else "", next_step, wait]
     failure = Failure(
         kind=error.kind,
-        message=error.message,
-        next_step=error.next_step,
+        message=message,
+        next_step=next_step,
         retryable=error.can_retry,
         retry_after_s=retry_after_s,
         http_status=error.http_status,
@@ -63,9 +65,9 @@ def failed(error: SoraError, *, paid: bool = False) -> Result:
     return Result(" ".join(each for each in sentences if each), structured, is_error=True)
 
 
-def _gateways_reason(error: SoraError) -> str:
+def _gateways_reason(error: SoraError, wording: Wording) -> str:
     """Where the gateway's words for a refusal stand, apart from ours; or that it gave none."""
     if not isinstance(error, Refused) or error.http_status is None:
         return ""
     said = error.upstream or error.answer
-    return "The gateway's own words are in gateway_message." if said else "The gateway gave no reason."
+    return wording.gateways_words if said else "The gateway gave no reason."

@@ -10,10 +10,11 @@ from pydantic import Field
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import Video
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedVideo
 
 
 class GetVideo(Model):
@@ -29,7 +30,7 @@ async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
     async def tell(video: Video) -> None:
         waited = min(round(anyio.current_time() - began, 1), wait)
         percent = video.progress
-        message = f"{words.name(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
+        message = f"{sentences.name(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
         share = None if percent is None else percent / 100
         await caller.progress(Progress(waited, wait, message, video.state, share))
 
@@ -41,8 +42,8 @@ GET_VIDEO = Tool(
     "Get a video",
     "See whether a video is ready: state, progress, addresses. Free.",
     GetVideo,
-    Video,
+    PublishedVideo,
     _run,
-    words.say_video,
+    sentences.say_video,
     examples=({"task_id": EXAMPLE_ID, "wait_seconds": 50},),
 )

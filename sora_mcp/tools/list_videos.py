@@ -10,7 +10,7 @@ from sora_mcp.core.models import Model
 from sora_mcp.core.results import VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.tool import Tool
 
@@ -35,6 +35,6 @@ LIST_VIDEOS = Tool(
     ListVideos,
     VideoList,
     _run,
-    words.say_list,
+    sentences.say_list,
     examples=({}, {"status": "succeeded", "limit": 5}),
 )

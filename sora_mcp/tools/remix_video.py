@@ -9,11 +9,12 @@ from pydantic import Field
 from sora_mcp.core.models import Amount, GenerationId, MediaId, SDEdit
 from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID
 from sora_mcp.tools.paid import FromSource, submit
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedSubmission
 
 
 class RemixVideo(FromSource):
@@ -36,9 +37,9 @@ REMIX_VIDEO = Tool(
     "Remix a video",
     "Change a finished video as the prompt says; exactly one source. Costs money; returns a task_id.",
     RemixVideo,
-    Submission,
+    PublishedSubmission,
     _run,
-    words.say_submission,
+    sentences.say_submission,
     paid=True,
     read_only=False,
     idempotent=False,

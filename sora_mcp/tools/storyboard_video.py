@@ -12,10 +12,11 @@ from sora_mcp.core.models import Action, GenerationId, Model, Operation, SourceE
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tables import FPS
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.paid import EACH, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedSubmission
 
 
 class FromSeconds(int):
@@ -123,9 +124,9 @@ STORYBOARD_VIDEO = Tool(
     "Create a video from a storyboard",
     "Make a video with beats at given frames. Needs actions or items. Costs money; returns a task_id.",
     StoryboardVideo,
-    Submission,
+    PublishedSubmission,
     _run,
-    words.say_submission,
+    sentences.say_submission,
     paid=True,
     read_only=False,
     idempotent=False,

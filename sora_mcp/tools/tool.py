@@ -13,6 +13,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools import schema
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.failures import Failure
+from sora_mcp.tools.wording import Wording
 
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -29,9 +30,9 @@ class Tool(Generic[A, R]):
     title: str
     description: str
     arguments: type[A]
-    result: type[R]
+    result: type[BaseModel]
     run: Callable[[Studio, A, Caller], Awaitable[R]]
-    say: Callable[[R], str]
+    say: Callable[[R, Wording], str]
     paid: bool = False
     read_only: bool = True
     idempotent: bool = True

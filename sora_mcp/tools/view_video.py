@@ -9,7 +9,7 @@ from pydantic import Field
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import Look
 from sora_mcp.studio import Studio
-from sora_mcp.tools import words
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
@@ -34,7 +34,7 @@ VIEW_VIDEO = Tool(
     ViewVideo,
     Look,
     _run,
-    words.say_look,
+    sentences.say_look,
     png=lambda look: look.png,
     examples=({"task_id": EXAMPLE_ID, "frames": 4},),
 )

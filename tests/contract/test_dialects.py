@@ -14,11 +14,12 @@ from mcp import Client
 
 from sora_mcp import dialects
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import Settle
 from sora_mcp.core.capabilities import Capabilities, Size
 from sora_mcp.core.errors import OutcomeUnknown
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Generation, Task
-from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP, WEB, Call, CannotExpress, Created
+from sora_mcp.dialects.protocol import WEB, Call, CannotExpress, Created
 from sora_mcp.dialects.replies import Reply, parsed
 from sora_mcp.server import build
 
@@ -48,7 +49,7 @@ class Toy:
 
     def read_created(self, reply: Reply) -> Created:
         if reply.status != 202:
-            raise OutcomeUnknown(f"The gateway answered with status {reply.status}.", UNKNOWN_NEXT_STEP)
+            raise OutcomeUnknown(f"The gateway answered with status {reply.status}.", Settle())
         return Created(parsed(reply)["toy"])
 
     def query(self, task_id: str) -> Call:

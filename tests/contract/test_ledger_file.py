@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from worded import next_step
 
 from sora_mcp.core.errors import FileProblem, NotFound, OverCap
 from sora_mcp.core.schedule import LEASE_S
@@ -217,7 +218,7 @@ async def test_a_damaged_ledger_is_refused_in_our_own_words(tmp_path: Path, cont
     path.write_bytes(content)
     with pytest.raises(FileProblem, match="cannot be used") as caught:
         await begin(open_ledger(path))
-    assert "SORA_HOME" in caught.value.next_step
+    assert "SORA_HOME" in next_step(caught.value)
     assert path.read_bytes() == content
 
 
@@ -245,7 +246,7 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
         async with ledger.lease(request_id):
             path.rename(tmp_path / "elsewhere")
             await anyio.sleep(LEASE_S / 2)  # in between the claim would be kept alive
-            raise NotFound("what was asked for", "")
+            raise NotFound("what was asked for")
 
     with pytest.raises(NotFound):
         await ask()

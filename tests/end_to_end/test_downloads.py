@@ -12,6 +12,7 @@ import pytest
 from bench import KEY
 from fault_gateway import CREATE, Answer, FaultGateway
 from fetching import EBML, FTYP, MP4, SEGMENT, WEBM, Reach, box, element, left_in, long_box, refused, save, video
+from worded import next_step
 
 from sora_mcp.core.errors import BadReply, Refused
 from sora_mcp.dialects.protocol import Call
@@ -84,7 +85,7 @@ async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGa
     async with reach() as client:
         with pytest.raises(Refused) as caught:
             await client.create(Call(method="POST", path=CREATE, json={}))
-    assert KEY not in f"{caught.value} {caught.value.next_step}"
+    assert KEY not in f"{caught.value} {next_step(caught.value)}"
     assert "https://login.example/[key]/in" in str(caught.value)
 
 

@@ -313,8 +313,11 @@ async def test_a_dry_run_tells_the_duplicate_that_a_real_call_would_return(
         text, told = await call(client, "create_video", prompt="fly man", dry_run=True)
         assert (told["outcome"], told["duplicate_of"]) == ("not_submitted", "task_1")
         assert "task_1" in text
+        assert "without dry_run" not in text  # that would submit nothing
+        assert "task_1" in told["next_step"]
         told = await create(client, dry_run=True, allow_duplicate=True)
         assert "duplicate_of" not in told
+        assert "without dry_run" in told["next_step"]
     assert len(gateway.creates()) == 1
 
 

@@ -26,6 +26,7 @@ from machines import (
     machine,
     program,
 )
+from worded import next_step
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.distribution.install import install, uninstall
@@ -196,7 +197,7 @@ def test_somebody_elses_server_of_this_name_is_left_alone_both_ways(
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="another server") as refused:
             uninstall(BY_NAME[name], machine(home), dry_run=dry_run)
-        assert "another name" in refused.value.next_step
+        assert "another name" in next_step(refused.value)
     assert everything(home) == before
 
 
@@ -206,7 +207,7 @@ def test_a_client_that_fails_to_add_has_what_it_had(home: Path, name: str) -> No
     before = everything(home)
     with pytest.raises(FileProblem, match="no luck with \\[key\\]") as refused:
         install(BY_NAME[name], machine(home, **{**GATEWAY, "SORA_API_KEY": f"Bearer {KEY} "}), LOCAL)
-    assert LOCAL.command in refused.value.next_step
+    assert LOCAL.command in next_step(refused.value)
     assert everything(home) == before
 
 
@@ -254,7 +255,7 @@ def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path)
     program(home, "codex", failing=":")
     with pytest.raises(FileProblem, match="another form") as refused:
         install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
-    assert "env_vars" in refused.value.next_step
+    assert "env_vars" in next_step(refused.value)
     assert path.read_text() == 'mcp_servers.sora = { command = "/old/sora-mcp" }\n'
 
 
@@ -267,7 +268,7 @@ def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: s
     before = everything(home)
     with pytest.raises(FileProblem, match="left untouched") as refused:
         install(BY_NAME[name], machine(home), LOCAL)
-    assert LOCAL.command in refused.value.next_step
+    assert LOCAL.command in next_step(refused.value)
     assert everything(home) == before
 
 
@@ -276,7 +277,7 @@ def test_a_program_that_fails_is_quoted_and_the_snippet_given(home: Path, name: 
     program(home, command, failing="printf 'no such \\033[31mluck' >&2; exit 7")
     with pytest.raises(FileProblem, match="'no such luck'") as refused:
         install(BY_NAME[name], machine(home), LOCAL)
-    assert LOCAL.command in refused.value.next_step
+    assert LOCAL.command in next_step(refused.value)
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))

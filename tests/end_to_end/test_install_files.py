@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import GATEWAY, LAYOUTS, LOCAL, MOVED, client_file, everything, machine
+from worded import next_step
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.distribution.install import install, uninstall
@@ -175,7 +176,7 @@ def test_a_file_that_is_not_understood_is_left_alone_with_the_snippet_to_paste(h
     before = everything(home)
     with pytest.raises(FileProblem, match="left untouched") as refused:
         install(BY_NAME["cursor"], machine(home), LOCAL)
-    pasted = json.loads(refused.value.next_step.partition("\n\n")[2])
+    pasted = json.loads(next_step(refused.value).partition("\n\n")[2])
     assert pasted["mcpServers"]["sora"]["command"] == LOCAL.command
     with pytest.raises(FileProblem, match="left untouched"):
         uninstall(BY_NAME["cursor"], machine(home))
@@ -197,10 +198,10 @@ def test_somebody_elses_server_of_our_name_stays_and_the_way_out_is_said(home: P
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="another server") as refused:
             install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
-        assert "another name" in refused.value.next_step
+        assert "another name" in next_step(refused.value)
         with pytest.raises(FileProblem, match="another server") as refused:
             uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
-        assert "another name" in refused.value.next_step
+        assert "another name" in next_step(refused.value)
     assert everything(home) == before
 
 

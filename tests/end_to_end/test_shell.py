@@ -351,3 +351,33 @@ def test_a_list_of_another_owner_is_empty(shell: Shell) -> None:
     assert shell("get", task_id, "--wait").returncode == 0
     assert task_id not in shell("list", SORA_OWNER="zoe").stdout
     assert task_id in shell("list").stdout
+
+
+def test_a_folder_that_is_called_as_a_tool_is_shown_as_it_is(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "get_video"
+    task_id = made(shell)
+    shell("get", task_id, "--wait")
+    saved = shell("download", task_id, SORA_OUTPUT_DIR=str(folder)).stdout
+    assert Path(saved.removeprefix("Saved as ").partition(" (")[0]).is_file()
+    again = told(shell("download", task_id, "--json", SORA_OUTPUT_DIR=str(folder)))
+    assert Path(again["path"]).is_file()
+    assert Path(again["path"]).parent == folder
+
+
+def test_what_a_create_says_next_can_be_pasted(shell: Shell) -> None:
+    said = shell("create", "a paper boat", "--width", "480").stdout
+    match = re.search(r"`sora-mcp (get \S+ --wait)`", said)
+    assert match is not None
+    waited = shell(*match[1].split())
+    assert waited.returncode == 0
+    assert "has succeeded" in waited.stdout
+
+
+def test_the_next_page_is_asked_for_with_the_same_filters(shell: Shell) -> None:
+    for prompt in ("one", "two"):
+        shell("get", str(told(shell("create", prompt, "--json"))["task_id"]), "--wait")
+    first = shell("list", "--status", "succeeded", "--limit", "1")
+    match = re.search(r"There are more: sora-mcp (list .*)", first.stderr)
+    assert match is not None
+    assert match[1].startswith("list --status succeeded --limit 1 --cursor ")
+    assert "one" in shell(*match[1].split()).stdout

@@ -305,7 +305,7 @@ def test_a_task_that_the_gateway_forgot_is_given_up_by_hand(run: Run, tmp_path: 
     with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         db.execute("UPDATE videos SET created_at = created_at - 900, not_before = NULL")
         db.commit()
-    advice = f"Mind this: you can run: sora-mcp settle {made['request_id']} --none"
+    advice = f"Give it up with `sora-mcp settle {made['request_id']} --none`"
     assert advice in run("get", made["task_id"]).stderr
     assert run("settle", made["request_id"], "--none").returncode == 0
     assert "failed" in run("list").stdout

@@ -18,6 +18,7 @@ from anyio import to_thread
 from bench import COMMAND, environment, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway
 from fetching import Reach
+from worded import next_step
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.gateway import Gateway
@@ -62,7 +63,7 @@ async def refused(client: Gateway, gateway: FaultGateway, target: Path, **more: 
     with pytest.raises(FileProblem) as caught:
         await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000_000, seconds=20, **more)
     assert str(target.parent) in str(caught.value)
-    assert "SORA_OUTPUT_DIR" in caught.value.next_step
+    assert "SORA_OUTPUT_DIR" in next_step(caught.value)
     return caught.value
 
 

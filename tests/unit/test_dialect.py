@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from worded import next_step
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused, SoraError
 from sora_mcp.core.ids import is_id, quoted
@@ -224,7 +225,7 @@ def test_everything_else_leaves_the_outcome_unknown(status: int, content: Any) -
         read_created(reply(status, content))
     assert caught.value.outcome == "unknown"
     assert not caught.value.can_retry
-    assert "own log" in caught.value.next_step
+    assert "own log" in next_step(caught.value)
 
 
 # --- what an error says ---------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def test_both_error_shapes_are_quoted_and_cleaned(content: Any, shown: str) -> N
     error = refusal(reply(400, content))
     assert error.upstream == shown
     if shown:
-        assert shown not in error.message + error.next_step
+        assert shown not in error.message + next_step(error)
 
 
 def test_the_gateways_text_is_capped() -> None:
@@ -275,7 +276,7 @@ def test_a_hostile_code_is_cleaned_and_capped() -> None:
     ],
 )
 def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) -> None:
-    assert advice in refusal(reply(status, content)).next_step
+    assert advice in next_step(refusal(reply(status, content)))
 
 
 @pytest.mark.parametrize(
@@ -291,23 +292,23 @@ def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) 
 def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
     error = refusal(reply(307, None, location=location))
     assert error.message == f"The gateway redirects (307) to {named}"
-    assert "set SORA_BASE_URL to that address" in error.next_step
+    assert "set SORA_BASE_URL to that address" in next_step(error)
 
 
 @pytest.mark.parametrize("location", ["/login", "https://user:secret@new.example/", "javascript:1", "https:// a"])
 def test_a_redirect_to_no_address_that_can_be_set_advises_none(location: str) -> None:
     error = refusal(reply(307, None, location=location))
     assert error.message == "The gateway redirects (307) to another address."
-    assert "check SORA_BASE_URL" in error.next_step
-    assert "that address" not in error.next_step
+    assert "check SORA_BASE_URL" in next_step(error)
+    assert "that address" not in next_step(error)
 
 
 @pytest.mark.parametrize(("status", "headers"), [(304, {"location": URL}), (304, {}), (300, {}), (302, {}), (308, {})])
 def test_a_redirect_without_a_place_advises_no_address(status: int, headers: dict[str, str]) -> None:
     error = refusal(reply(status, None, **headers))
     assert error.message == f"The gateway refused the request (status {status})."
-    assert "check SORA_BASE_URL" in error.next_step
-    assert "that address" not in error.next_step
+    assert "check SORA_BASE_URL" in next_step(error)
+    assert "that address" not in next_step(error)
 
 
 def test_a_redirected_query_names_the_address_too() -> None:

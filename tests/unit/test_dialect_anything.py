@@ -6,6 +6,7 @@ import json
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from worded import next_step
 
 from sora_mcp.core.errors import GatewayError, NotFound, OutcomeUnknown, Refused, SoraError
 from sora_mcp.core.ids import is_id
@@ -56,7 +57,7 @@ replies = st.builds(
 
 
 def assert_said_well(error: GatewayError | NotFound) -> None:
-    for text in (error.message, error.next_step, error.upstream, error.answer, error.code):
+    for text in (error.message, next_step(error), error.upstream, error.answer, error.code):
         assert clean(text, 600) == text
 
 

@@ -73,7 +73,7 @@ def test_a_path_outside_names_the_folders_that_are_allowed(tmp_path: Path) -> No
     folders = (tmp_path / "one", tmp_path / "two")
     with pytest.raises(InvalidInput, match="lies outside the allowed folders") as told:
         read("/etc/passwd", folders)
-    assert f"{folders[0]}, {folders[1]} (setting SORA_IMAGE_DIRS)" in told.value.message
+    assert f"{folders[0]}, {folders[1]} (setting image_dirs)" in told.value.message
 
 
 def test_a_relative_path_is_looked_for_in_the_allowed_folders_before_where_the_server_runs(

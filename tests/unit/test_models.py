@@ -135,13 +135,13 @@ def test_every_documented_size_and_length_is_accepted(width: int, height: int, n
 
 @pytest.mark.parametrize(("width", "height"), [(480, 1280), (854, 854), (1920, 1080), (1, 1)])
 def test_another_size_is_refused_with_the_sizes_and_the_setting(width: int, height: int) -> None:
-    with pytest.raises(InvalidInput, match=r"width, height: .*480x854.*1280x720.*SORA_EXTRA_SIZES"):
+    with pytest.raises(InvalidInput, match=r"width, height: .*480x854.*1280x720.*extra_sizes"):
         compose(width=width, height=height).check(CAPABILITIES)
 
 
 @pytest.mark.parametrize("n_frames", [1, 149, 151, 450])
 def test_another_length_is_refused_with_the_lengths_and_the_setting(n_frames: int) -> None:
-    with pytest.raises(InvalidInput, match=r"n_frames: .*150 \(5 s\), 300 \(10 s\).*SORA_EXTRA_FRAMES"):
+    with pytest.raises(InvalidInput, match=r"n_frames: .*150 \(5 s\), 300 \(10 s\).*extra_frames"):
         compose(n_frames=n_frames).check(CAPABILITIES)
 
 

@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import pytest
+from worded import next_step
 
 from sora_mcp import dialects
 from sora_mcp.config.addresses import is_local_host
@@ -32,7 +33,7 @@ def refusal(base_url: str | None, api_key: str | None = KEY) -> str:
     """What is said where the endpoint cannot be right; it never repeats the key."""
     with pytest.raises(NotConfigured) as caught:
         endpoint(base_url, api_key)
-    text = f"{caught.value} {caught.value.next_step}"
+    text = f"{caught.value} {next_step(caught.value)}"
     assert KEY not in text + repr(caught.value)
     return text
 
@@ -43,7 +44,7 @@ def bad_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
     monkeypatch.setenv("SORA_API_KEY", KEY)
     with pytest.raises(NotConfigured) as caught:
         load()
-    text = f"{caught.value} {caught.value.next_step}"
+    text = f"{caught.value} {next_step(caught.value)}"
     assert caught.value.__cause__ is None
     for jargon in (*JARGON, KEY):
         assert jargon not in text

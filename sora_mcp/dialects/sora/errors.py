@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TellUser, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.tasks import clean, is_plain_code
-from sora_mcp.dialects.protocol import UNKNOWN_NEXT_STEP
 from sora_mcp.dialects.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
 from sora_mcp.dialects.sora.urls import is_http
 from sora_mcp.dialects.sora.words import NO_WORDS, Fields, fold
@@ -24,25 +24,30 @@ QUOTA_WORDS = frozenset(map(fold, ("insufficient_quota", "insufficient_user_quot
 """Codes and types that mean: the balance is used up."""
 _TOP_UP_CODES = QUOTA_WORDS | {fold("quota_not_enough"), "402"}
 
-_TOP_UP = "Ask the user to top up the balance at the gateway, then call again."
-_CHANGE = "Change the arguments as the gateway says, then call again."
-_NO_ENDPOINT = "Ask the user to check SORA_BASE_URL: this address has no Sora endpoint."
-_NEXT_STEPS: dict[str, str] = {
-    "build_request_failed": "Tell the user: the gateway cannot build such a job now.",
+_ADDRESS = Setting("base_url")
+_TOP_UP = (AskUser("top up the balance at the gateway"), TryAgain())
+_CHANGE = (Do("Change the arguments as the gateway says, then call again."),)
+_NO_ENDPOINT = (AskUser(("check ", _ADDRESS, ": this address has no Sora endpoint")),)
+_ADVICE: dict[str, tuple[Advice, ...]] = {
+    "build_request_failed": (TellUser("the gateway cannot build such a job now"),),
     "invalid_request": _CHANGE,
     "400": _CHANGE,
-    "401": "Ask the user to check SORA_API_KEY.",
+    "401": (AskUser(("check ", Setting("api_key"))),),
     "402": _TOP_UP,
-    "403": "Ask the user to check the key's rights and balance at the gateway.",
+    "403": (AskUser("check the key's rights and balance at the gateway"),),
     "404": _NO_ENDPOINT,
     "405": _NO_ENDPOINT,
-    "410": "Ask the user for another gateway: this one says the endpoint is gone for good.",
-    "413": "Send a smaller image or a shorter prompt.",
+    "410": (AskUser("name another gateway: this one says the endpoint is gone for good"),),
+    "413": (Do("Send a smaller image or a shorter prompt."),),
     "422": _CHANGE,
-    "429": "Call again later.",
-    "503": "The gateway has no channel for this model now; try again later or ask the user to check at the gateway.",
+    "429": (TryAgain(),),
+    "503": (
+        Do("The gateway has no channel for this model now."),
+        TryAgain(),
+        AskUser("check at the gateway if it stays so"),
+    ),
 }
-_NEXT_STEPS_BY_WORD = {fold(word): words for word, words in _NEXT_STEPS.items()}
+_ADVICE_BY_WORD = {fold(word): advice for word, advice in _ADVICE.items()}
 
 _FOR_GOOD = frozenset({"401", "402", "403"})
 """Codes in a 200 that say: this key will get the same answer again."""
@@ -137,14 +142,14 @@ def refusal(reply: Reply) -> str:
 
 
 def error_of(
-    kind: type[GatewayError], reply: Reply, message: str, *, next_step: str = "", resend: bool = False
+    kind: type[GatewayError], reply: Reply, message: str, *, advice: tuple[Advice, ...] = (), resend: bool = False
 ) -> GatewayError:
     """An error of that kind, with everything that the answer says. `resend`: see `GatewayError.may_be_sent_again`."""
     answer = parsed(reply)
     is_unknown = kind is OutcomeUnknown
     error = kind(
         f"{message}.",
-        next_step or (UNKNOWN_NEXT_STEP if is_unknown else _next_step(reply, answer)),
+        *(advice or ((Settle(),) if is_unknown else _advice(reply, answer))),
         http_status=reply.status,
         retry_after_s=None if is_unknown else retry_after(reply),  # whoever waited would pay a second time
         upstream=message_of(answer),
@@ -157,7 +162,7 @@ def error_of(
     return error
 
 
-def free_error(reply: Reply, *, passing: str = "Try again later.") -> GatewayError:
+def free_error(reply: Reply, *, passing: tuple[Advice, ...] = (TryAgain(),)) -> GatewayError:
     """The error of a request that costs nothing: either the gateway refuses it for good, or it may work later.
 
     `passing` says what to do where it may work later.
@@ -173,7 +178,7 @@ def free_error(reply: Reply, *, passing: str = "Try again later.") -> GatewayErr
         message = f"The gateway answered with the error {code} (status {reply.status})"
     else:
         message = f"The gateway answered with an error (status {reply.status})"
-    return error_of(BadReply, reply, message, next_step=passing)
+    return error_of(BadReply, reply, message, advice=passing)
 
 
 def _may_work_later(reply: Reply, answer: Any) -> bool:
@@ -188,15 +193,15 @@ def _top_up(reply: Reply, answer: Any) -> bool:
     return is_about_quota(answer) or code in _TOP_UP_CODES or reply.status == 402
 
 
-def _next_step(reply: Reply, answer: Any) -> str:
+def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
     if _redirected_to(reply):
-        return "Ask the user to set SORA_BASE_URL to that address: the key never follows a redirect."
+        return (AskUser(("set ", _ADDRESS, " to that address: the key never follows a redirect")),)
     if 300 <= reply.status < 400:
-        return "Ask the user to check SORA_BASE_URL: this address does not answer requests itself."
+        return (AskUser(("check ", _ADDRESS, ": this address does not answer requests itself")),)
     if _top_up(reply, answer):
         return _TOP_UP
     words = (fold(code_of(answer) or ""), str(reply.status))
-    return next((_NEXT_STEPS_BY_WORD[word] for word in words if word in _NEXT_STEPS_BY_WORD), "Try again later.")
+    return next((_ADVICE_BY_WORD[word] for word in words if word in _ADVICE_BY_WORD), (TryAgain(),))
 
 
 def _redirects(reply: Reply) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sora_mcp.core.advice import Do, SeeList, TryAgain
 from sora_mcp.core.errors import BadReply, NotFound
 from sora_mcp.core.tasks import Generation, State, Task, clean
 from sora_mcp.dialects.protocol import WEB
@@ -19,7 +20,7 @@ from sora_mcp.dialects.sora.words import NO_WORDS, STATE_NAMES, Fields, fold, is
 MAX_GENERATIONS = 16
 """Variants that are read from a reply; further ones are left out."""
 
-NOT_AFFECTED = "The video is not affected: call get_video again later."
+_NOT_AFFECTED = Do("The video is not affected.")
 
 _ID_NAMES = ("task_id", "job_id", "id")
 _RESULT_NAMES = ("generations", "output", "outputs", "result", "results", "videos", "result_json", "task_result")
@@ -54,10 +55,8 @@ def read_task(reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> T
     """
     answer = parsed(reply)
     if fold(code_of(answer) or code_of(Fields(answer).get("error")) or "") == fold("task_not_exist"):
-        raise NotFound(
-            f"The gateway knows no task {task_id} made with this key.",
-            "Look at list_videos for the videos of this server.",
-        )
+        raise NotFound(f"The gateway knows no task {task_id} made with this key.", SeeList())
+    not_affected = (_NOT_AFFECTED, TryAgain())
     is_ok = 200 <= reply.status < 300
     task = _task_in(answer, task_id) if is_ok else None
     if task is not None:
@@ -65,9 +64,9 @@ def read_task(reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> T
         if _is_task(found, answer):
             return _read(found)
     if not is_ok or code_of(answer) is not None or kind_of(reply) in {"html", "text"}:
-        raise free_error(reply, passing=NOT_AFFECTED)
+        raise free_error(reply, passing=not_affected)
     message = "The gateway answered a query with something that is not a task"
-    raise error_of(BadReply, reply, message, next_step=NOT_AFFECTED)
+    raise error_of(BadReply, reply, message, advice=not_affected)
 
 
 # --- what is a task -------------------------------------------------------------------------------

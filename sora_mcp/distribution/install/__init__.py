@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
 from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
@@ -38,7 +39,7 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
         done = _add(client, machine, file, renew)
     except FileProblem as problem:
         paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
-        raise FileProblem(problem.message, problem.next_step or paste) from None
+        raise FileProblem(problem.parts, *(problem.advice or (Do(paste),))) from None
     return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, values)}"
 
 
@@ -51,7 +52,7 @@ def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str
     try:
         return f"{client.title}: {_remove(client, machine, file, dry_run=dry_run)}"
     except FileProblem as problem:
-        raise FileProblem(problem.message, problem.next_step or by_hand) from None
+        raise FileProblem(problem.parts, *(problem.advice or (Do(by_hand),))) from None
 
 
 def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install import entries, toml_entries
 from sora_mcp.distribution.install.entries import EMPTY, NotPlain
@@ -156,7 +157,7 @@ class ClientFile:
         if held is not None and not is_ours(held):
             raise FileProblem(
                 f'{self.path} was left untouched: another server is called "{KEY}" in it.',
-                "Give that one another name there, or take it out, and run this again.",
+                Do("Give that one another name there, or take it out, and run this again."),
             )
         return held
 

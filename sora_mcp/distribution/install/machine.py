@@ -16,6 +16,7 @@ from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.endpoint import SANDBOX
 from sora_mcp.config.settings import load
 from sora_mcp.config.variables import Variable, variables
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.tasks import clean
 from sora_mcp.distribution.manifests.product import NAME, Launch
@@ -52,7 +53,7 @@ class Machine:
             checked_address(address)  # it could hold a password
         for name, value in named.items():
             if self.struck(value) != value:
-                raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", "Correct it.")
+                raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))
         values = {name: value for name, value in named.items() if value and "${" not in value}
         load(values)  # with what cannot be used the server would not start
         return values
@@ -110,5 +111,7 @@ def installed() -> Launch:
     """The script beside this Python. By its absolute path: nobody else can take that over, and no PATH is needed."""
     path = shutil.which(NAME, path=sysconfig.get_path("scripts"))
     if path is None:
-        raise FileProblem("The sora-mcp script is not installed beside this Python.", "Install the package with pip.")
+        raise FileProblem(
+            "The sora-mcp script is not installed beside this Python.", Do("Install the package with pip.")
+        )
     return Launch(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sora_mcp import toolkit, tools
 from sora_mcp.config.variables import variables
+from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.manifests import bundles, clients
 from sora_mcp.distribution.manifests.formats import difference, to_json
@@ -37,7 +38,9 @@ def write(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise FileProblem(f"{folder} cannot be written: {error.strerror}.", "Name another folder with --out.") from None
+        raise FileProblem(
+            f"{folder} cannot be written: {error.strerror}.", Do("Name another folder with --out.")
+        ) from None
 
 
 def drift(folder: Path) -> list[Drift]:
@@ -77,7 +80,9 @@ def _read(page: Path) -> str:
     try:
         return page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise FileProblem(f"{page} is missing or cannot be read as UTF-8.", "Put it back; run this again.") from None
+        raise FileProblem(
+            f"{page} is missing or cannot be read as UTF-8.", Do("Put it back; run this again.")
+        ) from None
 
 
 def _files() -> dict[str, str]:
@@ -108,7 +113,7 @@ def _with_table(page: Path, name: str, table: str) -> str:
     before, _, rest = _read(page).partition(begin)
     _, marker, after = rest.partition(end)
     if not marker:
-        raise FileProblem(f"{page} lacks {begin.strip()} or {end}.", "Put both lines where the table is to be.")
+        raise FileProblem(f"{page} lacks {begin.strip()} or {end}.", Do("Put both lines where the table is to be."))
     return before + begin + table + end + after
 
 

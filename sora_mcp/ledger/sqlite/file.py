@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
+from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite import migrations, rows
 from sora_mcp.ledger.sqlite.integrity import (
@@ -49,8 +50,9 @@ class OlderRelease(Held):
 
     def __init__(self) -> None:
         super().__init__(
-            "Another window runs an older release of sora-mcp, which is in the middle of a create.",
-            "Call again in a minute, and ask the user to restart the other windows.",
+            "Another window runs an older release, which is in the middle of a create.",
+            TryAgain(60),
+            AskUser("restart the other windows"),
         )
 
 
@@ -247,11 +249,11 @@ def problem(path: Path, error: Exception) -> FileProblem:
         return Damaged(path, what)
     message = f"The ledger {path} cannot be used ({what})."
     if code in _HELD:
-        return Held(message, "Call again; if it stays so, ask the user to end whatever holds it.")
+        return Held(message, TryAgain(), AskUser("end whatever holds it if it stays so"))
     if isinstance(error, migrations.NewerSchema):
-        return FileProblem(message, "Ask the user to restart this server with the newer version.")
+        return FileProblem(message, AskUser("restart this server with the newer version"))
     return FileProblem(
-        message, "Ask the user to check that folder (setting SORA_HOME): it must be writable, with free space."
+        message, AskUser(("check that folder (setting ", Setting("home"), "): it must be writable, with free space"))
     )
 
 

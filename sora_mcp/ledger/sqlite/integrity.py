@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from sora_mcp.core.advice import AskUser, Setting, StartNewLedger
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite.wal import CAN_LOOK, Identity, Index, IndexFile, Log
 
@@ -46,8 +47,8 @@ class Damaged(FileProblem):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
             f"The ledger {path} cannot be used ({what}).",
-            "Ask the user to put it back as it was (it lies in SORA_HOME), then to restart this server."
-            " If it is lost: sora-mcp ledger new starts a new one and keeps what is left of the old one.",
+            AskUser(("put it back as it was (it lies in ", Setting("home"), "), then to restart this server")),
+            StartNewLedger(),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from sora_mcp.core.accounts import Account
+from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
@@ -125,8 +126,8 @@ class Paying(Transactions):
         """Raise FileProblem where nothing may be begun in this file any more."""
         if not migrations.is_current(db):
             raise FileProblem(
-                "A newer release of sora-mcp has taken over the ledger while this one was running.",
-                "Ask the user to restart this server (the window that it runs in).",
+                "A newer release has taken over the ledger while this one was running.",
+                AskUser("restart this server (the window that it runs in)"),
             )
         if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file

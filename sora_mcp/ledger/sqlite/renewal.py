@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite.integrity import beside, writers_beside
 from sora_mcp.ledger.sqlite.liveness import is_locked
@@ -28,7 +29,7 @@ class InUse(FileProblem):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"The ledger {path} is in use: a server that runs has it open. Nothing was moved.",
-            "Close every window and client that runs sora-mcp, then run this again.",
+            Do("Close every window and client that runs this server, then try again."),
         )
 
 
@@ -47,7 +48,9 @@ def set_aside(path: Path) -> tuple[Path | None, list[str]]:
             _move(found, folder)
     except OSError as error:
         message = f"The ledger {path} cannot be moved ({error.strerror}). Nothing was moved."
-        raise FileProblem(message, "Check that folder (setting SORA_HOME): it must be writable.") from error
+        raise FileProblem(
+            message, AskUser(("check that folder (setting ", Setting("home"), "): it must be writable"))
+        ) from error
     return folder, [each.name for each in found]
 
 

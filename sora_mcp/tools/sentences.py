@@ -1,4 +1,4 @@
-"""Results in a sentence: what became of it, and what to do next. Only words of ours."""
+"""Results in a sentence: what became of it, and what to do next, in the words of a surface."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from sora_mcp.core.errors import SUBMITTED
 from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video, VideoList
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
 def name(video: ListedVideo | Submission) -> str:
@@ -20,18 +21,19 @@ def _shape(width: int | None, height: int | None, n_frames: int | None) -> str:
     return ", ".join(part for part in (size, length) if part)
 
 
-def say_submission(told: Submission) -> str:
+def say_submission(told: Submission, wording: Wording = FOR_AGENTS) -> str:
     """What became of a paid call."""
     cost = f"relative cost {told.cost:g}" if told.cost is not None else "cost not known"
     what = f"{_shape(told.width, told.height, told.n_frames)}, {cost}, gateway: {told.gateway}"
+    notes, next_step = map(wording.note, told.notes), wording.advise(*told.advice)
     if told.outcome == "not_submitted":
-        return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *told.notes, told.next_step])
+        return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
     if told.duplicate:
         return (
             f"This same request was submitted before as {name(told)}; nothing was sent or charged now "
-            f"(allow_duplicate pays for another). {told.next_step}"
+            f"({wording.argument('allow_duplicate')} pays for another). {next_step}"
         )
-    return " ".join([f"Submitted as {name(told)} ({what}).", *told.notes, told.next_step])
+    return " ".join([f"Submitted as {name(told)} ({what}).", *notes, next_step])
 
 
 _STATE_WORDS: dict[State, str] = {
@@ -43,14 +45,14 @@ _STATE_WORDS: dict[State, str] = {
 }
 
 
-def say_video(told: Video) -> str:
+def say_video(told: Video, wording: Wording = FOR_AGENTS) -> str:
     """A video in a sentence, and what to do next."""
     progress = f" ({told.progress} %)" if told.progress is not None and told.state == "running" else ""
     shape = _shape(told.width, told.height, told.n_frames)
     state = _STATE_WORDS.get(told.state, f"is {told.state}")
     what = f"{name(told)} {state}{progress}{f', {shape}' if shape else ''}."
     more = _variants(told) if told.state == "succeeded" else _why(told)
-    return " ".join(part for part in (what, more, told.next_step) if part)
+    return " ".join(part for part in (what, more, wording.advise(*told.advice)) if part)
 
 
 def _variants(told: Video) -> str:
@@ -100,20 +102,20 @@ def quote(text: str) -> str:
     return f'"{clean(text, 200).replace(chr(34), chr(39))}"'
 
 
-def say_list(told: VideoList) -> str:
+def say_list(told: VideoList, _: Wording = FOR_AGENTS) -> str:
     """How many there are."""
     count = len(told.videos)
     more = " There are more: call again with cursor." if told.next_cursor else ""
     return f"{count} video{'' if count == 1 else 's'} at {told.gateway}, newest first.{more}"
 
 
-def say_look(told: Look) -> str:
+def say_look(told: Look, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows."""
     shape = _shape(told.width, told.height, told.n_frames)
     return f"{told.frames} stills of {told.task_id}, variant {told.variant} ({shape}), in reading order."
 
 
-def say_download(told: Download) -> str:
+def say_download(told: Download, _: Wording = FOR_AGENTS) -> str:
     """Where the file is."""
     verb = "Saved as" if told.outcome == "saved" else "Already saved as"
     return f"{verb} {told.path} ({told.bytes / 1e6:.1f} MB)."

@@ -1,0 +1,74 @@
+"""The words for a person at a shell: what to do next is a command that can be pasted, with its id."""
+
+from __future__ import annotations
+
+from sora_mcp.cli.pasting import command, option
+from sora_mcp.core.advice import LookAgain, SeeList
+from sora_mcp.tools.wording import Wording, after
+
+
+def _quoted(*words: str) -> str:
+    return f"`{command(*words)}`"
+
+
+class ForShell(Wording):
+    """The words for a person at a shell."""
+
+    gateways_words = ""
+
+    def argument(self, field: str) -> str:
+        return option(field)
+
+    def ask(self, to: str) -> str:
+        return f"Please {to}."
+
+    def tell(self, that: str) -> str:
+        return f"{that[:1].upper()}{that[1:]}."
+
+    def correct(self) -> str:
+        return "Correct that and run the command again."
+
+    def see_log(self) -> str:
+        return "The details are in the log above."
+
+    def wait(self, video_id: str) -> str:
+        return f"Wait for it with {_quoted('get', video_id, '--wait')}; that is free."
+
+    def look_again(self, advice: LookAgain) -> str:
+        when = f" {after(advice.after_s)}" if advice.after_s else " again"
+        do_not = "; do not submit it again" if advice.paid else ""
+        return f"Look at it with {_quoted('get', advice.video_id)}{when}{do_not}."
+
+    def see_list(self, advice: SeeList) -> str:
+        filters = ["--status", advice.status] if advice.status else []
+        when = f" {after(advice.after_s)}" if advice.after_s else ""
+        return f"Look at your videos with {_quoted('list', *filters)}{when}."
+
+    def use(self, video_id: str) -> str:
+        view, download = _quoted("view", video_id), _quoted("download", video_id)
+        return f"Look at it with {view}, keep it with {download} (addresses may expire), or remix it."
+
+    def save(self, video_id: str) -> str:
+        return f"Keep it with {_quoted('download', video_id)}; a player may show it."
+
+    def settle(self, request_ids: tuple[str, ...]) -> str:
+        if not request_ids:
+            unsettled = _quoted("list", "--status", "unknown")
+            return f"Whether it ran can only be seen in the gateway's own log; {unsettled} lists it."
+        which = " and ".join(request_ids)
+        ways = " or ".join(
+            f"`{command('settle', each)} --task TASK_ID` or {_quoted('settle', each, '--none')}" for each in request_ids
+        )
+        return f"Whether {which} ran can only be seen in the gateway's own log; settle it then with {ways}."
+
+    def give_up(self, request_id: str) -> str:
+        return f"Give it up with {_quoted('settle', request_id, '--none')}."
+
+    def submit(self) -> str:
+        return f"Run it again without {option('dry_run')} to submit it."
+
+    def raise_cap(self, setting: str) -> str:
+        return f"Only you may raise {setting}."
+
+
+FOR_SHELL = ForShell()

@@ -1,0 +1,231 @@
+"""What to do next, as values: an error or a result carries them, and each surface words them for its reader.
+
+An agent reads of tools and arguments, a person at a shell of commands; neither is known here. A message (what is
+wrong) is a text, or a text in parts where it names a setting, which is called differently on different surfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sora_mcp.core.tasks import State
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting in a message, by the name of its field."""
+
+    field: str
+
+    def __str__(self) -> str:
+        return self.field
+
+
+Part = str | Setting
+Message = str | tuple[Part, ...]
+"""A text, or its parts in order."""
+
+
+def parts_of(*messages: Message) -> tuple[Part, ...]:
+    """The parts of several messages, one after the other."""
+    return tuple(part for each in messages for part in ((each,) if isinstance(each, str) else each))
+
+
+def plain(message: Message) -> str:
+    """A message for a log or a record: settings stand as the names of their fields."""
+    return "".join(map(str, parts_of(message)))
+
+
+def sentences(messages: Iterable[Message]) -> tuple[Part, ...]:
+    """The parts of several sentences, with spaces between."""
+    return parts_of(*(part for each in messages for part in (" ", each)))[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Something that reads the same everywhere; a whole sentence."""
+
+    sentence: Message
+
+
+@dataclass(frozen=True, slots=True)
+class AskUser:
+    """The user should do something; `to` is an infinitive without its "to": "check the network"."""
+
+    to: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TellUser:
+    """The user should know something; `that` is a clause without a full stop."""
+
+    that: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The same call may work after a while, in seconds where that is known."""
+
+    after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """The arguments have to be corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """The gateway's address and key have to be set."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseCap:
+    """Only the user may raise a cap; `field` is its setting's."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeeLog:
+    """The details are in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until a video has finished."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Look at the state of a video, after so many seconds. `paid`: it may run; it must not be submitted again."""
+
+    video_id: str
+    after_s: int = 0
+    paid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeeList:
+    """Look at the list of videos, after so many seconds."""
+
+    status: State | None = None
+    after_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UseVideo:
+    """A finished video can be looked at, saved and built on."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Save a video as a file."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revise:
+    """The request came to nothing (`failed`, `blocked` or `rejected`): change it before paying again."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A person has to find out at the gateway what became of these requests; none: of the one that this is about."""
+
+    request_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A person may give up the task of a request."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllowDuplicate:
+    """The same request is sent, and paid for, again only where that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """This was a dry run; the same call submits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartNewLedger:
+    """Where the ledger is lost, a person can start a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoreIds:
+    """The gateway named more ids than one in its answer: data, not all of them fit to stand in a sentence."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownState:
+    """The gateway calls the state by a word that is not known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBefore:
+    """The gateway could not be asked just now; why."""
+
+    trouble: Message
+
+
+Advice = (
+    Do
+    | AskUser
+    | TellUser
+    | TryAgain
+    | Correct
+    | Configure
+    | RaiseCap
+    | SeeLog
+    | Wait
+    | LookAgain
+    | SeeList
+    | UseVideo
+    | Save
+    | Revise
+    | Settle
+    | GiveUp
+    | AllowDuplicate
+    | Submit
+    | StartNewLedger
+    | MoreIds
+    | UnknownState
+    | KnownBefore
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRepeat:
+    """A real call would be a duplicate of this video."""
+
+    video_id: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class WouldBeRefused:
+    """A real call would be refused: why, and what to do about that."""
+
+    message: Message
+    advice: tuple[Advice, ...]
+
+
+Note = str | WouldRepeat | WouldBeRefused
+"""What else a paid call would meet, or has met."""

@@ -1,0 +1,328 @@
+"""Errors, advice and results in words: here for an agent, in `cli` for a person at a shell.
+
+What reads the same for both is said once, in `Wording`; what names a tool, a command or an argument is each surface's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, assert_never
+
+from pydantic import BaseModel
+
+from sora_mcp.core.advice import (
+    Advice,
+    AllowDuplicate,
+    AskUser,
+    Configure,
+    Correct,
+    Do,
+    GiveUp,
+    KnownBefore,
+    LookAgain,
+    Message,
+    MoreIds,
+    Note,
+    RaiseCap,
+    Revise,
+    Save,
+    SeeList,
+    SeeLog,
+    Setting,
+    Settle,
+    StartNewLedger,
+    Submit,
+    TellUser,
+    TryAgain,
+    UnknownState,
+    UseVideo,
+    Wait,
+    WouldBeRefused,
+    WouldRepeat,
+    parts_of,
+)
+from sora_mcp.core.errors import MOST_NAMED, SoraError
+from sora_mcp.core.results import Submission, Video
+from sora_mcp.core.tasks import State, is_plain_id
+
+
+class PublishedSubmission(Submission):
+    """A submission as a surface shows it."""
+
+    notes: list[str] = []  # type: ignore[assignment]
+    next_step: str
+
+
+class PublishedVideo(Video):
+    """A video as a surface shows it."""
+
+    next_step: str
+
+
+AboutVideos = Wait | LookAgain | SeeList | UseVideo | Save
+AboutCall = Correct | Submit | SeeLog
+ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp
+
+
+class Wording(ABC):
+    """How one surface says things."""
+
+    gateways_words: ClassVar[str]
+    """Where what the gateway said is shown, apart from our words."""
+
+    def message(self, message: Message) -> str:
+        """A message with the names that settings have for everyone."""
+        return "".join(
+            f"SORA_{part.field.upper()}" if isinstance(part, Setting) else part for part in parts_of(message)
+        )
+
+    def next_step(self, error: SoraError) -> str:
+        """What to do about an error."""
+        return self.advise(*error.advice, about=error.request_id)
+
+    def advise(self, *advice: Advice, about: str | None = None) -> str:
+        """What to do, in sentences. `about`: the request that was just made, if one was."""
+        ours = (
+            Settle((about,)) if isinstance(each, Settle) and not each.request_ids and about else each for each in advice
+        )
+        return " ".join(map(self._sentence, ours))
+
+    def note(self, note: Note) -> str:
+        """What else a paid call would meet, or has met."""
+        match note:
+            case WouldRepeat(video_id, state):
+                same = "known already" if state == "succeeded" else state
+                again = self.argument("allow_duplicate")
+                return (
+                    f"A real call would submit nothing and return {video_id}: the same request is {same} "
+                    f"({again} pays for another)."
+                )
+            case WouldBeRefused(message, advice):
+                return f"A real call would be refused now: {self.message(message)} {self.advise(*advice)}"
+            case _:
+                return note
+
+    def structured(self, result: BaseModel) -> dict[str, Any]:
+        """A result as JSON data; its advice and notes in words."""
+        data = result.model_dump(mode="json", exclude_none=True)
+        if isinstance(result, Submission):
+            data["notes"] = list(map(self.note, result.notes))
+        if isinstance(result, Submission | Video):
+            data["next_step"] = self.advise(*result.advice)
+        return data
+
+    def _sentence(self, advice: Advice) -> str:
+        if isinstance(advice, AboutVideos):
+            return self._about_videos(advice)
+        if isinstance(advice, AboutCall):
+            return self._about_call(advice)
+        if isinstance(advice, ForUser):
+            return self._for_user(advice)
+        return self._sentence_for_everyone(advice)
+
+    def _about_videos(self, advice: AboutVideos) -> str:
+        match advice:
+            case Wait(video_id):
+                return self.wait(video_id)
+            case LookAgain():
+                return self.look_again(advice)
+            case SeeList():
+                return self.see_list(advice)
+            case UseVideo(video_id):
+                return self.use(video_id)
+            case Save(video_id):
+                return self.save(video_id)
+
+    def _about_call(self, advice: AboutCall) -> str:
+        match advice:
+            case Correct():
+                return self.correct()
+            case Submit():
+                return self.submit()
+            case SeeLog():
+                return self.see_log()
+
+    def _for_user(self, advice: ForUser) -> str:
+        match advice:
+            case AskUser(to):
+                return self.ask(self.message(to))
+            case TellUser(that):
+                return self.tell(self.message(that))
+            case MoreIds(ids):
+                return self.tell(_more_ids(ids))
+            case RaiseCap(field):
+                return self.raise_cap(self.message((Setting(field),)))
+            case Settle(request_ids):
+                return self.settle(request_ids)
+            case GiveUp(request_id):
+                return self.give_up(request_id)
+
+    def _sentence_for_everyone(
+        self, advice: Do | TryAgain | Configure | Revise | AllowDuplicate | StartNewLedger | UnknownState | KnownBefore
+    ) -> str:
+        match advice:
+            case Do(sentence):
+                return self.message(sentence)
+            case TryAgain(after_s):
+                return f"Try again {after(after_s) if after_s else 'later'}."
+            case Configure():
+                return self.ask(self.message(_CONFIGURE))
+            case Revise(state):
+                return _REVISE[state]
+            case AllowDuplicate():
+                return f"{self.argument('allow_duplicate')} would submit it, and pay for it, again."
+            case StartNewLedger():
+                return "If it is lost: `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
+            case UnknownState():
+                return "The gateway calls its state by a word that is not known here, so it counts as running."
+            case KnownBefore(trouble):
+                return f"This is what was known before. {self.message(trouble)} That says nothing about the video."
+            case _:
+                assert_never(advice)
+
+    @abstractmethod
+    def argument(self, field: str) -> str:
+        """What an argument is called."""
+
+    @abstractmethod
+    def ask(self, to: str) -> str:
+        """The user should do something."""
+
+    @abstractmethod
+    def tell(self, that: str) -> str:
+        """The user should know something."""
+
+    @abstractmethod
+    def correct(self) -> str:
+        """The arguments have to be corrected."""
+
+    @abstractmethod
+    def see_log(self) -> str:
+        """Where the details are."""
+
+    @abstractmethod
+    def wait(self, video_id: str) -> str:
+        """How to wait for a video."""
+
+    @abstractmethod
+    def look_again(self, advice: LookAgain) -> str:
+        """How to look at a video's state."""
+
+    @abstractmethod
+    def see_list(self, advice: SeeList) -> str:
+        """How to list videos."""
+
+    @abstractmethod
+    def use(self, video_id: str) -> str:
+        """What can be done with a finished video."""
+
+    @abstractmethod
+    def save(self, video_id: str) -> str:
+        """How to save a video."""
+
+    @abstractmethod
+    def settle(self, request_ids: tuple[str, ...]) -> str:
+        """How a person settles unknown outcomes."""
+
+    @abstractmethod
+    def give_up(self, request_id: str) -> str:
+        """How a person gives up a task."""
+
+    @abstractmethod
+    def submit(self) -> str:
+        """How to submit what was tried."""
+
+    @abstractmethod
+    def raise_cap(self, setting: str) -> str:
+        """Who may raise a cap."""
+
+
+_CONFIGURE: Message = (
+    "set ",
+    Setting("base_url"),
+    " (the gateway's address) and ",
+    Setting("api_key"),
+    " (its key) for this server, or ",
+    Setting("base_url"),
+    "=sandbox to try everything without a gateway",
+)
+_REVISE: dict[State, str] = {
+    "failed": "Change the prompt or the arguments before creating it again: that costs again.",
+    "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
+    "rejected": "Nothing was created. Correct what the reason says, then create it again.",
+}
+
+
+def _more_ids(ids: tuple[str, ...]) -> str:
+    """What is said of an answer that named several tasks: of many, or of ids that could be anything, the number."""
+    count = len(ids)
+    words = f"the gateway named {count} more id{'' if count == 1 else 's'}"
+    if count <= MOST_NAMED and all(map(is_plain_id, ids)):
+        words += f" ({', '.join(ids)})"
+    return f"{words} in its answer"
+
+
+def after(seconds: float) -> str:
+    """In how long."""
+    if seconds < 60:
+        return f"in {seconds:g} s"
+    minutes = round(seconds / 60)
+    return "in a minute" if minutes == 1 else f"in {minutes} minutes"
+
+
+class ForAgents(Wording):
+    """The words for an agent: tools, and the user whom it works for."""
+
+    gateways_words = "The gateway's own words are in gateway_message."
+
+    def argument(self, field: str) -> str:
+        return field
+
+    def ask(self, to: str) -> str:
+        return f"Ask the user to {to}."
+
+    def tell(self, that: str) -> str:
+        return f"Tell the user: {that}."
+
+    def correct(self) -> str:
+        return "Correct the arguments and call again."
+
+    def see_log(self) -> str:
+        return "Tell the user; details are in the server's log."
+
+    def wait(self, video_id: str) -> str:
+        return f"Call get_video with {video_id} and wait_seconds 50 until it has finished; that is free."
+
+    def look_again(self, advice: LookAgain) -> str:
+        when = f" {after(advice.after_s)}" if advice.after_s else " again"
+        return f"Call get_video with {advice.video_id}{when}{'; do not submit it again' if advice.paid else ''}."
+
+    def see_list(self, advice: SeeList) -> str:
+        status = f" with status {advice.status}" if advice.status else ""
+        return f"Look at list_videos{status}{f' {after(advice.after_s)}' if advice.after_s else ''}."
+
+    def use(self, video_id: str) -> str:  # noqa: ARG002 - it stands in the same result
+        return "Look at it with view_video, keep it with download_video (addresses may expire), or remix it."
+
+    def save(self, video_id: str) -> str:
+        return f"Call download_video with {video_id} to keep it; a player may show it."
+
+    def settle(self, request_ids: tuple[str, ...]) -> str:
+        which, command = " and ".join(request_ids) or "it", "sora-mcp settle"
+        settle = f"{command} {request_ids[0]}" if request_ids else f"{command} REQUEST_ID"
+        return (
+            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; they settle it with "
+            f"`{settle} --task task_…` or `{settle} --none`."
+        )
+
+    def give_up(self, request_id: str) -> str:
+        return f"Tell the user, who can run: sora-mcp settle {request_id} --none"
+
+    def submit(self) -> str:
+        return "Call again without dry_run to submit it."
+
+    def raise_cap(self, setting: str) -> str:
+        return f"Only the user may raise {setting}: tell them, and do not try to work around it."
+
+
+FOR_AGENTS = ForAgents()
