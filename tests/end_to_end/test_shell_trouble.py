@@ -295,7 +295,7 @@ def test_a_ledger_without_its_salt_hides_nothing_and_pays_for_nothing(run: Run, 
 
 
 def test_a_task_that_the_gateway_forgot_is_given_up_by_hand(run: Run, tmp_path: Path) -> None:
-    made = json.loads(run("create", "a boat", "--json").stdout)
+    made = json.loads(run("create", "a boat", "--json", SANDBOX_SECONDS="600").stdout)
     still_there = run("settle", made["request_id"], "--none")
     assert (still_there.returncode, "nothing to settle" in still_there.stderr) == (3, True)
     (tmp_path / "home" / "sandbox" / "tasks" / f"{made['task_id']}.json").unlink()

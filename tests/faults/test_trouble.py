@@ -266,7 +266,7 @@ async def test_a_reset_while_a_large_request_is_still_being_sent_leaves_the_outc
     gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, TROUBLES["reset in the request"].answer)
-    async with connect() as client:
+    async with connect(max_prompt_length=10_000_000) as client:
         told = await create_in_trouble(client, "unknown", prompt="fly man " * 1_000_000)
         await assert_remembered(client, told, "unknown")
     assert [request.complete for request in gateway.creates()] == [False]
