@@ -79,6 +79,16 @@ class SpendingPolicy:
     per_call: float | None = None
     ask_above: float | None = None
 
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether anything can be a duplicate, so that earlier requests for the same thing must be known."""
+        return self.duplicate_window_s > 0
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether what was spent, and what is running, must be known."""
+        return self.per_day is not None or self.running is not None
+
     def check_call(self, cost: float | None) -> None:
         """Raise OverCap for a call that alone costs too much, or may."""
         cap = self.per_call

@@ -119,7 +119,7 @@ class Paying(Transactions):
 
     def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
-        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, self._clock()))
+        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 
     def _check_place(self, db: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id
-from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, Standing
+from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
 
@@ -103,9 +103,10 @@ def page(
     return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
 
 
-def standing(db: sqlite3.Connection, intent: Intent, now: float) -> Standing:
-    """What there is to know before an intent is recorded."""
-    return Standing(now, _same(db, intent), spending(db, intent.account, now - WINDOW_S))
+def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
+    """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
+    same = _same(db, intent) if policy.has_duplicates else ()
+    return Standing(now, same, spending(db, intent.account, now - WINDOW_S) if policy.has_caps else Spending())
 
 
 def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
