@@ -66,7 +66,8 @@ class Changes:
 
         Where a query adopted it before that was known, whoever waits for the adopted one finds `entry` from now on.
         """
-        adopted = of_task(self.db, entry.account, task_id)
+        is_known = self.db.execute("SELECT 1 FROM videos WHERE task_id = ?", [task_id]).fetchone()
+        adopted = of_task(self.db, entry.account, task_id) if is_known else None
         if adopted is not None and adopted.number == entry.number:
             adopted = None
         if adopted is not None and adopted.fingerprint is not None:

@@ -19,7 +19,7 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sqlite import migrations, rows
 from sora_mcp.ledger.sqlite.file import OlderRelease
 from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged
-from sora_mcp.ledger.sqlite.rows import of_request, of_task, select
+from sora_mcp.ledger.sqlite.rows import of_request, of_task
 from sora_mcp.ledger.sqlite.transactions import Transactions
 
 T = TypeVar("T")
@@ -129,7 +129,8 @@ class Paying(Transactions):
                 "A newer release has taken over the ledger while this one was running.",
                 AskUser("restart this server (the window that it runs in)"),
             )
-        if self._newest and not select(db, "number = ? AND request_id = ?", self._newest):
+        newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
+        if self._newest and not db.execute(newest, self._newest).fetchone():
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
 
 
