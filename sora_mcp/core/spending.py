@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sora_mcp.core.errors import OverCap, OverDailyCap, TooManyRunning
+from sora_mcp.core.errors import MOST_NAMED, OverCap, OverDailyCap, TooManyRunning
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
 WINDOW_S = 86_400
 """The caps look back so many seconds: a day."""
-MOST_NAMED = 3
-"""Unknown requests that a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
