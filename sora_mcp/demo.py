@@ -46,10 +46,10 @@ def _out_of_groups() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        told = group.subgroup(click.ClickException) or group
-        while isinstance(told.exceptions[0], BaseExceptionGroup):
-            told = told.exceptions[0]
-        raise told.exceptions[0] from None
+        error = group.subgroup(click.ClickException) or group
+        while isinstance(error.exceptions[0], BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error.exceptions[0] from None
 
 
 async def _converse(folder: Path) -> None:

@@ -26,7 +26,7 @@ from sora_mcp.config.variables import variables
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
-from sora_mcp.studio.desk import connect
+from sora_mcp.studio.upstream import connect
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""
@@ -235,6 +235,6 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
         if variable.secret:
             value = "present" if value else "absent"
         shown = "not set" if value in {None, ()} else str(value)
-        origin = "environment" if variable.field in settings.given else "default"
+        origin = "environment" if variable.field in settings.explicit else "default"
         by_name[variable.name] = {"value": shown, "from": origin}
     return by_name

@@ -92,10 +92,10 @@ def interrupted(video_id: str | None, *, as_json: bool, outcome: Outcome | None 
     if not as_json:
         click.echo(f"\n{words}", err=True)
         return
-    told: dict[str, Any] = {"outcome": outcome} if outcome else {}
+    fields: dict[str, Any] = {"outcome": outcome} if outcome else {}
     about = {"request_id" if video_id.startswith("req_") else "task_id": video_id} if video_id else {}
     error = {"kind": "interrupted", "message": words, "next_step": "", "retryable": outcome in {None, "not_submitted"}}
-    print_json(told | about | {"error": error})
+    print_json(fields | about | {"error": error})
 
 
 def _say_unshown(error: OSError, *, paid: bool) -> None:

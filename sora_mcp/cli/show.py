@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from sora_mcp.tools import Result
 
 
-def result(told: Result, arguments: dict[str, Any], *, as_json: bool, picture: Path | None) -> None:
+def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture: Path | None) -> None:
     """Print a result: as one JSON object, or in words."""
     if as_json:
-        path = {"path": str(picture)} if picture is not None and not told.is_error else {}
-        print_json(told.structured | path)
+        path = {"path": str(picture)} if picture is not None and not answer.is_error else {}
+        print_json(answer.structured | path)
         return
-    if told.is_error:
-        click.echo(f"sora-mcp: {told.text}", err=True)
-        if message := told.structured["error"].get("gateway_message"):
+    if answer.is_error:
+        click.echo(f"sora-mcp: {answer.text}", err=True)
+        if message := answer.structured["error"].get("gateway_message"):
             click.echo(f"The gateway's words: {message!r}", err=True)
         return
-    if "videos" in told.structured:
-        listing(told.structured, arguments, as_json=False)
+    if "videos" in answer.structured:
+        listing(answer.structured, arguments, as_json=False)
         return
-    click.echo(told.text)
+    click.echo(answer.text)
     if arguments.get("dry_run"):
-        print_json(told.structured["body"])
-    for generation in told.structured.get("generations", []):
+        print_json(answer.structured["body"])
+    for generation in answer.structured.get("generations", []):
         if generation.get("url"):
             click.echo(f"{generation['variant']}: {generation['url']}")
     if picture is not None:

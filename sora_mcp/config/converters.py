@@ -48,11 +48,11 @@ class Secret:
 _QUOTES = ('""', "''", "“”", "\u2018\u2019", "„“", "””", "\u2019\u2019")
 
 
-def unquoted(given: str) -> str:
+def unquoted(raw: str) -> str:
     """The text without the quotes round it, as people and hosts leave them there; a quote on one side only stays."""
-    inner = given.strip()
+    inner = raw.strip()
     if len(inner) < 2 or inner[0] + inner[-1] not in _QUOTES or not {inner[0], inner[-1]}.isdisjoint(inner[1:-1]):
-        return given
+        return raw
     return unquoted(inner[1:-1].strip())
 
 
@@ -70,10 +70,10 @@ class Kind:
 def text(pattern: str = ".*", allowed: str = "a text") -> Kind:
     """A text that matches `pattern` from end to end."""
 
-    def read(given: Any) -> str:
-        if not re.fullmatch(pattern, given, re.DOTALL):
+    def read(raw: Any) -> str:
+        if not re.fullmatch(pattern, raw, re.DOTALL):
             raise ValueError
-        return str(given)
+        return str(raw)
 
     return Kind(read, allowed)
 
@@ -81,14 +81,14 @@ def text(pattern: str = ".*", allowed: str = "a text") -> Kind:
 def secret() -> Kind:
     """A text that is shown nowhere."""
     plain = text()
-    return Kind(lambda given: given if isinstance(given, Secret) else Secret(plain.read(given)), "a text", secret=True)
+    return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
     """A finite number within its bounds; all but `above` are allowed themselves."""
 
-    def read(given: Any) -> float:
-        value = float(given)
+    def read(raw: Any) -> float:
+        value = float(raw)
         if not math.isfinite(value) or (above is not None and value <= above):
             raise ValueError
         if (least is not None and value < least) or (most is not None and value > most):
@@ -104,8 +104,8 @@ def whole(*, above: int | None = None, least: int | None = None) -> Kind:
     """A whole number within its bounds."""
     plain = number(above=above, least=least)
 
-    def read(given: Any) -> int:
-        value: float = plain.read(given)
+    def read(raw: Any) -> int:
+        value: float = plain.read(raw)
         if not value.is_integer():
             raise ValueError
         return int(value)
@@ -117,8 +117,8 @@ def yes_no() -> Kind:
     """`true` or `false`, also as 1, 0, yes and no."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
-    def read(given: Any) -> bool:
-        if (value := words.get(str(given).strip().lower())) is None:
+    def read(raw: Any) -> bool:
+        if (value := words.get(str(raw).strip().lower())) is None:
             raise ValueError
         return value
 
@@ -129,8 +129,8 @@ def choice(*words: str) -> Kind:
     """One of `words`, in capitals or not."""
     by_spelling = {word.lower(): word for word in words}
 
-    def read(given: Any) -> str:
-        if (word := by_spelling.get(given.strip().lower())) is None:
+    def read(raw: Any) -> str:
+        if (word := by_spelling.get(raw.strip().lower())) is None:
             raise ValueError
         return word
 
@@ -139,7 +139,7 @@ def choice(*words: str) -> Kind:
 
 def folder() -> Kind:
     """A folder, by its whole path; `~` stands for the user's home."""
-    return Kind(lambda given: _expanded(given).absolute(), "a folder", "filepath")
+    return Kind(lambda raw: _expanded(raw).absolute(), "a folder", "filepath")
 
 
 def folders() -> Kind:
@@ -150,11 +150,11 @@ def folders() -> Kind:
 def sizes() -> Kind:
     """Frame sizes in pixels, such as `1080x1080,1920x1080`."""
 
-    def read(given: Any) -> tuple[int, int]:
-        if isinstance(given, str):
-            given = re.fullmatch(r"([1-9]\d{1,4})x([1-9]\d{1,4})", given.strip(), re.ASCII)
-            given = given.groups() if given else ()
-        width, height = given
+    def read(raw: Any) -> tuple[int, int]:
+        if isinstance(raw, str):
+            raw = re.fullmatch(r"([1-9]\d{1,4})x([1-9]\d{1,4})", raw.strip(), re.ASCII)
+            raw = raw.groups() if raw else ()
+        width, height = raw
         return int(width), int(height)
 
     return _list(",", read)
@@ -166,17 +166,17 @@ def frames() -> Kind:
 
 
 def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
-    def read(given: str | Iterable[Any]) -> tuple[Any, ...]:
-        parts = [part for part in given.split(separator) if part.strip()] if isinstance(given, str) else given
+    def read(raw: str | Iterable[Any]) -> tuple[Any, ...]:
+        parts = [part for part in raw.split(separator) if part.strip()] if isinstance(raw, str) else raw
         return tuple(read_one(unquoted(part) if isinstance(part, str) else part) for part in parts)
 
     return Kind(read, "a list as described")
 
 
-def _expanded(given: str | Path) -> Path:
-    if "${" in str(given):
+def _expanded(raw: str | Path) -> Path:
+    if "${" in str(raw):
         raise ValueError("a variable in it was not expanded")
     try:
-        return Path(given).expanduser()
+        return Path(raw).expanduser()
     except RuntimeError:
         raise ValueError("no such user") from None

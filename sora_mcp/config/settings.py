@@ -170,7 +170,7 @@ class Settings:
         default="WARNING",
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
-    given: frozenset[str] = field(default=frozenset(), compare=False)
+    explicit: frozenset[str] = field(default=frozenset(), compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
     @property
@@ -205,9 +205,9 @@ FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if
 
 def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
-    found = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in FIELDS} | values
-    given = {name: _read(name, value) for name, value in found.items() if not _is_missing(value)}
-    return Settings(**given, given=frozenset(given), unknown=_unknown(environ))
+    raw = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in FIELDS} | values
+    explicit = {name: _read(name, value) for name, value in raw.items() if not _is_missing(value)}
+    return Settings(**explicit, explicit=frozenset(explicit), unknown=_unknown(environ))
 
 
 def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
@@ -223,11 +223,11 @@ def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings,
     wrong: list[NotConfigured] = []
     for name in FIELDS:
         variable = f"{PREFIX}{name.upper()}"
-        given = environ.get(variable, "")
+        value = environ.get(variable, "")
         try:
-            if not _is_missing(given):
-                _read(name, given)
-                usable[variable] = given
+            if not _is_missing(value):
+                _read(name, value)
+                usable[variable] = value
         except NotConfigured as error:
             wrong.append(error)
     return replace(load(usable), unknown=_unknown(environ)), wrong

@@ -131,10 +131,10 @@ class InvalidInput(SoraError):
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        told: list[Message] = [each.parts for each in problems[:MOST_PROBLEMS]]
+        messages: list[Message] = [each.parts for each in problems[:MOST_PROBLEMS]]
         if len(problems) > MOST_PROBLEMS:
-            told.append(f"arguments: {len(problems) - MOST_PROBLEMS} more problems.")
-        super().__init__(sentences(told), Correct())
+            messages.append(f"arguments: {len(problems) - MOST_PROBLEMS} more problems.")
+        super().__init__(sentences(messages), Correct())
 
 
 class NotConfigured(SoraError):

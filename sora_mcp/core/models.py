@@ -120,9 +120,9 @@ class VideoRequest(Model):
         """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
         if too_long := list(_length_problems(self, limits.max_prompt_length)):
             raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
-        found = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self)]
-        if found:
-            raise InvalidInput(found)
+        problems = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self)]
+        if problems:
+            raise InvalidInput(problems)
 
 
 TEXTS_IN_ALL = 10
@@ -159,10 +159,10 @@ def _more_through(field: str) -> tuple[Part, ...]:
 
 
 def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
-    found = []
+    problems = []
     if (request.width, request.height) not in limits.sizes:
         allowed = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes))
-        found.append(
+        problems.append(
             Problem(
                 "width, height",
                 f"{request.width}x{request.height} is not a documented size",
@@ -171,7 +171,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
         )
     if request.n_frames not in limits.lengths:
         allowed = ", ".join(f"{frames} ({frames / FPS:g} s)" for frames in sorted(limits.lengths))
-        found.append(
+        problems.append(
             Problem(
                 "n_frames",
                 f"{request.n_frames} is not a documented length",
@@ -179,39 +179,39 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             )
         )
     if request.n_variants > limits.max_variants:
-        found.append(
+        problems.append(
             Problem(
                 "n_variants",
                 f"{request.n_variants} is more than this server allows",
                 (f"1 to {limits.max_variants}", *_more_through("max_variants")),
             )
         )
-    return found
+    return problems
 
 
 def _item_problems(request: VideoRequest) -> list[Problem]:
-    found = []
+    problems = []
     for i, item in enumerate(request.inpaint_items):
         at = f"inpaint_items[{i}]"
         sources = [name for name in ("url", "generation_id", "upload_media_id") if getattr(item, name) is not None]
         if len(sources) != 1:
-            given = " and ".join(sources) if sources else "none of them"
-            found.append(Problem(at, f"{given} given", "exactly one of url, generation_id, upload_media_id"))
-        found += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
+            named = " and ".join(sources) if sources else "none of them"
+            problems.append(Problem(at, f"{named} given", "exactly one of url, generation_id, upload_media_id"))
+        problems += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
         if item.url is not None and not _is_address(item.url):
-            found.append(Problem(f"{at}.url", "is not an http(s) address"))
+            problems.append(Problem(f"{at}.url", "is not an http(s) address"))
         if item.frame_index is not None and item.frame_index >= request.n_frames:
-            found.append(
+            problems.append(
                 Problem(f"{at}.frame_index", f"{item.frame_index} is past the end", f"0 to {request.n_frames - 1}")
             )
         start, end = item.source_start_frame, item.source_end_frame
         if start is not None and end is not None and start > end:
-            found.append(Problem(f"{at}.source_start_frame", f"{start} is after source_end_frame {end}"))
-    return found
+            problems.append(Problem(f"{at}.source_start_frame", f"{start} is after source_end_frame {end}"))
+    return problems
 
 
 def _blank_ids(holder: Model, prefix: str, names: tuple[str, ...]) -> list[Problem]:
-    blank = [name for name in names if (given := getattr(holder, name)) is not None and not given.strip()]
+    blank = [name for name in names if (text := getattr(holder, name)) is not None and not text.strip()]
     return [Problem(prefix + name, "is blank") for name in blank]
 
 
@@ -226,44 +226,44 @@ def _is_address(text: str) -> bool:
 
 
 def _operation_problems(request: VideoRequest) -> list[Problem]:
-    found = []
+    problems = []
     has_prompt = bool(request.prompt and clean(request.prompt))
     match request.operation:
         case "simple_compose":
             if not has_prompt and not request.inpaint_items:
-                found.append(Problem("prompt", "is blank", "a text, or an image in inpaint_items"))
+                problems.append(Problem("prompt", "is blank", "a text, or an image in inpaint_items"))
         case "storyboard":
-            found += _action_problems(request)
+            problems += _action_problems(request)
         case "remix":
             if not has_prompt:
-                found.append(Problem("prompt", "is blank", "a text that says what to change"))
+                problems.append(Problem("prompt", "is blank", "a text that says what to change"))
             edit = request.sdedit or SDEdit()
-            found += _blank_ids(edit, "", ("source_generation_id", "source_upload_media_id"))
-            given = [edit.source_generation_id, edit.source_upload_media_id]
-            if given.count(None) != 1:
-                found.append(
+            problems += _blank_ids(edit, "", ("source_generation_id", "source_upload_media_id"))
+            sources = [edit.source_generation_id, edit.source_upload_media_id]
+            if sources.count(None) != 1:
+                problems.append(
                     Problem(
                         "source",
-                        "none given" if given.count(None) else "two given",
+                        "none given" if sources.count(None) else "two given",
                         "exactly one of source_generation_id (gen_… or task_…), source_upload_media_id",
                     )
                 )
         case "blend":
             if len(request.inpaint_items) != 2:
-                found.append(Problem("inpaint_items", f"{len(request.inpaint_items)} given", "exactly two"))
-    return found
+                problems.append(Problem("inpaint_items", f"{len(request.inpaint_items)} given", "exactly two"))
+    return problems
 
 
 def _action_problems(request: VideoRequest) -> list[Problem]:
     actions = request.actions or []
     if not actions and not request.inpaint_items:
         return [Problem("actions", "none given", "at least one action, or an item in inpaint_items")]
-    found = []
+    problems = []
     for i, action in enumerate(actions):
         if not clean(action.description):
-            found.append(Problem(f"actions[{i}].description", "is blank", "what is seen from that frame on"))
+            problems.append(Problem(f"actions[{i}].description", "is blank", "what is seen from that frame on"))
         if action.time >= request.n_frames:
-            found.append(
+            problems.append(
                 Problem(
                     f"actions[{i}].time",
                     f"frame {action.time} is past the end of {request.n_frames} frames",
@@ -271,11 +271,11 @@ def _action_problems(request: VideoRequest) -> list[Problem]:
                 )
             )
         if i and action.time <= actions[i - 1].time:
-            found.append(
+            problems.append(
                 Problem(
                     f"actions[{i}].time",
                     f"{action.time} does not come after {actions[i - 1].time}",
                     "frames that increase, each once",
                 )
             )
-    return found
+    return problems

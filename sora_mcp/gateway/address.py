@@ -64,8 +64,8 @@ def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
 
 
 @asynccontextmanager
-async def _request(gateway: Gateway, url: httpx.URL, given: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
-    headers = dict(given)
+async def _request(gateway: Gateway, url: httpx.URL, more_headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    headers = dict(more_headers)
     extensions: dict[str, Any] = {}
     client = gateway.client.client_for(url)
     asked = url
@@ -88,12 +88,12 @@ async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
     A host that is not known here is left to the proxy: company networks know no names of the outside. It is empty then.
     """
     try:
-        found = await anyio.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
+        answers = await anyio.getaddrinfo(url.host, url.port or (443 if url.scheme == "https" else 80))
     except (OSError, ValueError):
         if proxied and not is_local_host(url.host):
             return ""
         raise BadReply("The host of the video's address is not known.", LATER) from None
-    addresses = [str(each[4][0]) for each in found]
+    addresses = [str(each[4][0]) for each in answers]
     if not addresses or not all(map(_is_public, addresses)):
         raise BadReply(
             "The gateway gave an address for the video that lies inside a private network; it was not fetched."

@@ -98,7 +98,7 @@ class _Coming:
     on_progress: Progress
     head: bytes = b""
     done: int = 0
-    told: int = 0
+    reported: int = 0
     total: int | None = None
     validator: str = ""
 
@@ -153,8 +153,8 @@ class _Coming:
         if self.done > self.max_bytes:
             raise self._too_large()
         await to_thread.run_sync(self.file.write, chunk)
-        if self.done > self.told:
-            self.told = self.done
+        if self.done > self.reported:
+            self.reported = self.done
             await self.on_progress(self.done, self.total)
 
     async def _check(self) -> None:

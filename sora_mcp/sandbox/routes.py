@@ -116,12 +116,12 @@ class _Routes:
     async def upload(self, request: Request) -> Response:
         owner = _owner(request)
         async with request.form(max_files=1) as form:
-            given = form.get("file")
-            if given is None or isinstance(given, str):
+            upload = form.get("file")
+            if upload is None or isinstance(upload, str):
                 raise _TaskError(400, "invalid_request", "file is missing")
-            if (given.size or 0) > MAX_UPLOAD_BYTES:
+            if (upload.size or 0) > MAX_UPLOAD_BYTES:
                 raise _GatewayError(413, "file too large")
-            content = await given.read()
+            content = await upload.read()
         kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
         suffix = next((kind for start, kind in kinds.items() if content.startswith(start)), None)
         if suffix is None:
@@ -133,7 +133,7 @@ class _Routes:
                 "object": "file",
                 "bytes": len(content),
                 "created_at": int(self._store.clock()),
-                "filename": given.filename,
+                "filename": upload.filename,
                 "url": f"{request.base_url}files/{media_id}.{suffix}",
             },
             headers=NOTICE,
@@ -267,15 +267,15 @@ def _answer(data: Any) -> Response:
 
 async def _tell_task_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, _TaskError)
-    told = {"code": error.code, "message": clean(error.message), "data": None}
-    return JSONResponse(told, status_code=error.status, headers=NOTICE)
+    body = {"code": error.code, "message": clean(error.message), "data": None}
+    return JSONResponse(body, status_code=error.status, headers=NOTICE)
 
 
 async def _tell_gateway_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, _GatewayError)
     message = f"{error.message} (request id: {secrets.token_hex(8)})"
-    told = {"error": {"message": message, "type": "new_api_error"}}
-    return JSONResponse(told, status_code=error.status, headers=NOTICE | error.headers)
+    body = {"error": {"message": message, "type": "new_api_error"}}
+    return JSONResponse(body, status_code=error.status, headers=NOTICE | error.headers)
 
 
 async def _tell_http(request: Request, error: Exception) -> Response:

@@ -199,8 +199,8 @@ class Store:
             return None
 
     def _all(self, owner: str) -> list[Stored]:
-        found = (self._load(path.stem) for path in self._tasks.glob("task_*.json"))
-        return [task for task in found if task is not None and task.owner == owner]
+        tasks = (self._load(path.stem) for path in self._tasks.glob("task_*.json"))
+        return [task for task in tasks if task is not None and task.owner == owner]
 
     def _write(self, path: Path, content: bytes) -> None:
         self._make(path.parent)

@@ -8,7 +8,7 @@ from sora_mcp import dialects
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger
-from sora_mcp.studio.desk import Desk
+from sora_mcp.studio.upstream import Upstream
 
 NOT_CONFIGURED = "not configured"
 """The label where no gateway is set."""
@@ -22,10 +22,10 @@ class Connector:
         self.dialect = dialects.configured(settings)
         """How the gateway is spoken to."""
         self._ledger = ledger
-        self._opened: Desk | None = None
+        self._opened: Upstream | None = None
         self._opening = anyio.Lock()
 
-    async def connect(self) -> Desk:
+    async def connect(self) -> Upstream:
         """The gateway, opened at the first call. Raises NotConfigured or FileProblem."""
         if self._opened is not None:  # taking a lock, even a free one, would be a turn of the event loop
             return self._opened
@@ -34,11 +34,11 @@ class Connector:
                 self._opened = await self._open()
             return self._opened
 
-    async def _open(self) -> Desk:
+    async def _open(self) -> Upstream:
         endpoint = self._settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), self._settings.owner or ""
         account = await self._ledger.account(endpoint.base_url, key, owner)
-        return Desk(self._settings, endpoint, self.dialect, account, self.label)
+        return Upstream(self._settings, endpoint, self.dialect, account, self.label)
 
     async def aclose(self) -> None:
         """Close what was opened."""

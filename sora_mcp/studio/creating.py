@@ -20,11 +20,11 @@ from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
-from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.finder import REFRESH_MOST, Finder
 from sora_mcp.studio.lookup import Lookup
+from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
 from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -48,17 +48,17 @@ class Creator:
         ledger: Ledger,
         *,
         connector: Connector,
-        finder: Finder,
+        poller: Poller,
         submitter: Submitter,
         submitted: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
-        self._finder = finder
+        self._poller = poller
         self._submitter = submitter
         self._submitted = submitted
-        self._lookup = Lookup(connector, ledger, finder, is_owned=bool(settings.owner))
+        self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
     async def submit(
         self,
@@ -105,20 +105,20 @@ class Creator:
         self._connector.dialect.check(ready.request)
         return ready
 
-    async def _same(self, connection: Desk, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
         try:
             same = await self._ledger.duplicate_of(intent, policy)
         except TooManyRunning:
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
-            await self._finder.refresh(connection, unfinished)
+            await self._poller.refresh(connection, unfinished)
             return await self._ledger.duplicate_of(intent, policy)
         if same is None or same.state not in UNDER_WAY:
             return same
-        await self._finder.refresh(connection, [same])
+        await self._poller.refresh(connection, [same])
         return await self._ledger.duplicate_of(intent, policy)
 
-    def _intent(self, connection: Desk, ready: Resolved) -> Intent:
+    def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
         request = ready.request
         return Intent(

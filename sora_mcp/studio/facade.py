@@ -17,9 +17,9 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
-from sora_mcp.studio.finder import Finder
 from sora_mcp.studio.listing import Lists
 from sora_mcp.studio.outputs import Outputs
+from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
@@ -33,20 +33,20 @@ class Studio:
         self.settings = settings
         self._connector = Connector(settings, ledger)
         self._submitter = Submitter(ledger, background)
-        finder = Finder(ledger)
-        self._waiter = Waiter(finder, settings.query_timeout + LEDGER_WITHIN)
-        self._watcher = Watcher(ledger, finder)
+        poller = Poller(ledger)
+        self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
+        self._watcher = Watcher(ledger, poller)
         self._creator = Creator(
             settings,
             ledger,
             connector=self._connector,
-            finder=finder,
+            poller=poller,
             submitter=self._submitter,
             submitted=self._watcher.wake,
         )
-        self._lists = Lists(ledger, self._connector, finder)
-        self._outputs = Outputs(settings, ledger, self._connector, finder, self._waiter)
-        self._settler = Settler(ledger, self._connector, finder)
+        self._lists = Lists(ledger, self._connector, poller)
+        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
+        self._settler = Settler(ledger, self._connector, poller)
 
     @classmethod
     @asynccontextmanager

@@ -8,22 +8,22 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
-from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.poller import Poller
 
 
 class Lists:
     """The caller's videos, newest first. All methods raise SoraError and nothing else."""
 
-    def __init__(self, ledger: Ledger, connector: Connector, finder: Finder) -> None:
+    def __init__(self, ledger: Ledger, connector: Connector, poller: Poller) -> None:
         self._ledger = ledger
         self._connector = connector
-        self._finder = finder
+        self._poller = poller
 
     async def page(self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None) -> VideoList:
         """One page, after the newest unfinished ones were asked about; see `Studio.list_videos`."""
         connection = await self._connector.connect()
         before = _read_cursor(cursor)
-        await self._finder.refresh_unfinished(connection)
+        await self._poller.refresh_unfinished(connection)
         entries = await self._ledger.page(connection.account, limit=limit + 1, before=before, states=states)
         page, more = entries[:limit], len(entries) > limit
         return VideoList(

@@ -14,9 +14,9 @@ from sora_mcp.core.results import Download, Look
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.finder import Finder
 from sora_mcp.studio.ids import variant_of
+from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import Waiter
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class Outputs:
     """The finished videos of one studio. All methods raise SoraError and nothing else."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, connector: Connector, finder: Finder, waiter: Waiter
+        self, settings: Settings, ledger: Ledger, connector: Connector, poller: Poller, waiter: Waiter
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
-        self._finder = finder
+        self._poller = poller
         self._waiter = waiter
         self._viewer = Viewer()
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -80,10 +80,10 @@ class Outputs:
         if failed:
             raise failed[0]
 
-    def _files(self, connection: Desk) -> Files:
+    def _files(self, connection: Upstream) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
         async def refresh(entry: Entry) -> Entry:
-            return await self._finder.ask(connection, entry, anyway=True)
+            return await self._poller.ask(connection, entry, anyway=True)
 
         return Files(self._settings, connection.gateway, self._ledger, refresh)

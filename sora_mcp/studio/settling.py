@@ -9,35 +9,35 @@ from sora_mcp.core.results import Video
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.upstream import Upstream
 
 
 class Settler:
     """Records what a person found out. All methods raise SoraError and nothing else."""
 
-    def __init__(self, ledger: Ledger, connector: Connector, finder: Finder) -> None:
+    def __init__(self, ledger: Ledger, connector: Connector, poller: Poller) -> None:
         self._ledger = ledger
         self._connector = connector
-        self._finder = finder
+        self._poller = poller
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """Record a person's word about a request; see `Studio.settle`."""
         connection = await self._connector.connect()
         if task_id is not None:
             await self._check_known(connection, request_id, task_id)
-        given_up = await self._finder.given_up(connection, request_id) if task_id is None else None
+        given_up = await self._poller.abandonable(connection, request_id) if task_id is None else None
         entry = await self._ledger.settle(connection.account, request_id, task_id, given_up=given_up)
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
             raise NotFound(report.not_settled(request_id, known), SeeList())
         return report.video(entry, connection.label)
 
-    async def _check_known(self, connection: Desk, request_id: str, task_id: str) -> None:
+    async def _check_known(self, connection: Upstream, request_id: str, task_id: str) -> None:
         """Raise InvalidInput or NotFound for a task that cannot have come of a request."""
         if not is_id(task_id):
             raise InvalidInput([Problem("task", "is not an id", "task_…")])
-        await self._finder.check_owner(connection, task_id)
+        await self._poller.check_owner(connection, task_id)
         try:
             await connection.gateway.query(task_id)
         except NotFound:

@@ -14,9 +14,9 @@ from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import FINAL
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import report
-from sora_mcp.studio.desk import Desk
-from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.submitter import LOOK_EVERY
+from sora_mcp.studio.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -29,63 +29,67 @@ WaitProgress = Callable[[Video], Awaitable[None]]
 class Waiter:
     """Waits for videos. `look_within`: the seconds that one look at the gateway and the ledger may take."""
 
-    def __init__(self, finder: Finder, look_within: float) -> None:
-        self._finder = finder
+    def __init__(self, poller: Poller, look_within: float) -> None:
+        self._poller = poller
         self._look_within = look_within
 
-    async def wait(self, desk: Desk, video_id: str, seconds: float, on_progress: WaitProgress | None = None) -> Video:
+    async def wait(
+        self, upstream: Upstream, video_id: str, seconds: float, on_progress: WaitProgress | None = None
+    ) -> Video:
         """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
         deadline = anyio.current_time() + seconds
-        entry, trouble = await self._first_look(desk, video_id, deadline)
-        told = report.video(entry, desk.label, trouble)
+        entry, trouble = await self._first_look(upstream, video_id, deadline)
+        video = report.video(entry, upstream.label, trouble)
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
-                await on_progress(told)
+                await on_progress(video)
             if entry.task_id is None and entry.state != "sending":
                 break
             with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(desk.tick if entry.task_id else LOOK_EVERY)
-                entry, trouble = await self._next_look(desk, entry, trouble)
-            told = report.video(entry, desk.label, trouble)
-        return told
+                await anyio.sleep(upstream.tick if entry.task_id else LOOK_EVERY)
+                entry, trouble = await self._next_look(upstream, entry, trouble)
+            video = report.video(entry, upstream.label, trouble)
+        return video
 
-    async def look_up(self, desk: Desk, video_id: str) -> Entry:
-        """What the finder finds out, or what the ledger knows where it is so slow that this takes too long."""
+    async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
+        """What the poller learns, or what the ledger knows where it is so slow that this takes too long."""
         with anyio.move_on_after(self._look_within):
-            return await self._finder.look_up(desk, video_id)
+            return await self._poller.look_up(upstream, video_id)
         with anyio.move_on_after(LEDGER_WITHIN):
-            if known := await self._finder.known(desk, video_id):
+            if known := await self._poller.known(upstream, video_id):
                 return known
         raise BadReply(
             "It took too long to find out.", TryAgain(), Do(("The disk of ", Setting("home"), " may be slow."))
         )
 
-    async def _first_look(self, desk: Desk, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
+    async def _first_look(self, upstream: Upstream, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
         """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
 
         An id that no row knows is asked about until then. Raises what `look_up` raises.
         """
-        pause, error = desk.tick, None
+        pause, error = upstream.tick, None
         while error is None or anyio.current_time() < deadline:
             with anyio.CancelScope(deadline=math.inf if error is None else deadline):
                 try:
-                    return await self.look_up(desk, video_id), None
+                    return await self.look_up(upstream, video_id), None
                 except (GatewayError, NotFound) as trouble:
                     if not trouble.can_retry or anyio.current_time() >= deadline:
                         raise
-                    if known := await self._finder.known(desk, video_id):
+                    if known := await self._poller.known(upstream, video_id):
                         return known, trouble
                     error = trouble
                 if anyio.current_time() + (error.retry_after_s or 0) > deadline:
                     break
                 await anyio.sleep(max(pause, error.retry_after_s or 0))
-                pause = min(2 * pause, desk.pace)
+                pause = min(2 * pause, upstream.pace)
         raise error
 
-    async def _next_look(self, desk: Desk, entry: Entry, trouble: SoraError | None) -> tuple[Entry, SoraError | None]:
+    async def _next_look(
+        self, upstream: Upstream, entry: Entry, trouble: SoraError | None
+    ) -> tuple[Entry, SoraError | None]:
         """The row as it is now, and what kept the gateway from being asked since it last answered."""
         try:
-            now = await self._finder.look_again(desk, entry, in_trouble=trouble is not None)
+            now = await self._poller.look_again(upstream, entry, in_trouble=trouble is not None)
         except (GatewayError, NotFound) as error:
             if not error.can_retry:
                 raise

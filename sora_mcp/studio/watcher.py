@@ -11,8 +11,8 @@ from anyio.abc import TaskGroup
 
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Entry, Ledger
-from sora_mcp.studio.desk import TICK, Desk
-from sora_mcp.studio.finder import Finder
+from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.upstream import TICK, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ MOST = 200
 IDLE_S = 30.0
 """Seconds between two looks at the ledger while nothing is under way: another process may have left something."""
 
-OpenDesk = Callable[[], Awaitable[Desk]]
+OpenDesk = Callable[[], Awaitable[Upstream]]
 Told = Callable[[Entry], Awaitable[None]]
 """Told a row whose state, progress or address changed, whichever process found out."""
 Wanted = Callable[[], set[str]]
@@ -37,9 +37,9 @@ Save = Callable[[Entry], Awaitable[None]]
 class Watcher:
     """Asks about everything under way when its time has come, and tells what changed."""
 
-    def __init__(self, ledger: Ledger, finder: Finder) -> None:
+    def __init__(self, ledger: Ledger, poller: Poller) -> None:
         self._ledger = ledger
-        self._finder = finder
+        self._poller = poller
         self._queries = anyio.CapacityLimiter(AT_ONCE)
         self._saves = anyio.CapacityLimiter(SAVES_AT_ONCE)
         self._woken = anyio.Event()
@@ -51,19 +51,19 @@ class Watcher:
         """Something new is under way, or somebody waits to be told."""
         self._woken.set()
 
-    async def run(self, open_desk: OpenDesk, save: Save | None) -> None:
+    async def run(self, open_upstream: OpenDesk, save: Save | None) -> None:
         """Follow everything that is under way at the gateway, and save what has finished (`save`), until cancelled.
 
-        A task is asked about every `desk.pace` seconds at first and ever more rarely later, and given up after a day.
+        A task is asked about every `upstream.pace` seconds at first and ever more rarely later, and given up after a day.
         """
         await anyio.sleep(TICK)  # whoever starts a server waits for its first answer, not for this
         async with anyio.create_task_group() as work:
             while True:
                 self._woken = anyio.Event()
                 try:
-                    desk = await open_desk() if self._ledger.exists() else None
-                    while desk is not None and await self._round(desk, save, work):  # noqa: ASYNC110 - gateways tell nobody
-                        await anyio.sleep(desk.tick)
+                    upstream = await open_upstream() if self._ledger.exists() else None
+                    while upstream is not None and await self._round(upstream, save, work):  # noqa: ASYNC110 - gateways tell nobody
+                        await anyio.sleep(upstream.tick)
                 except SoraError as error:
                     logger.info("nothing can be followed now: %s", error.message)
                 except Exception:
@@ -74,19 +74,19 @@ class Watcher:
     def _wanted(self) -> set[str]:
         return {video_id for _, wanted in self.listeners for video_id in wanted()}
 
-    async def _round(self, desk: Desk, save: Save | None, work: TaskGroup) -> bool:
+    async def _round(self, upstream: Upstream, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
-        open_rows = await self._ledger.under_way(desk.account, MOST)
-        open_rows += await self._ledger.without_address(desk.account, MOST)
+        open_rows = await self._ledger.under_way(upstream.account, MOST)
+        open_rows += await self._ledger.without_address(upstream.account, MOST)
         wanted = self._wanted()
-        await self._tell_changes(desk, open_rows, wanted)
+        await self._tell_changes(upstream, open_rows, wanted)
         now = self._ledger.now()
-        due = [entry for entry in open_rows if entry.is_due(now, desk.pace)]
-        self._start(work, due, self._queries, partial(self._finder.ask, desk))
+        due = [entry for entry in open_rows if entry.is_due(now, upstream.pace)]
+        self._start(work, due, self._queries, partial(self._poller.ask, upstream))
         if save is None:
             return bool(open_rows or wanted)
-        unsaved = await self._ledger.unsaved(desk.account, MOST)
-        due = [entry for entry in unsaved if entry.is_due(now, desk.pace) or _is_new(entry, now)]
+        unsaved = await self._ledger.unsaved(upstream.account, MOST)
+        due = [entry for entry in unsaved if entry.is_due(now, upstream.pace) or _is_new(entry, now)]
         self._start(work, due, self._saves, partial(self._save, save))
         return bool(open_rows or wanted or unsaved)
 
@@ -120,17 +120,17 @@ class Watcher:
             if is_ours:
                 await save(entry)
 
-    async def _tell_changes(self, desk: Desk, open_rows: list[Entry], wanted: set[str]) -> None:
+    async def _tell_changes(self, upstream: Upstream, open_rows: list[Entry], wanted: set[str]) -> None:
         """Tell what changed since the last round: of what was open then or is now, and of what is wanted."""
         in_sight = set().union(*map(_ids, open_rows))
-        others = [await self._ledger.find(desk.account, each) for each in (self._seen.keys() | wanted) - in_sight]
+        others = [await self._ledger.find(upstream.account, each) for each in (self._seen.keys() | wanted) - in_sight]
         looks = {entry.request_id: (entry, _look(entry)) for entry in (*open_rows, *others) if entry is not None}
         changed = [entry for request_id, (entry, look) in looks.items() if self._seen.get(request_id) != look]
         kept = in_sight | wanted
         self._seen = {entry.request_id: look for entry, look in looks.values() if not kept.isdisjoint(_ids(entry))}
         for entry in changed:
-            for told, _ in self.listeners:
-                await told(entry)
+            for listener, _ in self.listeners:
+                await listener(entry)
 
 
 _Look = tuple[str, int | None, bool]

@@ -21,19 +21,19 @@ def _shape(width: int | None, height: int | None, n_frames: int | None) -> str:
     return ", ".join(part for part in (size, length) if part)
 
 
-def say_submission(told: Submission, wording: Wording = FOR_AGENTS) -> str:
+def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str:
     """What became of a paid call."""
-    cost = f"relative cost {told.cost:g}" if told.cost is not None else "cost not known"
-    what = f"{_shape(told.width, told.height, told.n_frames)}, {cost}, gateway: {told.gateway}"
-    notes, next_step = map(wording.note, told.notes), wording.advise(*told.advice)
-    if told.outcome == "not_submitted":
+    cost = f"relative cost {submission.cost:g}" if submission.cost is not None else "cost not known"
+    what = f"{_shape(submission.width, submission.height, submission.n_frames)}, {cost}, gateway: {submission.gateway}"
+    notes, next_step = map(wording.note, submission.notes), wording.advise(*submission.advice)
+    if submission.outcome == "not_submitted":
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
-    if told.duplicate:
+    if submission.duplicate:
         return (
-            f"This same request was submitted before as {name(told)}; nothing was sent or charged now "
+            f"This same request was submitted before as {name(submission)}; nothing was sent or charged now "
             f"({wording.argument('allow_duplicate')} pays for another). {next_step}"
         )
-    return " ".join([f"Submitted as {name(told)} ({what}).", *notes, next_step])
+    return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
 
 
 _STATE_WORDS: dict[State, str] = {
@@ -45,26 +45,26 @@ _STATE_WORDS: dict[State, str] = {
 }
 
 
-def say_video(told: Video, wording: Wording = FOR_AGENTS) -> str:
+def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     """A video in a sentence, and what to do next."""
-    progress = f" ({told.progress} %)" if told.progress is not None and told.state == "running" else ""
-    shape = _shape(told.width, told.height, told.n_frames)
-    state = _STATE_WORDS.get(told.state, f"is {told.state}")
-    what = f"{name(told)} {state}{progress}{f', {shape}' if shape else ''}."
-    more = _variants(told) if told.state == "succeeded" else _why(told)
-    return " ".join(part for part in (what, more, wording.advise(*told.advice)) if part)
+    progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
+    shape = _shape(video.width, video.height, video.n_frames)
+    state = _STATE_WORDS.get(video.state, f"is {video.state}")
+    what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}."
+    more = _variants(video) if video.state == "succeeded" else _why(video)
+    return " ".join(part for part in (what, more, wording.advise(*video.advice)) if part)
 
 
-def _variants(told: Video) -> str:
+def _variants(video: Video) -> str:
     """How many variants came back, where several were asked for and not all did, or moderation withheld some."""
-    came, asked = sum(each.url is not None for each in told.generations), told.n_variants or 1
-    if not came or (came >= asked and not told.withheld):
+    came, asked = sum(each.url is not None for each in video.generations), video.n_variants or 1
+    if not came or (came >= asked and not video.withheld):
         return ""
-    withheld = min(told.withheld or 0, max(asked - came, 1))
+    withheld = min(video.withheld or 0, max(asked - came, 1))
     count = f"{came} of {max(asked, came + withheld)} variants came back"
     if not withheld:
         return f"{count}; the gateway does not say why."
-    code = f" ({told.failure_code})" if is_plain_code(told.failure_code) else ""
+    code = f" ({video.failure_code})" if is_plain_code(video.failure_code) else ""
     return f"{count}; {_NUMBERS.get(withheld, str(withheld))} {_were(withheld)} withheld by moderation{code}."
 
 
@@ -75,15 +75,15 @@ def _were(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
-def _why(told: Video) -> str:
+def _why(video: Video) -> str:
     """Why there is no video: our own reason, and the gateway's words as a quotation."""
-    if told.state not in {"failed", "blocked", "rejected", "unknown"}:
+    if video.state not in {"failed", "blocked", "rejected", "unknown"}:
         return ""
-    is_gateways = told.failure_reason == told.gateway_message
-    ours = f"Reason: {quote(told.failure_reason)}." if told.failure_reason and not is_gateways else ""
-    says = gateway_says(told.gateway_message, told.failure_code, told.gateway_answer)
+    is_gateways = video.failure_reason == video.gateway_message
+    ours = f"Reason: {quote(video.failure_reason)}." if video.failure_reason and not is_gateways else ""
+    says = gateway_says(video.gateway_message, video.failure_code, video.gateway_answer)
     if not ours and not says:
-        return "The gateway gave no reason." if told.state in {"failed", "blocked"} else ""
+        return "The gateway gave no reason." if video.state in {"failed", "blocked"} else ""
     return f"{ours} {says}".strip()
 
 
@@ -102,20 +102,20 @@ def quote(text: str) -> str:
     return f'"{clean(text, 200).replace(chr(34), chr(39))}"'
 
 
-def say_list(told: VideoList, _: Wording = FOR_AGENTS) -> str:
+def say_list(listing: VideoList, _: Wording = FOR_AGENTS) -> str:
     """How many there are."""
-    count = len(told.videos)
-    more = " There are more: call again with cursor." if told.next_cursor else ""
-    return f"{count} video{'' if count == 1 else 's'} at {told.gateway}, newest first.{more}"
+    count = len(listing.videos)
+    more = " There are more: call again with cursor." if listing.next_cursor else ""
+    return f"{count} video{'' if count == 1 else 's'} at {listing.gateway}, newest first.{more}"
 
 
-def say_look(told: Look, _: Wording = FOR_AGENTS) -> str:
+def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows."""
-    shape = _shape(told.width, told.height, told.n_frames)
-    return f"{told.frames} stills of {told.task_id}, variant {told.variant} ({shape}), in reading order."
+    shape = _shape(look.width, look.height, look.n_frames)
+    return f"{look.frames} stills of {look.task_id}, variant {look.variant} ({shape}), in reading order."
 
 
-def say_download(told: Download, _: Wording = FOR_AGENTS) -> str:
+def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:
     """Where the file is."""
-    verb = "Saved as" if told.outcome == "saved" else "Already saved as"
-    return f"{verb} {told.path} ({told.bytes / 1e6:.1f} MB)."
+    verb = "Saved as" if download.outcome == "saved" else "Already saved as"
+    return f"{verb} {download.path} ({download.bytes / 1e6:.1f} MB)."

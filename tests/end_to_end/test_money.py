@@ -21,7 +21,7 @@ from mcp import Client
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotFound
 from sora_mcp.studio import Studio
-from sora_mcp.studio.finder import KNOWN_AFTER
+from sora_mcp.studio.poller import KNOWN_AFTER
 
 pytestmark = pytest.mark.anyio
 

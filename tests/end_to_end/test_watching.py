@@ -11,7 +11,7 @@ from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
 
 from sora_mcp.core.schedule import LEASE_S
-from sora_mcp.studio.desk import LOCAL_PACE
+from sora_mcp.studio.upstream import LOCAL_PACE
 
 pytestmark = pytest.mark.anyio
 

@@ -28,7 +28,7 @@ from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.ledger import open_ledger
 from sora_mcp.studio import Studio
-from sora_mcp.studio.finder import KNOWN_AFTER
+from sora_mcp.studio.poller import KNOWN_AFTER
 
 MINUTE, DAY = 60, 86_400
 RUNNING_MOST, DAY_MOST = 3, 6.0

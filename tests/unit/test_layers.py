@@ -147,7 +147,7 @@ def test_only_the_server_and_the_demo_import_the_protocol() -> None:
     assert users == {"server", "demo"}
 
 
-WIRING = {"studio/desk.py", "config/endpoint.py", "cli/__init__.py", "demo.py"}
+WIRING = {"studio/upstream.py", "config/endpoint.py", "cli/__init__.py", "demo.py"}
 """Where the sandbox is named: what makes the gateway, the address that stands for it, the command that serves it."""
 
 

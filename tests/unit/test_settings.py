@@ -377,7 +377,7 @@ def test_every_setting_says_what_it_means() -> None:
 def test_what_was_given_is_told_from_what_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORA_MAX_VARIANTS", "4")
     monkeypatch.setenv("SORA_OWNER", " ")
-    assert load(base_url="sandbox", api_key=None).given == {"max_variants", "base_url"}
+    assert load(base_url="sandbox", api_key=None).explicit == {"max_variants", "base_url"}
 
 
 def test_every_default_that_is_shown_can_be_set() -> None:

@@ -203,7 +203,7 @@ def test_a_key_in_quotes_behind_its_bearer_is_taken_out_of_them() -> None:
 
 
 def test_without_a_word_between_its_quotes_a_setting_is_missing() -> None:
-    assert load({"SORA_MAX_RUNNING": '""', "SORA_OWNER": "' '", "SORA_HOME": '"${HOME}"'}).given == frozenset()
+    assert load({"SORA_MAX_RUNNING": '""', "SORA_OWNER": "' '", "SORA_HOME": '"${HOME}"'}).explicit == frozenset()
 
 
 def test_the_refusal_says_that_nothing_was_submitted(run: Run) -> None:

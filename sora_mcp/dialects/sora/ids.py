@@ -67,9 +67,9 @@ def _named(answer: Any, names: Iterable[str]) -> list[str]:
     """The ids under these names; the first name that holds any counts, in every object of a list."""
     objects = list(_objects(answer))
     for name in names:
-        found = [each for fields in objects for each in _taken(fields.get(name), as_id)]
-        if found:
-            return found
+        ids = [each for fields in objects for each in _taken(fields.get(name), as_id)]
+        if ids:
+            return ids
     return []
 
 
@@ -94,8 +94,8 @@ def _taken(value: Any, read: Callable[[object], str | None], depth: int = 3) -> 
     if isinstance(value, list) and depth:
         for each in value[:MOST_IDS]:
             yield from _taken(each, read, depth - 1)
-    elif (found := read(value)) is not None:
-        yield found
+    elif (ids := read(value)) is not None:
+        yield ids
 
 
 def _as_bare_id(value: object) -> str | None:

@@ -31,7 +31,7 @@ _WRAPPERS = ("data", "output", "result", "task")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Layers:
     """A task in an answer: the object that has its state, the raw task in it (both folded too), and what counts as an
     address."""
 
@@ -60,9 +60,9 @@ def read_task(reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> T
     is_ok = 200 <= reply.status < 300
     task = _task_in(answer, task_id) if is_ok else None
     if task is not None:
-        found = _Found(task, _raw(task), opened_by(schemes))
-        if _is_task(found, answer):
-            return _read(found)
+        layers = _Layers(task, _raw(task), opened_by(schemes))
+        if _is_task(layers, answer):
+            return _read(layers)
     if not is_ok or code_of(answer) is not None or kind_of(reply) in {"html", "text"}:
         raise free_error(reply, passing=not_affected)
     message = "The gateway answered a query with something that is not a task"
@@ -102,22 +102,22 @@ def _with_state(value: Any, depth: int) -> Iterator[dict[str, Any]]:
             yield from _with_state(fields.get(name), depth - 1)
 
 
-def _is_task(found: _Found, answer: Any) -> bool:
+def _is_task(layers: _Layers, answer: Any) -> bool:
     """Whether a state counts: `{"status": "error"}` alone is a query that failed, not a video that did.
 
     What goes on may stand in the documented envelope alone.
     """
-    outer, inner = found.outer, found.inner
+    outer, inner = layers.outer, layers.inner
     if any(as_id(outer.get(name)) for name in _ID_NAMES) or outer.get("object") == "video":
         return True
     has_result = any(not is_empty(outer.get(name)) for name in _RESULT_NAMES)
     has_inner = any(not is_empty(inner.get(name)) for name in _INNER_NAMES)
-    if has_result or has_inner or _progress(found) is not None:
+    if has_result or has_inner or _progress(layers) is not None:
         return True
-    if addresses_in(found.task, found.raw, found.is_address):
+    if addresses_in(layers.task, layers.raw, layers.is_address):
         return True
     goes_on = state_of(outer.first(STATE_NAMES)) in {None, "queued", "running"}
-    return goes_on and found.task is not answer and "code" in Fields(answer)
+    return goes_on and layers.task is not answer and "code" in Fields(answer)
 
 
 def _raw(task: dict[str, Any]) -> dict[str, Any]:
@@ -131,25 +131,25 @@ def _raw(task: dict[str, Any]) -> dict[str, Any]:
 # --- what it says ---------------------------------------------------------------------------------
 
 
-def _read(found: _Found) -> Task:
-    outer, inner = found.outer, found.inner
+def _read(layers: _Layers) -> Task:
+    outer, inner = layers.outer, layers.inner
     word = outer.first(STATE_NAMES)
     state: State = state_of(word) or "running"
-    generations = tuple(_generations(found)) if state == "succeeded" else ()
+    generations = tuple(_generations(layers)) if state == "succeeded" else ()
     came = sum(g.url is not None for g in generations)
-    withheld = _withheld(found) if state == "succeeded" else 0
+    withheld = _withheld(layers) if state == "succeeded" else 0
     if state == "succeeded" and not came and withheld:
         state = "blocked"
     ended_badly = state in {"failed", "blocked"}
-    reason = _reason(found) if ended_badly else None
+    reason = _reason(layers) if ended_badly else None
     submitted = outer.get("submit_time")
     return Task(
         state=state,
-        progress=_progress(found),
+        progress=_progress(layers),
         gateway_state=clean(str(word), 40) if isinstance(word, str | int | float) else "",
         enhanced_prompt=_enhanced_prompt(inner),
         failure_reason=reason,
-        failure_code=_failure_code(found) if ended_badly or withheld else None,
+        failure_code=_failure_code(layers) if ended_badly or withheld else None,
         gateway_message=reason,
         generations=() if ended_badly else generations,
         withheld=withheld if came and withheld else None,
@@ -158,8 +158,8 @@ def _read(found: _Found) -> Task:
     )
 
 
-def _progress(found: _Found) -> int | None:
-    shown, fraction = found.outer.get("progress"), found.inner.get("progress_pct")
+def _progress(layers: _Layers) -> int | None:
+    shown, fraction = layers.outer.get("progress"), layers.inner.get("progress_pct")
     if isinstance(shown, str) and (match := re.match(r"\s*(\d{1,3})(\.\d*)?\s*%?\s*$", shown)):
         return min(100, int(match[1]))
     if isinstance(shown, int | float) and not isinstance(shown, bool) and 0 <= shown <= 100:
@@ -199,21 +199,21 @@ _REASON_NAMES = ("fail_reason", "failure_reason", "fail_msg", "error", "message"
 _CODE_NAMES = ("failure_code", "fail_code", "error_code", "code")
 
 
-def _reason(found: _Found) -> str | None:
+def _reason(layers: _Layers) -> str | None:
     """Why a task ended badly, in the gateway's words: of the task, else of the raw task, else what moderation says."""
-    for fields in (found.outer, found.inner, Fields(_raw(found.raw))):
+    for fields in (layers.outer, layers.inner, Fields(_raw(layers.raw))):
         for name in _REASON_NAMES:
             text = text_of(fields.get(name))
             if text and not is_http(text) and state_of(text) != "succeeded":
                 return text
-    words = (moderation.first(("message", "reason", "type")) for moderation in _moderations(found))
+    words = (moderation.first(("message", "reason", "type")) for moderation in _moderations(layers))
     return next((text for each in words if (text := text_of(each))), None)
 
 
-def _failure_code(found: _Found) -> str | None:
+def _failure_code(layers: _Layers) -> str | None:
     """The code of a failure or of moderation, cleaned and capped."""
-    reasons = [fields.get(name) for fields in (found.outer, found.inner) for name in ("error", "fail_reason")]
-    owners = [*_moderations(found), *map(Fields, reasons), found.outer, found.inner]
+    reasons = [fields.get(name) for fields in (layers.outer, layers.inner) for name in ("error", "fail_reason")]
+    owners = [*_moderations(layers), *map(Fields, reasons), layers.outer, layers.inner]
     values = [fields.get(name) for fields in owners for name in _CODE_NAMES]
     values += [fields.get("type") for fields in owners[:-2]]
     return next((text for value in values if (text := _code_text(value))), None)
@@ -226,30 +226,30 @@ def _code_text(value: object) -> str:
     return "" if fold(text) in NO_WORDS or text in {"0", "200"} or state_of(text) == "succeeded" else text
 
 
-def _moderations(found: _Found) -> list[Fields]:
-    results = (Fields(fields.get("moderation_result")) for fields in (found.inner, found.outer))
+def _moderations(layers: _Layers) -> list[Fields]:
+    results = (Fields(fields.get("moderation_result")) for fields in (layers.inner, layers.outer))
     return [result for result in results if result]
 
 
-def _withheld(found: _Found) -> int:
+def _withheld(layers: _Layers) -> int:
     """How many variants moderation withheld; 1 at least where it says that it did."""
-    counts = [fields.get("num_unsafe_generations") for fields in (found.inner, found.outer)]
+    counts = [fields.get("num_unsafe_generations") for fields in (layers.inner, layers.outer)]
     count = max((n for n in counts if isinstance(n, int) and not isinstance(n, bool) and n < 1000), default=0)
-    rejected = any(result.get("is_output_rejection") is True for result in _moderations(found))
+    rejected = any(result.get("is_output_rejection") is True for result in _moderations(layers))
     return max(count, int(rejected))
 
 
 # --- its variants ---------------------------------------------------------------------------------
 
 
-def _generations(found: _Found) -> list[Generation]:
+def _generations(layers: _Layers) -> list[Generation]:
     """The variants of a finished task; those without an address of their own get the ones beside them, in order."""
-    listed = next((v for f in (found.inner, found.outer) if isinstance(v := f.get("generations"), list)), [])
+    listed = next((v for f in (layers.inner, layers.outer) if isinstance(v := f.get("generations"), list)), [])
     entries = [Fields(entry) for entry in listed if isinstance(entry, dict)][:MAX_GENERATIONS]
-    variants = [_generation(entry, number, found.is_address) for number, entry in enumerate(entries, 1)]
+    variants = [_generation(entry, number, layers.is_address) for number, entry in enumerate(entries, 1)]
     if any(each.url for each in variants):
         return variants
-    addresses = addresses_in(found.task, found.raw, found.is_address)
+    addresses = addresses_in(layers.task, layers.raw, layers.is_address)
     variants += [Generation(variant=number) for number in range(len(variants) + 1, len(addresses) + 1)]
     beside = [replace(each, url=url) for each, url in zip(variants, addresses, strict=False)]
     return beside + variants[len(beside) :]

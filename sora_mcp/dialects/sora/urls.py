@@ -67,9 +67,9 @@ def addresses_in(task: Any, raw: Any, is_address: IsAddress) -> list[str]:
     data = from_text(outer.get("data"))
     listed = data if isinstance(data, list | str) else None
     for place in (listed, *_places(Fields(raw), _IN_RAW), *_places(outer, _IN_TASK), outer.get("fail_reason")):
-        found = list(dict.fromkeys(_addresses(place, is_address, _DEPTH)))
-        if found:
-            return found[:MOST_ADDRESSES]
+        addresses = list(dict.fromkeys(_addresses(place, is_address, _DEPTH)))
+        if addresses:
+            return addresses[:MOST_ADDRESSES]
     return []
 
 
@@ -97,6 +97,6 @@ def _addresses(value: Any, is_address: IsAddress, depth: int) -> Iterator[str]:
                 yield own
                 return
         for name in (*_ONE, *_MANY):
-            if found := list(_addresses(fields.get(name), is_address, depth - 1)):
-                yield from found
+            if addresses := list(_addresses(fields.get(name), is_address, depth - 1)):
+                yield from addresses
                 return

@@ -225,11 +225,11 @@ class Watch:
         SQLite made it, or not what it wrote."""
         names = self._names
         try:
-            found = [_identity(_stat(name)) for name in names[1:]]
+            identities = [_identity(_stat(name)) for name in names[1:]]
             file = _stat(names[0])
         except FileNotFoundError:
             raise self._taken_away() from None
-        if [_identity(file), *found] != self._opened:
+        if [_identity(file), *identities] != self._opened:
             raise self._taken_away()
         if not file.st_size:
             raise Damaged(self._path, "it was emptied while it was in use")
@@ -307,8 +307,8 @@ class Watch:
         return None
 
 
-def _identity(found: os.stat_result) -> Identity:
-    return found.st_dev, found.st_ino
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
 
 
 def _stat(name: str) -> os.stat_result:
@@ -316,8 +316,8 @@ def _stat(name: str) -> os.stat_result:
 
 
 def _stamp(name: str) -> _Stamp:
-    found = _stat(name)
-    return found.st_size, found.st_mtime_ns
+    status = _stat(name)
+    return status.st_size, status.st_mtime_ns
 
 
 # --- at the end -----------------------------------------------------------------------------------

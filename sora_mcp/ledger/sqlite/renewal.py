@@ -39,19 +39,19 @@ def set_aside(path: Path) -> tuple[Path | None, list[str]]:
     Returns that folder and the names of what was moved; None where nothing was there. Raises InUse where a living
     process has it open, or FileProblem where something cannot be moved; nothing is moved then.
     """
-    found = [each for each in _parts(path) if each.exists() or each.is_symlink()]
-    if not found:
+    files = [each for each in _parts(path) if each.exists() or each.is_symlink()]
+    if not files:
         return None, []
     try:
         with _nobody_uses(path):
             folder = _new_folder(path.parent)
-            _move(found, folder)
+            _move(files, folder)
     except OSError as error:
         message = f"The ledger {path} cannot be moved ({error.strerror}). Nothing was moved."
         raise FileProblem(
             message, AskUser(("check that folder (setting ", Setting("home"), "): it must be writable"))
         ) from error
-    return folder, [each.name for each in found]
+    return folder, [each.name for each in files]
 
 
 def _parts(path: Path) -> list[Path]:

@@ -64,8 +64,8 @@ class IndexFile:
     def __init__(self, path: Path) -> None:
         """Raises OSError where it cannot be opened."""
         with self._lock:
-            found = path.stat()
-            self._identity = (found.st_dev, found.st_ino)
+            status = path.stat()
+            self._identity = (status.st_dev, status.st_ino)
             self._fd, users = self._open.get(self._identity, (-1, 0))
             if not users:
                 self._fd = os.open(path, os.O_RDONLY)

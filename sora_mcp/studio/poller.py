@@ -18,8 +18,8 @@ from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import pause_after_failure
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry, GivenUp, Ledger
-from sora_mcp.studio.desk import Desk
 from sora_mcp.studio.ids import without_variant
+from sora_mcp.studio.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -36,64 +36,64 @@ REFRESH_WITHIN = 10.0
 REFRESH_AT_ONCE = 8
 
 
-class Finder:
+class Poller:
     """Rows of the ledger, brought up to date. All methods raise SoraError and nothing else."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def look_up(self, desk: Desk, video_id: str) -> Entry:
+    async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """The row of an id, asked anew where that can tell more.
 
         A task that no row knows is asked for and adopted. Raises InvalidInput and what `ask` raises.
         """
-        entry = await self.known(desk, video_id)
+        entry = await self.known(upstream, video_id)
         if entry is None:
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
-            await self.check_owner(desk, video_id)
-            task = await desk.gateway.query(video_id)
-            return await self._ledger.adopt(desk.account, video_id, task)
+            await self.check_owner(upstream, video_id)
+            task = await upstream.gateway.query(video_id)
+            return await self._ledger.adopt(upstream.account, video_id, task)
         if entry.state in UNDER_WAY:
-            return await self.ask(desk, entry)
+            return await self.ask(upstream, entry)
         if not self._may_know_more(entry):
             return entry
         try:
-            return await self.ask(desk, entry, anyway=True)
+            return await self.ask(upstream, entry, anyway=True)
         except SoraError:
             return entry
 
-    async def known(self, desk: Desk, video_id: str) -> Entry | None:
+    async def known(self, upstream: Upstream, video_id: str) -> Entry | None:
         """The row of an id as it is in the ledger. Raises InvalidInput."""
         if not is_id(without_variant(video_id)):
             raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._recorded(desk, video_id.strip())
-        return entry or await self._recorded(desk, without_variant(video_id))
+        entry = await self._recorded(upstream, video_id.strip())
+        return entry or await self._recorded(upstream, without_variant(video_id))
 
-    async def check_owner(self, desk: Desk, shown_id: str) -> None:
+    async def check_owner(self, upstream: Upstream, shown_id: str) -> None:
         """Raise NotFound for an id that is somebody else's: to know it is no permission."""
-        if await self._ledger.is_of_another_owner(desk.account, shown_id):
+        if await self._ledger.is_of_another_owner(upstream.account, shown_id):
             raise NotFound(f"{shown_id} is not known here.", SeeList())
 
-    async def given_up(self, desk: Desk, request_id: str) -> GivenUp | None:
+    async def abandonable(self, upstream: Upstream, request_id: str) -> GivenUp | None:
         """The task under way of a request that a person may give up: the gateway has forgotten it, or it is a day old.
 
         None where the request has no task under way. Raises NotFound where it is too early, or what a query raises.
         """
-        entry = await self._ledger.find(desk.account, request_id)
+        entry = await self._ledger.find(upstream.account, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
             return None
         after_a_day = GivenUp(entry.task_id, "given up, more than a day after it was made")
         is_old = self._ledger.now() - entry.created_at > DAY_S
         try:
-            task = await desk.gateway.query(entry.task_id)
+            task = await upstream.gateway.query(entry.task_id)
         except NotFound:
             if is_old:
                 return after_a_day
-            if entry.account == desk.account and not self._is_young(entry):
+            if entry.account == upstream.account and not self._is_young(entry):
                 return GivenUp(entry.task_id, "the gateway has forgotten it")
-            raise _too_early(entry, is_own=entry.account == desk.account) from None
+            raise _too_early(entry, is_own=entry.account == upstream.account) from None
         except SoraError:
             if is_old:
                 return after_a_day
@@ -103,50 +103,50 @@ class Finder:
             return after_a_day
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", LookAgain(entry.id))
 
-    async def look_again(self, desk: Desk, entry: Entry, *, in_trouble: bool) -> Entry:
+    async def look_again(self, upstream: Upstream, entry: Entry, *, in_trouble: bool) -> Entry:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
 
         Where it could not be asked the last time (`in_trouble`), the next time comes sooner.
         """
-        entry = await self._ledger.find(desk.account, entry.request_id) or entry
-        if entry.state in UNDER_WAY and (in_trouble or entry.is_due(self._ledger.now(), desk.pace)):
-            return await self.ask(desk, entry)
+        entry = await self._ledger.find(upstream.account, entry.request_id) or entry
+        if entry.state in UNDER_WAY and (in_trouble or entry.is_due(self._ledger.now(), upstream.pace)):
+            return await self.ask(upstream, entry)
         return entry
 
-    async def ask(self, desk: Desk, entry: Entry, *, anyway: bool = False) -> Entry:
+    async def ask(self, upstream: Upstream, entry: Entry, *, anyway: bool = False) -> Entry:
         """The row brought up to date.
 
         Nobody is asked while another process asks, within the gateway's pace, or while it asked to be left alone,
         unless `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
         """
         if anyway:
-            return await self._query(desk, entry, quiet_s=None)
-        if desk.may_be_asked() and entry.may_be_asked(self._ledger.now()):
-            pause_s = pause_after_failure(desk.pace, desk.tick, entry.failed_polls)
+            return await self._query(upstream, entry, quiet_s=None)
+        if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()):
+            pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
             async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
                 if is_ours:
-                    return await self._query(desk, entry, quiet_s=desk.pace)
-        return await self._ledger.find(desk.account, entry.request_id) or entry
+                    return await self._query(upstream, entry, quiet_s=upstream.pace)
+        return await self._ledger.find(upstream.account, entry.request_id) or entry
 
-    async def _query(self, desk: Desk, entry: Entry, quiet_s: float | None) -> Entry:
+    async def _query(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
         if entry.task_id is None:
             return entry
         try:
-            task = await desk.gateway.query(entry.task_id)
+            task = await upstream.gateway.query(entry.task_id)
         except NotFound:
-            raise self._not_known(desk, entry) from None
+            raise self._not_known(upstream, entry) from None
         except SoraError as error:
             if error.http_status == 404 and self._is_young(entry):  # what took the create answers queries, too
-                raise self._not_known(desk, entry) from None
-            desk.leave_alone(error.retry_after_s or 0)
+                raise self._not_known(upstream, entry) from None
+            upstream.leave_alone(error.retry_after_s or 0)
             raise
         if quiet_s is not None and task.state in FINAL:
             quiet_s = 0
         return await self._ledger.record(entry, task, quiet_s)
 
-    def _not_known(self, desk: Desk, entry: Entry) -> NotFound:
+    def _not_known(self, upstream: Upstream, entry: Entry) -> NotFound:
         """Of a task that the gateway has accepted, and says that it does not know."""
-        if entry.account != desk.account:
+        if entry.account != upstream.account:
             return _of_another_key(entry)
         accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
         if not self._is_young(entry):
@@ -155,20 +155,20 @@ class Finder:
         error.may_come = True
         return error
 
-    async def refresh_unfinished(self, desk: Desk) -> None:
+    async def refresh_unfinished(self, upstream: Upstream) -> None:
         """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
         now = self._ledger.now()
-        unfinished = await self._ledger.page(desk.account, limit=REFRESH_MOST, states=UNDER_WAY)
-        await self.refresh(desk, [entry for entry in unfinished if entry.is_due(now, desk.pace)])
+        unfinished = await self._ledger.page(upstream.account, limit=REFRESH_MOST, states=UNDER_WAY)
+        await self.refresh(upstream, [entry for entry in unfinished if entry.is_due(now, upstream.pace)])
 
-    async def refresh(self, desk: Desk, entries: Sequence[Entry]) -> None:
+    async def refresh(self, upstream: Upstream, entries: Sequence[Entry]) -> None:
         """Ask about these, a few at once and within REFRESH_WITHIN."""
         at_once = anyio.CapacityLimiter(REFRESH_AT_ONCE)
 
         async def ask(entry: Entry) -> None:
             async with at_once:
                 try:
-                    await self.ask(desk, entry)
+                    await self.ask(upstream, entry)
                 except SoraError as error:
                     logger.info("a query failed: %s", error.message)
 
@@ -190,11 +190,11 @@ class Finder:
             return False
         return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
 
-    async def _recorded(self, desk: Desk, video_id: str) -> Entry | None:
+    async def _recorded(self, upstream: Upstream, video_id: str) -> Entry | None:
         """The row of a task, a request or a generation."""
-        if entry := await self._ledger.find(desk.account, video_id):
+        if entry := await self._ledger.find(upstream.account, video_id):
             return entry
-        of_generation = await self._ledger.find_generation(desk.account, video_id)
+        of_generation = await self._ledger.find_generation(upstream.account, video_id)
         return of_generation[0] if of_generation else None
 
 

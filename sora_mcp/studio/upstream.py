@@ -26,7 +26,7 @@ TICK = 1.0
 """Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
 
-class Desk:
+class Upstream:
     """One gateway with its account in the ledger, and its name to the world (`label`).
 
     The client, and with it everything that speaks HTTP, is loaded when something is really asked.
