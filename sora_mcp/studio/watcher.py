@@ -25,7 +25,7 @@ MOST = 200
 IDLE_S = 30.0
 """Seconds between two looks at the ledger while nothing is under way: another process may have left something."""
 
-OpenDesk = Callable[[], Awaitable[Upstream]]
+OpenUpstream = Callable[[], Awaitable[Upstream]]
 Told = Callable[[Entry], Awaitable[None]]
 """Told a row whose state, progress or address changed, whichever process found out."""
 Wanted = Callable[[], set[str]]
@@ -51,10 +51,10 @@ class Watcher:
         """Something new is under way, or somebody waits to be told."""
         self._woken.set()
 
-    async def run(self, open_upstream: OpenDesk, save: Save | None) -> None:
+    async def run(self, open_upstream: OpenUpstream, save: Save | None) -> None:
         """Follow everything that is under way at the gateway, and save what has finished (`save`), until cancelled.
 
-        A task is asked about every `upstream.pace` seconds at first and ever more rarely later, and given up after a day.
+        A task is asked about every `upstream.pace` seconds at first, ever more rarely later, and given up after a day.
         """
         await anyio.sleep(TICK)  # whoever starts a server waits for its first answer, not for this
         async with anyio.create_task_group() as work:
