@@ -13,7 +13,7 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import State, Task
-from sora_mcp.ledger.sqlite.rows import columns_of, of_request, of_task, places, upsert_generations
+from sora_mcp.ledger.sqlite.rows import columns_of, of_task, places, upsert_generations, write_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Changes:
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(list(sources))}
         row = {"created_at": self.now} | columns_of(account) | row | {"updated_at": self.now}
         names, values = ", ".join(row), list(row.values())
-        self.db.execute(f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
+        entry = write_row(self.db, f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
         self._remember(request_id, row["state"], row.get("task_id"), None)
-        return of_request(self.db, request_id)
+        return entry
 
     def move(
         self,
-        request_id: str,
+        entry: Entry,
         state: State,
         *,
         task_id: str | None = None,
@@ -43,7 +43,6 @@ class Changes:
         **more: str | None,
     ) -> Entry:
         """Move an entry to `state` if that is allowed from where it stands; `more` are further columns."""
-        entry = of_request(self.db, request_id)
         if not may_move(entry.state, state):
             return entry
         values: dict[str, str | float | None] = {
@@ -55,9 +54,8 @@ class Changes:
         values |= {"updated_at": self.now, **more}
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
-        self.db.execute(sql, [*values.values(), entry.request_id])
         self._remember(entry.request_id, state, task_id, reason)
-        return of_request(self.db, entry.request_id)
+        return write_row(self.db, sql, [*values.values(), entry.request_id])
 
     def take(
         self, entry: Entry, task_id: str, *, reason: str | None = None, other_ids: Sequence[str] = ()
@@ -75,7 +73,7 @@ class Changes:
         if adopted is not None:
             self._merge(adopted, entry)
         more = {"other_ids": json.dumps(list(other_ids))}
-        taken = self.move(entry.request_id, "submitted", task_id=task_id, reason=reason, **more)
+        taken = self.move(entry, "submitted", task_id=task_id, reason=reason, **more)
         return taken if adopted is None else self.update(taken, _as_task(adopted), None)
 
     def update(self, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
@@ -86,7 +84,9 @@ class Changes:
         word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
         now = self.now
         ended_well = state == "succeeded"  # whatever was said before
-        self.db.execute(
+        upsert_generations(self.db, entry.request_id, task)
+        return write_row(
+            self.db,
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
             " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
             " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
@@ -100,8 +100,6 @@ class Changes:
                 *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld, entry.request_id),
             ),
         )
-        upsert_generations(self.db, entry.request_id, task)
-        return of_request(self.db, entry.request_id)
 
     def _merge(self, adopted: Entry, entry: Entry) -> None:
         ids = (entry.request_id, adopted.request_id)

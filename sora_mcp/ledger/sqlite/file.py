@@ -100,7 +100,8 @@ class File:
         """
         try:
             db, watch = self._open()
-            watch.check()
+            if begin == "BEGIN" or not self._is_migrated:
+                watch.check()  # `_write` looks for itself
             db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
             self._bring_up_to_date(db, to_write=begin != "BEGIN")
             if begin == "BEGIN":

@@ -34,7 +34,7 @@ class Following(Transactions):
         return await self._write(work)
 
     def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
-        return lease(partial(self._write, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
+        return lease(partial(self._write_in_background, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
 
     async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
         def work(db: sqlite3.Connection) -> Entry:
@@ -43,11 +43,11 @@ class Following(Transactions):
                 entry = of_task(db, asked.account, asked.task_id) or entry
             return entry if entry.task_id is None else self._changes(db).update(entry, task, quiet_s)
 
-        return await self._write(work)
+        return await self._write_in_background(work)
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
         sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
-        await self._write(lambda db: db.execute(sql, (str(file), request_id, variant)))
+        await self._write_in_background(lambda db: db.execute(sql, (str(file), request_id, variant)))
 
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
         sql = "SELECT 1 FROM generations WHERE file = ? AND request_id != ? LIMIT 1"

@@ -220,28 +220,28 @@ class Watch:
             if each is not None:
                 each.close()
 
-    def check(self) -> None:
-        """Raise Damaged where a file is not the one that was opened, was emptied, or where the log is not as long as
-        SQLite made it, or not what it wrote."""
-        names = self._names
+    def check(self) -> _Known | None:
+        """What the files look like. Raises Damaged where one is not the one that was opened, was emptied, or where the
+        log is not as long as SQLite made it, or not what it wrote."""
         try:
-            identities = [_identity(_stat(name)) for name in names[1:]]
-            file = _stat(names[0])
+            index, log, file = map(_stat, reversed(self._names))
         except FileNotFoundError:
             raise self._taken_away() from None
-        if [_identity(file), *identities] != self._opened:
+        if [_identity(file), _identity(log), _identity(index)] != self._opened:
             raise self._taken_away()
         if not file.st_size:
             raise Damaged(self._path, "it was emptied while it was in use")
-        if self._index is not None and self._log is not None:
-            self._check_log(self._index, self._log)
+        if self._index is None or self._log is None:
+            return None
+        counted = self._check_log(self._index, self._log)
+        return None if counted is None else _Known(counted, _stamp(file), _stamp(log))
 
     def _taken_away(self) -> Damaged:
         return Damaged(self._path, TAKEN_AWAY)
 
     def look(self) -> Changed:
-        """Who has changed the files since the last look, or `note`."""
-        was, now = self._known, self._look()
+        """Who has changed the files since the last look, or `note`. Raises Damaged, as `check` does."""
+        was, now = self._known, self.check()
         if now is None or was is None:
             return Changed.BY_SQLITE
         if now == was:
@@ -275,18 +275,19 @@ class Watch:
         """What the files look like now is SQLite's doing: for after a transaction that has written."""
         self._known = self._look()
 
-    def _check_log(self, index_file: IndexFile, log: Log) -> None:
+    def _check_log(self, index_file: IndexFile, log: Log) -> Index | None:
         try:
             for _ in range(_TRIES):
                 index = index_file.read()
                 with self._one_at_a_time:
                     if index is None or log.holds(index):
-                        return
+                        return index
                 again = index_file.read()
                 if again is not None and again.header == index.header:
                     raise Damaged(self._path, f"{_what_became(self._paths[1], index)} while it was in use")
         except EOFError:
             raise Damaged(self._path, f"{self._paths[2].name} beside it was cut while it was in use") from None
+        return None
 
     def _check_file(self) -> None:
         """By another connection, which has nothing in memory."""
@@ -303,7 +304,7 @@ class Watch:
     def _look(self) -> _Known | None:
         with suppress(FileNotFoundError, EOFError):
             index = self._index.read() if self._index is not None else None
-            return None if index is None else _Known(index, _stamp(self._names[0]), _stamp(self._names[1]))
+            return None if index is None else _Known(index, *(_stamp(_stat(name)) for name in self._names[:2]))
         return None
 
 
@@ -315,8 +316,7 @@ def _stat(name: str) -> os.stat_result:
     return os.stat(name)  # noqa: PTH116 - a Path takes four times as long
 
 
-def _stamp(name: str) -> _Stamp:
-    status = _stat(name)
+def _stamp(status: os.stat_result) -> _Stamp:
     return status.st_size, status.st_mtime_ns
 
 

@@ -1,6 +1,6 @@
 """The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is brought up to date.
 
-A step only adds: columns, tables and the folder `writers` keep their names, so that a process of an earlier release
+A step only adds, and drops no more than an index that no query needs: columns, tables and the folder `writers` keep their names, so that a process of an earlier release
 still finds what it needs to record the answer of a POST that it has begun.
 """
 
@@ -88,6 +88,8 @@ _STEPS = (
     ALTER TABLE videos ADD COLUMN other_ids TEXT;
     ALTER TABLE videos ADD COLUMN withheld INTEGER;
     ALTER TABLE videos ADD COLUMN merged_into TEXT;
+    DROP INDEX videos_same;
+    DROP INDEX videos_task;
     CREATE INDEX videos_intent ON videos (fingerprint, number) WHERE fingerprint IS NOT NULL;
     CREATE INDEX videos_task_id ON videos (task_id) WHERE task_id IS NOT NULL;
     CREATE TRIGGER videos_begun_by_an_older_release BEFORE INSERT ON videos WHEN NEW.address IS NULL

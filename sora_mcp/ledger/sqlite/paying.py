@@ -70,7 +70,7 @@ class Paying(Transactions):
                 return known or changes.insert(entry.account, row, entry.body, entry.sources)
             reason = f"the gateway answered with {task_id}, which is the task of another request"
             taken = changes.take(entry, task_id, other_ids=other_ids)
-            return taken or changes.move(request_id, "unknown", reason=reason)
+            return taken or changes.move(entry, "unknown", reason=reason)
 
         return await self._write(work)
 
@@ -85,7 +85,11 @@ class Paying(Transactions):
         answer: str | None = None,
     ) -> Entry:
         words = {"gateway_message": gateway_message, "failure_code": code, "answer": answer}
-        return await self._write(lambda db: self._changes(db).move(request_id, state, reason=reason, **words))
+
+        def work(db: sqlite3.Connection) -> Entry:
+            return self._changes(db).move(of_request(db, request_id), state, reason=reason, **words)
+
+        return await self._write(work)
 
     async def is_sending(self, request_id: str) -> bool:
         with suppress(FileProblem):
@@ -99,13 +103,13 @@ class Paying(Transactions):
             entry = rows.find(db, account, request_id)
             if entry is None:
                 return None
-            own_id, changes = entry.request_id, self._changes(db)
+            changes = self._changes(db)
             if task_id is None and given_up is not None and entry.task_id == given_up.task_id:
-                return changes.move(own_id, "failed", reason=f"settled: {given_up.reason}")
+                return changes.move(entry, "failed", reason=f"settled: {given_up.reason}")
             if entry.state != "unknown":
                 return None
             if task_id is None:
-                return changes.move(own_id, "rejected", reason="settled: the gateway's log shows no such task")
+                return changes.move(entry, "rejected", reason="settled: the gateway's log shows no such task")
             return changes.take(entry, task_id, reason="settled by hand")
 
         return await self._write(work)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from operator import itemgetter
 from pathlib import Path
 
 from sora_mcp.core.accounts import Account
@@ -52,7 +53,7 @@ def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
 
 def of_task(db: sqlite3.Connection, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
-    entries = select(db, "gateway = ? AND task_id = ?", [name_of(account), task_id])
+    entries = select(db, "task_id = ? AND +gateway = ?", [task_id, name_of(account)])
     entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, account.address, account.owner])
     return entries[0] if entries else None
 
@@ -186,44 +187,51 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: i
     return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
 
 
+def write_row(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> Entry:
+    """The one row that a statement has inserted or updated, as it stands now."""
+    (row,) = db.execute(f"{sql} RETURNING {_COLUMNS}", values).fetchall()
+    return _entry(db, row)
+
+
 def places(values: Sequence[object]) -> str:
     """A `?` for each value."""
     return ", ".join("?" * len(values))
 
 
 def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
-    values = dict(row)
-    other_ids = values.pop("other_ids")
-    account = Account(*(values.pop(name) for name in _ACCOUNT))
-    variants = db.execute(
-        f"SELECT {', '.join(_GENERATION)}, file FROM generations"  # noqa: S608 - our own names
-        " WHERE request_id = ? ORDER BY variant",
-        (row["request_id"],),
-    ).fetchall()
-    with readable(row["request_id"]):
-        if values["state"] not in TRANSITIONS or any(isinstance(values[name], str | bytes) for name in _NUMBERS):
+    address, key_fingerprint, owner, *rest = row
+    values = dict(zip(_FIELDS, rest, strict=True))
+    request_id = values["request_id"]
+    variants = _variants(db, request_id) if values["task_id"] is not None else []
+    with readable(request_id):
+        if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
+        lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
         return Entry(
-            **(values | {name: json.loads(values[name]) for name in ("body", "sources")}),
-            account=account,
-            other_ids=tuple(json.loads(other_ids or "[]")),
+            **values | lists | {"body": json.loads(values["body"])},
+            account=Account(address, key_fingerprint, owner),
             generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
 
 
-_NUMBERS = ("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld")
-"""Columns in which SQLite would keep a text, too."""
+def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
+    sql = f"SELECT {', '.join(_GENERATION)}, file FROM generations WHERE request_id = ? ORDER BY variant"  # noqa: S608
+    return db.execute(sql, [request_id]).fetchall()
+
+
+_numbers = itemgetter(
+    "cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld"
+)
+_TEXTS = {str, bytes}
+"""What SQLite would keep in a column of numbers, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))
 _ACCOUNT = tuple(each.name for each in fields(Account))
+_FIELDS = tuple(each.name for each in fields(Entry) if each.name not in {"account", "generations", "files"})
 _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
-_COLUMNS = ", ".join(
-    f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name
-    for name in (*_ACCOUNT, *(each.name for each in fields(Entry)))
-    if name not in {"account", "generations", "files"}
-)
+_COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))
 """Columns by their names: a newer release may have added others."""
 
 

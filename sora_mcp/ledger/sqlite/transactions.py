@@ -30,6 +30,7 @@ class Transactions:
         self._file = File(path, self._nobody_sends)
         self._clock = clock
         self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._in_background = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
 
     def close(self) -> None:
@@ -54,6 +55,11 @@ class Transactions:
     async def _write(self, work: Callable[[sqlite3.Connection], T], patience_s: float = BUSY_S) -> T:
         write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
         return await anyio.to_thread.run_sync(write, limiter=self._one_at_a_time)
+
+    async def _write_in_background(self, work: Callable[[sqlite3.Connection], T], patience_s: float = BUSY_S) -> T:
+        """A write that lets those of paid calls go first: of all such writes one at most stands before them."""
+        async with self._in_background:
+            return await self._write(work, patience_s)
 
     async def _glance(self, work: Callable[[sqlite3.Connection], T], key: Hashable = None) -> T:
         """A read of a few rows, in the event loop's own thread: in WAL it waits for nobody, and handing it to a worker
@@ -80,7 +86,7 @@ class Transactions:
 
     def _bury_the_abandoned(self, db: sqlite3.Connection) -> None:
         for request_id in self._abandoned(db):
-            self._changes(db).move(request_id, "unknown", reason=GONE)
+            self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)
 
     def _nobody_sends(self, db: sqlite3.Connection) -> bool:
         now = self._clock()
