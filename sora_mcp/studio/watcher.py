@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -22,6 +23,8 @@ SAVES_AT_ONCE = 2
 """The same for downloads."""
 MOST = 200
 """Rows that are followed at once, the newest (reading them takes 6 ms); as they finish, older ones are."""
+GIVE_WAY_ROUNDS = 3
+"""Rounds in a row in which nothing is asked because creates come one after another, which go first."""
 IDLE_S = 30.0
 """Seconds between two looks at the ledger while nothing is under way: another process may have left something."""
 
@@ -43,12 +46,15 @@ class Watcher:
         self._queries = anyio.CapacityLimiter(AT_ONCE)
         self._saves = anyio.CapacityLimiter(SAVES_AT_ONCE)
         self._woken = anyio.Event()
+        self._woken_at = -math.inf
+        self._gave_way = 0
         self._seen: dict[str, _Look] = {}
         self._at_work: set[str] = set()
         self.listeners: list[tuple[Told, Wanted]] = []
 
     def wake(self) -> None:
         """Something new is under way, or somebody waits to be told."""
+        self._woken_at = anyio.current_time()
         self._woken.set()
 
     async def run(self, open_upstream: OpenUpstream, save: Save | None) -> None:
@@ -82,6 +88,7 @@ class Watcher:
         await self._tell_changes(upstream, open_rows, wanted)
         now = self._ledger.now()
         due = [entry for entry in open_rows if entry.is_due(now, upstream.pace)]
+        due = [] if self._gives_way(upstream) else due
         self._start(work, due, self._queries, partial(self._poller.ask, upstream))
         if save is None:
             return bool(open_rows or wanted)
@@ -89,6 +96,11 @@ class Watcher:
         due = [entry for entry in unsaved if entry.is_due(now, upstream.pace) or _is_new(entry, now)]
         self._start(work, due, self._saves, partial(self._save, save))
         return bool(open_rows or wanted or unsaved)
+
+    def _gives_way(self, upstream: Upstream) -> bool:
+        is_recent = anyio.current_time() - self._woken_at < upstream.tick
+        self._gave_way = self._gave_way + 1 if is_recent and self._gave_way < GIVE_WAY_ROUNDS else 0
+        return self._gave_way > 0
 
     def _start(
         self,

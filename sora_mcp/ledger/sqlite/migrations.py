@@ -1,7 +1,8 @@
 """The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is brought up to date.
 
-A step only adds, and drops no more than an index that no query needs: columns, tables and the folder `writers` keep their names, so that a process of an earlier release
-still finds what it needs to record the answer of a POST that it has begun.
+A step only adds, and drops no more than an index that no query needs: columns, tables and the folder `writers` keep
+their names, so that a process of an earlier release still finds what it needs to record the answer of a POST that it
+has begun.
 """
 
 from __future__ import annotations
