@@ -1,8 +1,13 @@
-"""The yardstick: three tools that do nothing, on the low-level server of the SDK, over stdio or HTTP (`--http`)."""
+"""The yardstick: tools that do nothing, on the low-level server of the SDK, over stdio or HTTP (`--http`).
+
+They are three, or those of a list (JSON) whose path comes last (`--tools FILE`).
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +20,8 @@ Context = ServerRequestContext[dict[str, Any]]
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 TOOLS = [types.Tool(name=name, description="Does nothing.", input_schema=SCHEMA) for name in ("one", "two", "three")]
+if "--tools" in sys.argv:
+    TOOLS = [types.Tool.model_validate(tool) for tool in json.loads(Path(sys.argv[-1]).read_text(encoding="utf-8"))]
 
 
 async def list_tools(_: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:

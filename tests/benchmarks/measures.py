@@ -78,8 +78,8 @@ def starting(effort: Effort, folder: Path) -> Iterator[Row]:
                 used = server.end()
             cpu[command].append(used.cpu_s * 1e3)
             wall[command].append(used.wall_s * 1e3)
-    yield _compared("cold start, CPU", "ms", cpu[SORA], cpu[BARE], at_most=1.15)
-    yield _compared("cold start, wall", "ms", wall[SORA], wall[BARE], at_most=1.15)
+    yield _compared("cold start, CPU", "ms", cpu[SORA], cpu[BARE], at_most=1.05)
+    yield _compared("cold start, wall", "ms", wall[SORA], wall[BARE], at_most=1.05)
 
 
 _SILENT = {"SORA_BASE_URL": "http://127.0.0.1:9", "SORA_API_KEY": "sk-benchmark"}
@@ -127,11 +127,12 @@ def creating(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
         ours, theirs = sora.end().peak_bytes, bare.end().peak_bytes
     whole, parts = took.pop("whole"), took
     sums = [sum(together) for together in zip(*parts.values(), strict=True)]
-    yield _compared("create_video over stdio, p50 (sum of its parts)", "ms", whole, sums, at_most=1.5)
-    yield Row("create_video over stdio, p95 (the same)", _p95(whole), "ms", _p95(sums), _p95(whole) / _p95(sums))
+    yield _compared("create_video over stdio, p50 (sum of its parts)", "ms", whole, sums, at_most=1.35)
+    late, parts_late = _p95(whole), _p95(sums)
+    yield Row("create_video over stdio, p95 (the same)", late, "ms", parts_late, late / parts_late, at_most=2)
     for name, values in parts.items():
         yield Row(f"  part: {name}, p50", median(values), "ms")
-    yield Row("peak memory after these", ours / 2**20, "MiB", theirs / 2**20, ours / theirs, at_most=1.25)
+    yield Row("peak memory after these", ours / 2**20, "MiB", theirs / 2**20, ours / theirs, at_most=1.2)
 
 
 async def _create_in_turns(times: int, folder: Path, env: Env, sora: Process, bare: Process) -> dict[str, list[float]]:
@@ -175,34 +176,39 @@ def _synced(db: sqlite3.Connection, sql: str, *values: object) -> None:
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
-def loading(effort: Effort, env: Env) -> Iterator[Row]:
+def loading(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
     """Calls per second with 50 at once. Ours is get_video of a finished video: one read of the ledger, no gateway."""
+    same_tools = folder / "tools.json"
+    write = "import json; from sora_mcp import tools; print(json.dumps(tools.listing()))"
+    same_tools.write_text(run((sys.executable, "-c", write))[1], encoding="utf-8")
     with Process(SORA, env) as sora:
         sora.initialize()
         task_id = sora.call("create_video", **CREATE)["structuredContent"]["task_id"]
         sora.call("get_video", task_id=task_id)
     serve = (*SORA, "serve", "--transport", "streamable-http", "--port", "0")
-    with serving(serve, env) as sora, serving((*BARE, "--http")) as bare:
-        calls = {
-            "ours": (sora.address(), {"name": "get_video", "arguments": {"task_id": task_id}}),
-            "bare": (bare.address(), {"name": "one", "arguments": {"text": "x"}}),
-        }
+    bare, lister = (*BARE, "--http"), (*BARE, "--http", "--tools", str(same_tools))
+    with serving(serve, env) as sora, serving(bare) as calling, serving(lister) as listing:
+        requests = [
+            ("ours tools/call", sora, {"name": "get_video", "arguments": {"task_id": task_id}}),
+            ("bare tools/call", calling, {"name": "one", "arguments": {"text": "x"}}),
+            ("ours tools/list", sora, {}),
+            ("bare tools/list", listing, {}),
+        ]
+        urls = {server: server.address() for server in (sora, calling, listing)}
         targets = [
-            {"label": f"{name} {method} {era}", "url": url, "era": era, "method": method, "params": params}
+            {"label": f"{label} {era}", "url": urls[server], "era": era, "method": label[5:], "params": params}
             for era in ERAS
-            for method in ("tools/call", "tools/list")
-            for name, (url, call) in calls.items()
-            for params in ([call] if method == "tools/call" else [{}])
+            for label, server, params in requests
         ]
         plan = {"targets": targets, "rounds": effort.load_rounds, "calls": effort.load_calls}
         found = json.loads(run(LOAD, given=json.dumps(plan))[1])
     rate = found["calls_per_s"]
     for era in ERAS:
         ours, theirs = rate[f"ours tools/call {era}"], rate[f"bare tools/call {era}"]
-        yield _compared(f"HTTP, 50 at once, {era}: get_video (trivial call)", "/s", ours, theirs, at_least=0.8)
+        yield _compared(f"HTTP, 50 at once, {era}: get_video (trivial call)", "/s", ours, theirs, at_least=0.9)
     for era in ERAS:
         ours, theirs = rate[f"ours tools/list {era}"], rate[f"bare tools/list {era}"]
-        yield _compared(f"HTTP, 50 at once, {era}: tools/list (of three)", "/s", ours, theirs)
+        yield _compared(f"HTTP, 50 at once, {era}: tools/list (bare, the same list)", "/s", ours, theirs, at_least=0.8)
     yield Row("  the load process was busy", found["load_process_busy"] * 100, "%")
 
 
@@ -220,9 +226,9 @@ def surface() -> Iterator[Row]:
     whole = json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
     encoding = bpe_openai.get_encoding("o200k_base")
     yield Row("tools/list", len(whole.encode()), "bytes")
-    yield Row("tools/list with instructions", len(encoding.encode(whole + tools.INSTRUCTIONS)), "tokens", at_most=4000)
+    yield Row("tools/list with instructions", len(encoding.encode(whole + tools.INSTRUCTIONS)), "tokens", at_most=5600)
     text = json.dumps(inputs, ensure_ascii=False, separators=(",", ":"))
-    yield Row("names, descriptions, input schemas", len(encoding.encode(text)), "tokens", at_most=2500)
+    yield Row("names, descriptions, input schemas", len(encoding.encode(text)), "tokens", at_most=2900)
 
 
 # --- the ledger -----------------------------------------------------------------------------------

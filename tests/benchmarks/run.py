@@ -30,7 +30,7 @@ def measure(effort: Effort, folder: Path) -> Iterator[Row]:
     with gateway(folder / "calling") as env:
         yield from creating(effort, folder / "calling", env)
     with gateway(folder / "loading") as env:  # a ledger of its own: the creates above are still being followed
-        yield from loading(effort, env)
+        yield from loading(effort, folder / "loading", env)
     yield from importing(effort, folder / "importing")
     yield from recording(effort, folder / "recording")
     yield from surface()
