@@ -61,7 +61,7 @@ class PublishedVideo(Video):
 
 AboutVideos = Wait | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
-ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp
+ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
 
 
 class Wording(ABC):
@@ -156,9 +156,11 @@ class Wording(ABC):
                 return self.settle(request_ids)
             case GiveUp(request_id):
                 return self.give_up(request_id)
+            case AllowDuplicate():
+                return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | Configure | Revise | AllowDuplicate | StartNewLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | Configure | Revise | StartNewLedger | UnknownState | KnownBefore
     ) -> str:
         match advice:
             case Do(sentence):
@@ -169,8 +171,6 @@ class Wording(ABC):
                 return self.ask(self.message(_CONFIGURE))
             case Revise(state):
                 return _REVISE[state]
-            case AllowDuplicate():
-                return f"{self.argument('allow_duplicate')} would submit it, and pay for it, again."
             case StartNewLedger():
                 return "If it is lost: `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
             case UnknownState():
@@ -227,6 +227,10 @@ class Wording(ABC):
     @abstractmethod
     def give_up(self, request_id: str) -> str:
         """How a person gives up a task."""
+
+    @abstractmethod
+    def allow_duplicate(self) -> str:
+        """How to submit again what is said not to have run."""
 
     @abstractmethod
     def submit(self) -> str:
@@ -317,6 +321,9 @@ class ForAgents(Wording):
 
     def give_up(self, request_id: str) -> str:
         return f"Tell the user, who can run: sora-mcp settle {request_id} --none"
+
+    def allow_duplicate(self) -> str:
+        return f"If the user tells you that it did not run, {self.argument('allow_duplicate')} submits it."
 
     def submit(self) -> str:
         return "Call again without dry_run to submit it."

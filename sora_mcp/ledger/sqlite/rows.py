@@ -155,8 +155,9 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
     """
     gateway, others = name_of(account), _not_settled(settles)
     sql = (
-        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
-        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND {others}"  # noqa: S608 - ours
+        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0),"  # noqa: S608 - our own names
+        " coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
+        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND {others}"
     )
     spent, uncertain = db.execute(sql, [gateway, since, *settles]).fetchone()
     sql = (
