@@ -14,6 +14,7 @@ def _quoted(*words: str) -> str:
 class ForShell(Wording):
     """The words for a person at a shell."""
 
+    between_facts = "\n"
     gateways_words = ""
 
     def argument(self, field: str) -> str:

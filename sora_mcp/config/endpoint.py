@@ -12,6 +12,12 @@ from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
 SANDBOX = "sandbox"
+NOTICE = "This is the sandbox: pictures are drawn placeholders, and nothing is charged."
+EXPLANATION = (
+    "A prompt appears only as a caption: what it asks for is not drawn, so the pictures say nothing about a prompt or "
+    "a model. Costs are counted as at a real gateway, to try out caps. For real videos a person sets "
+    f"{variable_of('base_url')} and {variable_of('api_key')}."
+)
 _KEY = variable_of("api_key")
 
 
@@ -28,6 +34,16 @@ class Endpoint:
     def label(self) -> str:
         """The gateway's name for people: its host and path, or `sandbox`."""
         return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
+
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of everything that is made there; None where that is just what was asked for."""
+        return NOTICE if self.sandbox else None
+
+    @property
+    def explanation(self) -> str | None:
+        """What the notice means for whoever judges videos or costs."""
+        return EXPLANATION if self.sandbox else None
 
     @property
     def about(self) -> str:

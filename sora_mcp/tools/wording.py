@@ -41,6 +41,7 @@ from sora_mcp.core.advice import (
     WouldRepeat,
     parts_of,
 )
+from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video
 from sora_mcp.core.tasks import State, is_plain_id
@@ -59,6 +60,13 @@ class PublishedVideo(Video):
     next_step: str
 
 
+class PublishedDescription(Description):
+    """A gateway as a surface shows it."""
+
+    problems: list[str] = []  # type: ignore[assignment]
+    next_step: str | None = None
+
+
 AboutVideos = Wait | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
 ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
@@ -67,6 +75,8 @@ ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDupli
 class Wording(ABC):
     """How one surface says things."""
 
+    between_facts: ClassVar[str] = " "
+    """What stands between the sentences of a text that is about many things."""
     gateways_words: ClassVar[str]
     """Where what the gateway said is shown, apart from our words."""
 
@@ -109,6 +119,8 @@ class Wording(ABC):
             data["notes"] = list(map(self.note, result.notes))
         if isinstance(result, Submission | Video):
             data["next_step"] = self.advise(*result.advice)
+        if isinstance(result, Description) and result.problems:
+            data |= {"problems": list(map(self.message, result.problems)), "next_step": self.advise(*result.advice)}
         return data
 
     def _sentence(self, advice: Advice) -> str:
