@@ -12,8 +12,10 @@ from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
 SANDBOX = "sandbox"
+SANDBOX_HEADER = "x-sora-sandbox"
+"""With it the sandbox says in every answer what it is, also where it is served."""
 NOTICE = "This is the sandbox: pictures are drawn placeholders, and nothing is charged."
-EXPLANATION = (
+NOTICE_EXPLAINED = (
     "A prompt appears only as a caption: what it asks for is not drawn, so the pictures say nothing about a prompt or "
     "a model. Costs are counted as at a real gateway, to try out caps. For real videos a person sets "
     f"{variable_of('base_url')} and {variable_of('api_key')}."
@@ -39,11 +41,6 @@ class Endpoint:
     def notice(self) -> str | None:
         """What is to be known of everything that is made there; None where that is just what was asked for."""
         return NOTICE if self.sandbox else None
-
-    @property
-    def explanation(self) -> str | None:
-        """What the notice means for whoever judges videos or costs."""
-        return EXPLANATION if self.sandbox else None
 
     @property
     def about(self) -> str:

@@ -54,13 +54,10 @@ class Connector:
 
     @property
     def notice(self) -> str | None:
-        """What is to be known of everything that is made there; None where there is nothing."""
+        """What is to be known of everything that is made there, in a few words; None where there is nothing."""
+        if self._opened is not None:
+            return self._opened.notice
         return None if self._endpoint is None else self._endpoint.notice
-
-    @property
-    def explanation(self) -> str | None:
-        """What the notice means for whoever judges videos or costs."""
-        return None if self._endpoint is None else self._endpoint.explanation
 
     @property
     def _endpoint(self) -> Endpoint | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import anyio
 
 from sora_mcp import dialects
+from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, Message, TryAgain
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, Support
@@ -53,7 +54,7 @@ class Describer:
             dialect=dialects.name_of(self._settings),
             status=status,
             notice=self._connector.notice,
-            explanation=self._connector.explanation,
+            explanation=NOTICE_EXPLAINED if self._connector.notice else None,
             operations=_operations(limits),
             models=_models(limits),
             listed_models=listed,
