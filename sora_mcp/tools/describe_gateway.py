@@ -30,7 +30,7 @@ def say_description(description: Description, wording: Wording = FOR_AGENTS) -> 
         wording.advise(*description.advice),
         *_operations(description),
         *(sentence for offer in description.models for sentence in _offer(offer)),
-        f"At most {description.max_variants} variants a call; each costs.",
+        f"Variants of a call: at most {description.max_variants}; each costs.",
         *_spent(description),
         _caps(description.caps),
     )
@@ -90,7 +90,7 @@ _CAPS = {
     "per_call": "{:g} a call",
     "per_day": "{:g} in 24 hours",
     "left_today": "{:g} of that left",
-    "running": "{:g} videos under way or unknown at once",
+    "running": "at most {:g} under way or unknown at once",
     "places_left": "{:g} more now",
     "ask_above": "above {:g} the user is asked first, where the host can",
 }

@@ -263,8 +263,14 @@ _CONFIGURE: Message = (
     "=sandbox to try everything without a gateway",
 )
 _REVISE: dict[State, str] = {
-    "failed": "Change the prompt or the arguments before creating it again: that costs again.",
-    "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
+    "failed": (
+        "Only the gateway knows whether it was charged. Change the prompt or the arguments before creating it again: "
+        "that costs again."
+    ),
+    "blocked": (
+        "Moderation withheld it; only the gateway knows whether it was charged. Change the prompt before creating it "
+        "again: that costs again."
+    ),
     "rejected": "Nothing was created. Correct what the reason says, then create it again.",
 }
 

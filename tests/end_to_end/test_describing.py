@@ -219,9 +219,7 @@ async def test_an_answer_to_what_was_sent_and_came_to_nothing_says_so_too(client
     assert "This is the sandbox" in told.text
 
 
-async def test_a_sandbox_that_is_served_says_it_itself(
-    connect: Connect, gateway: FaultGateway
-) -> None:
+async def test_a_sandbox_that_is_served_says_it_itself(connect: Connect, gateway: FaultGateway) -> None:
     gateway.on("GET", MODELS, replace(MADE, headers={"x-sora-sandbox": "1"}))
     async with connect() as client:
         assert "This is the sandbox" not in (await ask(client, "create_video", WISH)).text

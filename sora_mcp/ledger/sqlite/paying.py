@@ -121,7 +121,7 @@ class Paying(Transactions):
             settled = rows.find(db, intent.account, request_id)
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
-                self._changes(db).move(settled.request_id, "rejected", reason=reason)
+                self._changes(db).move(settled, "rejected", reason=reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
