@@ -105,7 +105,11 @@ async def test_what_was_typed_stays_between_the_lines(client: Client) -> None:
 async def test_sizes_and_lengths_that_the_tools_take_are_taken_however_they_are_written(
     client: Client, name: str
 ) -> None:
-    for size, seconds, frames in (("1080\u00d71080", "15 s", 450), ("720 x 1280", "5.0", 150), ("480*480", "10sec", 300)):
+    for size, seconds, frames in (
+        ("1080\u00d71080", "15 s", 450),
+        ("720 x 1280", "5.0", 150),
+        ("480*480", "10sec", 300),
+    ):
         text = await said(client, name, GIVEN[name] | {"size": size, "seconds": seconds})
         assert f"n_frames {frames}" in text
     assert "480x480" in text
