@@ -32,6 +32,7 @@ _VIDEO_COMMANDS = {
     "list": "List your videos, newest first.",
     "view": "Save a contact sheet of a finished video.",
     "download": "Save a finished video.",
+    "gateway": "Show which gateway this is, what it takes, the caps, and what was spent.",
 }
 """Said by `--help` without loading what the commands are made from, in `cli.videos`."""
 _PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money.")}

@@ -217,7 +217,7 @@ async def _gateway(settings: Settings) -> list[Check]:
         await gateway.aclose()
     checks = [
         Check("gateway", "ok", endpoint.about),
-        Check("key", "ok", f"accepted; {len(seen.models)} models"),
+        Check("key", "ok", f"accepted; {len(seen.models)} model{'s' * (len(seen.models) != 1)}"),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
         words = f"{abs(seen.clock_skew_s):.0f} s {'ahead of' if seen.clock_skew_s > 0 else 'behind'} the gateway's"

@@ -85,6 +85,7 @@ _SHAPES = {
         ),
     ),
     "download": _Shape("download_video", ("task_id",), "sora-mcp download task_…"),
+    "gateway": _Shape("describe_gateway", (), "sora-mcp gateway"),
 }
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout, nothing else.")
 

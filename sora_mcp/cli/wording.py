@@ -14,6 +14,7 @@ def _quoted(*words: str) -> str:
 class ForShell(Wording):
     """The words for a person at a shell."""
 
+    between_facts = "\n"
     gateways_words = ""
 
     def argument(self, field: str) -> str:
@@ -63,6 +64,9 @@ class ForShell(Wording):
 
     def give_up(self, request_id: str) -> str:
         return f"Give it up with {_quoted('settle', request_id, '--none')}."
+
+    def allow_duplicate(self) -> str:
+        return f"If it did not run, {self.argument('allow_duplicate')} submits it."
 
     def submit(self) -> str:
         return f"Run it again without {option('dry_run')} to submit it."

@@ -12,6 +12,14 @@ from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
 SANDBOX = "sandbox"
+SANDBOX_HEADER = "x-sora-sandbox"
+"""With it the sandbox says in every answer what it is, also where it is served."""
+NOTICE = "This is the sandbox: pictures are drawn placeholders, and nothing is charged."
+NOTICE_EXPLAINED = (
+    "A prompt appears only as a caption: what it asks for is not drawn, so the pictures say nothing about a prompt or "
+    "a model. Costs are counted as at a real gateway, to try out caps. For real videos a person sets "
+    f"{variable_of('base_url')} and {variable_of('api_key')}."
+)
 _KEY = variable_of("api_key")
 
 
@@ -28,6 +36,11 @@ class Endpoint:
     def label(self) -> str:
         """The gateway's name for people: its host and path, or `sandbox`."""
         return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
+
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of everything that is made there; None where that is just what was asked for."""
+        return NOTICE if self.sandbox else None
 
     @property
     def about(self) -> str:

@@ -153,7 +153,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class AllowDuplicate:
-    """The same request is sent, and paid for, again only where that is asked for."""
+    """Where a person says that a request of unknown outcome did not run, the same one can be sent again."""
 
 
 @dataclass(frozen=True, slots=True)

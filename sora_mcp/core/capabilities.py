@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
+"""What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
+and first frames sent; or refused."""
+
+OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +26,20 @@ class Size:
 class Capabilities:
     """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
+
+    `operations` that are not named are exact. `models`: the only ones there are, where that is known beforehand.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
     lengths: Mapping[int, float | None]
     max_variants: int = 4
     max_prompt_length: int = 10_000
+    operations: Mapping[str, Support] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+
+    def support(self, operation: str) -> Support:
+        """What an operation becomes here."""
+        return self.operations.get(operation, "exact")
 
     def extended(
         self, sizes: Iterable[tuple[int, int]] = (), lengths: Iterable[int] = (), *, max_variants: int, max_prompt: int

@@ -132,8 +132,8 @@ class InvalidInput(SoraError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         messages: list[Message] = [each.parts for each in problems[:MOST_PROBLEMS]]
-        if len(problems) > MOST_PROBLEMS:
-            messages.append(f"arguments: {len(problems) - MOST_PROBLEMS} more problems.")
+        if more := len(problems[MOST_PROBLEMS:]):
+            messages.append(f"arguments: {more} more problem{'s' * (more > 1)}.")
         super().__init__(sentences(messages), Correct())
 
 

@@ -23,7 +23,9 @@ HOUR_S = 3600
 class Intent:
     """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative.
 
-    `other_fingerprint`: the one under which earlier releases recorded the same thing.
+    `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
+    outcome that a person says did not run; they are settled in the transaction that records this one, and none
+    of them stands in its way.
     """
 
     account: Account
@@ -33,6 +35,7 @@ class Intent:
     sources: list[str]
     cost: float | None
     other_fingerprint: str | None = None
+    settles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,14 @@ DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = {"sora": Sora.configured
 """Every dialect by its name: what makes it from the settings."""
 
 
+def name_of(_: Settings) -> str:
+    """The name of the dialect that the configured gateway speaks."""
+    return "sora"
+
+
 def configured(settings: Settings) -> Dialect:
     """The dialect that the configured gateway speaks."""
-    return DIALECTS["sora"](settings)
+    return DIALECTS[name_of(settings)](settings)
 
 
-__all__ = ["DIALECTS", "configured"]
+__all__ = ["DIALECTS", "configured", "name_of"]

@@ -18,7 +18,7 @@ import httpx
 
 from sora_mcp import __version__
 from sora_mcp.config.addresses import is_local_host
-from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.endpoint import NOTICE, SANDBOX_HEADER, Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import NotConfigured
@@ -47,6 +47,9 @@ class Client:
     ) -> None:
         _check_host(endpoint.base_url)
         self.endpoint = endpoint
+        self.notice = endpoint.notice
+        """What is to be known of everything that is made there. One on this machine or network may be the sandbox, too,
+        and says so itself."""
         self._settings = settings
         self._key = endpoint.api_key
         self._striker = Striker(endpoint.api_key)
@@ -108,6 +111,8 @@ class Client:
                 content, is_whole = await _read_bounded(response)
             finally:
                 await _close(response)
+        if self.endpoint.local and SANDBOX_HEADER in response.headers:
+            self.notice = NOTICE
         headers = {**response.headers, "location": self._striker.text(location_of(response))}
         if is_whole:
             return Reply(response.status_code, headers, self._striker.content(content), now=time.time())

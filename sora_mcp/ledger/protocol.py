@@ -47,7 +47,8 @@ class Ledger(Protocol):
         """Record an intent as *sending* and return its entry and True. When this returns, it is durable.
 
         Where the policy takes it for a duplicate nothing is recorded: the first one's entry is returned, and False.
-        Raises OverCap where the policy forbids it. The policy decides in the transaction that records the intent.
+        Raises OverCap where the policy forbids it. The policy decides in the transaction that records the intent, and
+        settles what the intent `settles`: all of that happens, or nothing.
         """
 
     async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from sora_mcp.config.endpoint import SANDBOX_HEADER
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.models import SDEdit, VideoRequest
@@ -25,7 +26,7 @@ from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
 
 logger = logging.getLogger(__name__)
 
-NOTICE = {"x-sora-sandbox": "built from the two pages and the new-api source; not live-verified"}
+NOTICE = {SANDBOX_HEADER: "built from the two pages and the new-api source; not live-verified"}
 MAX_BODY_BYTES = 10_000_000
 MAX_UPLOAD_BYTES = 25_000_000
 

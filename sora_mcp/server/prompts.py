@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Studio
@@ -132,8 +134,9 @@ async def list_prompts(_: Context, __: types.PaginatedRequestParams | None) -> t
     return types.ListPromptsResult(prompts=[starter.listed for starter in STARTERS.values()])
 
 
-async def get_prompt(_: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-    """Serve `prompts/get`. Raises MCPError (-32602) for an unknown prompt or argument, or a missing one."""
+async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    """Serve `prompts/get`. Raises MCPError (-32602) for an unknown prompt or argument, a missing one, or a size or a
+    length that no tool takes."""
     starter = find(params.name)
     arguments = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
     if unknown := [name for name in arguments if name not in starter.arguments]:
@@ -141,7 +144,7 @@ async def get_prompt(_: Context, params: types.GetPromptRequestParams) -> types.
         raise _refused(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
     if missing := [name for name in starter.arguments if name in starter.required and name not in arguments]:
         raise _refused(f"{', '.join(missing)}: missing", list(starter.arguments))
-    content = types.TextContent(text=starter.say(arguments))
+    content = types.TextContent(text=starter.say(_checked(arguments, ctx.lifespan_context.capabilities)))
     return types.GetPromptResult(
         description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
     )
@@ -158,13 +161,39 @@ def _refused(wrong: str, allowed: list[str]) -> MCPError:
     return MCPError(types.INVALID_PARAMS, f"{wrong}; allowed: {', '.join(allowed)}.")
 
 
+_SIZE = re.compile(r"\s*(\d{1,5})\s*[x\u00d7*]\s*(\d{1,5})\s*(?:px)?\s*", re.IGNORECASE)
+_SECONDS = re.compile(r"\s*(\d{1,4}(?:\.\d{1,3})?)\s*(?:s|sec|seconds?)?\s*", re.IGNORECASE)
+
+
+def _checked(texts: Mapping[str, str], limits: Capabilities) -> dict[str, str]:
+    """The same, its size and length written as one does. Raises MCPError where no tool takes them."""
+    checked = dict(texts)
+    if size := texts.get("size"):
+        parts = _SIZE.fullmatch(size)
+        width, height = map(int, parts.groups()) if parts else (0, 0)
+        if (width, height) not in limits.sizes:
+            raise _not_taken("size", size, [f"{wide}x{high}" for wide, high in sorted(limits.sizes)])
+        checked["size"] = f"{width}x{height}"
+    if seconds := texts.get("seconds"):
+        parts = _SECONDS.fullmatch(seconds)
+        frames = float(parts[1]) * FPS if parts else 0
+        if frames not in limits.lengths:
+            raise _not_taken("seconds", seconds, [f"{each / FPS:g}" for each in sorted(limits.lengths)])
+        checked["seconds"] = f"{frames / FPS:g}"
+    return checked
+
+
+def _not_taken(name: str, text: str, allowed: list[str]) -> MCPError:
+    return _refused(f"{name}: {clean(text, 40)} is not taken here", allowed)
+
+
 def _shape(texts: Mapping[str, str], begin: str = ", with") -> str:
     """The size and length that were asked for, as the tools' arguments."""
     parts = []
     if size := texts.get("size"):
-        parts.append(f"the size {_one_line(size)} (width x height)")
+        parts.append(f"the size {size} (width x height)")
     if seconds := texts.get("seconds"):
-        parts.append(f"a length of {_one_line(seconds)} s (n_frames: {FPS} per second)")
+        parts.append(f"a length of {seconds} s (n_frames {float(seconds) * FPS:g})")
     return f"{begin} {' and '.join(parts)}" if parts else ""
 
 

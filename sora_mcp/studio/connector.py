@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from sora_mcp import dialects
+from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger
@@ -48,7 +49,19 @@ class Connector:
     @property
     def label(self) -> str:
         """The gateway's name for people: its host, `sandbox`, or that none is configured."""
+        endpoint = self._endpoint
+        return NOT_CONFIGURED if endpoint is None else endpoint.label
+
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of everything that is made there, in a few words; None where there is nothing."""
+        if self._opened is not None:
+            return self._opened.notice
+        return None if self._endpoint is None else self._endpoint.notice
+
+    @property
+    def _endpoint(self) -> Endpoint | None:
         try:
-            return self._settings.endpoint().label
+            return self._settings.endpoint()
         except SoraError:
-            return NOT_CONFIGURED
+            return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain
-from sora_mcp.core.errors import BadReply, InternalError, SoraError, TooManyRunning
+from sora_mcp.core.errors import BadReply, Declined, InternalError, OverCap, SoraError, TooManyRunning
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY
@@ -23,7 +23,7 @@ from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.lookup import Lookup
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
-from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.submitter import Submitter, still_unknown
 from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Creator:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
         policy = self._policy(allow_duplicate=allow_duplicate)
+        declined: Declined | None = None
         with _nothing_sent():
             ready = await self._resolved(draft)
             if dry_run:
@@ -78,16 +79,25 @@ class Creator:
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
             intent = self._intent(connection, ready)
-            same = await self._same(connection, intent, policy)
+            same, intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
-            if same is None:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+            if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+                policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
-                answer_by += await self._ask_user(ready, policy, confirm)
-                request = await _with_uploads(connection.gateway, ready)
-                call, intent = self._connector.dialect.create(request), replace(intent, body=request.body())
-                # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
-                await anyio.lowlevel.checkpoint_if_cancelled()
-        if same is not None:
+                try:
+                    answer_by += await self._ask_user(ready, policy, confirm, intent.settles)
+                except Declined as error:
+                    if not intent.settles:
+                        raise
+                    declined = error
+                else:
+                    request = await _with_uploads(connection.gateway, ready)
+                    call, intent = self._connector.dialect.create(request), replace(intent, body=request.body())
+                    # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+        if same is not None and declined is not None:
+            raise still_unknown(same, declined)
+        if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
             entry, is_new = await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
@@ -104,6 +114,24 @@ class Creator:
             ready = await resolve(with_images, self._lookup)
         self._connector.dialect.check(ready.request)
         return ready
+
+    async def _same_before(
+        self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
+    ) -> tuple[Entry | None, Intent]:
+        """The request of which this one is a duplicate; and the intent, which settles that one where all that stands in
+        its way are unknown outcomes, and somebody can be asked about them."""
+        unknown: list[Entry] = []
+        settling = intent
+        with suppress(OverCap):
+            while confirm is not None:
+                same = await self._same(connection, settling, self._policy())
+                if same is None and unknown:
+                    return unknown[0], settling
+                if same is None or same.state != "unknown":
+                    break
+                unknown.append(same)
+                settling = replace(intent, settles=tuple(entry.request_id for entry in unknown))
+        return await self._same(connection, intent, policy), intent
 
     async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
@@ -131,13 +159,13 @@ class Creator:
             other_fingerprint=ready.fingerprint_as_given,
         )
 
-    def _question(self, request: VideoRequest) -> str:
-        return report.question(request, self._connector.label, self._cost(request))
+    def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
+        return report.question(request, self._connector.label, self._cost(request), settles)
 
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
 
-    def _policy(self, *, allow_duplicate: bool) -> SpendingPolicy:
+    def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         """What the settings say about money."""
         settings = self._settings
         return SpendingPolicy(
@@ -152,12 +180,15 @@ class Creator:
         self._settings.check_guards_spelling()
         policy.check_call(self._cost(request))
 
-    async def _ask_user(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> float:
-        """Ask the user about what costs more than the settings let pass; the seconds that took. Raises Declined."""
-        if confirm is None or not policy.asks_about(self._cost(ready.request)):
+    async def _ask_user(
+        self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None, settles: Sequence[str]
+    ) -> float:
+        """Ask the user about what costs more than the settings let pass, or settles earlier requests; the seconds that
+        took. Raises Declined."""
+        if confirm is None or not (settles or policy.asks_about(self._cost(ready.request))):
             return 0
         began = anyio.current_time()
-        await confirm(self._question(ready.request), ready.fingerprint)
+        await confirm(self._question(ready.request, settles), ready.fingerprint)
         return anyio.current_time() - began
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
@@ -179,19 +210,21 @@ class Creator:
     ) -> tuple[Entry | None, list[Note]]:
         """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
         notes: list[Note] = []
+        same: Entry | None = None
         try:
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
             intent = self._intent(connection, ready)
-            same = await self._same(connection, intent, policy) if self._ledger.exists() else None
+            if self._ledger.exists():
+                same, intent = await self._same_before(connection, intent, policy, confirm)
             notes += await self._refused_before(intent)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]
-        if same is not None:
+        if same is not None and not intent.settles:
             return same, [preview.duplicate(same)]
-        if confirm is not None and policy.asks_about(self._cost(ready.request)):
-            notes.append(preview.question(self._question(ready.request)))
-        return None, notes
+        if confirm is not None and (intent.settles or policy.asks_about(self._cost(ready.request))):
+            notes.append(preview.question(self._question(ready.request, intent.settles)))
+        return same, notes
 
     async def _refused_before(self, intent: Intent) -> list[str]:
         """That the same request was rejected, failed or blocked before, in words."""

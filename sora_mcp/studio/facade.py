@@ -11,12 +11,14 @@ from anyio.abc import TaskGroup
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.description import Description
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
+from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
@@ -47,6 +49,7 @@ class Studio:
         self._lists = Lists(ledger, self._connector, poller)
         self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._settler = Settler(ledger, self._connector, poller)
+        self._describer = Describer(settings, ledger, self._connector)
 
     @classmethod
     @asynccontextmanager
@@ -155,6 +158,13 @@ class Studio:
         """
         return await self._settler.settle(request_id, task_id)
 
+    async def describe(self) -> Description:
+        """What the gateway is, what can be asked for there, the caps, and what was spent; it is asked for its models.
+
+        Raises nothing for a gateway that is down, refuses the key or is not configured: what is known is told.
+        """
+        return await self._describer.describe()
+
     @property
     def sent(self) -> Entry | None:
         """The row of what was last sent to the gateway from here, and paid for perhaps."""
@@ -169,3 +179,8 @@ class Studio:
     def label(self) -> str:
         """The gateway's name for people: its host, `sandbox`, or that none is configured."""
         return self._connector.label
+
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of everything that the gateway makes, in a few words; None where there is nothing."""
+        return self._connector.notice

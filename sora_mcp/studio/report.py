@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sora_mcp.core.advice import (
     Advice,
     Configure,
@@ -17,7 +19,7 @@ from sora_mcp.core.advice import (
     UseVideo,
     Wait,
 )
-from sora_mcp.core.errors import Outcome, SoraError
+from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import summary
 from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
@@ -66,7 +68,11 @@ def advice(entry: Entry) -> tuple[Advice, ...]:
         return *more, Revise(entry.state)
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
-    return *more, UseVideo(entry.id)
+    is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
+    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id)
+
+
+_ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
 
 
 def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
@@ -114,9 +120,18 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
 
 
-def question(request: VideoRequest, gateway: str, cost: float | None) -> str:
-    """What the user is asked before something dear is submitted."""
+def question(request: VideoRequest, gateway: str, cost: float | None, settles: Sequence[str] = ()) -> str:
+    """What the user is asked before something dear is submitted, or the same as earlier requests whose outcome is
+    unknown (`settles`)."""
     price = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
     what = f"{request.n_variants} x " if request.n_variants > 1 else ""
     what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
-    return f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
+    make = f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
+    if not settles:
+        return make
+    shown = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))
+    return (
+        f"The same video was asked for before, and what became of that is not known ({shown}): it may have been made "
+        "and charged. Say yes only if the gateway's own log shows that it did not run; that is then recorded, too. "
+        f"{make}"
+    )

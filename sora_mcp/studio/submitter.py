@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Setting, Settle
+from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Setting, Settle, sentences
 from sora_mcp.core.errors import (
+    Declined,
     FileProblem,
     GatewayError,
     InternalError,
@@ -231,6 +232,16 @@ def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) 
     raise error
 
 
+def still_unknown(entry: Entry, declined: Declined) -> OutcomeUnknown:
+    """What to say where somebody was asked whether an earlier request ran, and did not say that it did not."""
+    error = OutcomeUnknown(sentences([declined.parts, _SENT_BEFORE]), Settle((entry.request_id,)))
+    error.request_id = entry.request_id
+    return error
+
+
+_SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
+
+
 def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
     """What to say where there is no task id and no error: the POST goes on, or a duplicate's first one has none."""
     if entry is None:
@@ -244,8 +255,4 @@ def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
         )
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
-    return OutcomeUnknown(
-        "This same request was sent before and its outcome is unknown; it was not sent again.",
-        Settle((entry.request_id,)),
-        AllowDuplicate(),
-    )
+    return OutcomeUnknown(_SENT_BEFORE, Settle((entry.request_id,)), AllowDuplicate())

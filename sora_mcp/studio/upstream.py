@@ -50,6 +50,12 @@ class Upstream:
         """Whether the gateway has not asked to be left alone for now."""
         return anyio.current_time() >= self._left_alone_until
 
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of everything that is made there; None where nothing is, or the gateway has not said it
+        yet."""
+        return self._endpoint.notice or (self.gateway.client.notice if "gateway" in self.__dict__ else None)
+
     @cached_property
     def gateway(self) -> Gateway:
         """The client. Raises NotConfigured where the address cannot be one."""

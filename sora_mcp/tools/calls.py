@@ -30,16 +30,19 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     try:
         result = await tool.run(studio, parse(tool.arguments, arguments), caller)
     except SoraError as error:
-        return failed(error, paid=tool.paid, wording=caller.wording)
+        answer = failed(error, paid=tool.paid, wording=caller.wording)
+        is_sent = answer.structured.get("outcome") in {"rejected", "unknown"}
+        return answer.noticing(studio.notice) if is_sent else answer
     except Exception:
         logger.exception("%s failed in an unforeseen way", name)
         return failed(_unforeseen(tool), paid=tool.paid, wording=caller.wording)
-    return Result(
+    answer = Result(
         tool.say(result, caller.wording),
         caller.wording.structured(result),
         png=tool.png(result) if tool.png else None,
         file=tool.file(result) if tool.file else None,
     )
+    return answer.noticing(studio.notice) if tool.paid or tool.png else answer
 
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ class Result:
     def mirror(self) -> str:
         """The structured result as JSON text, for whoever reads only texts."""
         return json.dumps(self.structured, ensure_ascii=False, separators=(",", ":"))
+
+    def noticing(self, notice: str | None) -> Result:
+        """The same, saying what is to be known of everything that the gateway makes."""
+        if notice is None:
+            return self
+        return replace(self, text=f"{self.text} {notice}", structured=self.structured | {"notice": notice})
 
 
 class Failure(Model):

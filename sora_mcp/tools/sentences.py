@@ -112,7 +112,8 @@ def say_list(listing: VideoList, _: Wording = FOR_AGENTS) -> str:
 def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows."""
     shape = _shape(look.width, look.height, look.n_frames)
-    return f"{look.frames} stills of {look.task_id}, variant {look.variant} ({shape}), in reading order."
+    stills, order = ("1 still", "") if look.frames == 1 else (f"{look.frames} stills", ", in reading order")
+    return f"{stills} of {look.task_id}, variant {look.variant} ({shape}){order}."
 
 
 def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sora_mcp.tools.blend_videos import BLEND_VIDEOS
 from sora_mcp.tools.create_video import CREATE_VIDEO
+from sora_mcp.tools.describe_gateway import DESCRIBE_GATEWAY
 from sora_mcp.tools.download_video import DOWNLOAD_VIDEO
 from sora_mcp.tools.get_video import GET_VIDEO
 from sora_mcp.tools.list_videos import LIST_VIDEOS
@@ -33,6 +34,7 @@ TOOLS: tuple[Tool[Any, Any], ...] = (
     LIST_VIDEOS,
     VIEW_VIDEO,
     DOWNLOAD_VIDEO,
+    DESCRIBE_GATEWAY,
 )
 
 TABLE = {tool.name: tool for tool in TOOLS}

@@ -50,6 +50,8 @@ class Tool(Generic[A, R]):
         """The result, or an `error`; a paid tool always says its `outcome`."""
         emitted = schema.emit(self.result, describe=False)
         emitted["properties"]["error"] = schema.emit(Failure, describe=False) | {"required": []}  # tokens, in each tool
+        if self.paid:
+            emitted["properties"]["notice"] = {"type": "string"}
         emitted["required"] = ["outcome"] if self.paid else []
         return emitted
 

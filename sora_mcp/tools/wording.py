@@ -41,6 +41,7 @@ from sora_mcp.core.advice import (
     WouldRepeat,
     parts_of,
 )
+from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video
 from sora_mcp.core.tasks import State, is_plain_id
@@ -59,14 +60,23 @@ class PublishedVideo(Video):
     next_step: str
 
 
+class PublishedDescription(Description):
+    """A gateway as a surface shows it."""
+
+    problems: list[str] = []  # type: ignore[assignment]
+    next_step: str | None = None
+
+
 AboutVideos = Wait | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
-ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp
+ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
 
 
 class Wording(ABC):
     """How one surface says things."""
 
+    between_facts: ClassVar[str] = " "
+    """What stands between the sentences of a text that is about many things."""
     gateways_words: ClassVar[str]
     """Where what the gateway said is shown, apart from our words."""
 
@@ -109,6 +119,8 @@ class Wording(ABC):
             data["notes"] = list(map(self.note, result.notes))
         if isinstance(result, Submission | Video):
             data["next_step"] = self.advise(*result.advice)
+        if isinstance(result, Description) and result.problems:
+            data |= {"problems": list(map(self.message, result.problems)), "next_step": self.advise(*result.advice)}
         return data
 
     def _sentence(self, advice: Advice) -> str:
@@ -156,9 +168,11 @@ class Wording(ABC):
                 return self.settle(request_ids)
             case GiveUp(request_id):
                 return self.give_up(request_id)
+            case AllowDuplicate():
+                return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | Configure | Revise | AllowDuplicate | StartNewLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | Configure | Revise | StartNewLedger | UnknownState | KnownBefore
     ) -> str:
         match advice:
             case Do(sentence):
@@ -169,8 +183,6 @@ class Wording(ABC):
                 return self.ask(self.message(_CONFIGURE))
             case Revise(state):
                 return _REVISE[state]
-            case AllowDuplicate():
-                return f"{self.argument('allow_duplicate')} would submit it, and pay for it, again."
             case StartNewLedger():
                 return "If it is lost: `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
             case UnknownState():
@@ -229,6 +241,10 @@ class Wording(ABC):
         """How a person gives up a task."""
 
     @abstractmethod
+    def allow_duplicate(self) -> str:
+        """How to submit again what is said not to have run."""
+
+    @abstractmethod
     def submit(self) -> str:
         """How to submit what was tried."""
 
@@ -247,8 +263,14 @@ _CONFIGURE: Message = (
     "=sandbox to try everything without a gateway",
 )
 _REVISE: dict[State, str] = {
-    "failed": "Change the prompt or the arguments before creating it again: that costs again.",
-    "blocked": "Moderation withheld it. Change the prompt before creating it again: that costs again.",
+    "failed": (
+        "Only the gateway knows whether it was charged. Change the prompt or the arguments before creating it again: "
+        "that costs again."
+    ),
+    "blocked": (
+        "Moderation withheld it; only the gateway knows whether it was charged. Change the prompt before creating it "
+        "again: that costs again."
+    ),
     "rejected": "Nothing was created. Correct what the reason says, then create it again.",
 }
 
@@ -317,6 +339,9 @@ class ForAgents(Wording):
 
     def give_up(self, request_id: str) -> str:
         return f"Tell the user, who can run: sora-mcp settle {request_id} --none"
+
+    def allow_duplicate(self) -> str:
+        return f"If the user tells you that it did not run, {self.argument('allow_duplicate')} submits it."
 
     def submit(self) -> str:
         return "Call again without dry_run to submit it."

@@ -146,6 +146,7 @@ FEWEST: dict[str, dict[str, Any]] = {
     "list_videos": {},
     "view_video": {"task_id": "task_none"},
     "download_video": {"task_id": "task_none"},
+    "describe_gateway": {},
 }
 
 

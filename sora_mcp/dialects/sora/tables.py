@@ -17,5 +17,5 @@ SIZES: dict[tuple[int, int], Size] = {
 LENGTHS: dict[int, float] = {150: 1.0, 300: 2.0}
 """Frames → cost factor (create page; the factor from one public price list)."""
 
-CAPABILITIES = Capabilities(sizes=SIZES, lengths=LENGTHS)
+CAPABILITIES = Capabilities(sizes=SIZES, lengths=LENGTHS, models=("turbo",))
 """What the pages document; of variants and texts they give no maximum (inferred)."""

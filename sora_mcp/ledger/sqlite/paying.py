@@ -117,6 +117,11 @@ class Paying(Transactions):
     # --- inside a transaction ---------------------------------------------------------------------
 
     def _begin(self, db: sqlite3.Connection, intent: Intent) -> Entry:
+        for request_id in intent.settles:
+            settled = rows.find(db, intent.account, request_id)
+            if settled is not None and settled.state == "unknown":
+                reason = "settled: whoever asked for it says that it did not run"
+                self._changes(db).move(settled, "rejected", reason=reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)

@@ -107,7 +107,9 @@ def page(
 def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
     """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
     same = _same(db, intent) if policy.has_duplicates else ()
-    return Standing(now, same, spending(db, intent.account, now - WINDOW_S) if policy.has_caps else Spending())
+    if not policy.has_caps:
+        return Standing(now, same)
+    return Standing(now, same, spending(db, intent.account, now - WINDOW_S, intent.settles))
 
 
 def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
@@ -115,9 +117,15 @@ def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
     success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
     sql = (
         f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
-        f" WHERE {_SAME} AND +state IN ({places(states)}) AND merged_into IS NULL ORDER BY number DESC"
+        f" WHERE {_SAME} AND +state IN ({places(states)}) AND {_not_settled(intent.settles)}"
+        " AND merged_into IS NULL ORDER BY number DESC"
     )
-    return tuple(_earlier(*row) for row in db.execute(sql, [*_same_values(intent), *states]))
+    return tuple(_earlier(*row) for row in db.execute(sql, [*_same_values(intent), *states, *intent.settles]))
+
+
+def _not_settled(request_ids: Sequence[str]) -> str:
+    """Leaves out those of these requests whose outcome is unknown: somebody says that they did not run."""
+    return f"NOT (+state = 'unknown' AND request_id IN ({places(request_ids)}))"
 
 
 def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
@@ -140,19 +148,23 @@ def _same_values(intent: Intent) -> list[str]:
     return [intent.fingerprint, other, intent.account.address, intent.account.owner]
 
 
-def spending(db: sqlite3.Connection, account: Account, since: float) -> Spending:
-    """What was spent since then, and may have been; what is being sent counts whenever it was begun."""
-    gateway = name_of(account)
+def spending(db: sqlite3.Connection, account: Account, since: float, settles: Sequence[str] = ()) -> Spending:
+    """What was spent since then, and may have been; what is being sent counts whenever it was begun.
+
+    Unknown ones that are about to be settled (`settles`) do not count.
+    """
+    gateway, others = name_of(account), _not_settled(settles)
     sql = (
-        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0), coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
-        " FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected'"
+        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0),"  # noqa: S608 - our own names
+        " coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
+        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND {others}"
     )
-    spent, uncertain = db.execute(sql, [gateway, since]).fetchone()
+    spent, uncertain = db.execute(sql, [gateway, since, *settles]).fetchone()
     sql = (
         "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) ORDER BY number DESC"
+        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
     )
-    running = db.execute(sql, [gateway, *OPEN, since])
+    running = db.execute(sql, [gateway, *OPEN, since, *settles])
     return Spending(float(spent), float(uncertain), tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running))
 
 

@@ -10,7 +10,7 @@ export const server = {
 
 export async function story(client, callTool) {
   const { tools } = await client.listTools(); // compiles every output schema
-  assert.equal(tools.length, 8);
+  assert.equal(tools.length, 9);
   const { resources } = await client.listResources();
   const { prompts } = await client.listPrompts();
 

@@ -27,7 +27,7 @@ def answer(messages: Any, info: AgentInfo) -> ModelResponse:
     """A model whose next step follows from what it was told."""
     parts = [part for message in messages for part in message.parts]
     told = [part.model_response_str() for part in parts if isinstance(part, ToolReturnPart)]
-    assert len(info.function_tools) == 8
+    assert len(info.function_tools) == 9
     call = next_call(told)
     return ModelResponse(parts=[TextPart(told[-1]) if call is None else ToolCallPart(*call)])
 
@@ -43,7 +43,7 @@ async def main() -> None:
         free = TestModel(call_tools=["list_videos"])
         await Agent(free, toolsets=[toolset]).run("what is there?")
         era = toolset.client.protocol_version
-    shown = ["8 tools", "create", "wait with progress", "error", "a whole agent run"]
+    shown = ["9 tools", "create", "wait with progress", "error", "a whole agent run"]
     print(json.dumps({"eras": [era], "shown": shown}))  # noqa: T201 - what the proof reads
 
 

@@ -1,0 +1,74 @@
+"""What is told of a gateway: what can be asked for there and what that becomes, the caps, and what was spent."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sora_mcp.core.advice import Advice, Message
+from sora_mcp.core.capabilities import Support
+from sora_mcp.core.models import Model
+
+Status = Literal["ok", "key_refused", "unreachable", "trouble", "not_asked", "not_configured"]
+"""What came of asking the gateway now: it answered and took the key; it refused the key; it could not be reached; it
+answered something else, or too late; it was not asked, since the ledger cannot be read; or there is none to ask."""
+
+
+class OfferedSize(Model):
+    """A size in pixels. `cost` is relative, for a factor of 1 and one variant; None where no price is known."""
+
+    width: int
+    height: int
+    cost: float | None = None
+
+
+class OfferedLength(Model):
+    """A length in frames, and in seconds. `factor`: by how much it multiplies a size's cost."""
+
+    n_frames: int
+    seconds: float
+    factor: float | None = None
+
+
+class OfferedModel(Model):
+    """What one or several models take that are named so; without `names`: whatever model the gateway uses."""
+
+    names: list[str] | None = None
+    sizes: list[OfferedSize]
+    lengths: list[OfferedLength]
+
+
+class Spent(Model):
+    """What counts for the caps: relative costs of the last 24 hours. `uncertain`: what requests of unknown outcome may
+    have cost, which is not in `cost`. `under_way` and `unknown` are numbers of videos."""
+
+    cost: float
+    uncertain: float
+    under_way: int
+    unknown: int
+
+
+class Description(Model):
+    """A gateway, as far as it is known. `listed_models` are names from the gateway: data.
+
+    `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
+    what they become here (see `Support`), the operations that do. `caps` are those that are set, and what is left of
+    them (`left_today`, `places_left`), where unknown outcomes count as if they had run. `problems` say what could not
+    be found out, and why; `advice` what to do about that.
+    """
+
+    gateway: str
+    dialect: str
+    status: Status
+    notice: str | None = None
+    explanation: str | None = Field(default=None, exclude=True)
+    operations: dict[Support, list[str]]
+    models: list[OfferedModel]
+    listed_models: list[str] | None = None
+    max_variants: int
+    max_prompt_length: int
+    spent: Spent | None = None
+    caps: dict[str, float]
+    problems: tuple[Message, ...] = Field(default=(), exclude=True)
+    advice: tuple[Advice, ...] = Field(default=(), exclude=True)

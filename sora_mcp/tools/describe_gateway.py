@@ -1,0 +1,117 @@
+"""`describe_gateway`: which gateway this is, what can be asked for there, the caps, and what was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sora_mcp.core.description import Description, OfferedModel
+from sora_mcp.core.models import Model
+from sora_mcp.studio import Studio
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import FOR_AGENTS, PublishedDescription, Wording
+
+
+class DescribeGateway(Model):
+    """Arguments of `describe_gateway`: none."""
+
+
+async def _run(studio: Studio, _: DescribeGateway, __: Caller) -> Description:
+    return await studio.describe()
+
+
+def say_description(description: Description, wording: Wording = FOR_AGENTS) -> str:
+    """What a gateway is like, what was spent there, and what is wrong."""
+    facts = (
+        f"Gateway: {description.gateway} ({_STATUS[description.status]}; dialect {description.dialect}).",
+        description.notice or "",
+        description.explanation or "",
+        *(wording.message(each) for each in description.problems),
+        wording.advise(*description.advice),
+        *_operations(description),
+        *(sentence for offer in description.models for sentence in _offer(offer)),
+        f"Variants of a call: at most {description.max_variants}; each costs.",
+        *_spent(description),
+        _caps(description.caps),
+    )
+    return wording.between_facts.join(filter(None, facts))
+
+
+_STATUS = {
+    "ok": "it answers",
+    "key_refused": "it refuses the key; what follows is known without it",
+    "unreachable": "it cannot be reached now; what follows is known without it",
+    "trouble": "it does not answer as it should; what follows is known without it",
+    "not_asked": "it was not asked; what follows is known without it",
+    "not_configured": "nothing can be made; what follows is what the dialect takes",
+}
+_BECOMES = {
+    "exact": "are sent exactly as documented",
+    "lowered": "are said in the prompt",
+    "by_reference": "send their source along as a reference",
+    "bridged": "send the last and first frames of their sources",
+    "impossible": "are refused here",
+}
+
+
+def _operations(description: Description) -> Iterator[str]:
+    for support, verbs in description.operations.items():
+        words = f"{', '.join(verbs[:-1])} and {verbs[-1]}" if len(verbs) > 1 else verbs[0]
+        yield f"{words.capitalize()} requests {_BECOMES[support]}."
+
+
+def _offer(offer: OfferedModel) -> Iterator[str]:
+    names = f" of model {', '.join(offer.names)}" if offer.names else ""
+    sizes = [_with(f"{each.width}x{each.height}", each.cost) for each in offer.sizes]
+    lengths = [_with(f"{each.n_frames} frames = {each.seconds:g} s", each.factor, "x") for each in offer.lengths]
+    if sizes:
+        yield f"Sizes{names} (relative cost): {', '.join(sizes)}."
+    if lengths:
+        yield f"Lengths (cost factor): {', '.join(lengths)}."
+
+
+def _with(what: str, price: float | None, times: str = "") -> str:
+    return f"{what} (not known)" if price is None else f"{what} ({times}{price:g})"
+
+
+def _spent(description: Description) -> Iterator[str]:
+    spent = description.spent
+    if spent is None:
+        yield "What was spent is not known now."
+        return
+    maybe = f", and requests of unknown outcome may have cost {spent.uncertain:g} more" if spent.uncertain else ""
+    money = "nothing was charged" if description.notice else "only the gateway knows what that is in money"
+    yield f"Counted in the last 24 hours: relative cost {spent.cost:g}{maybe} ({money})."
+    unknown = f", of unknown outcome: {spent.unknown}" if spent.unknown else ""
+    yield f"Videos under way: {spent.under_way}{unknown}."
+
+
+_CAPS = {
+    "per_call": "{:g} a call",
+    "per_day": "{:g} in 24 hours",
+    "left_today": "{:g} of that left",
+    "running": "at most {:g} under way or unknown at once",
+    "places_left": "{:g} more now",
+    "ask_above": "above {:g} the user is asked first, where the host can",
+}
+
+
+def _caps(caps: dict[str, float]) -> str:
+    """The caps that are set."""
+    return (
+        f"Caps: {', '.join(_CAPS[name].format(value) for name, value in caps.items())}." if caps else "No caps are set."
+    )
+
+
+DESCRIBE_GATEWAY = Tool(
+    "describe_gateway",
+    "Describe the gateway",
+    "Which gateway makes the videos, and whether it is the sandbox (drawn placeholders, nothing charged): its models, "
+    "sizes, lengths, what each operation becomes, caps, and what was spent in 24 hours. For what you can make, what it "
+    "cost, or why a picture lacks what was asked for; for single videos list_videos. Free.",
+    DescribeGateway,
+    PublishedDescription,
+    _run,
+    say_description,
+    examples=({},),
+)
