@@ -18,6 +18,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import is_plain_id
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
 
 ASK_WITHIN = 10.0
@@ -33,19 +34,20 @@ _VERBS = {"simple_compose": "create"}
 class Describer:
     """Describes the gateway. Raises nothing: what cannot be found out is said to be a problem."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, connector: Connector) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, connector: Connector, poller: Poller) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
+        self._poller = poller
 
     async def describe(self) -> Description:
         """Everything that can be known now; see `Studio.describe`."""
         problems = list(self._misspelt())
         upstream, status = await self._connect(problems)
-        spent = await self._spent(upstream, problems) if upstream else None
-        listed = None
+        spent, listed = None, None
         if upstream is not None:
             status, listed = await self._ask(upstream, problems)
+            spent = await self._spent(upstream, problems, may_ask=status == "ok")
         limits = self._connector.dialect.capabilities
         messages: list[Message] = [error.parts for error in problems]
         advice: list[Advice] = [each for error in problems for each in error.advice]
@@ -76,8 +78,11 @@ class Describer:
             problems.append(error)
             return None, "not_asked"
 
-    async def _spent(self, upstream: Upstream, problems: list[SoraError]) -> Spent | None:
+    async def _spent(self, upstream: Upstream, problems: list[SoraError], *, may_ask: bool) -> Spent | None:
+        """What counts for the caps, once the gateway was asked about what is under way (`may_ask`)."""
         try:
+            if may_ask and self._ledger.exists():
+                await self._poller.refresh_unfinished(upstream)
             spending = await self._ledger.spending(upstream.account) if self._ledger.exists() else Spending()
         except SoraError as error:
             problems.append(error)

@@ -49,7 +49,7 @@ class Studio:
         self._lists = Lists(ledger, self._connector, poller)
         self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._settler = Settler(ledger, self._connector, poller)
-        self._describer = Describer(settings, ledger, self._connector)
+        self._describer = Describer(settings, ledger, self._connector, poller)
 
     @classmethod
     @asynccontextmanager

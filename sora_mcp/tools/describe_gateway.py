@@ -92,7 +92,7 @@ _CAPS = {
     "left_today": "{:g} of that left",
     "running": "at most {:g} under way or unknown at once",
     "places_left": "{:g} more now",
-    "ask_above": "above {:g} the user is asked first, where the host can",
+    "ask_above": "a question first above {:g}, where the host can ask",
 }
 
 

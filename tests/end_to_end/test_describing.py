@@ -3,14 +3,16 @@ not."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import pytest
-from bench import KEY, TAKEN_NEXT, Connect, Era
+from bench import KEY, TAKEN_NEXT, Connect, Era, about
 from calls import Told, ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
@@ -91,6 +93,19 @@ async def test_what_was_spent_and_what_may_have_been_are_told_apart_with_what_is
     }
     assert "relative cost 1.25, and requests of unknown outcome may have cost 2.5 more" in told.text
     assert "Videos under way: 1, of unknown outcome: 1." in told.text
+
+
+async def test_what_has_finished_meanwhile_is_under_way_no_longer(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", MODELS, MADE)
+    async with connect(max_running=1) as client:
+        await ask(client, "create_video", WISH)
+        gateway.on("GET", CREATE, about("SUCCESS", result_url="https://videos.example/1.mp4"))
+        with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3", isolation_level=None)) as ledger:
+            ledger.execute("UPDATE videos SET created_at = created_at - 60, not_before = NULL")
+        told = await describe(client)
+    assert (told.data["spent"]["under_way"], told.data["caps"]["places_left"]) == (0, 1)
 
 
 async def test_with_nothing_configured_it_is_told_what_to_set_and_what_is_known(
