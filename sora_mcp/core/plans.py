@@ -24,6 +24,8 @@ _WORDS = 60
 _TEXT_IN_ALL = 4000
 """Characters of all descriptions together, where a request is told in full; each keeps some, however many there are."""
 _TEXT_OF_EACH = 40
+_ADDRESS = 2000
+"""Characters of the address of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,17 @@ def amount(body: Body) -> float | None:
     """How much a remix may change: 1 (least) to 8 (most). None where that is left to the gateway."""
     edit = body.get("sdedit")
     value = edit.get("amount") if isinstance(edit, dict) else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _FAR else None
+
+
+def sources(body: Body) -> list[str]:
+    """The gateway's ids of what it was made from, for a request of which no others are known."""
+    edit = body.get("sdedit")
+    ids = [_id(edit, "source_")] if isinstance(edit, dict) else []
+    ids += [_id(each, "") for each in _list(body, "inpaint_items") if isinstance(each, dict)]
+    return [clean(each, 300) for each in ids if each is not None]
 
 
 def items(body: Body, sources: Sequence[str]) -> list[Item]:
@@ -86,10 +98,11 @@ def items(body: Body, sources: Sequence[str]) -> list[Item]:
         source, url = _id(each, ""), each.get("url")
         if source is not None and ids:
             source = ids.pop(0)
-        if source is None and not (isinstance(url, str) and url):
+        address = clean(url, _ADDRESS) if source is None and isinstance(url, str) else None
+        if not source and not address:
             continue
         names = ("frame_index", "source_start_frame", "source_end_frame")
-        made.append(Item(source, url if source is None else None, *(_frame(each, name) for name in names)))
+        made.append(Item(source, address, *(_frame(each, name) for name in names)))
     return made
 
 
@@ -130,7 +143,7 @@ def _source_words(item: Item) -> str:
 
 def _span(start: int, end: int | None) -> str:
     """Frames as seconds; the last is not included."""
-    return f"from {_seconds(start)} s" if end is None else f"{_seconds(start)}–{_seconds(end)} s"  # noqa: RUF001
+    return f"from {_seconds(start)} s" if end is None else f"{_seconds(start)}–{_seconds(end)} s"
 
 
 def _seconds(frames: int) -> str:

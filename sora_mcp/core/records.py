@@ -147,7 +147,7 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "height": body.get("height"),
             "n_frames": body.get("n_frames"),
             "cost": entry.cost,
-            "sources": entry.sources,
+            "sources": entry.sources or plans.sources(body),
             "amount": plans.amount(body),
             "beats": [beat.frame for beat in beats] or None,
             "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 LONGEST_PAUSE_S = 60.0
 """The longest pause, in seconds, between two polls of a task that succeed."""
@@ -53,5 +52,5 @@ _LONGEST_S = 3600.0
 
 def usual(durations_s: Sequence[float]) -> float | None:
     """Seconds that a video usually takes, where there are enough of them to say so."""
-    credible = [each for each in durations_s if 0 < each < _LONGEST_S]
-    return median(credible) if len(credible) >= _ENOUGH else None
+    credible = sorted(each for each in durations_s if 0 < each < _LONGEST_S)
+    return credible[len(credible) // 2] if len(credible) >= _ENOUGH else None

@@ -20,10 +20,10 @@ from sora_mcp.tools.wording import PublishedVideoList
 class ListVideos(Model):
     """Arguments of `list_videos`."""
 
-    query: Annotated[str, Field(description="Only those with this text in the prompt or a beat.")] | None = None
+    query: Annotated[str, Field(description="Only those with this text in prompt or beats.")] | None = None
     status: Annotated[State, Field(description="Only these.")] | None = None
     wait_seconds: Annotated[
-        int, Field(ge=0, le=50, description="First wait up to this long until all that are under way have finished.")
+        int, Field(ge=0, le=50, description="First wait up to this long for all under way to finish.")
     ] = 0
     limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10
     cursor: Annotated[str, Field(description="next_cursor of the last answer.")] | None = None
@@ -50,8 +50,8 @@ async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoLi
 LIST_VIDEOS = Tool(
     "list_videos",
     "List videos",
-    "List earlier videos, newest first, with what each was made from, how many there are in each state and what they "
-    "cost. One call can wait for all that are under way. Free.",
+    "List earlier videos, newest first, with what each was made from, counts and cost; can wait for all that are under "
+    "way. Free.",
     ListVideos,
     PublishedVideoList,
     _run,
