@@ -44,10 +44,10 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
 def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
     """Print the answer of list_videos to a call with these `arguments`: the videos on stdout, what is said of them on
     stderr."""
-    click.echo(answer.text, err=True)
     width = _columns() if sys.stdout.isatty() else None
     for video in answer.structured["videos"]:
         click.echo(_lines(video, width))
+    click.echo(answer.text, err=True)
     if "next_cursor" in answer.structured:
         filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
         click.echo(f"There are more: {next_page(answer.structured['next_cursor'], filters)}", err=True)
