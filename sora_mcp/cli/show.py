@@ -29,7 +29,7 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
             click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in answer.structured:
-        listing(answer.structured, arguments, as_json=False)
+        _listing(answer, arguments)
         return
     click.echo(answer.text)
     if arguments.get("dry_run"):
@@ -41,20 +41,16 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
         click.echo(f"The contact sheet is {picture}")
 
 
-def listing(structured: dict[str, Any], arguments: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the answer of list_videos to a call with these `arguments`."""
-    if as_json:
-        print_json(structured)
-        return
-    videos = structured["videos"]
-    if not videos:
-        click.echo(f"No videos at {structured['gateway']} yet.", err=True)
+def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
+    """Print the answer of list_videos to a call with these `arguments`: the videos on stdout, what is said of them on
+    stderr."""
     width = _columns() if sys.stdout.isatty() else None
-    for video in videos:
+    for video in answer.structured["videos"]:
         click.echo(_lines(video, width))
-    if "next_cursor" in structured:
-        filters = {name: value for name, value in arguments.items() if name != "cursor"}
-        click.echo(f"There are more: {next_page(structured['next_cursor'], filters)}", err=True)
+    click.echo(answer.text, err=True)
+    if "next_cursor" in answer.structured:
+        filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
+        click.echo(f"There are more: {next_page(answer.structured['next_cursor'], filters)}", err=True)
 
 
 _PROMPT_AT = 82

@@ -174,9 +174,16 @@ async def _until_finished(
             tasks.start_soon(bar.tick)
             result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell, wording=FOR_SHELL))
             tasks.cancel_scope.cancel()
-        state = result.structured.get("state")
-        if result.is_error or state in FINAL or state in {"unknown", "sending"}:
+        if result.is_error or _is_settled(result.structured):
             return result
+
+
+def _is_settled(structured: dict[str, Any]) -> bool:
+    """Whether there is nothing left to wait for: a video has finished, or all of a list have."""
+    if "waited_for" in structured:
+        return bool(structured["finished"] == structured["waited_for"])
+    state = structured.get("state")
+    return state in FINAL or state in {"unknown", "sending"}
 
 
 def _write_picture(out: Path, png: bytes) -> None:

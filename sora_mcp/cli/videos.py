@@ -69,7 +69,12 @@ _SHAPES = {
         "sora-mcp get task_… --wait",
         (click.Option(["--wait"], is_flag=True, help="Wait until it has finished. Ctrl-C leaves it running."),),
     ),
-    "list": _Shape("list_videos", (), "sora-mcp list --status succeeded"),
+    "list": _Shape(
+        "list_videos",
+        (),
+        "sora-mcp list --query fox --wait",
+        (click.Option(["--wait"], is_flag=True, help="Wait until all have finished. Ctrl-C leaves them running."),),
+    ),
     "view": _Shape(
         "view_video",
         ("task_id",),

@@ -35,6 +35,12 @@ class ForShell(Wording):
     def wait(self, video_id: str) -> str:
         return f"Wait for it with {_quoted('get', video_id, '--wait')}; that is free."
 
+    def wait_for_all(self) -> str:
+        return f"Wait for all of them with {_quoted('list', '--wait')}; that is free."
+
+    def more(self) -> str:
+        return ""  # the command stands below the list
+
     def look_again(self, advice: LookAgain) -> str:
         when = f" {after(advice.after_s)}" if advice.after_s else " again"
         do_not = "; do not submit it again" if advice.paid else ""

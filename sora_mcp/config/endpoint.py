@@ -20,6 +20,7 @@ NOTICE_EXPLAINED = (
     "a model. Costs are counted as at a real gateway, to try out caps. For real videos a person sets "
     f"{variable_of('base_url')} and {variable_of('api_key')}."
 )
+_SANDBOX_URL = "http://sandbox"
 _KEY = variable_of("api_key")
 
 
@@ -35,7 +36,7 @@ class Endpoint:
     @property
     def label(self) -> str:
         """The gateway's name for people: its host and path, or `sandbox`."""
-        return SANDBOX if self.sandbox else self.base_url.partition("://")[2]
+        return label_of(self.base_url)
 
     @property
     def notice(self) -> str | None:
@@ -50,12 +51,17 @@ class Endpoint:
         return f"{self.base_url} answers"
 
 
+def label_of(base_url: str) -> str:
+    """The name for people of the gateway at an address."""
+    return SANDBOX if base_url == _SANDBOX_URL else base_url.partition("://")[2]
+
+
 def endpoint_of(base_url: str | None, api_key: Secret | None) -> Endpoint:
     """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
     if base_url is None:
         raise NotConfigured(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
     if base_url.strip().lower() == SANDBOX:
-        return Endpoint("http://sandbox", Secret("sk-sandbox"), local=True, sandbox=True)
+        return Endpoint(_SANDBOX_URL, Secret("sk-sandbox"), local=True, sandbox=True)
     checked, local = checked_address(base_url)
     return Endpoint(checked, _checked_key(api_key), local=local, sandbox=False)
 

@@ -100,6 +100,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitForAll:
+    """Wait until all videos that are under way have finished."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookAgain:
     """Look at the state of a video, after so many seconds. `paid`: it may run; it must not be submitted again."""
 
@@ -195,6 +200,7 @@ Advice = (
     | RaiseCap
     | SeeLog
     | Wait
+    | WaitForAll
     | LookAgain
     | SeeList
     | UseVideo

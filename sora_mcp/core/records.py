@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.core import schedule
+from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
 from sora_mcp.core.errors import FileProblem
@@ -110,6 +110,22 @@ class Entry:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the entries of an account add up to. Costs are relative.
+
+    `counts`: how many stand in each state. `cost`: of what was submitted and not refused. `uncertain`: what requests of
+    unknown outcome may have cost. `unpriced`: how many of all these have no known cost. `elsewhere`: how many entries
+    other accounts of the same owner have: other gateways, other keys.
+    """
+
+    counts: Mapping[State, int]
+    cost: float
+    uncertain: float
+    unpriced: int
+    elsewhere: Mapping[Account, int]
+
+
 def shown_id(request_id: str, task_id: str | None) -> str:
     """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
     return task_id if task_id is not None and is_plain_id(task_id) else request_id
@@ -122,7 +138,8 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
     """
     with readable(entry.request_id):
         body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
-        prompt = body.get("prompt") or " / ".join(action["description"] for action in body.get("actions") or [])
+        beats = plans.beats(body)
+        prompt = body.get("prompt") or " / ".join(beat.description for beat in beats)
         columns = {
             "task_id": entry.task_id,
             "request_id": entry.request_id,
@@ -133,7 +150,9 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "height": body.get("height"),
             "n_frames": body.get("n_frames"),
             "cost": entry.cost,
-            "sources": entry.sources,
+            "sources": entry.sources or plans.sources(body),
+            "amount": plans.amount(body),
+            "beats": [beat.frame for beat in beats] or None,
             "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         if any(isinstance(columns[name], str) for name in ("width", "height", "n_frames")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LONGEST_PAUSE_S = 60.0
 """The longest pause, in seconds, between two polls of a task that succeed."""
 LONGEST_BACKOFF_S = 600.0
@@ -39,3 +41,16 @@ def is_due(
 def pause_after_failure(pace_s: float, tick_s: float, failed_polls: int) -> float:
     """Seconds in which nobody asks again after a poll that failed: `tick_s` at first, `pace_s` at most."""
     return min(pace_s, tick_s * 2.0 ** min(failed_polls, _MOST_DOUBLINGS))
+
+
+HISTORY = 20
+"""How many of the newest successes tell what is usual."""
+_ENOUGH = 5
+_LONGEST_S = 3600.0
+"""What took longer was looked at late: it tells nothing."""
+
+
+def usual(durations_s: Sequence[float]) -> float | None:
+    """Seconds that a video usually takes, where there are enough of them to say so."""
+    credible = sorted(each for each in durations_s if 0 < each < _LONGEST_S)
+    return credible[len(credible) // 2] if len(credible) >= _ENOUGH else None

@@ -23,6 +23,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 it beats what a person said before. So does a success, whatever was said before it.
 """
 
+STARTED: tuple[State, ...] = ("sending", *UNDER_WAY)
+"""States that a video goes through before it has finished."""
+
 OPEN: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY)
 """States in which a video is being made, or may be."""
 

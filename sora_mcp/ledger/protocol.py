@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Entry, GivenUp, Intent
+from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
+
+SEARCHED = 10_000
+"""Entries that one search looks at."""
 
 
 class Ledger(Protocol):
@@ -133,6 +136,28 @@ class Ledger(Protocol):
     ) -> list[Entry]:
         """Entries, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are
         given."""
+
+    async def search(
+        self,
+        account: Account,
+        text: str,
+        *,
+        limit: int,
+        before: int | None = None,
+        states: tuple[State, ...] = (),
+        most: int = SEARCHED,
+    ) -> tuple[list[Entry], int | None]:
+        """Entries as `page` gives them, of those whose prompt or beats hold `text` (core.plans.search_for).
+
+        `most` entries are looked at. The second value is the `number` below which none was, None where there are no
+        more.
+        """
+
+    async def totals(self, account: Account) -> Totals:
+        """What the account's entries add up to. Takes as long for a million entries as for one."""
+
+    async def durations(self, account: Account, limit: int) -> list[float]:
+        """Seconds from the submission to the success of the newest `limit` videos that succeeded."""
 
     async def under_way(self, account: Account, limit: int) -> list[Entry]:
         """The newest entries of the last 24 hours whose task the gateway has not finished."""

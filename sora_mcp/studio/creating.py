@@ -103,7 +103,9 @@ class Creator:
             entry, is_new = await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
         self._submitted()
         cost = self._cost(ready.request)
-        submission = report.submission(ready.request, connection.label, "accepted", entry, cost=cost, is_new=is_new)
+        submission = report.submission(
+            ready.request, connection.label, "accepted", entry, cost=cost, sources=ready.sources, is_new=is_new
+        )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
@@ -193,14 +195,16 @@ class Creator:
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
         cost = self._cost(ready.request)
-        submission = report.submission(ready.request, self._connector.label, "not_submitted", cost=cost)
+        submission = report.submission(
+            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources
+        )
         body = self._connector.dialect.create(ready.with_addresses(ready.paths)).json
         same: Entry | None = None
         notes: list[Note] = list(preview.of_sources(ready))
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met
-        update: dict[str, object] = {"body": body, "sources": ready.sources, "notes": tuple(notes)}
+        update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
             update |= {"duplicate_of": same.id, "advice": report.advice(same)}
         return submission.model_copy(update=update)

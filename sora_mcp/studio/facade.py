@@ -13,13 +13,13 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.description import Description
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.results import Download, Look, Submission, Video, VideoList
+from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.describing import Describer
-from sora_mcp.studio.listing import Lists
+from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
@@ -109,10 +109,24 @@ class Studio:
         return await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
 
     async def list_videos(
-        self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None
+        self,
+        *,
+        query: str | None = None,
+        states: tuple[State, ...] = (),
+        limit: int = 20,
+        cursor: str | None = None,
+        wait_seconds: float = 0,
+        on_progress: ListProgress | None = None,
     ) -> VideoList:
-        """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about."""
-        return await self._lists.page(states=states, limit=limit, cursor=cursor)
+        """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about.
+
+        `query`: only those whose prompt or beats hold this text. With `wait_seconds` (0..50) it waits until all that
+        are under way, in whichever of `states`, have finished, or these are over.
+        """
+        filters = Filters(query=query, states=states)
+        return await self._lists.page(
+            filters, limit=limit, cursor=cursor, wait_seconds=wait_seconds, on_progress=on_progress
+        )
 
     async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
         """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""

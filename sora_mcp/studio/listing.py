@@ -1,14 +1,32 @@
-"""Lists of videos: after asking the gateway, or as the ledger has them."""
+"""Lists of videos: after asking the gateway, after a wait for what is under way, or as the ledger has them."""
 
 from __future__ import annotations
 
-from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.results import VideoList
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+
+from sora_mcp.config.endpoint import label_of
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.advice import Advice, KnownBefore, WaitForAll
+from sora_mcp.core.errors import InvalidInput, Problem, SoraError
+from sora_mcp.core.plans import search_for
+from sora_mcp.core.records import DAY_S
+from sora_mcp.core.results import Filters, VideoList
+from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger import Ledger
+from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.upstream import Upstream
+
+WAITED_FOR_MOST = 200
+"""Videos that one call waits for, the newest."""
+
+ListProgress = Callable[[int, int], Awaitable[None]]
+"""Told while waiting how many have finished, and how many are waited for in all."""
 
 
 class Lists:
@@ -19,17 +37,36 @@ class Lists:
         self._connector = connector
         self._poller = poller
 
-    async def page(self, *, states: tuple[State, ...] = (), limit: int = 20, cursor: str | None = None) -> VideoList:
+    async def page(
+        self,
+        filters: Filters,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        wait_seconds: float = 0,
+        on_progress: ListProgress | None = None,
+    ) -> VideoList:
         """One page, after the newest unfinished ones were asked about; see `Studio.list_videos`."""
-        connection = await self._connector.connect()
         before = _read_cursor(cursor)
-        await self._poller.refresh_unfinished(connection)
-        entries = await self._ledger.page(connection.account, limit=limit + 1, before=before, states=states)
-        page, more = entries[:limit], len(entries) > limit
+        upstream = await self._connector.connect()
+        wait = _Wait(self._ledger, self._poller, upstream, filters.query)
+        await wait.run(wait_seconds, on_progress)
+        entries, more = await self._entries(upstream.account, filters, limit, before)
+        totals = await self._ledger.totals(upstream.account)
+        is_under_way = bool(await self._ledger.under_way(upstream.account, 1))
         return VideoList(
-            gateway=connection.label,
-            videos=[report.listed(entry) for entry in page],
-            next_cursor=str(page[-1].number) if more else None,
+            gateway=upstream.label,
+            counts={state: count for state, count in totals.counts.items()},  # noqa: C416
+            cost=round(totals.cost, 2),
+            uncertain_cost=round(totals.uncertain, 2) or None,
+            unpriced=totals.unpriced or None,
+            elsewhere=None if entries else _elsewhere(totals.elsewhere, upstream.account) or None,
+            usual_seconds=await self._usual_seconds(upstream) if is_under_way else None,
+            videos=[report.listed(entry, self._poller.age(entry)) for entry in entries],
+            next_cursor=None if more is None else str(more),
+            filters=filters.model_copy(update={"is_continued": before is not None}),
+            advice=_advice(wait.trouble, is_under_way=is_under_way),
+            **wait.outcome,
         )
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -38,6 +75,90 @@ class Lists:
             return VideoList(gateway=self._connector.label, videos=[])
         entries = await self._ledger.page((await self._connector.connect()).account, limit=limit, states=states)
         return VideoList(gateway=self._connector.label, videos=[report.listed(entry) for entry in entries])
+
+    async def _entries(
+        self, account: Account, filters: Filters, limit: int, before: int | None
+    ) -> tuple[list[Entry], int | None]:
+        """One page, and the number below which the next one begins; None where there is none."""
+        if filters.query is not None:
+            return await self._ledger.search(account, filters.query, limit=limit, before=before, states=filters.states)
+        entries = await self._ledger.page(account, limit=limit + 1, before=before, states=filters.states)
+        return entries[:limit], entries[limit - 1].number if len(entries) > limit else None
+
+    async def _usual_seconds(self, upstream: Upstream) -> int | None:
+        seconds = await self._poller.usual(upstream)
+        return None if seconds is None else max(1, round(seconds))
+
+
+class _Wait:
+    """A wait for everything that was under way when it began; what begins meanwhile is not waited for."""
+
+    def __init__(self, ledger: Ledger, poller: Poller, upstream: Upstream, query: str | None) -> None:
+        self._ledger = ledger
+        self._poller = poller
+        self._upstream = upstream
+        self._is_wanted = search_for(query) if query is not None else lambda _: True
+        self._waited_for = 0
+        self._finished = 0
+        self.trouble: SoraError | None = None
+        """Why the gateway could not be asked the last time."""
+        self.outcome: dict[str, Any] = {}
+        """How many were waited for, and how many of them have finished."""
+
+    async def run(self, seconds: float, on_progress: ListProgress | None) -> None:
+        """Ask about the newest; with `seconds`, until all have finished or these are over."""
+        if seconds <= 0:
+            self._note(await self._poller.refresh_unfinished(self._upstream), 0)
+            return
+        wanted = {entry.request_id for entry in await self._under_way() if self._is_wanted(entry.body)}
+        left = len(wanted)
+        with anyio.move_on_after(seconds):
+            while left:
+                entries = [entry for entry in await self._under_way() if entry.request_id in wanted]
+                due = [entry for entry in entries if self._is_due(entry)]
+                is_final = self._note(await self._poller.refresh(self._upstream, due), len(due))
+                left = len({entry.request_id for entry in await self._under_way()} & wanted)
+                if on_progress is not None:
+                    await on_progress(len(wanted) - left, len(wanted))
+                if left and is_final and len(due) == len(entries):
+                    break
+                if left:
+                    await anyio.sleep(self._upstream.tick)
+        left = len({entry.request_id for entry in await self._under_way()} & wanted)
+        self.outcome = {"waited_for": len(wanted), "finished": len(wanted) - left}
+
+    async def _under_way(self) -> list[Entry]:
+        """What the gateway has not finished, or is just being sent; after a day nobody waits any more."""
+        entries = await self._ledger.page(self._upstream.account, limit=WAITED_FOR_MOST, states=STARTED)
+        since = self._ledger.now() - DAY_S
+        return [entry for entry in entries if entry.created_at > since]
+
+    def _is_due(self, entry: Entry) -> bool:
+        """Whether to ask about it now: where that failed the last time, sooner than in its turn."""
+        now = self._ledger.now()
+        if entry.task_id is None:
+            return False
+        return entry.is_due(now, self._upstream.pace) or bool(entry.failed_polls and entry.may_be_asked(now))
+
+    def _note(self, errors: list[SoraError], asked: int) -> bool:
+        """Keep the trouble that there was; whether every question failed, and waiting does not help."""
+        if asked or errors:
+            self.trouble = errors[-1] if errors else None
+        return bool(errors) and len(errors) == asked and not any(error.can_retry for error in errors)
+
+
+def _advice(trouble: SoraError | None, *, is_under_way: bool) -> tuple[Advice, ...]:
+    before = () if trouble is None else (KnownBefore(trouble.parts),)
+    return (*before, WaitForAll()) if is_under_way else before
+
+
+def _elsewhere(others: Mapping[Account, int], account: Account) -> dict[str, int]:
+    """How many videos there are where, by the name of the gateway."""
+    counts: dict[str, int] = {}
+    for other, count in others.items():
+        name = label_of(other.address) + (" (another key)" if other.address == account.address else "")
+        counts[name] = counts.get(name, 0) + count
+    return counts
 
 
 def _read_cursor(cursor: str | None) -> int | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 
 from sora_mcp.core.advice import AskUser, Do, GiveUp, LookAgain, SeeList, Setting, TryAgain
-from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
+from sora_mcp.core.errors import FileProblem, InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
-from sora_mcp.core.schedule import pause_after_failure
+from sora_mcp.core.schedule import HISTORY, pause_after_failure, usual
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry, GivenUp, Ledger
 from sora_mcp.studio.ids import without_variant
@@ -155,15 +156,28 @@ class Poller:
         error.may_come = True
         return error
 
-    async def refresh_unfinished(self, upstream: Upstream) -> None:
+    def age(self, entry: Entry) -> float | None:
+        """Seconds since a video was asked for, where it is under way."""
+        return max(0.0, self._ledger.now() - entry.created_at) if entry.state in UNDER_WAY else None
+
+    async def usual(self, upstream: Upstream) -> float | None:
+        """Seconds that a video usually takes here, as the ledger's history shows it. None where that is not known."""
+        if upstream.usual_s is not None:
+            return upstream.usual_s
+        with suppress(FileProblem):
+            return usual(await self._ledger.durations(upstream.account, HISTORY))
+        return None
+
+    async def refresh_unfinished(self, upstream: Upstream) -> list[SoraError]:
         """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
         now = self._ledger.now()
         unfinished = await self._ledger.page(upstream.account, limit=REFRESH_MOST, states=UNDER_WAY)
-        await self.refresh(upstream, [entry for entry in unfinished if entry.is_due(now, upstream.pace)])
+        return await self.refresh(upstream, [entry for entry in unfinished if entry.is_due(now, upstream.pace)])
 
-    async def refresh(self, upstream: Upstream, entries: Sequence[Entry]) -> None:
-        """Ask about these, a few at once and within REFRESH_WITHIN."""
+    async def refresh(self, upstream: Upstream, entries: Sequence[Entry]) -> list[SoraError]:
+        """Ask about these, a few at once and within REFRESH_WITHIN. Returns why some could not be asked about."""
         at_once = anyio.CapacityLimiter(REFRESH_AT_ONCE)
+        errors: list[SoraError] = []
 
         async def ask(entry: Entry) -> None:
             async with at_once:
@@ -171,11 +185,13 @@ class Poller:
                     await self.ask(upstream, entry)
                 except SoraError as error:
                     logger.info("a query failed: %s", error.message)
+                    errors.append(error)
 
         with anyio.move_on_after(REFRESH_WITHIN):
             async with anyio.create_task_group() as asking:
                 for entry in entries:
                     asking.start_soon(ask, entry)
+        return errors
 
     def _is_young(self, entry: Entry) -> bool:
         """Whether the gateway may not know a task yet that it has accepted."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from sora_mcp.core import plans
 from sora_mcp.core.advice import (
     Advice,
     Configure,
@@ -22,7 +24,7 @@ from sora_mcp.core.advice import (
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import summary
-from sora_mcp.core.results import ListedVideo, Submission, Variant, Video
+from sora_mcp.core.results import ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY
 from sora_mcp.dialects.sora import state_of
@@ -30,9 +32,20 @@ from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
 
 
-def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video:
-    """Everything known about one video. `trouble`: why the gateway could not be asked about it just now."""
+def video(
+    entry: Entry,
+    gateway: str,
+    trouble: SoraError | None = None,
+    *,
+    age_s: float | None = None,
+    usual_s: float | None = None,
+) -> Video:
+    """Everything known about one video. `trouble`: why the gateway could not be asked about it just now.
+
+    `age_s`: how old it is, where it is under way, and what it usually takes here.
+    """
     columns = summary(entry, 2000)  # which looks whether the row can be read
+    columns |= _asked_for(entry)
     n_variants = entry.body.get("n_variants")
     before = () if trouble is None else (KnownBefore(trouble.parts),)
     return Video(
@@ -47,11 +60,34 @@ def video(entry: Entry, gateway: str, trouble: SoraError | None = None) -> Video
         gateway_answer=entry.answer if entry.state == "unknown" else None,
         other_ids=list(entry.other_ids),
         n_variants=n_variants if isinstance(n_variants, int) else None,
+        age_seconds=None if age_s is None else round(age_s),
+        usual_seconds=None if usual_s is None else max(1, round(usual_s)),
         withheld=entry.withheld if entry.state == "succeeded" else None,
         generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
         files=[str(file) for _, file in sorted(entry.files.items())],
         advice=(*before, *advice(entry)),
     )
+
+
+def _asked_for(entry: Entry) -> dict[str, Any]:
+    """The parts of a request: what would have to be asked for to have the same again."""
+    beats = [
+        ToldBeat(time=beat.frame, seconds=round(beat.frame / FPS, 2), description=beat.description)
+        for beat in plans.told_beats(entry.body)
+    ]
+    items = [
+        ToldItem(
+            generation_id=item.source,
+            url=item.url,
+            frame_index=item.frame_index,
+            source_start_frame=item.start,
+            source_end_frame=item.end,
+        )
+        for item in plans.items(entry.body, entry.sources)
+    ]
+    parts: dict[str, Any] = {"beats": None, "actions": beats or None, "inpaint_items": items or None}
+    parts |= {"plan": plans.plan(entry.body, entry.sources)}
+    return parts if entry.body.get("prompt") or not beats else parts | {"prompt": None}  # the beats are there
 
 
 def advice(entry: Entry) -> tuple[Advice, ...]:
@@ -79,9 +115,9 @@ def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
     return (Submit(),) if gateway != NOT_CONFIGURED else (Configure(), Submit())
 
 
-def listed(entry: Entry) -> ListedVideo:
-    """One line of a list; the prompt is shortened."""
-    return ListedVideo(**summary(entry))
+def listed(entry: Entry, age_s: float | None = None) -> ListedVideo:
+    """One line of a list; the prompt is shortened. `age_s`: how old it is, where it is under way."""
+    return ListedVideo(**summary(entry), age_seconds=None if age_s is None else round(age_s))
 
 
 def submission(
@@ -91,9 +127,11 @@ def submission(
     entry: Entry | None = None,
     *,
     cost: float | None,
+    sources: Sequence[str] = (),
     is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
+    body = request.body()
     return Submission(
         outcome=outcome,
         duplicate=None if is_new else True,
@@ -104,7 +142,10 @@ def submission(
         height=request.height,
         n_frames=request.n_frames,
         cost=cost,
-        sources=entry.sources if entry else [],
+        sources=entry.sources if entry else list(sources),
+        plan=plans.plan(body, sources),
+        amount=plans.amount(body),
+        operation=request.operation,
         advice=advice(entry) if entry else _after_dry_run(gateway),
     )
 

@@ -38,6 +38,8 @@ class Upstream:
         self._dialect = dialect
         self.account = account
         self.label = label
+        self.usual_s: float | None = settings.sandbox_seconds if endpoint.sandbox else None
+        """Seconds that a video takes, where that is a setting."""
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
         self._left_alone_until = -math.inf

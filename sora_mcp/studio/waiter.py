@@ -11,7 +11,7 @@ import anyio
 from sora_mcp.core.advice import Do, Setting, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, NotFound, SoraError
 from sora_mcp.core.results import Video
-from sora_mcp.core.tasks import FINAL
+from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import report
 from sora_mcp.studio.poller import Poller
@@ -39,7 +39,7 @@ class Waiter:
         """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
         deadline = anyio.current_time() + seconds
         entry, trouble = await self._first_look(upstream, video_id, deadline)
-        video = report.video(entry, upstream.label, trouble)
+        video = await self._told(upstream, entry, trouble)
         while entry.state not in FINAL and anyio.current_time() < deadline:
             if on_progress is not None:
                 await on_progress(video)
@@ -48,8 +48,14 @@ class Waiter:
             with anyio.CancelScope(deadline=deadline):
                 await anyio.sleep(upstream.tick if entry.task_id else LOOK_EVERY)
                 entry, trouble = await self._next_look(upstream, entry, trouble)
-            video = report.video(entry, upstream.label, trouble)
+            video = await self._told(upstream, entry, trouble)
         return video
+
+    async def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None) -> Video:
+        if entry.state not in UNDER_WAY:
+            return report.video(entry, upstream.label, trouble)
+        age_s, usual_s = self._poller.age(entry), await self._poller.usual(upstream)
+        return report.video(entry, upstream.label, trouble, age_s=age_s, usual_s=usual_s)
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """What the poller learns, or what the ledger knows where it is so slow that this takes too long."""

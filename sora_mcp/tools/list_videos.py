@@ -1,40 +1,60 @@
-"""`list_videos`: earlier videos, newest first."""
+"""`list_videos`: earlier videos, newest first, and a wait for all that are under way."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import anyio
 from pydantic import Field
 
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.studio import Studio
-from sora_mcp.tools import sentences
-from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.caller import Caller, Progress
+from sora_mcp.tools.list_sentences import say_list
 from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.wording import PublishedVideoList
 
 
 class ListVideos(Model):
     """Arguments of `list_videos`."""
 
+    query: Annotated[str, Field(description="Only those with this text in prompt or beats.")] | None = None
     status: Annotated[State, Field(description="Only these.")] | None = None
+    wait_seconds: Annotated[
+        int, Field(ge=0, le=50, description="First wait up to this long for all under way to finish.")
+    ] = 0
     limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10
     cursor: Annotated[str, Field(description="next_cursor of the last answer.")] | None = None
 
 
-async def _run(studio: Studio, arguments: ListVideos, _: Caller) -> VideoList:
-    states = (arguments.status,) if arguments.status else ()
-    return await studio.list_videos(states=states, limit=arguments.limit, cursor=arguments.cursor)
+async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoList:
+    began, wait = anyio.current_time(), arguments.wait_seconds
+
+    async def tell(finished: int, in_all: int) -> None:
+        waited = min(round(anyio.current_time() - began, 1), wait)
+        message = f"{finished} of {in_all} have finished"
+        await caller.progress(Progress(waited, wait, message, f"{finished}/{in_all}", finished / in_all))
+
+    return await studio.list_videos(
+        query=arguments.query,
+        states=(arguments.status,) if arguments.status else (),
+        limit=arguments.limit,
+        cursor=arguments.cursor,
+        wait_seconds=wait,
+        on_progress=tell,
+    )
 
 
 LIST_VIDEOS = Tool(
     "list_videos",
     "List videos",
-    "List earlier videos, newest first, with what each was made from. Free.",
+    "List earlier videos, newest first, with what each was made from, counts and cost; can wait for all that are under "
+    "way. Free.",
     ListVideos,
-    VideoList,
+    PublishedVideoList,
     _run,
-    sentences.say_list,
-    examples=({}, {"status": "succeeded", "limit": 5}),
+    say_list,
+    examples=({"status": "succeeded", "limit": 5}, {"query": "fox", "wait_seconds": 50}),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sora_mcp.core.errors import SUBMITTED
-from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video, VideoList
+from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
@@ -25,7 +27,8 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
     """What became of a paid call."""
     cost = f"relative cost {submission.cost:g}" if submission.cost is not None else "cost not known"
     what = f"{_shape(submission.width, submission.height, submission.n_frames)}, {cost}, gateway: {submission.gateway}"
-    notes, next_step = map(wording.note, submission.notes), wording.advise(*submission.advice)
+    notes = [*_intentions(submission), *map(wording.note, submission.notes)]
+    next_step = wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
     if submission.duplicate:
@@ -34,6 +37,17 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
             f"({wording.argument('allow_duplicate')} pays for another). {next_step}"
         )
     return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
+
+
+def _intentions(submission: Submission) -> Iterator[str]:
+    """What comes when, or how much is changed."""
+    if submission.plan:
+        yield f"Plan: {quote(submission.plan, 1000)}."
+    if submission.operation == "remix" and submission.amount is not None:
+        amount = f"{submission.amount:g}"
+        yield f"Amount {amount} of 1 to 8: a lower one stays closer to the source, a higher one changes more."
+    elif submission.operation == "remix":
+        yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
 
 _STATE_WORDS: dict[State, str] = {
@@ -50,9 +64,37 @@ def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
     shape = _shape(video.width, video.height, video.n_frames)
     state = _STATE_WORDS.get(video.state, f"is {video.state}")
-    what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}."
+    what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
+    plan = f"Plan: {quote(video.plan, 1000)}." if video.plan else ""
     more = _variants(video) if video.state == "succeeded" else _why(video)
-    return " ".join(part for part in (what, more, wording.advise(*video.advice)) if part)
+    return " ".join(part for part in (what, _age(video), plan, more, wording.advise(*video.advice)) if part)
+
+
+def _made_from(video: Video) -> str:
+    if video.operation != "remix":
+        return ""
+    source = f" of {video.sources[0]}" if video.sources and is_plain_id(video.sources[0].partition("#")[0]) else ""
+    return f", a remix{source}" + (f" with amount {video.amount:g}" if video.amount is not None else "")
+
+
+def _age(video: Video) -> str:
+    """How old it is, and what is usual, where it is under way."""
+    if video.age_seconds is None:
+        return ""
+    return f"It was asked for {duration(video.age_seconds)} ago; a video {usually(video.usual_seconds)}."
+
+
+def usually(seconds: int | None) -> str:
+    """What a video takes, where that is known."""
+    return "usually takes some minutes" if seconds is None else f"usually takes about {duration(seconds)} here"
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest unit that tells it well."""
+    for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= 2 * length:
+            return f"{round(seconds / length)} {unit}s"
+    return f"{round(seconds)} s"
 
 
 def _variants(video: Video) -> str:
@@ -97,16 +139,9 @@ def gateway_says(message: str | None, code: str | None = None, answer: str | Non
     return f"The gateway's answer begins: {quote(answer)}." if answer else ""
 
 
-def quote(text: str) -> str:
+def quote(text: str, limit: int = 200) -> str:
     """Somebody else's text in a sentence of ours: data, with its own quotation marks made single, and capped."""
-    return f'"{clean(text, 200).replace(chr(34), chr(39))}"'
-
-
-def say_list(listing: VideoList, _: Wording = FOR_AGENTS) -> str:
-    """How many there are."""
-    count = len(listing.videos)
-    more = " There are more: call again with cursor." if listing.next_cursor else ""
-    return f"{count} video{'' if count == 1 else 's'} at {listing.gateway}, newest first.{more}"
+    return f'"{clean(text, limit).replace(chr(34), chr(39))}"'
 
 
 def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:

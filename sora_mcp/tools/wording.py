@@ -37,13 +37,14 @@ from sora_mcp.core.advice import (
     UnknownState,
     UseVideo,
     Wait,
+    WaitForAll,
     WouldBeRefused,
     WouldRepeat,
     parts_of,
 )
 from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
-from sora_mcp.core.results import Submission, Video
+from sora_mcp.core.results import ListedVideo, Submission, Video, VideoList
 from sora_mcp.core.tasks import State, is_plain_id
 
 
@@ -67,7 +68,20 @@ class PublishedDescription(Description):
     next_step: str | None = None
 
 
-AboutVideos = Wait | LookAgain | SeeList | UseVideo | Save
+class PublishedListedVideo(ListedVideo):
+    """One line of a list as a surface shows it; an agent is told its `request_id` where it has no other id."""
+
+    request_id: str | None = None  # type: ignore[assignment]
+
+
+class PublishedVideoList(VideoList):
+    """A list as a surface shows it."""
+
+    videos: list[PublishedListedVideo]  # type: ignore[assignment]
+    next_step: str | None = None
+
+
+AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
 ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
 
@@ -117,7 +131,7 @@ class Wording(ABC):
         data = result.model_dump(mode="json", exclude_none=True)
         if isinstance(result, Submission):
             data["notes"] = list(map(self.note, result.notes))
-        if isinstance(result, Submission | Video):
+        if isinstance(result, Submission | Video) or (isinstance(result, VideoList) and result.advice):
             data["next_step"] = self.advise(*result.advice)
         if isinstance(result, Description) and result.problems:
             data |= {"problems": list(map(self.message, result.problems)), "next_step": self.advise(*result.advice)}
@@ -136,6 +150,8 @@ class Wording(ABC):
         match advice:
             case Wait(video_id):
                 return self.wait(video_id)
+            case WaitForAll():
+                return self.wait_for_all()
             case LookAgain():
                 return self.look_again(advice)
             case SeeList():
@@ -215,6 +231,14 @@ class Wording(ABC):
     @abstractmethod
     def wait(self, video_id: str) -> str:
         """How to wait for a video."""
+
+    @abstractmethod
+    def wait_for_all(self) -> str:
+        """How to wait for everything that is under way."""
+
+    @abstractmethod
+    def more(self) -> str:
+        """That a list goes on; nothing where that is shown apart from the sentence."""
 
     @abstractmethod
     def look_again(self, advice: LookAgain) -> str:
@@ -314,6 +338,19 @@ class ForAgents(Wording):
 
     def wait(self, video_id: str) -> str:
         return f"Call get_video with {video_id} and wait_seconds 50 until it has finished; that is free."
+
+    def wait_for_all(self) -> str:
+        return "Call list_videos with wait_seconds 50 until all have finished; that is free."
+
+    def more(self) -> str:
+        return "There are more: call again with cursor."
+
+    def structured(self, result: BaseModel) -> dict[str, Any]:
+        data = super().structured(result)
+        for video in data["videos"] if isinstance(result, VideoList) else ():
+            if "task_id" in video:
+                del video["request_id"]  # a page of ten is read by a model: one id each
+        return data
 
     def look_again(self, advice: LookAgain) -> str:
         when = f" {after(advice.after_s)}" if advice.after_s else " again"

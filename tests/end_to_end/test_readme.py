@@ -74,12 +74,13 @@ def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, 
         done = subprocess.run(  # noqa: S603
             ["bash", "-c", ids.fill(command)],  # noqa: S607
             check=False,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env=environment,
             cwd=tmp_path,
         )
-        shown = ids.strip(done.stdout + done.stderr)
+        shown = ids.strip(done.stdout)
         assert matches(shown, written), f"{command}\n{shown}"
 
 

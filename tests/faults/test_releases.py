@@ -152,7 +152,7 @@ async def test_what_an_older_release_recorded_is_a_duplicate(
         again = await create(newer, prompt)
         assert (again["request_id"], again["duplicate"]) == (first["request_id"], True)
         listed = (await newer.call_tool("list_videos", {})).structured_content["videos"]
-        assert [each["request_id"] for each in listed] == [first["request_id"]]
+        assert [each["task_id"] for each in listed] == [first["task_id"]]
     assert len(gateway.creates()) == 1
 
 

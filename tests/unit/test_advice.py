@@ -32,6 +32,7 @@ EXAMPLES: list[advice.Advice] = [
     advice.RaiseCap("max_running"),
     advice.SeeLog(),
     advice.Wait(TASK),
+    advice.WaitForAll(),
     advice.LookAgain(TASK),
     advice.LookAgain(REQUEST, after_s=60, paid=True),
     advice.SeeList(),

@@ -358,3 +358,20 @@ def test_a_query_that_cannot_be_read_may_be_repeated(status: int, content: Any) 
 def test_a_repeated_field_of_another_type_is_left_out() -> None:
     raw = {"prompt": 5, "operation": 7, "width": "480", "height": 480, "n_frames": True}
     assert task(raw, status="SUCCESS").body == {"height": 480}
+
+
+def test_what_a_task_of_elsewhere_was_made_from_is_read() -> None:
+    raw = {
+        "operation": "storyboard",
+        "actions": {"75": "it opens", "0": "a door", "x": "no frame", "9": 7},
+        "sdedit": {"amount": 3, "source_generation_id": "gen_1", "odd": [1], "null": None, "yes": True},
+        "inpaint_items": [{"generation_id": "gen_2", "source_start_frame": 30, "more": {}}, "text", None],
+    }
+    assert task(raw, status="SUCCESS").body == {
+        "operation": "storyboard",
+        "actions": [{"time": 0, "description": "a door"}, {"time": 75, "description": "it opens"}],
+        "sdedit": {"amount": 3, "source_generation_id": "gen_1"},
+        "inpaint_items": [{"generation_id": "gen_2", "source_start_frame": 30}],
+    }
+    assert task(raw | {"operation": "simple_compose"}, status="SUCCESS").body is not None
+    assert "actions" not in (task(raw | {"operation": "simple_compose"}, status="SUCCESS").body or {})

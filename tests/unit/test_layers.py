@@ -190,10 +190,10 @@ def test_help_of_a_video_command_loads_no_tools(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_server_loads_at_most_115_modules_beyond_the_protocol() -> None:
+def test_the_server_loads_at_most_120_modules_beyond_the_protocol() -> None:
     bare = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio")
     ours = modules_after("import mcp, mcp.server.lowlevel, mcp.server.stdio\nimport sora_mcp.server")
-    assert len(ours - bare) <= 115
+    assert len(ours - bare) <= 120
 
 
 @pytest.mark.slow

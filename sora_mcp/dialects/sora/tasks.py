@@ -185,7 +185,34 @@ def _body_of(inner: Fields) -> dict[str, Any] | None:
     """The fields of the request that the reply repeats, where they have the documented types."""
     texts = {name: clean(text, 4000) for name in _REPEATED_TEXTS if isinstance(text := inner.get(name), str)}
     numbers = {name: value for name in _REPEATED_NUMBERS if _is_whole(value := inner.get(name))}
-    return texts | numbers or None
+    return texts | numbers | _parts_of(inner) or None
+
+
+def _parts_of(inner: Fields) -> dict[str, Any]:
+    """Beats, and what it was made from, as the raw task repeats them: actions are a map there, frame to text."""
+    actions, edit, items = (inner.get(name) for name in ("actions", "sdedit", "inpaint_items"))
+    parts: dict[str, Any] = {}
+    if isinstance(actions, dict) and inner.get("operation") == "storyboard":
+        beats = {
+            int(at): text for at, text in actions.items() if re.fullmatch(r"\d{1,9}", at) and isinstance(text, str)
+        }
+        parts["actions"] = [{"time": at, "description": clean(beats[at], 4000)} for at in sorted(beats)]
+    if isinstance(edit, dict):
+        parts["sdedit"] = _plain_fields(edit)
+    if isinstance(items, list):
+        parts["inpaint_items"] = [_plain_fields(each) for each in items[:MAX_ITEMS] if isinstance(each, dict)]
+    return {name: value for name, value in parts.items() if value}
+
+
+MAX_ITEMS = 100
+"""Items that are read of one task."""
+
+
+def _plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Of an edit or an item what is a short text or a number; others name no source and no frame."""
+    values = {name: clean(value, 2000) if isinstance(value, str) else value for name, value in fields.items()}
+    kept = (str, int, float)
+    return {name: value for name, value in values.items() if isinstance(value, kept) and not isinstance(value, bool)}
 
 
 def _is_whole(value: object) -> bool:

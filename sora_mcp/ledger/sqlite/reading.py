@@ -7,9 +7,10 @@ import sqlite3
 from functools import partial
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import DAY_S, Entry, summary
+from sora_mcp.core.records import DAY_S, Entry, Totals, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State
+from sora_mcp.ledger.protocol import SEARCHED
 from sora_mcp.ledger.sqlite import rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
 from sora_mcp.ledger.sqlite.transactions import Transactions
@@ -44,6 +45,25 @@ class Reading(Transactions):
         self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
     ) -> list[Entry]:
         return await self._glance(lambda db: rows.page(db, account, limit=limit, before=before, states=states))
+
+    async def search(
+        self,
+        account: Account,
+        text: str,
+        *,
+        limit: int,
+        before: int | None = None,
+        states: tuple[State, ...] = (),
+        most: int = SEARCHED,
+    ) -> tuple[list[Entry], int | None]:
+        read = partial(rows.search, account=account, text=text, limit=limit, before=before, states=states, most=most)
+        return await self._read(read)
+
+    async def totals(self, account: Account) -> Totals:
+        return await self._glance(lambda db: rows.totals(db, account))
+
+    async def durations(self, account: Account, limit: int) -> list[float]:
+        return await self._glance(lambda db: rows.durations(db, account, limit), key=("durations", account, limit))
 
     async def under_way(self, account: Account, limit: int) -> list[Entry]:
         read = partial(rows.page, account=account, limit=limit, states=UNDER_WAY)

@@ -9,8 +9,9 @@ from dataclasses import asdict, fields
 from operator import itemgetter
 from pathlib import Path
 
+from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, Totals, readable, shown_id
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
@@ -102,6 +103,81 @@ def page(
     # State by state: an index then gives each in order, however many rows stand in other states.
     found = [select(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
     return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+
+
+def search(
+    db: sqlite3.Connection,
+    account: Account,
+    text: str,
+    *,
+    limit: int,
+    before: int | None = None,
+    states: Sequence[State] = (),
+    most: int,
+) -> tuple[list[Entry], int | None]:
+    """Rows whose prompt or beats hold `text`, and the number below which none was looked at. See Ledger.search."""
+    older = f" AND number < {before:d}" if before is not None else ""
+    of_state = f" AND state IN ({places(states)})" if states else ""
+    sql = (
+        "SELECT number, body FROM videos"  # noqa: S608 - our own names
+        f" WHERE gateway = ?{of_state}{older} AND merged_into IS NULL ORDER BY number DESC LIMIT {most + 1:d}"
+    )
+    mentions = plans.search_for(text)
+    numbers: list[int] = []
+    not_below: int | None = None
+    for looked_at, (number, body) in enumerate(db.execute(sql, [name_of(account), *states])):
+        if looked_at == most:
+            not_below = number + 1
+            break
+        if mentions(_body(body)):
+            if len(numbers) == limit:
+                not_below = numbers[-1]
+                break
+            numbers.append(number)
+    return _numbered(db, numbers), not_below
+
+
+def _numbered(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Entry]:
+    return [entry for number in numbers for entry in select(db, "number = ?", [number])]
+
+
+def _body(text: object) -> plans.Body:
+    """A body, whatever stands there."""
+    try:
+        body = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def totals(db: sqlite3.Connection, account: Account) -> Totals:
+    """What an account's rows add up to. See Ledger.totals."""
+    sql = "SELECT address, key_fingerprint, owner, state, videos, cost, unpriced FROM totals WHERE owner = ? AND videos"
+    counts: dict[State, int] = {}
+    elsewhere: dict[Account, int] = {}
+    cost = uncertain = 0.0
+    unpriced = 0
+    for *of, state, videos, share, without_price in db.execute(sql, [account.owner]):
+        if Account(*of) != account:
+            elsewhere[Account(*of)] = elsewhere.get(Account(*of), 0) + videos
+            continue
+        counts[state] = videos
+        if state == "unknown":
+            uncertain = share
+        elif state != "rejected":
+            cost += share
+        unpriced += without_price if state != "rejected" else 0
+    return Totals(counts, cost, uncertain, unpriced, elsewhere)
+
+
+def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:
+    """Seconds from the submission to the success of the newest videos. See Ledger.durations."""
+    success = "SELECT min(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
+    sql = (
+        f"SELECT ({success}) - created_at FROM videos WHERE gateway = ? AND state = 'succeeded'"  # noqa: S608 - ours
+        f" AND merged_into IS NULL ORDER BY number DESC LIMIT {limit:d}"
+    )
+    return [float(row[0]) for row in db.execute(sql, [name_of(account)]) if isinstance(row[0], int | float)]
 
 
 def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
@@ -219,6 +295,8 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
         lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
+        if values["body"] in {"", "null"}:
+            values["body"] = "{}"  # of an earlier release
         return Entry(
             **values | lists | {"body": json.loads(values["body"])},
             account=Account(address, key_fingerprint, owner),

@@ -1,0 +1,92 @@
+"""A list in sentences: what there is in all, what was waited for, which ones these are, and why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sora_mcp.core.results import Filters, VideoList
+from sora_mcp.core.tasks import State
+from sora_mcp.tools.sentences import quote, usually
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
+
+_ORDER: tuple[State, ...] = (
+    *("succeeded", "running", "queued", "submitted", "sending"),
+    *("failed", "blocked", "rejected", "unknown"),
+)
+
+
+def say_list(listing: VideoList, wording: Wording = FOR_AGENTS) -> str:
+    """All that a list says besides its lines."""
+    more = wording.more() if listing.next_cursor else ""
+    parts = [
+        _all(listing),
+        _waited(listing),
+        _shown(listing) if listing.videos else _why_empty(listing),
+        *([] if listing.videos or not listing.elsewhere else [_elsewhere(listing.elsewhere)]),
+        more,
+        wording.advise(*listing.advice),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _all(listing: VideoList) -> str:
+    """How many there are in each state, and what they cost."""
+    counts = listing.counts or {}
+    number = sum(counts.values())
+    if not number:
+        return f"No videos at {listing.gateway} yet."
+    states = ", ".join(f"{counts[state]:,} {state}" for state in _ORDER if counts.get(state))
+    costs = [f"relative cost {listing.cost or 0:g}"]
+    if listing.uncertain_cost:
+        costs.append(f"perhaps {listing.uncertain_cost:g} more for those with an unknown outcome")
+    if listing.unpriced:
+        costs.append(f"no known cost for {listing.unpriced:,}")
+    return f"{_videos(number)} at {listing.gateway}: {states}; {', '.join(costs)}."
+
+
+def _waited(listing: VideoList) -> str:
+    """What came of the wait, else what those take that are under way."""
+    usual = f"A video {usually(listing.usual_seconds)}." if listing.advice else ""
+    if listing.waited_for is None:
+        return usual
+    if not listing.waited_for:
+        return "Nothing was under way."
+    if listing.finished == listing.waited_for:
+        return "All that were under way have finished." if listing.waited_for > 1 else "It has finished."
+    return f"{listing.finished} of the {listing.waited_for} that were under way have finished. {usual}".rstrip()
+
+
+def _shown(listing: VideoList) -> str:
+    """Which ones these are."""
+    filters = listing.filters
+    older = " older" if filters.is_continued else ""
+    text = f" with {quote(filters.query)} in the prompt" if filters.query is not None else ""
+    state = f" in state {', '.join(filters.states)}" if filters.states else ""
+    return f"Shown: {len(listing.videos)}{older}{text}{state}, newest first."
+
+
+def _why_empty(listing: VideoList) -> str:
+    """Why there are none, where there are videos."""
+    if not listing.counts:
+        return ""
+    conditions = " and ".join(_conditions(listing.filters))
+    if listing.next_cursor:  # the search looked at some only
+        return f"None of those looked at {conditions}."
+    if listing.filters.is_continued:
+        return f"None of the older ones {conditions}." if conditions else "There are no older ones."
+    return f"None of them {conditions}."
+
+
+def _conditions(filters: Filters) -> list[str]:
+    has = [] if filters.query is None else [f"has {quote(filters.query)} in its prompt or beats"]
+    return [*has, *([f"is {' or '.join(filters.states)}"] if filters.states else [])]
+
+
+def _elsewhere(counts: Mapping[str, int]) -> str:
+    """Where the same owner has others."""
+    places = [f"{count:,} more of yours at {name}" for name, count in counts.items()]
+    return f"There {'is' if next(iter(counts.values())) == 1 else 'are'} {', '.join(places)}."
+
+
+def _videos(number: int) -> str:
+    return f"{number:,} video{'' if number == 1 else 's'}"

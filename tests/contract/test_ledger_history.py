@@ -1,0 +1,165 @@
+"""What a ledger promises to whoever looks back: a search in what was asked for, sums, and how long videos took."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ledgers import BODY, G, OpenLedger, row
+
+from sora_mcp.core.tasks import State, Task
+from sora_mcp.ledger import Account, Entry, Intent, Ledger
+
+pytestmark = pytest.mark.anyio
+
+
+async def make(ledger: Ledger, account: Account = G, cost: float | None = 1.25, **body: Any) -> Entry:
+    """An entry that is being sent."""
+    return (await ledger.begin(Intent(account, "simple_compose", BODY | body, "same", [], cost)))[0]
+
+
+async def prompts(ledger: Ledger, text: str, **options: Any) -> list[str]:
+    """The prompts that a search finds, newest first."""
+    return [entry.body["prompt"] for entry in (await ledger.search(G, text, limit=10, **options))[0]]
+
+
+# --- searching ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("FOX", "A red fox"),
+        ("red  fox", "A red\nfox"),
+        ("100%", "100% wool"),
+        ("_", "snake_case"),
+        ("*", "five * stars"),
+        ("a%c", "a%c"),
+        ("\\", "a back\\slash"),
+        ("'; DROP TABLE videos; --", "'; drop table videos; --"),
+        ("STRASSE", "die Straße"),
+        ("狐狸", "一只狐狸穿过结冰的湖"),
+        ("é", "cafe\u0301"),
+        ('"', 'a "quoted" word'),
+    ],
+    ids=str,
+)
+async def test_a_search_finds_a_text_as_it_is_written_in_any_case(ledger: Ledger, text: str, prompt: str) -> None:
+    await make(ledger, prompt="nothing of the kind: abc, 100 wool")
+    await make(ledger, prompt=prompt)
+    assert await prompts(ledger, text) == [prompt]
+
+
+@pytest.mark.parametrize("text", ["%", "_", "*", "?", "[a-z]", ".", "prompt", "width", "fly%", "x" * 10_000])
+async def test_no_character_of_a_search_stands_for_others_and_names_of_fields_are_not_searched(
+    ledger: Ledger, text: str
+) -> None:
+    await make(ledger)
+    assert await ledger.search(G, text, limit=10) == ([], None)
+
+
+async def test_a_search_looks_into_beats(ledger: Ledger) -> None:
+    actions = [{"time": 0, "description": "A kettle boils"}, {"time": 60, "description": "a cat wakes up"}]
+    await make(ledger, prompt="breakfast", actions=actions)
+    await make(ledger, prompt="dinner", actions=[{"time": 0}, {"description": 7}, "cat", None])
+    await make(ledger, prompt="supper", actions={"0": "cat"})
+    assert await prompts(ledger, "cat WAKES") == ["breakfast"]
+
+
+async def test_a_search_keeps_to_the_account_and_the_state_and_is_read_page_by_page(ledger: Ledger) -> None:
+    await make(ledger, Account("other"), prompt="fox of another")
+    for number in range(5):
+        entry = await make(ledger, prompt=f"fox {number}")
+        await make(ledger, prompt="hare")
+        if number % 2:
+            await ledger.not_accepted(entry.request_id, "rejected", "x")
+    assert await prompts(ledger, "fox", states=("rejected",)) == ["fox 3", "fox 1"]
+    seen: list[str] = []
+    before: int | None = None
+    while True:
+        page, before = await ledger.search(G, "fox", limit=2, before=before)
+        seen += [entry.body["prompt"] for entry in page]
+        if before is None:
+            break
+    assert seen == [f"fox {number}" for number in (4, 3, 2, 1, 0)]
+
+
+async def test_a_search_of_more_entries_than_it_may_look_at_says_where_it_stopped(ledger: Ledger) -> None:
+    await make(ledger, prompt="fox")
+    for _ in range(5):
+        await make(ledger)
+    page, before = await ledger.search(G, "fox", limit=10, most=3)
+    assert page == []
+    assert before is not None
+    page, before = await ledger.search(G, "fox", limit=10, before=before, most=3)
+    assert [entry.body["prompt"] for entry in page] == ["fox"]
+    assert before is None
+
+
+# --- sums -----------------------------------------------------------------------------------------
+
+
+def added_up(entries: list[Entry]) -> Mapping[str, int]:
+    return Counter(entry.state for entry in entries)
+
+
+async def test_the_totals_are_the_sums_of_the_entries_whatever_becomes_of_them(ledger: Ledger) -> None:
+    choice = random.Random(13)  # noqa: S311 - always the same
+    ends: tuple[State, ...] = ("succeeded", "failed", "blocked", "running")
+    for number in range(60):
+        entry = await make(ledger, cost=choice.choice([1.0, 1.25, 6.0, None]))
+        match choice.randrange(6):
+            case 0:
+                await ledger.not_accepted(entry.request_id, "rejected", "x")
+            case 1:
+                await ledger.not_accepted(entry.request_id, "unknown", "x")
+            case 2:
+                await ledger.not_accepted(entry.request_id, "unknown", "x")
+                await ledger.settle(G, entry.request_id, choice.choice([f"task_{number}", None]))
+            case 3:  # adopted first, then merged into the request that made it
+                await ledger.adopt(G, f"task_{number}", Task("running"))
+                await ledger.accepted(entry.request_id, f"task_{number}")
+            case _:
+                await ledger.accepted(entry.request_id, f"task_{number}")
+                steps: tuple[State, ...] = ("queued", "running", choice.choice(ends))
+                for state in steps:
+                    await ledger.record(await row(ledger, entry.request_id), Task(state))
+    entries, totals = await ledger.page(G, limit=100), await ledger.totals(G)
+    assert totals.counts == added_up(entries)
+    spent = [entry for entry in entries if entry.state not in {"rejected", "unknown"}]
+    assert totals.cost == sum(entry.cost or 0 for entry in spent)
+    assert totals.uncertain == sum(entry.cost or 0 for entry in entries if entry.state == "unknown")
+    assert totals.unpriced == sum(entry.cost is None for entry in entries if entry.state != "rejected")
+
+
+async def test_what_stands_elsewhere_is_counted_for_the_same_owner_only(ledger: Ledger) -> None:
+    accounts = [Account("g", "key", "zoe"), Account("g", "key 2", "zoe"), Account("h", "key", "zoe")]
+    for account in (*accounts, accounts[2], Account("h", "key"), Account("h", "key", "ann")):
+        await make(ledger, account)
+    first = await ledger.totals(accounts[0])
+    assert first.counts == {"sending": 1}
+    assert first.elsewhere == {accounts[1]: 1, accounts[2]: 2}
+    assert (await ledger.totals(Account("nowhere", "key", "zoe"))).counts == {}
+    assert (await ledger.totals(Account("nowhere", "key", "bob"))).elsewhere == {}
+
+
+# --- how long they took ---------------------------------------------------------------------------
+
+
+async def test_how_long_the_newest_videos_took_is_known(open_ledger: OpenLedger) -> None:
+    now = 1_000_000.0
+    ledger = open_ledger(lambda: now)
+    for seconds in (10, 20, 30, None, 40):
+        request_id = (await make(ledger)).request_id
+        await ledger.accepted(request_id, f"task_{seconds}")
+        if seconds is None:
+            continue
+        now += seconds
+        await ledger.record(await row(ledger, request_id), Task("succeeded"))
+        now += 7
+        await ledger.record(await row(ledger, request_id), Task("succeeded"))  # its address was renewed
+    assert await ledger.durations(G, 3) == [40, 30, 20]
+    assert await ledger.durations(Account("other"), 3) == []
