@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import mimetypes
 import os
 import sys
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ class _Agent:
             click.echo(f"        {json.dumps(result.structured_content['body'])}")
         for block in result.content:
             if isinstance(block, types.ImageContent) and keep:
-                path = self._folder / f"{keep}.png"
+                path = self._folder / f"{keep}{mimetypes.guess_extension(block.mime_type)}"
                 await anyio.Path(path).write_bytes(base64.b64decode(block.data))
                 self._sheets.append((keep, path))
                 click.echo(f"        (a picture, kept as {path.name})")

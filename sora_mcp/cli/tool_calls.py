@@ -41,7 +41,9 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
     settings = _collect(options, settings)
     arguments = {key: value for key, value in options.items() if value is not None}
     studios: list[Studio] = []
-    call = partial(_call, settings, tool, arguments, studios, wait=wait, quiet=as_json)
+    jpeg = out is not None and out.suffix.lower() in {".jpg", ".jpeg"}
+    person = tools.Caller(wording=FOR_SHELL, picture_format="jpeg" if jpeg else "png")
+    call = partial(_call, settings, tool, arguments, studios, person, wait=wait, quiet=as_json)
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
         result = _placed(anyio.run(call), files)
@@ -49,8 +51,8 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
         sent = studios[0].sent if studios else None
         _tell_interrupted(tool, arguments.get("task_id"), sent, as_json=as_json)
         return INTERRUPTED
-    if out is not None and result.png is not None:
-        _write_picture(out, result.png)
+    if out is not None and result.picture is not None:
+        _write_picture(out, result.picture)
     show.result(result, arguments, as_json=as_json, picture=out)
     return exit_code(result)
 
@@ -149,7 +151,14 @@ def _is_path(text: str) -> bool:
 
 
 async def _call(
-    settings: Settings, tool: str, arguments: dict[str, Any], studios: list[Studio], *, wait: bool, quiet: bool
+    settings: Settings,
+    tool: str,
+    arguments: dict[str, Any],
+    studios: list[Studio],
+    person: tools.Caller,
+    *,
+    wait: bool,
+    quiet: bool,
 ) -> tools.Result | None:
     """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
     async with anyio.create_task_group() as tasks:
@@ -158,7 +167,7 @@ async def _call(
             studios.append(studio)
             with Bar(hidden=quiet) as bar:
                 if not wait:
-                    result = await tools.call(studio, tool, arguments, tools.Caller(bar.tell, wording=FOR_SHELL))
+                    result = await tools.call(studio, tool, arguments, replace(person, progress=bar.tell))
                 else:
                     result = await _until_finished(partial(tools.call, studio, tool), arguments, bar)
         tasks.cancel_scope.cancel()
@@ -186,8 +195,8 @@ def _is_settled(structured: dict[str, Any]) -> bool:
     return state in FINAL or state in {"unknown", "sending"}
 
 
-def _write_picture(out: Path, png: bytes) -> None:
+def _write_picture(out: Path, picture: bytes) -> None:
     try:
-        out.write_bytes(png)
+        out.write_bytes(picture)
     except OSError as error:
         raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None

@@ -85,7 +85,7 @@ _SHAPES = {
                 type=click.Path(dir_okay=False, path_type=Path),
                 default=Path("contact-sheet.png"),
                 show_default=True,
-                help="Where to write the PNG; replaced if it is there.",
+                help="Where to write the PNG, or a JPEG where the name ends in .jpg; replaced if it is there.",
             ),
         ),
     ),

@@ -15,6 +15,7 @@ class ForShell(Wording):
     """The words for a person at a shell."""
 
     between_facts = "\n"
+    failure = ""
     gateways_words = ""
 
     def argument(self, field: str) -> str:

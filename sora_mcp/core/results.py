@@ -160,7 +160,7 @@ class Look(Model):
     height: int
     n_frames: int
     frames: int
-    png: bytes = Field(exclude=True)
+    picture: bytes = Field(exclude=True)
 
 
 class Download(Model):

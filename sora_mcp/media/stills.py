@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.media.extra import require
 from sora_mcp.media.unviewable import MAX_FRAMES, MAX_SIDE, Reason, Unviewable
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 SHEET_WIDTH = 1280
 """Pixels; a model sees no more in a wider picture."""
+
+JPEG_BYTES = 60_000
+"""Bytes of the largest contact sheet as a JPEG: some hosts give the model its base64 as text."""
+_QUALITIES = (80, 65, 50, 40)
+"""Qualities of a JPEG (Pillow's, up to 95), the first that fits is taken."""
 
 MAX_THREADS = 4
 """Threads that decode one video: each holds frames of its own."""
@@ -53,9 +59,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A contact sheet as a PNG, what the video holds, and the number of stills that the sheet really shows."""
+    """A contact sheet, what the video holds, and the number of stills that the sheet really shows."""
 
-    png: bytes
+    picture: bytes
     probe: Probe
     frames: int
 
@@ -77,8 +83,8 @@ def probe(video: Path) -> Probe:
         return Probe(stream.codec_context.name, stream.width, stream.height, frames, float(stream.average_rate))
 
 
-def contact_sheet(video: Path, frames: int) -> Sheet:
-    """Up to `frames` (1..16) evenly spaced stills, in reading order, each with its time.
+def contact_sheet(video: Path, frames: int, picture_format: PictureFormat = "jpeg") -> Sheet:
+    """Up to `frames` (1..16) evenly spaced stills, in reading order, each with its time; a JPEG has at most JPEG_BYTES.
 
     Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
     """
@@ -95,9 +101,26 @@ def contact_sheet(video: Path, frames: int) -> Sheet:
         tiles.append(tile)
     if not tiles:
         raise Unviewable("empty", video.name)
+    whole = sheet(tiles, columns)
+    return Sheet(_jpeg(whole) if picture_format == "jpeg" else _encoded(whole, "PNG"), about, len(tiles))
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """At most JPEG_BYTES: of a lower quality where it has to be, then smaller."""
+    for quality in _QUALITIES:
+        if len(encoded := _encoded(image, "JPEG", quality=quality)) <= JPEG_BYTES:
+            return encoded
+    while len(encoded) > JPEG_BYTES:
+        share = max(0.5, 0.95 * (JPEG_BYTES / len(encoded)) ** 0.5)
+        image = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))))
+        encoded = _encoded(image, "JPEG", quality=_QUALITIES[-1])
+    return encoded
+
+
+def _encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> bytes:
     buffer = io.BytesIO()
-    sheet(tiles, columns).save(buffer, "PNG", optimize=True)
-    return Sheet(buffer.getvalue(), about, len(tiles))
+    image.save(buffer, kind, optimize=True, **options)
+    return buffer.getvalue()
 
 
 def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:

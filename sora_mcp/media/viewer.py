@@ -20,6 +20,7 @@ from typing import get_args
 import anyio
 from anyio.abc import Process
 
+from sora_mcp.core.pictures import PictureFormat, format_of
 from sora_mcp.media.extra import not_installed, require_installed
 from sora_mcp.media.stills import Probe, Sheet
 from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
@@ -34,8 +35,6 @@ WAIT_WITHIN = 20.0
 """Seconds that a call waits for its turn: hosts give up after 60, and the video may have to be downloaded first."""
 MOST_BYTES = 16_000_000
 """The largest answer of such a process that is read; a sheet has at most a tenth of it, unless it is all noise."""
-
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Viewer:
@@ -53,7 +52,14 @@ class Viewer:
             scope.cancel()
 
     async def contact_sheet(
-        self, video: Path, frames: int, name: str, *, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES
+        self,
+        video: Path,
+        frames: int,
+        name: str,
+        *,
+        picture_format: PictureFormat = "jpeg",
+        seconds: float = WITHIN,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> Sheet:
         """Up to `frames` (1..16) evenly spaced stills; errors call the video by `name`.
 
@@ -61,7 +67,8 @@ class Viewer:
         and NotConfigured without the extra `media`.
         """
         require_installed()
-        asked = {"video": str(video), "frames": frames, "seconds": seconds, "memory_bytes": memory_bytes}
+        asked = {"video": str(video), "frames": frames, "format": picture_format}
+        asked |= {"seconds": seconds, "memory_bytes": memory_bytes}
         async with self._turn(name):
             with self._scope(seconds):
                 return _read(await _answer(json.dumps(asked).encode()), name)
@@ -134,7 +141,7 @@ def _environment() -> dict[str, str]:
 
 def _read(answer: bytes, name: str) -> Sheet:
     """The sheet. Raises Unviewable where there is none, and NotConfigured."""
-    head, _, png = answer.partition(b"\n")
+    head, _, picture = answer.partition(b"\n")
     try:
         reply = json.loads(head)
         reason = reply.get("reason")
@@ -142,8 +149,8 @@ def _read(answer: bytes, name: str) -> Sheet:
             raise not_installed()
         if reason in get_args(Reason):
             raise Unviewable(reason, name)
-        if png.startswith(_PNG):
-            return Sheet(png, Probe(**reply["probe"]), reply["frames"])
+        if format_of(picture) is not None:
+            return Sheet(picture, Probe(**reply["probe"]), reply["frames"])
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     logger.warning("the process that looks at a video ended without an answer")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.core.errors import NotConfigured
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.media.extra import require
 from sora_mcp.media.stills import contact_sheet
 from sora_mcp.media.unviewable import Unviewable
@@ -34,25 +35,25 @@ def main() -> None:
     asked = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit(asked["seconds"], asked["memory_bytes"])
-    head, png = _draw(Path(asked["video"]), asked["frames"])
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + png)
+    head, picture = _draw(Path(asked["video"]), asked["frames"], asked["format"])
+    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + picture)
     sys.stdout.buffer.flush()
     os._exit(0)  # the thread may still be blocked in a read of stdin
 
 
-def _draw(video: Path, frames: int) -> tuple[dict[str, Any], bytes]:
+def _draw(video: Path, frames: int, picture_format: PictureFormat) -> tuple[dict[str, Any], bytes]:
     """What is said of the video, or why it cannot be shown, and the picture."""
     try:
         require()
     except NotConfigured:
         return {"reason": "not_installed"}, b""
     try:
-        sheet = contact_sheet(video, frames)
+        sheet = contact_sheet(video, frames, picture_format)
     except Unviewable as error:
         return {"reason": error.reason}, b""
     except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread
         return {"reason": "memory"}, b""
-    return {"probe": asdict(sheet.probe), "frames": sheet.frames}, sheet.png
+    return {"probe": asdict(sheet.probe), "frames": sheet.frames}, sheet.picture
 
 
 def _end_with_parent() -> None:

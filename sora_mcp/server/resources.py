@@ -74,7 +74,11 @@ async def _file(studio: Studio, values: Values) -> bytes:
 
 
 async def _contact_sheet(studio: Studio, values: Values) -> bytes:
-    return (await studio.view(values["task_id"])).png
+    return (await studio.view(values["task_id"])).picture
+
+
+async def _exact_contact_sheet(studio: Studio, values: Values) -> bytes:
+    return (await studio.view(values["task_id"], picture_format="png")).picture
 
 
 def _json(value: object) -> str:
@@ -114,15 +118,23 @@ FILE = Resource(
     _file,
 )
 CONTACT_SHEET = Resource(
-    VIDEOS + "{task_id}/contact-sheet.png",
+    VIDEOS + "{task_id}/contact-sheet.jpg",
     "contact_sheet",
     "A video's contact sheet",
-    "Six evenly spaced stills of the first variant of a finished video, in one picture.",
-    "image/png",
+    "Six evenly spaced stills of the first variant of a finished video, in one picture of at most 60 KB.",
+    "image/jpeg",
     _contact_sheet,
 )
+EXACT_CONTACT_SHEET = Resource(
+    VIDEOS + "{task_id}/contact-sheet.png",
+    "contact_sheet_png",
+    "A video's contact sheet as a PNG",
+    "The same stills without loss: several times as large.",
+    "image/png",
+    _exact_contact_sheet,
+)
 
-RESOURCES = (GUIDE, UNSETTLED, VIDEO, FILE, CONTACT_SHEET)
+RESOURCES = (GUIDE, UNSETTLED, VIDEO, FILE, CONTACT_SHEET, EXACT_CONTACT_SHEET)
 
 
 def find(uri: str) -> tuple[Resource, Values]:

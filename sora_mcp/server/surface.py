@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import is_version_at_least
 
 from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
 from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
+from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.subscribers import Subscribers
 from sora_mcp.studio import Studio
@@ -52,6 +55,7 @@ class SoraServer(Server[Studio]):
         self.subscribers = Subscribers()
         self._settings = settings
         self._questions = Questions()
+        self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
         input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
@@ -108,7 +112,10 @@ class SoraServer(Server[Studio]):
             await ctx.session.report_progress(now.done, now.total, now.message)
 
         asker = self._questions.asker(ctx.session, ctx.request_id, params)
-        caller = tools.Caller(progress, asker.confirm if asker else None)
+        patience = self._patience.of(_session_id(ctx))
+        caller = tools.Caller(
+            progress, asker.confirm if asker else None, tools.ForAgents(patience.most_s), patience=patience
+        )
         result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
         if asker is not None and asker.to_be_answered is not None:
             return asker.to_be_answered
@@ -117,7 +124,17 @@ class SoraServer(Server[Studio]):
         content = _content(result)
         if not _is_paid(params.name) and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
             content += _links(result)
-        return types.CallToolResult(content=content, structured_content=result.structured, is_error=result.is_error)
+        # Three hosts show the model nothing but the structured content where there is some: not the picture.
+        structured = result.structured if result.picture is None else None
+        return types.CallToolResult(content=content, structured_content=structured, is_error=result.is_error)
+
+
+def _session_id(ctx: Context) -> str | None:
+    """The session of a request, one for all where there is one client; None where a request has none."""
+    if ctx.request is None:
+        return ""
+    session_id: str | None = ctx.request.headers.get(MCP_SESSION_ID_HEADER)
+    return session_id
 
 
 def build(settings: Settings) -> SoraServer:
@@ -133,9 +150,9 @@ def _is_paid(tool: str) -> bool:
 def _content(result: tools.Result) -> list[types.ContentBlock]:
     """A sentence, the structured result again as text for hosts that read only that, then a picture."""
     content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=result.mirror)]
-    if result.png is not None:
-        data = base64.b64encode(result.png).decode("ascii")
-        content.append(types.ImageContent(data=data, mime_type="image/png"))
+    if result.picture is not None:
+        data = base64.b64encode(result.picture).decode("ascii")
+        content.append(types.ImageContent(data=data, mime_type=mime_type(result.picture)))
     return content
 
 
@@ -144,4 +161,4 @@ def _links(result: tools.Result) -> list[types.ContentBlock]:
     if result.file is not None:
         return [reading.file_link(result.structured)]
     video_id = result.structured.get("task_id") or result.structured.get("request_id")
-    return [reading.video_link(video_id)] if video_id and result.png is None else []
+    return [reading.video_link(video_id)] if video_id and result.picture is None else []

@@ -13,6 +13,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.description import Description
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger, open_ledger
@@ -128,9 +129,11 @@ class Studio:
             filters, limit=limit, cursor=cursor, wait_seconds=wait_seconds, on_progress=on_progress
         )
 
-    async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
-        """A contact sheet (PNG) of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
-        return await self._outputs.view(video_id, variant=variant, frames=frames)
+    async def view(
+        self, video_id: str, *, variant: int = 1, frames: int = 6, picture_format: PictureFormat = "jpeg"
+    ) -> Look:
+        """A contact sheet of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
+        return await self._outputs.view(video_id, variant=variant, frames=frames, picture_format=picture_format)
 
     def close_viewer(self) -> None:
         """End every `view` that is under way: the server is to end."""

@@ -15,6 +15,7 @@ from sora_mcp import media
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotFound, SoraError
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Look
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
@@ -59,14 +60,17 @@ class Files:
             outcome="saved" if is_new else "already_saved",
         )
 
-    async def look(self, entry: Entry, variant: int, frames: int, label: str, viewer: Viewer) -> Look:
+    async def look(
+        self, entry: Entry, variant: int, frames: int, label: str, *, viewer: Viewer, picture_format: PictureFormat
+    ) -> Look:
         """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
         usable_generation(entry, variant, "task_id")
         if not _is_saved(entry, variant):
             media.require_installed()  # before a whole video is fetched for nothing
         async with self._at_hand(entry, variant) as path:
             try:
-                sheet = await viewer.contact_sheet(Path(path), frames, f"Variant {variant} of {entry.id}")
+                name = f"Variant {variant} of {entry.id}"
+                sheet = await viewer.contact_sheet(Path(path), frames, name, picture_format=picture_format)
             except media.Unviewable as error:
                 if error.may_be_played:
                     error.advice = (*error.advice, Save(entry.id))
@@ -80,7 +84,7 @@ class Files:
             height=about.height,
             n_frames=about.n_frames,
             frames=sheet.frames,
-            png=sheet.png,
+            picture=sheet.picture,
         )
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ import anyio
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Look
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
@@ -37,13 +38,17 @@ class Outputs:
         self._viewer = Viewer()
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
-    async def view(self, video_id: str, *, variant: int = 1, frames: int = 6) -> Look:
+    async def view(
+        self, video_id: str, *, variant: int = 1, frames: int = 6, picture_format: PictureFormat = "jpeg"
+    ) -> Look:
         """A contact sheet of one variant; see `Studio.view`."""
         connection = await self._connector.connect()
         files = self._files(connection)
         entry = await self._waiter.look_up(connection, video_id)
         named = variant_of(video_id, "task_id", entry)
-        return await files.look(entry, named or variant, frames, connection.label, self._viewer)
+        return await files.look(
+            entry, named or variant, frames, connection.label, viewer=self._viewer, picture_format=picture_format
+        )
 
     def close(self) -> None:
         """End every `view` that is under way: the server is to end."""

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from sora_mcp import tools
+from sora_mcp.core.pictures import mime_type
 from sora_mcp.toolkit.texts import as_base64, as_text
 from sora_mcp.tools import Result
 
@@ -26,7 +27,7 @@ def anthropic() -> list[dict[str, Any]]:
 def answer(tool_use_id: str, result: Result) -> dict[str, Any]:
     """The content block that answers a tool use; all of one message's go into one user message."""
     content: list[dict[str, Any]] = [{"type": "text", "text": as_text(result)}]
-    if result.png is not None:
-        source = {"type": "base64", "media_type": "image/png", "data": as_base64(result.png)}
+    if result.picture is not None:
+        source = {"type": "base64", "media_type": mime_type(result.picture), "data": as_base64(result.picture)}
         content.append({"type": "image", "source": source})
     return {"type": "tool_result", "tool_use_id": tool_use_id, "content": content, "is_error": result.is_error}

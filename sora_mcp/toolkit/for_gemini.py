@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sora_mcp import tools
+from sora_mcp.core.pictures import mime_type
 from sora_mcp.toolkit.texts import as_base64
 from sora_mcp.tools import Result
 
@@ -23,6 +24,6 @@ def answer(name: str, result: Result, *, call_id: str | None = None) -> dict[str
     response: dict[str, Any] = {"name": name, "response": {"error" if result.is_error else "output": output}}
     if call_id is not None:
         response["id"] = call_id
-    if result.png is not None:
-        response["parts"] = [{"inlineData": {"mimeType": "image/png", "data": as_base64(result.png)}}]
+    if result.picture is not None:
+        response["parts"] = [{"inlineData": {"mimeType": mime_type(result.picture), "data": as_base64(result.picture)}}]
     return {"functionResponse": response}

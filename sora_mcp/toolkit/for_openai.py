@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sora_mcp import tools
+from sora_mcp.core.pictures import mime_type
 from sora_mcp.toolkit.texts import as_base64, as_text
 from sora_mcp.tools import Result
 from sora_mcp.tools.schema import Schema
@@ -37,8 +38,9 @@ def openai_chat() -> list[dict[str, Any]]:
 def answer(call_id: str, result: Result) -> dict[str, Any]:
     """The Responses API's input item that answers a call."""
     output: list[dict[str, Any]] = [{"type": "input_text", "text": as_text(result)}]
-    if result.png is not None:
-        output.append({"type": "input_image", "image_url": f"data:image/png;base64,{as_base64(result.png)}"})
+    if result.picture is not None:
+        address = f"data:{mime_type(result.picture)};base64,{as_base64(result.picture)}"
+        output.append({"type": "input_image", "image_url": address})
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 

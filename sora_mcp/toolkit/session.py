@@ -37,6 +37,7 @@ class Toolkit:
         self._opened: AbstractAsyncContextManager[Studio] | None = None
         self._studio: Studio | None = None
         self._home: object = None
+        self._patience = tools.Patience()
 
     async def __aenter__(self) -> Self:
         if self._opened is not None:
@@ -68,7 +69,8 @@ class Toolkit:
             value = _read(arguments) if isinstance(arguments, str) else arguments
         except (InternalError, InvalidInput) as error:
             return tools.failed(error, paid=name in tools.TABLE and tools.TABLE[name].paid)
-        return await tools.call(self._studio, name, dict(value) if isinstance(value, Mapping) else value)
+        caller = tools.Caller(wording=tools.ForAgents(self._patience.most_s), patience=self._patience)
+        return await tools.call(self._studio, name, dict(value) if isinstance(value, Mapping) else value, caller)
 
     def _check_home(self) -> None:
         """Raise InternalError in another event loop: everything that is open belongs to the one that opened it."""

@@ -12,6 +12,6 @@ def as_text(result: Result) -> str:
     return f"{result.text}\n{result.mirror}"
 
 
-def as_base64(png: bytes) -> str:
+def as_base64(picture: bytes) -> str:
     """A picture as text."""
-    return base64.b64encode(png).decode("ascii")
+    return base64.b64encode(picture).decode("ascii")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+import anyio
+
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.studio import Confirm
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,36 @@ TellProgress = Callable[[Progress], Awaitable[None]]
 async def _silent(_: Progress) -> None: ...
 
 
+class Patience:
+    """How long a host lets a call wait, as far as that is known. `most_s`: a wait takes no longer, in seconds.
+
+    Some hosts give a call up after 5 or 10 s. Once one has, the next waits end before that.
+    """
+
+    def __init__(self) -> None:
+        self.most_s = LONGEST_WAIT_S
+
+    @contextmanager
+    def waiting(self, wait_s: float) -> Iterator[None]:
+        """A wait of so many seconds, if any. What cancels it is taken for the host's time-out, unless it comes at once."""
+        began = anyio.current_time()
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            if wait_s and (waited := anyio.current_time() - began) >= _SHORTEST_TIME_OUT_S:
+                self.most_s = min(self.most_s, max(1, int(waited * _SHARE)))
+            raise
+
+
+_SHORTEST_TIME_OUT_S = 0.5
+_SHARE = 0.8
+"""Of the time after which a host gave up: the rest is for the answer's way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever called, as far as a tool can speak to them. `confirm`: None where nobody can be asked; `wording`: how
-    results are worded.
+    results are worded; `patience`: how long a call may wait; `picture_format`: how pictures are given.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -42,6 +72,8 @@ class Caller:
     progress: TellProgress = _silent
     confirm: Confirm | None = None
     wording: Wording = FOR_AGENTS
+    patience: Patience = field(default_factory=Patience)
+    picture_format: PictureFormat = "jpeg"
 
 
 NOBODY = Caller()

@@ -39,7 +39,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     answer = Result(
         tool.say(result, caller.wording),
         caller.wording.structured(result),
-        png=tool.png(result) if tool.png else None,
+        picture=tool.picture(result) if tool.picture else None,
         file=tool.file(result) if tool.file else None,
     )
     return answer.noticing(studio.notice) if tool.paid or tool.png else answer

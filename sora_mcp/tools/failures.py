@@ -19,7 +19,7 @@ class Result:
     text: str
     structured: dict[str, Any]
     is_error: bool = False
-    png: bytes | None = None
+    picture: bytes | None = None
     file: Path | None = None
 
     @property
@@ -68,7 +68,8 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
     if error.request_id is not None:
         structured["request_id"] = error.request_id
     structured["error"] = failure.model_dump(exclude_none=True)
-    return Result(" ".join(each for each in sentences if each), structured, is_error=True)
+    text = wording.failure + " ".join(each for each in sentences if each)
+    return Result(text, structured, is_error=True)
 
 
 def _gateways_reason(error: SoraError, wording: Wording) -> str:

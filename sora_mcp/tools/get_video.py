@@ -14,18 +14,20 @@ from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import PublishedVideo
+from sora_mcp.tools.wording import LONGEST_WAIT_S, PublishedVideo
 
 
 class GetVideo(Model):
     """Arguments of `get_video`."""
 
     task_id: TaskId
-    wait_seconds: Annotated[int, Field(ge=0, le=50, description="Wait up to this long for it to finish.")] = 0
+    wait_seconds: Annotated[
+        int, Field(ge=0, le=LONGEST_WAIT_S, description="Wait up to this long for it to finish.")
+    ] = 0
 
 
 async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
-    began, wait = anyio.current_time(), arguments.wait_seconds
+    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.patience.most_s)
 
     async def tell(video: Video) -> None:
         waited = min(round(anyio.current_time() - began, 1), wait)
@@ -34,7 +36,8 @@ async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
         share = None if percent is None else percent / 100
         await caller.progress(Progress(waited, wait, message, video.state, share))
 
-    return await studio.get(arguments.task_id, wait_seconds=wait, on_progress=tell)
+    with caller.patience.waiting(wait):
+        return await studio.get(arguments.task_id, wait_seconds=wait, on_progress=tell)
 
 
 GET_VIDEO = Tool(

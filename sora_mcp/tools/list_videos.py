@@ -14,7 +14,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.list_sentences import say_list
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import PublishedVideoList
+from sora_mcp.tools.wording import LONGEST_WAIT_S, PublishedVideoList
 
 
 class ListVideos(Model):
@@ -23,28 +23,29 @@ class ListVideos(Model):
     query: Annotated[str, Field(description="Only those with this text in prompt or beats.")] | None = None
     status: Annotated[State, Field(description="Only these.")] | None = None
     wait_seconds: Annotated[
-        int, Field(ge=0, le=50, description="First wait up to this long for all under way to finish.")
+        int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait up to this long for all under way to finish.")
     ] = 0
     limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10
     cursor: Annotated[str, Field(description="next_cursor of the last answer.")] | None = None
 
 
 async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoList:
-    began, wait = anyio.current_time(), arguments.wait_seconds
+    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.patience.most_s)
 
     async def tell(finished: int, in_all: int) -> None:
         waited = min(round(anyio.current_time() - began, 1), wait)
         message = f"{finished} of {in_all} have finished"
         await caller.progress(Progress(waited, wait, message, f"{finished}/{in_all}", finished / in_all))
 
-    return await studio.list_videos(
-        query=arguments.query,
-        states=(arguments.status,) if arguments.status else (),
-        limit=arguments.limit,
-        cursor=arguments.cursor,
-        wait_seconds=wait,
-        on_progress=tell,
-    )
+    with caller.patience.waiting(wait):
+        return await studio.list_videos(
+            query=arguments.query,
+            states=(arguments.status,) if arguments.status else (),
+            limit=arguments.limit,
+            cursor=arguments.cursor,
+            wait_seconds=wait,
+            on_progress=tell,
+        )
 
 
 LIST_VIDEOS = Tool(

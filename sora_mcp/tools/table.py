@@ -48,7 +48,7 @@ def listing() -> list[dict[str, Any]]:
             "title": tool.title,
             "description": tool.description,
             "inputSchema": tool.input_schema,
-            "outputSchema": tool.output_schema,
+            **({} if (output_schema := tool.output_schema) is None else {"outputSchema": output_schema}),
             "annotations": tool.annotations,
         }
         for tool in TOOLS

@@ -21,7 +21,7 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[A, R]):
-    """One tool. `say` puts its result in a sentence; `png`, `file`: the picture or the file that the result is about.
+    """One tool. `say` puts its result in a sentence; `picture`, `file`: the picture or the file that it is about.
 
     `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive.
     """
@@ -36,7 +36,7 @@ class Tool(Generic[A, R]):
     paid: bool = False
     read_only: bool = True
     idempotent: bool = True
-    png: Callable[[R], bytes] | None = None
+    picture: Callable[[R], bytes] | None = None
     file: Callable[[R], Path] | None = None
     examples: tuple[dict[str, Any], ...] = ()
     """Arguments that show a model how the tool is meant: valid, and as few as do."""
@@ -46,8 +46,13 @@ class Tool(Generic[A, R]):
         return schema.emit(self.arguments)
 
     @property
-    def output_schema(self) -> schema.Schema:
-        """The result, or an `error`; a paid tool always says its `outcome`."""
+    def output_schema(self) -> schema.Schema | None:
+        """The result, or an `error`; a paid tool always says its `outcome`.
+
+        None for a tool that gives a picture: some hosts show the model only the structured result where there is one.
+        """
+        if self.picture is not None:
+            return None
         emitted = schema.emit(self.result, describe=False)
         emitted["properties"]["error"] = schema.emit(Failure, describe=False) | {"required": []}  # tokens, in each tool
         if self.paid:

@@ -23,8 +23,10 @@ class ViewVideo(Model):
     frames: Annotated[int, Field(ge=1, le=16, description="Stills, evenly spaced.")] = 6
 
 
-async def _run(studio: Studio, arguments: ViewVideo, _: Caller) -> Look:
-    return await studio.view(arguments.task_id, variant=arguments.variant, frames=arguments.frames)
+async def _run(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
+    return await studio.view(
+        arguments.task_id, variant=arguments.variant, frames=arguments.frames, picture_format=caller.picture_format
+    )
 
 
 VIEW_VIDEO = Tool(
@@ -35,6 +37,6 @@ VIEW_VIDEO = Tool(
     Look,
     _run,
     sentences.say_look,
-    png=lambda look: look.png,
+    picture=lambda look: look.picture,
     examples=({"task_id": EXAMPLE_ID, "frames": 4},),
 )

@@ -81,6 +81,9 @@ class PublishedVideoList(VideoList):
     next_step: str | None = None
 
 
+LONGEST_WAIT_S = 50
+"""Seconds that a call waits at most: hosts give up after 60."""
+
 AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
 ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
@@ -91,6 +94,8 @@ class Wording(ABC):
 
     between_facts: ClassVar[str] = " "
     """What stands between the sentences of a text that is about many things."""
+    failure: ClassVar[str]
+    """How an error begins: some hosts do not tell the model that a result is one."""
     gateways_words: ClassVar[str]
     """Where what the gateway said is shown, apart from our words."""
 
@@ -319,7 +324,13 @@ def after(seconds: float) -> str:
 class ForAgents(Wording):
     """The words for an agent: tools, and the user whom it works for."""
 
+    failure = "Error: "
     gateways_words = "The gateway's own words are in gateway_message."
+
+    def __init__(self, wait_s: int = LONGEST_WAIT_S) -> None:
+        """`wait_s`: the seconds that a call may wait."""
+        why = "" if wait_s == LONGEST_WAIT_S else " (this host gave up on a longer call)"
+        self._waiting = f"wait_seconds {wait_s}{why}"
 
     def argument(self, field: str) -> str:
         return field
@@ -337,10 +348,10 @@ class ForAgents(Wording):
         return "Tell the user; details are in the server's log."
 
     def wait(self, video_id: str) -> str:
-        return f"Call get_video with {video_id} and wait_seconds 50 until it has finished; that is free."
+        return f"Call get_video with {video_id} and {self._waiting} until it has finished; that is free."
 
     def wait_for_all(self) -> str:
-        return "Call list_videos with wait_seconds 50 until all have finished; that is free."
+        return f"Call list_videos with {self._waiting} until all have finished; that is free."
 
     def more(self) -> str:
         return "There are more: call again with cursor."

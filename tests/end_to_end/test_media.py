@@ -13,9 +13,12 @@ from PIL import Image, ImageChops, ImageStat
 
 from sora_mcp import media
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.media import stills as stills_of
 from sora_mcp.media.render import Card, Clip, Scene, render
 
 Draw = Callable[..., Path]
+KINDS: tuple[PictureFormat, ...] = ("jpeg", "png")
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def draw(tmp_path: Path) -> Draw:
 
 def stills(video: Path, frames: int) -> list[Image.Image]:
     """The stills of a contact sheet, cut apart again."""
-    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames).png))
+    sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames, "png").picture))
     columns = min(frames, 4)
     width, height = (sheet.width + 4) // columns - 4, (sheet.height + 4) // -(-frames // columns) - 4
     corners = [(i % columns * (width + 4), i // columns * (height + 4)) for i in range(frames)]
@@ -114,10 +117,9 @@ def test_any_prompt_can_be_drawn(draw: Draw, prompt: str) -> None:
 @pytest.mark.parametrize("frames", [1, 5, 16])
 def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int) -> None:
     shown = media.contact_sheet(draw("clip"), frames)
-    sheet = Image.open(io.BytesIO(shown.png))
-    assert sheet.format == "PNG"
+    sheet = Image.open(io.BytesIO(shown.picture))
+    assert sheet.format == "JPEG"
     assert sheet.width <= 1280
-    assert len(shown.png) < 1_500_000
     assert (shown.frames, shown.probe.n_frames) == (frames, 30)
     assert -(-frames // 4) == round((sheet.height + 4) / (136 + 4) * (240 / ((sheet.width + 4) // min(frames, 4) - 4)))
 
@@ -125,14 +127,45 @@ def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int
 def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
     shown = media.contact_sheet(draw("clip", n_frames=3), 16)
     assert shown.frames == 3
-    assert Image.open(io.BytesIO(shown.png)).width == 3 * (240 + 4) - 4
+    assert Image.open(io.BytesIO(shown.picture)).width == 3 * (240 + 4) - 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(4000, 2), (2, 4000), (1, 1), (853, 481)])
 def test_a_video_of_any_shape_has_a_contact_sheet(draw: Draw, width: int, height: int) -> None:
-    shown = media.contact_sheet(draw("odd", width=width, height=height, n_frames=2), 4)
+    video = draw("odd", width=width, height=height, n_frames=2)
+    shown = media.contact_sheet(video, 4)
     assert (shown.probe.width, shown.probe.height, shown.frames) == (width, height, 2)
-    assert shown.png.startswith(b"\x89PNG")
+    assert shown.picture.startswith(b"\xff\xd8\xff")
+    assert len(shown.picture) <= stills_of.JPEG_BYTES
+    assert media.contact_sheet(video, 4, "png").picture.startswith(b"\x89PNG")
+
+
+def noise(path: Path, width: int, height: int) -> Path:
+    """A video that no codec can make small."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(16):
+            pixels = random.Random(index).randbytes(width * height * 3)  # noqa: S311
+            frame = av.VideoFrame.from_image(Image.frombytes("RGB", (width, height), pixels))  # type: ignore[no-untyped-call]
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("size", [(854, 480), (480, 854), (480, 480)], ids=str)
+@pytest.mark.parametrize("frames", [1, 6, 16])
+def test_a_contact_sheet_of_any_video_is_small_and_one_asked_for_as_a_png_is_exact(
+    tmp_path: Path, size: tuple[int, int], frames: int
+) -> None:
+    video = noise(tmp_path / "noise.mp4", *size)
+    small, exact = (Image.open(io.BytesIO(media.contact_sheet(video, frames, kind).picture)) for kind in KINDS)
+    shown = media.contact_sheet(video, frames)
+    assert len(shown.picture) <= 60_000
+    assert (small.format, exact.format) == ("JPEG", "PNG")
+    assert small.width >= 240
+    assert abs(small.width / small.height - exact.width / exact.height) < 0.02 * exact.width / exact.height
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])
@@ -154,7 +187,7 @@ def test_of_a_damaged_video_comes_a_contact_sheet_or_our_own_words(draw: Draw, t
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         path.write_bytes(damaged)
         try:
-            shown += media.contact_sheet(path, 4).png.startswith(b"\x89PNG")
+            shown += media.contact_sheet(path, 4).picture.startswith(b"\xff\xd8")
         except FileProblem:
             refused += 1
     assert shown + refused == 150

@@ -93,6 +93,7 @@ async def test_the_templates_are_listed(client: Client) -> None:
     assert {each.uri_template: each.mime_type for each in listed} == {
         "sora://videos/{task_id}": "application/json",
         "sora://videos/{task_id}/{variant}.mp4": "video/mp4",
+        "sora://videos/{task_id}/contact-sheet.jpg": "image/jpeg",
         "sora://videos/{task_id}/contact-sheet.png": "image/png",
     }
     assert all(each.name and each.title and each.description for each in listed)
@@ -115,8 +116,11 @@ async def test_the_file_and_the_contact_sheet_of_a_video_can_be_read(client: Cli
     assert await blob(client, f"sora://videos/{task_id}/2.mp4", "video/mp4") == fetched
     about = media.probe(Path(saved.structured_content["path"]))
     assert (about.width, about.height, about.n_frames) == (480, 480, 150)
-    sheet = await blob(client, f"sora://videos/{task_id}/contact-sheet.png", "image/png")
-    assert sheet.startswith(b"\x89PNG")
+    sheet = await blob(client, f"sora://videos/{task_id}/contact-sheet.jpg", "image/jpeg")
+    assert sheet.startswith(b"\xff\xd8\xff")
+    assert len(sheet) <= 60_000
+    exact = await blob(client, f"sora://videos/{task_id}/contact-sheet.png", "image/png")
+    assert exact.startswith(b"\x89PNG")
 
 
 async def test_results_link_to_the_resources_save_those_of_paid_calls(client: Client) -> None:

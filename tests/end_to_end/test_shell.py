@@ -60,6 +60,8 @@ def test_a_video_is_made_waited_for_viewed_and_saved(shell: Shell, tmp_path: Pat
     assert waited.stderr == ""
     assert shell("view", task_id, "--out", "sheet.png").returncode == 0
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert shell("view", task_id, "--out", "sheet.JPG").returncode == 0
+    assert (tmp_path / "sheet.JPG").read_bytes().startswith(b"\xff\xd8\xff")
     saved = told(shell("download", task_id, "--json"))
     assert media.probe(Path(saved["path"])).n_frames == 150
     assert task_id in shell("list").stdout

@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ async def test_the_conversation_without_mcp(make_settings: Make) -> None:
         sources = [{"generation_id": first}, {"generation_id": story}]
         blend = await finished(opened, "blend_videos", inpaint_items=sources)
         look = await opened.call("view_video", {"task_id": blend, "frames": 4})
-        assert look.png is not None
-        assert look.png.startswith(b"\x89PNG")
+        assert look.picture is not None
+        assert look.picture.startswith(b"\xff\xd8\xff")
+        assert look.structured["frames"] == 4
         saved = await use(opened, "download_video", task_id=blend)
         assert await anyio.Path(saved["path"]).is_file()
 
@@ -337,7 +339,7 @@ async def test_the_key_is_in_no_result(make_settings: Make) -> None:
 
 # --- answers --------------------------------------------------------------------------------------
 
-FOUND = Result("4 stills of task_a.", {"task_id": "task_a", "title": "naïve"}, png=b"\x89PNG\xff\xfe")
+FOUND = Result("4 stills of task_a.", {"task_id": "task_a", "title": "naïve"}, picture=b"\xff\xd8\xff\xfe")
 REFUSAL = Result("prompt: is missing.", {"outcome": "not_submitted", "error": {"kind": "invalid_input"}}, is_error=True)
 SAID = '4 stills of task_a.\n{"task_id":"task_a","title":"naïve"}'
 
@@ -347,7 +349,7 @@ def test_an_answer_to_openai_holds_the_words_and_the_picture() -> None:
     words, picture = answer["output"]
     assert (answer["type"], answer["call_id"]) == ("function_call_output", "call_1")
     assert words == {"type": "input_text", "text": SAID}
-    assert b64decode(picture["image_url"].removeprefix("data:image/png;base64,")) == FOUND.png
+    assert b64decode(picture["image_url"].removeprefix("data:image/jpeg;base64,")) == FOUND.picture
 
 
 def test_an_answer_to_openai_chat_holds_the_words() -> None:
@@ -360,7 +362,8 @@ def test_an_answer_to_anthropic_holds_the_words_and_the_picture_and_marks_an_err
     words, picture = answer["content"]
     assert (answer["type"], answer["tool_use_id"], answer["is_error"]) == ("tool_result", "toolu_1", False)
     assert words == {"type": "text", "text": SAID}
-    assert b64decode(picture["source"]["data"]) == FOUND.png
+    assert picture["source"]["media_type"] == "image/jpeg"
+    assert b64decode(picture["source"]["data"]) == FOUND.picture
     assert Toolkit.anthropic_answer("toolu_1", REFUSAL)["is_error"] is True
 
 
@@ -368,9 +371,19 @@ def test_an_answer_to_gemini_holds_the_result_as_output_or_as_error() -> None:
     found = Toolkit.gemini_answer("view_video", FOUND, call_id="c1")["functionResponse"]
     assert (found["name"], found["id"]) == ("view_video", "c1")
     assert found["response"] == {"output": {"text": FOUND.text, **FOUND.structured}}
-    assert b64decode(found["parts"][0]["inlineData"]["data"]) == FOUND.png
+    assert found["parts"][0]["inlineData"]["mimeType"] == "image/jpeg"
+    assert b64decode(found["parts"][0]["inlineData"]["data"]) == FOUND.picture
     refused = Toolkit.gemini_answer("create_video", REFUSAL)["functionResponse"]
     assert refused == {"name": "create_video", "response": {"error": {"text": REFUSAL.text, **REFUSAL.structured}}}
+
+
+def test_a_picture_is_called_what_it_is() -> None:
+    png = replace(FOUND, picture=b"\x89PNG\r\n\x1a\n\xff")
+    openai, anthropic = Toolkit.openai_answer("id", png), Toolkit.anthropic_answer("id", png)
+    assert openai["output"][1]["image_url"].startswith("data:image/png;base64,")
+    assert anthropic["content"][1]["source"]["media_type"] == "image/png"
+    gemini = Toolkit.gemini_answer("view_video", png)["functionResponse"]
+    assert gemini["parts"][0]["inlineData"]["mimeType"] == "image/png"
 
 
 def test_every_answer_can_be_sent_as_json() -> None:

@@ -65,7 +65,7 @@ async def test_a_contact_sheet_is_drawn_by_a_process_that_is_gone_afterwards(vie
     known = children(os.getpid())
     sheet = await viewer.contact_sheet(short, 4, "It")
     assert (sheet.frames, sheet.probe.n_frames, sheet.probe.width) == (4, 30, 240)
-    assert Image.open(io.BytesIO(sheet.png)).format == "PNG"
+    assert Image.open(io.BytesIO(sheet.picture)).format == "JPEG"
     assert children(os.getpid()) == known
 
 

@@ -138,6 +138,6 @@ async def test_a_resource_whose_address_has_expired_says_so(era: Era, gateway: F
     gateway.on("GET", "/v.mp4", Answer(410))
     async with connect(era) as client:
         await finish(client)
-        for what in ("1.mp4", "contact-sheet.png"):
+        for what in ("1.mp4", "contact-sheet.jpg", "contact-sheet.png"):
             with pytest.raises(MCPError, match=r"is gone.*costs again"):
                 await client.read_resource(f"sora://videos/task_new/{what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Told:
 async def ask(client: Client, tool: str, arguments: Arguments) -> Told:
     result = await client.call_tool(tool, arguments)
     words = [block.text for block in result.content if isinstance(block, types.TextContent)]
-    return Told(words[0], dict(result.structured_content), is_error=bool(result.is_error))
+    return Told(words[0], dict(json.loads(words[1])), is_error=bool(result.is_error))
 
 
 async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> Told:

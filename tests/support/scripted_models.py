@@ -69,7 +69,7 @@ def openai_responses(model: Model, request: dict[str, Any]) -> dict[str, Any]:
             words, *pictures = item["output"]
             told.append(_structured(words["text"]))
             for picture in pictures:
-                model.see(picture["image_url"].removeprefix("data:image/png;base64,"))
+                model.see(picture["image_url"].removeprefix("data:image/jpeg;base64,"))
     output: dict[str, Any] = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
     if call := model.next(told):
         schemas = {tool["name"]: tool["parameters"] for tool in request["tools"]}

@@ -85,9 +85,9 @@ class Host:
         return await self.answer(await self.call(tool, arguments))
 
     async def answer(self, number: int) -> dict[str, Any]:
-        """Wait for the structured result of a call."""
+        """Wait for the structured result of a call, which stands in its second text."""
         await self._arrived[number].wait()
-        return dict(self.answers[number]["result"]["structuredContent"])
+        return dict(json.loads(self.answers[number]["result"]["content"][1]["text"]))
 
     async def kill(self) -> None:
         """SIGKILL."""

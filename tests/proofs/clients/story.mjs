@@ -24,7 +24,8 @@ export async function story(client, callTool) {
   assert.ok(told.length > 0 && told.every(({ progress }) => progress <= 100), "no progress was told");
 
   const picture = await callTool("view_video", { task_id, frames: 4 });
-  assert.ok(picture.content.some(({ type, mimeType }) => type === "image" && mimeType === "image/png"));
+  assert.equal(picture.structuredContent, undefined);
+  assert.ok(picture.content.some(({ type, mimeType }) => type === "image" && mimeType === "image/jpeg"));
 
   const refused = await callTool("create_video", { prompt: "a boat", width: 481, height: 480 });
   assert.ok(refused.isError);
