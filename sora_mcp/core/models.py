@@ -120,7 +120,7 @@ class VideoRequest(Model):
         """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
         if too_long := list(_length_problems(self, limits.max_prompt_length)):
             raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
-        problems = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self)]
+        problems = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self, limits)]
         if problems:
             raise InvalidInput(problems)
 
@@ -225,7 +225,7 @@ def _is_address(text: str) -> bool:
         return False
 
 
-def _operation_problems(request: VideoRequest) -> list[Problem]:
+def _operation_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
     problems = []
     has_prompt = bool(request.prompt and clean(request.prompt))
     match request.operation:
@@ -250,8 +250,17 @@ def _operation_problems(request: VideoRequest) -> list[Problem]:
                 )
         case "blend":
             if len(request.inpaint_items) != 2:
-                problems.append(Problem("inpaint_items", f"{len(request.inpaint_items)} given", "exactly two"))
+                problems.append(_not_two(len(request.inpaint_items), request.cost(limits)))
     return problems
+
+
+def _not_two(number: int, cost: float | None) -> Problem:
+    """Another number of sources than a blend has; of more, how they come together, and for what."""
+    if number < 2:
+        return Problem("inpaint_items", f"{number} given", "exactly two")
+    each = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
+    ways = f"exactly two. Blend two, then the result with the next: {number - 1} paid calls, each for {each}"
+    return Problem("inpaint_items", f"{number} given", ways)
 
 
 def _action_problems(request: VideoRequest) -> list[Problem]:

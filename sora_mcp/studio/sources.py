@@ -126,9 +126,17 @@ def _shape_not_given(request: VideoRequest, sources: _Sources) -> dict[str, int]
     shape = sources.shape()
     unknown = [name for name in missing if name not in shape]
     if unknown:
-        wrong = "not given, and the source's is not known here"
-        raise InvalidInput([Problem(", ".join(unknown), wrong, "give width, height and n_frames")])
+        raise InvalidInput([_unknown_shape(", ".join(unknown), sources)])
     return {name: shape[name] for name in missing}
+
+
+def _unknown_shape(missing: str, sources: _Sources) -> Problem:
+    """Of what a request is made from neither size nor length is known, or not all: what to name instead."""
+    if not sources.foreign:
+        return Problem(missing, "not given, and the source's is not known here", f"give {missing}")
+    where, source_id = sources.foreign[0]
+    instead = "" if source_id.startswith("media_") else "name its task (task_…) instead, or "
+    return Problem(where, f"{source_id} was not made here, so its size is not known: {instead}give {missing}")
 
 
 _SHAPE = ("width", "height", "n_frames")
@@ -140,6 +148,8 @@ class _Sources:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self.named: list[str] = []
+        self.foreign: list[tuple[str, str]] = []
+        """Those that no row knows: the argument, and the id."""
         self._resolved: list[Source] = []
         self._by_id: dict[str, Source] = {}
 
@@ -163,7 +173,9 @@ class _Sources:
         upload = video_id.startswith("media_")
         if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
             raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
-        if known is not None:
+        if known is None:
+            self.foreign.append((where, video_id))
+        else:
             self._by_id[text] = known
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id

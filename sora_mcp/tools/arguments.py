@@ -9,14 +9,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
+from sora_mcp.tools.foreign import Argument, fold, translated
 from sora_mcp.tools.schema import Schema, emit
 
 M = TypeVar("M", bound=BaseModel)
@@ -35,15 +39,17 @@ HALF = "\uffff"
 """A noncharacter that stands for half a character where a reader of JSON would not let that through."""
 
 
-def parse(model: type[M], arguments: object) -> M:
-    """The validated arguments. Raises InvalidInput, which names every problem and what is allowed instead."""
+def parse(model: type[M], arguments: object, limits: Capabilities | None = None) -> M:
+    """The validated arguments. Raises InvalidInput, which names every problem and what is allowed instead.
+
+    With `limits` it knows the sizes and lengths that can be asked for, and says values of other APIs in them.
+    """
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput([Problem("arguments", "are not an object", "named arguments")])
     try:
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
-        schema = emit(model, describe=False)
-        raise InvalidInput([_problem(details, schema) for details in error.errors(include_url=False)]) from None
+        raise InvalidInput(_problems(error.errors(include_url=False), emit(model, describe=False), limits)) from None
     if problems := list(_unsendable(parsed.model_dump())):
         raise InvalidInput(problems)
     return parsed
@@ -65,7 +71,14 @@ def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
         if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in {"", "null"})):
             continue
         tidied[name] = _tidy_value(field.annotation, value, name)
+        if _is_nothing(tidied[name]) and not field.is_required():
+            del tidied[name]
     return tidied
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a list holds items of which nothing was filled in: the page's own example sends `[{"url": ""}]`."""
+    return isinstance(value, list) and bool(value) and all(item == {} for item in value)
 
 
 def _tidy_value(annotation: Any, value: Any, name: str) -> Any:
@@ -121,18 +134,77 @@ def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
         yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
+def _problems(errors: list[ErrorDetails], schema: Schema, limits: Capabilities | None) -> list[Problem]:
+    """Each thing that is wrong, once: of a list's items the first that has it; what is allowed where it first matters.
+    An argument is not missing where another one was meant for it."""
+    problems: dict[str, Problem] = {}
+    also: Counter[str] = Counter()
+    meant, said = set(), {""}
+    for details in sorted(errors, key=lambda each: each["type"] == "missing"):
+        location, kind = details["loc"], details["type"]
+        where, place = _where(location), _where(location[:-1])
+        if kind == "missing" and (place, location[-1]) in meant:
+            continue
+        if kind == "extra_forbidden":
+            argument = Argument(clean(str(location[-1]), 40), details["input"], limits)
+            problem, target = _unknown(where, argument, _at(schema, location[:-1]))
+            meant.add((place, target))
+            problem = replace(problem, allowed="" if problem.allowed in said else problem.allowed)
+        else:
+            problem = _problem(details, schema)
+        said.add(str(problem.allowed))
+        alike = kind + re.sub("[0-9]+", "", where) if kind in _ALIKE else where
+        if problems.setdefault(alike, problem) is not problem:
+            also[alike] += 1
+    return [
+        replace(each, wrong=f"{each.wrong} (and in {also[alike]} more)") if also[alike] else each
+        for alike, each in problems.items()
+    ]
+
+
+_ALIKE = frozenset({"extra_forbidden", "missing"})
+"""Errors that are said of one item of a list where they are alike in several."""
+
+
+def _unknown(where: str, argument: Argument, place: Schema) -> tuple[Problem, str]:
+    """What is wrong with an argument that is none of ours; and which of ours it was meant for, where that is known."""
+    properties: dict[str, Schema] = place.get("properties", {})
+    items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
+    if fold(argument.name) not in map(fold, properties):
+        reachable = {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
+        if translation := translated(argument, reachable):
+            return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
+    wrong = f"unknown argument{closest(argument.name, list(properties))}"
+    return Problem(where, wrong, ", ".join(properties)), ""
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return clean(where, 80) or "arguments"
+
+
 def _problem(details: ErrorDetails, schema: Schema) -> Problem:
     location, kind = details["loc"], details["type"]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    where = clean(where, 80) or "arguments"
-    if kind == "extra_forbidden":
-        known = list(_at(schema, location[:-1]).get("properties", {}))
-        return Problem(where, f"unknown argument{closest(str(location[-1]), known)}", ", ".join(known))
+    where = _where(location)
     if kind == "missing":
         return Problem(where, "is missing", _allowed(_at(schema, location)))
     if kind == "sora":  # raised by a validator of ours: the text is ours
         return Problem(where, details["msg"])
-    return Problem(where, f"{_shown(details['input'])} is not accepted", _allowed(_at(schema, location)))
+    node = _at(schema, location)
+    return Problem(
+        where, f"{_shown(details['input'])} is not accepted", _allowed(node) + _example(details["input"], node)
+    )
+
+
+def _example(value: object, node: Schema) -> str:
+    """How an id or an address stands that was put in the place of an item or of a list of items."""
+    is_list = node.get("type") == "array"
+    fields = (node.get("items", {}) if is_list else node).get("properties", {})
+    text = Argument("", value, None).shown
+    field = "generation_id" if re.match("(task|gen|req)_", text or "") else "url"
+    if not isinstance(value, str) or text is None or field not in fields:
+        return ""
+    return f", such as {json.dumps([{field: text}] if is_list else {field: text})}"
 
 
 def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
@@ -159,7 +231,8 @@ def _allowed(node: Schema) -> str:
     kind = node.get("type", "")
     words = {"array": "a list", "object": "an object"}.get(kind) or _ARTICLE.get(kind, "")
     if kind == "array" and ("minItems" in node or "maxItems" in node):
-        words += f" of {node.get('minItems', 0)} to {node.get('maxItems', 'any number')}"
+        least, most = node.get("minItems", 0), node.get("maxItems", "any number")
+        words += f" of {least}" if least == most else f" of {least} to {most}"
     if "minimum" in node and "maximum" in node:
         words += f" from {node['minimum']:g} to {node['maximum']:g}"
     elif "minimum" in node:

@@ -13,6 +13,7 @@ from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
 from sora_mcp.tools.paid import EACH, FromSource, body_items, submit
+from sora_mcp.tools.schema import Items
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import PublishedSubmission
 
@@ -30,9 +31,7 @@ class SourceItem(Model):
 class BlendVideos(FromSource):
     """Arguments of `blend_videos`."""
 
-    inpaint_items: Annotated[
-        list[SourceItem], Field(min_length=2, max_length=2, description="The two sources. " + EACH)
-    ]
+    inpaint_items: Annotated[list[SourceItem], Items(2, 2), Field(description="The two sources. " + EACH)]
 
 
 async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submission:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from sora_mcp.core.advice import SeeList, SeeLog
-from sora_mcp.core.errors import InternalError, InvalidInput, OutcomeUnknown, Problem, SoraError
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.errors import InternalError, OutcomeUnknown, SoraError
 from sora_mcp.studio import Studio
-from sora_mcp.tools.arguments import closest, parse
+from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import NOBODY, Caller, rising
+from sora_mcp.tools.elsewhere import UnknownTool
 from sora_mcp.tools.failures import Result, failed
 from sora_mcp.tools.table import TABLE
 from sora_mcp.tools.tool import Tool
@@ -23,12 +23,12 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     """Run a tool. Never raises for a reason that an agent could meet: errors come back as results, in our words."""
     tool = TABLE.get(name)
     if tool is None:
-        known = list(TABLE)
-        problem = Problem(clean(name, 60), f"unknown tool{closest(name, known)}", ", ".join(known))
-        return failed(InvalidInput([problem]), wording=caller.wording)
+        unknown = UnknownTool(name, TABLE)
+        might_pay = not unknown.impossible and (unknown.instead is None or TABLE[unknown.instead].paid)
+        return failed(unknown, paid=might_pay, wording=caller.wording)
     caller = replace(caller, progress=rising(caller.progress))
     try:
-        result = await tool.run(studio, parse(tool.arguments, arguments), caller)
+        result = await tool.run(studio, parse(tool.arguments, arguments, studio.capabilities), caller)
     except SoraError as error:
         answer = failed(error, paid=tool.paid, wording=caller.wording)
         is_sent = answer.structured.get("outcome") in {"rejected", "unknown"}

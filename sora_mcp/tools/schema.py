@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -19,6 +20,14 @@ Schema = dict[str, Any]
 
 MAX_DEPTH = 3
 _SCALARS: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """How many items a list has to have: published like any bound, and checked by the tool in its own words."""
+
+    least: int
+    most: int
 
 
 class NotPortable(TypeError):
@@ -100,6 +109,8 @@ def _constrain(node: Schema, constraint: object, where: str) -> None:
             node["minItems" if array else "minLength"] = bound
         case MaxLen(max_length=bound):
             node["maxItems" if array else "maxLength"] = bound
+        case Items(least, most):
+            node |= {"minItems": least, "maxItems": most}
         case _ if callable(getattr(constraint, "func", None)):
             return  # a validator: it narrows or converts at run time and does not change the published type
         case _:

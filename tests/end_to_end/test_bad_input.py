@@ -166,7 +166,25 @@ REFUSED: dict[str, Case] = {
     ),
     "a remix without a prompt": (("remix_video", {"source_generation_id": "gen_1"}), ("prompt", "is missing")),
     "a remix with a blank prompt": (remix(prompt=" ", source_generation_id="gen_1"), ("prompt", "is blank")),
-    "a source whose size is not known": (remix(source_generation_id="gen_9"), ("width, height, n_frames", "give")),
+    "a generation of elsewhere": (
+        remix(source_generation_id="gen_9"),
+        (
+            "source_generation_id: gen_9 was not made here",
+            "name its task (task_…) instead, or give width, height, n_frames.",
+        ),
+    ),
+    "a generation of elsewhere, of which only the length is missing": (
+        remix(source_generation_id="gen_9", width=480, height=480),
+        ("source_generation_id: gen_9", "task_…", "give n_frames."),
+    ),
+    "two generations of elsewhere": (
+        blend({"generation_id": "gen_8"}, {"generation_id": "gen_9"}),
+        ("inpaint_items[0].generation_id: gen_8", "task_…", "give width, height, n_frames."),
+    ),
+    "an upload without a size": (
+        remix(source_upload_media_id="media_9"),
+        ("source_upload_media_id: media_9", "give width, height, n_frames."),
+    ),
     "a variant that is none": (remix(source_generation_id="task_finished#0"), ("source_generation_id", "task_…#2")),
     "a variant of 5000 digits": (remix(source_generation_id="task_finished#" + "9" * 5000), ("task_…#2",)),
     "a variant of a generation": (remix(source_generation_id="gen_1#2", **SHAPE), ("is not an id",)),
@@ -198,8 +216,11 @@ REFUSED: dict[str, Case] = {
         ("source_generation_id", "no variant 3", "1 to 2"),
     ),
     "a request of ours that is not there": (remix(source_generation_id="req_1"), ("req_1", "list_videos")),
-    "a blend of one": (blend({"generation_id": "gen_1"}), ("inpaint_items", "of 2 to 2")),
-    "a blend of three": (blend(*[{"generation_id": "gen_1"}] * 3), ("inpaint_items", "of 2 to 2")),
+    "a blend of one": (blend({"generation_id": "gen_1"}), ("inpaint_items: 1 given", "exactly two")),
+    "a blend of three": (
+        blend(*[{"generation_id": "gen_1"}] * 3),
+        ("inpaint_items: 3 given", "exactly two", "2 paid calls, each for a relative cost of 1.25"),
+    ),
     "a blend with an item of two sources": (
         blend({"generation_id": "gen_1", "url": URL}, {"generation_id": "gen_2"}),
         ("inpaint_items[0]", "url and generation_id", "exactly one of"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sora_mcp import tools
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.tasks import clean
+from sora_mcp.dialects.sora.tables import CAPABILITIES
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.blend_videos import BlendVideos
 from sora_mcp.tools.create_video import CreateVideo
@@ -141,7 +142,7 @@ def test_an_argument_that_resembles_nothing_gets_no_guess() -> None:
         (GetVideo, {"task_id": "task_1", "wait_seconds": 51}, "wait_seconds: 51 is not accepted"),
         (ViewVideo, {"task_id": "task_1", "frames": 17}, "a whole number from 1 to 16"),
         (ListVideos, {"status": "done"}, "status: "),
-        (BlendVideos, {"inpaint_items": [IMAGE]}, "inpaint_items: a list is not accepted; allowed: a list of 2 to 2"),
+        (BlendVideos, {"prompt": "x"}, "inpaint_items: is missing; allowed: a list of 2"),
         (StoryboardVideo, {"actions": [{"time": 0}]}, "actions[0].description: is missing"),
         (StoryboardVideo, {"actions": [{"time": -1, "description": "x"}]}, "actions[0].time: -1 is not accepted"),
         (StoryboardVideo, {"actions": [{"time": "-1s", "description": "x"}]}, "actions[0].time: "),
@@ -218,6 +219,7 @@ def test_a_thousand_unknown_arguments_get_a_short_answer() -> None:
 )
 def test_a_number_that_no_video_has_is_refused(value: object) -> None:
     refusal(CreateVideo, {"prompt": "x", "width": value})
+    refusal(CreateVideo, {"prompt": "x", "seconds": value, "size": value, "n": value, "image": value})
     refusal(ViewVideo, {"task_id": "task_1", "variant": value})
     refusal(GetVideo, {"task_id": "task_1", "wait_seconds": value})
 
@@ -246,6 +248,7 @@ def test_names_that_are_no_text_are_refused() -> None:
 # --- anything at all ------------------------------------------------------------------------------
 
 NAMES = sorted({name for tool in tools.TOOLS for name in tool.arguments.model_fields} | {"url", "time", "description"})
+NAMES += ["seconds", "duration_ms", "size", "aspectRatio", "n", "image", "videos", "strength", "start", "text", "fps"]
 names = st.sampled_from(NAMES) | st.text(st.characters(), max_size=10)
 scalars = (
     st.none()
@@ -265,7 +268,7 @@ def test_any_arguments_either_parse_or_are_refused_in_our_words(
     model: type[BaseModel], arguments: dict[str, Any]
 ) -> None:
     try:
-        parsed = parse(model, arguments)
+        parsed = parse(model, arguments, CAPABILITIES)
     except InvalidInput as error:
         if not JARGON.search(repr(arguments)):  # what was sent is quoted back
             assert_said_well(error)

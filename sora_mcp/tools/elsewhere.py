@@ -1,0 +1,80 @@
+"""Tools that other servers have and this one has not: what to call instead, or that this API cannot do it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.tasks import clean
+from sora_mcp.tools.arguments import closest
+
+
+class UnknownTool(InvalidInput):
+    """There is no tool of this name. `instead`: the one that is meant, where that is clear.
+
+    `impossible`: what no tool can do is said, so that nothing is to be called instead.
+    """
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        words = _words_of(name)
+        said = next((sentence for verbs, sentence in _CANNOT.items() if words & set(verbs.split())), None)
+        meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
+        self.impossible = said is not None
+        self.instead = None if self.impossible else next(meant, None)
+        wrong = f"unknown tool{closest(name, list(known))}"
+        if self.impossible:
+            wrong = "there is no such tool, and this API cannot do that"
+        elif self.instead:
+            wrong = f"unknown tool (did you mean {self.instead}?)"
+        super().__init__([Problem(clean(name, 60), wrong, "" if self.impossible or self.instead else ", ".join(known))])
+        if said is not None:
+            self.advice = (Do(said),)
+
+
+def _words_of(name: str) -> set[str]:
+    """The words of a name: `cancelVideo`, `cancel-video` and `sora.cancel_video` have the same."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name[:200])
+    return set(re.findall(r"[a-z0-9]+", parted.lower()))
+
+
+_CANNOT = {
+    "cancel stop abort kill terminate interrupt pause halt": (
+        "A video that was submitted cannot be cancelled: it runs to its end and is paid for. get_video tells its state."
+    ),
+    "delete remove erase purge destroy discard trash clear forget wipe": (
+        "Videos cannot be deleted, and the record of what was paid for is kept. Saved files are the user's to remove."
+    ),
+    "extend lengthen prolong continue continuation elongate": (
+        "A video cannot be extended: its length is fixed when it is made. storyboard_video can begin a new one with a "
+        "range of it (inpaint_items: generation_id, source_start_frame, source_end_frame)."
+    ),
+    "trim cut crop split concat concatenate join stitch merge append splice": (
+        "Files are not cut or joined. blend_videos makes a new video in which one becomes another; storyboard_video "
+        "places ranges of earlier ones in a new one."
+    ),
+    "upscale enhance interpolate resize": (
+        "A finished video cannot be made larger: ask for its width and height when it is made, or in remix_video."
+    ),
+    "audio sound music voice voiceover narration speech lipsync subtitle subtitles": (
+        "Sound and subtitles cannot be added."
+    ),
+    "rename share publish favorite favourite star tag organize": (
+        "Videos have no names and no public pages; download_video saves the file."
+    ),
+}
+"""Verbs, and what is so instead."""
+
+_INSTEAD = {
+    "remix edit modify change variation variations vary restyle transform": "remix_video",
+    "blend combine morph mix transition": "blend_videos",
+    "storyboard storyboards scenes shots timeline beats": "storyboard_video",
+    "view show look watch preview display frames frame thumbnail screenshot": "view_video",
+    "download save fetch export": "download_video",
+    "list history search find recent": "list_videos",
+    "models capabilities limits pricing cost costs balance usage spending": "describe_gateway",
+    "get status check wait poll query retrieve progress": "get_video",
+    "create generate make new text image animate produce render": "create_video",
+}
+"""Verbs of other servers' tools, and the tool of ours that does it."""

@@ -1,0 +1,271 @@
+"""What other APIs call things: an argument that is none of ours, said with our name and, where it can be, our value.
+
+The words are for a refusal: what they say is never sent by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument as it came, and what can be asked for, where that is known."""
+
+    name: str
+    value: object
+    limits: Capabilities | None
+
+    @property
+    def shown(self) -> str | None:
+        """Its value where that is a number or a short word; None for anything that is better not repeated."""
+        value = self.value
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGE:
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        return value if isinstance(value, str) and re.fullmatch(r"[\w.:/#%+~?=&-]{1,120}", value) else None
+
+
+_LARGE = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What an argument is here: a clause, what is `allowed` where that has to be said, and our own argument."""
+
+    words: str
+    allowed: str = ""
+    target: str = ""
+
+
+Say = Callable[[Argument, str], Translation]
+"""How an argument is said that is our `target`."""
+
+
+def fold(name: str) -> str:
+    """A name as it is compared: `imageUrl`, `image-url` and `image_url` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def translated(argument: Argument, known: Collection[str]) -> Translation | None:
+    """What an argument of another API is here; None where its name is not one of those.
+
+    `known` are the arguments that stand at this place, with those of items as `inpaint_items.url`.
+    """
+    folded = fold(argument.name)
+    for names, meanings in _NAMES:
+        if folded in names.split():
+            for target, say in meanings.items():
+                if target in known:
+                    return say(argument, target)
+    return None
+
+
+# --- how they are said ----------------------------------------------------------------------------
+
+
+def _called(_: Argument, target: str) -> Translation:
+    return Translation(f"that is {target}", target=target)
+
+
+def _renamed(argument: Argument, target: str) -> Translation:
+    """The same value under our name."""
+    value = argument.shown
+    same = f": {argument.name} {value} is {target} {value}" if value else ""
+    return Translation(f"that is {target}{same}", target=target)
+
+
+def _as_source(argument: Argument, target: str) -> Translation:
+    """The id of a video; an address is none."""
+    if argument.shown and re.fullmatch(r"[\w.#-]+", argument.shown):
+        return _renamed(argument, target)
+    return Translation(f"that is {target}, the id of a video (task_…)", target=target)
+
+
+def _as_items(argument: Argument, target: str) -> Translation:
+    """Images or videos as items: `target` is `inpaint_items.url` or the like."""
+    items, field = target.split(".")
+    values = argument.value if isinstance(argument.value, list) else [argument.value]
+    shown = [{field: text} for each in values[:4] if (text := Argument("", each, None).shown)]
+    same = f": {argument.name} is {items} {json.dumps(shown)}" if shown else f", a list of objects with {field}"
+    return Translation(f"that is {items}{same}", target=items)
+
+
+_SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?)?", re.IGNORECASE)
+
+
+def _in_frames(argument: Argument, target: str) -> Translation:
+    """Seconds (or minutes, or thousandths of a second) as frames."""
+    words, limits = f"that is {target}, {FPS} per second", argument.limits
+    text = argument.value if isinstance(argument.value, str) else argument.shown or ""
+    if (match := _SECONDS.fullmatch(text.strip())) is None:
+        return Translation(words, target=target)
+    unit = (match[2] or ("ms" if fold(argument.name).endswith("ms") else "s")).lower()
+    frames = round(float(match[1]) * FPS * (0.001 if unit == "ms" else 60 if unit.startswith("m") else 1))
+    words += f": {argument.name} {text.strip()} is {target} {frames}"
+    if limits is None or target != "n_frames" or frames in limits.lengths:
+        return Translation(words, target=target)
+    allowed = ", ".join(f"{each} ({each / FPS:g} s)" for each in sorted(limits.lengths))
+    return Translation(f"{words}, which no video here has", allowed, target)
+
+
+def _as_size(argument: Argument, _: str) -> Translation:
+    """A size, a shape or a resolution as width and height."""
+    words, value = "that is width and height, in pixels", argument.value
+    text = (value if isinstance(value, str) else argument.shown or "")[:40].strip().lower()
+    if (limits := argument.limits) is None:
+        return Translation(words)
+    allowed, name = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes)), argument.name
+    if (fits := _fitting(text)) is None:
+        return Translation(words, allowed)
+    if fitting := [size for size in sorted(limits.sizes) if fits(*size)]:
+        ours = " or ".join(f"width {w}, height {h}" for w, h in fitting)
+        return Translation(f"{words}: {name} {clean(text, 20)} is {ours}")
+    return Translation(f"{words}; no video here has {clean(text, 20)}", allowed)
+
+
+_SHAPES = {"landscape": 16 / 9, "horizontal": 16 / 9, "wide": 16 / 9, "widescreen": 16 / 9, "square": 1.0}
+_SHAPES |= {"portrait": 9 / 16, "vertical": 9 / 16, "tall": 9 / 16}
+_LINES = {"sd": 480, "hd": 720, "fhd": 1080, "fullhd": 1080, "2k": 1440, "qhd": 1440, "4k": 2160, "uhd": 2160}
+
+
+def _fitting(text: str) -> Callable[[int, int], bool] | None:
+    """Whether a width and a height are what a text says; None where it says nothing that can be read."""
+    if pair := re.fullmatch(r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})", text):
+        size = int(pair[1]), int(pair[2])
+        return lambda width, height: (width, height) == size
+    if pair := re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*[:/x]\s*(\d{1,2}(?:\.\d{1,3})?)", text):
+        ratio = float(pair[1]) / float(pair[2]) if float(pair[2]) else 0
+    else:
+        ratio = _SHAPES.get(text, 0)
+    if ratio:
+        return lambda width, height: abs(width / height / ratio - 1) < 0.03  # 854x480 is not quite 16:9
+    lines = int(text.rstrip("p")) if re.fullmatch(r"\d{3,4}p?", text) else _LINES.get(text)
+    return None if lines is None else lambda width, height: min(width, height) == lines
+
+
+def _as_amount(argument: Argument, target: str) -> Translation:
+    """A strength from 0 to 1 on our scale, from 1 to 8."""
+    words, value = f"that is {target}, from 1 (least change) to 8 (most)", argument.value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        words += f": {argument.name} {value:g} of 1 is about {target} {1 + 7 * value:.2g}"
+    return Translation(words, target=target)
+
+
+def _says(words: str) -> Say:
+    return lambda _, __: Translation(words)
+
+
+_NO_SUCH_THING = _says("this API has no such thing: leave it out")
+_IN_THE_PROMPT = _says("this API has no such thing: say it in the prompt")
+_BY_THE_TOOL = _says("the tool sets it: leave it out")
+
+# --- the names ------------------------------------------------------------------------------------
+
+_PAID = "dry_run"
+"""An argument that every tool has which makes a video."""
+_IMAGE: dict[str, Say] = {
+    "inpaint_items.url": _as_items,
+    "url": _renamed,
+    _PAID: _says("this tool takes no image: create_video does, as inpaint_items"),
+}
+_VIDEO: dict[str, Say] = {
+    "source_generation_id": _as_source,
+    "task_id": _as_source,
+    "generation_id": _as_source,
+    "inpaint_items.generation_id": _as_items,
+    _PAID: _says("this tool changes no finished video: remix_video does, as source_generation_id"),
+}
+_WORDS: dict[str, Say] = {"description": _called, "prompt": _called, "query": _renamed}
+_NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
+    (
+        (
+            "seconds second secs duration durations durationms durationsec durationseconds length lengthseconds"
+            " minutes videolength videoduration videoseconds numseconds totalseconds"
+        ),
+        {"n_frames": _in_frames, "time": _in_frames, "wait_seconds": _renamed},
+    ),
+    ("frames numframes numberofframes framecount videoframes totalframes", {"n_frames": _renamed}),
+    (
+        (
+            "size resolution dimension dimensions aspect aspectratio ratio orientation shape framesize videosize"
+            " videoaspect videoresolution outputsize outputresolution screensize"
+        ),
+        {"width": _as_size},
+    ),
+    (
+        (
+            "n num number numvideos numberofvideos numvariants numberofvariants variants variations versions"
+            " takes count batch batchsize samplecount numsamples samples numoutputs numberofoutputs numresults"
+            " candidates"
+        ),
+        {"n_variants": _renamed, "variant": _renamed, "limit": _renamed, "frames": _renamed},
+    ),
+    (
+        (
+            "image images imageurl imageurls imagepath imagefile inputimage inputimages inputreference initimage"
+            " picture photo firstframe firstframeimage firstframeurl startimage startimageurl startframeimage"
+            " lastframe endimage lastframeimage endimageurl reference references referenceimage referenceimages"
+            " referenceimageurl"
+        ),
+        _IMAGE,
+    ),
+    ("path file filepath src uri href", _IMAGE),
+    ("mediaid uploadid fileid", {"upload_media_id": _renamed, "source_upload_media_id": _renamed}),
+    (
+        (
+            "taskid videoid video videos videourl generationid genid id jobid job task requestid operationid"
+            " predictionid source sources sourceid sourcevideo sourcevideoid sourcetaskid inputvideo basevideo"
+            " referencevideo remixid remixof remixedfromvideoid parentid originalid"
+        ),
+        _VIDEO,
+    ),
+    ("text textprompt prompttext prompt caption description content scene idea instruction instructions", _WORDS),
+    ("search q term keyword keywords contains input message what", _WORDS),
+    (
+        (
+            "strength imagestrength editstrength denoise denoisestrength denoisingstrength influence creativity"
+            " variation similarity change intensity"
+        ),
+        {"amount": _as_amount},
+    ),
+    (
+        "beats beat scenes shots shot storyboard timeline segments keyframes actions script",
+        {"actions": _called, _PAID: _says("this tool takes no beats: storyboard_video does, as actions")},
+    ),
+    ("start starttime startseconds startat at timestamp begin t", {"time": _in_frames, "source_start_frame": _renamed}),
+    ("frame framenumber index position", {"frame_index": _renamed, "time": _renamed, "variant": _renamed}),
+    ("startframe from", {"source_start_frame": _renamed, "time": _renamed, "inpaint_items.url": _as_items}),
+    ("endframe to", {"source_end_frame": _renamed, "inpaint_items.url": _as_items}),
+    (
+        "end endtime endseconds endat endframe to until",
+        {"source_end_frame": _renamed, "time": _says("a beat lasts until the next one begins: leave it out")},
+    ),
+    ("stills numstills nframes numframes pictures images", {"frames": _renamed}),
+    ("variantnumber generation generationindex", {"variant": _renamed}),
+    ("timeout timeoutseconds timeouts wait waitfor waits maxwait pollseconds", {"wait_seconds": _renamed}),
+    ("state states statuses filter", {"status": _renamed, "query": _renamed}),
+    ("max maxresults pagesize perpage first take top", {"limit": _renamed}),
+    ("pagetoken nextcursor next after", {"cursor": _renamed}),
+    ("simulate preview test testmode validateonly estimate dry", {_PAID: _called}),
+    ("force again allowduplicates", {"allow_duplicate": _called}),
+    ("fps framerate framespersecond", {_PAID: _says(f"a video always has {FPS} frames per second: leave it out")}),
+    ("negativeprompt camera cameramotion cameramovement motion mood lighting", {_PAID: _IN_THE_PROMPT}),
+    (
+        (
+            "seed quality guidance guidancescale cfg cfgscale steps sampler watermark audio generateaudio sound"
+            " voice callback callbackurl webhook webhookurl notifyhook user metadata loop upscale enhanceprompt"
+            " promptoptimizer promptupsampling outputformat responseformat idempotencykey preset format"
+        ),
+        {_PAID: _NO_SUCH_THING},
+    ),
+    ("operation type mode", {_PAID: _BY_THE_TOOL}),
+    ("sdedit", {"amount": _says("its fields stand beside the others: amount, source_generation_id")}),
+)
+"""Names of other APIs, folded, and what each may be here: the first that stands at the place counts."""
