@@ -29,7 +29,7 @@ class Model(BaseModel):
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
 
 # The fields are described once, here; the tools publish these very annotations.
-Width = Annotated[int, Field(ge=1, description="Pixels; see height.")]
+Width = Annotated[int, Field(ge=1, description="Pixels; goes with height.")]
 Height = Annotated[
     int,
     Field(
@@ -37,19 +37,24 @@ Height = Annotated[
         description="Pixels. width x height: 480x480, 720x720, 480x854, 854x480, 720x1280 or 1280x720.",
     ),
 ]
-Frames = Annotated[int, Field(ge=1, description="Length: 150 (5 s) or 300 (10 s), at 30 frames per second.")]
-Variants = Annotated[int, Field(ge=1, description="Alternatives to make; each costs.")]
-Style = Annotated[Literal["natural"], Field(description="Only this.")]
-ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless asked for.")]
-FrameIndex = Annotated[int, Field(ge=0, description="Frame it stands at, below n_frames.")]
-ImageUrl = Annotated[
-    str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS (uploaded first).")
+Frames = Annotated[int, Field(ge=1, description="Length, 30 per second: 150 (5 s) or 300 (10 s, twice the cost).")]
+Variants = Annotated[int, Field(ge=1, description="Versions to make; each costs.")]
+Style = Annotated[Literal["natural"], Field(description="Leave out; there is no other.")]
+ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless the user names it.")]
+FrameIndex = Annotated[int, Field(ge=0, description="Frame that shows it, below n_frames; optional.")]
+ImageUrl = Annotated[str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS.")]
+GenerationId = Annotated[str, Field(description="A finished video: task_… (task_…#2 is its second variant) or gen_….")]
+MediaId = Annotated[str, Field(description="media_… id from the gateway's uploads.")]
+SourceStart = Annotated[int, Field(ge=0, description="First source frame to use.")]
+SourceEnd = Annotated[int, Field(ge=0, description="Last source frame to use.")]
+Amount = Annotated[
+    float,
+    Field(
+        ge=1,
+        le=8,
+        description="How far to depart from the source: 1 (least) to 8 (most).",
+    ),
 ]
-GenerationId = Annotated[str, Field(description="gen_… or task_… id of a finished video (task_…#2: second variant).")]
-MediaId = Annotated[str, Field(description="media_… id of an upload.")]
-SourceStart = Annotated[int, Field(ge=0, description="First source frame.")]
-SourceEnd = Annotated[int, Field(ge=0, description="Last source frame.")]
-Amount = Annotated[float, Field(ge=1, le=8, description="Change: 1 (least) to 8 (most).")]
 
 
 class Action(Model):
@@ -59,8 +64,8 @@ class Action(Model):
     tasks); `description` says what is seen from there on.
     """
 
-    time: Annotated[int, Field(ge=0, description="Frame where it begins (second x 30), increasing, below n_frames.")]
-    description: Annotated[str, Field(description="What is seen.")]
+    time: Annotated[int, Field(ge=0, description="Frame where it begins (seconds x 30), rising, below n_frames.")]
+    description: Annotated[str, Field(description="What is seen from then on; name the subject again.")]
 
 
 class InpaintItem(Model):

@@ -12,7 +12,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
-from sora_mcp.tools.paid import EACH, FromSource, body_items, submit
+from sora_mcp.tools.paid import COSTS, EACH, FromSource, body_items, submit
 from sora_mcp.tools.schema import Items
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import PublishedSubmission
@@ -31,7 +31,8 @@ class SourceItem(Model):
 class BlendVideos(FromSource):
     """Arguments of `blend_videos`."""
 
-    inpaint_items: Annotated[list[SourceItem], Items(2, 2), Field(description="The two sources. " + EACH)]
+    prompt: Annotated[str, Field(description="How the first becomes the second; optional.")] | None = None
+    inpaint_items: Annotated[list[SourceItem], Items(2, 2), Field(description=f"First and second. {EACH}")]
 
 
 async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submission:
@@ -41,7 +42,8 @@ async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submis
 BLEND_VIDEOS = Tool(
     "blend_videos",
     "Blend two videos",
-    "Join two finished videos or images into one. Costs money; returns a task_id.",
+    "Make one new video in which a first finished video or image turns into a second; files are not joined end to end. "
+    f"To change a single video use remix_video; to place parts of several at set times, storyboard_video. {COSTS}",
     BlendVideos,
     PublishedSubmission,
     _run,

@@ -45,7 +45,7 @@ class Patience:
 
     @contextmanager
     def waiting(self, wait_s: float) -> Iterator[None]:
-        """A wait of so many seconds, if any. What cancels it is taken for the host's time-out, unless it comes at once."""
+        """A wait of so many seconds. What cancels it is taken for the host's time-out, unless it comes at once."""
         began = anyio.current_time()
         try:
             yield

@@ -10,7 +10,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.paid import COSTS, EACH, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import PublishedSubmission
 
@@ -18,7 +18,7 @@ from sora_mcp.tools.wording import PublishedSubmission
 class CreateVideo(Paid):
     """Arguments of `create_video`."""
 
-    inpaint_items: Annotated[list[ImageItem], Field(description="Optional image. " + EACH)] = []
+    inpaint_items: Annotated[list[ImageItem], Field(description=f"An image to begin from. {EACH}")] = []
 
 
 async def _run(studio: Studio, arguments: CreateVideo, caller: Caller) -> Submission:
@@ -28,7 +28,8 @@ async def _run(studio: Studio, arguments: CreateVideo, caller: Caller) -> Submis
 CREATE_VIDEO = Tool(
     "create_video",
     "Create a video",
-    "Make a new video from a prompt, an image, or both. Costs money; returns a task_id.",
+    "Make a new video of one scene from a prompt, an image, or both. For several scenes at set times use "
+    f"storyboard_video; to change a finished video, remix_video; to merge two, blend_videos. {COSTS}",
     CreateVideo,
     PublishedSubmission,
     _run,

@@ -106,9 +106,9 @@ def _caps(caps: dict[str, float]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Which gateway makes the videos, and whether it is the sandbox (drawn placeholders, nothing charged): its models, "
-    "sizes, lengths, what each operation becomes, caps, and what was spent in 24 hours. For what you can make, what it "
-    "cost, or why a picture lacks what was asked for; for single videos list_videos. Free.",
+    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, nothing charged). Returns its "
+    "models, sizes, lengths, what each operation becomes, the caps, and what was spent in 24 hours. Use it for what is "
+    "possible, what it cost, or why a picture lacks what was asked for; for single videos use list_videos. Free.",
     DescribeGateway,
     PublishedDescription,
     _run,

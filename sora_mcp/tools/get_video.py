@@ -22,7 +22,8 @@ class GetVideo(Model):
 
     task_id: TaskId
     wait_seconds: Annotated[
-        int, Field(ge=0, le=LONGEST_WAIT_S, description="Wait up to this long for it to finish.")
+        int,
+        Field(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for its end; use 50, and again while it runs."),
     ] = 0
 
 
@@ -43,7 +44,9 @@ async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
 GET_VIDEO = Tool(
     "get_video",
     "Get a video",
-    "See whether a video is ready: state, progress, addresses. Free.",
+    "Tell how one video stands, and wait for its end. Returns its state, progress, the whole request, why it failed, and "
+    "its addresses, which may expire (download_video keeps the file). For many videos or a lost id use list_videos; to see what it "
+    "shows, view_video. Free; safe to repeat.",
     GetVideo,
     PublishedVideo,
     _run,

@@ -20,13 +20,18 @@ from sora_mcp.tools.wording import LONGEST_WAIT_S, PublishedVideoList
 class ListVideos(Model):
     """Arguments of `list_videos`."""
 
-    query: Annotated[str, Field(description="Only those with this text in prompt or beats.")] | None = None
-    status: Annotated[State, Field(description="Only these.")] | None = None
+    query: Annotated[str, Field(description="Only videos with this text in prompt or beats.")] | None = None
+    status: (
+        Annotated[
+            State, Field(description="Only this state. unknown: a video may exist, do not repeat the call blindly.")
+        ]
+        | None
+    ) = None
     wait_seconds: Annotated[
-        int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait up to this long for all under way to finish.")
+        int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait so many seconds for all under way to finish.")
     ] = 0
-    limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10
-    cursor: Annotated[str, Field(description="next_cursor of the last answer.")] | None = None
+    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = 10
+    cursor: Annotated[str, Field(description="next_cursor of the last answer, for older ones.")] | None = None
 
 
 async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoList:
@@ -51,8 +56,9 @@ async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoLi
 LIST_VIDEOS = Tool(
     "list_videos",
     "List videos",
-    "List earlier videos, newest first, with what each was made from, counts and cost; can wait for all that are under "
-    "way. Free.",
+    "List the videos made here, newest first, or wait for all under way. Returns counts by state, the summed cost, and "
+    "of each its id, state, prompt, size and sources. Use it to find a lost id, and before you repeat a call whose "
+    "outcome is unknown; for the addresses of one use get_video. Free.",
     ListVideos,
     PublishedVideoList,
     _run,

@@ -26,9 +26,11 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 
-EACH = "Each: exactly one of its ids or url."
-DryRun = Annotated[bool, Field(description="Show the body and cost; submit nothing.")]
-AllowDuplicate = Annotated[bool, Field(description="Pay again for the same.")]
+COSTS = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video (about a minute)."
+"""What every paid tool says of its cost and of what it returns."""
+EACH = "Each has exactly one of url and the ids."
+DryRun = Annotated[bool, Field(description="Show the exact request and its cost; send nothing.")]
+AllowDuplicate = Annotated[bool, Field(description="Pay again for the same request instead of getting its task_id.")]
 
 
 class ImageItem(Model):
@@ -42,7 +44,9 @@ class ImageItem(Model):
 class Paid(Model):
     """What the paid tools share. `None` is only ever the absence of an argument."""
 
-    prompt: Annotated[str, Field(description="What to see.")] | None = None
+    prompt: (
+        Annotated[str, Field(description="What to see: subject, action, place, light. Optional with an image.")] | None
+    ) = None
     width: Width = 854
     height: Height = 480
     n_frames: Frames = 150
@@ -61,9 +65,9 @@ class Paid(Model):
 class FromSource(Paid):
     """What is made from a finished video: size and length are its own, unless others are asked for."""
 
-    width: Annotated[Width, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
-    height: Annotated[Height, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
-    n_frames: Annotated[Frames, Field(description="Default: the source's.")] | None = None  # type: ignore[assignment]
+    width: Annotated[Width, Field(description="Pixels. Default: the source's.")] | None = None  # type: ignore[assignment]
+    height: Annotated[Height, Field(description="Pixels. Default: the source's.")] | None = None  # type: ignore[assignment]
+    n_frames: Annotated[Frames, Field(description="30 per second. Default: the source's.")] | None = None  # type: ignore[assignment]
 
 
 async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Operation, **parts: Any) -> Submission:

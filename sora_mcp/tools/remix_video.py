@@ -12,7 +12,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID
-from sora_mcp.tools.paid import FromSource, submit
+from sora_mcp.tools.paid import COSTS, FromSource, submit
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import PublishedSubmission
 
@@ -20,7 +20,7 @@ from sora_mcp.tools.wording import PublishedSubmission
 class RemixVideo(FromSource):
     """Arguments of `remix_video`."""
 
-    prompt: Annotated[str, Field(description="What to change.")]
+    prompt: Annotated[str, Field(description="What to change, such as 'the same at night'.")]
     source_generation_id: GenerationId | None = None
     source_upload_media_id: MediaId | None = None
     amount: Amount | None = None
@@ -35,7 +35,9 @@ async def _run(studio: Studio, arguments: RemixVideo, caller: Caller) -> Submiss
 REMIX_VIDEO = Tool(
     "remix_video",
     "Remix a video",
-    "Change a finished video as the prompt says; exactly one source. Costs money; returns a task_id.",
+    "Make a changed copy of a finished video, as the prompt says; the original stays. Give exactly one of "
+    "source_generation_id and source_upload_media_id. Without a source use create_video, with two blend_videos. "
+    + COSTS,
     RemixVideo,
     PublishedSubmission,
     _run,

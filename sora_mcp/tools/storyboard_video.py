@@ -14,7 +14,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.paid import COSTS, EACH, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import PublishedSubmission
 
@@ -62,7 +62,7 @@ class Beat(Model):
     """A storyboard beat; seconds such as `2.5s` are taken for a frame."""
 
     time: Annotated[int, Field(ge=0, description=Action.model_fields["time"].description), WrapValidator(_frame)]
-    description: Annotated[str, Field(description="What is seen.")]
+    description: Annotated[str, Field(description=Action.model_fields["description"].description)]
 
 
 class CardItem(ImageItem):
@@ -76,8 +76,8 @@ class CardItem(ImageItem):
 class StoryboardVideo(Paid):
     """Arguments of `storyboard_video`."""
 
-    actions: Annotated[list[Beat], Field(description="Beats.")] | None = None
-    inpaint_items: Annotated[list[CardItem], Field(description="Optional cards. " + EACH)] = []
+    actions: Annotated[list[Beat], Field(description="Beats in order; each lasts until the next.")] | None = None
+    inpaint_items: Annotated[list[CardItem], Field(description=f"What to place. {EACH}")] = []
 
     def request(self, operation: Operation, **parts: Any) -> VideoRequest:
         """The documented body. Raises InvalidInput where its beats look like seconds."""
@@ -122,7 +122,8 @@ async def _run(studio: Studio, arguments: StoryboardVideo, caller: Caller) -> Su
 STORYBOARD_VIDEO = Tool(
     "storyboard_video",
     "Create a video from a storyboard",
-    "Make a video with beats at given frames. Needs actions or items. Costs money; returns a task_id.",
+    "Make a new video after a timed plan: actions say what is seen from which frame on, inpaint_items place images or "
+    "parts of earlier videos; give at least one. For a single continuous scene use create_video. " + COSTS,
     StoryboardVideo,
     PublishedSubmission,
     _run,

@@ -42,6 +42,11 @@ class Tool(Generic[A, R]):
     """Arguments that show a model how the tool is meant: valid, and as few as do."""
 
     @property
+    def summary(self) -> str:
+        """The first sentence of its description."""
+        return f"{self.description.split('. ')[0].removesuffix('.')}."
+
+    @property
     def input_schema(self) -> schema.Schema:
         return schema.emit(self.arguments)
 

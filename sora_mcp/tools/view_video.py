@@ -20,7 +20,7 @@ class ViewVideo(Model):
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=16, description="Stills, evenly spaced.")] = 6
+    frames: Annotated[int, Field(ge=1, le=16, description="How many stills, evenly spaced; fewer are larger.")] = 6
 
 
 async def _run(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
@@ -32,7 +32,8 @@ async def _run(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
 VIEW_VIDEO = Tool(
     "view_video",
     "View a video",
-    "Look at a finished video: returns one picture of evenly spaced stills. Free.",
+    "Look at a finished video. Returns one picture of evenly spaced stills, each with its time and frame: judge by it "
+    "before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
     Look,
     _run,

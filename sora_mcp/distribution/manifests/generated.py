@@ -115,7 +115,7 @@ def _with_table(page: Path, name: str, table: str) -> str:
 
 
 def _tool_table() -> str:
-    rows = [f"| `{tool.name}` | {'yes' if tool.paid else 'no'} | {tool.description} |\n" for tool in tools.TOOLS]
+    rows = [f"| `{tool.name}` | {'yes' if tool.paid else 'no'} | {tool.summary} |\n" for tool in tools.TOOLS]
     return "| tool | costs | what it does |\n|---|---|---|\n" + "".join(rows)
 
 
