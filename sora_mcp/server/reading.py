@@ -93,11 +93,6 @@ def _listed(video: ListedVideo) -> types.Resource:
     )
 
 
-def video_link(video_id: str) -> types.ResourceLink:
-    """A link to the state of a video."""
-    return types.ResourceLink(name=video_id, uri=video_uri(video_id), mime_type=VIDEO.mime_type)
-
-
 def file_link(download: Mapping[str, Any]) -> types.ResourceLink:
     """A link to a video that was downloaded, from the structured result."""
     uri = f"{video_uri(download['task_id'])}/{download['variant']}.mp4"

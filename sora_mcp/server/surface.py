@@ -28,7 +28,10 @@ from sora_mcp.studio import Studio
 Context = ServerRequestContext[Studio]
 
 _LINKS_SINCE = "2025-06-18"
-"""The revision that brought links: an older client may refuse a result that holds one."""
+"""The revision that brought links: an older client may refuse a result that holds one.
+
+Some hosts show the model nothing of a result with a link, so only a file that was saved has one.
+"""
 
 
 Paging = types.PaginatedRequestParams | None
@@ -122,8 +125,8 @@ class SoraServer(Server[Studio]):
         if result.structured.get("outcome") == "unknown":
             await self.subscribers.tell_unsettled(result.structured.get("request_id"))
         content = _content(result)
-        if not _is_paid(params.name) and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
-            content += _links(result)
+        if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
+            content.append(reading.file_link(result.structured))
         # Three hosts show the model nothing but the structured content where there is some: not the picture.
         structured = result.structured if result.picture is None else None
         return types.CallToolResult(content=content, structured_content=structured, is_error=result.is_error)
@@ -142,11 +145,6 @@ def build(settings: Settings) -> SoraServer:
     return SoraServer(settings)
 
 
-def _is_paid(tool: str) -> bool:
-    """Whether an answer of this tool holds a task id that was paid for: some hosts refuse all of one with a link."""
-    return tool in tools.TABLE and tools.TABLE[tool].paid
-
-
 def _content(result: tools.Result) -> list[types.ContentBlock]:
     """A sentence, the structured result again as text for hosts that read only that, then a picture."""
     content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=result.mirror)]
@@ -154,11 +152,3 @@ def _content(result: tools.Result) -> list[types.ContentBlock]:
         data = base64.b64encode(result.picture).decode("ascii")
         content.append(types.ImageContent(data=data, mime_type=mime_type(result.picture)))
     return content
-
-
-def _links(result: tools.Result) -> list[types.ContentBlock]:
-    """Where the one video or file that a result is about can be read."""
-    if result.file is not None:
-        return [reading.file_link(result.structured)]
-    video_id = result.structured.get("task_id") or result.structured.get("request_id")
-    return [reading.video_link(video_id)] if video_id and result.picture is None else []

@@ -123,8 +123,8 @@ async def test_the_file_and_the_contact_sheet_of_a_video_can_be_read(client: Cli
     assert exact.startswith(b"\x89PNG")
 
 
-async def test_results_link_to_the_resources_save_those_of_paid_calls(client: Client) -> None:
-    """Some hosts fail on an answer with a link, and what they would lose is the id of a task that was paid for."""
+async def test_only_a_file_that_was_saved_is_linked_to(client: Client) -> None:
+    """Some hosts drop an answer with a link: of a paid call they would lose the task's id, of a look its state."""
     made = await client.call_tool("create_video", {"prompt": "fly man", "width": 480, "height": 480})
     task_id = made.structured_content["task_id"]
     got = await client.call_tool("get_video", {"task_id": task_id, "wait_seconds": 50})
@@ -135,8 +135,8 @@ async def test_results_link_to_the_resources_save_those_of_paid_calls(client: Cl
     remixed = await client.call_tool("remix_video", {"source_generation_id": task_id, "prompt": "at night"})
     told = (made, again, dry, remixed, got, saved)
     links = [[each for each in result.content if isinstance(each, types.ResourceLink)] for result in told]
-    state, file = f"sora://videos/{task_id}", f"sora://videos/{task_id}/1.mp4"
-    assert [[each.uri for each in found] for found in links] == [[], [], [], [], [state], [file]]
+    file = f"sora://videos/{task_id}/1.mp4"
+    assert [[each.uri for each in found] for found in links] == [[], [], [], [], [], [file]]
     assert links[-1][0].size == saved.structured_content["bytes"] == len(await blob(client, file, "video/mp4"))
     assert "file://" not in str([each for each in saved.content if isinstance(each, types.ResourceLink)])
 
@@ -255,8 +255,12 @@ async def test_a_client_that_knows_no_links_gets_none(
         for message in messages:
             await server.send(message)
         hello, made = await server.read(), await server.read()
-        look = {"name": "get_video", "arguments": {"task_id": made["result"]["structuredContent"]["task_id"]}}
-        await server.send({"id": 3, "method": "tools/call", "params": look})
+        task_id = made["result"]["structuredContent"]["task_id"]
+        wait = {"name": "get_video", "arguments": {"task_id": task_id, "wait_seconds": 30}}
+        save = {"name": "download_video", "arguments": {"task_id": task_id}}
+        await server.send({"id": 3, "method": "tools/call", "params": wait})
+        await server.read()
+        await server.send({"id": 4, "method": "tools/call", "params": save})
         told = await server.read()
     assert [each["type"] for each in made["result"]["content"]] == ["text", "text"]
     assert hello["result"]["protocolVersion"] == revision

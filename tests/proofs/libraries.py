@@ -10,10 +10,12 @@ from workshop import CLIENTS, PROJECT, Failed, Told, Workshop
 
 TYPESCRIPT_1 = "@modelcontextprotocol/sdk@1.32.2"
 TYPESCRIPT_2 = "@modelcontextprotocol/client@2.4.0"
+AI_SDK = "@ai-sdk/mcp@2.0.99"
 FASTMCP = "fastmcp==4.1.2"
 OPENAI_AGENTS = "openai-agents==0.24.0"
 PYDANTIC_AI = "pydantic-ai-slim[mcp]==2.68.0"
 LANGCHAIN = "langchain-mcp-adapters==0.3.2"
+AUTOGEN = "autogen-agentchat==0.7.5"
 MCP_1 = "mcp==1.30.0"
 OPENAI, ANTHROPIC, GOOGLE = "openai==3.54.0", "anthropic==2.12.0", "google-genai==3.4.0"
 VENDORS = (OPENAI, ANTHROPIC, GOOGLE, OPENAI_AGENTS, "pydantic-ai-slim==2.68.0")
@@ -27,6 +29,11 @@ def typescript_1(shop: Workshop) -> Told:
 def typescript_2(shop: Workshop) -> Told:
     """The TypeScript client of 2026-07-28."""
     return _node(shop, TYPESCRIPT_2, "typescript_2.mjs")
+
+
+def ai_sdk(shop: Workshop) -> Told:
+    """The Vercel AI SDK, whose server starts later than it waits for."""
+    return _node(shop, AI_SDK, "with_ai_sdk.mjs")
 
 
 def fastmcp(shop: Workshop) -> Told:
@@ -47,6 +54,11 @@ def pydantic_ai(shop: Workshop) -> Told:
 def langchain(shop: Workshop) -> Told:
     """LangChain's adapters, and below them the Python SDK 1.x."""
     return _python(shop, "with_langchain.py", LANGCHAIN, MCP_1)
+
+
+def autogen(shop: Workshop) -> Told:
+    """An agent of AutoGen with a scripted model, which loses an answer that holds a link."""
+    return _python(shop, "with_autogen.py", AUTOGEN, AUTOGEN.replace("agentchat", "ext[mcp]"), MCP_1)
 
 
 def openai(shop: Workshop) -> Told:
