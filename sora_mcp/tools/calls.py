@@ -42,7 +42,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
         picture=tool.picture(result) if tool.picture else None,
         file=tool.file(result) if tool.file else None,
     )
-    return answer.noticing(studio.notice) if tool.paid or tool.png else answer
+    return answer.noticing(studio.notice) if tool.paid or tool.picture else answer
 
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:

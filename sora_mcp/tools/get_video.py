@@ -44,9 +44,9 @@ async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
 GET_VIDEO = Tool(
     "get_video",
     "Get a video",
-    "Tell how one video stands, and wait for its end. Returns its state, progress, the whole request, why it failed, and "
-    "its addresses, which may expire (download_video keeps the file). For many videos or a lost id use list_videos; to see what it "
-    "shows, view_video. Free; safe to repeat.",
+    "Tell how one video stands, and wait for its end. Returns its state, progress, the whole request, why it failed, "
+    "and addresses, which may expire (download_video keeps the file). For several videos or a lost id use list_videos, "
+    "to see its pictures view_video. Free; safe to repeat.",
     GetVideo,
     PublishedVideo,
     _run,

@@ -326,6 +326,7 @@ CONFIGURATIONS = {
     "cursor.json": ["mcpServers"],
     "windsurf.json": ["mcpServers"],
     "gemini-cli.json": ["mcpServers"],
+    "copilot-cli.json": ["mcpServers"],
     "lm-studio.json": ["mcpServers"],
     "vscode.json": ["inputs", "servers"],
     "zed.json": ["context_servers"],
@@ -357,6 +358,7 @@ REFERENCES = {
     "cursor.json": "${env:%s}",
     "windsurf.json": "${env:%s}",
     "gemini-cli.json": "${%s}",
+    "copilot-cli.json": "${%s}",
     "opencode.json": "{env:%s}",
 }
 

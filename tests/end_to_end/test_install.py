@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))
 def test_no_key_is_written_said_or_handed_to_a_program(home: Path, client: Any) -> None:
-    for name in ("claude", "codex", "gemini", "code"):
+    for name in ("claude", "codex", "gemini", "copilot", "code"):
         program(home, name)
     for name in ("claude-desktop", "cursor", "windsurf"):
         client_file(home, name)
@@ -114,22 +114,29 @@ COMMANDS = {
     "claude-code": (
         "claude",
         ["mcp", "add", "--scope", "user", "sora", *REFERENCED, "SORA_API_KEY=${SORA_API_KEY:-}", "--", LOCAL.command],
+        ["mcp", "remove", "--scope", "user", "sora"],
     ),
     "gemini-cli": (
         "gemini",
         ["mcp", "add", "--scope", "user", *REFERENCED, "SORA_API_KEY=${SORA_API_KEY}", "sora", LOCAL.command],
+        ["mcp", "remove", "--scope", "user", "sora"],
+    ),
+    "copilot-cli": (
+        "copilot",
+        ["mcp", "add", "sora", *REFERENCED, "SORA_API_KEY=${SORA_API_KEY}", "--", LOCAL.command],
+        ["mcp", "remove", "sora"],
     ),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_client_with_a_command_of_its_own_is_asked_through_it(home: Path, name: str) -> None:
-    command, arguments = COMMANDS[name]
+    command, arguments, removed = COMMANDS[name]
     program(home, command)
     install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
     assert calls(home)[-1] == arguments
     uninstall(BY_NAME[name], machine(home))
-    assert calls(home)[-1] == ["mcp", "remove", "--scope", "user", "sora"]
+    assert calls(home)[-1] == removed
 
 
 def test_vs_code_is_handed_the_entry_and_what_to_ask_for(home: Path) -> None:
@@ -259,7 +266,7 @@ def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path)
     assert path.read_text() == 'mcp_servers.sora = { command = "/old/sora-mcp" }\n'
 
 
-@pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "codex", "vscode"])
+@pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "codex", "vscode", "copilot-cli"])
 def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
     file = home / KEEPS[name][0]

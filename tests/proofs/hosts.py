@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from model import Model, scripted_model
 from workshop import PROJECT, SERVER, Failed, Told, Workshop
 
 MCPB = "@anthropic-ai/mcpb@2.1.2"
 CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.197"
 GEMINI_CLI = "@google/gemini-cli@0.61.0"
 CODEX = "@openai/codex@0.169.0"
+OPENCODE = "opencode-ai@1.18.33"
+COPILOT_CLI = "@github/copilot@1.0.102"
 MANIFESTS = PROJECT / "manifests"
 
 
@@ -56,6 +59,63 @@ def codex(shop: Workshop) -> Told:
     if "sora" in (left := shop.do("codex", "mcp", "list", npm=npm)):
         raise Failed(f"codex still has the server:\n{left}")
     return (), "install, mcp get --json: enabled, uninstall"
+
+
+def opencode(shop: Workshop) -> Told:
+    """The snippet of `sora-mcp install opencode`, and a whole conversation with a scripted model."""
+    npm, said = shop.npm(OPENCODE), shop.do(SERVER, "install", "opencode")
+    document, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
+    file = shop.home / ".config" / "opencode" / "opencode.json"
+    file.parent.mkdir(parents=True)
+    with scripted_model() as model:
+        options = {"baseURL": model.address, "apiKey": "none"}
+        takes = {"input": ["text", "image"], "output": ["text"]}
+        known = {"scripted": {"name": "scripted", "tool_call": True, "attachment": True, "modalities": takes}}
+        provider = {"npm": "@ai-sdk/openai-compatible", "name": "scripted", "options": options, "models": known}
+        document |= {"provider": {"scripted": provider}, "model": "scripted/scripted"}
+        file.write_text(json.dumps(document), encoding="utf-8")
+        if "connected" not in (listed := _all(shop, npm, ("opencode", "mcp", "list"))):
+            raise Failed(f"opencode lists:\n{listed}")
+        shop.do("opencode", "run", "--auto", "Make a video of a paper boat", npm=npm, seconds=180)
+    return (), f"the snippet of install, mcp list: connected, {_conversation(model)}"
+
+
+def copilot_cli(shop: Workshop) -> Told:
+    """`sora-mcp install copilot-cli`, and a whole conversation with a scripted model."""
+    npm = shop.npm(COPILOT_CLI)
+    shop.do(SERVER, "install", "copilot-cli", npm=npm)
+    with scripted_model() as model:
+        shop.told |= {
+            "COPILOT_OFFLINE": "true",
+            "COPILOT_PROVIDER_BASE_URL": model.address,
+            "COPILOT_MODEL": "scripted",
+            "COPILOT_AUTO_UPDATE": "false",
+        }
+        asked = ("copilot", "-p", "Make a video of a paper boat", "--allow-all-tools")
+        shop.do(*asked, npm=npm, seconds=180)
+    shop.do(SERVER, "uninstall", "copilot-cli", npm=npm)
+    if str(SERVER) in (left := _all(shop, npm, ("copilot", "mcp", "list"))):
+        raise Failed(f"copilot still lists:\n{left}")
+    return (), f"install, {_conversation(model)}, uninstall"
+
+
+def _conversation(model: Model) -> str:
+    """What a host showed its model. Raises Failed where something of it did not arrive."""
+    if len(model.told) != len(_STEPS):
+        raise Failed(f"the model was told {model.told}")
+    for said, wanted in zip(model.told, _STEPS.values(), strict=True):
+        if wanted not in said:
+            raise Failed(f"the model was told {said!r} instead of {wanted!r}")
+    return ", ".join([*_STEPS, *(["picture"] if model.pictures else [])])
+
+
+_STEPS = {
+    "error": "Error: width, height: 481x480",
+    "create": "Submitted as task_",
+    "wait": "has succeeded",
+    "view": "4 stills",
+}
+"""What a conversation goes through, and what the model has to be told."""
 
 
 def _installed(shop: Workshop, npm: Path, client: str, listing: tuple[str, ...], connected: str) -> None:

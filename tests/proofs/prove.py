@@ -77,6 +77,8 @@ PROOFS = (
     Proof("Claude Desktop bundle (mcpb)", hosts.MCPB, "-", hosts.mcpb),
     Proof("Gemini CLI", hosts.GEMINI_CLI, "stdio", hosts.gemini_cli),
     Proof("Codex", hosts.CODEX, "stdio", hosts.codex),
+    Proof("opencode", hosts.OPENCODE, "stdio", hosts.opencode),
+    Proof("Copilot CLI", hosts.COPILOT_CLI, "stdio", hosts.copilot_cli, quick=True),
     Proof("OpenAI library", libraries.OPENAI, "function calls", libraries.openai, quick=True),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),

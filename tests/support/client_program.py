@@ -1,6 +1,6 @@
 """Stands in for a client's program: it notes its calls, and keeps servers where and as the real one was seen to.
 
-Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0; VS Code by its documentation.
+Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0, Copilot CLI 1.0.102; VS Code by its documentation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ FILES = {
     "claude": (HOME / ".claude.json", "mcpServers"),
     "gemini": (HOME / ".gemini" / "settings.json", "mcpServers"),
     "codex": (HOME / ".codex" / "config.toml", "mcp_servers"),
+    "copilot": (HOME / ".copilot" / "mcp-config.json", "mcpServers"),
     "code": (HOME / ".config" / "Code" / "User" / "mcp.json", "servers"),
 }
 

@@ -57,13 +57,20 @@ def everything(home: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
 
-PROGRAMS = {"claude-code": "claude", "gemini-cli": "gemini", "codex": "codex", "vscode": "code"}
+PROGRAMS = {
+    "claude-code": "claude",
+    "gemini-cli": "gemini",
+    "codex": "codex",
+    "vscode": "code",
+    "copilot-cli": "copilot",
+}
 KEEPS = {
     "claude-code": (".claude.json", "mcpServers"),
     "gemini-cli": (".gemini/settings.json", "mcpServers"),
     "codex": (".codex/config.toml", "mcp_servers"),
     "vscode": (".config/Code/User/mcp.json", "servers"),
     "cursor": (".cursor/mcp.json", "mcpServers"),
+    "copilot-cli": (".copilot/mcp-config.json", "mcpServers"),
 }
 
 

@@ -23,6 +23,7 @@ _REMOVE: Mapping[str, Command] = {
     "claude-code": ["claude", "mcp", "remove", "--scope", "user", KEY],
     "codex": ["codex", "mcp", "remove", KEY],
     "gemini-cli": ["gemini", "mcp", "remove", "--scope", "user", KEY],
+    "copilot-cli": ["copilot", "mcp", "remove", KEY],
 }
 
 
@@ -35,6 +36,8 @@ def add_command(client: Client, entry: Document, questions: Sequence[Document]) 
             return ["claude", "mcp", "add", "--scope", "user", KEY, *pairs, "--", *started]
         case "codex":
             return ["codex", "mcp", "add", KEY, *pairs, "--", *started]
+        case "copilot-cli":
+            return ["copilot", "mcp", "add", KEY, *pairs, "--", *started]
         case "gemini-cli":
             return ["gemini", "mcp", "add", "--scope", "user", *pairs, KEY, *started]
         case "vscode":

@@ -72,6 +72,8 @@ def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None
             return ClientFile(home / ".codeium" / "windsurf" / "mcp_config.json")
         case "codex":
             return CodexFile(Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml")
+        case "copilot-cli":
+            return ClientFile(Path(environ.get("COPILOT_HOME") or home / ".copilot") / "mcp-config.json")
         case "gemini-cli":
             return ClientFile(Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini" / "settings.json")
         case _:

@@ -206,6 +206,13 @@ CLIENTS: tuple[Client, ...] = (
         _mcp_servers("${%s}"),
     ),
     Client(
+        "copilot-cli",
+        "Copilot CLI",
+        "~/.copilot/mcp-config.json",
+        _FROM_ENVIRONMENT.format(title="Copilot CLI"),
+        _mcp_servers("${%s}"),
+    ),
+    Client(
         "goose",
         "Goose",
         "~/.config/goose/config.yaml",
