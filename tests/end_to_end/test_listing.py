@@ -15,7 +15,7 @@ import anyio
 import pytest
 from bench import KEY, RUNNING, TAKEN_NEXT, Connect, Era, Run, about
 from calls import Told, ask
-from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
 
 from sora_mcp.server.surface import SoraServer
@@ -110,6 +110,23 @@ async def test_a_wait_can_be_for_what_a_filter_lets_through(gateway: FaultGatewa
     assert (told.data["waited_for"], told.data["finished"]) == (1, 1)
     assert prompts(told) == ["fox"]
     assert "It has finished." in told.text
+
+
+async def test_what_is_just_being_sent_is_waited_for(gateway: FaultGateway, connect: Connect) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("GET", CREATE, done("task_1"))
+    async with connect() as client, anyio.create_task_group() as calls:
+        calls.start_soon(made, client, "fox")
+        await hold.reached.wait()
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+            hold.release.set()
+
+        with anyio.fail_after(15):
+            result = await client.call_tool("list_videos", {"wait_seconds": 30}, progress_callback=tell)
+    listing = result.structured_content
+    assert (listing["waited_for"], listing["finished"], listing["counts"]) == (1, 1, {"succeeded": 1})
 
 
 async def test_nothing_under_way_is_not_waited_for(connect: Connect) -> None:
