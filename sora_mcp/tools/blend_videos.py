@@ -13,9 +13,9 @@ from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID
 from sora_mcp.tools.paid import COSTS, EACH, FromSource, body_items, submit
+from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.schema import Items
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import PublishedSubmission
 
 
 class SourceItem(Model):

@@ -11,8 +11,8 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.paid import COSTS, EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import PublishedSubmission
 
 
 class CreateVideo(Paid):

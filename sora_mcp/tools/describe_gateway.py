@@ -8,8 +8,9 @@ from sora_mcp.core.description import Description, OfferedModel
 from sora_mcp.core.models import Model
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.published import PublishedDescription
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import FOR_AGENTS, PublishedDescription, Wording
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
 class DescribeGateway(Model):

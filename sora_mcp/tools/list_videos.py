@@ -13,8 +13,9 @@ from sora_mcp.core.tasks import State
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.list_sentences import say_list
+from sora_mcp.tools.published import PublishedVideoList
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import LONGEST_WAIT_S, PublishedVideoList
+from sora_mcp.tools.wording import LONGEST_WAIT_S
 
 
 class ListVideos(Model):

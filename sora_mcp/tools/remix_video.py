@@ -13,8 +13,8 @@ from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID
 from sora_mcp.tools.paid import COSTS, FromSource, submit
+from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import PublishedSubmission
 
 
 class RemixVideo(FromSource):

@@ -44,42 +44,8 @@ from sora_mcp.core.advice import (
 )
 from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
-from sora_mcp.core.results import ListedVideo, Submission, Video, VideoList
+from sora_mcp.core.results import Submission, Video, VideoList
 from sora_mcp.core.tasks import State, is_plain_id
-
-
-class PublishedSubmission(Submission):
-    """A submission as a surface shows it."""
-
-    notes: list[str] = []  # type: ignore[assignment]
-    next_step: str
-
-
-class PublishedVideo(Video):
-    """A video as a surface shows it."""
-
-    next_step: str
-
-
-class PublishedDescription(Description):
-    """A gateway as a surface shows it."""
-
-    problems: list[str] = []  # type: ignore[assignment]
-    next_step: str | None = None
-
-
-class PublishedListedVideo(ListedVideo):
-    """One line of a list as a surface shows it; an agent is told its `request_id` where it has no other id."""
-
-    request_id: str | None = None  # type: ignore[assignment]
-
-
-class PublishedVideoList(VideoList):
-    """A list as a surface shows it."""
-
-    videos: list[PublishedListedVideo]  # type: ignore[assignment]
-    next_step: str | None = None
-
 
 LONGEST_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
