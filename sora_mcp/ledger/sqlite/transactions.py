@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -80,14 +80,17 @@ class Transactions:
 
     def _abandoned(self, db: sqlite3.Connection) -> list[str]:
         """The rows in *sending* whose writer is gone."""
-        now = self._clock()
-        sending = rows.sending(db)
-        return [request_id for request_id, writer, since in sending if self._writer.is_gone(writer, now - since)]
+        return [request_id for request_id, is_gone in self._sending(db) if is_gone]
 
     def _bury_the_abandoned(self, db: sqlite3.Connection) -> None:
         for request_id in self._abandoned(db):
             self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)
 
     def _nobody_sends(self, db: sqlite3.Connection) -> bool:
+        return all(is_gone for _, is_gone in self._sending(db))
+
+    def _sending(self, db: sqlite3.Connection) -> Iterator[tuple[str, bool]]:
+        """The rows in *sending*, and whether their writers are gone."""
         now = self._clock()
-        return all(self._writer.is_gone(writer, now - since) for _, writer, since in rows.sending(db))
+        for request_id, writer, since in rows.sending(db):
+            yield request_id, self._writer.is_gone(writer, now - since)
