@@ -18,9 +18,11 @@ import mcp_types as types
 from mcp import Client, StdioServerParameters
 
 from sora_mcp import media
+from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.spelling import begins_as_ours
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
+_NEED_A_MODEL = {"videos:generic", "videos:new-api"}
 _BEATS = [
     {"time": 0, "description": "Snow falls on a quiet mountain village"},
     {"time": 60, "description": "A fox crosses the bridge"},
@@ -28,15 +30,15 @@ _BEATS = [
 ]
 
 
-def run(folder: Path) -> None:
-    """Hold the conversation and leave the videos and their contact sheets in `folder`.
+def run(folder: Path, dialect: str = SORA) -> None:
+    """Hold the conversation and leave the videos and their contact sheets in `folder`; the sandbox speaks `dialect`.
 
     Raises NotConfigured without the extra `media`, ClickException where a call fails or nothing can be written.
     """
     media.require()
     try:
         with _out_of_groups():
-            anyio.run(_converse, folder)
+            anyio.run(_converse, folder, dialect)
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written to: {error.strerror}.") from None
 
@@ -53,20 +55,23 @@ def _out_of_groups() -> Iterator[None]:
         raise error.exceptions[0] from None
 
 
-async def _converse(folder: Path) -> None:
+async def _converse(folder: Path, dialect: str) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if not begins_as_ours(name)},
         "SORA_BASE_URL": "sandbox",
         "SORA_HOME": str(folder / ".sora"),
         "SORA_OUTPUT_DIR": str(folder),
         "SORA_SANDBOX_SECONDS": "2",
+        "SORA_DIALECT": dialect,
     }
+    if dialect in _NEED_A_MODEL:
+        environment["SORA_MODEL"] = "sandbox"
     command = StdioServerParameters(command=sys.executable, args=["-m", "sora_mcp"], env=environment)
     async with Client(command) as client:
         agent = _Agent(client, folder)
         listed = await client.list_tools()
         click.echo(f"Connected over stdio. Tools: {', '.join(tool.name for tool in listed.tools)}\n")
-        await agent.hold()
+        await (agent.hold() if dialect == SORA else agent.hold_elsewhere())
 
 
 class _Agent:
@@ -88,9 +93,26 @@ class _Agent:
         await self._video("blend_videos", {"inpaint_items": [{"generation_id": day}, {"generation_id": story}]})
         await self._call("download_video", {"task_id": night})
         await self._call("list_videos", {})
+        await self._finish()
+
+    async def _finish(self) -> None:
         overview = self._folder / "contact-sheet.png"
         await anyio.to_thread.run_sync(media.overview, self._sheets, overview)
         click.echo(f"The videos are in {self._folder}; all of them on one sheet: {overview}")
+
+    async def hold_elsewhere(self) -> None:
+        """The same where an upstream has other words: what is adjusted is told, what cannot be said is refused."""
+        await self._call("create_video", {"prompt": _PROMPT, "n_variants": 12}, may_fail=True)
+        await self._call("create_video", {"prompt": _PROMPT, "width": 854, "height": 480, "dry_run": True})
+        day = await self._video("create_video", {"prompt": _PROMPT, "width": 854, "height": 480})
+        change = {"source_generation_id": day, "prompt": "Now at night, under stars"}
+        await self._call("remix_video", change, may_fail=True)
+        story = await self._video("storyboard_video", {"actions": _BEATS, "prompt": "Winter, stop motion"})
+        both = [{"generation_id": day}, {"generation_id": story}]
+        await self._call("blend_videos", {"inpaint_items": both}, may_fail=True)
+        await self._call("get_video", {"task_id": story})
+        await self._call("list_videos", {})
+        await self._finish()
 
     async def _video(self, tool: str, arguments: dict[str, Any]) -> str:
         """Create, wait, look, download; returns the task id."""

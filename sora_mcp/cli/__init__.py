@@ -152,17 +152,31 @@ def sandbox(port: int) -> None:
 
     home, seconds = settings.home / "sandbox", settings.sandbox_seconds
     with _port("127.0.0.1", port):
-        serve(home, port=port, seconds=seconds, capabilities=dialects.configured(settings).capabilities, ready=ready)
+        capabilities = dialects.configured(settings).capabilities
+        serve(
+            home,
+            port=port,
+            seconds=seconds,
+            capabilities=capabilities,
+            dialect=settings.dialect,
+            model=settings.model,
+            ready=ready,
+        )
 
 
 @main.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sora-demo"), show_default=True)
-def demo(out: Path) -> None:
+@click.option("--dialect", default="sora", show_default=True, help="What the sandbox speaks, such as videos:vllm-omni.")
+def demo(out: Path, dialect: str) -> None:
     """Hold a whole conversation with the server, against the sandbox, and leave the videos in a folder."""
+    from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
+
+    if dialect not in UPSTREAMS:
+        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
     with loading():
         from sora_mcp.demo import run  # noqa: PLC0415
 
-    run(out.absolute())
+    run(out.absolute(), dialect)
 
 
 @main.command("doctor")
@@ -183,10 +197,17 @@ def diagnose(as_json: bool) -> None:
 def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
     """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none.
 
-    --none also gives up a task that the gateway has forgotten.
+    --none also gives up a task that the gateway has forgotten. Without either, the tasks are shown that the gateway
+    lists around that time, where it can.
     """
-    if bool(task_id) == nothing:
+    if task_id and nothing:
         raise click.UsageError("Give either --task TASK_ID or --none.")
+    if not task_id and not nothing:
+        with loading():
+            from sora_mcp.cli.tool_calls import offer_tasks  # noqa: PLC0415
+
+        offer_tasks(load_settings(), request_id, as_json=as_json)
+        return
     with loading():
         from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
 

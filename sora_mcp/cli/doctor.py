@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import click
@@ -21,12 +21,19 @@ from sora_mcp import __version__, dialects
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
+from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings, load_what_can_be
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
+from sora_mcp.core.capabilities import OPERATIONS
 from sora_mcp.core.errors import SoraError
+from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
 from sora_mcp.studio.upstream import connect
+
+if TYPE_CHECKING:
+    from sora_mcp.gateway import Gateway
 
 MAX_SKEW_S = 60
 """Seconds by which the clocks may differ: addresses are signed for minutes."""
@@ -191,6 +198,8 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
     number = len(spending.running)
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
+    if settings.max_calls_per_day is not None:
+        words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
     return [Check("spending", "ok", words)]
 
 
@@ -208,16 +217,26 @@ async def _gateway(settings: Settings) -> list[Check]:
     except SoraError as error:
         return [_wrong("gateway", error)]
     try:
-        seen = await gateway.probe()
-    except SoraError as error:
-        judged = error.http_status in {401, 403}
-        checks = [Check("gateway", "ok", endpoint.about)] if judged else []
-        return [*checks, _wrong("key" if judged else "gateway", error)]
+        return await _probed(settings, endpoint, gateway)
     finally:
         await gateway.aclose()
+
+
+async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway) -> list[Check]:
+    """What a gateway says to free requests."""
+    try:
+        seen = await gateway.probe()
+    except SoraError as error:
+        looks_like = recognized(await gateway.replies(LOOKS)) if error.http_status else None
+        judged = error.http_status in {401, 403}
+        checks = [Check("gateway", "ok", endpoint.about)] if judged else []
+        return [*checks, _wrong("key" if judged else "gateway", error), *_upstream(settings, looks_like, [])]
+    number = f"{len(seen.models)} model{'s' * (len(seen.models) != 1)}"
+    accepted = f"accepted; {number}" if endpoint.api_key else f"none is needed here, and none is sent; {number}"
     checks = [
         Check("gateway", "ok", endpoint.about),
-        Check("key", "ok", f"accepted; {len(seen.models)} model{'s' * (len(seen.models) != 1)}"),
+        Check("key", "ok", accepted),
+        *_upstream(settings, recognized(await gateway.replies(LOOKS)), seen.models),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
         words = f"{abs(seen.clock_skew_s):.0f} s {'ahead of' if seen.clock_skew_s > 0 else 'behind'} the gateway's"
@@ -225,6 +244,26 @@ async def _gateway(settings: Settings) -> list[Check]:
             Check("clock", "wrong", f"this machine's clock is {words}", "Set the clock: signed addresses expire.")
         )
     return checks
+
+
+def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> Iterator[Check]:
+    """What is spoken there, whether the server looks like that, and what each operation becomes."""
+    capabilities = dialects.configured(settings).capabilities
+    operations = ", ".join(f"{name} {capabilities.support(name)}" for name in OPERATIONS)
+    setting = variable_of("dialect")
+    if looks_like not in {None, settings.dialect}:
+        advice = f"Set {setting}={looks_like}, unless you know better: only free requests were made to find out."
+        yield Check("dialect", "note", f"{settings.dialect}, and the server looks like {looks_like}", advice)
+    else:
+        yield Check("dialect", "ok", f"{settings.dialect}: {operations}")
+    model = settings.model
+    if capabilities.takes_model and model is not None and models and model not in models:
+        advice = f"Set {variable_of('model')} to one of them."
+        yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
+    caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
+    if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
+        found = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
+        yield Check("caps", "wrong", found, f"Set {variable_of('max_calls_per_day')}, which counts videos.")
 
 
 def _settings(settings: Settings) -> dict[str, dict[str, str]]:

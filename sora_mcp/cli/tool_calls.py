@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import anyio
 import click
 
-from sora_mcp import tools
+from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.progress import Bar
@@ -22,7 +24,8 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, Outcome, SoraError
 from sora_mcp.core.results import Video
-from sora_mcp.core.tasks import FINAL
+from sora_mcp.core.tasks import FINAL, clean
+from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
@@ -97,13 +100,40 @@ def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json:
     show.result(result, {}, as_json=as_json, picture=None)
 
 
+def offer_tasks(settings: Settings, request_id: str, *, as_json: bool) -> None:
+    """Show the tasks that may have come of an unknown request. Raises UsageError where the gateway lists none."""
+
+    async def work() -> list[ListedTask] | SoraError:
+        async with Studio.open(settings) as studio:
+            try:
+                return await studio.candidates(request_id)
+            except SoraError as error:
+                return error
+
+    if not dialects.configured(settings).capabilities.can_list:
+        raise click.UsageError("Give either --task TASK_ID or --none.")
+    listed = anyio.run(work)
+    if isinstance(listed, SoraError):
+        raise listed
+    if as_json:
+        click.echo(json.dumps({"request_id": request_id, "tasks": [asdict(task) for task in listed]}))
+        return
+    if not listed:
+        click.echo(f"The gateway lists no other task of that time: sora-mcp settle {request_id} --none")
+    for task in listed:
+        when = datetime.fromtimestamp(task.created_at, UTC).isoformat(timespec="seconds")
+        click.echo(f'{task.task_id}  {when}  {task.state}  "{clean(task.prompt, 60)}"')
+    if listed:
+        click.echo(f"If it is one of these: sora-mcp settle {request_id} --task ID")
+
+
 def exit_code(result: tools.Result) -> int:
     """What a script is told: see `sora-mcp --help`."""
     if result.structured.get("outcome") == "unknown" or result.structured.get("state") == "unknown":
         return UNKNOWN
     if result.is_error:
         return USAGE if result.structured["error"]["kind"] in {"invalid_input", "not_configured"} else FAILED
-    return FAILED if result.structured.get("state") in {"failed", "blocked", "rejected"} else DONE
+    return FAILED if result.structured.get("state") in {"failed", "blocked", "lost", "rejected"} else DONE
 
 
 def _collect(options: dict[str, Any], settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""Where requests go, and with which key."""
+"""Where requests go, with which key, and what is spoken there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,23 @@ from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
 
+SORA = "sora"
+VIDEOS = "videos"
+PROFILES = ("generic", "vllm-omni", "sglang", "tensorrt-llm", "new-api")
+"""What is known of the servers that speak `/v1/videos`, by name."""
+
+UPSTREAMS = (SORA, *(f"{VIDEOS}:{profile}" for profile in PROFILES))
+"""The values of the setting."""
+
+
+def needs_key(upstream: str, *, is_local: bool) -> bool:
+    """Whether an upstream has to be given a key: servers of one's own, on this machine or network, mostly have none."""
+    return upstream == SORA or not is_local
+
+
 SANDBOX = "sandbox"
+IN_PROCESS = "http://sandbox"
+"""The address of a gateway in this process: nothing outside opens what stands there."""
 SANDBOX_HEADER = "x-sora-sandbox"
 """With it the sandbox says in every answer what it is, also where it is served."""
 NOTICE = "This is the sandbox: pictures are drawn placeholders, and nothing is charged."
@@ -20,13 +36,15 @@ NOTICE_EXPLAINED = (
     "a model. Costs are counted as at a real gateway, to try out caps. For real videos a person sets "
     f"{variable_of('base_url')} and {variable_of('api_key')}."
 )
-_SANDBOX_URL = "http://sandbox"
 _KEY = variable_of("api_key")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox."""
+    """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox.
+
+    An empty `api_key` is none, and none is sent.
+    """
 
     base_url: str
     api_key: Secret
@@ -53,23 +71,26 @@ class Endpoint:
 
 def label_of(base_url: str) -> str:
     """The name for people of the gateway at an address."""
-    return SANDBOX if base_url == _SANDBOX_URL else base_url.partition("://")[2]
+    return SANDBOX if base_url == IN_PROCESS else base_url.partition("://")[2]
 
 
-def endpoint_of(base_url: str | None, api_key: Secret | None) -> Endpoint:
+def endpoint_of(base_url: str | None, api_key: Secret | None, upstream: str = SORA) -> Endpoint:
     """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
     if base_url is None:
         raise NotConfigured(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
     if base_url.strip().lower() == SANDBOX:
-        return Endpoint(_SANDBOX_URL, Secret("sk-sandbox"), local=True, sandbox=True)
+        return Endpoint(IN_PROCESS, Secret("sk-sandbox"), local=True, sandbox=True)
     checked, local = checked_address(base_url)
-    return Endpoint(checked, _checked_key(api_key), local=local, sandbox=False)
+    is_needed = needs_key(upstream, is_local=local)
+    return Endpoint(checked, _checked_key(api_key, is_needed=is_needed), local=local, sandbox=False)
 
 
-def _checked_key(api_key: Secret | None) -> Secret:
+def _checked_key(api_key: Secret | None, *, is_needed: bool) -> Secret:
     """The key without what people paste along: spaces, quotes, the word Bearer. Raises NotConfigured."""
     key = (api_key.get_secret_value() if api_key else "").strip()
     key = unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
+    if not key and not is_needed:
+        return Secret("")
     if not key:
         raise NotConfigured((_KEY, " is not set."), Configure())
     if "${" in key:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
-from sora_mcp.config.endpoint import Endpoint, endpoint_of
+from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, endpoint_of
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do
 from sora_mcp.core.errors import NotConfigured
@@ -67,6 +67,19 @@ class Settings:
     )
     api_key: Secret | None = field(
         default=None, metadata=_about("The gateway's key. Sent as a Bearer header, nowhere else.", kinds.secret())
+    )
+    dialect: str = field(
+        default=SORA,
+        metadata=_about(
+            "What the upstream speaks: `sora`, or `videos:…` for a server with `/v1/videos`.", kinds.choice(*UPSTREAMS)
+        ),
+    )
+    model: str | None = field(
+        default=None,
+        metadata=_about(
+            "The upstream's name of the model, where it has several (not with `sora`).",
+            kinds.text(r"[!-~]{1,200}", "1 to 200 letters, digits or signs without spaces"),
+        ),
     )
     home: Path = field(
         default_factory=_data_folder,
@@ -132,6 +145,13 @@ class Settings:
     max_running: int | None = field(
         default=None, metadata=_about("Most videos under way at once. Default: no cap.", kinds.whole(least=1))
     )
+    max_calls_per_day: int | None = field(
+        default=None,
+        metadata=_about(
+            "Most videos submitted in 24 hours; the one cap that holds where no price is known. Default: no cap.",
+            kinds.whole(least=1),
+        ),
+    )
     max_prompt_length: int = field(
         default=10_000,
         metadata=_about("Most characters of a prompt, or of a beat's description.", kinds.whole(least=1)),
@@ -196,7 +216,7 @@ class Settings:
 
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
-        return endpoint_of(self.base_url, self.api_key)
+        return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
 
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}

@@ -1,14 +1,18 @@
-"""What an upstream takes and what that costs, as plain values that a request is checked against."""
+"""What an upstream takes and what that costs, as plain values that a request is checked against, and what is sent
+instead of what was asked for where it has no words for that."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
 """What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
 and first frames sent; or refused."""
+
+Images = Literal["any", "none", "first", "first_and_last"]
+"""At which frames images may stand."""
 
 OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
 
@@ -27,19 +31,49 @@ class Capabilities:
     """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
 
-    `operations` that are not named are exact. `models`: the only ones there are, where that is known beforehand.
+    `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
+    remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
+    are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
+    request, None where images are uploaded first. `has_prices`: costs are known. `opaque_ids`: an id says nothing of
+    what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
     lengths: Mapping[int, float | None]
     max_variants: int = 4
     max_prompt_length: int = 10_000
+    any_size: bool = False
+    any_length: bool = False
     operations: Mapping[str, Support] = field(default_factory=dict)
+    images: Images = "any"
+    amount: bool = True
+    frame_rule: str = ""
     models: tuple[str, ...] = ()
+    takes_model: bool = False
+    image_bytes: int | None = None
+    has_prices: bool = True
+    opaque_ids: bool = False
+    outlive_restart: bool = True
+    can_list: bool = False
+    can_stop: bool = False
 
     def support(self, operation: str) -> Support:
         """What an operation becomes here."""
         return self.operations.get(operation, "exact")
+
+    def rules(self) -> list[str]:
+        """What is to be known besides the tables, in sentences; nothing where they say it all."""
+        images = {"none": "No images go.", "first": "One image goes, at the first frame."}
+        images["first_and_last"] = "Two images go, at the first and the last frame."
+        rules = [
+            "Any size goes; the model makes the nearest that it can." if self.any_size else "",
+            f"Lengths become {self.frame_rule}." if self.frame_rule else "",
+            images.get(self.images, ""),
+            "" if self.amount else "How far a remix goes cannot be said.",
+            "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
+            "" if self.has_prices else "No price is known.",
+        ]
+        return [each for each in rules if each]
 
     def extended(
         self, sizes: Iterable[tuple[int, int]] = (), lengths: Iterable[int] = (), *, max_variants: int, max_prompt: int
@@ -60,3 +94,24 @@ class Capabilities:
         """
         size, factor = self.sizes.get((width, height)), self.lengths.get(n_frames)
         return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
+
+
+AdjustedField = Literal["size", "n_frames", "actions"]
+"""Our word for what was adjusted; `size` is width and height together."""
+
+NOT_GIVEN = "not given"
+LEFT_OPEN = "the upstream's default"
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """One thing that was `asked` for, and what is `sent` in its place, both in words."""
+
+    field: AdjustedField
+    asked: str
+    sent: str
+
+    @classmethod
+    def read(cls, value: Any) -> Adjustment:
+        """One out of a record. Raises KeyError or TypeError."""
+        return cls(value["field"], str(value["asked"]), str(value["sent"]))

@@ -41,21 +41,22 @@ class OfferedModel(Model):
 
 class Spent(Model):
     """What counts for the caps: relative costs of the last 24 hours. `uncertain`: what requests of unknown outcome may
-    have cost, which is not in `cost`. `under_way` and `unknown` are numbers of videos."""
+    have cost, which is not in `cost`. `under_way` and `unknown` are numbers of videos, `calls` of requests."""
 
     cost: float
     uncertain: float
     under_way: int
     unknown: int
+    calls: int = Field(exclude=True)
 
 
 class Description(Model):
     """A gateway, as far as it is known. `listed_models` are names from the gateway: data.
 
     `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
-    what they become here (see `Support`), the operations that do. `caps` are those that are set, and what is left of
-    them (`left_today`, `places_left`), where unknown outcomes count as if they had run. `problems` say what could not
-    be found out, and why; `advice` what to do about that.
+    what they become here (see `Support`), the operations that do; `rules` say what else holds there. `caps` are those
+    that are set, and what is left of them (`left_today`, `places_left`, `calls_left`), where unknown outcomes count as
+    if they had run. `problems` say what could not be found out, and why; `advice` what to do about that.
     """
 
     gateway: str
@@ -66,6 +67,7 @@ class Description(Model):
     operations: dict[Support, list[str]]
     models: list[OfferedModel]
     listed_models: list[str] | None = None
+    rules: list[str] | None = None
     max_variants: int
     max_prompt_length: int
     spent: Spent | None = None

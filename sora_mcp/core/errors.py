@@ -24,6 +24,7 @@ from typing import ClassVar, Literal
 
 from sora_mcp.core.advice import (
     Advice,
+    AskUser,
     Correct,
     Message,
     Part,
@@ -179,6 +180,25 @@ class OverDailyCap(OverCap):
         maybe = f", {uncertain:g} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
         reached = f"{spent:g} was spent in the last 24 hours{maybe} and this would add {wanted} (relative cost)"
         super().__init__("max_cost_per_day", cap, reached, *_to_settle(unknown))
+
+
+class TooManyCalls(OverCap):
+    """As many videos were submitted within a day as the settings allow."""
+
+    def __init__(self, cap: int, calls: int) -> None:
+        videos = "1 video was" if calls == 1 else f"{calls} videos were"
+        super().__init__("max_calls_per_day", cap, f"{videos} submitted in the last 24 hours")
+
+
+class NoPrices(OverCap):
+    """A cap on costs is set, and nobody knows what this gateway asks: the cap cannot hold."""
+
+    def __init__(self, field: str, cap: float) -> None:
+        way_out = AskUser(
+            ("set ", Setting("max_calls_per_day"), ", which counts videos, if they want to make any here")
+        )
+        message = ("No price is known at this gateway, so the cap ", Setting(field), f" ({cap:g}) cannot hold.")
+        SoraError.__init__(self, message, way_out, RaiseCap(field))
 
 
 MOST_NAMED = 3

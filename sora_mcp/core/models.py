@@ -6,6 +6,7 @@ docstring says "inferred".
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -40,7 +41,7 @@ Height = Annotated[
 Frames = Annotated[int, Field(ge=1, description="Length, 30 per second: 150 (5 s) or 300 (10 s, twice the cost).")]
 Variants = Annotated[int, Field(ge=1, description="Versions to make; each costs.")]
 Style = Annotated[Literal["natural"], Field(description="Leave out; there is no other.")]
-ModelName = Annotated[Literal["turbo"], Field(description="Leave out unless the user names it.")]
+ModelName = Annotated[str, Field(description="Leave out unless the user names it.")]
 FrameIndex = Annotated[int, Field(ge=0, description="Frame that shows it, below n_frames; optional.")]
 ImageUrl = Annotated[str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS.")]
 GenerationId = Annotated[str, Field(description="A finished video: task_… (task_…#2 is its second variant) or gen_….")]
@@ -165,7 +166,7 @@ def _more_through(field: str) -> tuple[Part, ...]:
 
 def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
     problems = []
-    if (request.width, request.height) not in limits.sizes:
+    if not limits.any_size and (request.width, request.height) not in limits.sizes:
         allowed = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes))
         problems.append(
             Problem(
@@ -174,7 +175,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
                 (allowed, *_more_through("extra_sizes")),
             )
         )
-    if request.n_frames not in limits.lengths:
+    if not limits.any_length and request.n_frames not in limits.lengths:
         allowed = ", ".join(f"{frames} ({frames / FPS:g} s)" for frames in sorted(limits.lengths))
         problems.append(
             Problem(
@@ -183,6 +184,9 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
                 (allowed, *_more_through("extra_frames")),
             )
         )
+    if limits.models and request.model is not None and request.model not in limits.models:
+        shown = json.dumps(clean(request.model, 60), ensure_ascii=False)
+        problems.append(Problem("model", f"{shown} is not accepted", ", ".join(limits.models)))
     if request.n_variants > limits.max_variants:
         problems.append(
             Problem(

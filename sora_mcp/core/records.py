@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
+from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 
@@ -25,7 +27,8 @@ class Intent:
 
     `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
     outcome that a person says did not run; they are settled in the transaction that records this one, and none
-    of them stands in its way.
+    of them stands in its way. `dialect`: the name of the words that it is sent in; `adjusted`: what they are instead of
+    the body's.
     """
 
     account: Account
@@ -36,6 +39,8 @@ class Intent:
     cost: float | None
     other_fingerprint: str | None = None
     settles: tuple[str, ...] = ()
+    dialect: str | None = None
+    adjusted: tuple[Adjustment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ class Entry:
     `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
     `other_ids` (further ids in that answer). `withheld`: how many variants moderation kept back. `merged_into`: the
     request whose task this entry had recorded as well.
+
+    `dialect`: the name of the words that it was sent in, and is asked about in (None: the documented ones); `adjusted`:
+    what they were instead of the body's. `missed_since`: when the gateway first did not know its task any more.
 
     The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
     not to be asked before `not_before`.
@@ -86,6 +94,9 @@ class Entry:
     withheld: int | None = None
     other_ids: tuple[str, ...] = ()
     merged_into: str | None = None
+    dialect: str | None = None
+    adjusted: tuple[Adjustment, ...] = ()
+    missed_since: float | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
 
@@ -146,9 +157,8 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "state": entry.state,
             "operation": entry.operation,
             "prompt": clean(prompt, prompt_length) or None,
-            "width": body.get("width"),
-            "height": body.get("height"),
-            "n_frames": body.get("n_frames"),
+            **{name: body.get(name) for name in ("width", "height", "n_frames")},
+            **_true_shape(entry),
             "cost": entry.cost,
             "sources": entry.sources or plans.sources(body),
             "amount": plans.amount(body),
@@ -158,6 +168,21 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
         if any(isinstance(columns[name], str) for name in ("width", "height", "n_frames")):
             raise ValueError
     return columns
+
+
+def _true_shape(entry: Entry) -> dict[str, Any]:
+    """Size, length and rate as the file has them, where it was read; the size that was sent, where it was adjusted."""
+    file = next((each for each in entry.generations if each.fps), None)
+    if file is not None:
+        return {"width": file.width, "height": file.height, "n_frames": file.n_frames, "fps": file.fps}
+    return sent_size(entry.adjusted)
+
+
+def sent_size(adjusted: Iterable[Adjustment]) -> dict[str, int]:
+    """Width and height that were sent in place of what was asked for; nothing where that was not adjusted."""
+    sent = next((each.sent for each in adjusted if each.field == "size"), "")
+    size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", sent)
+    return {"width": int(size[1]), "height": int(size[2])} if size else {}
 
 
 @contextmanager

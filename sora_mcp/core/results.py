@@ -15,6 +15,9 @@ from sora_mcp.core.errors import Outcome
 from sora_mcp.core.models import Model
 from sora_mcp.core.tasks import State
 
+Adjusted = dict[str, str]
+"""What was sent instead of what was asked for: `field`, `asked` and `sent`, in words."""
+
 
 class Submission(Model):
     """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README).
@@ -29,9 +32,10 @@ class Submission(Model):
     gateway: str
     task_id: str | None = None
     request_id: str | None = None
-    width: int
-    height: int
-    n_frames: int
+    width: int | None = None
+    height: int | None = None
+    n_frames: int | None = None
+    adjusted: list[Adjusted] | None = None
     cost: float | None = None
     sources: list[str] = []
     plan: str | None = None
@@ -55,6 +59,7 @@ class ListedVideo(Model):
     width: int | None = None
     height: int | None = None
     n_frames: int | None = None
+    fps: float | None = None
     cost: float | None = None
     sources: list[str] = []
     amount: float | None = None
@@ -114,6 +119,7 @@ class Video(ListedVideo):
     plan: str | None = Field(default=None, exclude=True)
     usual_seconds: int | None = None
     withheld: int | None = None
+    adjusted: list[Adjusted] | None = None
     generations: list[Variant] = []
     files: list[str] = []
     advice: tuple[Advice, ...] = Field(exclude=True)
@@ -159,6 +165,7 @@ class Look(Model):
     width: int
     height: int
     n_frames: int
+    fps: float | None = None
     frames: int
     picture: bytes = Field(exclude=True)
 

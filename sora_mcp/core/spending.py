@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sora_mcp.core.errors import MOST_NAMED, OverCap, OverDailyCap, TooManyRunning
+from sora_mcp.core.errors import MOST_NAMED, NoPrices, OverCap, OverDailyCap, TooManyCalls, TooManyRunning
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
@@ -43,11 +43,13 @@ class Spending:
 
     `spent`: the cost of what was submitted and not refused. `uncertain`: what requests of unknown outcome may have
     cost. `running`: videos under way or unknown, newest first; what is being sent counts whenever it was begun.
+    `calls`: requests that were submitted and not refused.
     """
 
     spent: float = 0
     uncertain: float = 0
     running: tuple[OpenVideo, ...] = ()
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class SpendingPolicy:
     """The user's rules. A cap of None does not hold.
 
     `duplicate_window_s`: seconds after its success in which the same request is a duplicate; with 0 nothing is one.
-    `per_call` and `per_day` bound costs, `running` the number of videos under way or unknown; `ask_above`: the user is
-    asked about what costs more.
+    `per_call` and `per_day` bound costs, `calls_per_day` the number of requests, `running` that of videos under way
+    or unknown; `ask_above`: the user is asked about what costs more. `has_prices`: the gateway's are known. Where they
+    are not, the caps on costs cannot hold: nothing may be paid then, unless there is a cap on calls.
     """
 
     duplicate_window_s: float = 0
@@ -76,6 +79,8 @@ class SpendingPolicy:
     running: int | None = None
     per_call: float | None = None
     ask_above: float | None = None
+    calls_per_day: int | None = None
+    has_prices: bool = True
 
     @property
     def has_duplicates(self) -> bool:
@@ -85,12 +90,18 @@ class SpendingPolicy:
     @property
     def has_caps(self) -> bool:
         """Whether what was spent, and what is running, must be known."""
-        return self.per_day is not None or self.running is not None
+        return not (self.per_day is None and self.running is None and self.calls_per_day is None)
+
+    @property
+    def _bounds_costs(self) -> bool:
+        return self.has_prices or self.calls_per_day is None
 
     def check_call(self, cost: float | None) -> None:
         """Raise OverCap for a call that alone costs too much, or may."""
         cap = self.per_call
-        if cap is not None and (cost is None or cost > cap):
+        if not self.has_prices and self.calls_per_day is None:
+            self._check_prices()
+        if cap is not None and self._bounds_costs and (cost is None or cost > cap):
             wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
             raise OverCap("max_cost_per_call", cap, f"This call has {wanted}")
 
@@ -104,8 +115,19 @@ class SpendingPolicy:
         if duplicate is not None:
             return duplicate.request_id
         self._check_running(standing.spending)
+        self._check_calls(standing.spending)
         self._check_day(cost, standing.spending)
         return None
+
+    def _check_prices(self) -> None:
+        caps = {"max_cost_per_call": self.per_call, "max_cost_per_day": self.per_day}
+        for name, cap in caps.items():
+            if cap is not None:
+                raise NoPrices(name, cap)
+
+    def _check_calls(self, spending: Spending) -> None:
+        if self.calls_per_day is not None and spending.calls >= self.calls_per_day:
+            raise TooManyCalls(self.calls_per_day, spending.calls)
 
     def _duplicates(self, standing: Standing) -> Iterator[Earlier]:
         """What is open, however old it is, and what succeeded within the window (or was made within it)."""
@@ -122,7 +144,7 @@ class SpendingPolicy:
             raise TooManyRunning(self.running, [(video.id, video.state) for video in spending.running])
 
     def _check_day(self, cost: float | None, spending: Spending) -> None:
-        if self.per_day is None:
+        if self.per_day is None or not self._bounds_costs:
             return
         if cost is None or spending.spent + spending.uncertain + cost > self.per_day:
             unknown = [video.id for video in spending.running if video.state == "unknown"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sora_mcp.core.tasks import UNDER_WAY, State
 
-_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked")
+_GOING_ON: tuple[State, ...] = (*UNDER_WAY, "succeeded", "failed", "blocked", "lost")
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     "sending": frozenset({"submitted", "rejected", "unknown"}),
@@ -15,12 +15,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "succeeded": frozenset(),
     "failed": frozenset({"succeeded"}),
     "blocked": frozenset({"succeeded"}),
+    "lost": frozenset(_GOING_ON),
     "rejected": frozenset({"submitted"}),
 }
 """Where a request may go from each state; any other move is ignored, so that a late answer never undoes a later one.
 
 *unknown* is left by a person who looked at the gateway's own log (`settle`). A task id that the gateway gave is proof:
-it beats what a person said before. So does a success, whatever was said before it.
+it beats what a person said before. So does a success, whatever was said before it. What is *lost* may be found again.
 """
 
 STARTED: tuple[State, ...] = ("sending", *UNDER_WAY)
@@ -29,7 +30,7 @@ STARTED: tuple[State, ...] = ("sending", *UNDER_WAY)
 OPEN: tuple[State, ...] = ("sending", "unknown", *UNDER_WAY)
 """States in which a video is being made, or may be."""
 
-REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked")
+REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked", "lost")
 """States after which the same request may be made again."""
 
 

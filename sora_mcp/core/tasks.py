@@ -11,19 +11,23 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
-State = Literal["sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "rejected", "unknown"]
-"""What a caller sees of a video. `sending` to `running` may still change; `unknown`: a job may exist."""
+State = Literal[
+    "sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "lost", "rejected", "unknown"
+]
+"""What a caller sees of a video. `sending` to `running` may still change; `unknown`: a job may exist; `lost`: the
+gateway kept it in memory, and knows nothing of it any more."""
 
 UNDER_WAY: tuple[State, ...] = ("submitted", "queued", "running")
 """States of a task that the gateway has and has not finished."""
 
-FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "rejected"})
-"""States that the gateway will not change any more."""
+FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "lost", "rejected"})
+"""States that the gateway will hardly change any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One variant of a finished video. `url` may be short-lived; sizes in pixels, length in frames."""
+    """One variant of a finished video. `url` may be short-lived, and is a path where it stands at the gateway's own
+    address; sizes in pixels, length in frames. `fps`: frames per second of its file, where that was read."""
 
     variant: int
     generation_id: str | None = None
@@ -31,6 +35,7 @@ class Generation:
     width: int | None = None
     height: int | None = None
     n_frames: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

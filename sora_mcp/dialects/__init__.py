@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
+from sora_mcp.config.endpoint import PROFILES, SORA, VIDEOS
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser
+from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.protocol import Dialect
 from sora_mcp.dialects.sora import Sora
 
-DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = {"sora": Sora.configured}
+
+def _videos(profile: str, settings: Settings) -> Dialect:
+    from sora_mcp.dialects.videos import configured as made  # noqa: PLC0415 - most servers start without it
+
+    return made(profile, settings)
+
+
+DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = {SORA: Sora.configured} | {
+    f"{VIDEOS}:{profile}": partial(_videos, profile) for profile in PROFILES
+}
 """Every dialect by its name: what makes it from the settings."""
 
 
-def name_of(_: Settings) -> str:
+def name_of(settings: Settings) -> str:
     """The name of the dialect that the configured gateway speaks."""
-    return "sora"
+    return settings.dialect
 
 
 def configured(settings: Settings) -> Dialect:
     """The dialect that the configured gateway speaks."""
-    return DIALECTS[name_of(settings)](settings)
+    return named(name_of(settings), settings)
 
 
-__all__ = ["DIALECTS", "configured", "name_of"]
+def named(name: str, settings: Settings) -> Dialect:
+    """A dialect by its name, whatever is configured now. Raises NotConfigured for one that is not known here."""
+    if name not in DIALECTS:
+        raise NotConfigured(
+            "This video was made in the words of a kind of server that this release does not know.",
+            AskUser("use the newer release that it was made with"),
+        )
+    return DIALECTS[name](settings)
+
+
+__all__ = ["DIALECTS", "configured", "name_of", "named"]

@@ -10,14 +10,14 @@ JSON, headers and pages for all of them; `tests/support/reply_shapes.py` shows h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.capabilities import Adjustment, Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.tasks import Task
+from sora_mcp.core.tasks import State, Task
 from sora_mcp.dialects.replies import Reply
 
 WEB = frozenset({"http", "https"})
@@ -28,14 +28,22 @@ WEB = frozenset({"http", "https"})
 class Call:
     """One HTTP request as a value: the gateway adds its address and the key.
 
-    `path` begins with a slash and is percent-encoded. `json` is the body; or `files` are the parts of a form, each a
-    name → file name and content.
+    `path` begins with a slash and is percent-encoded. `json` is the body; or `form` and `files` are the fields and the
+    files of a form (multipart), each file a name → file name, content and, where it must be said, its type.
     """
 
     method: Literal["GET", "POST"]
     path: str
     json: Mapping[str, Any] | None = None
-    files: Mapping[str, tuple[str, bytes]] | None = None
+    files: Mapping[str, tuple[str, bytes] | tuple[str, bytes, str]] | None = None
+    form: Mapping[str, str] | None = None
+
+    @property
+    def shown(self) -> dict[str, Any] | None:
+        """The body as a person or an agent is shown it; of a file its name."""
+        if self.form is None:
+            return None if self.json is None else dict(self.json)
+        return {**self.form, **{name: file[0] for name, file in (self.files or {}).items()}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +55,31 @@ class Created:
 
 
 class CannotExpress(InvalidInput):
-    """The upstream has no words for a part of the request: `field`, `why`, and what can be asked for `instead`."""
+    """The upstream has no words for a part of the request: `field`, `why`, and what can be asked for `instead`; `more`
+    such problems are named with it."""
 
-    def __init__(self, field: str, why: str, instead: str = "") -> None:
-        super().__init__([Problem(field, why, instead)])
+    def __init__(self, field: str, why: str, instead: str = "", more: Sequence[Problem] = ()) -> None:
+        super().__init__([Problem(field, why, instead), *more])
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that is sent along with a request."""
+
+    name: str
+    content: bytes
+    mime_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of a request on its way: what was `adjusted`; the fields whose values are `left_open`, for the
+    upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others."""
+
+    adjusted: tuple[Adjustment, ...] = ()
+    left_open: frozenset[str] = frozenset()
+    model: str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Dialect(Protocol):
@@ -73,7 +102,8 @@ class Dialect(Protocol):
         """The free call that says how a task stands. `task_id` must be `is_id`."""
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
-        """How it stands; of its videos' addresses those that have one of `schemes`.
+        """How it stands; of its videos' addresses those that have one of `schemes`. An address without a scheme is a
+        path at the gateway's own, fetched with the key.
 
         Raises NotFound, Refused or BadReply.
         """
@@ -89,3 +119,45 @@ class Dialect(Protocol):
 
     def read_models(self, reply: Reply) -> list[str]:
         """The ids of the models. Raises Refused or BadReply."""
+
+
+@runtime_checkable
+class Adjusting(Protocol):
+    """What a dialect has besides, where it sends something else than what was asked for, or images along with it."""
+
+    def plan(self, request: VideoRequest) -> Plan:
+        """What becomes of a request that has passed `check`."""
+
+    def create(self, request: VideoRequest, images: Mapping[int, Picture] | None = None) -> Call:
+        """As `Dialect.create`; `images`, by item, are sent along where `Capabilities.image_bytes` says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTask:
+    """One task of an upstream's own list. `created_at`: unix seconds; `prompt` is data."""
+
+    task_id: str
+    created_at: float
+    prompt: str
+    state: State
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """What a dialect has besides, where its upstream may list tasks (`Capabilities.can_list`)."""
+
+    def list(self) -> Call:
+        """The free call that lists the newest tasks."""
+
+    def read_list(self, reply: Reply) -> Sequence[ListedTask]:
+        """The tasks of which it can be read when they were made. Raises Refused or BadReply."""
+
+
+def plan_of(dialect: Dialect, request: VideoRequest) -> Plan:
+    """What becomes of a request that has passed `check`: nothing, where a dialect says everything as it is."""
+    return dialect.plan(request) if isinstance(dialect, Adjusting) else Plan()
+
+
+def create_of(dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture]) -> Call:
+    """The paid call, with its images where they are sent along."""
+    return dialect.create(request, images) if isinstance(dialect, Adjusting) else dialect.create(request)

@@ -32,12 +32,24 @@ LATER = Do("Call again; nothing half is left behind, and downloading costs nothi
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+class HiddenHost(BadReply):
+    """An address leads to a host that is not on the public internet, or is not known."""
+
+
 @asynccontextmanager
-async def open_address(gateway: Gateway, address: str, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
-    """The answer at `address`, whatever its status, after its redirects. Raises BadReply or httpx.HTTPError."""
-    url = _read(gateway, httpx.URL(), address)
-    for _ in range(MAX_REDIRECTS + 1):
-        async with _request(gateway, url, headers) as response:
+async def open_address(
+    gateway: Gateway, address: str, headers: Mapping[str, str], *, public: bool = False
+) -> AsyncIterator[httpx.Response]:
+    """The answer at `address`, whatever its status, after its redirects. Raises BadReply or httpx.HTTPError.
+
+    A path (which a dialect made, and no reply holds) stands at the gateway's own address and is asked for with the key;
+    a redirect from there is followed without. `public`: from public hosts only, even where the gateway is local.
+    """
+    is_own = address.startswith("/") and not public
+    url = httpx.URL(gateway.endpoint.base_url + address) if is_own else _read(gateway, httpx.URL(), address)
+    for number in range(MAX_REDIRECTS + 1):
+        has_key = is_own and number == 0
+        async with _request(gateway, url, headers, has_key=has_key, public=public) as response:
             location = location_of(response)
             if response.status_code not in _REDIRECTS or not location:
                 yield response
@@ -64,13 +76,15 @@ def _read(gateway: Gateway, base: httpx.URL, address: str) -> httpx.URL:
 
 
 @asynccontextmanager
-async def _request(gateway: Gateway, url: httpx.URL, more_headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
-    headers = dict(more_headers)
+async def _request(
+    gateway: Gateway, url: httpx.URL, more_headers: Mapping[str, str], *, has_key: bool, public: bool
+) -> AsyncIterator[httpx.Response]:
+    headers = dict(more_headers) | (gateway.client.key_header() if has_key else {})
     extensions: dict[str, Any] = {}
-    client = gateway.client.client_for(url)
+    client = gateway.client.client_for(url, outside=public)
     asked = url
-    if not gateway.endpoint.local:
-        proxied = gateway.client.proxy_for(url) is not None
+    if public or not (has_key or gateway.endpoint.local):
+        proxied = gateway.client.proxy_for(url, outside=public) is not None
         address = await _public_address(url, proxied=proxied)
         if not proxied:
             headers["Host"] = url.netloc.decode("ascii")
@@ -92,10 +106,10 @@ async def _public_address(url: httpx.URL, *, proxied: bool) -> str:
     except (OSError, ValueError):
         if proxied and not is_local_host(url.host):
             return ""
-        raise BadReply("The host of the video's address is not known.", LATER) from None
+        raise HiddenHost("The host of the video's address is not known.", LATER) from None
     addresses = [str(each[4][0]) for each in answers]
     if not addresses or not all(map(_is_public, addresses)):
-        raise BadReply(
+        raise HiddenHost(
             "The gateway gave an address for the video that lies inside a private network; it was not fetched."
         )
     return addresses[0]

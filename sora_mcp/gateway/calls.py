@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -17,9 +18,9 @@ import httpx
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, Settle, TryAgain
-from sora_mcp.core.errors import BadReply, OutcomeUnknown, Unreachable
+from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Unreachable
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects.protocol import WEB, Call, Created, Dialect
+from sora_mcp.dialects.protocol import WEB, Call, Created, Dialect, ListedTask, Listing
 from sora_mcp.dialects.replies import Reply, clock_skew
 from sora_mcp.gateway.client import NEVER_SENT, Client
 from sora_mcp.gateway.preloading import preload
@@ -27,6 +28,8 @@ from sora_mcp.gateway.retrying import Result, until_it_works
 
 LOOK_ATTEMPTS = 3
 """How often a free GET is sent in all."""
+LOOK_WITHIN = 3.0
+"""Seconds for each request that only finds out what kind of server this is."""
 RETRY_AFTER_MOST = 5.0
 """The longest Retry-After, in seconds, that a free GET waits for; a longer one is told."""
 
@@ -87,12 +90,13 @@ class Gateway:
             raise OutcomeUnknown("The connection broke while the create was under way.", Settle()) from None
         return self._dialect.read_created(reply)
 
-    async def query(self, task_id: str) -> Task:
-        """One look at a task; free. Raises NotFound, Refused, BadReply or Unreachable."""
-        schemes = WEB | self.served.keys()
-        return await self._look(
-            self._dialect.query(task_id), lambda reply: self._dialect.read_task(reply, task_id, schemes=schemes)
-        )
+    async def query(self, task_id: str, dialect: Dialect | None = None) -> Task:
+        """One look at a task, in the words of a `dialect` (None: the configured one); free.
+
+        Raises NotFound, Refused, BadReply or Unreachable.
+        """
+        schemes, words = WEB | self.served.keys(), dialect or self._dialect
+        return await self._look(words.query(task_id), lambda reply: words.read_task(reply, task_id, schemes=schemes))
 
     async def upload(self, name: str, content: bytes) -> str:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
@@ -108,6 +112,20 @@ class Gateway:
         return await self._look(
             self._dialect.models(), lambda reply: Probe(self._dialect.read_models(reply), clock_skew(reply))
         )
+
+    async def tasks(self, dialect: Listing) -> Sequence[ListedTask]:
+        """The upstream's own list of its newest tasks; free. Raises Refused, BadReply or Unreachable."""
+        return await self._look(dialect.list(), dialect.read_list)
+
+    async def replies(self, calls: Sequence[Call]) -> list[Reply | None]:
+        """What free requests are answered; None for one that is not. Raises nothing."""
+        return [await self._reply(call) for call in calls]
+
+    async def _reply(self, call: Call) -> Reply | None:
+        with anyio.move_on_after(LOOK_WITHIN):
+            with suppress(GatewayError):
+                return await self._ask_free(call)
+        return None
 
     async def _look(self, call: Call, read: Callable[[Reply], Result]) -> Result:
         """GET and read; again, a few times, where the trouble may pass. All in all it takes no longer than one."""

@@ -54,8 +54,8 @@ class Client:
         self._key = endpoint.api_key
         self._striker = Striker(endpoint.api_key)
         self._transport = transport
-        self._verify = _system_trust() if transport is None else True
-        self._clients: dict[str | None, httpx.AsyncClient] = {}
+        self._trust: ssl.SSLContext | None = None
+        self._clients: dict[tuple[str | None, bool], httpx.AsyncClient] = {}
         self._client = self.client_for(httpx.URL(endpoint.base_url))
 
     async def aclose(self) -> None:
@@ -63,24 +63,27 @@ class Client:
         for client in self._clients.values():
             await client.aclose()
 
-    def proxy_for(self, url: httpx.URL) -> str | None:
+    def proxy_for(self, url: httpx.URL, *, outside: bool = False) -> str | None:
         """The proxy through which `url` is reached, or None; never one for plain http to this machine or network."""
-        return _proxy_for(url) if self._transport is None else None
+        return _proxy_for(url) if outside or self._transport is None else None
 
-    def client_for(self, url: httpx.URL) -> httpx.AsyncClient:
-        """The connections that lead to `url`, through its proxy if it has one. Raises NotConfigured (the proxy)."""
-        proxy = self.proxy_for(url)
-        if proxy not in self._clients:
-            self._clients[proxy] = self._new_client(proxy)
-        return self._clients[proxy]
+    def client_for(self, url: httpx.URL, *, outside: bool = False) -> httpx.AsyncClient:
+        """The connections that lead to `url`, through its proxy if it has one; `outside`: by a socket, even where the
+        gateway needs none. Raises NotConfigured (the proxy)."""
+        transport = None if outside else self._transport
+        proxy = self.proxy_for(url, outside=outside)
+        key = (proxy, transport is None)
+        if key not in self._clients:
+            self._clients[key] = self._new_client(proxy, transport)
+        return self._clients[key]
 
-    def _new_client(self, proxy: str | None) -> httpx.AsyncClient:
+    def _new_client(self, proxy: str | None, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
         try:
             return httpx.AsyncClient(
-                verify=self._verify,
+                verify=self._system_trust() if transport is None else True,
                 proxy=proxy,
                 trust_env=False,  # `_proxy_for` decides: what is checked and what is done must not differ
-                transport=self._transport,
+                transport=transport,
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
                 headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
@@ -92,17 +95,30 @@ class Client:
                 AskUser("name one that begins with http://, or to add the host to NO_PROXY"),
             ) from None
 
+    def _system_trust(self) -> ssl.SSLContext:
+        """The operating system's TLS roots, which on company machines hold the company's own."""
+        if self._trust is None:
+            import truststore  # noqa: PLC0415 - only a process that really connects pays for it
+
+            self._trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return self._trust
+
+    def key_header(self) -> dict[str, str]:
+        """The header that carries the key, if there is one: only for requests to the gateway's own address."""
+        key = self._key.get_secret_value()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
     async def send(self, call: Call, patience: float) -> Reply:
         """Send one request to the gateway, once, and read its answer, for which `patience` seconds are waited.
 
         Raises httpx.HTTPError; one of `NEVER_SENT` where the request provably did not arrive.
         """
-        headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
+        headers = self.key_header()
         connect = self._settings.connect_timeout
         timeout = httpx.Timeout(patience, connect=connect, pool=connect)
         url = self.endpoint.base_url + call.path
         request = self._client.build_request(
-            call.method, url, headers=headers, timeout=timeout, json=call.json, files=call.files
+            call.method, url, headers=headers, timeout=timeout, json=call.json, files=_parts(call)
         )
         with logged(call.method, httpx.URL(url)) as line:
             response = await self._client.send(request, stream=True)
@@ -118,6 +134,14 @@ class Client:
             return Reply(response.status_code, headers, self._striker.content(content), now=time.time())
         fragment = self._striker.fragment(content)
         return Reply(response.status_code, headers, None, now=time.time(), fragment=fragment)
+
+
+def _parts(call: Call) -> dict[str, Any] | None:
+    """The parts of a form: its fields, which have no file name, then its files."""
+    if call.form is None:
+        return dict(call.files) if call.files else None
+    fields: dict[str, Any] = {name: (None, text.encode()) for name, text in call.form.items()}
+    return fields | dict(call.files or {})
 
 
 @contextmanager
@@ -195,10 +219,3 @@ async def _read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
 
 _FRAGMENT_BYTES = 4096
 """What is kept of an answer that is not whole: enough to show how it began."""
-
-
-def _system_trust() -> ssl.SSLContext:
-    """The operating system's TLS roots, which on company machines hold the company's own."""
-    import truststore  # noqa: PLC0415 - only a process that really connects pays for it
-
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -97,8 +97,11 @@ class Ledger(Protocol):
 
     # --- following --------------------------------------------------------------------------------
 
-    async def adopt(self, account: Account, task_id: str, task: Task) -> Entry:
-        """Record a task that was made elsewhere with the same key, or bring the entry that is there up to date."""
+    async def adopt(self, account: Account, task_id: str, task: Task, dialect: str | None = None) -> Entry:
+        """Record a task that was made elsewhere with the same key, or bring the entry that is there up to date.
+
+        `dialect`: the name of the words that it was asked about in.
+        """
 
     def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
         """Whether this process alone may ask the gateway about a task now; nobody else does until this ends.
@@ -113,6 +116,9 @@ class Ledger(Protocol):
         With None nothing changes about when it may be asked: a lease, and the failures before it, stay as they are.
         A final state stays; addresses are kept up to date. Where another entry has the task now, it is that one's.
         """
+
+    async def missed(self, asked: Entry) -> Entry:
+        """The gateway does not know the task of an entry: since when, is kept until it knows it again."""
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
         """A variant was downloaded to `file`."""

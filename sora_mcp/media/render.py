@@ -56,6 +56,7 @@ class Scene:
     cards: tuple[Card, ...] = ()
     clips: tuple[Clip | Card, ...] = ()
     amount: float = 4.0
+    fps: int = FPS
 
 
 def render(scene: Scene, target: Path) -> None:
@@ -70,11 +71,11 @@ def render(scene: Scene, target: Path) -> None:
 
 def _encode(frames: Iterator[Image.Image], scene: Scene, path: Path) -> None:
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "24"})
+        stream = container.add_stream("libx264", rate=scene.fps, options={"preset": "veryfast", "crf": "24"})
         stream.width, stream.height = scene.width, scene.height
         even = scene.width % 2 == 0 and scene.height % 2 == 0
         stream.pix_fmt = "yuv420p" if even else "yuv444p"
-        stream.codec_context.time_base = Fraction(1, FPS)
+        stream.codec_context.time_base = Fraction(1, scene.fps)
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
             frame.pts = index

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from starlette.applications import Starlette
 
 from sora_mcp import media
+from sora_mcp.config.endpoint import SORA
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.dialects.sora import CAPABILITIES
-from sora_mcp.sandbox.routes import build_app
+from sora_mcp.sandbox import routes
 from sora_mcp.sandbox.store import Store
 
 SERVED = {"file": "http://sandbox/media/"}
@@ -21,7 +23,8 @@ SERVED = {"file": "http://sandbox/media/"}
 class Sandbox:
     """The gateway whose tasks and videos lie in the folder `home`, which several processes may share.
 
-    A video takes `seconds`. Raises NotConfigured where the extra `media` is not installed.
+    A video takes `seconds`. `dialect`: what it speaks; `model`: what it calls its model. Raises NotConfigured where the
+    extra `media` is not installed.
     """
 
     def __init__(
@@ -31,11 +34,19 @@ class Sandbox:
         seconds: float = 3.0,
         capabilities: Capabilities | None = None,
         clock: Callable[[], float] = time.time,
+        dialect: str = SORA,
+        model: str | None = None,
     ) -> None:
         media.require()
         self.store = Store(home, seconds, clock)
-        self.app = build_app(self.store, capabilities or CAPABILITIES, in_process=False)
-        self._app_in_process = build_app(self.store, capabilities or CAPABILITIES, in_process=True)
+        self._capabilities = capabilities if capabilities and dialect == SORA else CAPABILITIES
+        self._dialect, self._model = dialect, model
+        self.app = self._face(in_process=False)
+        self._app_in_process = self._face(in_process=True)
+
+    def _face(self, *, in_process: bool) -> Starlette:
+        build = routes.build_app if self._dialect == SORA else routes.build_videos_app
+        return build(self.store, self._capabilities, in_process=in_process, dialect=self._dialect, model=self._model)
 
     def transport(self) -> httpx.AsyncBaseTransport:
         """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open.
@@ -47,9 +58,17 @@ class Sandbox:
 
 
 def serve(
-    home: Path, *, port: int, seconds: float, ready: Callable[[str], None], capabilities: Capabilities | None = None
+    home: Path,
+    *,
+    port: int,
+    seconds: float,
+    ready: Callable[[str], None],
+    capabilities: Capabilities | None = None,
+    dialect: str = SORA,
+    model: str | None = None,
 ) -> None:
     """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - in process nobody needs it
 
-    listen(Sandbox(home, seconds=seconds, capabilities=capabilities).app, "127.0.0.1", port, ready)
+    sandbox = Sandbox(home, seconds=seconds, capabilities=capabilities, dialect=dialect, model=model)
+    listen(sandbox.app, "127.0.0.1", port, ready)

@@ -23,6 +23,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
+from sora_mcp.sandbox.videos import VideoRoutes
 
 logger = logging.getLogger(__name__)
 
@@ -50,25 +51,38 @@ class _GatewayError(Exception):
         self.status, self.message, self.headers = status, message, headers or {}
 
 
-def build_app(store: Store, capabilities: Capabilities, *, in_process: bool) -> Starlette:
-    """The ASGI app. `in_process` gives videos `file://` addresses instead of ones at this server."""
+def build_app(
+    store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
+) -> Starlette:
+    """The ASGI app of the documented format. `in_process` gives videos `file://` addresses instead of ones at this
+    server, and answers about what was made in other words."""
+    del dialect
     routes = _Routes(store, capabilities, in_process)
+    others = VideoRoutes(store, "vllm-omni", model).reading() if in_process else []
     return Starlette(
         routes=[
             Route(CREATE_PATH, routes.create, methods=["POST"]),
-            Route(CREATE_PATH + "/{task_id}", routes.query, methods=["GET"]),
             Route(FILES_PATH, routes.upload, methods=["POST"]),
             Route(MODELS_PATH, routes.models, methods=["GET"]),
-            Route("/media/{name}", routes.video, methods=["GET"]),
-            Route("/files/{name}", routes.image, methods=["GET"]),
+            *routes.reading(),
+            *others,
         ],
-        exception_handlers={
-            _TaskError: _tell_task_error,
-            _GatewayError: _tell_gateway_error,
-            HTTPException: _tell_http,
-            Exception: _tell_mishap,
-        },
+        exception_handlers=_TELLERS,
     )
+
+
+def build_videos_app(
+    store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
+) -> Starlette:
+    """The ASGI app of a kind of server that speaks `/v1/videos`; `in_process` as above."""
+    face = VideoRoutes(store, dialect.partition(":")[2], model)
+    others = _Routes(store, capabilities, in_process).reading() if in_process else []
+
+    async def tell(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return face.not_found(error)
+
+    return Starlette(routes=[*face.all(), *others], exception_handlers=_TELLERS | {HTTPException: tell})
 
 
 class _Routes:
@@ -76,6 +90,14 @@ class _Routes:
         self._store = store
         self._capabilities = capabilities
         self._in_process = in_process
+
+    def reading(self) -> list[Route]:
+        """What asks about videos and images that are there."""
+        return [
+            Route(CREATE_PATH + "/{task_id}", self.query, methods=["GET"]),
+            Route("/media/{name}", self.video, methods=["GET"]),
+            Route("/files/{name}", self.image, methods=["GET"]),
+        ]
 
     async def create(self, request: Request) -> Response:
         self._store.creates += 1
@@ -287,3 +309,11 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 async def _tell_mishap(request: Request, error: Exception) -> Response:
     logger.error("the sandbox made a mistake", exc_info=error)
     return await _tell_gateway_error(request, _GatewayError(500, "a mistake of the sandbox's; see its log"))
+
+
+_TELLERS: dict[Any, Any] = {
+    _TaskError: _tell_task_error,
+    _GatewayError: _tell_gateway_error,
+    HTTPException: _tell_http,
+    Exception: _tell_mishap,
+}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sora_mcp.core.models import InpaintItem, VideoRequest
+from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Upload = Callable[[str], Path | None]
 """A media id → its file, if there is one."""
 
 
-def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload) -> Scene:
+def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload, fps: int = FPS) -> Scene:
     """What to draw: captions from actions, cards from items, clips from what a remix or blend is made of."""
     from sora_mcp.media.render import Card, Clip, Scene  # noqa: PLC0415 - loads PyAV and Pillow
 
@@ -53,4 +54,5 @@ def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload) 
         cards=tuple(card for card in cards if isinstance(card, Card)),
         clips=clips,
         amount=edit.amount if edit is not None and edit.amount is not None else 4.0,
+        fps=fps,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tables import FPS
 from sora_mcp.sandbox.scenes import scene_of
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ _STARTS_AT = 0.15
 
 @dataclass(slots=True)
 class Stored:
-    """One task. Times are unix seconds; `generations` are ids, one for each variant."""
+    """One task. Times are unix seconds; `generations` are ids, one for each variant; `fps` are frames per second."""
 
     id: str
     owner: str
@@ -35,6 +36,7 @@ class Stored:
     seconds: float
     generations: list[str] = field(default_factory=list)
     error: str | None = None
+    fps: int = FPS
 
     @property
     def request(self) -> VideoRequest:
@@ -73,9 +75,10 @@ class Store:
         self.accepted = 0
         """POSTs that made a task."""
 
-    def add(self, body: dict[str, Any], owner: str) -> Stored:
+    def add(self, body: dict[str, Any], owner: str, *, task_id: str = "", fps: int = FPS) -> Stored:
         """Make a task and begin to render it."""
-        task = Stored(new_id("task", self.clock()), owner, body, self.clock(), self._seconds)
+        task_id = task_id or new_id("task", self.clock())
+        task = Stored(task_id, owner, body, self.clock(), self._seconds, fps=fps)
         if task.asks_for("slow"):
             task.seconds *= 10
         if not task.asks_for("blocked") and not task.asks_for("fail"):
@@ -93,7 +96,7 @@ class Store:
     def generation(self, generation_id: str, owner: str) -> Path | None:
         """The file of a finished generation, if this key made it."""
         path = self.video(generation_id)
-        owned = any(generation_id in task.generations for task in self._all(owner))
+        owned = any(generation_id in task.generations for task in self.all(owner))
         return path if owned and path.is_file() else None
 
     def video(self, generation_id: str) -> Path:
@@ -178,7 +181,7 @@ class Store:
         self._make(self.media)
         for variant, generation in enumerate(task.generations, 1):
             if not self.video(generation).is_file():
-                scene = scene_of(task.request, variant, self.video, self.upload)
+                scene = scene_of(task.request, variant, self.video, self.upload, task.fps)
                 render(scene, self.video(generation))
 
     # --- files ------------------------------------------------------------------------------------
@@ -198,8 +201,13 @@ class Store:
             logger.warning("the sandbox cannot read what it kept of %s", task_id)
             return None
 
-    def _all(self, owner: str) -> list[Stored]:
-        tasks = (self._load(path.stem) for path in self._tasks.glob("task_*.json"))
+    def remove(self, task: Stored) -> None:
+        """Forget a task."""
+        (self._tasks / f"{task.id}.json").unlink(missing_ok=True)
+
+    def all(self, owner: str) -> list[Stored]:
+        """Every task that this key made."""
+        tasks = (self._load(path.stem) for path in self._tasks.glob("[a-z]*.json"))
         return [task for task in tasks if task is not None and task.owner == owner]
 
     def _write(self, path: Path, content: bytes) -> None:

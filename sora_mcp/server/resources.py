@@ -54,6 +54,10 @@ async def _guide(_: Studio, __: Values) -> str:
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 
+async def _gateway(studio: Studio, _: Values) -> str:
+    return _json(FOR_AGENTS.structured(await studio.describe()))
+
+
 async def _unsettled(studio: Studio, _: Values) -> str:
     unsettled = await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
     advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
@@ -92,6 +96,14 @@ GUIDE = Resource(
     "What a prompt, a storyboard, a remix and a blend need, and what they cost.",
     "text/markdown",
     _guide,
+)
+GATEWAY = Resource(
+    "sora://gateway",
+    "gateway",
+    "The gateway",
+    "Which gateway this is, what each operation becomes there, sizes, lengths, caps and what was spent.",
+    "application/json",
+    _gateway,
 )
 UNSETTLED = Resource(
     "sora://ledger/unsettled",
@@ -134,7 +146,7 @@ EXACT_CONTACT_SHEET = Resource(
     _exact_contact_sheet,
 )
 
-RESOURCES = (GUIDE, UNSETTLED, VIDEO, FILE, CONTACT_SHEET, EXACT_CONTACT_SHEET)
+RESOURCES = (GUIDE, GATEWAY, UNSETTLED, VIDEO, FILE, CONTACT_SHEET, EXACT_CONTACT_SHEET)
 
 
 def find(uri: str) -> tuple[Resource, Values]:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 
+from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain
-from sora_mcp.core.errors import BadReply, Declined, InternalError, OverCap, SoraError, TooManyRunning
+from sora_mcp.core.errors import (
+    BadReply,
+    Declined,
+    InternalError,
+    InvalidInput,
+    OverCap,
+    Problem,
+    Refused,
+    SoraError,
+    TooManyRunning,
+)
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Submission
-from sora_mcp.core.tasks import UNDER_WAY
+from sora_mcp.core.tasks import UNDER_WAY, clean
+from sora_mcp.dialects.protocol import Call, Picture, Plan, create_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
@@ -78,6 +92,7 @@ class Creator:
                 return await self._dry_run(ready, policy, confirm)
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
+            await self._check_model(connection, ready.request)
             intent = self._intent(connection, ready)
             same, intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
@@ -91,8 +106,8 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    request = await _with_uploads(connection.gateway, ready)
-                    call, intent = self._connector.dialect.create(request), replace(intent, body=request.body())
+                    call, body = await self._call(connection.gateway, ready)
+                    intent = replace(intent, body=body)
                     # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                     await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None and declined is not None:
@@ -100,22 +115,64 @@ class Creator:
         if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
+            entry, is_new = await self._sent(connection, call, intent, policy, answer_by)
         self._submitted()
-        cost = self._cost(ready.request)
+        cost, plan = self._cost(ready.request), self._plan(ready.request)
         submission = report.submission(
-            ready.request, connection.label, "accepted", entry, cost=cost, sources=ready.sources, is_new=is_new
+            ready.request,
+            connection.label,
+            "accepted",
+            entry,
+            cost=cost,
+            sources=ready.sources,
+            plan=plan,
+            is_new=is_new,
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
+
+    async def _sent(
+        self, connection: Upstream, call: Call, intent: Intent, policy: SpendingPolicy, answer_by: float
+    ) -> tuple[Entry, bool]:
+        """As `Submitter.submit`; of a server that has no such address it is told what it looks like."""
+        try:
+            return await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
+        except Refused as error:
+            if self._settings.dialect == SORA and error.http_status in {404, 405}:
+                error.advice = (*await connection.what_it_is(), *error.advice)
+            raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
+        capabilities = self._connector.dialect.capabilities
+        if capabilities.image_bytes is not None:
+            from sora_mcp.studio import pictures  # noqa: PLC0415 - most servers send none
+
+            pictures.check_local(with_images, capabilities.image_bytes)
         with anyio.fail_after(RESOLVE_WITHIN):
-            ready = await resolve(with_images, self._lookup)
+            ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
-        return ready
+        return replace(ready, identity=self._plan(ready.request).identity)
+
+    async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
+        """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
+
+        Raises TimeoutError and what an upload or a fetch raises.
+        """
+        dialect = self._connector.dialect
+        max_bytes = dialect.capabilities.image_bytes
+        if max_bytes is None:
+            request = await _with_uploads(gateway, ready)
+            return dialect.create(request), request.body()
+        from sora_mcp.studio import pictures  # noqa: PLC0415 - as above
+
+        request = ready.with_addresses(ready.paths)
+        with anyio.fail_after(RESOLVE_WITHIN):
+            sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+        left_open = self._plan(request).left_open
+        body = {name: value for name, value in request.body().items() if name not in left_open}
+        return create_of(dialect, request, sent), body
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
@@ -159,6 +216,8 @@ class Creator:
             ready.sources,
             self._cost(request),
             other_fingerprint=ready.fingerprint_as_given,
+            dialect=self._settings.dialect,
+            adjusted=self._plan(request).adjusted,
         )
 
     def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
@@ -166,6 +225,9 @@ class Creator:
 
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
+
+    def _plan(self, request: VideoRequest) -> Plan:
+        return plan_of(self._connector.dialect, request)
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         """What the settings say about money."""
@@ -176,11 +238,21 @@ class Creator:
             running=settings.max_running,
             per_call=settings.max_cost_per_call,
             ask_above=settings.ask_above_cost,
+            calls_per_day=settings.max_calls_per_day,
+            has_prices=self._connector.dialect.capabilities.has_prices,
         )
 
     def _check_call(self, request: VideoRequest, policy: SpendingPolicy) -> None:
         self._settings.check_guards_spelling()
         policy.check_call(self._cost(request))
+
+    async def _check_model(self, connection: Upstream, request: VideoRequest) -> None:
+        """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
+        is empty, says nothing."""
+        model = self._plan(request).model
+        if model is not None and model not in (known := await connection.models()) and known:
+            shown = json.dumps(clean(model, 60), ensure_ascii=False)
+            raise InvalidInput([Problem("model", f"the server has no {shown}", _listed(model, known))])
 
     async def _ask_user(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None, settles: Sequence[str]
@@ -195,10 +267,12 @@ class Creator:
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
         cost = self._cost(ready.request)
+        plan = self._plan(ready.request)
         submission = report.submission(
-            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources
+            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=plan
         )
-        body = self._connector.dialect.create(ready.with_addresses(ready.paths)).json
+        request = ready.with_addresses(ready.paths)
+        body = create_of(self._connector.dialect, request, _named(request)).shown
         same: Entry | None = None
         notes: list[Note] = list(preview.of_sources(ready))
         if self._connector.label != NOT_CONFIGURED:
@@ -218,6 +292,7 @@ class Creator:
         try:
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
+            await self._check_model(connection, ready.request)
             intent = self._intent(connection, ready)
             if self._ledger.exists():
                 same, intent = await self._same_before(connection, intent, policy, confirm)
@@ -251,6 +326,22 @@ def _nothing_sent() -> Iterator[None]:
         logger.exception("a request failed before anything was sent")
         message = "Something failed in an unforeseen way before anything was sent."
         raise _not_submitted(InternalError(message, SeeLog())) from None
+
+
+def _named(request: VideoRequest) -> dict[int, Picture]:
+    """The images of a request by the names that the caller has for them, to show what would be sent."""
+    return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
+
+
+MODELS_NAMED = 8
+
+
+def _listed(model: str, known: list[str]) -> str:
+    """The models that there are, those first that look like the one that there is not."""
+    near = difflib.get_close_matches(model, known, n=MODELS_NAMED, cutoff=0.5)
+    names = [*near, *(each for each in known if each not in near)]
+    more = f" and {len(names) - MODELS_NAMED} more" if len(names) > MODELS_NAMED else ""
+    return ", ".join(names[:MODELS_NAMED]) + more
 
 
 def _not_submitted(error: SoraError) -> SoraError:

@@ -60,6 +60,7 @@ class Describer:
             operations=_operations(limits),
             models=_models(limits),
             listed_models=listed,
+            rules=limits.rules() or None,
             max_variants=limits.max_variants,
             max_prompt_length=limits.max_prompt_length,
             spent=spent,
@@ -93,6 +94,7 @@ class Describer:
             uncertain=round(spending.uncertain, 2),
             under_way=len(spending.running) - unknown,
             unknown=unknown,
+            calls=spending.calls,
         )
 
     async def _ask(self, upstream: Upstream, problems: list[SoraError]) -> tuple[Status, list[str] | None]:
@@ -120,13 +122,15 @@ class Describer:
     def _caps(self, spent: Spent | None) -> dict[str, float]:
         """The caps that are set, and what is left of them."""
         settings = self._settings
-        day, places = settings.max_cost_per_day, settings.max_running
+        day, places, calls = settings.max_cost_per_day, settings.max_running, settings.max_calls_per_day
         caps = {
             "per_call": settings.max_cost_per_call,
             "per_day": day,
             "left_today": None if day is None or spent is None else round(day - spent.cost - spent.uncertain, 2),
             "running": places,
             "places_left": None if places is None or spent is None else places - spent.under_way - spent.unknown,
+            "calls_per_day": calls,
+            "calls_left": None if calls is None or spent is None else calls - spent.calls,
             "ask_above": settings.ask_above_cost,
         }
         return {name: max(0, value) for name, value in caps.items() if value is not None}

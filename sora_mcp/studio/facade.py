@@ -16,6 +16,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
+from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
@@ -181,6 +182,10 @@ class Studio:
         Raises nothing for a gateway that is down, refuses the key or is not configured: what is known is told.
         """
         return await self._describer.describe()
+
+    async def candidates(self, request_id: str) -> list[ListedTask]:
+        """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
+        return await self._settler.candidates(request_id)
 
     @property
     def sent(self) -> Entry | None:

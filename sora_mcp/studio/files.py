@@ -14,13 +14,15 @@ from anyio import to_thread
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
-from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotFound, SoraError
+from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Look
+from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.media.stills import Probe
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import file_stem
@@ -76,6 +78,7 @@ class Files:
                     error.advice = (*error.advice, Save(entry.id))
                 raise
         about = sheet.probe
+        await self._learn(entry, variant, about)
         return Look(
             gateway=label,
             task_id=entry.task_id or entry.request_id,
@@ -83,6 +86,7 @@ class Files:
             width=about.width,
             height=about.height,
             n_frames=about.n_frames,
+            fps=about.fps,
             frames=sheet.frames,
             picture=sheet.picture,
         )
@@ -104,6 +108,25 @@ class Files:
                 return await path.read_bytes()
             except OSError as error:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+
+    async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
+        """Read size, length and rate from a saved file, where the gateway does not tell them."""
+        if _knows_shape(entry, variant) or not _is_saved(entry, variant):
+            return
+        try:
+            sheet = await viewer.contact_sheet(entry.files[variant], 1, f"Variant {variant} of {entry.id}")
+        except (media.Unviewable, NotConfigured) as error:
+            logger.info("what was saved cannot be looked into: %s", error.message)
+        else:
+            await self._learn(entry, variant, sheet.probe)
+
+    async def _learn(self, entry: Entry, variant: int, about: Probe) -> None:
+        if not _knows_shape(entry, variant):
+            file = Generation(
+                variant=variant, width=about.width, height=about.height, n_frames=about.n_frames, fps=about.fps
+            )
+            task = Task(state="succeeded", gateway_state=entry.gateway_state or "", generations=(file,))
+            await self._ledger.record(entry, task, None)
 
     @asynccontextmanager
     async def _at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
@@ -152,11 +175,11 @@ class Files:
         with anyio.CancelScope(deadline=self._answer_by):
             refreshed = await self._ask_again(entry, failed)
             if _address(refreshed, variant) in {None, _address(entry, variant)}:
-                raise _gone(entry, failed) if _is_refusal(failed) else failed
+                raise _gone(entry, failed) if _is_refusal(failed, _address(entry, variant)) else failed
             try:
                 return await self._fetch_once(refreshed, variant, path, on_progress)
             except BadReply as error:
-                raise _gone(entry, error) if _is_refusal(error) else error from None
+                raise _gone(entry, error) if _is_refusal(error, _address(refreshed, variant)) else error from None
         raise failed
 
     async def _ask_again(self, entry: Entry, failed: BadReply) -> Entry:
@@ -164,7 +187,8 @@ class Files:
         try:
             return await self._refresh(entry)
         except NotFound as error:
-            if error.can_retry or not _is_refusal(failed):
+            was_known = (_address(entry, 1) or "").startswith("/")  # whoever served the file has forgotten it
+            if (error.can_retry and not was_known) or not _is_refusal(failed, _address(entry, 1)):
                 raise failed from None
             raise _gone(entry, failed) from None
         except SoraError as error:
@@ -185,6 +209,13 @@ class Files:
         )
 
 
+def _knows_shape(entry: Entry, variant: int) -> bool:
+    """Whether nothing of a variant's shape has to be read from its file: a gateway that serves files by paths of its
+    own tells none."""
+    generation = next((each for each in entry.generations if each.variant == variant), None)
+    return generation is None or generation.fps is not None or not (generation.url or "").startswith("/")
+
+
 def _address(entry: Entry, variant: int) -> str | None:
     return next((generation.url for generation in entry.generations if generation.variant == variant), None)
 
@@ -193,9 +224,15 @@ _PASSING = frozenset({407, 408, 416, 423, 425, 429})
 """Refusals that say nothing about an address: of a proxy, of the rate or of the moment (RFC 9110 §15.5, RFC 6585)."""
 
 
-def _is_refusal(error: BadReply) -> bool:
+_NO_FILE = frozenset({404, 410, 422})
+"""The same of a gateway that serves the file itself: anything else may be the key, or that it is not ready."""
+
+
+def _is_refusal(error: BadReply, address: str | None) -> bool:
     """Whether a file's host said that it has no such file, or shows it to nobody with this address any more."""
     status = error.http_status or 0
+    if (address or "").startswith("/"):
+        return status in _NO_FILE
     return 400 <= status < 500 and status not in _PASSING
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +137,32 @@ def _open_and_look_again(path: Path) -> int:
     return descriptor
 
 
+def check_fetched(content: bytes, where: str) -> Image:
+    """An image that was fetched. Raises InvalidInput naming `where`."""
+    kind = _kind(content)
+    if kind is None or not _IS_WHOLE[kind](content):
+        raise _refused(where, "does not lead to a whole image", "PNG, JPEG or WebP")
+    return Image(f"image.{kind}", content)
+
+
+def check_sendable(image: Image, where: str, max_bytes: int) -> None:
+    """Raise InvalidInput for an image that is too large to be sent along with a request: as a file, or unpacked."""
+    if len(image.content) > max_bytes:
+        raise _refused(where, f"is too large ({len(image.content) / 1e6:.1f} MB)", f"up to {max_bytes // 1_000_000} MB")
+    width, height = size_of(image.content)
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        allowed = f"up to {MAX_SIDE} pixels a side and {MAX_PIXELS // 1_000_000} million in all"
+        raise _refused(where, f"is a picture of {width}x{height} pixels", allowed)
+
+
+MAX_SIDE = 8192
+"""Pixels of the longest side of an image that is sent along."""
+MAX_PIXELS = 50_000_000
+"""All its pixels: a few kilobytes can unpack to far more than a server's memory holds."""
+
+MIME_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+
+
 def _kind(content: bytes) -> str | None:
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
@@ -169,6 +195,51 @@ def _is_whole_jpeg(content: bytes) -> bool:
 
 
 _IS_WHOLE = {"png": _is_whole_png, "jpg": _is_whole_jpeg, "webp": _is_whole_webp}
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Width and height in pixels that a whole image says it has: the largest, where it says several."""
+    sizes = list(_SIZES[_kind(content) or "png"](content))
+    return max((width for width, _ in sizes), default=0), max((height for _, height in sizes), default=0)
+
+
+def _png_sizes(content: bytes) -> Iterator[tuple[int, int]]:
+    """Its size; sides of more than a million pixels are refused by libpng itself, before anything is unpacked."""
+    width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    if max(width, height) <= 1_000_000:
+        yield width, height
+
+
+def _jpeg_sizes(content: bytes) -> Iterator[tuple[int, int]]:
+    at = 2
+    while content[at : at + 1] == b"\xff" and at + 9 <= len(content):
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            yield int.from_bytes(content[at + 7 : at + 9], "big"), int.from_bytes(content[at + 5 : at + 7], "big")
+        at += 1 if marker == 0xFF else 2 + length
+        if marker == 0xDA:
+            return
+
+
+def _webp_sizes(content: bytes) -> Iterator[tuple[int, int]]:
+    """Of the canvas, and of each picture in it (RFC 9649 §2.5 to §2.7): a decoder goes by any of them."""
+    at = 12
+    while at + 8 <= len(content):
+        name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        data = content[at + 8 : at + 8 + min(length, 24)]
+        if name == b"VP8X":
+            yield int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
+        elif name == b"ANMF":
+            yield int.from_bytes(data[6:9], "little") + 1, int.from_bytes(data[9:12], "little") + 1
+        elif name == b"VP8L":
+            bits = int.from_bytes(data[1:5], "little")
+            yield (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif name == b"VP8 ":
+            yield int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
+        at += 8 + length + length % 2
+
+
+_SIZES = {"png": _png_sizes, "jpg": _jpeg_sizes, "webp": _webp_sizes}
 
 
 def _refused(where: str, wrong: str, allowed: Message = "") -> InvalidInput:

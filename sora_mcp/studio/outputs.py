@@ -64,7 +64,10 @@ class Outputs:
         named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(connection.account, entry.request_id) or entry
-            return await files.save(entry, named or variant, connection.label, on_bytes)
+            saved = await files.save(entry, named or variant, connection.label, on_bytes)
+        entry = await self._ledger.find(connection.account, entry.request_id) or entry
+        await files.learn_shape(entry, named or variant, self._viewer)
+        return saved
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
         """One variant as it is; see `Studio.read`."""

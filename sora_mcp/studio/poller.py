@@ -17,7 +17,7 @@ from sora_mcp.core.errors import FileProblem, InvalidInput, NotFound, Problem, S
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import HISTORY, pause_after_failure, usual
-from sora_mcp.core.tasks import FINAL, UNDER_WAY
+from sora_mcp.core.tasks import FINAL, UNDER_WAY, Task
 from sora_mcp.ledger import Entry, GivenUp, Ledger
 from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.upstream import Upstream
@@ -30,6 +30,9 @@ FAILED_AGE = 60.0
 """Seconds after which a failed video is asked about again where somebody wants to know: a later success wins."""
 KNOWN_AFTER = 900.0
 """Seconds after which a task that the gateway does not know is one that it has forgotten."""
+LOST_AFTER = 600.0
+"""Seconds for which a gateway that keeps its tasks in memory must not know one, however often it is asked, until that
+counts as lost."""
 REFRESH_MOST = 20
 """How many unfinished videos a list asks about."""
 REFRESH_WITHIN = 10.0
@@ -55,7 +58,7 @@ class Poller:
                 raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
             await self.check_owner(upstream, video_id)
             task = await upstream.gateway.query(video_id)
-            return await self._ledger.adopt(upstream.account, video_id, task)
+            return await self._ledger.adopt(upstream.account, video_id, task, upstream.dialect_name)
         if entry.state in UNDER_WAY:
             return await self.ask(upstream, entry)
         if not self._may_know_more(entry):
@@ -88,7 +91,7 @@ class Poller:
         after_a_day = GivenUp(entry.task_id, "given up, more than a day after it was made")
         is_old = self._ledger.now() - entry.created_at > DAY_S
         try:
-            task = await upstream.gateway.query(entry.task_id)
+            task = await upstream.query(entry)
         except NotFound:
             if is_old:
                 return after_a_day
@@ -133,8 +136,10 @@ class Poller:
         if entry.task_id is None:
             return entry
         try:
-            task = await upstream.gateway.query(entry.task_id)
+            task = await upstream.query(entry)
         except NotFound:
+            if (lost := await self._lost(upstream, entry)) is not None:
+                return lost
             raise self._not_known(upstream, entry) from None
         except SoraError as error:
             if error.http_status == 404 and self._is_young(entry):  # what took the create answers queries, too
@@ -144,6 +149,22 @@ class Poller:
         if quiet_s is not None and task.state in FINAL:
             quiet_s = 0
         return await self._ledger.record(entry, task, quiet_s)
+
+    async def _lost(self, upstream: Upstream, entry: Entry) -> Entry | None:
+        """The row of a task that the gateway kept in memory and has lost; None while it may still be known.
+
+        A server that is starting, or one of several behind an address, does not know it for a while.
+        """
+        if entry.state == "lost":
+            return entry
+        forgets = not upstream.dialect_of(entry).capabilities.outlive_restart
+        if not forgets or entry.account != upstream.account or entry.state not in UNDER_WAY:
+            return None
+        missed = await self._ledger.missed(entry)
+        if missed.missed_since is None or self._ledger.now() - missed.missed_since < LOST_AFTER:
+            return None
+        reason = "the server keeps videos in memory, was perhaps restarted, and does not know this one any more"
+        return await self._ledger.record(missed, Task(state="lost", failure_reason=reason))
 
     def _not_known(self, upstream: Upstream, entry: Entry) -> NotFound:
         """Of a task that the gateway has accepted, and says that it does not know."""
@@ -200,7 +221,7 @@ class Poller:
     def _may_know_more(self, entry: Entry) -> bool:
         """A finished video whose address is missing, or may have expired and is not saved; or one that is said to have
         failed, and may have succeeded after all."""
-        if entry.state in {"failed", "blocked"}:
+        if entry.state in {"failed", "blocked", "lost"}:
             return entry.task_id is not None and self._ledger.age(entry) > FAILED_AGE
         if entry.state != "succeeded" or entry.files:
             return False

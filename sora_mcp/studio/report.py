@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sora_mcp.config.endpoint import IN_PROCESS
 from sora_mcp.core import plans
 from sora_mcp.core.advice import (
     Advice,
@@ -21,12 +22,14 @@ from sora_mcp.core.advice import (
     UseVideo,
     Wait,
 )
+from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.records import summary
-from sora_mcp.core.results import ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
+from sora_mcp.core.records import sent_size, summary
+from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import UNDER_WAY
+from sora_mcp.core.tasks import UNDER_WAY, Generation
+from sora_mcp.dialects.protocol import Plan
 from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
@@ -63,7 +66,10 @@ def video(
         age_seconds=None if age_s is None else round(age_s),
         usual_seconds=None if usual_s is None else max(1, round(usual_s)),
         withheld=entry.withheld if entry.state == "succeeded" else None,
-        generations=[Variant(variant=g.variant, generation_id=g.generation_id, url=g.url) for g in entry.generations],
+        adjusted=adjusted(entry.adjusted),
+        generations=[
+            Variant(variant=g.variant, generation_id=g.generation_id, url=_address(entry, g)) for g in entry.generations
+        ],
         files=[str(file) for _, file in sorted(entry.files.items())],
         advice=(*before, *advice(entry)),
     )
@@ -88,6 +94,14 @@ def _asked_for(entry: Entry) -> dict[str, Any]:
     parts: dict[str, Any] = {"beats": None, "actions": beats or None, "inpaint_items": items or None}
     parts |= {"plan": plans.plan(entry.body, entry.sources)}
     return parts if entry.body.get("prompt") or not beats else parts | {"prompt": None}  # the beats are there
+
+
+def _address(entry: Entry, generation: Generation) -> str | None:
+    """Where a variant can be opened: a path stands at the gateway's own address; None where nobody outside can."""
+    url = generation.url
+    if url is None or not url.startswith("/"):
+        return url
+    return None if entry.account.address == IN_PROCESS else f"{entry.account.address}{url}"
 
 
 def advice(entry: Entry) -> tuple[Advice, ...]:
@@ -128,26 +142,34 @@ def submission(
     *,
     cost: float | None,
     sources: Sequence[str] = (),
+    plan: Plan,
     is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
     body = request.body()
+    shape = {name: getattr(request, name) for name in ("width", "height", "n_frames") if name not in plan.left_open}
+    if "width" not in shape:
+        shape |= sent_size(plan.adjusted)
     return Submission(
         outcome=outcome,
         duplicate=None if is_new else True,
         gateway=gateway,
         task_id=entry.task_id if entry else None,
         request_id=entry.request_id if entry else None,
-        width=request.width,
-        height=request.height,
-        n_frames=request.n_frames,
+        **shape,
+        adjusted=adjusted(entry.adjusted if entry else plan.adjusted),
         cost=cost,
         sources=entry.sources if entry else list(sources),
         plan=plans.plan(body, sources),
         amount=plans.amount(body),
-        operation=request.operation,
+        operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
         advice=advice(entry) if entry else _after_dry_run(gateway),
     )
+
+
+def adjusted(adjustments: Iterable[Adjustment]) -> list[Adjusted] | None:
+    """What was sent instead of what was asked for; None where nothing was."""
+    return [{"field": each.field, "asked": each.asked, "sent": each.sent} for each in adjustments] or None
 
 
 def not_settled(request_id: str, entry: Entry | None) -> str:

@@ -6,11 +6,16 @@ from sora_mcp.core.advice import SeeList
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.results import Video
+from sora_mcp.core.tasks import clean
+from sora_mcp.dialects.protocol import ListedTask, Listing
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
+
+AROUND_S = 900.0
+"""Seconds before and after a request in which a task may be the one that came of it: clocks differ."""
 
 
 class Settler:
@@ -33,15 +38,35 @@ class Settler:
             raise NotFound(report.not_settled(request_id, known), SeeList())
         return report.video(entry, connection.label)
 
+    async def candidates(self, request_id: str) -> list[ListedTask]:
+        """The tasks that the upstream lists around the time of an unknown request, and no other request has: the one
+        with its prompt first, then those that are nearest in time. None where it cannot list any.
+
+        Raises NotFound for a request that is not unknown, and what the list raises.
+        """
+        connection = await self._connector.connect()
+        entry = await self._ledger.find(connection.account, request_id)
+        if entry is None or entry.state != "unknown":
+            raise NotFound(report.not_settled(request_id, entry), SeeList())
+        dialect = connection.dialect_of(entry)
+        if not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
+            return []
+        listed = await connection.gateway.tasks(dialect)
+        near = [task for task in listed if abs(task.created_at - entry.created_at) <= AROUND_S]
+        free = [task for task in near if await self._ledger.find(connection.account, task.task_id) is None]
+        prompt = clean(entry.body.get("prompt") or "", 4000)
+        return sorted(free, key=lambda task: (prompt not in task.prompt, abs(task.created_at - entry.created_at)))
+
     async def _check_known(self, connection: Upstream, request_id: str, task_id: str) -> None:
         """Raise InvalidInput or NotFound for a task that cannot have come of a request."""
         if not is_id(task_id):
             raise InvalidInput([Problem("task", "is not an id", "task_…")])
         await self._poller.check_owner(connection, task_id)
+        entry = await self._ledger.find(connection.account, request_id)
+        words = connection.dialect if entry is None else connection.dialect_of(entry)
         try:
-            await connection.gateway.query(task_id)
+            await connection.gateway.query(task_id, words)
         except NotFound:
-            entry = await self._ledger.find(connection.account, request_id)
             if entry is None or entry.account == connection.account:
                 raise
             # It was made with another key: only that one is told, and a person has looked.

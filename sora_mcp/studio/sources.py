@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ class Resolved:
     """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
+    `identity`: what else tells it from other requests.
     """
 
     request: VideoRequest
@@ -37,6 +39,7 @@ class Resolved:
     images: dict[int, Image] = field(default_factory=dict)
     paths: dict[int, str] = field(default_factory=dict)
     source_size: tuple[int, int] | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +53,10 @@ class Resolved:
         return self._fingerprint(self.request.body())
 
     def _fingerprint(self, body: dict[str, Any]) -> str:
-        parts = [body, {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()}]
+        parts = [
+            body | dict(self.identity),
+            {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()},
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
@@ -73,12 +79,13 @@ def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 
 
-async def resolve(unresolved: Resolved, lookup: Lookup) -> Resolved:
+async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool = False) -> Resolved:
     """Turn every task id into its generation; size and length not asked for become the first source's.
 
+    With `opaque_ids` a task's id is what the gateway wants, and a remix is as its source is.
     Raises NotFound, NotReady (not finished, failed, or without a generation id) or InvalidInput.
     """
-    request, sources = unresolved.request, _Sources(lookup)
+    request, sources = unresolved.request, _Sources(lookup, opaque_ids=opaque_ids)
     changed: dict[str, Any] = {}
     edit = request.sdedit
     if edit is not None:
@@ -87,7 +94,7 @@ async def resolve(unresolved: Resolved, lookup: Lookup) -> Resolved:
         item.model_copy(update=await _resolved_item(item, f"inpaint_items[{i}].", sources))
         for i, item in enumerate(request.inpaint_items)
     ]
-    if request.operation in {"remix", "blend"}:
+    if request.operation in {"remix", "blend"} and not opaque_ids:
         changed |= _shape_not_given(request, sources)
     shape = sources.shape() if request.operation in {"remix", "blend"} else {}
     size = (shape["width"], shape["height"]) if {"width", "height"} <= shape.keys() else None
@@ -145,8 +152,9 @@ _SHAPE = ("width", "height", "n_frames")
 class _Sources:
     """The sources of one request: resolves their ids and remembers what they led to."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, *, opaque_ids: bool) -> None:
         self._lookup = lookup
+        self._opaque_ids = opaque_ids
         self.named: list[str] = []
         self.foreign: list[tuple[str, str]] = []
         """Those that no row knows: the argument, and the id."""
@@ -164,11 +172,12 @@ class _Sources:
     async def find(self, text: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
         """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
         video_id, variant = await self._named(text.strip(), where)
-        if video_id.startswith(("task_", "req_")) or await self._lookup.is_recorded(video_id):
+        is_task = self._opaque_ids or video_id.startswith(("task_", "req_"))
+        if is_task or await self._lookup.is_recorded(video_id):
             source = await self._finished(video_id, variant or 1, where)
             self._by_id[text] = source
             self._remember(video_id, source)
-            return "generation", source[1].generation_id
+            return "generation", source[0].task_id if self._opaque_ids else source[1].generation_id
         known = await self._lookup.generation(video_id)
         upload = video_id.startswith("media_")
         if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
@@ -208,7 +217,7 @@ class _Sources:
         except SoraError as error:
             error.parts = (f"{where}: ", *error.parts)
             raise
-        return entry, usable_generation(entry, variant, where, need_id=True)
+        return entry, usable_generation(entry, variant, where, need_id=not self._opaque_ids)
 
 
 def _stripped(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,19 +10,30 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from sora_mcp.config.endpoint import Endpoint
+from sora_mcp import dialects
+from sora_mcp.config.endpoint import SORA, Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.accounts import Account
+from sora_mcp.core.advice import Advice, AskUser, Setting
+from sora_mcp.core.errors import SoraError
 from sora_mcp.core.schedule import LONGEST_BACKOFF_S
+from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import Dialect
+from sora_mcp.ledger import Entry
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
+
+logger = logging.getLogger(__name__)
 
 PACE = 10.0
 """Seconds between two queries of a task: gateways refresh every 15 s, so asking faster gains nothing."""
 LOCAL_PACE = 0.3
 """The same for a gateway on this machine."""
+MODELS_WITHIN_S = 5.0
+"""Seconds for asking for the models before a create; a list that does not come says nothing."""
+MODELS_KNOWN_S = 60.0
+"""Seconds for which a list of models is taken to hold."""
 TICK = 1.0
 """Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
@@ -35,7 +47,7 @@ class Upstream:
     def __init__(self, settings: Settings, endpoint: Endpoint, dialect: Dialect, account: Account, label: str) -> None:
         self._settings = settings
         self._endpoint = endpoint
-        self._dialect = dialect
+        self.dialect, self.dialect_name = dialect, settings.dialect
         self.account = account
         self.label = label
         self.usual_s: float | None = settings.sandbox_seconds if endpoint.sandbox else None
@@ -43,6 +55,18 @@ class Upstream:
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
         self._left_alone_until = -math.inf
+        self._models: list[str] = []
+        self._models_until = -math.inf
+
+    def dialect_of(self, entry: Entry) -> Dialect:
+        """The words that a video was made in, whatever is configured now. Raises NotConfigured."""
+        if entry.dialect in {None, self._settings.dialect}:
+            return self.dialect if entry.dialect else dialects.named(SORA, self._settings)
+        return dialects.named(entry.dialect or SORA, self._settings)
+
+    async def query(self, entry: Entry) -> Task:
+        """One look at the task of an entry, in its own words; free. Raises what `Gateway.query` raises."""
+        return await self.gateway.query(entry.task_id or "", self.dialect_of(entry))
 
     def leave_alone(self, seconds: float) -> None:
         """The gateway asked for that much patience; ten minutes at most are granted."""
@@ -58,10 +82,36 @@ class Upstream:
         yet."""
         return self._endpoint.notice or (self.gateway.client.notice if "gateway" in self.__dict__ else None)
 
+    async def models(self) -> list[str]:
+        """The names of the upstream's models, asked for once in a while; none where it does not tell them."""
+        if anyio.current_time() >= self._models_until:
+            with anyio.move_on_after(MODELS_WITHIN_S):
+                try:
+                    self._models = (await self.gateway.probe()).models
+                except SoraError as error:
+                    logger.info("the models could not be listed: %s", error.message)
+                    return []
+                self._models_until = anyio.current_time() + MODELS_KNOWN_S
+                return self._models
+            return []
+        return self._models
+
+    async def what_it_is(self) -> tuple[Advice, ...]:
+        """What kind of server this is, where it has no address of the documented kind: found out with free requests."""
+        from sora_mcp.dialects.recognition import LOOKS, lists_models, recognized  # noqa: PLC0415 - rarely needed
+
+        replies = await self.gateway.replies(LOOKS)
+        setting = Setting("dialect")
+        if (name := recognized(replies)) is not None:
+            return (AskUser(("set ", setting, f" to {name}: the server looks like one of that kind")),)
+        if lists_models(replies):
+            return (AskUser(("set ", setting, " to videos:generic, if the server has /v1/videos")),)
+        return ()
+
     @cached_property
     def gateway(self) -> Gateway:
         """The client. Raises NotConfigured where the address cannot be one."""
-        return connect(self._settings, self._endpoint, self._dialect)
+        return connect(self._settings, self._endpoint, self.dialect)
 
     async def aclose(self) -> None:
         """Close the client, if there is one."""
@@ -85,5 +135,11 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
         return Gateway(endpoint, settings, dialect)
     from sora_mcp.sandbox import SERVED, Sandbox  # noqa: PLC0415
 
-    sandbox = Sandbox(settings.home / "sandbox", seconds=settings.sandbox_seconds, capabilities=dialect.capabilities)
+    sandbox = Sandbox(
+        settings.home / "sandbox",
+        seconds=settings.sandbox_seconds,
+        capabilities=dialect.capabilities,
+        dialect=settings.dialect,
+        model=settings.model,
+    )
     return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), served=SERVED)

@@ -31,6 +31,7 @@ def say_description(description: Description, wording: Wording = FOR_AGENTS) -> 
         wording.advise(*description.advice),
         *_operations(description),
         *(sentence for offer in description.models for sentence in _offer(offer)),
+        *(description.rules or []),
         f"Variants of a call: at most {description.max_variants}; each costs.",
         *_spent(description),
         _caps(description.caps),
@@ -93,6 +94,8 @@ _CAPS = {
     "left_today": "{:g} of that left",
     "running": "at most {:g} under way or unknown at once",
     "places_left": "{:g} more now",
+    "calls_per_day": "{:g} calls in 24 hours",
+    "calls_left": "{:g} of them left",
     "ask_above": "a question first above {:g}, where the host can ask",
 }
 

@@ -17,17 +17,18 @@ def name(video: ListedVideo | Submission) -> str:
     return plain or video.request_id or "it"
 
 
-def _shape(width: int | None, height: int | None, n_frames: int | None) -> str:
+def _shape(width: int | None, height: int | None, n_frames: int | None, fps: float | None = None) -> str:
     size = f"{width}x{height}" if width and height else ""
-    length = f"{n_frames / FPS:g} s" if n_frames else ""
+    length = f"{round(n_frames / (fps or FPS), 2):g} s" if n_frames else ""
     return ", ".join(part for part in (size, length) if part)
 
 
 def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str:
     """What became of a paid call."""
     cost = f"relative cost {submission.cost:g}" if submission.cost is not None else "cost not known"
-    what = f"{_shape(submission.width, submission.height, submission.n_frames)}, {cost}, gateway: {submission.gateway}"
-    notes = [*_intentions(submission), *map(wording.note, submission.notes)]
+    shape = _shape(submission.width, submission.height, submission.n_frames)
+    what = ", ".join(part for part in (shape, cost, f"gateway: {submission.gateway}") if part)
+    notes = [*_adjusted(submission), *_intentions(submission), *map(wording.note, submission.notes)]
     next_step = wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
@@ -50,19 +51,26 @@ def _intentions(submission: Submission) -> Iterator[str]:
         yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
 
+def _adjusted(submission: Submission) -> list[str]:
+    """What is sent instead of what was asked for."""
+    parts = [f"{each['field']} {each['asked']} → {each['sent']}" for each in submission.adjusted or []]
+    return [f"Adjusted for this server: {'; '.join(parts)}."] if parts else []
+
+
 _STATE_WORDS: dict[State, str] = {
     "succeeded": "has succeeded",
     "failed": "has failed",
     "blocked": "was blocked by moderation",
     "rejected": "was not created",
     "unknown": "has an unknown outcome",
+    "lost": "was lost by the server",
 }
 
 
 def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     """A video in a sentence, and what to do next."""
     progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
-    shape = _shape(video.width, video.height, video.n_frames)
+    shape = _shape(video.width, video.height, video.n_frames, video.fps)
     state = _STATE_WORDS.get(video.state, f"is {video.state}")
     what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
     plan = f"Plan: {quote(video.plan, 1000)}." if video.plan else ""
@@ -119,7 +127,7 @@ def _were(number: int) -> str:
 
 def _why(video: Video) -> str:
     """Why there is no video: our own reason, and the gateway's words as a quotation."""
-    if video.state not in {"failed", "blocked", "rejected", "unknown"}:
+    if video.state not in {"failed", "blocked", "lost", "rejected", "unknown"}:
         return ""
     is_gateways = video.failure_reason == video.gateway_message
     ours = f"Reason: {quote(video.failure_reason)}." if video.failure_reason and not is_gateways else ""
@@ -146,7 +154,7 @@ def quote(text: str, limit: int = 200) -> str:
 
 def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows."""
-    shape = _shape(look.width, look.height, look.n_frames)
+    shape = _shape(look.width, look.height, look.n_frames, look.fps)
     stills, order = ("1 still", "") if look.frames == 1 else (f"{look.frames} stills", ", in reading order")
     return f"{stills} of {look.task_id}, variant {look.variant} ({shape}){order}."
 

@@ -266,6 +266,7 @@ _REVISE: dict[State, str] = {
         "Moderation withheld it; only the gateway knows whether it was charged. Change the prompt before creating it "
         "again: that costs again."
     ),
+    "lost": "Nothing is submitted again by itself. Creating it again costs again; a later answer of the server wins.",
     "rejected": "Nothing was created. Correct what the reason says, then create it again.",
 }
 

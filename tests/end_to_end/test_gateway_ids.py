@@ -90,7 +90,7 @@ async def test_a_task_of_any_id_is_found_shown_saved_and_remixed(
     assert (seen.data["state"], seen.data["task_id"]) == ("succeeded", task_id), seen.text
     assert path.count("/") == 4
     assert path in {request.path for request in gateway.requests("GET")} <= {path, "/v.mp4"}
-    assert (resource["task_id"], listed[2:]) == (task_id, [uri])
+    assert (resource["task_id"], listed[3:]) == (task_id, [uri])
     await assert_saved_in(tmp_path / "videos", saved)
     assert remixed.data["outcome"] == "accepted", remixed.text
     assert gateway.creates()[1].json()["sdedit"]["source_generation_id"] == "source#1"

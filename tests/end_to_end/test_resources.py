@@ -37,11 +37,11 @@ async def test_the_guide_the_unsettled_calls_and_the_newest_videos_are_listed(
     gateway.on("POST", CREATE, *(taken(f"task_{number}") for number in range(12)))
     async with Client(remote(), mode=era) as client:
         listed = (await client.list_resources()).resources
-        assert [each.uri for each in listed] == ["sora://guide", "sora://ledger/unsettled"]
+        assert [each.uri for each in listed] == ["sora://guide", "sora://gateway", "sora://ledger/unsettled"]
         made = [await create(client, prompt=f"kite {number}") for number in range(12)]
         listed = (await client.list_resources()).resources
-    assert [each.uri for each in listed[2:]] == [f"sora://videos/{task_id}" for task_id in made[:1:-1]]
-    assert [each.title for each in listed[2:4]] == ['"kite 11"', '"kite 10"']
+    assert [each.uri for each in listed[3:]] == [f"sora://videos/{task_id}" for task_id in made[:1:-1]]
+    assert [each.title for each in listed[3:5]] == ['"kite 11"', '"kite 10"']
     assert all(each.name and each.description and each.mime_type for each in listed)
 
 
@@ -64,7 +64,7 @@ async def test_listing_asks_no_gateway(era: Era, remote: Callable[..., Any], gat
         async with Client(remote(), mode=era) as client:
             await create(client)
             await hold.reached.wait()
-            assert len((await client.list_resources()).resources) == 3
+            assert len((await client.list_resources()).resources) == 4
             hold.release.set()
 
 
@@ -72,7 +72,8 @@ async def test_without_a_gateway_the_guide_can_still_be_read(
     era: Era, make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     async with Client(build(make_settings(base_url=None)), mode=era) as client:
-        assert len((await client.list_resources()).resources) == 2
+        assert len((await client.list_resources()).resources) == 3
+        assert (await text(client, "sora://gateway"))["status"] == "not_configured"
         assert "480x854" in await text(client, "sora://guide")
         assert (await text(client, "sora://ledger/unsettled"))["videos"] == []
         with pytest.raises(MCPError, match="SORA_BASE_URL"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
-from workshop import CLIENTS, PROJECT, Failed, Told, Workshop
+from workshop import CLIENTS, PROJECT, Failed, Told, Workshop, told_by
 
 TYPESCRIPT_1 = "@modelcontextprotocol/sdk@1.32.2"
 TYPESCRIPT_2 = "@modelcontextprotocol/client@2.4.0"
@@ -98,14 +97,8 @@ def _node(shop: Workshop, package: str, script: str) -> Told:
     npm = shop.npm(package)
     for name in (script, "story.mjs"):  # Node looks for packages from where the script lies
         shutil.copy(CLIENTS / name, npm)
-    return _told(shop.do("node", npm / script, npm=npm))
+    return told_by(shop.do("node", npm / script, npm=npm))
 
 
 def _python(shop: Workshop, script: str, *requirements: str) -> Told:
-    return _told(shop.do(shop.venv(*requirements), CLIENTS / script))
-
-
-def _told(out: str) -> Told:
-    """What a script says in its last line."""
-    told = json.loads(out.strip().splitlines()[-1])
-    return tuple(told["eras"]), ", ".join(told["shown"])
+    return told_by(shop.do(shop.venv(*requirements), CLIENTS / script))

@@ -19,6 +19,7 @@ from pathlib import Path
 import hosts
 import libraries
 import protocol
+import upstreams
 from platformdirs import user_cache_path
 from workshop import PROJECT, Failed, Missing, Told, Workshop
 
@@ -80,6 +81,13 @@ PROOFS = (
     Proof("opencode", hosts.OPENCODE, "stdio", hosts.opencode),
     Proof("Copilot CLI", hosts.COPILOT_CLI, "stdio", hosts.copilot_cli, quick=True),
     Proof("OpenAI library", libraries.OPENAI, "function calls", libraries.openai, quick=True),
+    Proof(
+        "OpenAI library, as a client of the sandbox",
+        upstreams.OPENAI_VIDEOS,
+        "HTTP",
+        upstreams.openai_videos,
+        quick=True,
+    ),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )

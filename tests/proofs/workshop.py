@@ -120,9 +120,24 @@ class Workshop:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """The real server over streamable HTTP on a free loopback port; yields its address."""
-        command = [str(SERVER), "serve", "--transport", "streamable-http", "--port", "0"]
+        with self._listening("serve", "--transport", "streamable-http") as address:
+            yield address
+
+    @contextmanager
+    def sandbox(self, dialect: str) -> Iterator[str]:
+        """The sandbox as a gateway that speaks a dialect, on a free loopback port; yields its address."""
+        with self._listening("sandbox", SORA_DIALECT=dialect, SORA_MODEL="sandbox") as address:
+            yield address
+
+    @contextmanager
+    def _listening(self, *words: str, **settings: str) -> Iterator[str]:
+        command = [str(SERVER), *words, "--port", "0"]
         with subprocess.Popen(  # noqa: S603 - our own server
-            command, env=self._environment(None), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+            command,
+            env=self._environment(None) | settings,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
         ) as process:
             assert process.stderr is not None
             late = Timer(30, process.kill)
@@ -156,6 +171,12 @@ class Workshop:
             "PROOF_SERVER": str(SERVER),
             **self.told,
         }
+
+
+def told_by(out: str) -> Told:
+    """What a script says in its last line."""
+    told = json.loads(out.strip().splitlines()[-1])
+    return tuple(told["eras"]), ", ".join(told["shown"])
 
 
 def _npm_program() -> str:

@@ -151,6 +151,7 @@ class FaultGateway:
         self.connections = 0
         self.hang_up = False
         self.greeting: Answer | None = None
+        self.create_path = CREATE
         self._script: dict[tuple[str, str], list[Answer]] = {}
 
     def on(self, method: str, prefix: str, *answers: Answer) -> None:
@@ -163,7 +164,7 @@ class FaultGateway:
 
     def creates(self) -> list[Received]:
         """Every create that reached this gateway, whole or not."""
-        return self.requests("POST", CREATE)
+        return self.requests("POST", self.create_path)
 
     def accepted(self) -> list[Received]:
         """The creates of which this gateway made a task."""
@@ -217,7 +218,7 @@ class FaultGateway:
     def _decide(self, request: Received, answer: Answer) -> Answer:
         """Make a task of a whole create where the answer does so, from here on whatever comes of the answer."""
         makes_task = answer.status < 300 if answer.accepts is None else answer.accepts
-        if (request.method, request.path) != ("POST", CREATE) or not makes_task:
+        if (request.method, request.path) != ("POST", self.create_path) or not makes_task:
             return answer
         request.task_id = f"task_{len(self.accepted()) + 1}"
         return replace(answer, body=answer.body.replace(NEXT_ID, request.task_id.encode()))

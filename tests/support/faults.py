@@ -17,6 +17,7 @@ import anyio
 from bench import TAKEN_NEXT, about
 from fault_gateway import (
     CREATE,
+    NEXT_ID,
     Answer,
     FaultGateway,
     Moment,
@@ -125,12 +126,38 @@ def _cases() -> list[Case]:
 CASES = _cases()
 
 
-async def measure(case: Case, folder: Path) -> Seen:
-    """A create through the real client, server, ledger and sockets."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a dialect says of a create: its path, and the answers to a create that is taken and to a query."""
+
+    path: str
+    taken: Answer
+    about: Answer
+
+
+_OBJECT = {"object": "video", "status": "queued", "progress": 0}
+SORA = Words(CREATE, TAKEN_NEXT, about("SUBMITTED", task_id="task_1"))
+VIDEOS = Words("/v1/videos", says(_OBJECT | {"id": NEXT_ID.decode()}), says(_OBJECT | {"id": "task_1"}))
+
+
+def words_of(dialect: str) -> Words:
+    return SORA if dialect == "sora" else VIDEOS
+
+
+def _in_words(answer: Answer, words: Words) -> Answer:
+    """An answer that takes a create, as a dialect says that; any other as it is."""
+    return replace(answer, body=words.taken.body) if answer.body == TAKEN_NEXT.body else answer
+
+
+async def measure(case: Case, folder: Path, dialect: str = "sora") -> Seen:
+    """A create through the real client, server, ledger and sockets, in the words of a dialect."""
+    words = words_of(dialect)
+    answer = _in_words(case.answer, words)
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
-        gateway.on("POST", CREATE, case.answer)
-        gateway.on("GET", CREATE, about("SUBMITTED", task_id="task_1"))
-        gateway.greeting = case.answer if case.greeting else None
+        gateway.create_path = words.path
+        gateway.on("POST", words.path, answer)
+        gateway.on("GET", words.path, words.about)
+        gateway.greeting = answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
             {},
@@ -139,7 +166,10 @@ async def measure(case: Case, folder: Path) -> Seen:
             home=folder,
             connect_timeout=patience,
             create_timeout=patience,
+            query_timeout=patience,
             max_prompt_length=10_000_000,
+            dialect=dialect,
+            **({"model": "some-model"} if dialect == "videos:generic" else {}),
         )
         prompt = "fly man " * (1_000_000 if case.moment == MOMENTS["in_body"] else 1)
         async with Client(build(settings)) as client:
@@ -169,14 +199,14 @@ def states(ledger: Path, where: str = "1") -> list[str]:
     return ["submitted" if state in UNDER_WAY else state for state in states]
 
 
-async def measure_all() -> dict[Case, Seen]:
+async def measure_all(dialect: str = "sora") -> dict[Case, Seen]:
     """All cases, a few at a time."""
     measured: dict[int, Seen] = {}
     at_once = anyio.CapacityLimiter(12)
 
     async def run(number: int, case: Case, folder: Path) -> None:
         async with at_once:
-            measured[number] = await measure(case, folder)
+            measured[number] = await measure(case, folder, dialect)
 
     with tempfile.TemporaryDirectory() as home:
         async with anyio.create_task_group() as group:

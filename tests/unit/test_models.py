@@ -95,7 +95,6 @@ def test_all_eight_documented_fields_of_an_item_are_known() -> None:
     [
         {"operation": "upscale"},
         {"style": "anime"},
-        {"model": "pro"},
         {"type": "image_gen"},
         {"width": 0},
         {"height": -1},

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_mcp import toolkit, tools
+from sora_mcp import dialects, toolkit, tools
+from sora_mcp.config.endpoint import UPSTREAMS
+from sora_mcp.config.settings import load
 from sora_mcp.config.variables import variables
 from sora_mcp.core.advice import Do
+from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.manifests import bundles, clients
 from sora_mcp.distribution.manifests.formats import difference, to_json
@@ -65,6 +68,7 @@ def _generated(folder: Path) -> dict[Path, str]:
     package = project / "sora_mcp" / "tools"
     if package.is_dir():  # what the shell's options are made from, without loading the tools
         files[package / "surface.json"] = to_json(tools.listing())
+        files[project / "docs" / "upstreams.md"] = _upstreams_page()
         for page, name, table in (
             ("README.md", "tools", _tool_table()),
             ("docs/settings.md", "settings", _settings_table()),
@@ -122,3 +126,33 @@ def _tool_table() -> str:
 def _settings_table() -> str:
     rows = [f"| `{v.name}` | {f'`{v.default}`' if v.default else ''} | {v.description} |\n" for v in variables()]
     return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+def _upstreams_page() -> str:
+    """What each kind of upstream can do, as its dialect says it, and what is to be known of them."""
+    settings = load({}, model="MODEL")
+    rows = [_upstream_row(name, dialects.named(name, settings).capabilities) for name in UPSTREAMS]
+    head = "| `SORA_DIALECT` | create | storyboard | remix | blend | images | variants | lengths | jobs | prices |\n"
+    table = head + "|---" * 10 + "|\n" + "".join(rows)
+    page = Path(__file__).with_name("upstreams.md").read_text(encoding="utf-8")
+    return page.replace("TABLE\n", table)
+
+
+def _upstream_row(name: str, capabilities: Capabilities) -> str:
+    operations = [capabilities.support(each).replace("_", " ") for each in OPERATIONS]
+    images = {"any": "at any frame", "first": "first frame", "first_and_last": "first and last frame", "none": "none"}
+    jobs = [
+        "kept" if capabilities.outlive_restart else "in memory",
+        *(["listed"] if capabilities.can_list else []),
+        *(["can be stopped"] if capabilities.can_stop else []),
+    ]
+    cells = [
+        f"`{name}`",
+        *operations,
+        images[capabilities.images],
+        f"up to {capabilities.max_variants}" if capabilities.max_variants > 1 else "1",
+        capabilities.frame_rule or ", ".join(f"{frames} frames" for frames in capabilities.lengths),
+        ", ".join(jobs),
+        "relative" if capabilities.has_prices else "not known",
+    ]
+    return f"| {' | '.join(cells)} |\n"

@@ -20,9 +20,10 @@ from sora_mcp.ledger.sqlite.transactions import Transactions
 class Following(Transactions):
     """Tasks and files."""
 
-    async def adopt(self, account: Account, task_id: str, task: Task) -> Entry:
+    async def adopt(self, account: Account, task_id: str, task: Task, dialect: str | None = None) -> Entry:
         body = task.body or {}
         row: dict[str, Any] = {"task_id": task_id, "operation": body.get("operation"), "state": "submitted"}
+        row["dialect"] = dialect
         if task.created_at is not None:
             row["created_at"] = task.created_at
 
@@ -41,7 +42,19 @@ class Following(Transactions):
             entry = of_request(db, asked.request_id)
             if entry.task_id != asked.task_id and asked.task_id is not None:
                 entry = of_task(db, asked.account, asked.task_id) or entry
-            return entry if entry.task_id is None else self._changes(db).update(entry, task, quiet_s)
+            if entry.task_id is None:
+                return entry
+            if entry.missed_since is not None and task.state != "lost":
+                db.execute("UPDATE videos SET missed_since = NULL WHERE request_id = ?", [entry.request_id])
+            return self._changes(db).update(entry, task, quiet_s)
+
+        return await self._write_in_background(work)
+
+    async def missed(self, asked: Entry) -> Entry:
+        def work(db: sqlite3.Connection) -> Entry:
+            sql = "UPDATE videos SET missed_since = coalesce(missed_since, ?) WHERE request_id = ?"
+            db.execute(sql, [self._clock(), asked.request_id])
+            return of_request(db, asked.request_id)
 
         return await self._write_in_background(work)
 

@@ -7,6 +7,7 @@ has begun.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -141,6 +142,12 @@ _STEPS = (
         {_COUNT};
     END;
     """,  # noqa: S608 - our own text
+    """
+    ALTER TABLE videos ADD COLUMN dialect TEXT;
+    ALTER TABLE videos ADD COLUMN adjusted TEXT;
+    ALTER TABLE videos ADD COLUMN missed_since REAL;
+    ALTER TABLE generations ADD COLUMN fps REAL;
+    """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
@@ -190,7 +197,8 @@ def migrate(db: sqlite3.Connection, begin: Begin, may_change: Callable[[sqlite3.
         read_as_is(db)
         for script in _STEPS[before:]:
             for statement in _statements(script):
-                db.execute(statement)
+                if not _adds_what_is_there(db, statement):
+                    db.execute(statement)
         db.execute(f"PRAGMA user_version = {CURRENT}")
     return True
 
@@ -207,18 +215,23 @@ def read_as_current(db: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(":memory:")) as model:
         for script in _STEPS:
             model.executescript(script)
-        wanted = _columns(model)
-    there = set(_columns(db))
-    columns = ", ".join(name if name in there else f"{_IN_OLDER_FILES.get(name, 'NULL')} AS {name}" for name in wanted)
+        wanted = {table: _columns(model, table) for table in _WIDENED}
     read_as_is(db)
-    db.execute(f"CREATE TEMP VIEW videos AS SELECT {columns} FROM main.videos")  # noqa: S608 - our own names
+    for table, names in wanted.items():
+        there = set(_columns(db, table))
+        columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
     if "totals" not in _tables(db):
         db.execute(f"CREATE TEMP VIEW totals AS {_TOTALS}")
 
 
+_WIDENED = ("videos", "generations")
+"""Tables that later steps have added columns to."""
+
+
 def read_as_is(db: sqlite3.Connection) -> None:
     """Take back what `read_as_current` did to a connection."""
-    for view in ("totals", "videos"):
+    for view in ("totals", *_WIDENED):
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
 
 
@@ -226,8 +239,14 @@ def _tables(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
 
 
-def _columns(db: sqlite3.Connection) -> list[str]:
-    return [row[1] for row in db.execute("PRAGMA main.table_info(videos)")]
+def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+
+
+def _adds_what_is_there(db: sqlite3.Connection, statement: str) -> bool:
+    """Whether a statement adds a column that a file has already: one that was taken back to an earlier step."""
+    column = re.match(r"\s*ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
+    return column is not None and column[2] in _columns(db, column[1])
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -65,7 +65,7 @@ class Paying(Transactions):
             entry, changes = of_request(db, request_id), self._changes(db)
             if entry.task_id not in {None, task_id}:
                 row: dict[str, Any] = {"operation": entry.operation, "state": "submitted", "cost": entry.cost}
-                row |= {"task_id": task_id, "fingerprint": entry.fingerprint}
+                row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
                 known = of_task(db, entry.account, task_id)
                 return known or changes.insert(entry.account, row, entry.body, entry.sources)
             reason = f"the gateway answered with {task_id}, which is the task of another request"
@@ -123,7 +123,7 @@ class Paying(Transactions):
                 reason = "settled: whoever asked for it says that it did not run"
                 self._changes(db).move(settled, "rejected", reason=reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
-        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()}
+        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
     def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:

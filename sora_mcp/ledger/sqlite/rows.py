@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
+from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, Totals, readable, shown_id
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
@@ -22,6 +23,12 @@ def name_of(account: Account) -> str:
     compared, and never cut apart again."""
     key = f"#{account.key_fingerprint}" if account.key_fingerprint else ""
     return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
+
+
+def words_of(intent: Intent | Entry) -> dict[str, str | None]:
+    """In which words an intent is sent, and what was adjusted for that, as columns."""
+    adjusted = json.dumps([asdict(each) for each in intent.adjusted]) if intent.adjusted else None
+    return {"dialect": intent.dialect, "adjusted": adjusted}
 
 
 def columns_of(account: Account) -> dict[str, str]:
@@ -232,16 +239,17 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
     gateway, others = name_of(account), _not_settled(settles)
     sql = (
         "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0),"  # noqa: S608 - our own names
-        " coalesce(sum(iif(state = 'unknown', cost, 0)), 0)"
+        " coalesce(sum(iif(state = 'unknown', cost, 0)), 0), count(fingerprint)"
         f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND {others}"
     )
-    spent, uncertain = db.execute(sql, [gateway, since, *settles]).fetchone()
+    spent, uncertain, calls = db.execute(sql, [gateway, since, *settles]).fetchone()
     sql = (
         "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
         f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
     )
     running = db.execute(sql, [gateway, *OPEN, since, *settles])
-    return Spending(float(spent), float(uncertain), tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running))
+    open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
+    return Spending(float(spent), float(uncertain), open_videos, int(calls))
 
 
 _SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
@@ -295,6 +303,7 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
         lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
+        lists["adjusted"] = tuple(map(Adjustment.read, json.loads(values["adjusted"] or "[]")))
         if values["body"] in {"", "null"}:
             values["body"] = "{}"  # of an earlier release
         return Entry(
@@ -311,7 +320,8 @@ def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
 
 
 _numbers = itemgetter(
-    "cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld"
+    *("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld"),
+    "missed_since",
 )
 _TEXTS = {str, bytes}
 """What SQLite would keep in a column of numbers, too."""

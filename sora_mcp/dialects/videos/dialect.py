@@ -1,0 +1,157 @@
+"""The OpenAI-shaped `/v1/videos` as a dialect: its paths, what it sends, and which module reads what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Setting, TryAgain
+from sora_mcp.core.capabilities import Adjustment, Capabilities, Support
+from sora_mcp.core.errors import BadReply, NotConfigured
+from sora_mcp.core.ids import quoted
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tasks import Task, clean
+from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan
+from sora_mcp.dialects.replies import Reply, parsed
+from sora_mcp.dialects.videos import creates, refusals, tasks
+from sora_mcp.dialects.videos.profiles import Profile
+from sora_mcp.dialects.videos.replies import error_of, free_error
+from sora_mcp.dialects.videos.shape import shape_of
+from sora_mcp.dialects.videos.shots import in_prompt
+
+CREATE_PATH = "/v1/videos"
+MODELS_PATH = "/v1/models"
+
+
+@dataclass(frozen=True, slots=True)
+class Videos:
+    """`/v1/videos` as one kind of server (`profile`) has it. `model`: the setting SORA_MODEL."""
+
+    profile: Profile
+    model: str | None = None
+    max_prompt_length: int = 10_000
+
+    @classmethod
+    def configured(cls, profile: Profile, settings: Settings) -> Self:
+        """One kind of server, with the model that the settings name."""
+        return cls(profile, settings.model, settings.max_prompt_length)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked for here; nothing is known of its prices."""
+        profile, rule = self.profile, self.profile.frames(self.model)
+        operations: dict[str, Support] = {
+            "simple_compose": "exact",
+            "storyboard": "lowered",
+            "remix": "exact" if profile.has_remix else "impossible",
+            "blend": "impossible",
+        }
+        return Capabilities(
+            sizes={},
+            lengths={},
+            any_size=True,
+            any_length=True,
+            max_variants=profile.max_variants,
+            max_prompt_length=self.max_prompt_length,
+            operations=operations,
+            images="first",
+            amount=False,
+            frame_rule=f"{rule.step}k+1 frames at {rule.fps} fps" if rule else "whole seconds",
+            takes_model=True,
+            image_bytes=profile.image_bytes,
+            has_prices=False,
+            opaque_ids=True,
+            outlive_restart=not profile.in_memory,
+            can_list=profile.can_list,
+            can_stop=profile.can_stop,
+        )
+
+    def check(self, request: VideoRequest) -> None:
+        """Raise InvalidInput or CannotExpress naming what must not be sent, NotConfigured where no model is named."""
+        refusals.check(request, self.profile, self.capabilities, self._model(request))
+        if self.profile.needs_model and self._model(request) is None:
+            raise NotConfigured(
+                (Setting("model"), f" is not set, and a server of the kind {self.profile.name} needs a model's name."),
+                AskUser(("set ", Setting("model"), " to a model that the server has")),
+            )
+
+    def plan(self, request: VideoRequest) -> Plan:
+        """What becomes of a request that has passed `check`."""
+        if request.operation == "remix":
+            return Plan(left_open=frozenset({"width", "height", "n_frames"}))
+        model = self._model(request)
+        shape = shape_of(request, self.profile, model)
+        adjusted = shape.adjusted
+        if count := len(request.actions or []):
+            shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
+            adjusted += (Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots),)
+        identity: dict[str, Any] = {"model": model} if model else {}
+        if shape.is_open and shape.left_open:
+            identity["left_open"] = sorted(shape.left_open)
+        return Plan(adjusted, shape.left_open, model, identity)
+
+    def create(self, request: VideoRequest, images: Mapping[int, Picture] | None = None) -> Call:
+        """The paid call; an image is the form's one file."""
+        edit = request.sdedit
+        if request.operation == "remix" and edit is not None:
+            path = f"{CREATE_PATH}/{quoted(edit.source_generation_id or '')}/remix"
+            return Call(method="POST", path=path, json={"prompt": request.prompt})
+        model = self._model(request)
+        shape = shape_of(request, self.profile, model)
+        prompt = in_prompt(request.prompt, request.actions or [], shape.seconds, self.profile.shot)
+        form = {"prompt": prompt if request.actions else request.prompt or ""}
+        if model:
+            form["model"] = model
+        form |= shape.fields
+        if request.n_variants > 1:
+            form[self.profile.variants_field] = str(request.n_variants)
+        image = next(iter((images or {}).values()), None)
+        files = {} if image is None else {"input_reference": (image.name, image.content, image.mime_type)}
+        return Call(method="POST", path=CREATE_PATH, form=form, files=files)
+
+    def read_created(self, reply: Reply) -> Created:
+        """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
+        return creates.read_created(reply)
+
+    def query(self, task_id: str) -> Call:
+        """A look at one video. `task_id` must be `is_id`."""
+        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+
+    def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:  # noqa: ARG002 - /content
+        """How a video stands. Raises NotFound, Refused or BadReply."""
+        return tasks.read_task(reply, task_id, CREATE_PATH)
+
+    def upload(self, name: str, content: bytes) -> Call:
+        """Nothing is uploaded beforehand here."""
+        raise NotImplementedError(f"{name} ({len(content)} bytes)")
+
+    def read_uploaded(self, reply: Reply) -> str:
+        """Nothing is uploaded beforehand here."""
+        raise NotImplementedError(str(reply.status))
+
+    def models(self) -> Call:
+        """The list of models, which all of these servers have; it may be empty."""
+        return Call(method="GET", path=MODELS_PATH)
+
+    def read_models(self, reply: Reply) -> list[str]:
+        """The ids of the models. Raises Refused or BadReply."""
+        if reply.status != 200:
+            raise free_error(reply)
+        listing = parsed(reply)
+        entries = listing.get("data") if isinstance(listing, dict) else None
+        if not isinstance(entries, list):
+            raise error_of(BadReply, reply, "The server's list of models cannot be read.", TryAgain())
+        return [clean(str(each["id"]), 200) for each in entries if isinstance(each, dict) and "id" in each]
+
+    def list(self) -> Call:
+        """The newest jobs."""
+        return Call(method="GET", path=f"{CREATE_PATH}?limit=100")
+
+    def read_list(self, reply: Reply) -> Sequence[ListedTask]:
+        """The jobs of which it can be read when they were made. Raises Refused or BadReply."""
+        return tasks.read_list(reply)
+
+    def _model(self, request: VideoRequest) -> str | None:
+        return request.model or self.model

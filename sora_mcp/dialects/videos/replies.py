@@ -1,0 +1,204 @@
+"""What these servers' answers hold: the object of a video, its id, and errors in their three shapes.
+
+FastAPI says `{"detail": text | list}`, OpenAI's shape is `{"error": {"message", "type", "code"}}`, new-api has that and
+`{"code", "message", "data"}`; a failed video's `error` may be null, an object or a text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TryAgain
+from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
+from sora_mcp.core.ids import is_id
+from sora_mcp.core.tasks import State, clean
+from sora_mcp.dialects.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
+
+_WORDS: dict[State, str] = {
+    "queued": "queued pending submitted not_start created unknown waiting",
+    "running": "in_progress running processing generating",
+    "succeeded": "completed succeeded success",
+    "failed": "failed failure error cancelled canceled expired deleted",
+    "blocked": "blocked moderated",
+}
+STATES: dict[str, State] = {word: state for state, words in _WORDS.items() for word in words.split()}
+_BLOCKED_CODES = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "insufficient_user_quota", "quota_not_enough", "billing_hard_limit_reached"}
+)
+_ID_NAMES = ("id", "task_id", "video_id")
+_INSIDE = ("data", "video", "task")
+
+
+def state_of(word: object) -> State | None:
+    """The state that a server's word means; None for one that stands in no table."""
+    return STATES.get(word.strip().lower()) if isinstance(word, str) else None
+
+
+def as_id(value: object) -> str | None:
+    """The id that a field holds, with nothing but blanks around it."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        value = str(value)
+    text = value.strip() if isinstance(value, str) else ""
+    return text if is_id(text) and text.lower() not in {"null", "none", "undefined", "0"} else None
+
+
+def id_of(value: Any) -> str | None:
+    """The id of an object."""
+    if not isinstance(value, dict):
+        return None
+    return next((found for name in _ID_NAMES if (found := as_id(value.get(name)))), None)
+
+
+def objects_in(answer: Any) -> Iterator[dict[str, Any]]:
+    """The objects of an answer that may be a video: itself, those inside an envelope, and those that a gateway in
+    between has put into the text of an error."""
+    if not isinstance(answer, dict):
+        return
+    yield answer
+    for name in _INSIDE:
+        inner = from_text(answer.get(name))
+        if isinstance(inner, dict):
+            yield inner
+    yield from _quoted(message_of(answer, 100_000))
+
+
+def _quoted(text: str) -> Iterator[dict[str, Any]]:
+    decoder = json.JSONDecoder()
+    for start in [match.start() for match in re.finditer(r"\{", text)][:16]:
+        try:
+            value, _ = decoder.raw_decode(text[start:])
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def is_video(value: dict[str, Any]) -> bool:
+    """Whether an object is a video's: it says so, or it says in which state it is."""
+    return id_of(value) is not None and (value.get("object") == "video" or state_of(value.get("status")) is not None)
+
+
+def video_in(answer: Any) -> dict[str, Any] | None:
+    """The object of a video in an answer."""
+    return next((value for value in objects_in(answer) if is_video(value)), None)
+
+
+def ids_in(answer: Any) -> list[str]:
+    """Every id that an answer names where a video's may stand, best first."""
+    ids = [id_of(value) for value in objects_in(answer)]
+    bare = as_id(answer.get("data")) if isinstance(answer, dict) else None
+    return list(dict.fromkeys(each for each in [*ids, bare] if each))
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def says_error(answer: Any) -> bool:
+    """Whether an answer is an error, in one of the three shapes."""
+    if not isinstance(answer, dict):
+        return False
+    return any(answer.get(name) not in (None, "", False) for name in ("error", "detail")) or (
+        isinstance(answer.get("message"), str) and "code" in answer
+    )
+
+
+def message_of(answer: Any, limit: int = 300) -> str:
+    """What an error says in words, made safe to show: data to quote, never instructions."""
+    return next((text for each in _texts(answer, 4) if (text := clean(each, limit))), "")
+
+
+def _texts(value: Any, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and depth:
+        for each in value[:8]:
+            yield from _texts(each, depth - 1)
+    elif isinstance(value, dict) and depth:
+        where = [str(part) for part in value["loc"]] if isinstance(value.get("loc"), list) else []
+        if isinstance(value.get("msg"), str):  # FastAPI names the field beside the words
+            yield ": ".join([*where[-1:], value["msg"]])
+        for name in ("error", "message", "detail", "reason"):
+            yield from _texts(value.get(name), depth - 1)
+
+
+def codes_in(answer: Any) -> list[str]:
+    """The codes and types of an error."""
+    if not isinstance(answer, dict):
+        return []
+    error = answer.get("error")
+    holders = [error, answer] if isinstance(error, dict) else [answer]
+    values = [holder.get(name) for holder in holders for name in ("code", "type")]
+    return [clean(str(value), 60) for value in values if isinstance(value, str | int) and not isinstance(value, bool)]
+
+
+def is_about_quota(answer: Any) -> bool:
+    """Whether an error says that the balance is used up."""
+    return not _QUOTA_CODES.isdisjoint(code.lower() for code in codes_in(answer))
+
+
+def is_blocked(video: dict[str, Any]) -> bool:
+    """Whether a failed video was withheld by moderation."""
+    return not _BLOCKED_CODES.isdisjoint(code.lower() for code in codes_in(video))
+
+
+def error_of(
+    kind: type[GatewayError], reply: Reply, message: str, *advice: Advice, may_work_later: bool = False
+) -> GatewayError:
+    """An error of that kind, with everything that the answer says."""
+    answer = parsed(reply)
+    error = kind(
+        message,
+        *(advice or _advice(reply, answer)),
+        http_status=reply.status,
+        retry_after_s=None if kind is OutcomeUnknown else retry_after(reply),
+        upstream=message_of(answer),
+        code=next(iter(codes_in(answer)), ""),
+        answer=beginning(reply),
+    )
+    if isinstance(error, Refused):
+        error.may_work_later = may_work_later
+    return error
+
+
+def free_error(reply: Reply) -> GatewayError:
+    """The error of a request that costs nothing: the server refuses it for good, or it may work later."""
+    if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
+        kind = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
+        return error_of(BadReply, reply, f"The server answered{kind} (status {reply.status}).", TryAgain())
+    return error_of(Refused, reply, refusal(reply))
+
+
+def refusal(reply: Reply) -> str:
+    """What to say of an answer that is a no."""
+    if 300 <= reply.status < 400:
+        return f"The server redirects ({reply.status}) to another address."
+    return f"The server refused the request (status {reply.status})."
+
+
+_CHANGE = Do("Change the arguments as the server says, then call again.")
+_ADVICE: dict[int, Advice] = {
+    400: _CHANGE,
+    401: AskUser(("check ", Setting("api_key"))),
+    402: AskUser("top up the balance there"),
+    403: AskUser("check the key's rights and balance there"),
+    404: AskUser(("check ", Setting("base_url"), " and ", Setting("dialect"), ": this address has no /v1/videos")),
+    405: AskUser(("check ", Setting("base_url"), " and ", Setting("dialect"), ": this address has no /v1/videos")),
+    413: Do("Send a smaller image or a shorter prompt."),
+    422: _CHANGE,
+    429: TryAgain(),
+}
+
+
+def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
+    if reply.status >= 500 or reply.status < 300:
+        return (Settle(),)
+    if is_about_quota(answer):
+        return (AskUser("top up the balance there"), TryAgain())
+    if 300 <= reply.status < 400:
+        where = " to the address that it names: the key never follows a redirect"
+        return (AskUser(("set ", Setting("base_url"), where if header(reply, "location") else " correctly")),)
+    return (_ADVICE.get(reply.status, TryAgain()),)

@@ -1,0 +1,118 @@
+"""What the answer to a query says of a video: its state, its files, why it failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sora_mcp.core.advice import Do, SeeList, TryAgain
+from sora_mcp.core.errors import BadReply, NotFound
+from sora_mcp.core.ids import quoted
+from sora_mcp.core.tasks import Generation, State, Task, clean
+from sora_mcp.dialects.protocol import ListedTask
+from sora_mcp.dialects.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.videos.replies import (
+    codes_in,
+    error_of,
+    free_error,
+    id_of,
+    is_blocked,
+    message_of,
+    objects_in,
+    state_of,
+)
+
+MAX_VARIANTS = 10
+_NOT_AFFECTED = Do("The video is not affected.")
+
+
+def content_path(create_path: str, task_id: str, variant: int = 1, count: int = 1) -> str:
+    """Where the file of a variant stands, at the server's own address."""
+    return f"{create_path}/{quoted(task_id)}/content" + (f"?variant={variant - 1}" if count > 1 else "")
+
+
+def read_task(reply: Reply, task_id: str, create_path: str) -> Task:
+    """How a video stands. Its object wins over the HTTP status. Raises NotFound, Refused or BadReply."""
+    answer = parsed(reply)
+    video = next((value for value in objects_in(answer) if _is_about(value, reply)), None)
+    if video is not None:
+        return _read(video, task_id, create_path)
+    is_page = kind_of(reply) in {"html", "text"}  # of a proxy, whose 404 says nothing about a video
+    if (reply.status == 404 and not is_page) or "task_not_exist" in codes_in(answer):
+        raise NotFound("The server knows no video with this id.", SeeList())
+    if reply.status == 404:
+        message = "A proxy in front of the server says that there is nothing (status 404)."
+        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+    if 200 <= reply.status < 300:
+        message = "The server answered a query with something that is no video."
+        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+    raise free_error(reply)
+
+
+def _is_about(value: dict[str, Any], reply: Reply) -> bool:
+    """Whether an object says how the video stands: it is one, or a success that has its state."""
+    if state_of(value.get("status")) is None and not isinstance(value.get("status"), str):
+        return False
+    return value.get("object") == "video" or id_of(value) is not None or 200 <= reply.status < 300
+
+
+def _read(video: dict[str, Any], task_id: str, create_path: str) -> Task:
+    word = video.get("status")
+    state: State = state_of(word) or "running"
+    if state == "failed" and is_blocked(video):
+        state = "blocked"
+    has_ended_badly = state in {"failed", "blocked"}
+    reason = message_of({"error": video.get("error")}) or None if has_ended_badly else None
+    code = next(iter(codes_in({"error": video.get("error")})), None) if has_ended_badly else None
+    progress, created_at = _number(video.get("progress")), _number(video.get("created_at"))
+    return Task(
+        state=state,
+        progress=min(100, int(progress)) if progress is not None and progress >= 0 else None,
+        gateway_state=clean(str(word), 40),
+        failure_reason=reason,
+        failure_code=code,
+        gateway_message=reason,
+        generations=_generations(video, task_id, create_path) if state == "succeeded" else (),
+        body=_body(video),
+        created_at=int(created_at) if created_at is not None and 0 < created_at < 10**11 else None,
+    )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -(10**11) < value < 10**11 else None  # NaN is in no range
+
+
+def _generations(video: dict[str, Any], task_id: str, create_path: str) -> tuple[Generation, ...]:
+    """One for each file that the object counts; addresses in it are left alone: `/content` has them all."""
+    urls = video.get("urls")
+    count = min(max(1, len(urls)), MAX_VARIANTS) if isinstance(urls, list) else 1
+    return tuple(
+        Generation(variant=number, url=content_path(create_path, task_id, number, count))
+        for number in range(1, count + 1)
+    )
+
+
+def _body(video: dict[str, Any]) -> dict[str, Any] | None:
+    """What the object repeats of the request, for a video that was made elsewhere."""
+    prompt = video.get("prompt")
+    return {"prompt": clean(prompt, 4000)} if isinstance(prompt, str) and prompt else None
+
+
+def read_list(reply: Reply) -> list[ListedTask]:
+    """The jobs of a list. Raises Refused or BadReply."""
+    if reply.status != 200:
+        raise free_error(reply)
+    answer = parsed(reply)
+    entries = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(entries, list):
+        raise error_of(BadReply, reply, "The server's list of videos cannot be read.", TryAgain())
+    return [listed for each in entries if isinstance(each, dict) and (listed := _listed(each)) is not None]
+
+
+def _listed(video: dict[str, Any]) -> ListedTask | None:
+    task_id, created_at, prompt = id_of(video), _number(video.get("created_at")), video.get("prompt")
+    if task_id is None or created_at is None:
+        return None
+    text = clean(prompt, 4000) if isinstance(prompt, str) else ""
+    return ListedTask(task_id, created_at, text, state_of(video.get("status")) or "running")

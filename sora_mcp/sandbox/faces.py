@@ -1,0 +1,145 @@
+"""What each kind of server takes in its form, and what the sandbox draws for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sora_mcp.core.tables import FPS
+
+_COMMON = frozenset({"prompt", "model", "size", "seconds", "input_reference"})
+_FRAMES = frozenset({"num_frames", "fps"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One kind of server. `fields`: those of its form; `refuses_unknown`: with which status and code others are.
+
+    `model`: what it calls its one model ("": any name is taken); `needs_model`: it has to be named. Not given: `size`,
+    `fps` and `seconds`.
+    """
+
+    fields: frozenset[str]
+    refuses_unknown: tuple[int, str] | None = None
+    model: str = ""
+    needs_model: bool = False
+    takes_json: bool = True
+    has_openai_errors: bool = False
+    failed_is_500: bool = False
+    can_list: bool = True
+    has_remix: bool = False
+    variants_field: str = ""
+    fps_field: str = "fps"
+    accepted_status: int = 200
+    not_ready_status: int = 404
+    owned_by: str = "sandbox"
+    prefix: str = "video_"
+    size: tuple[int, int] = (832, 480)
+    fps: int = 24
+    seconds: int = 4
+
+
+_VLLM_OMNIS = frozenset(
+    [
+        *("image_reference", "video_reference", "audio_reference", "user", "width", "height", "aspect_ratio", "lora"),
+        *("short_edge", "num_outputs_per_prompt", "start_time_seconds", "quality", "num_inference_steps", "seed"),
+        *("guidance_scale", "guidance_scale_2", "boundary_ratio", "flow_shift", "true_cfg_scale", "generate_sound"),
+        *("negative_prompt", "extra_params"),
+    ]
+)
+_WAN = "Wan-AI/Wan2.2-T2V-A14B-Diffusers"
+FACES = {
+    "vllm-omni": Face(
+        fields=_COMMON | _FRAMES | _VLLM_OMNIS,
+        model=_WAN,
+        takes_json=False,
+        failed_is_500=True,
+        owned_by="vllm",
+        prefix="video_gen_",
+    ),
+    "generic": Face(
+        fields=_COMMON,
+        refuses_unknown=(400, "unknown_parameter"),
+        needs_model=True,
+        has_openai_errors=True,
+        fps=FPS,
+    ),
+    "sglang": Face(fields=_COMMON | _FRAMES | {"n", "seed", "negative_prompt"}, variants_field="n", owned_by="sglang"),
+    "tensorrt-llm": Face(
+        fields=_COMMON | {"num_frames", "frame_rate", "seed", "negative_prompt"},
+        refuses_unknown=(422, "extra_forbidden"),
+        accepted_status=202,
+        not_ready_status=400,
+        fps_field="frame_rate",
+        owned_by="tensorrt_llm",
+    ),
+    "new-api": Face(
+        fields=_COMMON,
+        needs_model=True,
+        has_openai_errors=True,
+        has_remix=True,
+        can_list=False,
+        fps=FPS,
+        prefix="task_",
+    ),
+}
+
+
+class FieldError(Exception):
+    """A field that a server does not take as it is."""
+
+    def __init__(self, status: int, message: str, field: str, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.field, self.code = status, message, field, code
+
+
+def body_of(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str, Any], int]:
+    """What is to be drawn for a form, as the documented body has it, and its frames per second. Raises FieldError."""
+    wrong = 400 if face.has_openai_errors else 422
+    unknown = sorted(set(fields) - face.fields)
+    if unknown and face.refuses_unknown:
+        status, code = face.refuses_unknown
+        raise FieldError(status, f"Unknown parameter: '{unknown[0]}'.", unknown[0], code)
+    if not fields.get("prompt", "").strip():
+        raise FieldError(wrong, "Field required", "prompt", "missing")
+    if face.needs_model and not fields.get("model"):
+        raise FieldError(wrong, "Field required", "model", "missing")
+    if "model" in fields and face.model and fields["model"] != model:
+        raise FieldError(400, f"Model mismatch: this server serves {model}.", "model")
+    size = _matched(r"([0-9]{1,5})x([0-9]{1,5})", fields, "size", wrong)
+    seconds = _matched(r"([1-9][0-9]{0,3})", fields, "seconds", wrong)
+    rate = _matched(r"([1-9][0-9]{0,2})(?:\.0*)?", fields, face.fps_field, wrong)
+    frames = _matched(r"([1-9][0-9]{0,4})", fields, "num_frames", wrong)
+    count = _matched(r"([1-9]|10)", fields, face.variants_field, wrong)
+    width, height = size or face.size
+    if not width or not height:
+        raise FieldError(wrong, "must not be zero", "size")
+    fps = rate[0] if rate else face.fps
+    n_frames = frames[0] if frames else (seconds[0] if seconds else face.seconds) * fps
+    shape = {"width": width, "height": height, "n_frames": n_frames, "n_variants": count[0] if count else 1}
+    return _scene(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
+
+
+def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) -> tuple[int, ...]:
+    if name not in fields:
+        return ()
+    match = re.fullmatch(pattern, fields[name])
+    if match is None:
+        raise FieldError(status, "the value is not valid", name, "string_pattern_mismatch")
+    return tuple(map(int, match.groups()))
+
+
+_SHOT = re.compile(r"Shot [0-9]+ \(([0-9.]+)-[0-9.]+ s\): (.*)")
+
+
+def _scene(prompt: str, fps: int) -> dict[str, Any]:
+    """The prompt, and the shots in it as beats: what a model would do with them cannot be drawn, their words can."""
+    lines = prompt.splitlines()
+    shots = [match for line in lines if (match := _SHOT.fullmatch(line))]
+    rest = "\n".join(line for line in lines if not _SHOT.fullmatch(line)).strip()
+    if not shots:
+        return {"operation": "simple_compose", "prompt": prompt}
+    beats = [{"time": round(float(shot[1]) * fps), "description": shot[2]} for shot in shots]
+    return {"operation": "storyboard", "prompt": rest or shots[0][2], "actions": beats}

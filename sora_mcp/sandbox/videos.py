@@ -1,0 +1,231 @@
+"""The sandbox as a server that speaks `/v1/videos`: what each kind takes, its errors, and the object of a video.
+
+Built from the sources of vLLM-Omni 0.30 and the published shape of the others (2026-11); not run beside a GPU.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sora_mcp.dialects.videos import CREATE_PATH, MODELS_PATH
+from sora_mcp.sandbox.faces import FACES, Face, FieldError, body_of
+from sora_mcp.sandbox.store import Store, Stored, owner_of
+
+NOTICE = {"x-sora-sandbox": "built from the servers' sources and documentation; not live-verified"}
+MAX_IMAGE_BYTES = 20_000_000
+RENDER_PATIENCE = 5.0
+"""Seconds that a query waits for a video whose time is over."""
+_STATES = {"NOT_START": "queued", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+
+
+class _Refusal(Exception):
+    """Answered in the face's own shape of an error; `field` is the one that is wrong."""
+
+    def __init__(self, status: int, message: str, field: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.field, self.code = status, message, field, code
+
+
+class VideoRoutes:
+    """The routes of one kind of server. `model`: the name under which its one model is served."""
+
+    def __init__(self, store: Store, profile: str, model: str | None) -> None:
+        self._store = store
+        self._face: Face = FACES[profile]
+        self._model = model or self._face.model
+
+    def reading(self) -> list[Route]:
+        """What asks about videos that are there, and saves them."""
+        one = CREATE_PATH + "/{video_id:path}"
+        return [
+            Route(f"{one}/content", self._told(self.content), methods=["GET"]),
+            Route(one, self._told(self.query), methods=["GET"]),
+        ]
+
+    def all(self) -> list[Route]:
+        """Everything that this kind of server has."""
+        routes = [
+            Route(CREATE_PATH, self._told(self.create), methods=["POST"]),
+            Route(MODELS_PATH, self.models, methods=["GET"]),
+            Route("/health", self.health, methods=["GET"]),
+        ]
+        one = CREATE_PATH + "/{video_id:path}"
+        if self._face.can_list:
+            routes.append(Route(CREATE_PATH, self._told(self.list), methods=["GET"]))
+            routes.append(Route(one, self._told(self.delete), methods=["DELETE"]))
+        if self._face.has_remix:
+            routes.append(Route(f"{one}/remix", self._told(self.remix), methods=["POST"]))
+        return [*routes, *self.reading()]
+
+    def _told(self, handler: Any) -> Any:
+        """A handler whose refusals are told as this kind of server does."""
+
+        async def run(request: Request) -> Response:
+            try:
+                return await handler(request)  # type: ignore[no-any-return]
+            except _Refusal as refusal:
+                return self._error(refusal)
+
+        return run
+
+    async def create(self, request: Request) -> Response:
+        self._store.creates += 1
+        fields, image = await self._form(request)
+        try:
+            body, fps = body_of(self._face, fields, self._model)
+        except FieldError as error:
+            raise _Refusal(error.status, error.message, error.field, error.code) from None
+        owner = _owner(request)
+        if image is not None:
+            media_id = self._store.save_upload(_kind(image), image, owner)
+            body["inpaint_items"] = [{"upload_media_id": media_id, "frame_index": 0}]
+        return self._make(body, owner, fps)
+
+    def _make(self, body: dict[str, Any], owner: str, fps: int) -> Response:
+        trouble = Stored("", owner, body, 0, 0).asks_for
+        if trouble("quota"):
+            raise _Refusal(402, "the balance of this sandbox account is used up, as asked", code="insufficient_quota")
+        if trouble("busy"):
+            raise _Refusal(429, "too many requests, as asked", code="rate_limit_exceeded")
+        task = self._store.add(body, owner, task_id=f"{self._face.prefix}{secrets.token_hex(16)}", fps=fps)
+        if trouble("lost"):
+            return Response("Internal Server Error", 500, NOTICE)
+        return JSONResponse(self._object(task), self._face.accepted_status, NOTICE)
+
+    async def remix(self, request: Request) -> Response:
+        self._store.creates += 1
+        source = self._find(request)
+        fields, _ = await self._form(request)
+        if set(fields) != {"prompt"} or not fields["prompt"].strip():
+            raise _Refusal(400, "a remix takes a prompt and nothing else", "prompt", "invalid_request")
+        if not source.generations or self._store.status(source)[0] != "SUCCESS":
+            raise _Refusal(400, "the video is not finished", "video_id", "invalid_request")
+        shape = {name: source.body[name] for name in ("width", "height", "n_frames")}
+        edit = {"sdedit": {"source_generation_id": source.generations[0]}}
+        body = {"operation": "remix", "prompt": fields["prompt"], "n_variants": 1, "inpaint_items": []} | shape | edit
+        return self._make(body, source.owner, source.fps)
+
+    async def query(self, request: Request) -> Response:
+        task = self._find(request)
+        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_PATIENCE)
+        content = self._object(task)
+        status = 500 if content["status"] == "failed" and self._face.failed_is_500 else 200
+        return JSONResponse(content, status, NOTICE)
+
+    async def list(self, request: Request) -> Response:
+        tasks = sorted(self._store.all(_owner(request)), key=lambda task: -task.created_at)
+        data = [self._object(task) for task in tasks][:100]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return JSONResponse({"object": "list", "data": data, "has_more": False} | ends, headers=NOTICE)
+
+    async def delete(self, request: Request) -> Response:
+        task = self._find(request)
+        self._store.remove(task)
+        return JSONResponse({"id": task.id, "object": "video.deleted", "deleted": True}, headers=NOTICE)
+
+    async def content(self, request: Request) -> Response:
+        task = self._find(request)
+        state = self._object(task)["status"]
+        if state == "failed":
+            raise _Refusal(422, "Video generation failed. Check job status for error details.")
+        variant = int(request.query_params.get("variant", "0") or 0)
+        if state != "completed" or not 0 <= variant < len(task.generations):
+            raise _Refusal(self._face.not_ready_status, "Generation is still in-progress")
+        return FileResponse(self._store.video(task.generations[variant]), media_type="video/mp4", headers=NOTICE)
+
+    async def models(self, _: Request) -> Response:
+        entry = {"id": self._model, "object": "model", "created": 1_795_000_000, "owned_by": self._face.owned_by}
+        return JSONResponse({"object": "list", "data": [entry] if self._model else []}, headers=NOTICE)
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "healthy"}, headers=NOTICE)
+
+    # --- reading and telling ----------------------------------------------------------------------
+
+    async def _form(self, request: Request) -> tuple[Mapping[str, str], bytes | None]:
+        """The fields, and the image if there is one."""
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if kind == "application/json" and self._face.takes_json:
+            try:
+                data = await request.json()
+            except ValueError:
+                raise _Refusal(400, "the body is not JSON", code="invalid_request") from None
+            return {str(name): str(value) for name, value in dict(data).items() if value is not None}, None
+        async with request.form(max_files=2) as form:
+            fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+            uploads = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
+            if unknown := set(uploads) - {"input_reference"}:
+                raise _Refusal(422, "is no file of this form", min(unknown))
+            image = await uploads["input_reference"].read() if uploads else None
+        if image is not None and (len(image) > MAX_IMAGE_BYTES or not _kind(image)):
+            raise _Refusal(400, "input_reference is not an image of at most 20 MB", "input_reference")
+        return fields, image
+
+    def _find(self, request: Request) -> Stored:
+        task = self._store.find(request.path_params["video_id"], _owner(request))
+        if task is None:
+            raise _Refusal(404, "Video not found", code="not_found")
+        return task
+
+    def _object(self, task: Stored) -> dict[str, Any]:
+        word, progress = self._store.status(task)
+        is_blocked = word == "SUCCESS" and not task.generations
+        state = "failed" if is_blocked else _STATES[word]
+        error = None
+        if state == "failed":
+            code = "moderation_blocked" if is_blocked else "server_error"
+            error = {
+                "code": code,
+                "message": task.error or ("withheld, as asked" if is_blocked else "failed, as asked"),
+            }
+        body, ended = task.body, state in {"completed", "failed"}
+        return {
+            "id": task.id,
+            "object": "video",
+            "model": self._model or "sandbox",
+            "prompt": body.get("prompt") or "",
+            "status": state,
+            "progress": progress,
+            "created_at": int(task.created_at),
+            "completed_at": int(task.created_at + task.seconds) if ended else None,
+            "expires_at": None,
+            "size": f"{body['width']}x{body['height']}",
+            "seconds": str(max(1, body["n_frames"] // task.fps)),
+            "remixed_from_video_id": None,
+            "error": error,
+            **({"urls": ["" for _ in task.generations]} if self._face.variants_field and state == "completed" else {}),
+        }
+
+    def _error(self, refusal: _Refusal) -> Response:
+        if not self._face.has_openai_errors:
+            detail: Any = refusal.message
+            if refusal.status == 422 and refusal.field:
+                detail = [
+                    {"type": refusal.code or "value_error", "loc": ["body", refusal.field], "msg": refusal.message}
+                ]
+            return JSONResponse({"detail": detail}, refusal.status, NOTICE)
+        error = {"message": refusal.message, "type": "invalid_request_error", "param": refusal.field or None}
+        return JSONResponse({"error": error | {"code": refusal.code or None}}, refusal.status, NOTICE)
+
+    def not_found(self, error: HTTPException) -> Response:
+        """There is no such address, or not with this method."""
+        return self._error(_Refusal(error.status_code, error.detail))
+
+
+def _kind(content: bytes) -> str:
+    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+
+
+def _owner(request: Request) -> str:
+    return owner_of(re.sub(r"(?i)^bearer ", "", request.headers.get("authorization", "")))
