@@ -117,7 +117,11 @@ class SoraServer(Server[Studio]):
         asker = self._questions.asker(ctx.session, ctx.request_id, params)
         patience = self._patience.of(_session_id(ctx))
         caller = tools.Caller(
-            progress, asker.confirm if asker else None, tools.ForAgents(patience.most_s), patience=patience
+            progress,
+            asker.confirm if asker else None,
+            answers=params.request_state is not None or bool(params.input_responses),
+            wording=tools.ForAgents(patience.most_s),
+            patience=patience,
         )
         result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
         if asker is not None and asker.to_be_answered is not None:

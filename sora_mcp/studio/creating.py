@@ -81,6 +81,7 @@ class Creator:
         dry_run: bool = False,
         allow_duplicate: bool = False,
         confirm: Confirm | None = None,
+        answers: bool = False,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
@@ -91,6 +92,8 @@ class Creator:
             if dry_run:
                 return await self._dry_run(ready, policy, confirm)
             self._check_call(ready.request, policy)
+            if answers and not policy.asks_about(self._cost(ready.request)):
+                policy = self._policy()  # what was asked about is no longer so, or the yes was used before
             connection = await self._connector.connect()
             await self._check_model(connection, ready.request)
             intent = self._intent(connection, ready)
@@ -99,8 +102,9 @@ class Creator:
             if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
+                is_asked = answers or intent.settles or policy.asks_about(self._cost(ready.request))
                 try:
-                    answer_by += await self._ask_user(ready, policy, confirm, intent.settles)
+                    answer_by += await self._ask_user(ready, confirm if is_asked else None, intent.settles)
                 except Declined as error:
                     if not intent.settles:
                         raise
@@ -254,12 +258,9 @@ class Creator:
             shown = json.dumps(clean(model, 60), ensure_ascii=False)
             raise InvalidInput([Problem("model", f"the server has no {shown}", _listed(model, known))])
 
-    async def _ask_user(
-        self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None, settles: Sequence[str]
-    ) -> float:
-        """Ask the user about what costs more than the settings let pass, or settles earlier requests; the seconds that
-        took. Raises Declined."""
-        if confirm is None or not (settles or policy.asks_about(self._cost(ready.request))):
+    async def _ask_user(self, ready: Resolved, confirm: Confirm | None, settles: Sequence[str]) -> float:
+        """Ask the user about a request, which may settle earlier ones; the seconds that took. Raises Declined."""
+        if confirm is None:
             return 0
         began = anyio.current_time()
         await confirm(self._question(ready.request, settles), ready.fingerprint)

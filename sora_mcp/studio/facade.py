@@ -91,15 +91,21 @@ class Studio:
         dry_run: bool = False,
         allow_duplicate: bool = False,
         confirm: Confirm | None = None,
+        answers: bool = False,
     ) -> Submission:
         """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
         `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
-        SORA_ASK_ABOVE_COST is asked about first (`confirm`). Raises InvalidInput, NotConfigured, NotFound, NotReady,
-        OverCap, Declined or FileProblem (nothing was submitted), Unreachable, Refused or OutcomeUnknown.
+        SORA_ASK_ABOVE_COST is asked about first (`confirm`). A call that `answers` a question is for what was asked
+        about and nothing else: without a yes to it nothing is sent, and duplicates count.
+
+        Nothing was submitted where it raises InvalidInput, NotConfigured, NotFound, NotReady, OverCap, Declined or
+        FileProblem. Raises Unreachable, Refused or OutcomeUnknown, too.
         """
-        return await self._creator.submit(draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm)
+        return await self._creator.submit(
+            draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm, answers=answers
+        )
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
         """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.

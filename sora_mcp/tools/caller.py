@@ -62,8 +62,11 @@ _SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever called, as far as a tool can speak to them. `confirm`: None where nobody can be asked; `wording`: how
-    results are worded; `patience`: how long a call may wait; `picture_format`: how pictures are given.
+    """Whoever called, as far as a tool can speak to them.
+
+    `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
+    ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
+    are given.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -71,6 +74,7 @@ class Caller:
 
     progress: TellProgress = _silent
     confirm: Confirm | None = None
+    answers: bool = False
     wording: Wording = FOR_AGENTS
     patience: Patience = field(default_factory=Patience)
     picture_format: PictureFormat = "jpeg"

@@ -74,7 +74,11 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
     """Submit what the arguments of a paid tool ask for; `parts` are the fields that only this tool has."""
     draft = arguments.request(operation, **parts)
     return await studio.submit(
-        draft, dry_run=arguments.dry_run, allow_duplicate=arguments.allow_duplicate, confirm=caller.confirm
+        draft,
+        dry_run=arguments.dry_run,
+        allow_duplicate=arguments.allow_duplicate,
+        confirm=caller.confirm,
+        answers=caller.answers,
     )
 
 

@@ -11,11 +11,15 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import TAKEN_NEXT, Connect, Era
+from bench import KEY, TAKEN_NEXT, Connect, Era
 from calls import Told, ask
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client
 from mcp.client.context import ClientRequestContext
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.results import Video
+from sora_mcp.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -225,4 +229,79 @@ async def test_two_windows_with_a_yes_each_submit_it_once(
             windows.start_soon(window, two, {"allow_duplicate": True})
     assert [each.data["outcome"] for each in results] == ["accepted", "accepted"]
     assert sorted(each.data.get("duplicate", False) for each in results) == [False, True]
+    assert len(gateway.creates()) == 2
+
+
+@pytest.fixture
+def settle(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[[str, str], Any]:
+    """Says what became of a request, as a person at a shell."""
+
+    async def settle(request_id: str, task_id: str) -> Video:
+        async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+            return await studio.settle(request_id, task_id)
+
+    return settle
+
+
+@pytest.fixture
+def opened(connect: Connect, era: Era) -> Any:
+    return partial(connect, era)
+
+
+@pytest.mark.parametrize("by_log", [False, True], ids=["another window's yes", "the gateway's log"])
+async def test_a_yes_that_comes_when_the_first_is_settled_already_pays_nothing(
+    opened: Any, gateway: FaultGateway, lose: Any, settle: Any, by_log: bool
+) -> None:
+    asked, go_on = anyio.Event(), anyio.Event()
+
+    class Late(User):
+        async def __call__(self, context: ClientRequestContext, params: types.ElicitRequestParams) -> Any:
+            asked.set()
+            await go_on.wait()
+            return await super().__call__(context, params)
+
+    results: list[Told] = []
+
+    async def late(client: Client) -> None:
+        results.append(await again(client, allow_duplicate=True))
+
+    async with opened() as client:
+        first = await lose(client)
+    with anyio.fail_after(20):
+        async with (
+            opened(User(says_yes=True)) as one,
+            opened(Late(says_yes=True)) as two,
+            anyio.create_task_group() as windows,
+        ):
+            windows.start_soon(late, two)
+            await asked.wait()
+            if by_log:
+                await settle(first, "task_1")
+            else:
+                assert (await again(one, allow_duplicate=True)).data["outcome"] == "accepted"
+            before = len(gateway.creates())
+            go_on.set()
+    assert results[0].data["duplicate"] is True
+    assert len(gateway.creates()) == before
+
+
+@pytest.mark.parametrize("arguments", [{}, {"allow_duplicate": True}], ids=str)
+async def test_an_answered_call_that_comes_twice_is_submitted_once(
+    connect: Connect, gateway: FaultGateway, lose: Any, arguments: dict[str, Any]
+) -> None:
+    yes: types.InputResponses = {"pay": types.ElicitResult(action="accept", content={"pay": True})}
+
+    async def call(client: Client, state: str | None = None) -> Any:
+        answer = yes if state else None
+        return await client.session.call_tool(
+            "create_video", WISH | arguments, input_responses=answer, request_state=state, allow_input_required=True
+        )
+
+    async with connect("auto", User(says_yes=True)) as client:
+        await lose(client)
+        asked = await call(client)
+        first, second = await call(client, asked.request_state), await call(client, asked.request_state)
+    assert first.structured_content["outcome"] == "accepted"
+    assert second.structured_content["duplicate"] is True
+    assert second.structured_content["task_id"] == first.structured_content["task_id"]
     assert len(gateway.creates()) == 2
