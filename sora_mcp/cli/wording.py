@@ -69,6 +69,10 @@ class ForShell(Wording):
         )
         return f"Whether {which} ran can only be seen in the gateway's own log; settle it then with {ways}."
 
+    def said_not_to_have_run(self, request_id: str) -> str:
+        correct = f"`{command('settle', request_id)} --task TASK_ID`"
+        return f"A person said that it did not run. If a task of it turns up after all, {correct} corrects that."
+
     def give_up(self, request_id: str) -> str:
         return f"Give it up with {_quoted('settle', request_id, '--none')}."
 

@@ -150,6 +150,13 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidNotToHaveRun:
+    """A person said that a request did not run; if they were wrong, a task of its corrects that."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """A person may give up the task of a request."""
 
@@ -207,6 +214,7 @@ Advice = (
     | Save
     | Revise
     | Settle
+    | SaidNotToHaveRun
     | GiveUp
     | AllowDuplicate
     | Submit

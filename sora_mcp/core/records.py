@@ -63,6 +63,7 @@ class Entry:
 
     `dialect`: the name of the words that it was sent in, and is asked about in (None: the documented ones); `adjusted`:
     what they were instead of the body's. `missed_since`: when the gateway first did not know its task any more.
+    `settled_at`: when a person said that it did not run.
 
     The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
     not to be asked before `not_before`.
@@ -97,6 +98,7 @@ class Entry:
     dialect: str | None = None
     adjusted: tuple[Adjustment, ...] = ()
     missed_since: float | None = None
+    settled_at: float | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
 

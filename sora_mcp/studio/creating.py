@@ -15,7 +15,7 @@ import anyio.lowlevel
 
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Note, SeeLog, TryAgain
+from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
 from sora_mcp.core.errors import (
     BadReply,
     Declined,
@@ -282,6 +282,8 @@ class Creator:
         update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
             update |= {"duplicate_of": same.id, "advice": report.advice(same)}
+        elif any(isinstance(note, WouldBeRefused) for note in notes):
+            update |= {"advice": ()}  # the note says what is to be done first
         return submission.model_copy(update=update)
 
     async def _would_meet(

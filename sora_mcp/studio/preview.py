@@ -29,6 +29,8 @@ def question(words: str) -> str:
 
 def refused_before(entry: Entry, now: float) -> str:
     """That the same request came to nothing before; the gateway's reason stands in quotes."""
+    if entry.settled_at is not None and entry.state == "rejected":
+        return f"A person said {_ago(now - entry.settled_at)} that the same request did not run ({entry.request_id})."
     what = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
     reason = entry.gateway_message or entry.failure_reason
     words = f"The same request {what} {_ago(now - entry.updated_at)}"

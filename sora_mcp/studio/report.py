@@ -15,6 +15,7 @@ from sora_mcp.core.advice import (
     LookAgain,
     MoreIds,
     Revise,
+    SaidNotToHaveRun,
     Settle,
     Submit,
     TellUser,
@@ -114,6 +115,8 @@ def advice(entry: Entry) -> tuple[Advice, ...]:
         return *more, LookAgain(entry.id, after_s=60, paid=True)
     if entry.state == "unknown":
         return *more, Settle((entry.request_id,)), Do("Do not submit it again blindly.")
+    if entry.state == "rejected" and entry.settled_at is not None:
+        return *more, SaidNotToHaveRun(entry.request_id)
     if entry.state != "succeeded":
         return *more, Revise(entry.state)
     if not any(generation.url for generation in entry.generations):

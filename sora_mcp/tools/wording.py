@@ -25,6 +25,7 @@ from sora_mcp.core.advice import (
     Note,
     RaiseCap,
     Revise,
+    SaidNotToHaveRun,
     Save,
     SeeList,
     SeeLog,
@@ -52,7 +53,7 @@ LONGEST_WAIT_S = 50
 
 AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
-ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | GiveUp | AllowDuplicate
+ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SaidNotToHaveRun | GiveUp | AllowDuplicate
 
 
 class Wording(ABC):
@@ -153,6 +154,8 @@ class Wording(ABC):
                 return self.raise_cap(self.message((Setting(field),)))
             case Settle(request_ids):
                 return self.settle(request_ids)
+            case SaidNotToHaveRun(request_id):
+                return self.said_not_to_have_run(request_id)
             case GiveUp(request_id):
                 return self.give_up(request_id)
             case AllowDuplicate():
@@ -230,6 +233,10 @@ class Wording(ABC):
     @abstractmethod
     def settle(self, request_ids: tuple[str, ...]) -> str:
         """How a person settles unknown outcomes."""
+
+    @abstractmethod
+    def said_not_to_have_run(self, request_id: str) -> str:
+        """How a person corrects what they said of a request."""
 
     @abstractmethod
     def give_up(self, request_id: str) -> str:
@@ -350,6 +357,12 @@ class ForAgents(Wording):
         return (
             f"Tell the user: whether {which} ran can only be seen in the gateway's own log; they settle it with "
             f"`{settle} --task task_…` or `{settle} --none`."
+        )
+
+    def said_not_to_have_run(self, request_id: str) -> str:
+        return (
+            f"A person said that it did not run. If a task of it turns up after all, that is corrected by: "
+            f"sora-mcp settle {request_id} --task task_…"
         )
 
     def give_up(self, request_id: str) -> str:

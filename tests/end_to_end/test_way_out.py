@@ -11,13 +11,14 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, TAKEN_NEXT, Connect, Era
+from bench import KEY, RUNNING, TAKEN_NEXT, Connect, Era
 from calls import Told, ask
-from fault_gateway import CREATE, FaultGateway
+from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
 from mcp.client.context import ClientRequestContext
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import NotFound
 from sora_mcp.core.results import Video
 from sora_mcp.studio import Studio
 
@@ -234,11 +235,14 @@ async def test_two_windows_with_a_yes_each_submit_it_once(
 
 @pytest.fixture
 def settle(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[[str, str], Any]:
-    """Says what became of a request, as a person at a shell."""
+    """Says what became of a request, as a person at a shell: the video, or why it cannot be."""
 
-    async def settle(request_id: str, task_id: str) -> Video:
+    async def settle(request_id: str, task_id: str) -> Video | NotFound:
         async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
-            return await studio.settle(request_id, task_id)
+            try:
+                return await studio.settle(request_id, task_id)
+            except NotFound as error:
+                return error
 
     return settle
 
@@ -305,3 +309,34 @@ async def test_an_answered_call_that_comes_twice_is_submitted_once(
     assert second.structured_content["duplicate"] is True
     assert second.structured_content["task_id"] == first.structured_content["task_id"]
     assert len(gateway.creates()) == 2
+
+
+async def test_a_yes_that_was_wrong_is_corrected_by_the_task(
+    connect: Connect, gateway: FaultGateway, lose: Any, settle: Any
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    async with connect("legacy", User(says_yes=True), max_cost_per_day=2.5) as client:
+        first = await lose(client)
+        assert (await again(client)).data["outcome"] == "accepted"
+        said = await ask(client, "get_video", {"task_id": first})
+        assert "A person said that it did not run" in said.text
+        assert f"sora-mcp settle {first} --task task_…" in said.text
+        assert "create it again" not in said.text
+        adopted = await ask(client, "get_video", {"task_id": "task_1"})
+        assert adopted.data["request_id"] != first
+        corrected = await settle(first, "task_1")
+        assert (corrected.state, corrected.request_id) == ("running", first)
+        assert (await ask(client, "get_video", {"task_id": adopted.data["request_id"]})).data["request_id"] == first
+        assert (await again(client, prompt="something else")).data["error"]["kind"] == "over_cap"
+    assert len(gateway.creates()) == 2
+
+
+async def test_what_the_gateway_itself_refused_is_not_corrected(
+    connect: Connect, gateway: FaultGateway, settle: Any
+) -> None:
+    gateway.on("POST", CREATE, says({"error": {"message": "bad prompt", "code": "invalid_request"}}, status=400))
+    gateway.on("GET", CREATE, RUNNING)
+    async with connect("legacy") as client:
+        refused = (await again(client)).data["request_id"]
+        assert "only an unknown outcome can be settled" in str(await settle(refused, "task_1"))
+        assert await state(client, refused) == "rejected"

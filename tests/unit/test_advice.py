@@ -42,6 +42,7 @@ EXAMPLES: list[advice.Advice] = [
     *(advice.Revise(state) for state in ("failed", "blocked", "rejected")),
     advice.Settle(),
     advice.Settle((REQUEST, "req_2")),
+    advice.SaidNotToHaveRun(REQUEST),
     advice.GiveUp(REQUEST),
     advice.AllowDuplicate(),
     advice.Submit(),

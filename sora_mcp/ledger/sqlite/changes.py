@@ -40,7 +40,7 @@ class Changes:
         *,
         task_id: str | None = None,
         reason: str | None = None,
-        **more: str | None,
+        **more: str | float | None,
     ) -> Entry:
         """Move an entry to `state` if that is allowed from where it stands; `more` are further columns."""
         if not may_move(entry.state, state):
@@ -56,6 +56,10 @@ class Changes:
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
         self._remember(entry.request_id, state, task_id, reason)
         return write_row(self.db, sql, [*values.values(), entry.request_id])
+
+    def did_not_run(self, entry: Entry, reason: str) -> Entry:
+        """What a person says of a request of unknown outcome: a task of its, if one turns up, corrects that."""
+        return self.move(entry, "rejected", reason=reason, settled_at=self.now)
 
     def take(
         self, entry: Entry, task_id: str, *, reason: str | None = None, other_ids: Sequence[str] = ()

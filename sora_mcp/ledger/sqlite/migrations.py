@@ -146,6 +146,7 @@ _STEPS = (
     ALTER TABLE videos ADD COLUMN dialect TEXT;
     ALTER TABLE videos ADD COLUMN adjusted TEXT;
     ALTER TABLE videos ADD COLUMN missed_since REAL;
+    ALTER TABLE videos ADD COLUMN settled_at REAL;
     ALTER TABLE generations ADD COLUMN fps REAL;
     """,
 )

@@ -106,10 +106,11 @@ class Paying(Transactions):
             changes = self._changes(db)
             if task_id is None and given_up is not None and entry.task_id == given_up.task_id:
                 return changes.move(entry, "failed", reason=f"settled: {given_up.reason}")
-            if entry.state != "unknown":
+            is_said_not_to_have_run = entry.state == "rejected" and entry.settled_at is not None
+            if entry.state != "unknown" and not (task_id and is_said_not_to_have_run):
                 return None
             if task_id is None:
-                return changes.move(entry, "rejected", reason="settled: the gateway's log shows no such task")
+                return changes.did_not_run(entry, "settled: the gateway's log shows no such task")
             return changes.take(entry, task_id, reason="settled by hand")
 
         return await self._write(work)
@@ -121,7 +122,7 @@ class Paying(Transactions):
             settled = rows.find(db, intent.account, request_id)
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
-                self._changes(db).move(settled, "rejected", reason=reason)
+                self._changes(db).did_not_run(settled, reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)

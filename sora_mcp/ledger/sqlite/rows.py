@@ -321,7 +321,7 @@ def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
 
 _numbers = itemgetter(
     *("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld"),
-    "missed_since",
+    *("missed_since", "settled_at"),
 )
 _TEXTS = {str, bytes}
 """What SQLite would keep in a column of numbers, too."""
