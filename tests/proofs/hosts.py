@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from model import Model, scripted_model
@@ -30,12 +31,22 @@ def mcpb(shop: Workshop) -> Told:
 
 
 def claude_code(shop: Workshop) -> Told:
-    """The plugin, its marketplace, and `sora-mcp install claude-code`."""
+    """The plugin, its marketplace, `sora-mcp install claude-code`, and a whole conversation with a scripted model."""
     npm, plugin = shop.npm(CLAUDE_CODE), MANIFESTS / "claude-plugin"
     for validated in (plugin, plugin / ".claude-plugin" / "plugin.json"):
         shop.do("claude", "plugin", "validate", "--strict", validated, npm=npm)
     _installed(shop, npm, "claude-code", ("claude", "mcp", "list"), "✔ Connected")
-    return (), "plugin validate --strict, install, mcp list: Connected, uninstall"
+    shop.do(SERVER, "install", "claude-code", npm=npm)
+    with scripted_model() as model:
+        shop.told |= {
+            "ANTHROPIC_BASE_URL": model.address.removesuffix("/v1"),
+            "ANTHROPIC_API_KEY": "none",
+            "DISABLE_AUTOUPDATER": "1",
+            "MCP_CONNECTION_NONBLOCKING": "false",  # else the first turn may come before the tools
+        }
+        asked = ("claude", "-p", "--allowedTools", "mcp__sora", "--", "Make a video of a paper boat")
+        shop.do(*asked, npm=npm, seconds=180)
+    return (), f"plugin validate --strict, install, mcp list: Connected, uninstall; {_conversation(model)}"
 
 
 def gemini_cli(shop: Workshop) -> Told:
@@ -47,7 +58,7 @@ def gemini_cli(shop: Workshop) -> Told:
 
 
 def codex(shop: Workshop) -> Told:
-    """`sora-mcp install codex`; Codex asks the server nothing until a session starts."""
+    """`sora-mcp install codex`, and a whole conversation with a scripted model."""
     npm = shop.npm(CODEX)
     shop.do(SERVER, "install", "codex", npm=npm)
     told = json.loads(shop.do("codex", "mcp", "get", "sora", "--json", npm=npm))
@@ -55,10 +66,21 @@ def codex(shop: Workshop) -> Told:
         raise Failed(f"codex has {told}")
     if "SORA_API_KEY" not in told["transport"]["env_vars"]:
         raise Failed(f"codex does not forward the key: {told}")
+    with scripted_model() as model:
+        provider = f'{{name = "scripted", base_url = "{model.address}", wire_api = "responses"}}'
+        settings = {
+            "model": "scripted",
+            "model_provider": "scripted",
+            "model_providers.scripted": provider,
+            "mcp_servers.sora.required": "true",  # else the first turn may come before the tools
+        }
+        said = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        freely = ("--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
+        shop.do("codex", "exec", *freely, *said, "Make a video of a paper boat", npm=npm, seconds=180)
     shop.do(SERVER, "uninstall", "codex", npm=npm)
     if "sora" in (left := shop.do("codex", "mcp", "list", npm=npm)):
         raise Failed(f"codex still has the server:\n{left}")
-    return (), "install, mcp get --json: enabled, uninstall"
+    return (), f"install, mcp get --json: enabled, {_conversation(model)}, uninstall"
 
 
 def opencode(shop: Workshop) -> Told:
@@ -104,18 +126,23 @@ def _conversation(model: Model) -> str:
     if len(model.told) != len(_STEPS):
         raise Failed(f"the model was told {model.told}")
     for said, wanted in zip(model.told, _STEPS.values(), strict=True):
-        if wanted not in said:
+        if not re.search(wanted, said):
             raise Failed(f"the model was told {said!r} instead of {wanted!r}")
-    return ", ".join([*_STEPS, *(["picture"] if model.pictures else [])])
+    if not all(picture.startswith(_JPEG) for picture in model.pictures):
+        raise Failed(f"the model was shown {[picture[:9] for picture in model.pictures]}")
+    seen = "view with the picture" if model.pictures else "view without the picture"
+    return ", ".join([f"{len(model.tools)} tools", *_STEPS]).replace("view", seen)
 
 
+_JPEG = b"\xff\xd8\xff"
 _STEPS = {
-    "error": "Error: width, height: 481x480",
-    "create": "Submitted as task_",
-    "wait": "has succeeded",
+    "error": '(Error: |"message":")width, height: 481x480 is not a documented size',
+    "create": '"outcome":"accepted"',
+    "wait": '"state":"succeeded"',
     "view": "4 stills",
+    "remix": r'"outcome":"accepted".*"sources":\["task_',
 }
-"""What a conversation goes through, and what the model has to be told."""
+"""What a conversation goes through, and what the model has to be told. Two of the hosts tell it our JSON alone."""
 
 
 def _installed(shop: Workshop, npm: Path, client: str, listing: tuple[str, ...], connected: str) -> None:

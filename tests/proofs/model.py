@@ -1,52 +1,64 @@
-"""A scripted model that a host talks to as to OpenAI's (Chat Completions): it errs once, creates, waits and looks."""
+"""A scripted model that hosts talk to: it errs once, creates, waits, looks, and remixes what it made by its task id."""
 
 from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from faces import FACES, Call, Face, blocks
+
 STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("create_video", {"prompt": "a boat", "width": 481, "height": 480}),
     ("create_video", {"prompt": "a paper boat", "width": 480, "height": 480}),
-    ("get_video", {"wait_seconds": 30}),
-    ("view_video", {"frames": 4}),
+    ("get_video", {"task_id": "", "wait_seconds": 30}),
+    ("view_video", {"task_id": "", "frames": 4}),
+    ("remix_video", {"source_generation_id": "", "prompt": "at night"}),
 )
-"""What is called, one after the other; what comes after the creates is about the video that was made."""
+"""What is called, one after the other; an empty id is that of the video that was made."""
 
 
 class Model:
-    """What the model saw: the answers of the tools, and the pictures among them (as data addresses)."""
+    """What the model saw: our tools, what they answered, and the pictures that came as pictures."""
 
     def __init__(self) -> None:
         self.address = ""
+        self.tools: list[str] = []
         self.told: list[str] = []
-        self.pictures: list[str] = []
+        self.pictures: list[bytes] = []
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The next message; hosts call a tool `sora_create_video` or the like, and ask for a title without any."""
-        names = [tool["function"]["name"] for tool in request.get("tools", ())]
-        if not names:
-            return {"role": "assistant", "content": "A title"}
-        messages = request["messages"]
-        self.told = [_text(message["content"]) for message in messages if message["role"] == "tool"]
-        self.pictures = re.findall(r"data:image/\w+;base64,[A-Za-z0-9+/=]{99,}", json.dumps(messages))
+    def answer(self, face: Face, request: dict[str, Any]) -> Call | str:
+        """What it says or calls next; hosts ask for a title without any tools."""
+        tools = [tool for tool in face.tools(request) if "sora" in tool]
+        if not tools:
+            return "A title"
+        self.tools, self.told = tools, face.told(request)
+        self.pictures = list(_pictures(request))
         if len(self.told) == len(STEPS):
-            return {"role": "assistant", "content": "That is all."}
+            return "That is all."
         name, arguments = STEPS[len(self.told)]
-        if name != "create_video":
-            arguments = arguments | {"task_id": re.findall(r"task_\w+", "".join(self.told))[0]}
-        function = {"name": next(each for each in names if each.endswith(name)), "arguments": json.dumps(arguments)}
-        made = {"index": 0, "id": f"call_{len(self.told)}", "type": "function", "function": function}
-        return {"role": "assistant", "content": "", "tool_calls": [made]}
+        ids = re.findall(r"task_(?!id\b)\w+", "".join(self.told))
+        if "" in arguments.values() and not ids:
+            return "There is no id."
+        tool = next(each for each in tools if each.endswith(name))
+        return Call(f"call_{len(self.told)}", tool, {key: value or ids[0] for key, value in arguments.items()})
 
 
-def _text(content: object) -> str:
-    return content if isinstance(content, str) else json.dumps(content)
+def _pictures(request: dict[str, Any]) -> Iterator[bytes]:
+    """Pictures that the model can see; base64 in a text is none."""
+    for block in blocks(request):
+        match block:
+            case {"type": "image_url", "image_url": {"url": str(address)}}:
+                yield b64decode(address.partition(",")[2])
+            case {"type": "input_image", "image_url": str(address)}:
+                yield b64decode(address.partition(",")[2])
+            case {"type": "image", "source": {"data": str(data)}}:
+                yield b64decode(data)
 
 
 @contextmanager
@@ -64,26 +76,12 @@ def scripted_model() -> Iterator[Model]:
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            message = model.answer(request)
-            about = {"id": "chat_1", "created": 1, "model": "scripted"}
-            choice = {"index": 0, "finish_reason": "tool_calls" if "tool_calls" in message else "stop"}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            if not request.get("stream"):
-                whole = {
-                    **about,
-                    "object": "chat.completion",
-                    "choices": [{**choice, "message": message}],
-                    "usage": usage,
-                }
-                return self._send(json.dumps(whole), "application/json")
-            part = {**about, "object": "chat.completion.chunk"}
-            parts = [
-                {**part, "choices": [{"index": 0, "finish_reason": None, "delta": message}]},
-                {**part, "choices": [{**choice, "delta": {}}]},
-                {**part, "choices": [], "usage": usage},
-            ]
-            events = "".join(f"data: {json.dumps(each)}\n\n" for each in parts)
-            return self._send(events + "data: [DONE]\n\n", "text/event-stream")
+            face = FACES.get(self.path.partition("?")[0].rpartition("/")[2])
+            if face is None:
+                self.send_error(404)
+                return
+            kind = "text/event-stream" if request.get("stream") else "application/json"
+            self._send(face.reply(request, model.answer(face, request)), kind)
 
         def _send(self, body: str, kind: str) -> None:
             self.send_response(200)

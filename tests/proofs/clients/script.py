@@ -15,7 +15,7 @@ def next_call(told: list[str]) -> tuple[str, dict[str, Any]] | None:
             assert "481x480 is not a documented size" in refused
             return "create_video", {"prompt": "a paper boat", "width": 480, "height": 480}
         case [_, made]:
-            task = re.search(r"task_\w+", made)
+            task = re.search(r"task_(?!id\b)\w+", made)
             assert task, made
             return "get_video", {"task_id": task[0], "wait_seconds": 30}
         case _:
