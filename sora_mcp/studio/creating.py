@@ -98,7 +98,7 @@ class Creator:
             await self._check_model(connection, ready.request)
             intent = self._intent(connection, ready)
             same, intent = await self._same_before(connection, intent, policy, confirm)
-            notes = [*preview.of_sources(ready), *await self._refused_before(intent)]
+            notes = [*self._intentions(ready), *await self._refused_before(intent)]
             if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
@@ -275,7 +275,7 @@ class Creator:
         request = ready.with_addresses(ready.paths)
         body = create_of(self._connector.dialect, request, _named(request)).shown
         same: Entry | None = None
-        notes: list[Note] = list(preview.of_sources(ready))
+        notes: list[Note] = self._intentions(ready)
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met
@@ -285,6 +285,11 @@ class Creator:
         elif any(isinstance(note, WouldBeRefused) for note in notes):
             update |= {"advice": ()}  # the note says what is to be done first
         return submission.model_copy(update=update)
+
+    def _intentions(self, ready: Resolved) -> list[Note]:
+        """What is to be known of the request itself."""
+        has_amount = self._connector.dialect.capabilities.amount
+        return [*(preview.of_amount(ready.request) if has_amount else ()), *preview.of_sources(ready)]
 
     async def _would_meet(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None

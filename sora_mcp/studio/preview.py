@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.models import VideoRequest
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.sources import Resolved
 
@@ -35,6 +36,17 @@ def refused_before(entry: Entry, now: float) -> str:
     reason = entry.gateway_message or entry.failure_reason
     words = f"The same request {what} {_ago(now - entry.updated_at)}"
     return f"{words}: “{reason}”" if reason else f"{words}; no reason was given."
+
+
+def of_amount(request: VideoRequest) -> Iterator[str]:
+    """How much a remix changes."""
+    if request.operation != "remix":
+        return
+    amount = request.sdedit.amount if request.sdedit is not None else None
+    if amount is not None:
+        yield f"Amount {amount:g} of 1 to 8: a lower one stays closer to the source, a higher one changes more."
+    else:
+        yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
 
 def of_sources(ready: Resolved) -> Iterator[str]:

@@ -54,10 +54,11 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
     # Whoever waited and then called again would pay twice where the outcome is unknown, and in vain where it is final.
     retry_after_s = error.retry_after_s if error.can_retry and outcome != "unknown" else None
     wait = f"Wait {retry_after_s:g} s first." if retry_after_s else ""
-    sentences = [message, _gateways_reason(error, wording), SUBMITTED[outcome] if outcome else "", next_step, wait]
+    submitted = SUBMITTED[outcome] if outcome else ""
+    sentences = [message, _gateways_reason(error, wording), submitted, next_step, wait]
     failure = Failure(
         kind=error.kind,
-        message=message,
+        message=" ".join(filter(None, [message, submitted])),  # some hosts show nothing but the structured error
         next_step=next_step,
         retryable=error.can_retry,
         retry_after_s=retry_after_s,

@@ -33,22 +33,14 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
     if submission.outcome == "not_submitted":
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
     if submission.duplicate:
-        return (
-            f"This same request was submitted before as {name(submission)}; nothing was sent or charged now "
-            f"({wording.argument('allow_duplicate')} pays for another). {next_step}"
-        )
+        return f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}"
     return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
 
 
 def _intentions(submission: Submission) -> Iterator[str]:
-    """What comes when, or how much is changed."""
+    """What comes when."""
     if submission.plan:
         yield f"Plan: {quote(submission.plan, 1000)}."
-    if submission.operation == "remix" and submission.amount is not None:
-        amount = f"{submission.amount:g}"
-        yield f"Amount {amount} of 1 to 8: a lower one stays closer to the source, a higher one changes more."
-    elif submission.operation == "remix":
-        yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
 
 def _adjusted(submission: Submission) -> list[str]:

@@ -98,11 +98,17 @@ class Wording(ABC):
             case _:
                 return note
 
+    def duplicate(self) -> str:
+        """What was, and can be, done about a call that asks for the same as one before."""
+        return f"nothing was sent or charged now ({self.argument('allow_duplicate')} pays for another)."
+
     def structured(self, result: BaseModel) -> dict[str, Any]:
         """A result as JSON data; its advice and notes in words."""
         data = result.model_dump(mode="json", exclude_none=True)
         if isinstance(result, Submission):
             data["notes"] = list(map(self.note, result.notes))
+            if result.duplicate:  # some hosts show nothing but the structured result
+                data["notes"].append(f"Submitted before: {self.duplicate()}")
         if isinstance(result, Submission | Video) or (isinstance(result, VideoList) and result.advice):
             data["next_step"] = self.advise(*result.advice)
         if isinstance(result, Description) and result.problems:

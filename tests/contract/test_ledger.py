@@ -92,8 +92,26 @@ async def test_an_unknown_outcome_can_be_settled_once(ledger: Ledger, task_id: s
     entry = await ledger.settle(G, request_id, task_id)
     assert entry is not None
     assert (entry.state, entry.task_id) == (state, task_id)
-    assert await ledger.settle(G, request_id, "task_2") is None
+    assert await ledger.settle(G, request_id, None) is None
     assert [each for each, _ in await ledger.history(request_id)] == ["sending", "unknown", state]
+
+
+async def test_a_task_corrects_what_a_person_said_before_but_no_other_task(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.not_accepted(request_id, "unknown", "a time-out")
+    said = await ledger.settle(G, request_id, None)
+    assert said is not None
+    assert said.settled_at is not None
+    corrected = await ledger.settle(G, request_id, "task_1")
+    assert corrected is not None
+    assert (corrected.state, corrected.task_id) == ("submitted", "task_1")
+    assert await ledger.settle(G, request_id, "task_2") is None
+
+
+async def test_what_the_gateway_refused_is_corrected_by_no_person(ledger: Ledger) -> None:
+    request_id = await begin(ledger)
+    await ledger.not_accepted(request_id, "rejected", "bad prompt")
+    assert await ledger.settle(G, request_id, "task_1") is None
 
 
 async def test_an_acceptance_that_comes_after_a_person_named_another_task_is_not_forgotten(ledger: Ledger) -> None:
