@@ -86,21 +86,30 @@ class StoryboardVideo(Paid):
         return super().request(operation, **parts)
 
 
+_EARLY = FPS // 2
+"""Frames: half a second. Nobody plans two beats or more that all begin within it; in seconds it is more than a video
+has."""
+
+
 def _meant_as_seconds(beats: list[Beat], n_frames: int) -> Problem | None:
     """Beats at 0, 3, 6 of ten seconds: as frames they would all stand in a fifth of a second.
 
-    That is where the last plain number, of two beats or more, is less than the video's length in seconds. A time that
-    was written with its unit is what it says, and 0 is the same in both.
+    That is where the last plain number, of two beats or more, is no more than the video's length in seconds; or where
+    it is early, whatever that length. A time that was written with its unit is what it says, and 0 is the same in both.
     """
     times = [beat.time for beat in beats]
     last = max((time for time in times if not isinstance(time, FromSeconds)), default=0)
-    if len(beats) < 2 or not 0 < last < n_frames / FPS or times != sorted(set(times)):
+    is_early = last > 0 and (last <= n_frames // FPS or max(times) <= _EARLY)
+    if len(beats) < 2 or not is_early or times != sorted(set(times)):
         return None
     frames = [time if isinstance(time, FromSeconds) else time * FPS for time in times]
+    too_late = [f"{frame / FPS:g} s" for frame in frames if frame >= n_frames]
+    past_the_end = f" ({too_late[0]} is past the end: the video has {n_frames / FPS:g} s)" if too_late else ""
     return Problem(
         "actions[].time",
         f"{_listed(times)} are frames ({FPS} per second), but look like seconds: frame {last} is {last / FPS:.2g} s",
-        f"{_listed(frames)}, or {_in_quotes(frames)}, if seconds were meant; {_in_quotes(times)} if frames were",
+        f"{_listed(frames)}, or {_in_quotes(frames)}, if seconds were meant{past_the_end}; "
+        f"{_in_quotes(times)} if frames were",
     )
 
 

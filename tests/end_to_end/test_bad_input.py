@@ -114,6 +114,16 @@ REFUSED: dict[str, Case] = {
     "actions at the seconds of five": (storyboard(1, 4), ("30, 120", '"1s", "4s"')),
     "a plain number beside one with its unit": (storyboard("0s", 3), ("0, 90", '"0s", "3s"')),
     "a plain number before one with its unit": (storyboard(0, 3, "4s"), ("0, 90, 120", '"0s", "3s", "4s"')),
+    "the last at the end of five seconds": (
+        storyboard(0, 5),
+        ("0, 150", "5 s is past the end: the video has 5 s", '"0s", "0.167s"'),
+    ),
+    "the last at the end of ten seconds": (storyboard(0, 5, 10, n_frames=300), ("0, 150, 300", '"0s", "5s", "10s"')),
+    "no beat at 0": (storyboard(2, 6, 10, n_frames=300), ("60, 180, 300",)),
+    "the end of five seconds as a text": (storyboard("0", "2", "5"), ("0, 60, 150",)),
+    "seconds of a longer video": (storyboard(0, 4, 8, 12, n_frames=300), ("0, 120, 240, 360", "12 s is past the end")),
+    "ten seconds' beats in five": (storyboard(0, 3, 9), ("0, 90, 270", "9 s is past the end")),
+    "all beats in half a second": (storyboard(0, 15), ("0, 450", '"0s", "0.5s"')),
     "an action at 2.5": (storyboard(0, 2.5), ("actions[1].time", "75", '"2.5s"')),
     "an action at 2.5 as a text": (storyboard(0, " 2.5 "), ("actions[1].time", "75", '"2.5s"')),
     "a prompt of 10001 characters": (
@@ -291,9 +301,13 @@ SLOPPY: dict[str, tuple[tuple[str, Arguments], dict[str, Any]]] = {
         ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": "0.1s"}]}),
         body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 3}]),
     ),
-    "frames from the last that may be meant as seconds on": (
-        ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": 5}]}),
-        body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 5}]),
+    "frames from the first half second on": (
+        ("storyboard_video", {"actions": [BEATS[0], BEATS[1] | {"time": 16}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0], BEATS[1] | {"time": 16}]),
+    ),
+    "an early frame before a late time with its unit": (
+        ("storyboard_video", {"actions": [BEATS[0] | {"time": 10}, BEATS[1] | {"time": "2.5s"}]}),
+        body("storyboard", prompt=None, actions=[BEATS[0] | {"time": 10}, BEATS[1]]),
     ),
     "one beat in the first second": (
         ("storyboard_video", {"actions": [BEATS[0] | {"time": 3}]}),
