@@ -37,27 +37,48 @@ async def _silent(_: Progress) -> None: ...
 class Patience:
     """How long a host lets a call wait, as far as that is known. `most_s`: a wait takes no longer, in seconds.
 
-    Some hosts give a call up after 5 or 10 s. Once one has, the next waits end before that.
+    Some hosts give a call up after 5 or 10 s. Once one has, the next waits end before that. A user who cancels a call
+    may look the same, so that waits become longer again once enough of them have run their whole length; after each
+    further time-out it takes twice as many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
         self.most_s = LONGEST_WAIT_S
+        self._clock = clock
+        self._time_outs = 0
+        self._whole_waits = 0
+        """How many ran their whole length since `most_s` last changed."""
 
     @contextmanager
     def waiting(self, wait_s: float) -> Iterator[None]:
-        """A wait of so many seconds. What cancels it is taken for the host's time-out, unless it comes at once."""
-        began = anyio.current_time()
+        """A wait of so many seconds. What cancels it after a while is taken for the host's time-out."""
+        began = self._clock()
         try:
             yield
         except anyio.get_cancelled_exc_class():
-            if wait_s and (waited := anyio.current_time() - began) >= _SHORTEST_TIME_OUT_S:
-                self.most_s = min(self.most_s, max(1, int(waited * _SHARE)))
+            if wait_s:
+                self._gave_up_after(self._clock() - began)
             raise
+        if wait_s >= self.most_s and self._clock() - began >= wait_s:
+            self._waited_whole()
+
+    def _gave_up_after(self, waited_s: float) -> None:
+        fitting_s = round(waited_s * _SHARE)
+        if waited_s < _SHORTEST_TIME_OUT_S or fitting_s >= self.most_s:
+            return
+        self._time_outs += 1
+        self.most_s, self._whole_waits = fitting_s, 0
+
+    def _waited_whole(self) -> None:
+        self._whole_waits += 1
+        if self._whole_waits >= 2 ** (self._time_outs - 1):
+            self.most_s, self._whole_waits = min(2 * self.most_s, LONGEST_WAIT_S), 0
 
 
-_SHORTEST_TIME_OUT_S = 0.5
+_SHORTEST_TIME_OUT_S = 4.0
+"""No host is known that gives up sooner; a user who thinks better of it is."""
 _SHARE = 0.8
-"""Of the time after which a host gave up: the rest is for the answer's way."""
+"""Of the time after which a host gave up: the rest is for the answer's way. No wait becomes shorter than 3 s by it."""
 
 
 @dataclass(frozen=True, slots=True)
