@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -19,7 +19,7 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
-from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.upstream import Upstream
 
 WAITED_FOR_MOST = 200
@@ -53,7 +53,8 @@ class Lists:
         await wait.run(wait_seconds, on_progress)
         entries, more = await self._entries(upstream.account, filters, limit, before)
         totals = await self._ledger.totals(upstream.account)
-        is_under_way = bool(await self._ledger.under_way(upstream.account, 1))
+        most = REFRESH_MOST if filters.query is None else WAITED_FOR_MOST
+        under_way = [each for each in await self._ledger.under_way(upstream.account, most) if wait.is_wanted(each)]
         return VideoList(
             gateway=upstream.label,
             counts={state: count for state, count in totals.counts.items()},  # noqa: C416
@@ -61,11 +62,11 @@ class Lists:
             uncertain_cost=round(totals.uncertain, 2) or None,
             unpriced=totals.unpriced or None,
             elsewhere=None if entries else _elsewhere(totals.elsewhere, upstream.account) or None,
-            usual_seconds=await self._usual_seconds(upstream) if is_under_way else None,
+            usual_seconds=await self._usual_seconds(upstream) if under_way else None,
             videos=[report.listed(entry, self._poller.age(entry)) for entry in entries],
             next_cursor=None if more is None else str(more),
             filters=filters.model_copy(update={"is_continued": before is not None}),
-            advice=_advice(wait.trouble, is_under_way=is_under_way),
+            advice=_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way]),
             **wait.outcome,
         )
 
@@ -97,7 +98,7 @@ class _Wait:
         self._ledger = ledger
         self._poller = poller
         self._upstream = upstream
-        self._is_wanted = search_for(query) if query is not None else lambda _: True
+        self._mentions = search_for(query) if query is not None else lambda _: True
         self._waited_for = 0
         self._finished = 0
         self.trouble: SoraError | None = None
@@ -110,7 +111,7 @@ class _Wait:
         if seconds <= 0:
             self._note(await self._poller.refresh_unfinished(self._upstream), 0)
             return
-        wanted = {entry.request_id for entry in await self._under_way() if self._is_wanted(entry.body)}
+        wanted = {entry.request_id for entry in await self._under_way() if self.is_wanted(entry)}
         left = len(wanted)
         with anyio.move_on_after(seconds):
             while left:
@@ -125,7 +126,13 @@ class _Wait:
                 if left:
                     await anyio.sleep(self._upstream.tick)
         left = len({entry.request_id for entry in await self._under_way()} & wanted)
+        if not left:  # somebody else got the answer
+            self.trouble = None
         self.outcome = {"waited_for": len(wanted), "finished": len(wanted) - left}
+
+    def is_wanted(self, entry: Entry) -> bool:
+        """Whether the filter lets it through."""
+        return self._mentions(entry.body)
 
     async def _under_way(self) -> list[Entry]:
         """What the gateway has not finished, or is just being sent; after a day nobody waits any more."""
@@ -147,9 +154,14 @@ class _Wait:
         return bool(errors) and len(errors) == asked and not any(error.can_retry for error in errors)
 
 
-def _advice(trouble: SoraError | None, *, is_under_way: bool) -> tuple[Advice, ...]:
+def _advice(trouble: SoraError | None, troubles: Sequence[SoraError | None]) -> tuple[Advice, ...]:
+    """`trouble`: what went wrong in this call; `troubles`: what is wrong with each of those that are under way."""
+    known = [each for each in troubles if each is not None]
+    trouble = trouble or next(iter(known), None)
     before = () if trouble is None else (KnownBefore(trouble.parts),)
-    return (*before, WaitForAll()) if is_under_way else before
+    if any(each is None or each.can_retry for each in troubles):
+        return (*before, WaitForAll())
+    return (*before, *(known[0].advice if known else ()))
 
 
 def _elsewhere(others: Mapping[Account, int], account: Account) -> dict[str, int]:

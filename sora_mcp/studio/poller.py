@@ -124,13 +124,17 @@ class Poller:
         unless `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
         """
         if anyway:
-            return await self._query(upstream, entry, quiet_s=None)
+            return await self._asked(upstream, entry, quiet_s=None)
         if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()):
             pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
             async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
                 if is_ours:
-                    return await self._query(upstream, entry, quiet_s=upstream.pace)
+                    return await self._asked(upstream, entry, quiet_s=upstream.pace)
         return await self._ledger.find(upstream.account, entry.request_id) or entry
+
+    async def _asked(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
+        with upstream.questions.asking(entry):
+            return await self._query(upstream, entry, quiet_s)
 
     async def _query(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
         if entry.task_id is None:

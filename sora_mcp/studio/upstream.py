@@ -20,6 +20,7 @@ from sora_mcp.core.schedule import LONGEST_BACKOFF_S
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import Dialect
 from sora_mcp.ledger import Entry
+from sora_mcp.studio.questions import Questions
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -54,6 +55,7 @@ class Upstream:
         """Seconds that a video takes, where that is a setting."""
         self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
         self.tick = min(self.pace, TICK)
+        self.questions = Questions()
         self._left_alone_until = -math.inf
         self._models: list[str] = []
         self._models_until = -math.inf

@@ -50,7 +50,7 @@ def _waited(listing: VideoList) -> str:
     if listing.waited_for is None:
         return usual
     if not listing.waited_for:
-        return "Nothing was under way."
+        return "Nothing was under way." if listing.filters.query is None else "None that match were under way."
     if listing.finished == listing.waited_for:
         return "All that were under way have finished." if listing.waited_for > 1 else "It has finished."
     return f"{listing.finished} of the {listing.waited_for} that were under way have finished. {usual}".rstrip()

@@ -18,7 +18,11 @@ from calls import Told, ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
 
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.models import VideoRequest
 from sora_mcp.server.surface import SoraServer
+from sora_mcp.studio import Studio
+from sora_mcp.tools.list_sentences import say_list
 
 pytestmark = pytest.mark.anyio
 
@@ -151,13 +155,88 @@ async def test_trouble_of_the_gateway_is_told_with_what_is_known(gateway: FaultG
     assert "503" not in told.text
 
 
+NOT_YET = "The gateway has not answered so far."
+
+
+@pytest.mark.parametrize("seconds", [2, 13])
+async def test_a_gateway_that_hangs_is_told_whoever_asked_it(
+    seconds: int, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, Answer(fault="stall"))
+    async with connect() as client:
+        await made(client, "fox", "hare")
+        told = await listed(client, wait_seconds=seconds)
+        assert NOT_YET in told.text
+        assert "This is what was known before." in told.text
+        assert NOT_YET in (await listed(client)).text
+        assert NOT_YET not in (await listed(client, query="owl")).text
+        gateway.on("GET", CREATE, done("task_1"))
+        gateway.on("GET", f"{CREATE}/task_2", done("task_2"))
+    async with connect() as client:
+        told = await listed(client, wait_seconds=30)
+    assert told.data["finished"] == 2
+    assert NOT_YET not in told.text
+
+
+async def test_a_gateway_that_hangs_is_told_where_no_wait_was_asked_for(
+    gateway: FaultGateway, make_settings: Callable[..., Settings]
+) -> None:
+    gateway.on("GET", CREATE, Answer(fault="stall"))
+    async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+        await studio.submit(VideoRequest(operation="simple_compose", prompt="fox"))
+        with anyio.fail_after(15):
+            while NOT_YET not in say_list(await studio.list_videos()):  # at first it is too early to ask
+                pass
+
+
+@pytest.mark.parametrize("headers", [{"Retry_After": "100"}, {}])
+async def test_a_gateway_that_asks_to_be_left_alone_is_told_in_every_list(
+    headers: dict[str, str], gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, says({"error": {"message": "slow down"}}, 429, **headers))
+    async with connect() as client:
+        await made(client, "fox", "hare")
+        for seconds in (1, 0, 1, 0):
+            told = await listed(client, wait_seconds=seconds)
+            assert "(status 429)" in told.text
+            assert "This is what was known before." in told.text
+
+
+async def test_what_another_process_was_not_told_is_told(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("GET", CREATE, says({"error": {"message": "slow down"}}, 429, Retry_After="100"))
+    async with connect() as client:
+        await made(client, "fox")
+        await listed(client, wait_seconds=1)
+    async with connect() as client:
+        told = await listed(client)
+    assert "The gateway gave no usable answer when it was last asked." in told.text
+
+
+async def test_a_wait_that_no_video_matches_says_so_and_advises_no_other(connect: Connect) -> None:
+    async with connect() as client:
+        await made(client, "fox")
+        for seconds in (50, 0):
+            with anyio.fail_after(5):
+                told = await listed(client, query="dog", wait_seconds=seconds)
+            assert "1 submitted" in told.text
+            assert 'None of them has "dog" in its prompt or beats.' in told.text
+            assert "list_videos" not in told.text
+            assert "Nothing was under way" not in told.text
+            assert ("None that match were under way." in told.text) == bool(seconds)
+        assert "list_videos with wait_seconds 50" in (await listed(client, query="fox")).text
+
+
 async def test_a_wait_that_cannot_help_ends_at_once(gateway: FaultGateway, connect: Connect) -> None:
     gateway.on("GET", CREATE, replace(RUNNING, status=401))
     async with connect() as client:
         await made(client, "fox", "hare")
         with anyio.fail_after(15):
             told = await listed(client, wait_seconds=30)
-    assert (told.data["waited_for"], told.data["finished"]) == (2, 0)
+        assert (told.data["waited_for"], told.data["finished"]) == (2, 0)
+        for text in (told.text, (await listed(client)).text):
+            assert "status 401" in text
+            assert "Ask the user to check SORA_API_KEY." in text
+            assert "wait_seconds" not in text
 
 
 @pytest.mark.parametrize("seconds", [-1, 51, 3.5, "soon"])
