@@ -19,6 +19,8 @@ from sora_mcp.core.tasks import Generation, State, Task
 
 SEARCHED = 10_000
 """Entries that one search looks at."""
+SEARCH_WITHIN_S = 3.0
+"""Seconds that it takes at most."""
 
 
 class Ledger(Protocol):
@@ -152,11 +154,12 @@ class Ledger(Protocol):
         before: int | None = None,
         states: tuple[State, ...] = (),
         most: int = SEARCHED,
+        within_s: float = SEARCH_WITHIN_S,
     ) -> tuple[list[Entry], int | None]:
         """Entries as `page` gives them, of those whose prompt or beats hold `text` (core.plans.search_for).
 
-        `most` entries are looked at. The second value is the `number` below which none was, None where there are no
-        more.
+        `most` entries are looked at, for `within_s` seconds at most. The second value is the `number` below which none
+        was, None where there are no more. Several short transactions: a paid call comes in between.
         """
 
     async def totals(self, account: Account) -> Totals:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from ledgers import BODY, G, OpenLedger, row
 
@@ -97,6 +99,45 @@ async def test_a_search_of_more_entries_than_it_may_look_at_says_where_it_stoppe
     page, before = await ledger.search(G, "fox", limit=10, before=before, most=3)
     assert [entry.body["prompt"] for entry in page] == ["fox"]
     assert before is None
+
+
+async def test_a_search_that_takes_too_long_says_where_it_stopped(ledger: Ledger) -> None:
+    for number in range(3):
+        await make(ledger, prompt=f"fox {number}")
+        await make(ledger)
+    seen: list[str] = []
+    calls, before = 0, None
+    while calls == 0 or before is not None:
+        page, before = await ledger.search(G, "fox", limit=10, before=before, within_s=0)
+        seen += [entry.body["prompt"] for entry in page]
+        calls += 1
+    assert seen == ["fox 2", "fox 1", "fox 0"]
+    assert calls == 6  # one that has no time at all gets on by an entry
+
+
+async def test_a_search_that_finds_just_as_many_as_it_may_has_no_more(ledger: Ledger) -> None:
+    for number in range(2):
+        await make(ledger, prompt=f"fox {number}")
+    await make(ledger)
+    page, before = await ledger.search(G, "fox", limit=2)
+    assert ([entry.body["prompt"] for entry in page], before) == (["fox 1", "fox 0"], None)
+
+
+async def test_a_paid_call_does_not_wait_for_a_search(ledger: Ledger) -> None:
+    for _ in range(12):
+        await make(ledger, prompt="é" * 9_000, actions=[{"time": t, "description": "ǅ日" * 100_000} for t in (0, 60)])
+    ends: list[str] = []
+
+    async def search() -> None:
+        await ledger.search(G, "nothing of the kind: é", limit=10)
+        ends.append("search")
+
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(search)
+        await anyio.lowlevel.checkpoint()
+        await make(ledger)
+        ends.append("paid")
+    assert ends == ["paid", "search"]
 
 
 # --- sums -----------------------------------------------------------------------------------------

@@ -5,18 +5,24 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from functools import partial
+from time import monotonic
 
+from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import DAY_S, Entry, Totals, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State
-from sora_mcp.ledger.protocol import SEARCHED
+from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
 from sora_mcp.ledger.sqlite import rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
 from sora_mcp.ledger.sqlite.transactions import Transactions
 
 CHECKED = 1000
 """Rows that a check reads, the newest."""
+PART = 500
+"""Rows that a search looks at in one transaction."""
+PART_S = 0.25
+"""Seconds that this takes at most: whoever wants to pay waits for it."""
 
 
 class Reading(Transactions):
@@ -55,9 +61,28 @@ class Reading(Transactions):
         before: int | None = None,
         states: tuple[State, ...] = (),
         most: int = SEARCHED,
+        within_s: float = SEARCH_WITHIN_S,
     ) -> tuple[list[Entry], int | None]:
-        read = partial(rows.search, account=account, text=text, limit=limit, before=before, states=states, most=most)
-        return await self._read(read)
+        ends_at, mentions = monotonic() + within_s, plans.search_for(text)
+        entries: list[Entry] = []
+        while True:
+            part = partial(
+                rows.search,
+                account=account,
+                mentions=mentions,
+                limit=limit + 1 - len(entries),
+                before=before,
+                states=states,
+                most=min(most, PART),
+                ends_at=min(ends_at, monotonic() + PART_S),
+            )
+            more, looked_at, before = await self._read(part)
+            entries += more
+            most -= looked_at
+            if len(entries) > limit:
+                return entries[:limit], entries[limit - 1].number
+            if before is None or most <= 0 or monotonic() >= ends_at:
+                return entries, before
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: rows.totals(db, account))

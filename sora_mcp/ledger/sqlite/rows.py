@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from operator import itemgetter
 from pathlib import Path
+from time import monotonic
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
@@ -115,33 +116,35 @@ def page(
 def search(
     db: sqlite3.Connection,
     account: Account,
-    text: str,
+    mentions: Callable[[plans.Body], bool],
     *,
     limit: int,
     before: int | None = None,
     states: Sequence[State] = (),
     most: int,
-) -> tuple[list[Entry], int | None]:
-    """Rows whose prompt or beats hold `text`, and the number below which none was looked at. See Ledger.search."""
+    ends_at: float,
+) -> tuple[list[Entry], int, int | None]:
+    """Rows that `mentions` finds, how many were looked at, and the number below which none was.
+
+    It ends with `limit` found, `most` looked at, or the time `ends_at` (of the monotonic clock), but looks at one.
+    """
     older = f" AND number < {before:d}" if before is not None else ""
     of_state = f" AND state IN ({places(states)})" if states else ""
     sql = (
         "SELECT number, body FROM videos"  # noqa: S608 - our own names
         f" WHERE gateway = ?{of_state}{older} AND merged_into IS NULL ORDER BY number DESC LIMIT {most + 1:d}"
     )
-    mentions = plans.search_for(text)
     numbers: list[int] = []
     not_below: int | None = None
-    for looked_at, (number, body) in enumerate(db.execute(sql, [name_of(account), *states])):
-        if looked_at == most:
+    looked_at = 0
+    for number, body in db.execute(sql, [name_of(account), *states]):
+        if looked_at and (looked_at == most or len(numbers) == limit or monotonic() >= ends_at):
             not_below = number + 1
             break
+        looked_at += 1
         if mentions(_body(body)):
-            if len(numbers) == limit:
-                not_below = numbers[-1]
-                break
             numbers.append(number)
-    return _numbered(db, numbers), not_below
+    return _numbered(db, numbers), looked_at, not_below
 
 
 def _numbered(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Entry]:
