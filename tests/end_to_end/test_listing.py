@@ -292,6 +292,59 @@ async def test_a_row_without_what_is_told_today_is_told_without_it(
         assert (await listed(client, query="door")).data["videos"] == []
 
 
+DAMAGED = {
+    "no JSON": "body = 'not json'",
+    "a list": "body = '[]'",
+    "another prompt": """body = '{"prompt": 7}'""",
+    "a width that none has": """body = '{"width": 1e300, "height": 1e300}'""",
+    "a length that none has": """body = '{"n_frames": 1e300}'""",
+    "half a pixel": """body = '{"width": 0.5}'""",
+    "nested without end": f"body = '{'[' * 100_000}'",
+    "sources of another form": """sources = '[{"a": 1}]'""",
+    "a cost in words": "cost = 'much'",
+    "a time that none is": "created_at = 9e15",
+}
+
+
+@pytest.mark.parametrize("edit", DAMAGED.values(), ids=DAMAGED)
+async def test_a_row_that_cannot_be_read_hides_no_other(
+    edit: str, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    async with connect() as client:
+        await made(client, "old fox", "spoilt", "new fox")
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
+        db.execute(f"UPDATE videos SET {edit} WHERE task_id = 'task_2'")  # noqa: S608 - ours
+        [(request_id,)] = db.execute("SELECT request_id FROM videos WHERE task_id = 'task_2'")
+    async with connect() as client:
+        for arguments in ({}, {"wait_seconds": 1}, {"query": "fox"}):
+            told = await listed(client, **arguments)
+            assert prompts(told) == ["new fox", "old fox"], arguments
+            if arguments != {"query": "fox"}:
+                assert f"Tell the user: the ledger's row {request_id} is damaged and left out here" in told.text
+        newest = await listed(client, limit=2)
+        assert prompts(newest) == ["new fox"]
+        assert prompts(await listed(client, limit=2, cursor=newest.data["next_cursor"])) == ["old fox"]
+        one = await ask(client, "get_video", {"task_id": "task_2"})
+        assert (one.is_error, f"row {request_id} is damaged" in one.text) == (True, True), one.text
+        assert "Counted in the last 24 hours" in (await ask(client, "describe_gateway", {})).text
+
+
+@pytest.mark.usefixtures("gateway")
+async def test_where_no_row_can_be_read_each_is_named(connect: Connect, tmp_path: Path) -> None:
+    async with connect() as client:
+        await made(client, *map(str, range(5)))
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
+        db.execute("UPDATE videos SET body = 'x'")
+        newest = [row[0] for row in db.execute("SELECT request_id FROM videos ORDER BY number DESC")]
+    async with connect() as client:
+        for arguments in ({}, {"query": "fox"}, {"status": "submitted"}):
+            told = await listed(client, **arguments)
+            assert told.data["videos"] == []
+            assert f"the ledger's rows {', '.join(newest[:3])} and 2 more are damaged" in told.text
+            assert "None of" not in told.text
+
+
 # --- the shell ------------------------------------------------------------------------------------
 
 

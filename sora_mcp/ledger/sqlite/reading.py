@@ -9,7 +9,7 @@ from functools import partial
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import DAY_S, Entry, Totals, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
-from sora_mcp.core.tasks import UNDER_WAY, Generation, State
+from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCHED
 from sora_mcp.ledger.sqlite import rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
@@ -66,7 +66,7 @@ class Reading(Transactions):
         return await self._glance(lambda db: rows.durations(db, account, limit), key=("durations", account, limit))
 
     async def under_way(self, account: Account, limit: int) -> list[Entry]:
-        read = partial(rows.page, account=account, limit=limit, states=UNDER_WAY)
+        read = partial(rows.under_way, account=account, limit=limit)
         entries = await self._glance(read, key=("under way", account, limit))
         since = self._clock() - DAY_S
         return [entry for entry in entries if entry.created_at > since]
