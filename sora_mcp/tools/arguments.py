@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -20,8 +21,8 @@ from pydantic_core import ErrorDetails
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
-from sora_mcp.tools.foreign import Argument, fold, translated
-from sora_mcp.tools.schema import Schema, emit
+from sora_mcp.tools.foreign import Argument, as_item, fold, translated
+from sora_mcp.tools.schema import Items, Schema, emit
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -49,7 +50,7 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     try:
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
-        raise InvalidInput(_problems(error.errors(include_url=False), emit(model, describe=False), limits)) from None
+        raise InvalidInput(_problems(error.errors(include_url=False), model, limits)) from None
     if problems := list(_unsendable(parsed.model_dump())):
         raise InvalidInput(problems)
     return parsed
@@ -134,9 +135,10 @@ def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
         yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
-def _problems(errors: list[ErrorDetails], schema: Schema, limits: Capabilities | None) -> list[Problem]:
+def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabilities | None) -> list[Problem]:
     """Each thing that is wrong, once: of a list's items the first that has it; what is allowed where it first matters.
     An argument is not missing where another one was meant for it."""
+    schema = emit(model, describe=False)
     problems: dict[str, Problem] = {}
     also: Counter[str] = Counter()
     meant, said = set(), {""}
@@ -146,20 +148,45 @@ def _problems(errors: list[ErrorDetails], schema: Schema, limits: Capabilities |
         if kind == "missing" and (place, location[-1]) in meant:
             continue
         if kind == "extra_forbidden":
-            argument = Argument(clean(str(location[-1]), 40), details["input"], limits)
+            accepts = partial(_accepts, _model_at(model, location[:-1]), limits)
+            argument = Argument(clean(str(location[-1]), 40), details["input"], limits, accepts)
             problem, target = _unknown(where, argument, _at(schema, location[:-1]))
             meant.add((place, target))
             problem = replace(problem, allowed="" if problem.allowed in said else problem.allowed)
         else:
             problem = _problem(details, schema)
         said.add(str(problem.allowed))
-        alike = kind + re.sub("[0-9]+", "", where) if kind in _ALIKE else where
+        alike = kind + re.sub(r"\[[0-9]+\]", "", where) if kind in _ALIKE else where
         if problems.setdefault(alike, problem) is not problem:
             also[alike] += 1
     return [
         replace(each, wrong=f"{each.wrong} (and in {also[alike]} more)") if also[alike] else each
         for alike, each in problems.items()
     ]
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _nested(model.model_fields[part].annotation) or model
+    return model
+
+
+def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, value: object) -> bool:
+    """Whether a tool would take this value for its argument of this name."""
+    try:
+        model.model_validate(_tidy(model, {name: value}))
+    except InvalidInput:
+        return False
+    except ValidationError as error:
+        if any(each["loc"][:1] == (name,) for each in error.errors(include_url=False)):
+            return False
+    counts = [each for each in model.model_fields[name].metadata if isinstance(each, Items)]
+    if isinstance(value, list):
+        return all(each.least <= len(value) <= each.most for each in counts)
+    if limits is not None and name == "n_variants":
+        return float(str(value)) <= limits.max_variants
+    return limits is None or name != "n_frames" or float(str(value)) in limits.lengths
 
 
 _ALIKE = frozenset({"extra_forbidden", "missing"})
@@ -200,11 +227,12 @@ def _example(value: object, node: Schema) -> str:
     """How an id or an address stands that was put in the place of an item or of a list of items."""
     is_list = node.get("type") == "array"
     fields = (node.get("items", {}) if is_list else node).get("properties", {})
-    text = Argument("", value, None).shown
-    field = "generation_id" if re.match("(task|gen|req)_", text or "") else "url"
-    if not isinstance(value, str) or text is None or field not in fields:
+    item = as_item(value)
+    if item is None or not fields.keys() >= item.keys():
         return ""
-    return f", such as {json.dumps([{field: text}] if is_list else {field: text})}"
+    if is_list and node.get("minItems", 0) > 1:
+        return f", each such as {json.dumps(item)}"
+    return f", such as {json.dumps([item] if is_list else item)}"
 
 
 def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
