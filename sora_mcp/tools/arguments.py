@@ -1,7 +1,7 @@
 """Arguments as clients really send them → a validated model, or an InvalidInput in our own words.
 
 Clients send `null`, `"null"` and `""` for an optional field, numbers as strings, and nested objects
-as JSON text; all of that is accepted. An argument we do not know never is.
+as JSON text; all of that is accepted, but for `"null"` as a free text: that is one. An argument we do not know never is.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ MOST_ITEMS = 1000
 """Of one list."""
 
 
+_FREE_TEXTS = frozenset({"prompt", "query", "description"})
+"""Arguments in which any word may be meant."""
+
 HALF = "\uffff"
 """A noncharacter that stands for half a character where a reader of JSON would not let that through."""
 
@@ -69,7 +72,8 @@ def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
         if field is None:
             tidied[name] = value
             continue
-        if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in {"", "null"})):
+        nothing = {""} if name in _FREE_TEXTS else {"", "null"}
+        if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in nothing)):
             continue
         tidied[name] = _tidy_value(field.annotation, value, name)
         if _is_nothing(tidied[name]) and not field.is_required():

@@ -194,7 +194,7 @@ async def test_what_is_usual_is_said_of_the_same_gateway_once_there_is_enough_hi
 
 
 @pytest.mark.parametrize(
-    "query", ["%", "_", "*", "?", "%fox%", "f_x", "fox*", ".*", "x" * 10_000, "狐" * 10_000, "\\", "'", '"', "\u202e"]
+    "query", ["%", "_", "*", "?", "%fox%", "f_x", "fox*", ".*", "x" * 10_000, "狐" * 10_000, "\\", "'", '"', "\u202ex"]
 )
 async def test_a_filter_is_plain_text_whatever_it_is(query: str, connect: Connect) -> None:
     async with connect() as client:
@@ -211,8 +211,29 @@ async def test_a_filter_finds_what_it_is(connect: Connect) -> None:
         for query, prompt in (("0%", "100% wool"), ("E_C", "snake_case"), ("* S", "five * stars")):
             assert prompts(await listed(client, query=query)) == [prompt]
         assert len((await listed(client, query="fox and")).data["videos"]) == 1
-        for nothing in ("", "  ", None, "null"):
+        for nothing in ("", "  ", None):
             assert len((await listed(client, query=nothing)).data["videos"]) == 4
+
+
+async def test_the_word_null_is_a_filter_like_any_other(connect: Connect) -> None:
+    async with connect() as client:
+        await made(client, "null", "a fox")
+        assert prompts(await listed(client, query="null")) == ["null"]
+
+
+@pytest.mark.parametrize("query", ["istanbul", "İSTANBUL", "İstanbul", "Istanbul"])
+async def test_a_dot_on_an_i_is_no_other_letter(query: str, connect: Connect) -> None:
+    async with connect() as client:
+        await made(client, "İstanbul at night", "ISTANBUL by day", "a fox")
+        assert len((await listed(client, query=query)).data["videos"]) == 2
+
+
+@pytest.mark.parametrize("query", ["\u200b", " \u200d\u2060 ", "\x00", "\u202e"])
+async def test_a_filter_that_nobody_sees_is_refused(query: str, connect: Connect) -> None:
+    async with connect() as client:
+        told = await ask(client, "list_videos", {"query": query})
+    assert told.is_error
+    assert "query: is blank" in told.text
 
 
 async def test_half_a_character_is_no_filter(remote: Callable[..., SoraServer]) -> None:
