@@ -1,7 +1,7 @@
 """Arguments as clients really send them → a validated model, or an InvalidInput in our own words.
 
 Clients send `null`, `"null"` and `""` for an optional field, numbers as strings, and nested objects
-as JSON text; all of that is accepted, but for `"null"` as a free text: that is one. An argument we do not know never is.
+as JSON text; all of that is accepted, but for `"null"` in a free text. An argument we do not know never is.
 """
 
 from __future__ import annotations
@@ -57,6 +57,15 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     if problems := list(_unsendable(parsed.model_dump())):
         raise InvalidInput(problems)
     return parsed
+
+
+def in_our_words(model: type[BaseModel], name: str, value: object, limits: Capabilities | None = None) -> str | None:
+    """What an argument of another API is here, in a sentence; None where its name is not one of those."""
+    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits))
+    translation = translated(argument, _reachable(emit(model, describe=False)))
+    if translation is None:
+        return None
+    return str(InvalidInput([Problem(argument.name, f"unknown; {translation.words}", translation.allowed)]))
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -200,13 +209,18 @@ _ALIKE = frozenset({"extra_forbidden", "missing"})
 def _unknown(where: str, argument: Argument, place: Schema) -> tuple[Problem, str]:
     """What is wrong with an argument that is none of ours; and which of ours it was meant for, where that is known."""
     properties: dict[str, Schema] = place.get("properties", {})
-    items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
-    if fold(argument.name) not in map(fold, properties):
-        reachable = {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
-        if translation := translated(argument, reachable):
-            return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
+    is_ours = fold(argument.name) in map(fold, properties)
+    if not is_ours and (translation := translated(argument, _reachable(place))):
+        return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
     wrong = f"unknown argument{closest(argument.name, list(properties))}"
     return Problem(where, wrong, ", ".join(properties)), ""
+
+
+def _reachable(place: Schema) -> set[str]:
+    """The arguments that stand at a place, and those of its items, such as `inpaint_items.url`."""
+    properties: dict[str, Schema] = place.get("properties", {})
+    items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
+    return {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
 
 
 def _where(location: tuple[int | str, ...]) -> str:

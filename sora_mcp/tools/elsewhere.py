@@ -14,7 +14,7 @@ from sora_mcp.core.tasks import clean
 class UnknownTool(InvalidInput):
     """There is no tool of this name. `instead`: the one that is meant, where that is clear.
 
-    `impossible`: what no tool can do is said, so that nothing is to be called instead.
+    `impossible`: what no tool can do is said (`sentence`), so that nothing is to be called instead.
     """
 
     def __init__(self, name: str, known: Collection[str]) -> None:
@@ -22,7 +22,7 @@ class UnknownTool(InvalidInput):
         cannot = next((sentence for verbs, sentence in _CANNOT.items() if words & set(verbs.split())), None)
         said = cannot or next((sentence for verbs, sentence in _NO_TOOL.items() if words & set(verbs.split())), None)
         meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
-        self.impossible = said is not None
+        self.sentence, self.impossible = said, said is not None
         self.instead = None if self.impossible else _misspelt(name, known) or next(meant, None)
         wrong = "unknown tool"
         if self.impossible:

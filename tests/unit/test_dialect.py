@@ -391,8 +391,11 @@ def test_an_upload_without_an_address_is_an_error(status: int, content: Any, kin
 
 
 def test_the_models_are_listed_by_id() -> None:
-    listed = {"object": "list", "data": [{"id": "sora"}, {"id": "a\x1b[31mb"}, {"name": "x"}, None]}
-    assert read_models(reply(200, listed)) == ["sora", "ab"]
+    listed = {
+        "object": "list",
+        "data": [{"id": "sora"}, {"id": "a\x1b[31mb"}, {"name": "x"}, None, {"id": "b"}, {"id": "sora"}],
+    }
+    assert read_models(reply(200, listed)) == ["sora", "b"]
 
 
 @pytest.mark.parametrize(
