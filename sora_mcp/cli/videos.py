@@ -123,7 +123,7 @@ def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
 
     pairs = [*pairwise(words), *((name, value) for word in words for name, is_, value in [word.partition("=")] if is_)]
     value = next((value for name, value in pairs if name == option_name), "")
-    name = option_name.lstrip("-").replace("-", "_")
+    name = option_name.lstrip("-")
     return in_our_words(TABLE[tool].arguments, name, value, dialects.configured(load_settings()).capabilities)
 
 
