@@ -78,7 +78,10 @@ class _Group(click.Group):
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             from sora_mcp.tools.arguments import closest  # noqa: PLC0415
+            from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
 
+            if sentence := UnknownTool(args[0], ()).sentence:
+                raise click.UsageError(f"There is no command {args[0]!r}. {sentence}", ctx)
             raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
         return super().resolve_command(ctx, args)
 

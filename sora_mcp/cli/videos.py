@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,37 @@ _SHAPES = {
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout, nothing else.")
 
 
+class _VideoCommand(click.Command):
+    """A tool as a command. An option of another API is answered with ours."""
+
+    def __init__(self, tool: str, *settings: Any, **named: Any) -> None:
+        super().__init__(*settings, **named)
+        self._tool = tool
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was given. Raises click.UsageError."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if meaning := _in_our_words(self._tool, error.option_name, words):
+                raise click.UsageError(f"{meaning} See the options: {ctx.command_path} --help.", ctx) from None
+            raise
+
+
+def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
+    """What an option of another API is here, with its value among the words of the command line."""
+    with loading():
+        from sora_mcp import dialects  # noqa: PLC0415
+        from sora_mcp.tools import TABLE  # noqa: PLC0415
+        from sora_mcp.tools.arguments import in_our_words  # noqa: PLC0415
+
+    pairs = [*pairwise(words), *((name, value) for word in words for name, is_, value in [word.partition("=")] if is_)]
+    value = next((value for name, value in pairs if name == option_name), "")
+    name = option_name.lstrip("-")
+    return in_our_words(TABLE[tool].arguments, name, value, dialects.configured(load_settings()).capabilities)
+
+
 def command(name: str, summary: str) -> click.Command:
     """The click command of one tool."""
     shape = _SHAPES[name]
@@ -102,7 +134,8 @@ def command(name: str, summary: str) -> click.Command:
     properties = {key: node for key, node in schema["properties"].items() if key not in shape.hidden}
     params = [_argument(key, required=key in schema["required"]) for key in shape.positional]
     params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
-    return click.Command(
+    return _VideoCommand(
+        shape.tool,
         name,
         callback=partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],

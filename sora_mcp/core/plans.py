@@ -162,9 +162,13 @@ def search_for(text: str) -> Callable[[Body], bool]:
     return mentions
 
 
+_DOTTED = "i\u0307"
+"""What `İ` is in lower case: whoever looks for it writes an `i`."""
+
+
 def _folded(text: str) -> str:
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(plain.lower().split())
+    return " ".join(plain.lower().replace(_DOTTED, "i").split())
 
 
 def _list(body: Body, name: str) -> list[Any]:

@@ -17,6 +17,8 @@ from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 
+_FAR = 1e9
+"""Pixels, frames or costs that no video has."""
 DAY_S = 86_400
 HOUR_S = 3600
 
@@ -65,6 +67,8 @@ class Entry:
     what they were instead of the body's. `missed_since`: when the gateway first did not know its task any more.
     `settled_at`: when a person said that it did not run.
 
+    `is_damaged`: somebody else has changed the row, and only its ids and `number` could be read; lists alone give such.
+
     The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
     not to be asked before `not_before`.
     """
@@ -101,6 +105,7 @@ class Entry:
     settled_at: float | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
+    is_damaged: bool = False
 
     @property
     def id(self) -> str:
@@ -167,7 +172,7 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "beats": [beat.frame for beat in beats] or None,
             "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
-        if any(isinstance(columns[name], str) for name in ("width", "height", "n_frames")):
+        if not _is_plain(columns):
             raise ValueError
     return columns
 
@@ -187,11 +192,27 @@ def sent_size(adjusted: Iterable[Adjustment]) -> dict[str, int]:
     return {"width": int(size[1]), "height": int(size[2])} if size else {}
 
 
+def _is_plain(columns: Mapping[str, Any]) -> bool:
+    """Whether these are numbers that a video may have, and texts where texts belong."""
+    sizes = [each for name in ("width", "height", "n_frames") if (each := columns[name]) is not None]
+    texts = [columns["task_id"] or "", columns["operation"] or "", *columns["sources"]]
+    return (
+        all(_is_number(each) and each == int(each) for each in sizes)
+        and (columns["cost"] is None or _is_number(columns["cost"]))
+        and isinstance(columns["sources"], list)
+        and all(isinstance(each, str) for each in texts)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _FAR
+
+
 @contextmanager
 def readable(request_id: str) -> Iterator[None]:
     """Whatever is wrong with an entry's values inside is a FileProblem."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError):
         message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
         raise FileProblem(message, TellUser(("it lies in ", Setting("home")))) from None

@@ -138,7 +138,8 @@ class VideoList(Model):
 
     `counts` (by state) and costs are of all of them, not only of these. Costs are relative: `cost` of what was
     submitted, `uncertain_cost` of what may have been; `unpriced` have no known cost. Where none are listed, `elsewhere`
-    says at which gateways the same owner has how many. Of those `waited_for`, so many have `finished`.
+    says at which gateways the same owner has how many. Of those `waited_for`, so many have `finished`. `damaged`: the
+    request ids of those that are left out because their rows cannot be read.
     """
 
     gateway: str
@@ -153,6 +154,7 @@ class VideoList(Model):
     videos: list[ListedVideo]
     next_cursor: str | None = None
     filters: Filters = Field(default=Filters(), exclude=True)
+    damaged: tuple[str, ...] = Field(default=(), exclude=True)
     advice: tuple[Advice, ...] = Field(default=(), exclude=True)
 
 

@@ -22,7 +22,7 @@ MAX_ANSWER = 200
 class Reply:
     """One answer of the gateway. `content` is None where it was too large or was cut off; `fragment` is what came then.
 
-    `now` is the unix second when it came; needed where Retry-After is a date.
+    `now` is the unix second when it came; needed where Retry-After is a date. `asked` is the address that was asked.
     """
 
     status: int
@@ -30,6 +30,7 @@ class Reply:
     content: bytes | None
     now: float = 0.0
     fragment: bytes = b""
+    asked: str = ""
 
 
 def parsed(reply: Reply) -> Any:

@@ -131,9 +131,9 @@ class Client:
             self.notice = NOTICE
         headers = {**response.headers, "location": self._striker.text(location_of(response))}
         if is_whole:
-            return Reply(response.status_code, headers, self._striker.content(content), now=time.time())
+            return Reply(response.status_code, headers, self._striker.content(content), now=time.time(), asked=url)
         fragment = self._striker.fragment(content)
-        return Reply(response.status_code, headers, None, now=time.time(), fragment=fragment)
+        return Reply(response.status_code, headers, None, now=time.time(), fragment=fragment, asked=url)
 
 
 def _parts(call: Call) -> dict[str, Any] | None:

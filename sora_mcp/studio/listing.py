@@ -63,10 +63,14 @@ class Lists:
             unpriced=totals.unpriced or None,
             elsewhere=None if entries else _elsewhere(totals.elsewhere, upstream.account) or None,
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
-            videos=[report.listed(entry, self._poller.age(entry)) for entry in entries],
+            videos=[report.listed(entry, self._poller.age(entry)) for entry in entries if not entry.is_damaged],
+            damaged=(damaged := _damaged(entries)),
             next_cursor=None if more is None else str(more),
             filters=filters.model_copy(update={"is_continued": before is not None}),
-            advice=_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way]),
+            advice=(
+                *_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way]),
+                *report.left_out(damaged),
+            ),
             **wait.outcome,
         )
 
@@ -75,7 +79,9 @@ class Lists:
         if not self._ledger.exists() or self._connector.label == NOT_CONFIGURED:
             return VideoList(gateway=self._connector.label, videos=[])
         entries = await self._ledger.page((await self._connector.connect()).account, limit=limit, states=states)
-        return VideoList(gateway=self._connector.label, videos=[report.listed(entry) for entry in entries])
+        videos = [report.listed(entry) for entry in entries if not entry.is_damaged]
+        damaged = _damaged(entries)
+        return VideoList(gateway=self._connector.label, videos=videos, damaged=damaged, advice=report.left_out(damaged))
 
     async def _entries(
         self, account: Account, filters: Filters, limit: int, before: int | None
@@ -152,6 +158,10 @@ class _Wait:
         if asked or errors:
             self.trouble = errors[-1] if errors else None
         return bool(errors) and len(errors) == asked and not any(error.can_retry for error in errors)
+
+
+def _damaged(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(entry.request_id for entry in entries if entry.is_damaged)
 
 
 def _advice(trouble: SoraError | None, troubles: Sequence[SoraError | None]) -> tuple[Advice, ...]:

@@ -197,7 +197,8 @@ class Poller:
         """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
         now = self._ledger.now()
         unfinished = await self._ledger.page(upstream.account, limit=REFRESH_MOST, states=UNDER_WAY)
-        return await self.refresh(upstream, [entry for entry in unfinished if entry.is_due(now, upstream.pace)])
+        due = [entry for entry in unfinished if not entry.is_damaged and entry.is_due(now, upstream.pace)]
+        return await self.refresh(upstream, due)
 
     async def refresh(self, upstream: Upstream, entries: Sequence[Entry]) -> list[SoraError]:
         """Ask about these, a few at once and within REFRESH_WITHIN. Returns why some could not be asked about."""

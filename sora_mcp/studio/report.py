@@ -16,6 +16,7 @@ from sora_mcp.core.advice import (
     MoreIds,
     Revise,
     SaidNotToHaveRun,
+    Setting,
     Settle,
     Submit,
     TellUser,
@@ -26,7 +27,7 @@ from sora_mcp.core.advice import (
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.records import sent_size, summary
+from sora_mcp.core.records import readable, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, Generation
@@ -48,32 +49,32 @@ def video(
 
     `age_s`: how old it is, where it is under way, and what it usually takes here.
     """
-    columns = summary(entry, 2000)  # which looks whether the row can be read
-    columns |= _asked_for(entry)
-    n_variants = entry.body.get("n_variants")
     before = () if trouble is None else (KnownBefore(trouble.parts),)
-    return Video(
-        **columns,
-        gateway=gateway,
-        progress=entry.progress,
-        gateway_state=entry.gateway_state,
-        enhanced_prompt=entry.enhanced_prompt,
-        failure_reason=entry.failure_reason,
-        failure_code=entry.failure_code,
-        gateway_message=entry.gateway_message,
-        gateway_answer=entry.answer if entry.state == "unknown" else None,
-        other_ids=list(entry.other_ids),
-        n_variants=n_variants if isinstance(n_variants, int) else None,
-        age_seconds=None if age_s is None else round(age_s),
-        usual_seconds=None if usual_s is None else max(1, round(usual_s)),
-        withheld=entry.withheld if entry.state == "succeeded" else None,
-        adjusted=adjusted(entry.adjusted),
-        generations=[
-            Variant(variant=g.variant, generation_id=g.generation_id, url=_address(entry, g)) for g in entry.generations
-        ],
-        files=[str(file) for _, file in sorted(entry.files.items())],
-        advice=(*before, *advice(entry)),
-    )
+    with readable(entry.request_id):
+        n_variants = entry.body.get("n_variants")
+        return Video(
+            **summary(entry, 2000) | _asked_for(entry),
+            gateway=gateway,
+            progress=entry.progress,
+            gateway_state=entry.gateway_state,
+            enhanced_prompt=entry.enhanced_prompt,
+            failure_reason=entry.failure_reason,
+            failure_code=entry.failure_code,
+            gateway_message=entry.gateway_message,
+            gateway_answer=entry.answer if entry.state == "unknown" else None,
+            other_ids=list(entry.other_ids),
+            n_variants=n_variants if isinstance(n_variants, int) else None,
+            age_seconds=None if age_s is None else round(age_s),
+            usual_seconds=None if usual_s is None else max(1, round(usual_s)),
+            withheld=entry.withheld if entry.state == "succeeded" else None,
+            adjusted=adjusted(entry.adjusted),
+            generations=[
+                Variant(variant=g.variant, generation_id=g.generation_id, url=_address(entry, g))
+                for g in entry.generations
+            ],
+            files=[str(file) for _, file in sorted(entry.files.items())],
+            advice=(*before, *advice(entry)),
+        )
 
 
 def _asked_for(entry: Entry) -> dict[str, Any]:
@@ -135,6 +136,16 @@ def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
 def listed(entry: Entry, age_s: float | None = None) -> ListedVideo:
     """One line of a list; the prompt is shortened. `age_s`: how old it is, where it is under way."""
     return ListedVideo(**summary(entry), age_seconds=None if age_s is None else round(age_s))
+
+
+def left_out(damaged: Sequence[str]) -> tuple[Advice, ...]:
+    """Which rows a list leaves out because they cannot be read."""
+    if not damaged:
+        return ()
+    shown, more = ", ".join(damaged[:MOST_NAMED]), len(damaged) - MOST_NAMED
+    rows = f"row {shown} is" if len(damaged) == 1 else f"rows {shown}{f' and {more} more' if more > 0 else ''} are"
+    words = f"the ledger's {rows} damaged and left out here: somebody else has changed what lies in "
+    return (TellUser((words, Setting("home"))),)
 
 
 def submission(

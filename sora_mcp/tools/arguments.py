@@ -1,7 +1,7 @@
 """Arguments as clients really send them → a validated model, or an InvalidInput in our own words.
 
 Clients send `null`, `"null"` and `""` for an optional field, numbers as strings, and nested objects
-as JSON text; all of that is accepted. An argument we do not know never is.
+as JSON text; all of that is accepted, but for `"null"` in a free text. An argument we do not know never is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -20,8 +21,8 @@ from pydantic_core import ErrorDetails
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
-from sora_mcp.tools.foreign import Argument, fold, translated
-from sora_mcp.tools.schema import Schema, emit
+from sora_mcp.tools.foreign import Argument, as_item, fold, translated
+from sora_mcp.tools.schema import Items, Schema, emit
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,6 +35,9 @@ MOST_CHARACTERS = 8_000_000
 MOST_ITEMS = 1000
 """Of one list."""
 
+
+_FREE_TEXTS = frozenset({"prompt", "query", "description"})
+"""Arguments in which any word may be meant."""
 
 HALF = "\uffff"
 """A noncharacter that stands for half a character where a reader of JSON would not let that through."""
@@ -49,10 +53,19 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     try:
         parsed = model.model_validate(_tidy(model, arguments or {}))
     except ValidationError as error:
-        raise InvalidInput(_problems(error.errors(include_url=False), emit(model, describe=False), limits)) from None
+        raise InvalidInput(_problems(error.errors(include_url=False), model, limits)) from None
     if problems := list(_unsendable(parsed.model_dump())):
         raise InvalidInput(problems)
     return parsed
+
+
+def in_our_words(model: type[BaseModel], name: str, value: object, limits: Capabilities | None = None) -> str | None:
+    """What an argument of another API is here, in a sentence; None where its name is not one of those."""
+    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits))
+    translation = translated(argument, _reachable(emit(model, describe=False)))
+    if translation is None:
+        return None
+    return str(InvalidInput([Problem(argument.name, f"unknown; {translation.words}", translation.allowed)]))
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -68,7 +81,8 @@ def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
         if field is None:
             tidied[name] = value
             continue
-        if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in {"", "null"})):
+        nothing = {""} if name in _FREE_TEXTS else {"", "null"}
+        if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in nothing)):
             continue
         tidied[name] = _tidy_value(field.annotation, value, name)
         if _is_nothing(tidied[name]) and not field.is_required():
@@ -134,9 +148,10 @@ def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
         yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
-def _problems(errors: list[ErrorDetails], schema: Schema, limits: Capabilities | None) -> list[Problem]:
+def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabilities | None) -> list[Problem]:
     """Each thing that is wrong, once: of a list's items the first that has it; what is allowed where it first matters.
     An argument is not missing where another one was meant for it."""
+    schema = emit(model, describe=False)
     problems: dict[str, Problem] = {}
     also: Counter[str] = Counter()
     meant, said = set(), {""}
@@ -146,20 +161,45 @@ def _problems(errors: list[ErrorDetails], schema: Schema, limits: Capabilities |
         if kind == "missing" and (place, location[-1]) in meant:
             continue
         if kind == "extra_forbidden":
-            argument = Argument(clean(str(location[-1]), 40), details["input"], limits)
+            accepts = partial(_accepts, _model_at(model, location[:-1]), limits)
+            argument = Argument(clean(str(location[-1]), 40), details["input"], limits, accepts)
             problem, target = _unknown(where, argument, _at(schema, location[:-1]))
             meant.add((place, target))
             problem = replace(problem, allowed="" if problem.allowed in said else problem.allowed)
         else:
             problem = _problem(details, schema)
         said.add(str(problem.allowed))
-        alike = kind + re.sub("[0-9]+", "", where) if kind in _ALIKE else where
+        alike = kind + re.sub(r"\[[0-9]+\]", "", where) if kind in _ALIKE else where
         if problems.setdefault(alike, problem) is not problem:
             also[alike] += 1
     return [
         replace(each, wrong=f"{each.wrong} (and in {also[alike]} more)") if also[alike] else each
         for alike, each in problems.items()
     ]
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _nested(model.model_fields[part].annotation) or model
+    return model
+
+
+def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, value: object) -> bool:
+    """Whether a tool would take this value for its argument of this name."""
+    try:
+        model.model_validate(_tidy(model, {name: value}))
+    except InvalidInput:
+        return False
+    except ValidationError as error:
+        if any(each["loc"][:1] == (name,) for each in error.errors(include_url=False)):
+            return False
+    counts = [each for each in model.model_fields[name].metadata if isinstance(each, Items)]
+    if isinstance(value, list):
+        return all(each.least <= len(value) <= each.most for each in counts)
+    if limits is not None and name == "n_variants":
+        return float(str(value)) <= limits.max_variants
+    return limits is None or name != "n_frames" or float(str(value)) in limits.lengths
 
 
 _ALIKE = frozenset({"extra_forbidden", "missing"})
@@ -169,13 +209,18 @@ _ALIKE = frozenset({"extra_forbidden", "missing"})
 def _unknown(where: str, argument: Argument, place: Schema) -> tuple[Problem, str]:
     """What is wrong with an argument that is none of ours; and which of ours it was meant for, where that is known."""
     properties: dict[str, Schema] = place.get("properties", {})
-    items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
-    if fold(argument.name) not in map(fold, properties):
-        reachable = {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
-        if translation := translated(argument, reachable):
-            return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
+    is_ours = fold(argument.name) in map(fold, properties)
+    if not is_ours and (translation := translated(argument, _reachable(place))):
+        return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
     wrong = f"unknown argument{closest(argument.name, list(properties))}"
     return Problem(where, wrong, ", ".join(properties)), ""
+
+
+def _reachable(place: Schema) -> set[str]:
+    """The arguments that stand at a place, and those of its items, such as `inpaint_items.url`."""
+    properties: dict[str, Schema] = place.get("properties", {})
+    items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
+    return {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
 
 
 def _where(location: tuple[int | str, ...]) -> str:
@@ -200,11 +245,12 @@ def _example(value: object, node: Schema) -> str:
     """How an id or an address stands that was put in the place of an item or of a list of items."""
     is_list = node.get("type") == "array"
     fields = (node.get("items", {}) if is_list else node).get("properties", {})
-    text = Argument("", value, None).shown
-    field = "generation_id" if re.match("(task|gen|req)_", text or "") else "url"
-    if not isinstance(value, str) or text is None or field not in fields:
+    item = as_item(value)
+    if item is None or not fields.keys() >= item.keys():
         return ""
-    return f", such as {json.dumps([{field: text}] if is_list else {field: text})}"
+    if is_list and node.get("minItems", 0) > 1:
+        return f", each such as {json.dumps(item)}"
+    return f", such as {json.dumps([item] if is_list else item)}"
 
 
 def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
-from sora_mcp.tools.arguments import closest
 
 
 class UnknownTool(InvalidInput):
     """There is no tool of this name. `instead`: the one that is meant, where that is clear.
 
-    `impossible`: what no tool can do is said, so that nothing is to be called instead.
+    `impossible`: what no tool can do is said (`sentence`), so that nothing is to be called instead.
     """
 
     def __init__(self, name: str, known: Collection[str]) -> None:
         words = _words_of(name)
-        said = next((sentence for verbs, sentence in _CANNOT.items() if words & set(verbs.split())), None)
+        cannot = next((sentence for verbs, sentence in _CANNOT.items() if words & set(verbs.split())), None)
+        said = cannot or next((sentence for verbs, sentence in _NO_TOOL.items() if words & set(verbs.split())), None)
         meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
-        self.impossible = said is not None
-        self.instead = None if self.impossible else next(meant, None)
-        wrong = f"unknown tool{closest(name, list(known))}"
+        self.sentence, self.impossible = said, said is not None
+        self.instead = None if self.impossible else _misspelt(name, known) or next(meant, None)
+        wrong = "unknown tool"
         if self.impossible:
-            wrong = "there is no such tool, and this API cannot do that"
+            wrong = "there is no such tool" + (", and this API cannot do that" if cannot else "")
         elif self.instead:
             wrong = f"unknown tool (did you mean {self.instead}?)"
         super().__init__([Problem(clean(name, 60), wrong, "" if self.impossible or self.instead else ", ".join(known))])
@@ -33,9 +34,24 @@ class UnknownTool(InvalidInput):
             self.advice = (Do(said),)
 
 
+def _misspelt(name: str, known: Collection[str]) -> str | None:
+    """The tool whose name this is but for a letter or so. "video" does not count: most names have it."""
+    cores = {_core(each): each for each in known}
+    near = difflib.get_close_matches(_core(name[:200]), cores, n=1, cutoff=_NEAR)
+    return cores[near[0]] if near else None
+
+
+_NEAR = 0.85
+"""Likeness, of 1, from which a name is taken for misspelt: a tool that costs money must not be named for less."""
+
+
+def _core(name: str) -> str:
+    return re.sub(r"videos?|[^a-z0-9]", "", name.lower())
+
+
 def _words_of(name: str) -> set[str]:
-    """The words of a name: `cancelVideo`, `cancel-video` and `sora.cancel_video` have the same."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name[:200])
+    """The words of a name: `cancelVideo`, `cancel-video` and `sora.cancel_video` have the same; `text2video` is two."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z]{3})2(?=[a-z]{3})", " ", name[:200])
     return set(re.findall(r"[a-z0-9]+", parted.lower()))
 
 
@@ -54,6 +70,12 @@ _CANNOT = {
         "Files are not cut or joined. blend_videos makes a new video in which one becomes another; storyboard_video "
         "places ranges of earlier ones in a new one."
     ),
+    "undo revert rollback refund": (
+        "A paid call cannot be undone: the video runs to its end and is paid for. get_video tells its state."
+    ),
+    "loop loops looping": (
+        "A video cannot be made to loop. The prompt of a new one may ask that its last frame looks like its first."
+    ),
     "upscale enhance interpolate resize": (
         "A finished video cannot be made larger: ask for its width and height when it is made, or in remix_video."
     ),
@@ -66,6 +88,15 @@ _CANNOT = {
 }
 """Verbs, and what is so instead."""
 
+_NO_TOOL = {
+    "retry rerun resubmit resend redo repeat regenerate restart again": (
+        "First see with get_video or list_videos what became of the earlier call: it may have made a video. Where it "
+        "came to nothing, call the tool that was called then with the same arguments; that costs like a new video."
+    ),
+    "resume unpause": "A video runs by itself until it has finished: get_video waits for it (wait_seconds).",
+}
+"""Verbs for which no tool is needed, and what to do."""
+
 _INSTEAD = {
     "remix edit modify change variation variations vary restyle transform": "remix_video",
     "blend combine morph mix transition": "blend_videos",
@@ -75,6 +106,6 @@ _INSTEAD = {
     "list history search find recent": "list_videos",
     "models capabilities limits pricing cost costs balance usage spending": "describe_gateway",
     "get status check wait poll query retrieve progress": "get_video",
-    "create generate make new text image animate produce render": "create_video",
+    "create generate make new text txt t2v image img i2v animate produce render": "create_video",
 }
 """Verbs of other servers' tools, and the tool of ours that does it."""

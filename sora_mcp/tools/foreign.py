@@ -11,17 +11,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.ids import is_id
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument as it came, and what can be asked for, where that is known."""
+    """An argument as it came, and what can be asked for, where that is known. `accepts`: whether the tool would take a
+    value for one of its own arguments."""
 
     name: str
     value: object
-    limits: Capabilities | None
+    limits: Capabilities | None = None
+    accepts: Callable[[str, object], bool] = lambda *_: False
 
     @property
     def shown(self) -> str | None:
@@ -44,8 +47,8 @@ class Translation:
     target: str = ""
 
 
-Say = Callable[[Argument, str], Translation]
-"""How an argument is said that is our `target`."""
+Say = Callable[[Argument, str], Translation | None]
+"""How an argument is said that is our `target`; None where its value shows that something else is meant."""
 
 
 def fold(name: str) -> str:
@@ -62,8 +65,8 @@ def translated(argument: Argument, known: Collection[str]) -> Translation | None
     for names, meanings in _NAMES:
         if folded in names.split():
             for target, say in meanings.items():
-                if target in known:
-                    return say(argument, target)
+                if target in known and (translation := say(argument, target)):
+                    return translation
     return None
 
 
@@ -75,15 +78,21 @@ def _called(_: Argument, target: str) -> Translation:
 
 
 def _renamed(argument: Argument, target: str) -> Translation:
-    """The same value under our name."""
-    value = argument.shown
-    same = f": {argument.name} {value} is {target} {value}" if value else ""
-    return Translation(f"that is {target}{same}", target=target)
+    """The same value under our name, where it would be accepted."""
+    value, limits = argument.shown, argument.limits
+    if value and argument.accepts(target, argument.value):
+        return Translation(f"that is {target}: {argument.name} {value} is {target} {value}", target=target)
+    allowed = ""
+    if limits is not None and target == "n_variants":
+        allowed = f"1 to {limits.max_variants}"
+    elif limits is not None and target == "n_frames":
+        allowed = _lengths(limits)
+    return Translation(f"that is {target}", allowed, target)
 
 
 def _as_source(argument: Argument, target: str) -> Translation:
     """The id of a video; an address is none."""
-    if argument.shown and re.fullmatch(r"[\w.#-]+", argument.shown):
+    if argument.shown and re.fullmatch(r"[\w.#-]+", argument.shown) and is_id(argument.shown.partition("#")[0]):
         return _renamed(argument, target)
     return Translation(f"that is {target}, the id of a video (task_…)", target=target)
 
@@ -92,9 +101,34 @@ def _as_items(argument: Argument, target: str) -> Translation:
     """Images or videos as items: `target` is `inpaint_items.url` or the like."""
     items, field = target.split(".")
     values = argument.value if isinstance(argument.value, list) else [argument.value]
-    shown = [{field: text} for each in values[:4] if (text := Argument("", each, None).shown)]
-    same = f": {argument.name} is {items} {json.dumps(shown)}" if shown else f", a list of objects with {field}"
-    return Translation(f"that is {items}{same}", target=items)
+    shown = [item for each in values[:_MOST_ITEMS] if (item := as_item(each)) and argument.accepts(items, [item] * 2)]
+    if not shown or len(shown) < len(values):
+        return Translation(f"that is {items}, a list of objects with {field}", target=items)
+    if argument.accepts(items, shown):
+        return Translation(f"that is {items}: {argument.name} is {items} {json.dumps(shown)}", target=items)
+    if len(shown) == 1:
+        return Translation(f"that is one of {items}: {argument.name} is {json.dumps(shown[0])}", target=items)
+    most = next((n for n in range(len(shown), 1, -1) if argument.accepts(items, shown[:n])), 1)
+    return Translation(f"that is {items}, a list of {most}, not {len(shown)}", target=items)
+
+
+_MOST_ITEMS = 10
+"""Of a list that is said with our names."""
+
+
+def as_item(value: object) -> dict[str, str] | None:
+    """The item that an id, an address or a path stands for; None for anything else."""
+    text = Argument("", value).shown
+    if not isinstance(value, str) or text is None:
+        return None
+    if re.match("(task|gen|req)_", text):
+        return {"generation_id": text} if is_id(text.partition("#")[0]) else None
+    return {"url": text} if re.search(r"[./]", text) and not re.fullmatch(r"[\d.:/%-]*", text) else None
+
+
+def _as_one_of_two(argument: Argument, target: str) -> Translation | None:
+    """An id or an address under a name that says first or second; a number is none."""
+    return _as_items(argument, target) if as_item(argument.value) else None
 
 
 _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s|secs?|seconds?|m|mins?|minutes?)?", re.IGNORECASE)
@@ -111,8 +145,11 @@ def _in_frames(argument: Argument, target: str) -> Translation:
     words += f": {argument.name} {text.strip()} is {target} {frames}"
     if limits is None or target != "n_frames" or frames in limits.lengths:
         return Translation(words, target=target)
-    allowed = ", ".join(f"{each} ({each / FPS:g} s)" for each in sorted(limits.lengths))
-    return Translation(f"{words}, which no video here has", allowed, target)
+    return Translation(f"{words}, which no video here has", _lengths(limits), target)
+
+
+def _lengths(limits: Capabilities) -> str:
+    return ", ".join(f"{each} ({each / FPS:g} s)" for each in sorted(limits.lengths))
 
 
 def _as_size(argument: Argument, _: str) -> Translation:
@@ -185,6 +222,10 @@ _VIDEO: dict[str, Say] = {
 _WORDS: dict[str, Say] = {"description": _called, "prompt": _called, "query": _renamed}
 _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
     (
+        "first second from to start end a b startframe endframe firstframe lastframe before after",
+        {"inpaint_items.generation_id": _as_one_of_two},
+    ),
+    (
         (
             "seconds second secs duration durations durationms durationsec durationseconds length lengthseconds"
             " minutes videolength videoduration videoseconds numseconds totalseconds"
@@ -222,7 +263,11 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
         (
             "taskid videoid video videos videourl generationid genid id jobid job task requestid operationid"
             " predictionid source sources sourceid sourcevideo sourcevideoid sourcetaskid inputvideo basevideo"
-            " referencevideo remixid remixof remixedfromvideoid parentid originalid"
+            " referencevideo remixid remixof remixedfromvideoid parentid originalid ids taskids videoids sourceids"
+            " generationids videourls sourcevideos inputvideos clip clips clip1 clip2 video1 video2 videoid1 videoid2"
+            " videoa videob source1 source2 sourceid1 sourceid2 sourcea sourceb task1 task2 taskid1 taskid2"
+            " generation1 generation2 id1 id2 firstvideo secondvideo firstvideoid secondvideoid"
+            " firsttaskid secondtaskid startvideo endvideo fromvideo tovideo fromid toid fromtaskid totaskid"
         ),
         _VIDEO,
     ),

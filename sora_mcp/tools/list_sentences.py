@@ -21,7 +21,7 @@ def say_list(listing: VideoList, wording: Wording = FOR_AGENTS) -> str:
     parts = [
         _all(listing),
         _waited(listing),
-        _shown(listing) if listing.videos else _why_empty(listing),
+        _shown(listing) if listing.videos else "" if listing.damaged else _why_empty(listing),
         *([] if listing.videos or not listing.elsewhere else [_elsewhere(listing.elsewhere)]),
         more,
         wording.advise(*listing.advice),

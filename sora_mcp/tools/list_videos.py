@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated
 
 import anyio
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import VideoList
@@ -18,10 +20,23 @@ from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import LONGEST_WAIT_S
 
 
+def _visible(text: str) -> str:
+    if all(unicodedata.category(each) in _INVISIBLE for each in text):
+        raise PydanticCustomError("sora", "is blank; allowed: a text that can be seen, or leave it out for all")
+    return text
+
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Categories of Unicode: control and format characters, and spaces."""
+
+
 class ListVideos(Model):
     """Arguments of `list_videos`."""
 
-    query: Annotated[str, Field(description="Only videos with this text in prompt or beats.")] | None = None
+    query: (
+        Annotated[str, Field(description="Only videos with this text in prompt or beats."), AfterValidator(_visible)]
+        | None
+    ) = None
     status: (
         Annotated[
             State, Field(description="Only this state. unknown: a video may exist, do not repeat the call blindly.")

@@ -273,7 +273,7 @@ async def test_what_is_usual_is_said_of_the_same_gateway_once_there_is_enough_hi
 
 
 @pytest.mark.parametrize(
-    "query", ["%", "_", "*", "?", "%fox%", "f_x", "fox*", ".*", "x" * 10_000, "狐" * 10_000, "\\", "'", '"', "\u202e"]
+    "query", ["%", "_", "*", "?", "%fox%", "f_x", "fox*", ".*", "x" * 10_000, "狐" * 10_000, "\\", "'", '"', "\u202ex"]
 )
 async def test_a_filter_is_plain_text_whatever_it_is(query: str, connect: Connect) -> None:
     async with connect() as client:
@@ -290,8 +290,29 @@ async def test_a_filter_finds_what_it_is(connect: Connect) -> None:
         for query, prompt in (("0%", "100% wool"), ("E_C", "snake_case"), ("* S", "five * stars")):
             assert prompts(await listed(client, query=query)) == [prompt]
         assert len((await listed(client, query="fox and")).data["videos"]) == 1
-        for nothing in ("", "  ", None, "null"):
+        for nothing in ("", "  ", None):
             assert len((await listed(client, query=nothing)).data["videos"]) == 4
+
+
+async def test_the_word_null_is_a_filter_like_any_other(connect: Connect) -> None:
+    async with connect() as client:
+        await made(client, "null", "a fox")
+        assert prompts(await listed(client, query="null")) == ["null"]
+
+
+@pytest.mark.parametrize("query", ["istanbul", "İSTANBUL", "İstanbul", "Istanbul"])
+async def test_a_dot_on_an_i_is_no_other_letter(query: str, connect: Connect) -> None:
+    async with connect() as client:
+        await made(client, "İstanbul at night", "ISTANBUL by day", "a fox")
+        assert len((await listed(client, query=query)).data["videos"]) == 2
+
+
+@pytest.mark.parametrize("query", ["\u200b", " \u200d\u2060 ", "\x00", "\u202e"])
+async def test_a_filter_that_nobody_sees_is_refused(query: str, connect: Connect) -> None:
+    async with connect() as client:
+        told = await ask(client, "list_videos", {"query": query})
+    assert told.is_error
+    assert "query: is blank" in told.text
 
 
 async def test_half_a_character_is_no_filter(remote: Callable[..., SoraServer]) -> None:
@@ -369,6 +390,59 @@ async def test_a_row_without_what_is_told_today_is_told_without_it(
         assert "amount" not in told.data
         assert "actions" not in told.data
         assert (await listed(client, query="door")).data["videos"] == []
+
+
+DAMAGED = {
+    "no JSON": "body = 'not json'",
+    "a list": "body = '[]'",
+    "another prompt": """body = '{"prompt": 7}'""",
+    "a width that none has": """body = '{"width": 1e300, "height": 1e300}'""",
+    "a length that none has": """body = '{"n_frames": 1e300}'""",
+    "half a pixel": """body = '{"width": 0.5}'""",
+    "nested without end": f"body = '{'[' * 100_000}'",
+    "sources of another form": """sources = '[{"a": 1}]'""",
+    "a cost in words": "cost = 'much'",
+    "a time that none is": "created_at = 9e15",
+}
+
+
+@pytest.mark.parametrize("edit", DAMAGED.values(), ids=DAMAGED)
+async def test_a_row_that_cannot_be_read_hides_no_other(
+    edit: str, gateway: FaultGateway, connect: Connect, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    async with connect() as client:
+        await made(client, "old fox", "spoilt", "new fox")
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
+        db.execute(f"UPDATE videos SET {edit} WHERE task_id = 'task_2'")  # noqa: S608 - ours
+        [(request_id,)] = db.execute("SELECT request_id FROM videos WHERE task_id = 'task_2'")
+    async with connect() as client:
+        for arguments in ({}, {"wait_seconds": 1}, {"query": "fox"}):
+            told = await listed(client, **arguments)
+            assert prompts(told) == ["new fox", "old fox"], arguments
+            if arguments != {"query": "fox"}:
+                assert f"Tell the user: the ledger's row {request_id} is damaged and left out here" in told.text
+        newest = await listed(client, limit=2)
+        assert prompts(newest) == ["new fox"]
+        assert prompts(await listed(client, limit=2, cursor=newest.data["next_cursor"])) == ["old fox"]
+        one = await ask(client, "get_video", {"task_id": "task_2"})
+        assert (one.is_error, f"row {request_id} is damaged" in one.text) == (True, True), one.text
+        assert "Counted in the last 24 hours" in (await ask(client, "describe_gateway", {})).text
+
+
+@pytest.mark.usefixtures("gateway")
+async def test_where_no_row_can_be_read_each_is_named(connect: Connect, tmp_path: Path) -> None:
+    async with connect() as client:
+        await made(client, *map(str, range(5)))
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
+        db.execute("UPDATE videos SET body = 'x'")
+        newest = [row[0] for row in db.execute("SELECT request_id FROM videos ORDER BY number DESC")]
+    async with connect() as client:
+        for arguments in ({}, {"query": "fox"}, {"status": "submitted"}):
+            told = await listed(client, **arguments)
+            assert told.data["videos"] == []
+            assert f"the ledger's rows {', '.join(newest[:3])} and 2 more are damaged" in told.text
+            assert "None of" not in told.text
 
 
 # --- the shell ------------------------------------------------------------------------------------

@@ -264,6 +264,10 @@ def test_a_port_that_is_taken_is_said(run: Run, command: tuple[str, ...]) -> Non
         "updated_at = 'x'",
         "not_before = 'x'",
         'body = \'{"n_frames": "many"}\'',
+        "body = '{\"n_frames\": 1e300}'",
+        "body = '{\"width\": true}'",
+        "sources = '[7]'",
+        "cost = -1",
     ],
 )
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["", "json"])
@@ -278,7 +282,7 @@ def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
     for command in (("list",), ("get", task_id), ("doctor",)):
         done = run(*command, *words)
         assert "Traceback" not in done.stderr
-        assert done.returncode == 3
+        assert done.returncode == (0 if command == ("list",) else 3)
         assert "is damaged" in (done.stdout if words or command == ("doctor",) else done.stderr)
 
 

@@ -216,6 +216,14 @@ CANNOT = {
     "trim_video": "not cut or joined",
     "upscale_video": "cannot be made larger",
     "add_audio": "Sound and subtitles cannot be added",
+    "undo_video": "cannot be undone",
+    "loop_video": "cannot be made to loop",
+}
+NO_TOOL = {
+    "retry_video": "First see with get_video",
+    "regenerateVideo": "First see with get_video",
+    "rerun": "First see with get_video",
+    "resume_video": "get_video waits for it",
 }
 
 
@@ -232,7 +240,31 @@ async def test_a_tool_for_what_cannot_be_done_is_answered_with_that(
     assert gateway.connections == 0
 
 
+@pytest.mark.parametrize(("name", "words"), NO_TOOL.items(), ids=NO_TOOL)
+async def test_a_tool_that_nobody_needs_is_answered_with_what_to_do(name: str, words: str, connect: Connect) -> None:
+    async with connect() as client:
+        told = await ask(client, name, {"task_id": "task_new"})
+    assert told.is_error
+    assert "did you mean" not in told.text
+    assert words in told.data["error"]["next_step"]
+
+
+@pytest.mark.parametrize("name", ["rate_video", "zend_video", "video_moods", "remind_videos", "video", "grade_video"])
+async def test_a_paid_tool_is_not_named_because_a_name_looks_a_little_like_it(name: str, connect: Connect) -> None:
+    async with connect() as client:
+        told = await ask(client, name, {})
+    assert f"{name}: unknown tool; allowed: " in told.text
+
+
 MEANT = {
+    "text2video": "create_video",
+    "txt2vid": "create_video",
+    "image2video": "create_video",
+    "generate": "create_video",
+    "creat_video": "create_video",
+    "remx_video": "remix_video",
+    "get_vidoes": "get_video",
+    "lst_videos": "list_videos",
     "generate_video": "create_video",
     "text_to_video": "create_video",
     "edit_video": "remix_video",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -290,9 +291,27 @@ def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) 
     ],
 )
 def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
-    error = refusal(reply(307, None, location=location))
+    error = refusal(replace(reply(307, None, location=location), asked="http://new.example/sora/v1/videos"))
     assert error.message == f"The gateway redirects (307) to {named}"
     assert "set SORA_BASE_URL to that address" in next_step(error)
+
+
+@pytest.mark.parametrize(
+    ("asked", "location"),
+    [
+        ("https://gateway.example/sora/v1/videos", "https://new.example"),
+        ("https://gateway.example/sora/v1/videos", "https://gateway.example.new.example"),
+        ("https://gateway.example/sora/v1/videos", "https://new.gateway.example"),
+        ("https://gateway.example/sora/v1/videos", "http://gateway.example"),
+        ("https://gateway.example/sora/v1/videos", "https://[gateway.example"),
+        ("", "https://new.example"),
+    ],
+)
+def test_a_redirect_to_another_host_is_told_and_never_advised(asked: str, location: str) -> None:
+    error = refusal(replace(reply(307, None, location=location), asked=asked))
+    assert error.message == f'The gateway redirects (307) to "{location}".'
+    assert "check SORA_BASE_URL" in next_step(error)
+    assert "that address" not in next_step(error)
 
 
 @pytest.mark.parametrize("location", ["/login", "https://user:secret@new.example/", "javascript:1", "https:// a"])
@@ -312,7 +331,7 @@ def test_a_redirect_without_a_place_advises_no_address(status: int, headers: dic
 
 
 def test_a_redirected_query_names_the_address_too() -> None:
-    with pytest.raises(Refused, match=r"to https://new\.example\.$"):
+    with pytest.raises(Refused, match=r'to "https://new\.example"\.$'):
         read_task(reply(301, None, location="https://new.example/sora/v1/videos/task_1"), "task_1")
 
 
@@ -372,8 +391,11 @@ def test_an_upload_without_an_address_is_an_error(status: int, content: Any, kin
 
 
 def test_the_models_are_listed_by_id() -> None:
-    listed = {"object": "list", "data": [{"id": "sora"}, {"id": "a\x1b[31mb"}, {"name": "x"}, None]}
-    assert read_models(reply(200, listed)) == ["sora", "ab"]
+    listed = {
+        "object": "list",
+        "data": [{"id": "sora"}, {"id": "a\x1b[31mb"}, {"name": "x"}, None, {"id": "b"}, {"id": "sora"}],
+    }
+    assert read_models(reply(200, listed)) == ["sora", "b"]
 
 
 @pytest.mark.parametrize(

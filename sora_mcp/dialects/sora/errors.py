@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TellUser, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
@@ -132,7 +133,9 @@ def shown_code(answer: Any) -> str:
 def refusal(reply: Reply) -> str:
     """What to say of an answer that is a no."""
     if _redirects(reply):
-        return f"The gateway redirects ({reply.status}) to {_redirected_to(reply) or 'another address'}"
+        address = _redirected_to(reply)
+        shown = address if _stays_at_home(reply, address) else f'"{address}"' if address else "another address"
+        return f"The gateway redirects ({reply.status}) to {shown}"
     code = code_of(parsed(reply))
     if is_plain_code(code):
         return f"The gateway refused the request ({code}, status {reply.status})"
@@ -194,7 +197,7 @@ def _top_up(reply: Reply, answer: Any) -> bool:
 
 
 def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
-    if _redirected_to(reply):
+    if _stays_at_home(reply, _redirected_to(reply)):
         return (AskUser(("set ", _ADDRESS, " to that address: the key never follows a redirect")),)
     if 300 <= reply.status < 400:
         return (AskUser(("check ", _ADDRESS, ": this address does not answer requests itself")),)
@@ -206,6 +209,17 @@ def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
 
 def _redirects(reply: Reply) -> bool:
     return reply.status in REDIRECTS and bool(header(reply, "location").strip())
+
+
+def _stays_at_home(reply: Reply, address: str) -> bool:
+    """Whether an address is one of the host that was asked, and as safe: another one may be anybody's, and whoever set
+    it would send the key there."""
+    try:
+        asked, there = urlsplit(reply.asked), urlsplit(address)
+        is_same = there.hostname is not None and there.hostname == asked.hostname
+    except ValueError:
+        return False
+    return is_same and (there.scheme == "https" or asked.scheme == "http")
 
 
 def _redirected_to(reply: Reply) -> str:

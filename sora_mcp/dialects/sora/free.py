@@ -27,4 +27,5 @@ def read_models(reply: Reply) -> list[str]:
     listed = Fields(parsed(reply)).get("data")
     if not isinstance(listed, list):
         raise error_of(BadReply, reply, "The gateway's list of models cannot be read")
-    return [clean(str(each["id"]), 100) for each in listed if isinstance(each, dict) and "id" in each]
+    ids = [str(each["id"]) for each in listed if isinstance(each, dict) and "id" in each]
+    return [each for each in dict.fromkeys(ids) if each == clean(each, 100)]  # one that had to be cleaned is another

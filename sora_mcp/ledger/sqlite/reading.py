@@ -11,9 +11,9 @@ from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import DAY_S, Entry, Totals, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
-from sora_mcp.core.tasks import UNDER_WAY, Generation, State
+from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
-from sora_mcp.ledger.sqlite import rows
+from sora_mcp.ledger.sqlite import listing, rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
 from sora_mcp.ledger.sqlite.transactions import Transactions
 
@@ -67,7 +67,7 @@ class Reading(Transactions):
         entries: list[Entry] = []
         while True:
             part = partial(
-                rows.search,
+                listing.search,
                 account=account,
                 mentions=mentions,
                 limit=limit + 1 - len(entries),
@@ -85,13 +85,13 @@ class Reading(Transactions):
                 return entries, before
 
     async def totals(self, account: Account) -> Totals:
-        return await self._glance(lambda db: rows.totals(db, account))
+        return await self._glance(lambda db: listing.totals(db, account))
 
     async def durations(self, account: Account, limit: int) -> list[float]:
-        return await self._glance(lambda db: rows.durations(db, account, limit), key=("durations", account, limit))
+        return await self._glance(lambda db: listing.durations(db, account, limit), key=("durations", account, limit))
 
     async def under_way(self, account: Account, limit: int) -> list[Entry]:
-        read = partial(rows.page, account=account, limit=limit, states=UNDER_WAY)
+        read = partial(rows.under_way, account=account, limit=limit)
         entries = await self._glance(read, key=("under way", account, limit))
         since = self._clock() - DAY_S
         return [entry for entry in entries if entry.created_at > since]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from time import monotonic
+from typing import Any
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.capabilities import Adjustment
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, Totals, readable, shown_id
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id, summary
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
-from sora_mcp.core.tasks import Generation, State, Task
+from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
 
 
 def name_of(account: Account) -> str:
@@ -103,91 +105,31 @@ _SIBLING = "+address = ? AND +owner = ?"
 def page(
     db: sqlite3.Connection, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
 ) -> list[Entry]:
-    """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given."""
+    """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given.
+
+    One that cannot be read is there as damaged."""
     older = f" AND number < {before:d}" if before is not None else ""
     gateway = name_of(account)
     if not states:
-        return select(db, f"gateway = ?{older}", [gateway], limit)
+        return list(listed(db, f"gateway = ?{older}", [gateway], limit))
     # State by state: an index then gives each in order, however many rows stand in other states.
-    found = [select(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
+    found = [listed(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
     return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
 
 
-def search(
-    db: sqlite3.Connection,
-    account: Account,
-    mentions: Callable[[plans.Body], bool],
-    *,
-    limit: int,
-    before: int | None = None,
-    states: Sequence[State] = (),
-    most: int,
-    ends_at: float,
-) -> tuple[list[Entry], int, int | None]:
-    """Rows that `mentions` finds, how many were looked at, and the number below which none was.
-
-    It ends with `limit` found, `most` looked at, or the time `ends_at` (of the monotonic clock), but looks at one.
-    """
-    older = f" AND number < {before:d}" if before is not None else ""
-    of_state = f" AND state IN ({places(states)})" if states else ""
-    sql = (
-        "SELECT number, body FROM videos"  # noqa: S608 - our own names
-        f" WHERE gateway = ?{of_state}{older} AND merged_into IS NULL ORDER BY number DESC LIMIT {most + 1:d}"
-    )
-    numbers: list[int] = []
-    not_below: int | None = None
-    looked_at = 0
-    for number, body in db.execute(sql, [name_of(account), *states]):
-        if looked_at and (looked_at == most or len(numbers) == limit or monotonic() >= ends_at):
-            not_below = number + 1
-            break
-        looked_at += 1
-        if mentions(_body(body)):
-            numbers.append(number)
-    return _numbered(db, numbers), looked_at, not_below
-
-
-def _numbered(db: sqlite3.Connection, numbers: Sequence[int]) -> list[Entry]:
-    return [entry for number in numbers for entry in select(db, "number = ?", [number])]
-
-
-def _body(text: object) -> plans.Body:
-    """A body, whatever stands there."""
+def body_of(text: object) -> plans.Body | None:
+    """A body, whatever stands there; None where that is none."""
+    if text in _NO_BODY:
+        return {}
     try:
         body = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
-def totals(db: sqlite3.Connection, account: Account) -> Totals:
-    """What an account's rows add up to. See Ledger.totals."""
-    sql = "SELECT address, key_fingerprint, owner, state, videos, cost, unpriced FROM totals WHERE owner = ? AND videos"
-    counts: dict[State, int] = {}
-    elsewhere: dict[Account, int] = {}
-    cost = uncertain = 0.0
-    unpriced = 0
-    for *of, state, videos, share, without_price in db.execute(sql, [account.owner]):
-        if Account(*of) != account:
-            elsewhere[Account(*of)] = elsewhere.get(Account(*of), 0) + videos
-            continue
-        counts[state] = videos
-        if state == "unknown":
-            uncertain = share
-        elif state != "rejected":
-            cost += share
-        unpriced += without_price if state != "rejected" else 0
-    return Totals(counts, cost, uncertain, unpriced, elsewhere)
-
-
-def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:
-    """Seconds from the submission to the success of the newest videos. See Ledger.durations."""
-    success = "SELECT min(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
-    sql = (
-        f"SELECT ({success}) - created_at FROM videos WHERE gateway = ? AND state = 'succeeded'"  # noqa: S608 - ours
-        f" AND merged_into IS NULL ORDER BY number DESC LIMIT {limit:d}"
-    )
-    return [float(row[0]) for row in db.execute(sql, [name_of(account)]) if isinstance(row[0], int | float)]
+_NO_BODY = ("", "null")
+"""How earlier releases wrote that a request is not known."""
 
 
 def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
@@ -264,13 +206,20 @@ _SINCE = (
 
 def unsaved(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
     """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
-    return select(db, f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)", [name_of(account), now - DAY_S], limit)
+    where = f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
+    return _readable(db, where, [name_of(account), now - DAY_S], limit)
 
 
 def without_address(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
     """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
     values = [name_of(account), now - DAY_S - HOUR_S, now - HOUR_S]
-    return select(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
+    return _readable(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
+
+
+def under_way(db: sqlite3.Connection, account: Account, limit: int) -> list[Entry]:
+    """Rows whose task the gateway has not finished, newest first."""
+    found = [_readable(db, "gateway = ? AND state = ?", [name_of(account), state], limit) for state in UNDER_WAY]
+    return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
 
 
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
@@ -281,9 +230,28 @@ def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: 
     return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
 
 
+def _readable(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
+    """Rows as `select` gives them, but for those that cannot be read."""
+    return list(islice((entry for entry in listed(db, where, values, -1) if not entry.is_damaged), limit))
+
+
+def listed(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> Iterator[Entry]:
+    """Rows as `select` gives them; one that cannot be read hides no other, and is there as damaged."""
+    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit), values):
+        try:
+            entry = _entry(db, row)
+            summary(entry)
+        except FileProblem:
+            entry = _damaged(row)
+        yield entry
+
+
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
-    sql = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
-    return [_entry(db, row) for row in db.execute(sql, values).fetchall()]
+    return [_entry(db, row) for row in db.execute(_sql(where, limit), values).fetchall()]
+
+
+def _sql(where: str, limit: int) -> str:
+    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
 
 
 def write_row(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> Entry:
@@ -307,14 +275,26 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
             raise ValueError
         lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
         lists["adjusted"] = tuple(map(Adjustment.read, json.loads(values["adjusted"] or "[]")))
-        if values["body"] in {"", "null"}:
-            values["body"] = "{}"  # of an earlier release
+        if values["body"] in _NO_BODY:
+            values["body"] = "{}"
         return Entry(
             **values | lists | {"body": json.loads(values["body"])},
             account=Account(address, key_fingerprint, owner),
             generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
+
+
+def _damaged(row: sqlite3.Row) -> Entry:
+    """What can be told of a row that somebody else has changed."""
+    address, key_fingerprint, owner, *rest = row
+    values = dict(zip(_FIELDS, rest, strict=True))
+    nothing: dict[str, Any] = dict.fromkeys(_FIELDS) | {"body": {}, "sources": [], "created_at": 0.0, "updated_at": 0.0}
+    known = {name: values[name] for name in ("number", "request_id")}
+    known["task_id"] = values["task_id"] if isinstance(values["task_id"], str) else None
+    known["state"] = values["state"] if values["state"] in TRANSITIONS else "unknown"
+    nothing |= {"failed_polls": 0, "other_ids": (), "adjusted": ()}
+    return Entry(**nothing | known, account=Account(address, key_fingerprint, owner), is_damaged=True)
 
 
 def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
@@ -331,7 +311,9 @@ _TEXTS = {str, bytes}
 
 _GENERATION = tuple(each.name for each in fields(Generation))
 _ACCOUNT = tuple(each.name for each in fields(Account))
-_FIELDS = tuple(each.name for each in fields(Entry) if each.name not in {"account", "generations", "files"})
+_FIELDS = tuple(
+    each.name for each in fields(Entry) if each.name not in {"account", "generations", "files", "is_damaged"}
+)
 _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
 _COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))

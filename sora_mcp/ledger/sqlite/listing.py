@@ -1,0 +1,78 @@
+"""What lists are made from beside their rows: a search in prompts, what rows add up to, how long videos took."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from sora_mcp.core import plans
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import Entry, Totals
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger.sqlite.rows import body_of, listed, name_of, places
+
+
+def search(
+    db: sqlite3.Connection,
+    account: Account,
+    mentions: Callable[[plans.Body], bool],
+    *,
+    limit: int,
+    before: int | None = None,
+    states: Sequence[State] = (),
+    most: int,
+    ends_at: float,
+) -> tuple[list[Entry], int, int | None]:
+    """Rows that `mentions` finds, how many were looked at, and the number below which none was.
+
+    It ends with `limit` found, `most` looked at, or the time `ends_at` (of the monotonic clock), but looks at one.
+    """
+    older = f" AND number < {before:d}" if before is not None else ""
+    of_state = f" AND state IN ({places(states)})" if states else ""
+    sql = (
+        "SELECT number, body FROM videos"  # noqa: S608 - our own names
+        f" WHERE gateway = ?{of_state}{older} AND merged_into IS NULL ORDER BY number DESC LIMIT {most + 1:d}"
+    )
+    numbers: list[int] = []
+    not_below: int | None = None
+    looked_at = 0
+    for number, body in db.execute(sql, [name_of(account), *states]):
+        if looked_at and (looked_at == most or len(numbers) == limit or monotonic() >= ends_at):
+            not_below = number + 1
+            break
+        looked_at += 1
+        if (request := body_of(body)) is None or mentions(request):  # what cannot be read may hold it
+            numbers.append(number)
+    entries = [entry for number in numbers for entry in listed(db, "number = ?", [number], 1)]
+    return entries, looked_at, not_below
+
+
+def totals(db: sqlite3.Connection, account: Account) -> Totals:
+    """What an account's rows add up to. See Ledger.totals."""
+    sql = "SELECT address, key_fingerprint, owner, state, videos, cost, unpriced FROM totals WHERE owner = ? AND videos"
+    counts: dict[State, int] = {}
+    elsewhere: dict[Account, int] = {}
+    cost = uncertain = 0.0
+    unpriced = 0
+    for *of, state, videos, share, without_price in db.execute(sql, [account.owner]):
+        if Account(*of) != account:
+            elsewhere[Account(*of)] = elsewhere.get(Account(*of), 0) + videos
+            continue
+        counts[state] = videos
+        if state == "unknown":
+            uncertain = share
+        elif state != "rejected":
+            cost += share
+        unpriced += without_price if state != "rejected" else 0
+    return Totals(counts, cost, uncertain, unpriced, elsewhere)
+
+
+def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:
+    """Seconds from the submission to the success of the newest videos. See Ledger.durations."""
+    success = "SELECT min(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
+    sql = (
+        f"SELECT ({success}) - created_at FROM videos WHERE gateway = ? AND state = 'succeeded'"  # noqa: S608 - ours
+        f" AND merged_into IS NULL ORDER BY number DESC LIMIT {limit:d}"
+    )
+    return [float(row[0]) for row in db.execute(sql, [name_of(account)]) if isinstance(row[0], int | float)]

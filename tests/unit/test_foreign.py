@@ -1,0 +1,63 @@
+"""Values under the names of other APIs: one is only offered under our name where it would be accepted there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sora_mcp.core.errors import InvalidInput
+from sora_mcp.dialects.sora.tables import CAPABILITIES
+from sora_mcp.tools.arguments import parse
+from sora_mcp.tools.table import TABLE
+
+A, B = '{"generation_id": "task_a"}', '{"generation_id": "task_b"}'
+FOX = {"prompt": "fox"}
+
+
+def refusal(tool: str, arguments: dict[str, Any]) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        parse(TABLE[tool].arguments, arguments, CAPABILITIES)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said", "unsaid"),
+    [
+        ("blend_videos", {"from": "task_a", "to": "task_b"}, (f"from is {A}", f"to is {B}"), "url"),
+        ("blend_videos", {"first": "task_a", "second": "task_b"}, (f"first is {A}", f"second is {B}"), "n_frames"),
+        ("blend_videos", {"video1": "task_a", "video2": "task_b"}, (f"video1 is {A}", f"video2 is {B}"), "allowed"),
+        ("blend_videos", {"images": "task_a"}, (f"images is {A}",), "[{"),
+        ("blend_videos", {"images": ["task_a", "task_b"]}, (f"images is inpaint_items [{A}, {B}]",), '{"url'),
+        ("blend_videos", {"task_ids": ["task_a", "task_b"]}, (f"task_ids is inpaint_items [{A}, {B}]",), '{"url'),
+        ("blend_videos", {"source_ids": ["gen_a", "gen_b"]}, ('[{"generation_id": "gen_a"}',), '{"url'),
+        (
+            "blend_videos",
+            {"videos": ["task_a", "task_b", "task_c"]},
+            ("that is inpaint_items, a list of 2, not 3",),
+            "task_c",
+        ),
+        ("blend_videos", {"inpaint_items": "task_a"}, ("a list of 2", f"each such as {A}"), "[{"),
+        ("blend_videos", {"seconds": "5", "inpaint_items": [{}, {}]}, ("seconds 5 is n_frames 150",), "task_"),
+        ("create_video", FOX | {"images": "task_a"}, ("that is inpaint_items",), "task_a"),
+        ("create_video", FOX | {"image": "16:9"}, ("that is inpaint_items",), "16:9"),
+        ("create_video", FOX | {"image": "fox.png"}, ('image is inpaint_items [{"url": "fox.png"}]',), "generation_id"),
+        ("create_video", FOX | {"n": "16:9"}, ("that is n_variants", "1 to 4"), "16:9"),
+        ("create_video", FOX | {"n": 10}, ("that is n_variants", "1 to 4"), "n_variants 10"),
+        ("create_video", FOX | {"n": 0}, ("that is n_variants", "1 to 4"), "n_variants 0"),
+        ("create_video", FOX | {"n": "4"}, ("n 4 is n_variants 4",), "allowed"),
+        ("create_video", FOX | {"frames": 200}, ("that is n_frames", "150 (5 s)"), "n_frames 200"),
+        ("create_video", FOX | {"frames": 300}, ("frames 300 is n_frames 300",), "allowed"),
+        ("remix_video", FOX | {"task_id": 12}, ("that is source_generation_id",), "12"),
+        ("list_videos", {"max": 500}, ("that is limit",), "500"),
+        ("list_videos", {"state": "done"}, ("that is status",), "done"),
+        ("view_video", {"task_id": "task_a", "number": 0}, ("that is variant",), "variant 0"),
+    ],
+)
+def test_a_value_is_only_offered_where_it_would_be_accepted(
+    tool: str, arguments: dict[str, Any], said: tuple[str, ...], unsaid: str
+) -> None:
+    words = refusal(tool, arguments)
+    for each in said:
+        assert each in words
+    assert unsaid not in words, words
