@@ -143,7 +143,10 @@ class Videos:
         entries = listing.get("data") if isinstance(listing, dict) else None
         if not isinstance(entries, list):
             raise error_of(BadReply, reply, "The server's list of models cannot be read.", TryAgain())
-        return [clean(str(each["id"]), 200) for each in entries if isinstance(each, dict) and "id" in each]
+        ids = [str(each["id"]) for each in entries if isinstance(each, dict) and "id" in each]
+        return [
+            each for each in dict.fromkeys(ids) if each == clean(each, 200)
+        ]  # one that had to be cleaned is another
 
     def list(self) -> Call:
         """The newest jobs."""
