@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.cli import load_settings, loading
+from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.pasting import option
 
 SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"

@@ -62,9 +62,6 @@ def test_imports_run_one_way(room: str, path: Path) -> None:
     assert [other for other in sorted(ours) if RANK[other] >= RANK[room]] == []
 
 
-TO_BE_CUT = {"cli"}
-"""Packages whose `__init__` still does the work itself: to be cut, and never to be added to."""
-
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_IN_AN_INIT = 400, 60, 8
 
 
@@ -77,7 +74,7 @@ def lines_of(node: ast.AST) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-INITS = [path for path in sorted(PACKAGE.rglob("__init__.py")) if package_of(path) not in TO_BE_CUT]
+INITS = sorted(PACKAGE.rglob("__init__.py"))
 
 
 @pytest.mark.parametrize("path", INITS, ids=package_of)
@@ -91,15 +88,11 @@ def test_a_package_only_says_what_it_offers(path: Path) -> None:
     assert defined == []
 
 
-def test_the_list_of_packages_to_be_cut_names_only_such() -> None:
-    assert all((PACKAGE / each / "__init__.py").is_file() for each in TO_BE_CUT)
-
-
 def test_files_and_functions_are_short() -> None:
     long = []
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if len(text.splitlines()) > MOST_LINES_OF_A_FILE and package_of(path) not in TO_BE_CUT:
+        if len(text.splitlines()) > MOST_LINES_OF_A_FILE:
             long.append(str(path))
         long += [
             f"{path}: {node.name}"
@@ -147,7 +140,7 @@ def test_only_the_server_and_the_demo_import_the_protocol() -> None:
     assert users == {"server", "demo"}
 
 
-WIRING = {"studio/upstream.py", "config/endpoint.py", "cli/__init__.py", "demo.py"}
+WIRING = {"studio/upstream.py", "config/endpoint.py", "cli/commands.py", "demo.py"}
 """Where the sandbox is named: what makes the gateway, the address that stands for it, the command that serves it."""
 
 

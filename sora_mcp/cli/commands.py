@@ -1,0 +1,213 @@
+"""The commands. Nothing heavy is imported before one needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sora_mcp import __version__
+from sora_mcp.cli.group import Group
+from sora_mcp.cli.loading import load_settings, loading
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="sora-mcp")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Videos for agents: an MCP server for a Sora-format gateway, and the same for a person at a shell.
+
+    Without a command it serves one MCP client over stdin and stdout. Settings are environment
+    variables SORA_…; SORA_BASE_URL=sandbox tries everything without a gateway.
+    """
+    if ctx.invoked_subcommand is None:
+        _serve_stdio()
+
+
+@main.command()
+@click.option("--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True)
+@click.option("--host", type=click.Choice(_LOOPBACK), default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+def serve(transport: str, host: str, port: int) -> None:
+    """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp on this machine."""
+    if transport == "stdio":
+        _serve_stdio()
+        return
+    settings = load_settings()
+    with loading():
+        from sora_mcp.server import serve_http  # noqa: PLC0415
+
+    with _port(host, port):
+        serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
+
+
+@contextmanager
+def _port(host: str, port: int) -> Iterator[None]:
+    """Say in our words that a port cannot be had."""
+    try:
+        yield
+    except OSError as error:
+        wrong = f"Nothing can be served at {host}, port {port}: {error.strerror}."
+        raise click.UsageError(f"{wrong} Name another with --port; 0 takes a free one.") from None
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
+def sandbox(port: int) -> None:
+    """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
+    settings = load_settings()
+    from sora_mcp import dialects  # noqa: PLC0415
+    from sora_mcp.sandbox import serve  # noqa: PLC0415
+
+    def ready(base_url: str) -> None:
+        click.echo(f"The sandbox gateway listens at {base_url}", err=True)
+
+    home, seconds = settings.home / "sandbox", settings.sandbox_seconds
+    with _port("127.0.0.1", port):
+        capabilities = dialects.configured(settings).capabilities
+        serve(
+            home,
+            port=port,
+            seconds=seconds,
+            capabilities=capabilities,
+            dialect=settings.dialect,
+            model=settings.model,
+            ready=ready,
+        )
+
+
+@main.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sora-demo"), show_default=True)
+@click.option("--dialect", default="sora", show_default=True, help="What the sandbox speaks, such as videos:vllm-omni.")
+def demo(out: Path, dialect: str) -> None:
+    """Hold a whole conversation with the server, against the sandbox, and leave the videos in a folder."""
+    from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
+
+    if dialect not in UPSTREAMS:
+        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
+    with loading():
+        from sora_mcp.demo import run  # noqa: PLC0415
+
+    run(out.absolute(), dialect)
+
+
+@main.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def diagnose(as_json: bool) -> None:
+    """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
+    with loading():
+        from sora_mcp.cli.doctor import show  # noqa: PLC0415
+
+    raise SystemExit(show(as_json=as_json))
+
+
+@main.command()
+@click.argument("request_id")
+@click.option("--task", "task_id", metavar="TASK_ID", help="It became this task.")
+@click.option("--none", "nothing", is_flag=True, help="It became nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
+    """Settle an unknown outcome, after a look at the gateway's own log: --task TASK_ID, or --none.
+
+    --none also gives up a task that the gateway has forgotten. Without either, the tasks are shown that the gateway
+    lists around that time, where it can.
+    """
+    if task_id and nothing:
+        raise click.UsageError("Give either --task TASK_ID or --none.")
+    if not task_id and not nothing:
+        with loading():
+            from sora_mcp.cli.tool_calls import offer_tasks  # noqa: PLC0415
+
+        offer_tasks(load_settings(), request_id, as_json=as_json)
+        return
+    with loading():
+        from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
+
+    settle_request(load_settings(), request_id, task_id, as_json=as_json)
+
+
+@main.group()
+def ledger() -> None:
+    """The record of what was paid for, in SORA_HOME."""
+
+
+@ledger.command("new")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def new_ledger(yes: bool, as_json: bool) -> None:
+    """Start a new ledger where the old one is lost, and keep what is left of it in a folder beside it.
+
+    What was made so far is not listed any more, and not known as a duplicate.
+    """
+    settings = load_settings()
+    from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
+
+    start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
+def manifests(check: bool, out: Path) -> None:
+    """Write what is generated from the tools and the settings: manifests, the published surface, tables of the docs."""
+    from sora_mcp.distribution.manifests import drift, write  # noqa: PLC0415
+
+    if not check:
+        write(out)
+        return
+    differing = drift(out)
+    for each in differing:
+        click.echo(f"sora-mcp: {each}", err=True)
+    if differing:
+        click.echo("These are not what the code says; run sora-mcp manifests.", err=True)
+        raise SystemExit(3)
+
+
+def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell offers for CLIENT."""
+    from sora_mcp.distribution.manifests.clients import BY_NAME  # noqa: PLC0415
+
+    return [name for name in BY_NAME if name.startswith(incomplete.lower())]
+
+
+@main.command()
+@click.argument("client", shell_complete=_clients)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+def install(client: str, dry_run: bool) -> None:
+    """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
+
+    Settings that are set here, and are no secret, are told to the client as they are; the key never is.
+    """
+    from sora_mcp.cli.client_commands import add  # noqa: PLC0415
+
+    add(client, dry_run=dry_run)
+
+
+@main.command()
+@click.argument("client", shell_complete=_clients)
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+def uninstall(client: str, dry_run: bool) -> None:
+    """Take this server out of a client again; the rest of its configuration stays."""
+    from sora_mcp.cli.client_commands import remove  # noqa: PLC0415
+
+    remove(client, dry_run=dry_run)
+
+
+def _serve_stdio() -> None:
+    settings = load_settings()
+    if sys.stdin is not None and sys.stdin.isatty():
+        click.echo("sora-mcp waits for an MCP client on stdin (Ctrl-C ends it). See sora-mcp --help.", err=True)
+    with loading():
+        from sora_mcp.server import serve_stdio  # noqa: PLC0415
+
+    serve_stdio(settings)

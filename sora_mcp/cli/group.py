@@ -1,0 +1,72 @@
+"""The commands as a group: those about videos are built when one is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import click
+
+from sora_mcp.cli.ending import USAGE, status_of
+from sora_mcp.cli.loading import loading
+
+_VIDEO_COMMANDS = {
+    "create": "Make a new video from a prompt, an image, or both. Costs money.",
+    "storyboard": "Make a video with beats at given times. Costs money.",
+    "remix": "Change a finished video. Costs money.",
+    "blend": "Join two videos or images into one. Costs money.",
+    "get": "See whether a video is ready, or wait until it is.",
+    "list": "List your videos, newest first.",
+    "view": "Save a contact sheet of a finished video.",
+    "download": "Save a finished video.",
+    "gateway": "Show which gateway this is, what it takes, the caps, and what was spent.",
+}
+"""Said by `--help` without loading what the commands are made from, in `cli.videos`."""
+_PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money.")}
+
+
+class Group(click.Group):
+    """Builds the video commands when one is asked for, and says our errors as a sentence, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_VIDEO_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VIDEO_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        with loading():
+            from sora_mcp.cli.videos import command  # noqa: PLC0415
+
+        return command(cmd_name, _VIDEO_COMMANDS[cmd_name])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: self.commands[name].get_short_help_str(100) for name in super().list_commands(ctx)}
+        for title, rows in (("Videos", _VIDEO_COMMANDS), ("The rest", own)):
+            with formatter.section(title):
+                formatter.write_dl(list(rows.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from sora_mcp.tools.arguments import closest  # noqa: PLC0415
+            from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
+
+            if sentence := UnknownTool(args[0], ()).sentence:
+                raise click.UsageError(f"There is no command {args[0]!r}. {sentence}", ctx)
+            raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
+        """Run the command that the arguments name, and end the process as it ended."""
+        words = list(sys.argv[1:] if args is None else args)
+        run = partial(super().main, words, *options, standalone_mode=False, **named)
+        if not standalone_mode:
+            return run()
+        if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
+            click.echo("sora-mcp: stdout is closed: nothing could be shown, so nothing was done.", err=True)
+            sys.exit(USAGE)
+        sys.exit(status_of(run, as_json="--json" in words, paid=not _PAID.isdisjoint(words[:1])))

@@ -1,0 +1,44 @@
+"""What commands load, and when: the settings, and modules that stay."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sora_mcp.config.settings import Settings
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """What is loaded inside stays for good: the garbage collector looks for none in it, now or ever.
+
+    Measured on Python 3.11: with the collector, importing the server takes a fifth to a third longer.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def load_settings() -> Settings:
+    """The settings of this process, and logging as they say; what looks like a setting and is none is told.
+
+    Raises NotConfigured naming the variable.
+    """
+    with loading():
+        from sora_mcp.config.settings import load  # noqa: PLC0415
+
+    settings = load()
+    from sora_mcp.cli.logs import set_up  # noqa: PLC0415
+
+    set_up(settings.log_level, settings.key_to_strike)
+    for variable in settings.unknown:
+        click.echo(f"sora-mcp: {variable}", err=True)
+    return settings
