@@ -262,8 +262,8 @@ def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> 
         yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
-        found = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
-        yield Check("caps", "wrong", found, f"Set {variable_of('max_calls_per_day')}, which counts videos.")
+        problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
+        yield Check("caps", "wrong", problem, f"Set {variable_of('max_calls_per_day')}, which counts videos.")
 
 
 def _settings(settings: Settings) -> dict[str, dict[str, str]]:

@@ -50,7 +50,7 @@ def id_of(value: Any) -> str | None:
     """The id of an object."""
     if not isinstance(value, dict):
         return None
-    return next((found for name in _ID_NAMES if (found := as_id(value.get(name)))), None)
+    return next((video_id for name in _ID_NAMES if (video_id := as_id(value.get(name)))), None)
 
 
 def objects_in(answer: Any) -> Iterator[dict[str, Any]]:

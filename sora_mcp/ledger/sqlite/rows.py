@@ -113,8 +113,8 @@ def page(
     if not states:
         return list(listed(db, f"gateway = ?{older}", [gateway], limit))
     # State by state: an index then gives each in order, however many rows stand in other states.
-    found = [listed(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
-    return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+    by_state = [listed(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
+    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
 
 
 def body_of(text: object) -> plans.Body | None:
@@ -218,8 +218,8 @@ def without_address(db: sqlite3.Connection, account: Account, now: float, limit:
 
 def under_way(db: sqlite3.Connection, account: Account, limit: int) -> list[Entry]:
     """Rows whose task the gateway has not finished, newest first."""
-    found = [_readable(db, "gateway = ? AND state = ?", [name_of(account), state], limit) for state in UNDER_WAY]
-    return sorted((entry for each in found for entry in each), key=lambda e: -e.number)[:limit]
+    by_state = [_readable(db, "gateway = ? AND state = ?", [name_of(account), state], limit) for state in UNDER_WAY]
+    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
 
 
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
