@@ -11,7 +11,7 @@ from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 _ORDER: tuple[State, ...] = (
     *("succeeded", "running", "queued", "submitted", "sending"),
-    *("failed", "blocked", "rejected", "unknown"),
+    *("failed", "blocked", "lost", "rejected", "unknown"),
 )
 
 
