@@ -30,7 +30,7 @@ from sora_mcp.core.errors import (
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
-from sora_mcp.dialects.protocol import Call, Picture, Plan, create_of, plan_of
+from sora_mcp.dialects.protocol import Call, Picture, create_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
@@ -95,7 +95,7 @@ class Creator:
             if answers and not policy.asks_about(self._cost(ready.request)):
                 policy = self._policy()  # what was asked about is no longer so, or the yes was used before
             connection = await self._connector.connect()
-            await self._check_model(connection, ready.request)
+            await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             same, intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*self._intentions(ready), *await self._refused_before(intent)]
@@ -121,15 +121,14 @@ class Creator:
         else:
             entry, is_new = await self._sent(connection, call, intent, policy, answer_by)
         self._submitted()
-        cost, plan = self._cost(ready.request), self._plan(ready.request)
         submission = report.submission(
             ready.request,
             connection.label,
             "accepted",
             entry,
-            cost=cost,
+            cost=self._cost(ready.request),
             sources=ready.sources,
-            plan=plan,
+            plan=ready.plan,
             is_new=is_new,
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
@@ -157,7 +156,7 @@ class Creator:
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
-        return replace(ready, identity=self._plan(ready.request).identity)
+        return replace(ready, plan=plan_of(self._connector.dialect, ready.request))
 
     async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
         """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
@@ -174,8 +173,7 @@ class Creator:
         request = ready.with_addresses(ready.paths)
         with anyio.fail_after(RESOLVE_WITHIN):
             sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
-        left_open = self._plan(request).left_open
-        body = {name: value for name, value in request.body().items() if name not in left_open}
+        body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
         return create_of(dialect, request, sent), body
 
     async def _same_before(
@@ -221,7 +219,7 @@ class Creator:
             self._cost(request),
             other_fingerprint=ready.fingerprint_as_given,
             dialect=self._settings.dialect,
-            adjusted=self._plan(request).adjusted,
+            adjusted=ready.plan.adjusted,
         )
 
     def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
@@ -229,9 +227,6 @@ class Creator:
 
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
-
-    def _plan(self, request: VideoRequest) -> Plan:
-        return plan_of(self._connector.dialect, request)
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         """What the settings say about money."""
@@ -250,10 +245,9 @@ class Creator:
         self._settings.check_guards_spelling()
         policy.check_call(self._cost(request))
 
-    async def _check_model(self, connection: Upstream, request: VideoRequest) -> None:
+    async def _check_model(self, connection: Upstream, model: str | None) -> None:
         """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
         is empty, says nothing."""
-        model = self._plan(request).model
         if model is not None and model not in (known := await connection.models()) and known:
             shown = json.dumps(clean(model, 60), ensure_ascii=False)
             raise InvalidInput([Problem("model", f"the server has no {shown}", _listed(model, known))])
@@ -268,9 +262,8 @@ class Creator:
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
         cost = self._cost(ready.request)
-        plan = self._plan(ready.request)
         submission = report.submission(
-            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=plan
+            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=ready.plan
         )
         request = ready.with_addresses(ready.paths)
         body = create_of(self._connector.dialect, request, _named(request)).shown
@@ -300,7 +293,7 @@ class Creator:
         try:
             self._check_call(ready.request, policy)
             connection = await self._connector.connect()
-            await self._check_model(connection, ready.request)
+            await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             if self._ledger.exists():
                 same, intent = await self._same_before(connection, intent, policy, confirm)

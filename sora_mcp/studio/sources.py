@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
+from sora_mcp.dialects.protocol import Plan
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
@@ -31,7 +31,7 @@ class Resolved:
     """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
-    `identity`: what else tells it from other requests.
+    `plan`: what becomes of it on its way.
     """
 
     request: VideoRequest
@@ -39,7 +39,7 @@ class Resolved:
     images: dict[int, Image] = field(default_factory=dict)
     paths: dict[int, str] = field(default_factory=dict)
     source_size: tuple[int, int] | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def fingerprint(self) -> str:
@@ -54,7 +54,7 @@ class Resolved:
 
     def _fingerprint(self, body: dict[str, Any]) -> str:
         parts = [
-            body | dict(self.identity),
+            body | dict(self.plan.identity),
             {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()},
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -62,9 +62,8 @@ class Upstream:
 
     def dialect_of(self, entry: Entry) -> Dialect:
         """The words that a video was made in, whatever is configured now. Raises NotConfigured."""
-        if entry.dialect in {None, self._settings.dialect}:
-            return self.dialect if entry.dialect else dialects.named(SORA, self._settings)
-        return dialects.named(entry.dialect or SORA, self._settings)
+        name = entry.dialect or SORA
+        return self.dialect if name == self.dialect_name else dialects.named(name, self._settings)
 
     async def query(self, entry: Entry) -> Task:
         """One look at the task of an entry, in its own words; free. Raises what `Gateway.query` raises."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sora_mcp.core.errors import SUBMITTED
 from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video
 from sora_mcp.core.tables import FPS
@@ -28,7 +26,7 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
     cost = f"relative cost {submission.cost:g}" if submission.cost is not None else "cost not known"
     shape = _shape(submission.width, submission.height, submission.n_frames)
     what = ", ".join(part for part in (shape, cost, f"gateway: {submission.gateway}") if part)
-    notes = [*_adjusted(submission), *_intentions(submission), *map(wording.note, submission.notes)]
+    notes = [*_adjusted(submission), *_plan(submission), *map(wording.note, submission.notes)]
     next_step = wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
@@ -37,10 +35,9 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
     return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
 
 
-def _intentions(submission: Submission) -> Iterator[str]:
+def _plan(submission: Submission | Video) -> list[str]:
     """What comes when."""
-    if submission.plan:
-        yield f"Plan: {quote(submission.plan, 1000)}."
+    return [f"Plan: {quote(submission.plan, 1000)}."] if submission.plan else []
 
 
 def _adjusted(submission: Submission) -> list[str]:
@@ -65,9 +62,8 @@ def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     shape = _shape(video.width, video.height, video.n_frames, video.fps)
     state = _STATE_WORDS.get(video.state, f"is {video.state}")
     what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
-    plan = f"Plan: {quote(video.plan, 1000)}." if video.plan else ""
     more = _variants(video) if video.state == "succeeded" else _why(video)
-    return " ".join(part for part in (what, _age(video), plan, more, wording.advise(*video.advice)) if part)
+    return " ".join(part for part in (what, _age(video), *_plan(video), more, wording.advise(*video.advice)) if part)
 
 
 def _made_from(video: Video) -> str:

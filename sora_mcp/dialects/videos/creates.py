@@ -44,7 +44,9 @@ def read_created(reply: Reply) -> Created:
     if not _is_refused(reply, answer, ids):
         raise error_of(OutcomeUnknown, reply, _what_is_unknown(reply), Settle())
     busy = reply.status == 429 and message_of(answer) != "" and not is_about_quota(answer)
-    error = error_of(Refused, reply, refusal(reply), may_work_later=reply.status in {429, 503} and not _is_dear(answer))
+    error = error_of(
+        Refused, reply, refusal(reply), may_work_later=reply.status in {429, 503} and not is_about_quota(answer)
+    )
     error.may_be_sent_again = busy
     raise error
 
@@ -64,10 +66,6 @@ def _is_refused(reply: Reply, answer: Any, ids: list[str]) -> bool:
     if kind_of(reply) == "json" and not says_error(answer) and not message_of(answer) and answer not in ({}, []):
         return False  # what it means stands in no source
     return 300 <= reply.status < 400 or reply.status in REFUSED_STATUS
-
-
-def _is_dear(answer: Any) -> bool:
-    return is_about_quota(answer)
 
 
 def _what_is_unknown(reply: Reply) -> str:
