@@ -20,6 +20,8 @@ def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000) -> Path:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
         stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
         frame = av.VideoFrame(side, side, "yuv420p")
+        for plane in frame.planes:  # a new frame holds whatever was in memory before, which may not compress
+            plane.update(bytes(plane.buffer_size))
         packets: list[bytes] = []
         for index in range(GROUP):
             frame.pts = index
