@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
@@ -142,6 +142,13 @@ class Totals:
     uncertain: float
     unpriced: int
     elsewhere: Mapping[Account, int]
+
+
+class SameBefore(NamedTuple):
+    """What asked for the same before: the request that a new one would repeat, and the newest that was refused."""
+
+    duplicate: Entry | None
+    refused: Entry | None
 
 
 def shown_id(request_id: str, task_id: str | None) -> str:

@@ -28,6 +28,7 @@ from sora_mcp.core.errors import (
     TooManyRunning,
 )
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
 from sora_mcp.dialects.protocol import Call, Picture, create_of, plan_of
@@ -97,8 +98,8 @@ class Creator:
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
-            same, intent = await self._same_before(connection, intent, policy, confirm)
-            notes = [*self._intentions(ready), *await self._refused_before(intent)]
+            (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+            notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
             if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
@@ -178,34 +179,33 @@ class Creator:
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
-    ) -> tuple[Entry | None, Intent]:
-        """The request of which this one is a duplicate; and the intent, which settles that one where all that stands in
+    ) -> tuple[SameBefore, Intent]:
+        """What asked for the same before; and the intent, which settles the duplicate's first where all that stands in
         its way are unknown outcomes, and somebody can be asked about them."""
         unknown: list[Entry] = []
         settling = intent
         with suppress(OverCap):
             while confirm is not None:
-                same = await self._same(connection, settling, self._policy())
-                if same is None and unknown:
-                    return unknown[0], settling
-                if same is None or same.state != "unknown":
+                before = await self._same(connection, settling, self._policy())
+                if before.duplicate is None and unknown:
+                    return before._replace(duplicate=unknown[0]), settling
+                if before.duplicate is None or before.duplicate.state != "unknown":
                     break
-                unknown.append(same)
+                unknown.append(before.duplicate)
                 settling = replace(intent, settles=tuple(entry.request_id for entry in unknown))
         return await self._same(connection, intent, policy), intent
 
-    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
+    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        """What asked for the same before, after the gateway was asked about what stands in the way."""
         try:
-            same = await self._ledger.duplicate_of(intent, policy)
+            before = await self._ledger.same_before(intent, policy)
+            if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
+                return before
+            await self._poller.refresh(connection, [before.duplicate])
         except TooManyRunning:
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
-            return await self._ledger.duplicate_of(intent, policy)
-        if same is None or same.state not in UNDER_WAY:
-            return same
-        await self._poller.refresh(connection, [same])
-        return await self._ledger.duplicate_of(intent, policy)
+        return await self._ledger.same_before(intent, policy)
 
     def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
@@ -296,8 +296,8 @@ class Creator:
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             if self._ledger.exists():
-                same, intent = await self._same_before(connection, intent, policy, confirm)
-            notes += await self._refused_before(intent)
+                (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+                notes += self._came_to_nothing(refused)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]
         if same is not None and not intent.settles:
@@ -306,9 +306,8 @@ class Creator:
             notes.append(preview.question(self._question(ready.request, intent.settles)))
         return same, notes
 
-    async def _refused_before(self, intent: Intent) -> list[str]:
+    def _came_to_nothing(self, before: Entry | None) -> list[str]:
         """That the same request was rejected, failed or blocked before, in words."""
-        before = await self._ledger.refused_before(intent) if self._ledger.exists() else None
         return [] if before is None else [preview.refused_before(before, self._ledger.now())]
 
 

@@ -13,7 +13,7 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem, OverCap
-from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent
+from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sqlite import migrations, rows
@@ -54,11 +54,12 @@ class Paying(Transactions):
             self._newest = (entry.number, entry.request_id)
         return begun
 
-    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        return await self._glance(lambda db: self._decide(db, intent, policy))
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        def work(db: sqlite3.Connection) -> SameBefore:
+            duplicate = self._decide(db, intent, policy)
+            return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
 
-    async def refused_before(self, intent: Intent) -> Entry | None:
-        return await self._glance(lambda db: rows.refused_before(db, intent, self._clock() - DAY_S))
+        return await self._glance(work)
 
     async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
         def work(db: sqlite3.Connection) -> Entry:
