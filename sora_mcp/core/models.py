@@ -42,7 +42,7 @@ Frames = Annotated[int, Field(ge=1, description="Length, 30 per second: 150 (5 s
 Variants = Annotated[int, Field(ge=1, description="Versions to make; each costs.")]
 Style = Annotated[Literal["natural"], Field(description="Leave out; there is no other.")]
 ModelName = Annotated[str, Field(description="Leave out unless the user names it.")]
-FrameIndex = Annotated[int, Field(ge=0, description="Frame that shows it, below n_frames; optional.")]
+FrameIndex = Annotated[int, Field(ge=0, description="Frame that shows it, below n_frames.")]
 ImageUrl = Annotated[str, Field(description="Image: http(s) address, or a path inside SORA_IMAGE_DIRS.")]
 GenerationId = Annotated[str, Field(description="A finished video: task_… (task_…#2 is its second variant) or gen_….")]
 MediaId = Annotated[str, Field(description="media_… id from the gateway's uploads.")]

@@ -1,11 +1,41 @@
-"""Pictures as bytes: what kind they are stands at their beginning."""
+"""Pictures: what is to be seen in one, and what kind it is, which stands at the beginning of its bytes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 PictureFormat = Literal["jpeg", "png"]
-"""How a contact sheet is written: small, or exact."""
+"""How a picture is written: small, or exact."""
+
+MOST_STILLS = 16
+"""On one sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A place in a video: a frame of its file, or (where `frame` is None) a time in seconds."""
+
+    frame: int | None = None
+    second: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.second:g} s" if self.frame is None else f"frame {self.frame}"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is to be seen of a video: up to `frames` (1..16) stills, evenly spaced from its beginning to its end.
+
+    Of `span` where that is set; with `at_beats` where the beats of its storyboard begin; with `at` one still alone,
+    large.
+    """
+
+    frames: int = 6
+    at: Moment | None = None
+    span: tuple[Moment, Moment] | None = None
+    at_beats: bool = False
+
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"

@@ -158,17 +158,48 @@ class VideoList(Model):
     advice: tuple[Advice, ...] = Field(default=(), exclude=True)
 
 
-class Look(Model):
-    """A contact sheet of one variant: `frames` stills, left to right, top to bottom."""
+class Seen(Model):
+    """A video on a sheet, as its file is: `seconds` is its length. `name` is what its stills are marked with, where
+    there are several videos; of one whose rate varies, `fps` is left out."""
 
-    gateway: str
+    name: str | None = None
     task_id: str
     variant: int
     width: int
     height: int
     n_frames: int
     fps: float | None = None
+    seconds: float
+
+
+class SeenStill(Model):
+    """A still: `frame` of the file, shown at `seconds`; in a storyboard the number of its beat, from 1."""
+
+    name: str | None = None
+    frame: int
+    seconds: float
+    beat: int | None = None
+
+
+class SeenBeat(Model):
+    """A beat of a storyboard as it is in a file: the frame at which it begins; None past the file's end."""
+
+    frame: int | None
+    seconds: float
+    description: str
+
+
+class Look(Seen):
+    """A picture of `frames` stills in reading order. `others`: further videos on it. `beats` are those of the
+    storyboard, `hidden_beats` the numbers of those that were to be shown and are not. `is_large`: one frame alone."""
+
+    gateway: str
     frames: int
+    stills: list[SeenStill]
+    others: list[Seen] | None = None
+    beats: list[SeenBeat] = Field(default=[], exclude=True)
+    hidden_beats: list[int] = Field(default=[], exclude=True)
+    is_large: bool = Field(default=False, exclude=True)
     picture: bytes = Field(exclude=True)
 
 

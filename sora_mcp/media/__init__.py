@@ -1,12 +1,14 @@
 """What needs PyAV and Pillow: looking at videos and rendering the sandbox's. Both are loaded when first needed."""
 
 from sora_mcp.media.extra import not_installed, require, require_installed
-from sora_mcp.media.stills import Probe, Sheet, contact_sheet, overview, probe
+from sora_mcp.media.film import Probe
+from sora_mcp.media.stills import Reel, Sheet, contact_sheet, overview, probe, sheet
 from sora_mcp.media.unviewable import Reason, Unviewable
 
 __all__ = [
     "Probe",
     "Reason",
+    "Reel",
     "Sheet",
     "Unviewable",
     "contact_sheet",
@@ -15,4 +17,5 @@ __all__ = [
     "probe",
     "require",
     "require_installed",
+    "sheet",
 ]

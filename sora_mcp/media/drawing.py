@@ -10,35 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 Ink = tuple[int, int, int, int]
 
-GAP = 4
 PAPER = (18, 18, 22)
 WHITE: Ink = (255, 255, 255, 255)
-SHADE: Ink = (0, 0, 0, 150)
 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font: no file needed, the same picture on every machine."""
     return ImageFont.load_default(size)
-
-
-def label(image: Image.Image, text: str) -> None:
-    """A small caption in the upper left corner, drawn on `image`."""
-    size = max(11, image.width // 26)
-    draw = ImageDraw.Draw(image, "RGBA")
-    _, _, right, bottom = draw.textbbox((7, 5), text, font=font(size))
-    draw.rectangle((0, 0, right + 7, bottom + 5), fill=SHADE)
-    draw.text((7, 5), text, fill=WHITE, font=font(size))
-
-
-def sheet(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Tiles of one size in a grid, in reading order."""
-    width, height = tiles[0].size
-    rows = -(-len(tiles) // columns)
-    paper = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), PAPER)
-    for i, tile in enumerate(tiles):
-        paper.paste(tile, (i % columns * (width + GAP), i // columns * (height + GAP)))
-    return paper
 
 
 def stack(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What a video holds, and stills of it in one picture. PyAV and Pillow are loaded when first needed.
+"""Stills of one video or several in one picture: which, and where they stand. PyAV and Pillow load when first needed.
 
 All functions here are synchronous, and a video from outside can make them take for ever: `viewer` runs them in a
 process that can be ended.
@@ -6,121 +6,214 @@ process that can be ended.
 
 from __future__ import annotations
 
-import errno
-import io
-import os
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.core.pictures import MOST_STILLS, Moment, PictureFormat, View
+from sora_mcp.media import film as films_of
+from sora_mcp.media.encoding import FRAME_BYTES, FRAME_WIDTH, SHEET_BYTES, encoded
 from sora_mcp.media.extra import require
-from sora_mcp.media.unviewable import MAX_FRAMES, MAX_SIDE, Reason, Unviewable
+from sora_mcp.media.film import Film, Probe
+from sora_mcp.media.layout import HEIGHT, NARROWEST, WIDTH, Layout, Place, arrange
+from sora_mcp.media.unviewable import NotInFilm, Unviewable
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from PIL import Image
 
-SHEET_WIDTH = 1280
-"""Pixels; a model sees no more in a wider picture."""
-
-JPEG_BYTES = 60_000
-"""Bytes of the largest contact sheet as a JPEG: some hosts give the model its base64 as text."""
-_QUALITIES = (80, 65, 50, 40)
-"""Qualities of a JPEG (Pillow's, up to 95), the first that fits is taken."""
-
-MAX_THREADS = 4
-"""Threads that decode one video: each holds frames of its own."""
-
-_READ_ONLY_VIDEOS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
-    "protocol_whitelist": "file",
-}
-"""What calls itself a video may be a playlist, which would have other files and addresses opened."""
+LARGE_WIDTH = 1024
+"""Pixels of one frame that is shown alone."""
+_TEXT, _LARGE_TEXT = 18, 22
+"""Pixels: the height of the words below a still."""
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """What a video file really holds: pixels, frames, frames per second."""
+class Reel:
+    """A video to be looked at, and the beats of its storyboard: seconds, and what is seen from there on. On a sheet of
+    several its stills are marked with its `title`."""
 
-    codec: str
-    width: int
-    height: int
-    n_frames: int
-    fps: float
+    path: Path
+    title: str = ""
+    beats: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A still: the video it is of, its frame and when that is shown, and the beat it belongs to, from 1."""
+
+    reel: int
+    frame: int
+    seconds: float
+    beat: int | None = None
 
     @property
-    def duration_s(self) -> float:
-        return self.n_frames / self.fps
+    def words(self) -> str:
+        """What stands below it first."""
+        return f"{self.seconds:.2f} s · frame {self.frame}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A contact sheet, what the video holds, and the number of stills that the sheet really shows."""
+    """A picture, its stills in reading order, and what each video holds. `beats`: at which frame of the first video each
+    of its beats begins; None past its end."""
 
     picture: bytes
-    probe: Probe
-    frames: int
+    probes: tuple[Probe, ...]
+    stills: tuple[Still, ...]
+    beats: tuple[int | None, ...] = ()
+
+    @property
+    def probe(self) -> Probe:
+        """What the first video holds."""
+        return self.probes[0]
 
 
 def probe(video: Path) -> Probe:
-    """Read what a video holds; its frames are counted, not believed. Raises FileProblem or NotConfigured."""
-    with _opened(video) as container:
-        stream = container.streams.video[0]
-        if stream.codec_context is None or not (stream.width and stream.height and stream.average_rate):
-            raise Unviewable("empty", video.name)
-        if max(stream.width, stream.height) > MAX_SIDE:
-            raise Unviewable("too_large", video.name)
-        packets = (packet for packet in container.demux(stream) if packet.size)
-        frames = sum(1 for _ in islice(packets, MAX_FRAMES + 1))
-        if not frames:
-            raise Unviewable("empty", video.name)
-        if frames > MAX_FRAMES:
-            raise Unviewable("too_long", video.name)
-        return Probe(stream.codec_context.name, stream.width, stream.height, frames, float(stream.average_rate))
+    """What a video holds; its frames are counted, not believed. Raises Unviewable or NotConfigured."""
+    return films_of.read(video).probe
 
 
 def contact_sheet(video: Path, frames: int, picture_format: PictureFormat = "jpeg") -> Sheet:
-    """Up to `frames` (1..16) evenly spaced stills, in reading order, each with its time; a JPEG has at most JPEG_BYTES.
+    """Up to `frames` (1..16) evenly spaced stills of one video; see `sheet`."""
+    return sheet([Reel(video)], View(frames=frames), picture_format)
 
-    Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
+
+def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jpeg") -> Sheet:
+    """The stills that are wanted, of all videos at the same times; each with its time, its frame and its beat.
+
+    A JPEG has at most SHEET_BYTES, or FRAME_BYTES where one frame is shown large. Raises Unviewable, NotInFilm where a
+    frame or time that is wanted lies past a video's end, and NotConfigured without the extra `media`.
     """
-    about = probe(video)
-    from sora_mcp.media.drawing import GAP, label, sheet  # noqa: PLC0415
-
-    columns = min(frames, about.n_frames, 4 if about.width >= about.height else 6)
-    width = min(about.width, SHEET_WIDTH // columns - GAP)
-    height = max(1, round(width * about.height / about.width))
-    tiles: list[Image.Image] = []
-    for index, image in _stills(video, about.n_frames, frames):
-        tile = image.resize((width, height))
-        label(tile, f"{index / about.fps:.1f} s · {index}")
-        tiles.append(tile)
+    require()
+    films = [films_of.read(reel.path) for reel in reels]
+    times = list(_chosen(films, reels, view))
+    text = _LARGE_TEXT if view.at is not None else _TEXT
+    has_beats = any(reel.beats for reel in reels)
+    words = math.ceil(1.4 * text) * (1 + has_beats) + 6
+    layout = _large(films[0], words) if view.at is not None and len(films) == 1 else _sheet(films, len(times), words)
+    tiles: dict[tuple[int, int], tuple[Still, Image.Image]] = {}
+    for number, (reel, film) in enumerate(zip(reels, films, strict=True)):
+        frames = [time[number] for time in times]
+        places = layout.places[number :: len(films)]
+        tiles |= {(at, number): tile for at, tile in enumerate(_tiles(film, reel, number, frames, places))}
     if not tiles:
-        raise Unviewable("empty", video.name)
-    whole = sheet(tiles, columns)
-    return Sheet(_jpeg(whole) if picture_format == "jpeg" else _encoded(whole, "PNG"), about, len(tiles))
+        raise Unviewable("unreadable", reels[0].path.name)
+    from sora_mcp.media.paper import draw  # noqa: PLC0415
+
+    in_order = [(place, tiles[divmod(i, len(films))]) for i, place in enumerate(layout.places)
+                if divmod(i, len(films)) in tiles]
+    captions = [_captions(still, reels[still.reel]) for _, (still, _) in in_order]
+    paper = draw(layout, [(place, image) for place, (_, image) in in_order], captions, text)
+    most = FRAME_BYTES if view.at is not None else SHEET_BYTES
+    picture = encoded(paper, picture_format, most, FRAME_WIDTH if view.at is not None else LARGE_WIDTH)
+    return Sheet(
+        picture,
+        probes=tuple(film.probe for film in films),
+        stills=tuple(still for _, (still, _) in in_order),
+        beats=tuple(
+            films[0].frame_at(second) if second < films[0].probe.duration_s else None for second, _ in reels[0].beats
+        ),
+    )
 
 
-def _jpeg(image: Image.Image) -> bytes:
-    """At most JPEG_BYTES: of a lower quality where it has to be, then smaller."""
-    for quality in _QUALITIES:
-        if len(encoded := _encoded(image, "JPEG", quality=quality)) <= JPEG_BYTES:
-            return encoded
-    while len(encoded) > JPEG_BYTES:
-        share = max(0.5, 0.95 * (JPEG_BYTES / len(encoded)) ** 0.5)
-        image = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))))
-        encoded = _encoded(image, "JPEG", quality=_QUALITIES[-1])
-    return encoded
+def _sheet(films: Sequence[Film], times: int, words: int) -> Layout:
+    return arrange([(film.probe.width, film.probe.height) for film in films], times, words)
 
 
-def _encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, optimize=True, **options)
-    return buffer.getvalue()
+def _large(film: Film, words: int) -> Layout:
+    """One frame, as wide as it is of use; of a tall one not much is lost."""
+    about = film.probe
+    width = min(about.width, LARGE_WIDTH)
+    if width * about.height > (HEIGHT - words) * about.width:
+        width = max(min(about.width, FRAME_WIDTH), (HEIGHT - words) * about.width // about.height)
+    width = max(width, NARROWEST)
+    height = min(max(1, round(width * about.height / about.width)), 2 * WIDTH)
+    return Layout(width, height + words, (Place(0, 0, width, height),))
+
+
+def _tiles(
+    film: Film, reel: Reel, number: int, frames: Sequence[int], places: Sequence[Place]
+) -> Iterator[tuple[Still, Image.Image]]:
+    """The stills of one video as they go into their places. A frame may be wanted twice, next to a shorter video."""
+    begins = [film.frame_at(second) for second, _ in reel.beats]
+    place_of = dict(zip(reversed(frames), reversed(places), strict=True))
+    largest = max(places, key=lambda place: place.width)
+    width, height = _fitting(film.probe, largest)
+    drawn: dict[int, tuple[Still, Image.Image]] = {}
+    rising = sorted(place_of)
+    for frame, image in film.pictures(rising, width, height):
+        beat = sum(begin <= frame for begin in begins) or None
+        drawn[frame] = (Still(number, frame, round(film.second(frame), 2), beat), image)
+    for frame, place in zip(frames, places, strict=True):
+        nearest = next((each for each in sorted(drawn) if each >= frame), None)
+        if nearest is None:
+            return
+        still, image = drawn[nearest]
+        yield still, image.resize(_fitting(film.probe, place)) if place.width != largest.width else image
+
+
+def _fitting(about: Probe, place: Place) -> tuple[int, int]:
+    """The size at which a picture fits into its place."""
+    scale = min(place.width / about.width, place.height / about.height)
+    width, height = round(about.width * scale), round(about.height * scale)
+    return max(1, min(width, place.width)), max(1, min(height, place.height))
+
+
+def _captions(still: Still, reel: Reel) -> tuple[str, ...]:
+    """What stands below a still, on one line each."""
+    first = f"{reel.title} · {still.words}" if reel.title else still.words
+    if still.beat is None:
+        return (first,)
+    return first, f"beat {still.beat}: {reel.beats[still.beat - 1][1]}"
+
+
+# --- which stills ---------------------------------------------------------------------------------
+
+
+def _chosen(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterator[tuple[int, ...]]:
+    """The frames that are wanted, one of each video at a time, rising."""
+    most = max(1, MOST_STILLS // len(films))
+    if view.at is not None:
+        second = _second(films, view.at)
+        first = film_frame if (film_frame := view.at.frame) is not None else films[0].frame_at(second)
+        yield (first, *(film.frame_at(second) for film in films[1:]))
+        return
+    if view.at_beats:
+        end = min(film.probe.duration_s for film in films)
+        seconds = [second for second, _ in reels[0].beats if second < end]
+    else:
+        seconds = _evenly(films, view, min(view.frames, most))
+    last = -1
+    for second in seconds:
+        frames = tuple(film.frame_at(second) if view.at_beats else film.nearest(second) for film in films)
+        if frames[0] > last and most:
+            last, most = frames[0], most - 1
+            yield frames
+
+
+def _evenly(films: Sequence[Film], view: View, count: int) -> list[float]:
+    """Times that are evenly spaced in what all videos have."""
+    first = films[0]
+    if view.span is None:
+        start = max(film.second(0) for film in films)
+        end = max(start, min(film.second(film.probe.n_frames - 1) for film in films))
+    else:
+        start, end = (first.second(first.frame_at(_second(films, moment))) for moment in view.span)
+    count = min(count, first.nearest(end) - first.nearest(start) + 1)
+    return [start + (end - start) * i / max(1, count - 1) for i in range(count)]
+
+
+def _second(films: Sequence[Film], moment: Moment) -> float:
+    """When a frame of the first video, or a time, is. Raises NotInFilm where one of them does not last until then."""
+    if moment.frame is not None and moment.frame >= films[0].probe.n_frames:
+        raise NotInFilm(0, moment, films[0].probe)
+    second = moment.second if moment.frame is None else films[0].second(moment.frame)
+    for number, film in enumerate(films):
+        if second > film.probe.duration_s + films_of.TOLERANCE_S:
+            raise NotInFilm(number, moment, film.probe)
+    return second
 
 
 def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
@@ -128,34 +221,4 @@ def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
     require()
     from sora_mcp.media.drawing import stack  # noqa: PLC0415
 
-    stack(sheets, SHEET_WIDTH).save(target, "PNG", optimize=True)
-
-
-def _stills(video: Path, n_frames: int, wanted: int) -> Iterator[tuple[int, Image.Image]]:
-    """Evenly spaced frames with their indices; decoded one by one, so that memory stays small."""
-    count = min(wanted, n_frames)
-    indices = {round(i * (n_frames - 1) / max(1, count - 1)) for i in range(count)}
-    with _opened(video) as container:
-        codec = container.streams.video[0].codec_context
-        codec.thread_type, codec.thread_count = "AUTO", min(MAX_THREADS, os.cpu_count() or 1)
-        for index, frame in enumerate(container.decode(video=0)):
-            if max(frame.width, frame.height) > MAX_SIDE:
-                raise Unviewable("too_large", video.name)
-            if index in indices:
-                yield index, frame.to_image()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _opened(video: Path) -> Iterator[InputContainer]:
-    require()
-    import av  # noqa: PLC0415
-
-    try:
-        with av.open(str(video), options=_READ_ONLY_VIDEOS) as container:
-            if not container.streams.video:
-                raise Unviewable("empty", video.name)
-            yield container
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        no_thread = getattr(error, "errno", None) == errno.EAGAIN
-        reason: Reason = "memory" if isinstance(error, MemoryError) or no_thread else "unreadable"
-        raise Unviewable(reason, video.name) from None
+    stack(sheets, WIDTH).save(target, "PNG", optimize=True)

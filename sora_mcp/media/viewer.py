@@ -1,4 +1,4 @@
-"""Looking at a video in a process of its own: a few at once, each for a while, and ended with whoever asked for it.
+"""Looking at videos in a process of its own: a few at once, each for a while, and ended with whoever asked for it.
 
 What a video holds is data from outside: decoding it may take for ever, take all memory, or crash. Nothing of PyAV or
 Pillow is loaded in this process.
@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
-from typing import get_args
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
+from typing import Any, get_args
 
 import anyio
-from anyio.abc import Process
 
-from sora_mcp.core.pictures import PictureFormat, format_of
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.pictures import Moment, PictureFormat, View, format_of
+from sora_mcp.media import child
+from sora_mcp.media.board import Board
 from sora_mcp.media.extra import not_installed, require_installed
-from sora_mcp.media.stills import Probe, Sheet
+from sora_mcp.media.film import Probe
+from sora_mcp.media.stills import Reel, Sheet, Still
 from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
 
 logger = logging.getLogger(__name__)
@@ -36,9 +35,15 @@ WAIT_WITHIN = 20.0
 MOST_BYTES = 16_000_000
 """The largest answer of such a process that is read; a sheet has at most a tenth of it, unless it is all noise."""
 
+_WORKER = "sora_mcp.media.worker"
+
 
 class Viewer:
-    """Draws contact sheets for one server."""
+    """Draws sheets and boards for one server.
+
+    All methods raise Unviewable (a FileProblem), also where it takes longer than `seconds` or more memory than
+    `memory_bytes`, and NotConfigured without the extra `media`.
+    """
 
     def __init__(self) -> None:
         self._turns = anyio.Semaphore(AT_ONCE)
@@ -51,27 +56,41 @@ class Viewer:
         for scope in self._scopes:
             scope.cancel()
 
-    async def contact_sheet(
+    async def sheet(
         self,
-        video: Path,
-        frames: int,
-        name: str,
+        reels: Sequence[Reel],
+        view: View,
+        names: Sequence[str],
         *,
         picture_format: PictureFormat = "jpeg",
         seconds: float = WITHIN,
         memory_bytes: int = MEMORY_BYTES,
     ) -> Sheet:
-        """Up to `frames` (1..16) evenly spaced stills; errors call the video by `name`.
+        """Stills of videos; errors call each by its one of `names`.
 
-        Raises Unviewable (a FileProblem), also where it takes longer than `seconds` or more memory than `memory_bytes`,
-        and NotConfigured without the extra `media`.
+        Raises InvalidInput, too, where a frame or time that is wanted lies past the end of one.
         """
+        details = {
+            "reels": [{"path": str(reel.path), "title": reel.title, "beats": reel.beats} for reel in reels],
+            "view": asdict(view),
+            "picture_format": picture_format,
+        }
+        by_file = {reel.path.name: name for reel, name in zip(reels, names, strict=True)}
+        answer = await self._ask("sheet", details, " and ".join(names), seconds, memory_bytes)
+        return _sheet(answer, names, by_file)
+
+    async def board(self, board: Board, *, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES) -> bytes:
+        """A storyboard as a JPEG."""
+        answer = await self._ask("board", asdict(board), "The storyboard", seconds, memory_bytes)
+        return _read(answer, "The storyboard", {})[1]
+
+    async def _ask(self, job: str, details: Any, name: str, seconds: float, memory_bytes: int) -> bytes:
+        """What a process answers that is gone when this returns."""
         require_installed()
-        asked = {"video": str(video), "frames": frames, "format": picture_format}
-        asked |= {"seconds": seconds, "memory_bytes": memory_bytes}
+        asked = {"job": job, "details": details, "seconds": seconds, "memory_bytes": memory_bytes}
         async with self._turn(name):
             with self._scope(seconds):
-                return _read(await _answer(json.dumps(asked).encode()), name)
+                return await child.answer_of(_WORKER, asked, b"", most_bytes=MOST_BYTES)
             raise Unviewable("stopped" if self._closed else "slow", name)
 
     @contextmanager
@@ -97,61 +116,40 @@ class Viewer:
             self._turns.release()
 
 
-async def _answer(asked: bytes) -> bytes:
-    """What the process says; empty where it could not be started or said too much. It is gone when this returns."""
-    answer = bytearray()
-    with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream):
-        async with _worker() as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            await process.stdin.send(asked + b"\n")  # and left open: its end would end the process
-            async for chunk in process.stdout:
-                answer += chunk
-                if len(answer) > MOST_BYTES:
-                    return b""
-    return bytes(answer)
-
-
-@asynccontextmanager
-async def _worker() -> AsyncIterator[Process]:
-    """A process that is killed on leaving. In a session of its own: Ctrl-C at a shell is for us, who then end it."""
-    command = [sys.executable, "-P", "-m", "sora_mcp.media.worker"]
-    process = await anyio.open_process(command, stderr=subprocess.DEVNULL, env=_environment(), start_new_session=True)
-    try:
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
-            _kill(process)
-            await process.aclose()
-
-
-def _kill(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        if sys.platform == "win32":
-            process.kill()
-        else:  # `kill` would first reap a process that has ended, and asyncio warns of one that it cannot reap itself
-            os.kill(process.pid, signal.SIGKILL)
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the settings (the key is nothing for it), and with the places that modules come from here."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("SORA_")}
-    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109 - as text
-
-
-def _read(answer: bytes, name: str) -> Sheet:
-    """The sheet. Raises Unviewable where there is none, and NotConfigured."""
+def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+    """What a process said, and the picture. Raises Unviewable where there is none, and NotConfigured."""
     head, _, picture = answer.partition(b"\n")
     try:
-        reply = json.loads(head)
+        reply = dict(json.loads(head))
         reason = reply.get("reason")
         if reason == "not_installed":
             raise not_installed()
         if reason in get_args(Reason):
-            raise Unviewable(reason, name)
-        if format_of(picture) is not None:
-            return Sheet(picture, Probe(**reply["probe"]), reply["frames"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+            raise Unviewable(reason, by_file.get(str(reply.get("name")), name))
+        if "missing" in reply or format_of(picture) is not None:
+            return reply, picture
+    except (ValueError, TypeError):
         pass
     logger.warning("the process that looks at a video ended without an answer")
     raise Unviewable("ended", name)
+
+
+def _sheet(answer: bytes, names: Sequence[str], by_file: dict[str, str]) -> Sheet:
+    name = " and ".join(names)
+    reply, picture = _read(answer, name, by_file)
+    try:
+        if "missing" in reply:
+            reel, moment, about = reply["missing"]
+            raise _not_in_film(names[reel], Moment(**moment), Probe(**about))
+        probes = tuple(Probe(**each) for each in reply["probes"])
+        stills = tuple(Still(**each) for each in reply["stills"])
+        return Sheet(picture, probes, stills, tuple(reply["beats"]))
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise Unviewable("ended", name) from None
+
+
+def _not_in_film(name: str, moment: Moment, about: Probe) -> InvalidInput:
+    """What a video has instead of a frame or time that it has not."""
+    wrong = f"{moment} is past the end: {name[:1].lower()}{name[1:]} has {about.n_frames} frames, {round(about.duration_s, 2):g} s"
+    allowed = f'a frame from 0 to {about.n_frames - 1}, or a time up to "{round(about.duration_s, 2):g}s"'
+    return InvalidInput([Problem("at", wrong, allowed)])

@@ -1,80 +1,65 @@
-"""The process that draws one contact sheet: `python -m sora_mcp.media.worker`, started by `viewer`.
-
-It reads one line of JSON from stdin, and writes one line of JSON and then the picture to stdout. It ends with its
-parent (the end of stdin), with its time and with its memory, whatever the video that it decodes makes it do.
-"""
+"""The process that looks at videos: `python -m sora_mcp.media.worker`, started by `viewer`, which asks one thing."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import signal
-import sys
-import threading
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.core.pictures import Moment, View
+from sora_mcp.media import child
+from sora_mcp.media.board import Board, BoardCard, draw
 from sora_mcp.media.extra import require
-from sora_mcp.media.stills import contact_sheet
-from sora_mcp.media.unviewable import Unviewable
+from sora_mcp.media.stills import Reel, sheet
+from sora_mcp.media.unviewable import NotInFilm, Unviewable
 
-GRACE_S = 2
-"""Seconds beyond its time after which the system ends this process, should its parent not have done so."""
+Answer = tuple[dict[str, Any], bytes]
+"""What is said of a picture, and the picture."""
 
 
 def main() -> None:
-    """Draw the sheet that is asked for on stdin."""
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return
-    asked = json.loads(line)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _limit(asked["seconds"], asked["memory_bytes"])
-    head, picture = _draw(Path(asked["video"]), asked["frames"], asked["format"])
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + picture)
-    sys.stdout.buffer.flush()
-    os._exit(0)  # the thread may still be blocked in a read of stdin
+    """Draw what the parent asks for."""
+    asked, _ = child.question()
+    child.answer(*_answer(asked["job"], asked["details"]))
 
 
-def _draw(video: Path, frames: int, picture_format: PictureFormat) -> tuple[dict[str, Any], bytes]:
-    """What is said of the video, or why it cannot be shown, and the picture."""
+def _answer(job: str, details: Any) -> Answer:
+    """What is said of a picture, or why there is none, and the picture."""
     try:
         require()
     except NotConfigured:
         return {"reason": "not_installed"}, b""
     try:
-        sheet = contact_sheet(video, frames, picture_format)
+        return _JOBS[job](details)
     except Unviewable as error:
-        return {"reason": error.reason}, b""
+        return {"reason": error.reason, "name": error.name}, b""
+    except NotInFilm as error:
+        return {"missing": [error.reel, asdict(error.moment), asdict(error.about)]}, b""
     except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread
         return {"reason": "memory"}, b""
-    return {"probe": asdict(sheet.probe), "frames": sheet.frames}, sheet.picture
 
 
-def _end_with_parent() -> None:
-    """End when nobody holds the other end of stdin any more: the parent is gone, however it went."""
-    with suppress(OSError):
-        while os.read(0, 1024):
-            pass
-    os._exit(1)
+def _sheet(details: Any) -> Answer:
+    reels = [
+        Reel(Path(each["path"]), each["title"], tuple((second, text) for second, text in each["beats"]))
+        for each in details["reels"]
+    ]
+    wanted = details["view"]
+    at, span = wanted.pop("at"), wanted.pop("span")
+    view = View(**wanted, at=Moment(**at) if at else None, span=(Moment(**span[0]), Moment(**span[1])) if span else None)
+    drawn = sheet(reels, view, details["picture_format"])
+    head = {"probes": list(map(asdict, drawn.probes)), "stills": list(map(asdict, drawn.stills)), "beats": drawn.beats}
+    return head, drawn.picture
 
 
-def _limit(seconds: float, memory_bytes: int) -> None:
-    """Have the system end this process where it goes on too long, and refuse it more memory. Not on Windows."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - there is none on Windows
+def _board(details: Any) -> Answer:
+    cards = tuple(BoardCard(**each) for each in details.pop("cards"))
+    return {}, draw(Board(**details, cards=cards))
 
-    signal.alarm(math.ceil(seconds + GRACE_S))  # SIGALRM, which nobody handles, ends a process in the midst of anything
-    with suppress(ValueError, OSError):  # macOS knows the limit and may refuse to set it
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+_JOBS: Mapping[str, Callable[[Any], Answer]] = {"sheet": _sheet, "board": _board}
 
 
 if __name__ == "__main__":

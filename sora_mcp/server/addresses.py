@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from sora_mcp.core.ids import is_id, quoted
 
@@ -28,23 +28,37 @@ VARIABLES: Mapping[str, Variable] = {
 
 
 def variables(template: str) -> list[str]:
-    """The names of a template's variables; none for the address of one resource."""
-    return re.findall(r"\{(\w+)\}", template)
+    """The names of a template's variables; none for the address of one resource. Those of its query come last."""
+    path, options = _taken_apart(template)
+    return [*re.findall(r"\{(\w+)\}", path), *options]
 
 
 def match(template: str, uri: str) -> dict[str, str] | None:
-    """The values of a template's variables in an address, decoded; None where it is no address of the template's."""
-    parts = _pattern(template).fullmatch(uri)
-    if parts is None:
+    """The values of a template's variables in an address, decoded; None where it is no address of the template's.
+
+    Where the template has a query (`{?a,b}`), whatever the address's holds is among them, also what has another name.
+    """
+    path, options = _taken_apart(template)
+    address, question_mark, query = uri.partition("?") if options else (uri, "", "")
+    parts = _pattern(path).fullmatch(address)
+    if parts is None or (question_mark and not query):
         return None
     values = {name: unquote(text, errors="replace") for name, text in parts.groupdict().items()}
-    return values if all(VARIABLES[name].is_valid(value) for name, value in values.items()) else None
+    if not all(VARIABLES[name].is_valid(value) for name, value in values.items()):
+        return None
+    return dict(parse_qsl(query, keep_blank_values=True)) | values
+
+
+def _taken_apart(template: str) -> tuple[str, list[str]]:
+    """The path of a template, and the names in its query."""
+    path, _, query = template.partition("{?")
+    return path, query.rstrip("}").split(",") if query else []
 
 
 @cache
-def _pattern(template: str) -> re.Pattern[str]:
-    literals = [re.escape(each) for each in re.split(r"\{\w+\}", template)]
-    groups = [f"(?P<{name}>{VARIABLES[name].pattern})" for name in variables(template)]
+def _pattern(path: str) -> re.Pattern[str]:
+    literals = [re.escape(each) for each in re.split(r"\{\w+\}", path)]
+    groups = [f"(?P<{name}>{VARIABLES[name].pattern})" for name in variables(path)]
     return re.compile("".join(part for pair in zip(literals, [*groups, ""], strict=True) for part in pair))
 
 

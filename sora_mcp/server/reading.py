@@ -64,8 +64,12 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     resource, values = find(uri)
     try:
         content = await resource.read(ctx.lifespan_context, values)
-    except (NotFound, InvalidInput):
+    except NotFound:
         raise not_found(uri) from None
+    except InvalidInput as error:
+        if "?" not in uri:
+            raise not_found(uri) from None
+        raise MCPError(types.INVALID_PARAMS, FOR_AGENTS.message(error.parts), {"uri": uri}) from None
     except SoraError as error:
         words = f"{FOR_AGENTS.message(error.parts)} {FOR_AGENTS.next_step(error)}".strip()
         raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None

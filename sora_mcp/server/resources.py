@@ -19,6 +19,9 @@ from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
 from sora_mcp.studio import Studio
+from sora_mcp.tools.arguments import parse
+from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.view_video import ViewVideo, look
 from sora_mcp.tools.wording import FOR_AGENTS
 
 UNSETTLED_MOST = 50
@@ -78,11 +81,11 @@ async def _file(studio: Studio, values: Values) -> bytes:
 
 
 async def _contact_sheet(studio: Studio, values: Values) -> bytes:
-    return (await studio.view(values["task_id"])).picture
+    return (await look(studio, parse(ViewVideo, dict(values)), Caller())).picture
 
 
 async def _exact_contact_sheet(studio: Studio, values: Values) -> bytes:
-    return (await studio.view(values["task_id"], picture_format="png")).picture
+    return (await look(studio, parse(ViewVideo, dict(values)), Caller(picture_format="png"))).picture
 
 
 def _json(value: object) -> str:
@@ -129,19 +132,22 @@ FILE = Resource(
     "video/mp4",
     _file,
 )
+_OPTIONS = f"{{?{','.join(name for name in ViewVideo.model_fields if name != 'task_id')}}}"
+"""The arguments of view_video."""
 CONTACT_SHEET = Resource(
-    VIDEOS + "{task_id}/contact-sheet.jpg",
+    VIDEOS + "{task_id}/contact-sheet.jpg" + _OPTIONS,
     "contact_sheet",
     "A video's contact sheet",
-    "Six evenly spaced stills of the first variant of a finished video, in one picture of at most 60 KB.",
+    "Six evenly spaced stills of the first variant of a finished video, in one picture of at most 60 KB; or what the "
+    "arguments of view_video choose (one large frame: 120 KB).",
     "image/jpeg",
     _contact_sheet,
 )
 EXACT_CONTACT_SHEET = Resource(
-    VIDEOS + "{task_id}/contact-sheet.png",
+    VIDEOS + "{task_id}/contact-sheet.png" + _OPTIONS,
     "contact_sheet_png",
     "A video's contact sheet as a PNG",
-    "The same stills without loss: several times as large.",
+    "The same without loss: several times as large.",
     "image/png",
     _exact_contact_sheet,
 )

@@ -13,7 +13,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.description import Description
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
@@ -137,10 +137,27 @@ class Studio:
         )
 
     async def view(
-        self, video_id: str, *, variant: int = 1, frames: int = 6, picture_format: PictureFormat = "jpeg"
+        self,
+        video_id: str,
+        view: View | None = None,
+        *,
+        variant: int = 1,
+        all_variants: bool = False,
+        beside: str | None = None,
+        picture_format: PictureFormat = "jpeg",
     ) -> Look:
-        """A contact sheet of one variant; `task_…#2` names one too. Raises NotReady and what `get` raises."""
-        return await self._outputs.view(video_id, variant=variant, frames=frames, picture_format=picture_format)
+        """Stills in one picture: of one variant (`task_…#2` names one, too), of all, or with the video `beside` it.
+
+        Raises InvalidInput, NotReady, FileProblem, NotConfigured and what `get` raises.
+        """
+        return await self._outputs.view(
+            video_id,
+            view or View(),
+            variant=variant,
+            all_variants=all_variants,
+            beside=beside,
+            picture_format=picture_format,
+        )
 
     def close_viewer(self) -> None:
         """End every `view` that is under way: the server is to end."""

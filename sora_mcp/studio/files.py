@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -15,14 +15,14 @@ from sora_mcp import media
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
-from sora_mcp.core.pictures import PictureFormat
-from sora_mcp.core.results import Download, Look
+from sora_mcp.core.pictures import View
+from sora_mcp.core.results import Download
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, fetch
 from sora_mcp.ledger import Entry, Ledger
-from sora_mcp.media.stills import Probe
+from sora_mcp.media.film import Probe
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import file_stem
@@ -62,35 +62,6 @@ class Files:
             outcome="saved" if is_new else "already_saved",
         )
 
-    async def look(
-        self, entry: Entry, variant: int, frames: int, label: str, *, viewer: Viewer, picture_format: PictureFormat
-    ) -> Look:
-        """A contact sheet of one variant. A video that is not saved is fetched, shown and forgotten again."""
-        usable_generation(entry, variant, "task_id")
-        if not _is_saved(entry, variant):
-            media.require_installed()  # before a whole video is fetched for nothing
-        async with self._at_hand(entry, variant) as path:
-            try:
-                name = f"Variant {variant} of {entry.id}"
-                sheet = await viewer.contact_sheet(Path(path), frames, name, picture_format=picture_format)
-            except media.Unviewable as error:
-                if error.may_be_played:
-                    error.advice = (*error.advice, Save(entry.id))
-                raise
-        about = sheet.probe
-        await self._learn(entry, variant, about)
-        return Look(
-            gateway=label,
-            task_id=entry.task_id or entry.request_id,
-            variant=variant,
-            width=about.width,
-            height=about.height,
-            n_frames=about.n_frames,
-            fps=about.fps,
-            frames=sheet.frames,
-            picture=sheet.picture,
-        )
-
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
         usable_generation(entry, variant, "task_id")
@@ -102,7 +73,7 @@ class Files:
                     Save(entry.id),
                 )
 
-        async with self._at_hand(entry, variant, check) as path:
+        async with self.at_hand(entry, variant, check) as path:
             try:
                 await check((await path.stat()).st_size)
                 return await path.read_bytes()
@@ -111,16 +82,18 @@ class Files:
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""
-        if _knows_shape(entry, variant) or not _is_saved(entry, variant):
+        if _knows_shape(entry, variant) or not self.is_saved(entry, variant):
             return
         try:
-            sheet = await viewer.contact_sheet(entry.files[variant], 1, f"Variant {variant} of {entry.id}")
+            name = f"Variant {variant} of {entry.id}"
+            sheet = await viewer.sheet([media.Reel(entry.files[variant])], View(frames=1), [name])
         except (media.Unviewable, NotConfigured) as error:
             logger.info("what was saved cannot be looked into: %s", error.message)
         else:
-            await self._learn(entry, variant, sheet.probe)
+            await self.learn(entry, variant, sheet.probe)
 
-    async def _learn(self, entry: Entry, variant: int, about: Probe) -> None:
+    async def learn(self, entry: Entry, variant: int, about: Probe) -> None:
+        """Record what a file holds, where the gateway does not tell it."""
         if not _knows_shape(entry, variant):
             file = Generation(
                 variant=variant, width=about.width, height=about.height, n_frames=about.n_frames, fps=about.fps
@@ -129,15 +102,20 @@ class Files:
             await self._ledger.record(entry, task, None)
 
     @asynccontextmanager
-    async def _at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
+    async def at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
         """The file of one variant; one that is not saved is fetched, and removed afterwards."""
-        if _is_saved(entry, variant):
+        if self.is_saved(entry, variant):
             yield anyio.Path(entry.files[variant])
             return
-        with tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "video.mp4"
+        with _temporary_folder() as folder:
+            path = folder / f"{file_stem(entry)}.v{variant}.mp4"
             await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
+
+    def is_saved(self, entry: Entry, variant: int) -> bool:
+        """Whether one variant lies in the output folder."""
+        path = entry.files.get(variant)
+        return path is not None and path.is_file()
 
     async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
         """The file of one variant that is not recorded, and whether it was fetched now.
@@ -245,9 +223,16 @@ def _gone(entry: Entry, error: BadReply) -> Gone:
     )
 
 
-def _is_saved(entry: Entry, variant: int) -> bool:
-    path = entry.files.get(variant)
-    return path is not None and path.is_file()
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is removed afterwards. Raises FileProblem where there can be none."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
+    except OSError as error:
+        words = f"No video can be fetched into {tempfile.gettempdir()}: {error.strerror}."
+        raise FileProblem(words, AskUser("make room there")) from None
+    with folder:
+        yield Path(folder.name)
 
 
 def _is_whole_video(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sora_mcp.core.advice import Do, LookAgain, TryAgain, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
-from sora_mcp.core.tasks import FINAL, Generation
+from sora_mcp.core.tasks import FINAL, Generation, clean
 from sora_mcp.ledger import Entry
 
 _ANOTHER = Do("Use another video.")
@@ -17,7 +17,7 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
         raise NotReady(
             f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
             if entry.state not in FINAL
-            else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.",
+            else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.{_reason(entry)}",
             *((Wait(entry.id), TryAgain()) if entry.state not in FINAL else (_ANOTHER,)),
             will_be=entry.state not in FINAL,
         )
@@ -38,3 +38,10 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
             will_be=False,
         )
     return generation
+
+
+def _reason(entry: Entry) -> str:
+    """Why there is nothing, as far as that is known: the gateway's words in quotes."""
+    if entry.gateway_message:
+        return f" The gateway says: “{clean(entry.gateway_message, 200)}”."
+    return f" Reason: “{clean(entry.failure_reason, 200)}”." if entry.failure_reason else ""

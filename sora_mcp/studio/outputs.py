@@ -10,7 +10,7 @@ import anyio
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
-from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.results import Download, Look
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
@@ -39,15 +39,27 @@ class Outputs:
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def view(
-        self, video_id: str, *, variant: int = 1, frames: int = 6, picture_format: PictureFormat = "jpeg"
+        self,
+        video_id: str,
+        view: View,
+        *,
+        variant: int,
+        all_variants: bool,
+        beside: str | None,
+        picture_format: PictureFormat,
     ) -> Look:
-        """A contact sheet of one variant; see `Studio.view`."""
+        """Stills in one picture; see `Studio.view`."""
+        from sora_mcp.studio import looking  # noqa: PLC0415 - as below
+
         connection = await self._connector.connect()
         files = self._files(connection)
-        entry = await self._waiter.look_up(connection, video_id)
-        named = variant_of(video_id, "task_id", entry)
-        return await files.look(
-            entry, named or variant, frames, connection.label, viewer=self._viewer, picture_format=picture_format
+
+        async def look_up(text: str) -> Entry:
+            return await self._waiter.look_up(connection, text)
+
+        shots = await looking.shots_of(look_up, video_id, variant=variant, all_variants=all_variants, beside=beside)
+        return await looking.look(
+            shots, view, files, connection.label, viewer=self._viewer, picture_format=picture_format
         )
 
     def close(self) -> None:

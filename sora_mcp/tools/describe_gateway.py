@@ -110,7 +110,7 @@ def _caps(caps: dict[str, float]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, nothing charged). Returns its "
+    "Tell which gateway makes the videos, or that it is the sandbox. Returns its "
     "models, sizes, lengths, what each operation becomes, the caps, and what was spent in 24 hours. Use it for what is "
     "possible, what it cost, or why a picture lacks what was asked for; for single videos use list_videos. Free.",
     DescribeGateway,

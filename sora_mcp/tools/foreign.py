@@ -195,6 +195,26 @@ def _as_amount(argument: Argument, target: str) -> Translation:
     return Translation(words, target=target)
 
 
+def _as_time(argument: Argument, target: str) -> Translation:
+    """Seconds into a video, with their unit."""
+    if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", argument.shown or ""):
+        return Translation(f'that is {target}: {argument.name} {argument.shown} is {target} "{argument.shown}s"', "", target)
+    if argument.accepts(target, argument.value):
+        return _renamed(argument, target)
+    return Translation(f'that is {target}, such as "7.3s"', target=target)
+
+
+def _as_frame(argument: Argument, target: str) -> Translation:
+    """A frame of a file."""
+    if argument.accepts(target, argument.value):
+        return _renamed(argument, target)
+    return Translation(f'that is {target}, such as "110"', target=target)
+
+
+def _as_range(_: Argument, target: str) -> Translation:
+    return Translation(f'that is {target}, a range such as "2s-5s"', target=target)
+
+
 def _says(words: str) -> Say:
     return lambda _, __: Translation(words)
 
@@ -230,7 +250,7 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
             "seconds second secs duration durations durationms durationsec durationseconds length lengthseconds"
             " minutes videolength videoduration videoseconds numseconds totalseconds"
         ),
-        {"n_frames": _in_frames, "time": _in_frames, "wait_seconds": _renamed},
+        {"n_frames": _in_frames, "time": _in_frames, "wait_seconds": _renamed, "at": _as_time},
     ),
     ("frames numframes numberofframes framecount videoframes totalframes", {"n_frames": _renamed}),
     (
@@ -258,6 +278,13 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
         _IMAGE,
     ),
     ("path file filepath src uri href", _IMAGE),
+    (
+        (
+            "compare compareto comparewith comparison other otherid otherids with against and video2 task2 taskid2"
+            " videoid2 secondvideo secondvideoid secondtaskid id2 videob"
+        ),
+        {"beside": _as_source},
+    ),
     ("mediaid uploadid fileid", {"upload_media_id": _renamed, "source_upload_media_id": _renamed}),
     (
         (
@@ -282,8 +309,16 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
     ),
     (
         "beats beat scenes shots shot storyboard timeline segments keyframes actions script",
-        {"actions": _called, _PAID: _says("this tool takes no beats: storyboard_video does, as actions")},
+        {
+            "actions": _called,
+            "at": _says('that is at "beats"'),
+            _PAID: _says("this tool takes no beats: storyboard_video does, as actions"),
+        },
     ),
+    ("range span window interval from to start end startframe endframe starttime endtime", {"at": _as_range}),
+    ("time timestamp timecode moment position second t startseconds", {"at": _as_time}),
+    ("frame framenumber frameindex index still zoom", {"at": _as_frame}),
+    ("all allvariations everyvariant", {"all_variants": _renamed}),
     ("start starttime startseconds startat at timestamp begin t", {"time": _in_frames, "source_start_frame": _renamed}),
     ("frame framenumber index position", {"frame_index": _renamed, "time": _renamed, "variant": _renamed}),
     ("startframe from", {"source_start_frame": _renamed, "time": _renamed, "inpaint_items.url": _as_items}),

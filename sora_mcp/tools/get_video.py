@@ -47,7 +47,7 @@ GET_VIDEO = Tool(
     "Get a video",
     "Tell how one video stands, and wait for its end. Returns its state, progress, the whole request, why it failed, "
     "and addresses, which may expire (download_video keeps the file). For several videos or a lost id use list_videos, "
-    "to see its pictures view_video. Free; safe to repeat.",
+    "to see its pictures view_video. Free.",
     GetVideo,
     PublishedVideo,
     _run,

@@ -39,7 +39,7 @@ class ListVideos(Model):
     ) = None
     status: (
         Annotated[
-            State, Field(description="Only this state. unknown: a video may exist, do not repeat the call blindly.")
+            State, Field(description="Only this state. unknown: a video may exist.")
         ]
         | None
     ) = None

@@ -132,7 +132,7 @@ STORYBOARD_VIDEO = Tool(
     "storyboard_video",
     "Create a video from a storyboard",
     "Make a new video after a timed plan: actions say what is seen from which frame on, inpaint_items place images or "
-    "parts of earlier videos; give at least one. For a single continuous scene use create_video. " + COSTS,
+    "parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use create_video. " + COSTS,
     StoryboardVideo,
     PublishedSubmission,
     _run,

@@ -1,43 +1,101 @@
-"""`view_video`: stills of a finished video in one picture."""
+"""`view_video`: stills of a finished video in one picture, or one frame large."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from sora_mcp.core.models import Model
+from sora_mcp.core.pictures import MOST_STILLS, View
 from sora_mcp.core.results import Look
 from sora_mcp.studio import Studio
-from sora_mcp.tools import sentences
+from sora_mcp.tools import moments, sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
+from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
+
+_BEATS = {"beats", "beat"}
+
+
+def _as_text(value: Any) -> Any:
+    """A frame that came as a number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.10g}" if is_number and 0 <= value < _FAR else value
+
+
+_FAR = 1e9
+"""Frames that no video has."""
+
+
+def _checked(text: str) -> str:
+    if text.strip().lower() not in _BEATS:
+        try:
+            moments.read(text)
+        except moments.NoMoment as error:
+            raise PydanticCustomError("sora", "{words}", {"words": str(error)}) from None
+    return text.strip().lower()
+
+
+At = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    AfterValidator(_checked),
+    Field(
+        description='One frame large: "110" or "7.3s"; stills of a range: "2s-5s"; or "beats": where each beat begins.'
+    ),
+]
 
 
 class ViewVideo(Model):
-    """Arguments of `view_video`."""
+    """Arguments of `view_video`. `None` is only ever the absence of an argument."""
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=16, description="How many stills, evenly spaced; fewer are larger.")] = 6
+    frames: Annotated[
+        int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")
+    ] = 6
+    at: At | None = None
+    all_variants: Annotated[bool, Field(description="All variants on one sheet.")] = False
+    beside: Annotated[str, Field(description="Second video to compare: its id.")] | None = None
+
+    @property
+    def view(self) -> View:
+        """What is to be seen."""
+        if self.at is None:
+            return View(frames=self.frames)
+        if self.at in _BEATS:
+            return View(at_beats=True)
+        at = moments.read(self.at)
+        return View(frames=self.frames, span=at) if isinstance(at, tuple) else View(at=at)
 
 
-async def _run(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
+async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
+    """The picture that is asked for."""
     return await studio.view(
-        arguments.task_id, variant=arguments.variant, frames=arguments.frames, picture_format=caller.picture_format
+        arguments.task_id,
+        arguments.view,
+        variant=arguments.variant,
+        all_variants=arguments.all_variants,
+        beside=arguments.beside,
+        picture_format=caller.picture_format,
     )
 
 
 VIEW_VIDEO = Tool(
     "view_video",
     "View a video",
-    "Look at a finished video. Returns one picture of evenly spaced stills, each with its time and frame: judge by it "
-    "before you call a video done or remix it. To give the user the file use download_video. Free.",
+    "Look at a finished video: stills on one sheet, each with its time, frame and beat, or one frame large. Judge by "
+    "it before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
     Look,
-    _run,
+    look,
     sentences.say_look,
-    picture=lambda look: look.picture,
-    examples=({"task_id": EXAMPLE_ID, "frames": 4},),
+    picture=lambda result: result.picture,
+    examples=(
+        {"task_id": EXAMPLE_ID},
+        {"task_id": EXAMPLE_ID, "at": "7.3s"},
+        {"task_id": OTHER_EXAMPLE_ID, "beside": EXAMPLE_ID, "frames": 4},
+    ),
 )

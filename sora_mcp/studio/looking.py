@@ -1,0 +1,142 @@
+"""Looking at finished videos: one, its variants, or two beside each other, at the same times."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sora_mcp import media
+from sora_mcp.core import plans
+from sora_mcp.core.advice import Save
+from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.pictures import MOST_STILLS, PictureFormat, View
+from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import clean
+from sora_mcp.ledger import Entry
+from sora_mcp.media.film import Probe
+from sora_mcp.media.stills import Reel
+from sora_mcp.media.viewer import Viewer
+from sora_mcp.studio.generations import usable_generation
+from sora_mcp.studio.ids import variant_of
+
+if TYPE_CHECKING:
+    from sora_mcp.studio.files import Files
+
+_BEAT_WORDS = 120
+"""Characters of a beat that are drawn or told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One variant of a video, and what its stills are marked with where there are several."""
+
+    entry: Entry
+    variant: int
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return f"Variant {self.variant} of {self.entry.id}"
+
+
+async def shots_of(
+    look_up: Callable[[str], Awaitable[Entry]],
+    video_id: str,
+    *,
+    variant: int,
+    all_variants: bool,
+    beside: str | None,
+) -> list[Shot]:
+    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput and what `look_up` does."""
+    if all_variants and beside is not None:
+        raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
+    entry = await look_up(video_id)
+    variant = variant_of(video_id, "task_id", entry) or variant
+    if all_variants:
+        usable_generation(entry, min((each.variant for each in entry.generations), default=1), "task_id")
+        variants = [each.variant for each in entry.generations if each.url is not None or each.variant in entry.files]
+        numbers = variants[:MOST_STILLS] or [variant]
+        return [Shot(entry, number, f"#{number}" if len(numbers) > 1 else "") for number in numbers]
+    usable_generation(entry, variant, "task_id")
+    if beside is None:
+        return [Shot(entry, variant)]
+    other = await look_up(beside)
+    other_variant = variant_of(beside, "beside", other) or 1
+    usable_generation(other, other_variant, "beside")
+    if (other.request_id, other_variant) == (entry.request_id, variant):
+        raise InvalidInput([Problem("beside", "is the same video", "another one, or another variant as task_…#2")])
+    return [Shot(entry, variant, "A"), Shot(other, other_variant, "B")]
+
+
+async def look(
+    shots: Sequence[Shot], view: View, files: Files, label: str, *, viewer: Viewer, picture_format: PictureFormat
+) -> Look:
+    """Draw a sheet. A video that is not saved is fetched, shown and forgotten again.
+
+    Raises NotReady, InvalidInput, FileProblem, NotConfigured, BadReply and what fetching raises.
+    """
+    beats = [plans.beats(shot.entry.body) for shot in shots]
+    if view.at_beats and not beats[0]:
+        wrong = f"{shots[0].entry.id} has no storyboard, so no beats"
+        raise InvalidInput([Problem("at", wrong, 'a frame, a time such as "7.3s", or a range such as "2s-5s"')])
+    if not all(files.is_saved(shot.entry, shot.variant) for shot in shots):
+        media.require_installed()  # before a whole video is fetched for nothing
+    async with AsyncExitStack() as at_hand:
+        reels = []
+        for shot, own in zip(shots, beats, strict=True):
+            path = await at_hand.enter_async_context(files.at_hand(shot.entry, shot.variant))
+            told = tuple((beat.frame / FPS, clean(beat.description, _BEAT_WORDS)) for beat in own)
+            reels.append(Reel(Path(path), shot.title, told))
+        try:
+            sheet = await viewer.sheet(reels, view, [shot.name for shot in shots], picture_format=picture_format)
+        except media.Unviewable as error:
+            if error.may_be_played:
+                error.advice = (*error.advice, *dict.fromkeys(Save(shot.entry.id) for shot in shots))
+            raise
+    for shot, about in zip(shots, sheet.probes, strict=True):
+        await files.learn(shot.entry, shot.variant, about)
+    return _look(shots, view, sheet, reels[0], label)
+
+
+def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Look:
+    videos = [_seen(shot, about) for shot, about in zip(shots, sheet.probes, strict=True)]
+    beats = [
+        SeenBeat(frame=frame, seconds=round(second, 2), description=text)
+        for frame, (second, text) in zip(sheet.beats, first.beats, strict=True)
+    ]
+    shown = {still.beat for still in sheet.stills if still.reel == 0}
+    hidden = [number for number in range(1, len(beats) + 1) if number not in shown] if view.at_beats else []
+    return Look(
+        **videos[0].model_dump(),
+        gateway=label,
+        frames=len(sheet.stills),
+        stills=[
+            SeenStill(
+                name=shots[still.reel].title or None, frame=still.frame, seconds=still.seconds, beat=still.beat
+            )
+            for still in sheet.stills
+        ],
+        others=videos[1:] or None,
+        beats=beats,
+        hidden_beats=hidden,
+        is_large=view.at is not None,
+        picture=sheet.picture,
+    )
+
+
+def _seen(shot: Shot, about: Probe) -> Seen:
+    return Seen(
+        name=shot.title or None,
+        task_id=shot.entry.task_id or shot.entry.request_id,
+        variant=shot.variant,
+        width=about.width,
+        height=about.height,
+        n_frames=about.n_frames,
+        fps=None if about.is_variable else round(about.fps, 3),
+        seconds=round(about.duration_s, 2),
+    )
