@@ -38,7 +38,7 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
         if generation.get("url"):
             click.echo(f"{generation['variant']}: {generation['url']}")
     if picture is not None:
-        click.echo(f"The contact sheet is {picture}")
+        click.echo(f"The {'plan' if arguments.get('dry_run') else 'picture'} is {picture}")
 
 
 def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, Outcome, SoraError
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import FINAL, clean
 from sora_mcp.dialects.protocol import ListedTask
@@ -35,6 +36,8 @@ from sora_mcp.tools.sentences import say_video
 def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool) -> int:
     """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
     wait, out = bool(options.pop("wait", False)), options.pop("out", None)
+    if out is not None and tools.TABLE[tool].board is not None and not options.get("dry_run"):
+        raise click.UsageError("--board goes with --dry-run: it draws a plan. Nothing was submitted.")
     files = [
         storyboard_files.read_file(options[key], key)
         for key in ("actions", "inpaint_items")
@@ -44,8 +47,10 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
     settings = _collect(options, settings)
     arguments = {key: value for key, value in options.items() if value is not None}
     studios: list[Studio] = []
-    jpeg = out is not None and out.suffix.lower() in {".jpg", ".jpeg"}
-    person = tools.Caller(wording=FOR_SHELL, picture_format="jpeg" if jpeg else "png")
+    picture_format: PictureFormat = "jpeg" if out is not None and out.suffix.lower() in {".jpg", ".jpeg"} else "png"
+    person = tools.Caller(
+        wording=FOR_SHELL, picture_format=picture_format, board_format=None if out is None else picture_format
+    )
     call = partial(_call, settings, tool, arguments, studios, person, wait=wait, quiet=as_json)
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
@@ -56,7 +61,7 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
         return INTERRUPTED
     if out is not None and result.picture is not None:
         _write_picture(out, result.picture)
-    show.result(result, arguments, as_json=as_json, picture=out)
+    show.result(result, arguments, as_json=as_json, picture=out if result.picture is not None else None)
     return exit_code(result)
 
 
@@ -226,7 +231,17 @@ def _is_settled(structured: dict[str, Any]) -> bool:
 
 
 def _write_picture(out: Path, picture: bytes) -> None:
+    """Write it whole or not at all; what is no file, such as /dev/stdout, is written to as it is."""
+    is_file = not out.exists() or out.is_file()
+    part = out.with_name(f".{out.name}.part") if is_file else out
     try:
-        out.write_bytes(picture)
+        try:
+            part.write_bytes(picture)
+            if is_file:
+                part.replace(out.resolve())
+        except OSError:
+            if is_file:
+                part.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None

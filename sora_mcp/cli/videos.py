@@ -52,6 +52,12 @@ _SHAPES = {
                 help="A beat: a frame, or seconds such as 2.5s, and what is seen from there on. May be repeated.",
             ),
             _IMAGE,
+            click.Option(
+                ["--board", "out"],
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE.png",
+                help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
+            ),
         ),
     ),
     "remix": _Shape(

@@ -24,7 +24,7 @@ class Submission(Model):
 
     `plan`: what comes when, in words; `amount`: how much a remix may change. `duplicate`: the same request was sent
     before; this is its task, and nothing was sent now. `duplicate_of`: what a real call would return instead of the dry
-    run. `notes` say what else a real call would meet, or has met.
+    run. `notes` say what else a real call would meet, or has met. `board`: a picture of a storyboard's plan.
     """
 
     outcome: Outcome
@@ -43,6 +43,7 @@ class Submission(Model):
     operation: str | None = Field(default=None, exclude=True)
     body: dict[str, Any] | None = None
     duplicate_of: str | None = None
+    board: bytes | None = Field(default=None, exclude=True)
     notes: tuple[Note, ...] = Field(default=(), exclude=True)
     advice: tuple[Advice, ...] = Field(exclude=True)
 
@@ -191,10 +192,12 @@ class SeenBeat(Model):
 
 class Look(Seen):
     """A picture of `frames` stills in reading order. `others`: further videos on it. `beats` are those of the
-    storyboard, `hidden_beats` the numbers of those that were to be shown and are not. `is_large`: one frame alone."""
+    storyboard, `hidden_beats` the numbers of those that were to be shown and are not. `is_large`: one frame alone.
+    `missing`: so many stills cannot be decoded, since the file is damaged."""
 
     gateway: str
     frames: int
+    missing: int | None = None
     stills: list[SeenStill]
     others: list[Seen] | None = None
     beats: list[SeenBeat] = Field(default=[], exclude=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sora_mcp.core.pictures import MOST_STILLS
+from sora_mcp.core.pictures import MOST_STILLS, PictureFormat
 from sora_mcp.core.tables import FPS
 from sora_mcp.media import film
 from sora_mcp.media.encoding import SHEET_BYTES, encoded
@@ -65,13 +65,20 @@ _MARGIN = 12
 _LINE_TOP, _LINE_HEIGHT = 96, 34
 _HEAD = 168
 """Pixels above the cards."""
-_COLOURS: tuple[Rgb, ...] = ((54, 98, 140), (140, 82, 54), (66, 116, 82), (118, 74, 128), (138, 116, 48), (70, 110, 120))
+_COLOURS: tuple[Rgb, ...] = (
+    (54, 98, 140),
+    (140, 82, 54),
+    (66, 116, 82),
+    (118, 74, 128),
+    (138, 116, 48),
+    (70, 110, 120),
+)
 _GAP_COLOUR: Rgb = (52, 54, 62)
 _CARD_COLOUR: Rgb = (236, 200, 96)
 
 
-def draw(board: Board) -> bytes:
-    """The board as a JPEG of at most SHEET_BYTES. What of an image cannot be read stands there in words."""
+def draw(board: Board, picture_format: PictureFormat = "jpeg") -> bytes:
+    """The board; a JPEG has at most SHEET_BYTES. What of an image cannot be read stands there in words."""
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
     from sora_mcp.media.drawing import PAPER  # noqa: PLC0415
@@ -84,7 +91,7 @@ def draw(board: Board) -> bytes:
     _draw_head(pen, board, paper.width)
     _draw_line(pen, board, paper.width)
     _draw_cards(paper, pen, cards, layout)
-    return encoded(paper, "jpeg", SHEET_BYTES, 1024)
+    return encoded(paper, picture_format, SHEET_BYTES, 1024)
 
 
 def _draw_head(pen: ImageDraw.ImageDraw, board: Board, width: int) -> None:
@@ -154,7 +161,9 @@ def _draw_cards(paper: Image.Image, pen: ImageDraw.ImageDraw, cards: Sequence[Bo
         below = y + place.height + 4
         first = f"{'beat ' if card.is_beat else ''}{card.mark} · {card.begins}"
         for text, fill in ((first, WHITE if card.is_beat else _CARD_COLOUR), (card.words, GREY)):
-            pen.text((place.x + 4, below), wrapped(pen, text, _TEXT - 1, place.width - 8, 1), fill=fill, font=font(_TEXT - 1))
+            pen.text(
+                (place.x + 4, below), wrapped(pen, text, _TEXT - 1, place.width - 8, 1), fill=fill, font=font(_TEXT - 1)
+            )
             below += line_height(_TEXT)
 
 

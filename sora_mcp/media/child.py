@@ -45,7 +45,10 @@ async def answer_of(module: str, asked: dict[str, Any], content: bytes, *, most_
 async def _process(module: str) -> AsyncIterator[Process]:
     """A process that is killed on leaving. In a session of its own: Ctrl-C at a shell is for us, who then end it."""
     command = [sys.executable, "-P", "-m", module]
-    process = await anyio.open_process(command, stderr=subprocess.DEVNULL, env=_environment(), start_new_session=True)
+    with anyio.CancelScope(shield=True):  # one that is given up while it is started would be left behind
+        process = await anyio.open_process(
+            command, stderr=subprocess.DEVNULL, env=_environment(), start_new_session=True
+        )
     try:
         yield process
     finally:

@@ -14,7 +14,7 @@ def require() -> None:
     """Load PyAV and Pillow. Raises NotConfigured where the extra `media` is not installed or cannot be loaded."""
     try:
         import av  # noqa: F401, PLC0415
-        import PIL  # noqa: F401, PLC0415
+        import PIL.Image  # noqa: F401, PLC0415
     except ImportError:
         raise not_installed() from None
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ def read(video: Path) -> Film:
         if rotation % 180:
             width, height = height, width
         end = ticks[-1] + _last_step(ticks, shown[ticks[-1]] or 0, stream)
-        steps = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(ticks)]
         is_variable = bool(steps) and (max(steps) - min(steps)) * time_base > 2 * TOLERANCE_S
         probe = Probe(
             codec=stream.codec_context.name,
@@ -224,7 +225,7 @@ def _frames(container: InputContainer, stream: VideoStream, wanted: set[int]) ->
         is_wanted = not packet.size or packet.pts in wanted
         codec.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         with suppress(av.error.InvalidDataError):
-            yield from packet.decode()  # type: ignore[misc]
+            yield from packet.decode()
 
 
 @contextmanager

@@ -121,6 +121,4 @@ def _group(cells: Sequence[float], x: int, y: int, width: int, words: int, *, is
     height = max(1, round((width - GAP // 2 * (len(cells) - 1)) / sum(cells)))
     ends = [x + round((width + GAP // 2) * sum(cells[: i + 1]) / sum(cells)) for i in range(len(cells))]
     starts = [x, *ends[:-1]]
-    return [
-        Place(start, y, max(1, end - GAP // 2 - start), height) for start, end in zip(starts, ends, strict=True)
-    ]
+    return [Place(start, y, max(1, end - GAP // 2 - start), height) for start, end in zip(starts, ends, strict=True)]

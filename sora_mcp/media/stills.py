@@ -56,13 +56,17 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A picture, its stills in reading order, and what each video holds. `beats`: at which frame of the first video each
-    of its beats begins; None past its end."""
+    """A picture, its stills in reading order, and what each video holds.
+
+    `beats`: at which frame of the first video each of its beats begins; None past its end. `missing`: so many stills
+    are not there, since the file is damaged.
+    """
 
     picture: bytes
     probes: tuple[Probe, ...]
     stills: tuple[Still, ...]
     beats: tuple[int | None, ...] = ()
+    missing: int = 0
 
     @property
     def probe(self) -> Probe:
@@ -99,11 +103,12 @@ def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jp
         places = layout.places[number :: len(films)]
         tiles |= {(at, number): tile for at, tile in enumerate(_tiles(film, reel, number, frames, places))}
     if not tiles:
-        raise Unviewable("unreadable", reels[0].path.name)
+        raise Unviewable("damaged", reels[0].path.name)
     from sora_mcp.media.paper import draw  # noqa: PLC0415
 
-    in_order = [(place, tiles[divmod(i, len(films))]) for i, place in enumerate(layout.places)
-                if divmod(i, len(films)) in tiles]
+    in_order = [
+        (place, tiles[divmod(i, len(films))]) for i, place in enumerate(layout.places) if divmod(i, len(films)) in tiles
+    ]
     captions = [_captions(still, reels[still.reel]) for _, (still, _) in in_order]
     paper = draw(layout, [(place, image) for place, (_, image) in in_order], captions, text)
     most = FRAME_BYTES if view.at is not None else SHEET_BYTES
@@ -115,6 +120,7 @@ def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jp
         beats=tuple(
             films[0].frame_at(second) if second < films[0].probe.duration_s else None for second, _ in reels[0].beats
         ),
+        missing=len(layout.places) - len(tiles),
     )
 
 

@@ -19,7 +19,18 @@ WITHIN = 10.0
 """Seconds in which a video is looked at, the start of a process for it included, or not at all."""
 
 Reason = Literal[
-    "unreadable", "empty", "no_film", "encrypted", "too_large", "too_long", "slow", "memory", "ended", "busy", "stopped"
+    "unreadable",
+    "empty",
+    "no_film",
+    "encrypted",
+    "damaged",
+    "too_large",
+    "too_long",
+    "slow",
+    "memory",
+    "ended",
+    "busy",
+    "stopped",
 ]
 """Why a video is not shown."""
 
@@ -28,6 +39,7 @@ _WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "empty": ("holds no video that can be shown.", Do("Get the video again.")),
     "no_film": ("holds sound and no pictures.", Do("Get the video again.")),
     "encrypted": ("is encrypted, so its pictures cannot be seen here.",),
+    "damaged": ("is damaged: nothing of what was to be seen can be decoded.", Do("Get the video again.")),
     "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).",),
     "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).",),
     "slow": (f"is too large to be looked at within {WITHIN:g} s.",),

@@ -79,9 +79,17 @@ class Viewer:
         answer = await self._ask("sheet", details, " and ".join(names), seconds, memory_bytes)
         return _sheet(answer, names, by_file)
 
-    async def board(self, board: Board, *, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES) -> bytes:
-        """A storyboard as a JPEG."""
-        answer = await self._ask("board", asdict(board), "The storyboard", seconds, memory_bytes)
+    async def board(
+        self,
+        board: Board,
+        *,
+        picture_format: PictureFormat = "jpeg",
+        seconds: float = WITHIN,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> bytes:
+        """A storyboard as a picture."""
+        details = {"board": asdict(board), "picture_format": picture_format}
+        answer = await self._ask("board", details, "The storyboard", seconds, memory_bytes)
         return _read(answer, "The storyboard", {})[1]
 
     async def _ask(self, job: str, details: Any, name: str, seconds: float, memory_bytes: int) -> bytes:
@@ -124,9 +132,9 @@ def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, 
         reason = reply.get("reason")
         if reason == "not_installed":
             raise not_installed()
-        if reason in get_args(Reason):
+        if reason is not None and reason in get_args(Reason):
             raise Unviewable(reason, by_file.get(str(reply.get("name")), name))
-        if "missing" in reply or format_of(picture) is not None:
+        if "not_in_film" in reply or format_of(picture) is not None:
             return reply, picture
     except (ValueError, TypeError):
         pass
@@ -138,18 +146,19 @@ def _sheet(answer: bytes, names: Sequence[str], by_file: dict[str, str]) -> Shee
     name = " and ".join(names)
     reply, picture = _read(answer, name, by_file)
     try:
-        if "missing" in reply:
-            reel, moment, about = reply["missing"]
+        if "not_in_film" in reply:
+            reel, moment, about = reply["not_in_film"]
             raise _not_in_film(names[reel], Moment(**moment), Probe(**about))
         probes = tuple(Probe(**each) for each in reply["probes"])
         stills = tuple(Still(**each) for each in reply["stills"])
-        return Sheet(picture, probes, stills, tuple(reply["beats"]))
+        return Sheet(picture, probes, stills, tuple(reply["beats"]), int(reply["missing"]))
     except (TypeError, KeyError, IndexError, ValueError):
         raise Unviewable("ended", name) from None
 
 
 def _not_in_film(name: str, moment: Moment, about: Probe) -> InvalidInput:
     """What a video has instead of a frame or time that it has not."""
-    wrong = f"{moment} is past the end: {name[:1].lower()}{name[1:]} has {about.n_frames} frames, {round(about.duration_s, 2):g} s"
-    allowed = f'a frame from 0 to {about.n_frames - 1}, or a time up to "{round(about.duration_s, 2):g}s"'
+    seconds = f"{round(about.duration_s, 2):g}"
+    wrong = f"{moment} is past the end: {name[:1].lower()}{name[1:]} has {about.n_frames} frames, {seconds} s"
+    allowed = f'a frame from 0 to {about.n_frames - 1}, or a time up to "{seconds}s"'
     return InvalidInput([Problem("at", wrong, allowed)])

@@ -36,8 +36,8 @@ def _answer(job: str, details: Any) -> Answer:
     except Unviewable as error:
         return {"reason": error.reason, "name": error.name}, b""
     except NotInFilm as error:
-        return {"missing": [error.reel, asdict(error.moment), asdict(error.about)]}, b""
-    except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread
+        return {"not_in_film": [error.reel, asdict(error.moment), asdict(error.about)]}, b""
+    except (MemoryError, RuntimeError, ImportError):  # no memory, none for a thread, none for a library
         return {"reason": "memory"}, b""
 
 
@@ -48,15 +48,18 @@ def _sheet(details: Any) -> Answer:
     ]
     wanted = details["view"]
     at, span = wanted.pop("at"), wanted.pop("span")
-    view = View(**wanted, at=Moment(**at) if at else None, span=(Moment(**span[0]), Moment(**span[1])) if span else None)
+    view = View(
+        **wanted, at=Moment(**at) if at else None, span=(Moment(**span[0]), Moment(**span[1])) if span else None
+    )
     drawn = sheet(reels, view, details["picture_format"])
-    head = {"probes": list(map(asdict, drawn.probes)), "stills": list(map(asdict, drawn.stills)), "beats": drawn.beats}
-    return head, drawn.picture
+    stills, probes = list(map(asdict, drawn.stills)), list(map(asdict, drawn.probes))
+    return {"probes": probes, "stills": stills, "beats": drawn.beats, "missing": drawn.missing}, drawn.picture
 
 
 def _board(details: Any) -> Answer:
-    cards = tuple(BoardCard(**each) for each in details.pop("cards"))
-    return {}, draw(Board(**details, cards=cards))
+    fields = details["board"]
+    cards = tuple(BoardCard(**each) for each in fields.pop("cards"))
+    return {}, draw(Board(**fields, cards=cards), details["picture_format"])
 
 
 _JOBS: Mapping[str, Callable[[Any], Answer]] = {"sheet": _sheet, "board": _board}

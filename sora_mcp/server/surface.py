@@ -132,7 +132,8 @@ class SoraServer(Server[Studio]):
         if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
             content.append(reading.file_link(result.structured))
         # Three hosts show the model nothing but the structured content where there is some: not the picture.
-        structured = result.structured if result.picture is None else None
+        is_picture = not result.is_error and tools.TABLE[params.name].picture is not None
+        structured = None if is_picture else result.structured
         return types.CallToolResult(content=content, structured_content=structured, is_error=result.is_error)
 
 

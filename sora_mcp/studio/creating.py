@@ -28,6 +28,7 @@ from sora_mcp.core.errors import (
     TooManyRunning,
 )
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
@@ -36,6 +37,7 @@ from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.lookup import Lookup
+from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
 from sora_mcp.studio.submitter import Submitter, still_unknown
@@ -64,6 +66,7 @@ class Creator:
         *,
         connector: Connector,
         poller: Poller,
+        outputs: Outputs,
         submitter: Submitter,
         submitted: Callable[[], None],
     ) -> None:
@@ -71,6 +74,7 @@ class Creator:
         self._ledger = ledger
         self._connector = connector
         self._poller = poller
+        self._outputs = outputs
         self._submitter = submitter
         self._submitted = submitted
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
@@ -83,6 +87,7 @@ class Creator:
         allow_duplicate: bool = False,
         confirm: Confirm | None = None,
         answers: bool = False,
+        board: PictureFormat | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
@@ -91,7 +96,7 @@ class Creator:
         with _nothing_sent():
             ready = await self._resolved(draft)
             if dry_run:
-                return await self._dry_run(ready, policy, confirm)
+                return await self._with_board(await self._dry_run(ready, policy, confirm), ready, board)
             self._check_call(ready.request, policy)
             if answers and not policy.asks_about(self._cost(ready.request)):
                 policy = self._policy()  # what was asked about is no longer so, or the yes was used before
@@ -259,6 +264,17 @@ class Creator:
         began = anyio.current_time()
         await confirm(self._question(ready.request, settles), ready.fingerprint)
         return anyio.current_time() - began
+
+    async def _with_board(
+        self, submission: Submission, ready: Resolved, picture_format: PictureFormat | None
+    ) -> Submission:
+        """The dry run of a storyboard with a picture of its plan, or with a note why there is none."""
+        if ready.request.operation != "storyboard" or picture_format is None:
+            return submission
+        try:
+            return submission.model_copy(update={"board": await self._outputs.board(ready, picture_format)})
+        except SoraError as error:
+            return submission.model_copy(update={"notes": (*submission.notes, preview.no_board(error))})
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
         cost = self._cost(ready.request)

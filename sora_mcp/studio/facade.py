@@ -40,16 +40,17 @@ class Studio:
         poller = Poller(ledger)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._watcher = Watcher(ledger, poller)
+        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._creator = Creator(
             settings,
             ledger,
             connector=self._connector,
             poller=poller,
+            outputs=self._outputs,
             submitter=self._submitter,
             submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, self._connector, poller)
-        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
 
@@ -92,8 +93,11 @@ class Studio:
         allow_duplicate: bool = False,
         confirm: Confirm | None = None,
         answers: bool = False,
+        board: PictureFormat | None = None,
     ) -> Submission:
         """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
+
+        Of a storyboard a dry run gives a picture, too, where `board` says how it is to be written.
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
         `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
@@ -104,7 +108,7 @@ class Studio:
         FileProblem. Raises Unreachable, Refused or OutcomeUnknown, too.
         """
         return await self._creator.submit(
-            draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm, answers=answers
+            draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm, answers=answers, board=board
         )
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:

@@ -52,7 +52,7 @@ async def shots_of(
     all_variants: bool,
     beside: str | None,
 ) -> list[Shot]:
-    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput and what `look_up` does."""
+    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput, what `look_up` does."""
     if all_variants and beside is not None:
         raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
     entry = await look_up(video_id)
@@ -115,10 +115,9 @@ def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, la
         **videos[0].model_dump(),
         gateway=label,
         frames=len(sheet.stills),
+        missing=sheet.missing or None,
         stills=[
-            SeenStill(
-                name=shots[still.reel].title or None, frame=still.frame, seconds=still.seconds, beat=still.beat
-            )
+            SeenStill(name=shots[still.reel].title or None, frame=still.frame, seconds=still.seconds, beat=still.beat)
             for still in sheet.stills
         ],
         others=videos[1:] or None,

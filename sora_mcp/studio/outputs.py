@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.errors import SoraError
+from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.results import Download, Look
 from sora_mcp.ledger import Entry, Ledger
@@ -22,6 +23,7 @@ from sora_mcp.studio.waiter import Waiter
 
 if TYPE_CHECKING:
     from sora_mcp.studio.files import Files
+    from sora_mcp.studio.sources import Resolved
 
 
 class Outputs:
@@ -61,6 +63,25 @@ class Outputs:
         return await looking.look(
             shots, view, files, connection.label, viewer=self._viewer, picture_format=picture_format
         )
+
+    async def board(self, ready: Resolved, picture_format: PictureFormat) -> bytes:
+        """A storyboard as a picture. Raises FileProblem (Unviewable, too) or NotConfigured."""
+        from sora_mcp.studio.boards import board_of  # noqa: PLC0415 - as above
+
+        connection: Upstream | None = None
+        if ready.sources:
+            with suppress(SoraError):  # it stands in the notes of a dry run; the rest can be drawn all the same
+                connection = await self._connector.connect()
+
+        async def find(video_id: str) -> Entry | None:
+            return None if connection is None else await self._ledger.find(connection.account, video_id)
+
+        files = None if connection is None else self._files(connection)
+        try:
+            async with board_of(ready, find, files) as board:
+                return await self._viewer.board(board, picture_format=picture_format)
+        except OSError as error:
+            raise FileProblem(f"What a plan shows cannot be written: {error.strerror}.") from None
 
     def close(self) -> None:
         """End every `view` that is under way: the server is to end."""

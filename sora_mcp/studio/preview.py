@@ -23,6 +23,11 @@ def refusal(error: SoraError) -> Note:
     return WouldBeRefused(error.parts, error.advice)
 
 
+def no_board(error: SoraError) -> str:
+    """Why there is no picture of a plan."""
+    return f"The plan is not drawn: {error.message}"
+
+
 def question(words: str) -> str:
     """What the user would be asked."""
     return f"A real call would ask first: “{words}”"

@@ -87,7 +87,7 @@ class Caller:
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
-    are given.
+    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -99,6 +99,7 @@ class Caller:
     wording: Wording = FOR_AGENTS
     patience: Patience = field(default_factory=Patience)
     picture_format: PictureFormat = "jpeg"
+    board_format: PictureFormat | None = "jpeg"
 
 
 NOBODY = Caller()

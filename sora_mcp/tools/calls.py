@@ -39,7 +39,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     answer = Result(
         tool.say(result, caller.wording),
         caller.wording.structured(result),
-        picture=tool.picture(result) if tool.picture else None,
+        picture=show(result) if (show := tool.picture or tool.board) else None,
         file=tool.file(result) if tool.file else None,
     )
     return answer.noticing(studio.notice) if tool.paid or tool.picture else answer

@@ -198,7 +198,8 @@ def _as_amount(argument: Argument, target: str) -> Translation:
 def _as_time(argument: Argument, target: str) -> Translation:
     """Seconds into a video, with their unit."""
     if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", argument.shown or ""):
-        return Translation(f'that is {target}: {argument.name} {argument.shown} is {target} "{argument.shown}s"', "", target)
+        seconds = f'"{argument.shown}s"'
+        return Translation(f"that is {target}: {argument.name} {argument.shown} is {target} {seconds}", target=target)
     if argument.accepts(target, argument.value):
         return _renamed(argument, target)
     return Translation(f'that is {target}, such as "7.3s"', target=target)

@@ -37,12 +37,7 @@ class ListVideos(Model):
         Annotated[str, Field(description="Only videos with this text in prompt or beats."), AfterValidator(_visible)]
         | None
     ) = None
-    status: (
-        Annotated[
-            State, Field(description="Only this state. unknown: a video may exist.")
-        ]
-        | None
-    ) = None
+    status: Annotated[State, Field(description="Only this state. unknown: a video may exist.")] | None = None
     wait_seconds: Annotated[
         int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait so many seconds for all under way to finish.")
     ] = 0

@@ -32,7 +32,9 @@ def read(text: str) -> Moment | tuple[Moment, Moment]:
         ends[0] = ends[0] if _CLOCK.fullmatch(ends[0]) else f"{ends[0]}s"
     start, end = (_moment(each, text) for each in ends)
     if (start.frame is None) != (end.frame is None):
-        raise NoMoment('the range goes from a frame to a time; allowed: both as frames ("60-150") or as times ("2s-5s")')
+        raise NoMoment(
+            'the range goes from a frame to a time; allowed: both as frames ("60-150") or as times ("2s-5s")'
+        )
     if (start.frame or start.second) >= (end.frame or end.second):
         raise NoMoment('the range ends before it begins; allowed: one such as "2s-5s"')
     return start, end

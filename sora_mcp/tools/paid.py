@@ -79,6 +79,7 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
         allow_duplicate=arguments.allow_duplicate,
         confirm=caller.confirm,
         answers=caller.answers,
+        board=caller.board_format,
     )
 
 

@@ -132,11 +132,13 @@ STORYBOARD_VIDEO = Tool(
     "storyboard_video",
     "Create a video from a storyboard",
     "Make a new video after a timed plan: actions say what is seen from which frame on, inpaint_items place images or "
-    "parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use create_video. " + COSTS,
+    "parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use "
+    "create_video. " + COSTS,
     StoryboardVideo,
     PublishedSubmission,
     _run,
     sentences.say_submission,
+    board=lambda submission: submission.board,
     paid=True,
     read_only=False,
     idempotent=False,

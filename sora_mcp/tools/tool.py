@@ -21,7 +21,8 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[A, R]):
-    """One tool. `say` puts its result in a sentence; `picture`, `file`: the picture or the file that it is about.
+    """One tool. `say` puts its result in a sentence; `picture`, `file`: the picture or the file that it is about;
+    `board`: a picture beside the structured result, where there is one.
 
     `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive.
     """
@@ -37,6 +38,7 @@ class Tool(Generic[A, R]):
     read_only: bool = True
     idempotent: bool = True
     picture: Callable[[R], bytes] | None = None
+    board: Callable[[R], bytes | None] | None = None
     file: Callable[[R], Path] | None = None
     examples: tuple[dict[str, Any], ...] = ()
     """Arguments that show a model how the tool is meant: valid, and as few as do."""

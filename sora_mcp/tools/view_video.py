@@ -11,9 +11,10 @@ from sora_mcp.core.models import Model
 from sora_mcp.core.pictures import MOST_STILLS, View
 from sora_mcp.core.results import Look
 from sora_mcp.studio import Studio
-from sora_mcp.tools import moments, sentences
+from sora_mcp.tools import moments
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, VariantNumber
+from sora_mcp.tools.look_sentences import say_look
 from sora_mcp.tools.tool import Tool
 
 _BEATS = {"beats", "beat"}
@@ -53,9 +54,7 @@ class ViewVideo(Model):
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[
-        int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")
-    ] = 6
+    frames: Annotated[int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")] = 6
     at: At | None = None
     all_variants: Annotated[bool, Field(description="All variants on one sheet.")] = False
     beside: Annotated[str, Field(description="Second video to compare: its id.")] | None = None
@@ -91,7 +90,7 @@ VIEW_VIDEO = Tool(
     ViewVideo,
     Look,
     look,
-    sentences.say_look,
+    say_look,
     picture=lambda result: result.picture,
     examples=(
         {"task_id": EXAMPLE_ID},

@@ -14,7 +14,8 @@ from PIL import Image, ImageChops, ImageStat
 from sora_mcp import media
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.pictures import PictureFormat
-from sora_mcp.media import stills as stills_of
+from sora_mcp.media.encoding import SHEET_BYTES
+from sora_mcp.media.layout import arrange
 from sora_mcp.media.render import Card, Clip, Scene, render
 
 Draw = Callable[..., Path]
@@ -36,11 +37,11 @@ def draw(tmp_path: Path) -> Draw:
 
 def stills(video: Path, frames: int) -> list[Image.Image]:
     """The stills of a contact sheet, cut apart again."""
+    about = media.probe(video)
+    layout = arrange([(about.width, about.height)], frames, 32)
     sheet = Image.open(io.BytesIO(media.contact_sheet(video, frames, "png").picture))
-    columns = min(frames, 4)
-    width, height = (sheet.width + 4) // columns - 4, (sheet.height + 4) // -(-frames // columns) - 4
-    corners = [(i % columns * (width + 4), i // columns * (height + 4)) for i in range(frames)]
-    return [sheet.crop((x, y, x + width, y + height)) for x, y in corners]
+    assert sheet.size == (layout.width, layout.height)
+    return [sheet.crop((at.x, at.y, at.x + at.width, at.y + at.height)) for at in layout.places]
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
@@ -120,13 +121,12 @@ def test_a_contact_sheet_has_as_many_stills_as_asked_for(draw: Draw, frames: int
     sheet = Image.open(io.BytesIO(shown.picture))
     assert sheet.format == "JPEG"
     assert sheet.width <= 1280
-    assert (shown.frames, shown.probe.n_frames) == (frames, 30)
-    assert -(-frames // 4) == round((sheet.height + 4) / (136 + 4) * (240 / ((sheet.width + 4) // min(frames, 4) - 4)))
+    assert (len(shown.stills), shown.probe.n_frames) == (frames, 30)
 
 
 def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
     shown = media.contact_sheet(draw("clip", n_frames=3), 16)
-    assert shown.frames == 3
+    assert len(shown.stills) == 3
     assert Image.open(io.BytesIO(shown.picture)).width == 3 * (240 + 4) - 4
 
 
@@ -134,9 +134,9 @@ def test_more_stills_than_frames_gives_all_frames(draw: Draw) -> None:
 def test_a_video_of_any_shape_has_a_contact_sheet(draw: Draw, width: int, height: int) -> None:
     video = draw("odd", width=width, height=height, n_frames=2)
     shown = media.contact_sheet(video, 4)
-    assert (shown.probe.width, shown.probe.height, shown.frames) == (width, height, 2)
+    assert (shown.probe.width, shown.probe.height, len(shown.stills)) == (width, height, 2)
     assert shown.picture.startswith(b"\xff\xd8\xff")
-    assert len(shown.picture) <= stills_of.JPEG_BYTES
+    assert len(shown.picture) <= SHEET_BYTES
     assert media.contact_sheet(video, 4, "png").picture.startswith(b"\x89PNG")
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -19,7 +20,9 @@ from PIL import Image
 from wire import host
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
+from sora_mcp.core.pictures import View
 from sora_mcp.media.render import Scene, render
+from sora_mcp.media.stills import Reel, Sheet
 from sora_mcp.media.viewer import AT_ONCE, Viewer
 
 pytestmark = [
@@ -27,6 +30,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
     pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning"),
 ]
+
+
+async def sheet_of(viewer: Viewer, video: Path, frames: int, name: str, **limits: Any) -> Sheet:
+    """Evenly spaced stills of one video."""
+    return await viewer.sheet([Reel(video)], View(frames=frames), [name], **limits)
+
 
 VIEW = {"task_id": "task_new", "frames": 4}
 
@@ -63,8 +72,8 @@ def gateway(gateway: FaultGateway, endless: Path) -> FaultGateway:
 
 async def test_a_contact_sheet_is_drawn_by_a_process_that_is_gone_afterwards(viewer: Viewer, short: Path) -> None:
     known = children(os.getpid())
-    sheet = await viewer.contact_sheet(short, 4, "It")
-    assert (sheet.frames, sheet.probe.n_frames, sheet.probe.width) == (4, 30, 240)
+    sheet = await sheet_of(viewer, short, 4, "It")
+    assert (len(sheet.stills), sheet.probe.n_frames, sheet.probe.width) == (4, 30, 240)
     assert Image.open(io.BytesIO(sheet.picture)).format == "JPEG"
     assert children(os.getpid()) == known
 
@@ -103,7 +112,7 @@ async def test_a_video_that_takes_for_ever_is_refused_within_ten_seconds(connect
 
 async def test_a_video_that_takes_too_much_memory_is_refused(viewer: Viewer, endless: Path) -> None:
     with pytest.raises(FileProblem, match=r"^It is too large to be looked at: it takes too much memory\.$"):
-        await viewer.contact_sheet(endless, 4, "It", memory_bytes=450_000_000)
+        await sheet_of(viewer, endless, 4, "It", memory_bytes=320_000_000)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])
@@ -111,12 +120,12 @@ async def test_what_is_no_video_is_refused_in_our_words(viewer: Viewer, tmp_path
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
     with pytest.raises(FileProblem, match=r"^It (cannot be read as a|holds no) video"):
-        await viewer.contact_sheet(path, 4, "It")
+        await sheet_of(viewer, path, 4, "It")
 
 
 async def test_a_file_that_is_gone_is_refused_in_our_words(viewer: Viewer, tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match="cannot be read as a video"):
-        await viewer.contact_sheet(tmp_path / "gone.mp4", 4, "It")
+        await sheet_of(viewer, tmp_path / "gone.mp4", 4, "It")
 
 
 async def test_without_the_extra_it_is_said_what_to_install(
@@ -124,7 +133,7 @@ async def test_without_the_extra_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(NotConfigured, match="extra `media`"):
-        await viewer.contact_sheet(short, 4, "It")
+        await sheet_of(viewer, short, 4, "It")
 
 
 async def test_an_extra_that_cannot_be_loaded_counts_as_missing(
@@ -133,7 +142,7 @@ async def test_an_extra_that_cannot_be_loaded_counts_as_missing(
     (tmp_path / "av.py").write_text("raise ImportError\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NotConfigured, match="extra `media`"):
-        await viewer.contact_sheet(short, 4, "It")
+        await sheet_of(viewer, short, 4, "It")
 
 
 async def test_modules_in_the_folder_where_the_server_was_started_are_not_run(
@@ -141,7 +150,7 @@ async def test_modules_in_the_folder_where_the_server_was_started_are_not_run(
 ) -> None:
     (tmp_path / "av.py").write_text("raise ImportError\n")
     monkeypatch.chdir(tmp_path)
-    assert (await viewer.contact_sheet(short, 4, "It")).frames == 4
+    assert (await sheet_of(viewer, short, 4, "It")).stills
 
 
 async def test_a_process_that_is_killed_from_outside_is_told(viewer: Viewer, endless: Path) -> None:
@@ -153,7 +162,7 @@ async def test_a_process_that_is_killed_from_outside_is_told(viewer: Viewer, end
 
         calls.start_soon(kill)
         with pytest.raises(FileProblem, match="ended unexpectedly") as caught:
-            await viewer.contact_sheet(endless, 4, "It")
+            await sheet_of(viewer, endless, 4, "It")
     assert caught.value.can_retry
 
 
@@ -161,7 +170,7 @@ async def test_the_process_gets_no_key(viewer: Viewer, endless: Path, monkeypatc
     monkeypatch.setenv("SORA_API_KEY", KEY)
     known = children(os.getpid())
     async with anyio.create_task_group() as calls:
-        calls.start_soon(viewer.contact_sheet, endless, 4, "It")
+        calls.start_soon(sheet_of, viewer, endless, 4, "It")
         child = await new_child(os.getpid(), known)
         told = await anyio.Path(f"/proc/{child}/environ").read_bytes()
         calls.cancel_scope.cancel()
@@ -177,7 +186,7 @@ async def test_no_more_than_two_are_looked_at_at_once_and_the_next_one_follows(v
 
     async def look() -> None:
         with pytest.raises(FileProblem, match="unexpectedly"):
-            await viewer.contact_sheet(endless, 4, "It")
+            await sheet_of(viewer, endless, 4, "It")
         ended.append("killed")
 
     with anyio.fail_after(60):
@@ -204,7 +213,7 @@ async def test_a_viewer_that_is_closed_ends_what_goes_on_and_begins_nothing(
 
     async def look(video: Path) -> None:
         with pytest.raises(FileProblem, match="this server is being stopped") as caught:
-            await viewer.contact_sheet(video, 4, "It")
+            await sheet_of(viewer, video, 4, "It")
         assert caught.value.can_retry
 
     with anyio.fail_after(10):
@@ -224,15 +233,15 @@ async def test_a_call_that_was_given_up_while_it_waited_takes_no_turn(
     known = children(os.getpid())
     async with anyio.create_task_group() as calls:
         for _ in range(AT_ONCE):
-            calls.start_soon(viewer.contact_sheet, endless, 4, "It")
+            calls.start_soon(sheet_of, viewer, endless, 4, "It")
         while len(children(os.getpid()) - known) < AT_ONCE:
             await anyio.lowlevel.checkpoint()
         with anyio.move_on_after(0) as waiting:
-            await viewer.contact_sheet(short, 4, "It")
+            await sheet_of(viewer, short, 4, "It")
         assert waiting.cancelled_caught
         calls.cancel_scope.cancel()
     with anyio.fail_after(10):
-        assert (await viewer.contact_sheet(short, 4, "It")).frames == 4
+        assert (await sheet_of(viewer, short, 4, "It")).stills
 
 
 # --- the end --------------------------------------------------------------------------------------

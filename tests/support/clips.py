@@ -14,8 +14,9 @@ GROUP = 15
 """Frames that are encoded."""
 
 
-def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000) -> Path:
-    """A video of as many frames as that, the first few of them again and again."""
+def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000, can_seek: bool = False) -> Path:
+    """A video of as many frames as that, the first few of them again and again. Only where it `can_seek` is not all of
+    it to be decoded to see its end."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast", "bf": "0", "g": str(GROUP)})
         stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
@@ -31,7 +32,7 @@ def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000) -> Path:
             packet = av.Packet(packets[index % len(packets)])
             packet.stream, packet.pts, packet.dts = stream, index, index
             packet.time_base, packet.duration = stream.codec_context.time_base, 1
-            packet.is_keyframe = index % len(packets) == 0
+            packet.is_keyframe = index % len(packets) == 0 if can_seek else index == 0
             container.mux(packet)
     return path
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageOps
 
 BITS = 12
@@ -44,6 +45,7 @@ def film(
     degrees by which a player turns it, clockwise."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=Fraction(TICKS), options={"preset": "veryfast"} | options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
         if turned:

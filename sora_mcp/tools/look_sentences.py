@@ -1,0 +1,92 @@
+"""What `view_video` shows, in sentences: which videos, which stills, and which beat of a storyboard is on which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
+from sora_mcp.tools.sentences import quote
+from sora_mcp.tools.wording import FOR_AGENTS, Wording
+
+
+def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
+    """What the picture shows, what each video is, and which beat is where."""
+    videos = [look, *(look.others or ())]
+    what = _seen_videos(videos)
+    lengths = {video.seconds for video in videos}
+    if look.is_large and len(videos) == 1:
+        return " ".join([f"{_at(look.stills[0])} of {what}, large.", *_beat_of(look)])
+    stills = "1 still" if look.frames == 1 else f"{look.frames} stills"
+    order = ", in reading order" if look.frames > 1 else ""
+    together = ", those of one time together" if look.frames > len(videos) > 1 else ""
+    shorter = ""
+    if len(lengths) > 1 and not look.is_large:
+        shorter = f"They are compared as far as the shorter one goes, {min(lengths):g} s."
+    damage = f"The file is damaged: {look.missing} more cannot be decoded." if look.missing else ""
+    return " ".join(filter(None, [f"{stills} of {what}{order}{together}.", damage, shorter, *_beats_seen(look)]))
+
+
+def _seen_videos(videos: Sequence[Seen]) -> str:
+    """One video, several variants of one, or one beside another."""
+    ids, shapes = {video.task_id for video in videos}, [_seen_shape(video) for video in videos]
+    if len(videos) == 1:
+        return f"{videos[0].task_id}, variant {videos[0].variant} ({shapes[0]})"
+    if len(ids) > 1 or videos[0].name == "A":
+        named = zip(videos, shapes, strict=True)
+        return " and ".join(
+            f"{video.name}: {video.task_id}, variant {video.variant} ({shape})" for video, shape in named
+        )
+    names = [video.name or "" for video in videos]
+    if len(set(shapes)) == 1:
+        return f"{videos[0].task_id}, variants {', '.join(names)} ({shapes[0]} each)"
+    each = [f"{name} {shape}" for name, shape in zip(names, shapes, strict=True)]
+    return f"{videos[0].task_id}, variants {'; '.join(each)}"
+
+
+def _seen_shape(video: Seen) -> str:
+    rate = "varying in rate" if video.fps is None else f"at {video.fps:g} per second"
+    frames = "1 frame" if video.n_frames == 1 else f"{video.n_frames} frames {rate}"
+    return f"{video.width}x{video.height}, {video.seconds:g} s, {frames}"
+
+
+def _at(still: SeenStill) -> str:
+    return f"Frame {still.frame} ({still.seconds:.2f} s)"
+
+
+_MOST_BEATS = 12
+"""Beats that are told with what shows them."""
+
+
+def _beat_of(look: Look) -> list[str]:
+    """The beat that one frame belongs to."""
+    number = look.stills[0].beat
+    if number is None:
+        return ["It stands before the first beat."] if look.beats else []
+    return [f"It belongs to beat {_beat(number, look.beats[number - 1])}."]
+
+
+def _beats_seen(look: Look) -> list[str]:
+    """Where each beat begins, and the stills that show it."""
+    if not look.beats:
+        return []
+    of_same_task = {look.name, *(video.name for video in look.others or () if video.task_id == look.task_id)}
+    shown: dict[int, list[str]] = {}
+    for number, still in enumerate(look.stills, 1):
+        if still.beat is not None and still.name in of_same_task:
+            shown.setdefault(still.beat, []).append(str(number))
+    told = [
+        f"{_beat(number, beat)}: {_stills(shown.get(number, []))}"
+        for number, beat in enumerate(look.beats[:_MOST_BEATS], 1)
+    ]
+    more = f"; {len(look.beats) - _MOST_BEATS} more" if len(look.beats) > _MOST_BEATS else ""
+    hidden = ", ".join(map(str, look.hidden_beats))
+    return [f"Beats: {'; '.join(told)}{more}.", *([f"Not on this sheet: {hidden}."] if hidden else [])]
+
+
+def _beat(number: int, beat: SeenBeat) -> str:
+    begins = "past the end" if beat.frame is None else f"from frame {beat.frame}"
+    return f"{number} {quote(beat.description, 60)} {begins} ({beat.seconds:.2f} s)"
+
+
+def _stills(numbers: Sequence[str]) -> str:
+    return f"still{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "no still"
