@@ -2,7 +2,8 @@
 
 from sora_mcp.media.extra import not_installed, require, require_installed
 from sora_mcp.media.film import Probe
-from sora_mcp.media.stills import Reel, Sheet, contact_sheet, overview, probe, sheet
+from sora_mcp.media.layout import arrange
+from sora_mcp.media.stills import Reel, Sheet, Still, contact_sheet, overview, probe, sheet
 from sora_mcp.media.unviewable import Reason, Unviewable
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "Reason",
     "Reel",
     "Sheet",
+    "Still",
     "Unviewable",
+    "arrange",
     "contact_sheet",
     "not_installed",
     "overview",
