@@ -94,8 +94,8 @@ async def test_the_templates_are_listed(client: Client) -> None:
     assert {each.uri_template: each.mime_type for each in listed} == {
         "sora://videos/{task_id}": "application/json",
         "sora://videos/{task_id}/{variant}.mp4": "video/mp4",
-        "sora://videos/{task_id}/contact-sheet.jpg": "image/jpeg",
-        "sora://videos/{task_id}/contact-sheet.png": "image/png",
+        "sora://videos/{task_id}/contact-sheet.jpg{?variant,frames,at,all_variants,beside}": "image/jpeg",
+        "sora://videos/{task_id}/contact-sheet.png{?variant,frames,at,all_variants,beside}": "image/png",
     }
     assert all(each.name and each.title and each.description for each in listed)
 
