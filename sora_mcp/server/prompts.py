@@ -70,7 +70,8 @@ def _variations(texts: Mapping[str, str]) -> str:
     return (
         f"Make three variants of one video: create_video with n_variants 3{_shape(texts, ',')}. The prompt is the text "
         f"between the lines; keep its wording.\n{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, look at variants 1, 2 "
-        "and 3 with view_video, tell me in one sentence each how they differ, and ask which one I want to keep."
+        "and 3 with view_video and all_variants, tell me in one sentence each how they differ, and ask which one I want"
+        " to keep."
     )
 
 

@@ -26,7 +26,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 
-COSTS = "Costs money, cannot be cancelled. Returns a task_id; get_video waits for the video."
+COSTS = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
 """What every paid tool says of its cost and of what it returns."""
 EACH = "Each has exactly one of url and the ids."
 DryRun = Annotated[bool, Field(description="Show the exact request and its cost; send nothing.")]

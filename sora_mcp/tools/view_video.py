@@ -85,8 +85,8 @@ async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
 VIEW_VIDEO = Tool(
     "view_video",
     "View a video",
-    "Look at a finished video: stills on one sheet, each with its time, frame and beat, or one frame large. Judge by "
-    "it before you call a video done or remix it. To give the user the file use download_video. Free.",
+    "Look at a finished video. Returns stills on one sheet, each with its time, frame and beat, or one frame large: "
+    "judge by it before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
     Look,
     look,

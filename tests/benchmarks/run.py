@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from looking import looking
 from measures import Effort, Row, creating, gateway, importing, loading, recording, starting, surface
 
 FULL = Effort(starts=11, creates=500, load_rounds=5, load_calls=1000, ledger_pairs=300, ledger_rows=(1_000, 100_000))
@@ -32,6 +33,7 @@ def measure(effort: Effort, folder: Path) -> Iterator[Row]:
     with gateway(folder / "loading") as env:  # a ledger of its own: the creates above are still being followed
         yield from loading(effort, folder / "loading", env)
     yield from importing(effort, folder / "importing")
+    yield from looking(folder / "looking")
     yield from recording(effort, folder / "recording")
     yield from surface()
 

@@ -122,7 +122,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"at": True}, "at: "),
     ({"variant": 3}, "has no variant 3; allowed: 1 to 2"),
     ({"beside": "{}"}, "beside: is the same video"),
-    ({"beside": "task_none"}, "no task task_none"),
     ({"beside": "{}#2", "all_variants": True}, "does not go with all_variants"),
     ({"second": 7}, 'second 7 is at "7s"'),
     ({"beats": True}, 'that is at "beats"'),
