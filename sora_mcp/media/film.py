@@ -92,6 +92,18 @@ class Film:
         following = min(frame + 1, len(self.ticks) - 1)
         return min((frame, following), key=lambda each: abs(self.second(each) - second))
 
+    def cheapest(self, second: float, within_s: float) -> int:
+        """The frame nearest to a time; of a film with very many pixels one that needs no other, if there is one within
+        so many seconds of it."""
+        frame = self.nearest(second)
+        if self.probe.width * self.probe.height <= _LARGE:
+            return frame
+        tick = self.ticks[frame]
+        key = min((key for key, _ in self.keys), key=lambda each: abs(each - tick))
+        if abs(key - tick) * self.time_base > within_s:
+            return frame
+        return bisect_right(self.ticks, key) - 1
+
     def pictures(self, frames: Sequence[int], width: int, height: int) -> Iterator[tuple[int, Image.Image]]:
         """Some frames, rising, fitted into `width` x `height` pixels and upright. One that is damaged is the next that
         is not. Raises Unviewable where the file changed its mind about its size."""

@@ -191,9 +191,10 @@ def _chosen(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterato
         seconds = [second for second, _ in reels[0].beats if second < end]
     else:
         seconds = _evenly(films, view, min(view.frames, most))
+    apart_s = (seconds[-1] - seconds[0]) / len(seconds) if seconds and len(films) == 1 else 0
     last = -1
     for second in seconds:
-        frames = tuple(film.frame_at(second) if view.at_beats else film.nearest(second) for film in films)
+        frames = tuple(film.frame_at(second) if view.at_beats else film.cheapest(second, apart_s / 4) for film in films)
         if frames[0] > last and most:
             last, most = frames[0], most - 1
             yield frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ def varying(n_frames: int) -> list[Fraction | float]:
     return times
 
 
-RATES = {
+RATES: dict[str, Sequence[Fraction | float]] = {
     "24": at_rate(24, 120),
     "25": at_rate(25, 125),
     "29.97": at_rate(Fraction(30_000, 1001), 150),

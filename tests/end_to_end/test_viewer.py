@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ async def test_the_server_itself_loads_nothing_that_decodes(gateway: FaultGatewa
         loaded = await anyio.Path(f"/proc/{server.pid}/maps").read_text()
     assert "libavcodec" not in loaded
     assert "_imaging" not in loaded
+
+
+async def test_a_long_video_of_very_many_pixels_that_can_be_sought_in_is_shown(viewer: Viewer, tmp_path: Path) -> None:
+    long = hostile(tmp_path / "long.mp4", n_frames=20_000, can_seek=True)
+    sheet = await sheet_of(viewer, long, 6, "It", seconds=30)  # it takes two, on a machine that does nothing else
+    assert (len(sheet.stills), sheet.probe.n_frames) == (6, 20_000)
+    assert len(sheet.picture) <= 60_000
+    apart = [after.frame - before.frame for before, after in pairwise(sheet.stills)]
+    assert min(apart) > 3_900
 
 
 # --- one that is not ------------------------------------------------------------------------------
