@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import TAKEN_NEXT, Connect, about, finished
+from bench import TAKEN_NEXT, Connect, Run, about, finished
 from fault_gateway import CREATE, Answer, FaultGateway
 from films import at_rate, film, number_of
 from mcp import Client
@@ -279,3 +279,25 @@ async def test_nothing_is_left_of_a_video_that_was_looked_at(
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     assert not (await use(client, "view_video", {"task_id": STORY})).is_error
     assert [each async for each in folder.iterdir()] == []
+
+
+# --- at the shell ---------------------------------------------------------------------------------
+
+
+def test_at_the_shell_a_plan_is_drawn_where_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    beats = ["storyboard", "a kitchen", "--action", "0s=a door", "--action", "2.5s=it opens"]
+    plan = tmp_path / "plan.png"
+    dry = run(*beats, "--dry-run", "--board", str(plan), base_url="sandbox")
+    assert dry.returncode == 0, dry.stderr
+    assert f"The plan is {plan}" in dry.stdout
+    assert plan.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.glob(".plan*")) == []
+    paid = run(*beats, "--board", str(plan), base_url="sandbox")
+    assert paid.returncode == 2
+    assert "--board goes with --dry-run" in paid.stderr
+    assert "Nothing was submitted" in paid.stderr
+    if not Path("/dev/full").exists():
+        return
+    full = run(*beats, "--dry-run", "--board", "/dev/full", base_url="sandbox")
+    assert full.returncode != 0
+    assert "/dev/full cannot be written: No space left on device" in full.stderr
