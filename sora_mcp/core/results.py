@@ -176,10 +176,23 @@ class Seen(Model):
 class SeenStill(Model):
     """A still: `frame` of the file, shown at `seconds`; in a storyboard the number of its beat, from 1."""
 
-    name: str | None = None
     frame: int
     seconds: float
     beat: int | None = None
+
+
+class SeenBeside(Model):
+    """A further video on a sheet. What is left out is as it is of the first one."""
+
+    name: str
+    task_id: str | None = None
+    variant: int
+    width: int | None = None
+    height: int | None = None
+    n_frames: int | None = None
+    fps: float | None = None
+    seconds: float | None = None
+    stills: list[SeenStill] | None = None
 
 
 class SeenBeat(Model):
@@ -191,15 +204,20 @@ class SeenBeat(Model):
 
 
 class Look(Seen):
-    """A picture of `frames` stills in reading order. `others`: further videos on it. `beats` are those of the
-    storyboard, `hidden_beats` the numbers of those that were to be shown and are not. `is_large`: one frame alone.
-    `missing`: so many stills cannot be decoded, since the file is damaged."""
+    """A picture of `frames` stills in reading order. `stills` are those of the first video, `others` further videos.
+
+    `missing`: so many stills cannot be decoded, since the file is damaged. `videos` and `shown` are all videos, and all
+    stills with the number of their video. `beats` are those of the storyboard, `hidden_beats` the numbers of those that
+    were to be shown and are not. `is_large`: one frame alone.
+    """
 
     gateway: str
     frames: int
     missing: int | None = None
     stills: list[SeenStill]
-    others: list[Seen] | None = None
+    others: list[SeenBeside] | None = None
+    videos: list[Seen] = Field(exclude=True)
+    shown: list[tuple[int, SeenStill]] = Field(exclude=True)
     beats: list[SeenBeat] = Field(default=[], exclude=True)
     hidden_beats: list[int] = Field(default=[], exclude=True)
     is_large: bool = Field(default=False, exclude=True)

@@ -13,7 +13,7 @@ from sora_mcp.core import plans
 from sora_mcp.core.advice import Save
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.pictures import MOST_STILLS, PictureFormat, View
-from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
+from sora_mcp.core.results import Look, Seen, SeenBeat, SeenBeside, SeenStill
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
@@ -109,23 +109,34 @@ def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, la
         SeenBeat(frame=frame, seconds=round(second, 2), description=text)
         for frame, (second, text) in zip(sheet.beats, first.beats, strict=True)
     ]
-    shown = {still.beat for still in sheet.stills if still.reel == 0}
-    hidden = [number for number in range(1, len(beats) + 1) if number not in shown] if view.at_beats else []
+    with_still = {still.beat for still in sheet.stills if still.reel == 0}
+    hidden = [number for number in range(1, len(beats) + 1) if number not in with_still] if view.at_beats else []
+    shown = [
+        (still.reel, SeenStill(frame=still.frame, seconds=still.seconds, beat=still.beat)) for still in sheet.stills
+    ]
+    stills = [[still for reel, still in shown if reel == number] for number in range(len(videos))]
     return Look(
         **videos[0].model_dump(),
         gateway=label,
-        frames=len(sheet.stills),
+        frames=len(shown),
         missing=sheet.missing or None,
-        stills=[
-            SeenStill(name=shots[still.reel].title or None, frame=still.frame, seconds=still.seconds, beat=still.beat)
-            for still in sheet.stills
-        ],
-        others=videos[1:] or None,
+        stills=stills[0],
+        others=[_beside(videos[0], stills[0], *each) for each in zip(videos[1:], stills[1:], strict=True)] or None,
+        videos=videos,
+        shown=shown,
         beats=beats,
         hidden_beats=hidden,
         is_large=view.at is not None,
         picture=sheet.picture,
     )
+
+
+def _beside(first: Seen, first_stills: list[SeenStill], video: Seen, stills: list[SeenStill]) -> SeenBeside:
+    """A further video, as far as it is not as the first one is."""
+    fields = video.model_dump()
+    other = {name: value for name, value in fields.items() if value != getattr(first, name)}
+    other |= {"name": video.name or "", "variant": video.variant}
+    return SeenBeside(**other, stills=None if stills == first_stills else stills)
 
 
 def _seen(shot: Shot, about: Probe) -> Seen:

@@ -11,7 +11,7 @@ from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows, what each video is, and which beat is where."""
-    videos = [look, *(look.others or ())]
+    videos = look.videos
     what = _seen_videos(videos)
     lengths = {video.seconds for video in videos}
     if look.is_large and len(videos) == 1:
@@ -69,10 +69,9 @@ def _beats_seen(look: Look) -> list[str]:
     """Where each beat begins, and the stills that show it."""
     if not look.beats:
         return []
-    of_same_task = {look.name, *(video.name for video in look.others or () if video.task_id == look.task_id)}
     shown: dict[int, list[str]] = {}
-    for number, still in enumerate(look.stills, 1):
-        if still.beat is not None and still.name in of_same_task:
+    for number, (video, still) in enumerate(look.shown, 1):
+        if still.beat is not None and look.videos[video].task_id == look.task_id:
             shown.setdefault(still.beat, []).append(str(number))
     told = [
         f"{_beat(number, beat)}: {_stills(shown.get(number, []))}"

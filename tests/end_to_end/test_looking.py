@@ -98,16 +98,19 @@ async def test_a_sheet_of_the_beats_has_a_still_for_each(client: Client) -> None
 
 async def test_variants_and_two_videos_share_a_sheet(client: Client) -> None:
     seen = await use(client, "view_video", {"task_id": STORY, "all_variants": True, "frames": 3})
-    assert [still["name"] for still in seen.data["stills"]] == ["#1", "#2"] * 3
+    assert (seen.data["name"], seen.data["frames"], len(seen.data["stills"])) == ("#1", 6, 3)
+    assert seen.data["others"] == [{"name": "#2", "variant": 2}]  # and else as the first
     assert "variants #1, #2" in seen.text
     seen = await use(client, "view_video", {"task_id": REMIX, "beside": f"{STORY}#2", "frames": 2})
-    assert [still["name"] for still in seen.data["stills"]] == ["A", "B", "A", "B"]
     assert f"A: {REMIX}, variant 1" in seen.text
     assert f"B: {STORY}, variant 2" in seen.text
-    assert [each["task_id"] for each in seen.data["others"]] == [STORY]
+    (other,) = seen.data["others"]
+    assert (other["name"], other["task_id"], other["variant"]) == ("B", STORY, 2)
+    assert [still["beat"] for still in other["stills"]] == [1, 3]
+    assert not any("beat" in still for still in seen.data["stills"])
     both = await use(client, "view_video", {"task_id": REMIX, "beside": STORY, "at": "2s"})
     assert both.image.width >= 480
-    assert [still["frame"] for still in both.data["stills"]] == [60, 60]
+    assert [still["frame"] for still in (*both.data["stills"], *both.data["others"][0]["stills"])] == [60, 60]
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
