@@ -6,7 +6,6 @@ is paid, is to be sent to an address that a caller wrote.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from sora_mcp.core.errors import SoraError
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
 from sora_mcp.media.board import MOST_CARDS, Board, BoardCard
-from sora_mcp.studio.files import Files
+from sora_mcp.studio.files import Files, temporary_folder
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.sources import PLACEHOLDER, Resolved
 
@@ -70,7 +69,7 @@ async def _images(ready: Resolved, at_hand: AsyncExitStack) -> dict[int, str]:
     """The local images, as they would be uploaded, in files of their own."""
     if not ready.images:
         return {}
-    folder = Path(at_hand.enter_context(tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)))
+    folder = at_hand.enter_context(temporary_folder())
     paths = {}
     for at, image in list(ready.images.items())[:MOST_CARDS]:
         await anyio.Path(folder / str(at)).write_bytes(image.content)

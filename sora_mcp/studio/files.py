@@ -107,7 +107,7 @@ class Files:
         if self.is_saved(entry, variant):
             yield anyio.Path(entry.files[variant])
             return
-        with _temporary_folder() as folder:
+        with temporary_folder() as folder:
             path = folder / f"{file_stem(entry)}.v{variant}.mp4"
             await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
@@ -224,12 +224,12 @@ def _gone(entry: Entry, error: BadReply) -> Gone:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder that is removed afterwards. Raises FileProblem where there can be none."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
     except OSError as error:
-        words = f"No video can be fetched into {tempfile.gettempdir()}: {error.strerror}."
+        words = f"Nothing can be put into {tempfile.gettempdir()}: {error.strerror}."
         raise FileProblem(words, AskUser("make room there")) from None
     with folder:
         yield Path(folder.name)

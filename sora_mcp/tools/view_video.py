@@ -93,7 +93,6 @@ VIEW_VIDEO = Tool(
     say_look,
     picture=lambda result: result.picture,
     examples=(
-        {"task_id": EXAMPLE_ID},
         {"task_id": EXAMPLE_ID, "at": "7.3s"},
         {"task_id": OTHER_EXAMPLE_ID, "beside": EXAMPLE_ID, "frames": 4},
     ),

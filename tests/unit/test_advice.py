@@ -109,7 +109,7 @@ ALLOWED = {
     "core/models.py": "a description in a published schema",
     "gateway/client.py": "the User-Agent header",
     "ledger/sqlite/migrations.py": "written into files by earlier releases",
-    "media/viewer.py": "variables that another process must not see",
+    "media/child.py": "variables that another process must not see",
     "studio/files.py": "the prefix of a temporary folder",
 }
 """Files in which such a word is no message."""
