@@ -75,7 +75,7 @@ async def test_a_cap_in_another_unit_refuses_and_says_which_word_to_write(
         described = await ask(client, "describe_gateway", {})
     assert told.data["error"]["kind"] == "over_cap"
     for text in (dry.text, described.text):
-        assert f"The setting SORA_{cap.upper()} is {value}, but costs at this gateway are in USD" in text
+        assert f"SORA_{cap.upper()} is {value}, but costs at this gateway are in USD" in text
         assert 'with the word USD, such as "' in text
     assert gateway.creates() == []
 
