@@ -4,7 +4,8 @@ To add one: a package beside `sora` with a class that has the methods of `Dialec
 makes it from the settings, and a line in `sora_mcp.dialects.DIALECTS`. Say what it takes as `Capabilities`; refuse in
 `check` what its upstream has no words for (`CannotExpress`), before anything is sent. In `read_created` raise Refused
 only where the upstream's sources say that nothing was created; whatever stands in no list is OutcomeUnknown, since
-it may have been paid for. Read addresses by `schemes` alone. Import no other dialect. `sora_mcp.dialects.replies` reads
+it may have been paid for. Prices that are no table of sizes and lengths are `Pricing`; what a job cost in the end is
+`Task.cost`. Read addresses by `schemes` alone. Import no other dialect. `sora_mcp.dialects.replies` reads
 JSON, headers and pages for all of them; `tests/support/reply_shapes.py` shows how to hold one to its replies.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from sora_mcp.core.capabilities import Adjustment, Capabilities
+from sora_mcp.core.cost import Estimate
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import State, Task
@@ -132,6 +134,14 @@ class Adjusting(Protocol):
         """As `Dialect.create`; `images`, by item, are sent along where `Capabilities.image_bytes` says so."""
 
 
+@runtime_checkable
+class Pricing(Protocol):
+    """What a dialect has besides, where its prices are no table of sizes and lengths."""
+
+    def estimate(self, request: VideoRequest) -> Estimate | None:
+        """What a request that has passed `check` will cost, in `Capabilities.unit`; None where no price is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedTask:
     """One task of an upstream's own list. `created_at`: unix seconds; `prompt` is data."""
@@ -156,6 +166,14 @@ class Listing(Protocol):
 def plan_of(dialect: Dialect, request: VideoRequest) -> Plan:
     """What becomes of a request that has passed `check`: nothing, where a dialect says everything as it is."""
     return dialect.plan(request) if isinstance(dialect, Adjusting) else Plan()
+
+
+def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
+    """What a request that has passed `check` will cost; None where no price is known."""
+    if isinstance(dialect, Pricing):
+        return dialect.estimate(request)
+    cost = request.cost(dialect.capabilities)
+    return None if cost is None else Estimate(cost)
 
 
 def create_of(dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture]) -> Call:
