@@ -14,16 +14,33 @@ HEAD_BYTES = 8
 _NEEDED = {b"moov", b"mdat"}
 """Boxes without which an MP4 file shows nothing: a cut between two boxes would not be seen otherwise."""
 
+_FILM = _NEEDED | {b"moof"}
+"""Boxes that hold the film: it is cut off where one of them is."""
+
+_PADDING = {b"free", b"skip", b"wide", b"pnot"}
+_BEFORE_FRAGMENTS = {b"styp", b"sidx", b"emsg", b"prft"}
+"""Boxes that may stand before `ftyp` or a fragment, and in files that have none, as QuickTime writes them."""
+
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_video(head: bytes) -> bool:
-    """MP4 and MOV (`ftyp` box) or WebM and Matroska (EBML), by their first bytes."""
-    return head[4:8] == b"ftyp" or head[:4] == _EBML
+    """MP4 and MOV (their first box) or WebM and Matroska (EBML), by their first bytes.
+
+    Boxes without `ftyp` before them are known by a plausible size too: their names are words of texts.
+    """
+    if head[:4] == _EBML or head[4:8] == b"ftyp":
+        return True
+    if head[4:8] in _PADDING:
+        return head[0] < ord("\t")
+    return head[4:8] in _FILM | _BEFORE_FRAGMENTS and head[0] < ord(" ")
 
 
 def is_whole(path: Path, size: int) -> bool:
-    """Whether nothing is missing at the end of a video of `size` bytes. Raises ValueError: it has no end."""
+    """Whether nothing of the film is missing in a video of `size` bytes. Raises ValueError: it has no end.
+
+    What stands behind the film, or is no part of it, may be anything, and may be cut off.
+    """
     with path.open("rb") as file:
         walk = _is_whole_webm if file.read(4) == _EBML else _is_whole_mp4
         return walk(file, size)
@@ -34,10 +51,10 @@ def _is_whole_mp4(file: BinaryIO, size: int) -> bool:
 
     A box size of 1 is followed by one of 64 bits; a size of 0 means: to the end.
     """
-    at, missing = 0, set(_NEEDED)
+    at, seen = 0, set[bytes]()
     for _ in range(MOST_PARTS):
         if at == size:
-            return not missing
+            return seen >= _NEEDED
         file.seek(at)
         head = file.read(16)
         length, least = int.from_bytes(head[:4], "big"), 8
@@ -47,9 +64,15 @@ def _is_whole_mp4(file: BinaryIO, size: int) -> bool:
             length = size - at
         at += length
         if len(head) < least or length < least or at > size:
-            return False
-        missing.discard(head[4:8])
+            return seen >= _NEEDED and not _goes_on(head[4:8], seen)
+        seen.add(head[4:8])
     raise ValueError("too many boxes")
+
+
+def _goes_on(kind: bytes, seen: set[bytes]) -> bool:
+    """Whether the film goes on in a box that is cut off, or whose head is (its `kind` is then shorter)."""
+    is_fragmented = b"moof" in seen and b"mfra" not in seen
+    return kind in _FILM or (is_fragmented and (len(kind) < 4 or kind in _BEFORE_FRAGMENTS))
 
 
 def _is_whole_webm(file: BinaryIO, size: int) -> bool:
@@ -67,12 +90,13 @@ def _is_whole_webm(file: BinaryIO, size: int) -> bool:
         bits = 7 * (9 - head[kind_ends].bit_length()) if len(head) > kind_ends else 0
         begins = kind_ends + bits // 7
         if not 0 < bits < 63 or len(head) < begins:
-            return False
-        has_segment = has_segment or head[:kind_ends] == _SEGMENT
+            return has_segment
+        is_segment = head[:kind_ends] == _SEGMENT
         length = int.from_bytes(head[kind_ends:begins], "big") & ((1 << bits) - 1)
         if length == (1 << bits) - 1:
-            return has_segment
+            return has_segment or is_segment
         at += begins + length
         if at > size:
-            return False
+            return has_segment and not is_segment
+        has_segment = has_segment or is_segment
     raise ValueError("too many elements")

@@ -91,8 +91,27 @@ async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGa
 
 # --- files that are cut off -----------------------------------------------------------------------
 
+FILM = box(b"moov", b"m" * 500) + box(b"mdat", b"v" * 3000)
+FRAGMENTED = FTYP + box(b"moov", b"m" * 500) + (box(b"moof", b"f" * 90) + box(b"mdat", b"v" * 900)) * 3
+
 WHOLE = {
     "boxes": MP4,
+    "`free` first": box(b"free", b"f" * 90) + MP4,
+    "`skip` first": box(b"skip") + MP4,
+    "`wide` first, no `ftyp`": box(b"wide") + box(b"mdat", b"v" * 3000) + box(b"moov", b"m" * 500),
+    "no `ftyp`": FILM,
+    "no `ftyp`, the pictures first": box(b"mdat", b"v" * 3000) + box(b"moov", b"m" * 500),
+    "zeros behind": MP4 + bytes(4001),
+    "a byte behind": MP4 + b"\0",
+    "a text behind": MP4 + b"-- end of file, written by a camera --\n",
+    "a phone's trailer behind": MP4 + b"\0\0\x0a\x08\x17\0\0\0Image_UTC_DataSEFH" + b"x" * 50 + b"SEFT",
+    "a box behind that is no part of the film, and cut off": MP4 + box(b"udta", b"u" * 90)[:-40],
+    "padding behind that is cut off": MP4 + box(b"free", size=70_000),
+    "fragments": FRAGMENTED,
+    "fragments with an index, and bytes behind": FRAGMENTED + box(b"mfra", b"i" * 50) + b"\0\0\0",
+    "fragments with a text behind": FRAGMENTED + b"written by a camera",
+    "WebM with bytes behind": WEBM + bytes(99),
+    "WebM with a text behind": WEBM + b"written by a camera",
     "a 64-bit size": FTYP + long_box(b"mdat", b"v" * 999) + box(b"moov"),
     "a box to the end": FTYP + box(b"moov", b"m" * 50) + box(b"mdat", b"v" * 999, size=0),
     "larger than one piece": FTYP + box(b"mdat", b"v" * 1_000_000) + box(b"moov", b"m" * 50),
@@ -110,6 +129,14 @@ async def test_a_whole_file_is_kept(body: bytes, gateway: FaultGateway, reach: R
 
 
 CUT_OFF = {
+    "`wide` first, in the last box": (box(b"wide") + FILM)[:-1],
+    "no `ftyp`, in the last box": FILM[:-1],
+    "no `ftyp`, in a table at the end": (box(b"mdat", b"v" * 3000) + box(b"moov", b"m" * 500))[:-1],
+    "in the second of two boxes of pictures": MP4 + box(b"mdat", b"v" * 3000)[:-1],
+    "in a fragment": FRAGMENTED[:-1],
+    "in a fragment's table": FRAGMENTED + box(b"moof", b"f" * 90)[:-1],
+    "in the head of a fragment": FRAGMENTED + box(b"moof")[:3],
+    "before a fragment": FRAGMENTED + box(b"styp", b"s" * 20)[:-1],
     "in the last box": MP4[:-1],
     "in the first box": FTYP[:-1],
     "in a box's head": FTYP + box(b"moov", b"m" * 50) + b"\0\0\0",
@@ -139,6 +166,17 @@ async def test_a_file_of_endless_small_boxes_is_not_walked_to_its_end(
     gateway: FaultGateway, reach: Reach, tmp_path: Path
 ) -> None:
     gateway.on("GET", "/v.mp4", video(FTYP + box(b"free") * 200_000))
+    async with reach() as client:
+        assert "not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["The free plan has ended.", "\n\n\n\nwide is the gate", "    skip this", "{'a':moov}"]
+)
+async def test_a_text_whose_words_are_names_of_boxes_is_no_video(
+    text: str, gateway: FaultGateway, reach: Reach, tmp_path: Path
+) -> None:
+    gateway.on("GET", "/v.mp4", video(text.encode()))
     async with reach() as client:
         assert "not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
 
