@@ -35,6 +35,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
 from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
+from sora_mcp.media.converting import Converter
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.costs import policy_of
@@ -79,6 +80,7 @@ class Creator:
         self._outputs = outputs
         self._submitter = submitter
         self._submitted = submitted
+        self._converter = Converter()
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
     async def submit(
@@ -157,10 +159,10 @@ class Creator:
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
         capabilities = self._connector.dialect.capabilities
-        if capabilities.image_bytes is not None:
-            from sora_mcp.studio import pictures  # noqa: PLC0415 - most servers send none
+        if with_images.images:
+            from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            pictures.check_local(with_images, capabilities.image_bytes)
+            with_images = await pictures.upright(with_images, self._converter, capabilities.image_bytes)
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
@@ -181,7 +183,8 @@ class Creator:
 
         request = ready.with_addresses(ready.paths)
         with anyio.fail_after(RESOLVE_WITHIN):
-            sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            images = pictures.pictures_of(gateway, ready, self._converter, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            sent = await images
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
         return create_of(dialect, request, sent), body
 

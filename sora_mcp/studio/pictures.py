@@ -1,32 +1,102 @@
-"""The images of a request that are sent along with it: fetched or read, checked, and as they go into the form."""
+"""The images of a request: as gateways take them, and those that are sent along with it as they go into the form."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import anyio
 
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.dialects.protocol import Picture
 from sora_mcp.studio import images
-from sora_mcp.studio.images import MIME_TYPES, Image
+from sora_mcp.studio.image_files import MIME_TYPES, kind_of
+from sora_mcp.studio.images import MAX_IMAGE_BYTES, Image
 from sora_mcp.studio.sources import Resolved
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
+    from sora_mcp.media.converting import Converter, Reason
 
 
-def check_local(ready: Resolved, max_bytes: int) -> None:
-    """Raise InvalidInput for a local image that cannot be sent along."""
-    for i, image in ready.images.items():
-        images.check_sendable(image, _where(i), max_bytes)
+CONVERT_WITHIN = 15.0
+"""Seconds in which all images of a request are converted."""
 
 
-async def pictures_of(gateway: Gateway, ready: Resolved, *, max_bytes: int, seconds: float) -> dict[int, Picture]:
+async def upright(ready: Resolved, converter: Converter, max_bytes: int | None) -> Resolved:
+    """The request with its local images as gateways take them; `max_bytes`: what one may have that is sent along.
+
+    Raises InvalidInput, also where one cannot be sent along.
+    """
+    prepared = dict(ready.images)
+    with anyio.move_on_after(CONVERT_WITHIN) as scope:
+        for i, image in ready.images.items():
+            prepared[i] = await _taken(converter, image, _where(i), max_bytes or MAX_IMAGE_BYTES)
+    if scope.cancelled_caught:
+        raise images.refused("inpaint_items", "has more images than can be converted in time", "PNG, JPEG or WebP")
+    if max_bytes is not None:
+        for i, image in prepared.items():
+            images.check_sendable(image, _where(i), max_bytes)
+    return replace(ready, images=prepared)
+
+
+async def _taken(converter: Converter, image: Image, where: str, max_bytes: int) -> Image:
+    """An image of a kind that gateways take, and turned as its EXIF data says: some show it as it is stored.
+
+    Where that cannot be done here, one that only is to be turned is sent as it is. Raises InvalidInput.
+    """
+    if image.can_be_sent and image.is_upright:
+        return image
+    from sora_mcp.media.converting import Unconvertible  # noqa: PLC0415 - most images are taken as they are
+
+    try:
+        content = await converter.upright(image.content, image.kind, max_bytes=max_bytes)
+    except Unconvertible as error:
+        if image.can_be_sent and error.reason == "not_installed":
+            return replace(image, notes=(*image.notes, _NOT_TURNED))
+        raise images.refused(where, *_why_not(error.reason, image, max_bytes)) from None
+    kind = kind_of(content)
+    told = "is sent turned upright" if image.can_be_sent else f"is {image.kind.upper()} and is sent as {_NAMES[kind]}"
+    return replace(image, name=f"image.{kind}", content=content, notes=(*image.notes, told))
+
+
+_NOT_TURNED = "is stored turned and is sent so: the gateway may show it sideways; the extra `media` would turn it"
+_NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", None: "an image"}
+
+
+def _why_not(reason: Reason, image: Image, max_bytes: int) -> tuple[str, str]:
+    """Why an image cannot be converted, and what can be sent instead."""
+    name = _NAMES.get(image.kind, image.kind.upper())
+    what, by_hand = (
+        ("turned upright", "one that is stored upright")
+        if image.can_be_sent
+        else (f"converted from {name}", "PNG, JPEG or WebP; phones and image programs export JPEG")
+    )
+    words = {
+        "unreadable": f"is damaged: it cannot be read as a {name} image",
+        "too_large": f"has too many pixels to be {what} here",
+        "too_many_bytes": f"would have more than {max_bytes // 1_000_000} MB when it is {what}",
+        "slow": f"could not be {what} in time",
+        "memory": f"takes too much memory to be {what}",
+        "ended": f"could not be {what}: the process that does it ended unexpectedly",
+    }
+    if reason == "not_installed":
+        packages = "pillow pi-heif" if image.kind == "heic" else "pillow"
+        install = f"{sys.executable} -m pip install {packages}"
+        return f"is {name}, and what converts it is not installed", f"{by_hand}. Or install it: {install}"
+    return words[reason], by_hand
+
+
+async def pictures_of(
+    gateway: Gateway, ready: Resolved, converter: Converter, *, max_bytes: int, seconds: float
+) -> dict[int, Picture]:
     """Every image of a request, by item. Raises InvalidInput, or Unfetchable where it may be had later."""
     pictures = {i: _as_sent(image) for i, image in ready.images.items()}
     for i, item in enumerate(ready.request.inpaint_items):
         if i not in pictures and item.url is not None:
             content = await _fetched(gateway, item.url, _where(i), max_bytes, seconds)
-            image = images.check_fetched(content, _where(i))
+            image = await _taken(converter, images.check_fetched(content, _where(i)), _where(i), max_bytes)
             images.check_sendable(image, _where(i), max_bytes)
             pictures[i] = _as_sent(image)
     return pictures
@@ -44,7 +114,7 @@ async def _fetched(gateway: Gateway, address: str, where: str, max_bytes: int, s
 
 
 def _as_sent(image: Image) -> Picture:
-    return Picture(image.name, image.content, MIME_TYPES[image.name.rpartition(".")[2]])
+    return Picture(image.name, image.content, MIME_TYPES[image.kind])
 
 
 def _where(item: int) -> str:

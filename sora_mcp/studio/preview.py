@@ -56,6 +56,8 @@ def of_amount(request: VideoRequest) -> Iterator[str]:
 
 def of_sources(ready: Resolved) -> Iterator[str]:
     """What becomes of the sources."""
+    for i, image in ready.images.items():
+        yield from (f"inpaint_items[{i}].url: {note}." for note in image.notes)
     request, size = ready.request, ready.source_size
     if size is not None and request.width * size[1] != request.height * size[0]:
         yield (

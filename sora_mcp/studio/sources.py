@@ -51,7 +51,7 @@ class Resolved:
     @property
     def fingerprint(self) -> str:
         """The same for two requests that ask for the same thing: outer spaces of texts do not count, and an image
-        counts by its content."""
+        counts by its file."""
         return self._fingerprint(_stripped(self.request.body()))
 
     @property
@@ -62,7 +62,7 @@ class Resolved:
     def _fingerprint(self, body: dict[str, Any]) -> str:
         parts = [
             body | dict(self.plan.identity),
-            {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()},
+            {i: image.digest for i, image in self.images.items()},
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

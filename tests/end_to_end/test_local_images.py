@@ -12,8 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 from bench import KEY, PNG, TAKEN, Connect, Run
-from calls import ask, assert_accepted, assert_refused, create, item
+from calls import Told, ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
+from photos import FILM, HEIC, corner, seen
+
+from sora_mcp.studio import image_files
 
 pytestmark = pytest.mark.anyio
 
@@ -185,3 +188,111 @@ async def test_an_image_that_cannot_be_uploaded_leaves_nothing_submitted(
     async with connect() as client:
         await assert_refused(client, *item(url=str(pictures / "door.png")))
     assert gateway.creates() == []
+
+
+# --- as phones make them --------------------------------------------------------------------------
+
+
+async def uploaded(connect: Connect, gateway: FaultGateway, path: Path, content: bytes) -> tuple[Told, bytes]:
+    """What is told of a request with this image, and the bytes that were uploaded."""
+    await anyio.Path(path).write_bytes(content)
+    async with connect() as client:
+        told = await assert_accepted(client, *item(url=str(path)))
+    [upload] = gateway.requests("POST", FILES)
+    head, _, rest = upload.body.partition(b"\r\n\r\n")
+    assert b'filename="image.' in head
+    boundary = b"\r\n--" + upload.headers["content-type"].partition("boundary=")[2].encode()
+    return told, rest.partition(boundary)[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+async def test_a_film_behind_an_image_is_not_uploaded(
+    kind: str, gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    told, content = await uploaded(connect, gateway, pictures / "motion.jpg", corner(kind) + FILM)
+    assert content == corner(kind)
+    assert " kB behind the end of the picture are not sent" in told.text
+
+
+UPRIGHT = {1: "upper left", 3: "lower right", 6: "upper right", 8: "lower left"}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+async def test_an_image_is_uploaded_upright(
+    kind: str, orientation: int, gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    told, content = await uploaded(connect, gateway, pictures / "photo", corner(kind, orientation) + FILM)
+    assert seen(content) == ((48, 64) if orientation in {6, 8} else (64, 48), UPRIGHT[orientation])
+    assert image_files.orientation_of(content) == 1
+    assert ("is sent turned upright" in told.text) == (orientation != 1)
+    assert b"private film" not in content
+
+
+async def test_heic_is_uploaded_as_a_jpeg(gateway: FaultGateway, pictures: Path, connect: Connect) -> None:
+    told, sent = await uploaded(connect, gateway, pictures / "IMG_0001.HEIC", HEIC + FILM)
+    assert sent.startswith(b"\xff\xd8\xff")
+    assert seen(sent) == ((64, 48), "upper left")
+    assert "inpaint_items[0].url: is HEIC and is sent as JPEG" in told.text
+    assert "pi_heif" not in sys.modules
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+async def test_avif_is_uploaded_as_an_upright_jpeg(
+    orientation: int, gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    _, sent = await uploaded(connect, gateway, pictures / "a.avif", corner("AVIF", orientation))
+    assert (sent[:3], seen(sent)[1]) == (b"\xff\xd8\xff", UPRIGHT[orientation])
+
+
+@pytest.mark.parametrize("content", [HEIC[:300], HEIC[:40], HEIC[:60] + bytes(400)], ids=["cut", "a head", "zeros"])
+async def test_a_damaged_heic_is_refused_and_nothing_is_sent(
+    content: bytes, gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    (pictures / "a.heic").write_bytes(content)
+    async with connect() as client:
+        await assert_refused(client, *item(url=str(pictures / "a.heic")), "inpaint_items[0].url", "damaged", "JPEG")
+    assert gateway.connections == 0
+
+
+async def test_the_same_photo_is_a_duplicate_whatever_is_made_of_it(
+    gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    (pictures / "a.jpg").write_bytes(corner("JPEG", 6) + FILM)
+    async with connect() as client:
+        await assert_accepted(client, *item(url=str(pictures / "a.jpg")))
+        assert (await ask(client, *item(url=str(pictures / "a.jpg")))).data["duplicate"]
+    assert len(gateway.creates()) == 1
+
+
+async def test_without_what_reads_heic_it_is_refused_with_how_to_get_it(
+    gateway: FaultGateway, pictures: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "a.heic").write_bytes(HEIC)
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    async with connect() as client:
+        await assert_refused(
+            client, *item(url=str(pictures / "a.heic")), "is HEIC", "JPEG", "-m pip install", "pi-heif"
+        )
+    assert gateway.connections == 0
+
+
+async def test_without_the_extra_a_photo_is_sent_as_it_is_stored_and_that_is_said(
+    gateway: FaultGateway, pictures: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = corner("JPEG", 6)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    told, content = await uploaded(connect, gateway, pictures / "photo.jpg", photo + FILM)
+    assert content == photo
+    assert "may show it sideways" in told.text
+
+
+async def test_a_dry_run_says_what_would_be_made_of_an_image_and_sends_nothing(
+    gateway: FaultGateway, pictures: Path, connect: Connect
+) -> None:
+    (pictures / "photo.jpg").write_bytes(corner("JPEG", 8))
+    async with connect() as client:
+        tool, arguments = item(url=str(pictures / "photo.jpg"))
+        told = await ask(client, tool, arguments | {"dry_run": True})
+    assert "is sent turned upright" in told.text
+    assert gateway.requests("POST", FILES) == []

@@ -20,6 +20,7 @@ from bench import COMMAND, KEY, MP4, PNG, Run, about, taken
 from calls import Told, ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, Received, fault_gateway, says
 from mcp import Client
+from photos import FILM, HEIC, corner, seen
 from PIL import Image
 
 from sora_mcp.config.settings import Settings
@@ -251,6 +252,21 @@ async def test_a_local_image_is_the_forms_file(serve: Serve, gateway: FaultGatew
     assert form_of(post)["input_reference"] == PNG
     assert b'filename="image.png"' in post.body
     assert b"image/png" in post.body
+
+
+@pytest.mark.parametrize(("photo", "blue"), [(HEIC, "upper left"), (corner("JPEG", 3), "lower right")])
+async def test_a_photo_goes_into_the_form_upright_without_its_film_and_as_a_jpeg(
+    photo: bytes, blue: str, serve: Serve, gateway: FaultGateway, pictures: Path
+) -> None:
+    (pictures / "photo").write_bytes(photo + FILM)
+    async with serve(image_dirs=(pictures,)) as client:
+        await assert_accepted(client, "create_video", PROMPT | {"inpaint_items": [{"url": "photo"}]})
+    (post,) = posts(gateway)
+    content = form_of(post)["input_reference"]
+    assert seen(content)[1] == blue
+    assert b"private film" not in content
+    assert b'filename="image.jpg"' in post.body
+    assert b"image/jpeg" in post.body
 
 
 async def test_an_image_that_unpacks_to_too_much_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import os
 import random
@@ -12,11 +13,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photos import FILM, corner
 from PIL import Image
 
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.ledger import open_ledger
-from sora_mcp.studio import images
+from sora_mcp.studio import image_files, images
 
 
 def picture(kind: str, side: int = 40, **options: object) -> bytes:
@@ -32,7 +36,7 @@ WHOLE = {
     "a tiny PNG": (picture("PNG", 1), "image.png"),
     "a JPEG": (picture("JPEG"), "image.jpg"),
     "a progressive JPEG with EXIF": (picture("JPEG", progressive=True, exif=Image.Exif()), "image.jpg"),
-    "a JPEG with a comment and a phone's trailer": (picture("JPEG", comment=b"x" * 9000) + b"SEFT" * 50, "image.jpg"),
+    "a JPEG with a comment and a thumbnail": (picture("JPEG", comment=b"x\xff\xd9" * 3000), "image.jpg"),
     "a lossy WebP": (picture("WEBP"), "image.webp"),
     "a lossless WebP": (picture("WEBP", 33, lossless=True), "image.webp"),
     "a WebP with EXIF": (picture("WEBP", exif=b"Exif\0\0" + bytes(9)), "image.webp"),
@@ -40,7 +44,6 @@ WHOLE = {
 SECRET = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" * 20
 NO_IMAGES = {
     "a PNG's signature before a text": b"\x89PNG\r\n\x1a\n" + SECRET,
-    "a PNG with a text behind it": picture("PNG") + SECRET,
     "half a PNG": picture("PNG")[:900],
     "a JPEG's first bytes before a text": b"\xff\xd8\xff\xe0" + SECRET,
     "a JPEG's first and last bytes around a text": b"\xff\xd8\xff\xe0" + SECRET + b"\xff\xd9",
@@ -60,6 +63,50 @@ def read(text: str, folders: tuple[Path, ...]) -> images.Image:
 def test_a_whole_image_is_taken_as_it_is(tmp_path: Path, content: bytes, name: str) -> None:
     (tmp_path / "given").write_bytes(content)
     assert read(str(tmp_path / "given"), (tmp_path,)) == images.Image(name, content)
+
+
+BEHIND = {
+    "a key": SECRET,
+    "a phone's film": FILM,
+    "a phone's trailer": b"SEFT" * 50,
+    "a byte": b"\0",
+    "zeros": bytes(5000),
+    "another image": picture("PNG", 5),
+    "a JPEG": picture("JPEG", 5),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize(("content", "name"), WHOLE.values(), ids=WHOLE)
+def test_what_stands_behind_an_image_is_left_out(tmp_path: Path, content: bytes, name: str, behind: bytes) -> None:
+    (tmp_path / "given").write_bytes(content + behind)
+    image = read(str(tmp_path / "given"), (tmp_path,))
+    assert image == images.Image(name, content)
+    assert image.digest == hashlib.sha256(content + behind).hexdigest()
+    assert [note for note in image.notes if "behind the end" in note] == list(image.notes)
+    assert bool(image.notes) == (len(behind) > images.MOST_UNTOLD)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_read_as_pillow_reads_it(kind: str, orientation: int) -> None:
+    content = corner(kind, orientation)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.getexif().get(0x0112, 1) == orientation
+    assert image_files.orientation_of(content) == orientation
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.data())
+def test_a_damaged_image_is_refused_or_taken_in_bounds(kind: str, data: st.DataObject) -> None:
+    content = bytearray(corner(kind, 6))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(content[: data.draw(st.integers(0, len(content)))])
+    end = image_files.whole(damaged)
+    assert end is None or damaged.startswith(end)
+    assert 1 <= image_files.orientation_of(damaged) <= 8
+    assert min(image_files.size_of(damaged)) >= 0
 
 
 @pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
