@@ -75,9 +75,24 @@ def is_plain_code(code: str | None) -> bool:
     return code is not None and re.fullmatch(r"[a-z0-9_.-]{1,40}", code) is not None
 
 
+_JOINERS = re.compile(
+    "(?<![\u0600-\u109f\u1780-\u18af\u2190-\u2bff\ufb50-\ufdff\ufe0f\ufe70-\ufefc\U0001f000-\U0001faff])[\u200c\u200d]"
+)
+"""Zero-width joiners and non-joiners where they mean nothing: not behind a letter of Arabic and its kin, of the scripts
+of India and its neighbours, nor behind an emoji (after RFC 5892, appendix A.1 and A.2)."""
+
+
 def clean(text: str, limit: int = 500) -> str:
-    """Someone else's text made safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` long."""
+    """Someone else's text made safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` long.
+
+    Joiners stay where they belong to how a word, or an emoji, is written.
+    """
     text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text[: limit * 4])
-    text = "".join(" " if c in "\n\r\t" else c for c in text if c in "\n\r\t" or unicodedata.category(c)[0] != "C")
-    text = " ".join(text.split())
+    text = "".join(" " if c in "\n\r\t" else c for c in text if _is_shown(c))
+    text = " ".join(_JOINERS.sub("", text).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _is_shown(character: str) -> bool:
+    """Whether a character may stand in a text that is shown, or means something there."""
+    return character in "\n\r\t\u200c\u200d" or unicodedata.category(character)[0] != "C"

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from sora_mcp.core.pictures import MOST_STILLS, PictureFormat
 from sora_mcp.core.tables import FPS
 from sora_mcp.media import film
+from sora_mcp.media.converting import read_heic_too
 from sora_mcp.media.encoding import SHEET_BYTES, encoded
 from sora_mcp.media.layout import WIDTH, Layout, Place, arrange
 from sora_mcp.media.unviewable import MAX_SIDE, Unviewable
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
 Rgb = tuple[int, int, int]
 
@@ -75,11 +76,12 @@ _COLOURS: tuple[Rgb, ...] = (
 )
 _GAP_COLOUR: Rgb = (52, 54, 62)
 _CARD_COLOUR: Rgb = (236, 200, 96)
+_CARD_INK = (*_CARD_COLOUR, 255)
 
 
 def draw(board: Board, picture_format: PictureFormat = "jpeg") -> bytes:
     """The board; a JPEG has at most SHEET_BYTES. What of an image cannot be read stands there in words."""
-    from PIL import Image, ImageDraw  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
 
     from sora_mcp.media.drawing import PAPER  # noqa: PLC0415
 
@@ -87,30 +89,33 @@ def draw(board: Board, picture_format: PictureFormat = "jpeg") -> bytes:
     shape = (max(board.width, WIDTH), round(max(board.width, WIDTH) * board.height / board.width))
     layout = arrange([shape], len(cards), 2 * round(1.4 * _TEXT) + 6)
     paper = Image.new("RGB", (max(layout.width, 900), layout.height + _HEAD), PAPER)
-    pen = ImageDraw.Draw(paper)
-    _draw_head(pen, board, paper.width)
-    _draw_line(pen, board, paper.width)
-    _draw_cards(paper, pen, cards, layout)
+    _draw_head(paper, board)
+    _draw_line(paper, board)
+    _draw_cards(paper, cards, layout)
     return encoded(paper, picture_format, SHEET_BYTES, 1024)
 
 
-def _draw_head(pen: ImageDraw.ImageDraw, board: Board, width: int) -> None:
-    from sora_mcp.media.drawing import WHITE, font, wrapped  # noqa: PLC0415
+def _draw_head(paper: Image.Image, board: Board) -> None:
+    from sora_mcp.media.letters import cut, write  # noqa: PLC0415
     from sora_mcp.media.paper import GREY  # noqa: PLC0415
 
     more = len(board.cards) - MOST_CARDS
     shape = f"{board.width}x{board.height} · {board.n_frames / FPS:g} s · {board.n_frames} frames"
     title = f"PLAN, nothing is made yet · {shape}" + (f" · {more} more not shown" if more > 0 else "")
-    pen.text((_MARGIN, 10), wrapped(pen, title, 26, width - 2 * _MARGIN, 1), fill=WHITE, font=font(26))
+    width = paper.width - 2 * _MARGIN
+    write(paper, (_MARGIN, 10), cut(title, 26, width), 26)
     if board.prompt:
-        words = wrapped(pen, board.prompt, _TEXT, width - 2 * _MARGIN, 1)
-        pen.text((_MARGIN, 50), words, fill=GREY, font=font(_TEXT))
+        write(paper, (_MARGIN, 50), cut(board.prompt, _TEXT, width), _TEXT, fill=GREY)
 
 
-def _draw_line(pen: ImageDraw.ImageDraw, board: Board, width: int) -> None:
+def _draw_line(paper: Image.Image, board: Board) -> None:
     """The time line: where each beat begins and ends, and where images stand."""
-    from sora_mcp.media.drawing import WHITE, font  # noqa: PLC0415
+    from PIL import ImageDraw  # noqa: PLC0415
+
+    from sora_mcp.media.letters import write  # noqa: PLC0415
     from sora_mcp.media.paper import GREY  # noqa: PLC0415
+
+    pen, width = ImageDraw.Draw(paper), paper.width
 
     def x_of(frame: int) -> int:
         return _MARGIN + round((width - 2 * _MARGIN) * min(frame, board.n_frames) / board.n_frames)
@@ -123,26 +128,28 @@ def _draw_line(pen: ImageDraw.ImageDraw, board: Board, width: int) -> None:
         left = x_of(card.frame or 0)
         pen.rectangle((left, top, max(left + 1, x_of(end) - 2), bottom), fill=_COLOURS[number % len(_COLOURS)])
         if x_of(end) - left > 10 + 10 * len(card.mark):
-            pen.text((left + 6, top + 6), card.mark, fill=WHITE, font=font(20))
+            write(paper, (left + 6, top + 6), card.mark, 20)
     for card in board.cards:
         if not card.is_beat and card.frame is not None:
             x = x_of(card.frame)
             pen.polygon([(x - 8, top - 6), (x + 8, top - 6), (x, top + 8)], fill=_CARD_COLOUR)
-            pen.text((x + 11, top - 20), card.mark, fill=_CARD_COLOUR, font=font(16))
+            write(paper, (x + 11, top - 20), card.mark, 16, fill=_CARD_INK)
     seconds = board.n_frames // FPS
     step = next(step for step in (1, 2, 5, 10, 30, 60, max(60, seconds)) if seconds / step <= 16)
     for second in range(0, seconds + 1, step):
         x = x_of(second * FPS)
         pen.line((x, bottom, x, bottom + 6), fill=GREY)
         anchor = "la" if second == 0 else "ra" if second * FPS == board.n_frames else "ma"
-        pen.text((x, bottom + 9), f"{second} s", fill=GREY, font=font(15), anchor=anchor)
+        write(paper, (x, bottom + 9), f"{second} s", 15, fill=GREY, anchor=anchor)
 
 
-def _draw_cards(paper: Image.Image, pen: ImageDraw.ImageDraw, cards: Sequence[BoardCard], layout: Layout) -> None:
-    from sora_mcp.media.drawing import WHITE, font, wrapped  # noqa: PLC0415
+def _draw_cards(paper: Image.Image, cards: Sequence[BoardCard], layout: Layout) -> None:
+    from PIL import ImageDraw  # noqa: PLC0415
+
+    from sora_mcp.media.letters import WHITE, cut, wrapped, write  # noqa: PLC0415
     from sora_mcp.media.paper import GREY, line_height  # noqa: PLC0415
 
-    beats = 0
+    pen, beats = ImageDraw.Draw(paper), 0
     for card, place in zip(cards, layout.places, strict=True):
         y = place.y + _HEAD
         colour = _COLOURS[beats % len(_COLOURS)] if card.is_beat else _GAP_COLOUR
@@ -155,15 +162,12 @@ def _draw_cards(paper: Image.Image, pen: ImageDraw.ImageDraw, cards: Sequence[Bo
             size = max(14, min(28, place.width // 16))
             lines = max(1, min(6, (place.height - 16) // round(size * 1.3)))
             words = card.words if card.is_beat or card.path is None else f"{card.words} (it cannot be shown)"
-            words = wrapped(pen, words, size, place.width - 32, lines)
             middle = (place.x + place.width / 2, y + place.height / 2)
-            pen.multiline_text(middle, words, fill=WHITE, font=font(size), anchor="mm", align="center")
+            write(paper, middle, wrapped(words, size, place.width - 32, lines), size, anchor="mm")
         below = y + place.height + 4
         first = f"{'beat ' if card.is_beat else ''}{card.mark} · {card.begins}"
-        for text, fill in ((first, WHITE if card.is_beat else _CARD_COLOUR), (card.words, GREY)):
-            pen.text(
-                (place.x + 4, below), wrapped(pen, text, _TEXT - 1, place.width - 8, 1), fill=fill, font=font(_TEXT - 1)
-            )
+        for text, fill in ((first, WHITE if card.is_beat else _CARD_INK), (card.words, GREY)):
+            write(paper, (place.x + 4, below), cut(text, _TEXT - 1, place.width - 8), _TEXT - 1, fill=fill)
             below += line_height(_TEXT)
 
 
@@ -174,12 +178,14 @@ def _image(card: BoardCard, place: Place) -> Image.Image | None:
     if card.path is None:
         return None
     path, size = Path(card.path), (place.width, place.height)
-    with suppress(OSError, ValueError, Image.DecompressionBombError, Unviewable):
+    with suppress(ImportError, OSError, ValueError, Image.DecompressionBombError, Unviewable):
         if path.suffix == ".mp4":
             video = film.read(path)
             frame = min(card.still, video.probe.n_frames - 1)
             fitted = ImageOps.contain(Image.new("L", (video.probe.width, video.probe.height)), size)
             return next(image for _, image in video.pictures([frame], *fitted.size))
+        if path.suffix.lower() in {".heic", ".heif"}:
+            read_heic_too()
         with path.open("rb") as file, Image.open(file) as picture:
             if picture.width * picture.height > MOST_PIXELS or max(picture.size) > 2 * MAX_SIDE:
                 return None

@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-Ink = tuple[int, int, int, int]
+from sora_mcp.media.letters import write
 
 PAPER = (18, 18, 22)
-WHITE: Ink = (255, 255, 255, 255)
+GAP = 4
+"""Pixels around a picture."""
 
 
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font: no file needed, the same picture on every machine."""
-    return ImageFont.load_default(size)
+_TITLE = 38
+"""Pixels of a title."""
 
 
 def stack(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
-    """Pictures under each other at one width, each under its title."""
-    rows: list[Image.Image] = []
-    for title, path in sheets:
-        with Image.open(path) as picture:
-            height = round(picture.height * width / picture.width)
-            row = Image.new("RGB", (width, height + 44), PAPER)
-            row.paste(picture.convert("RGB").resize((width, height)), (0, 38))
-        ImageDraw.Draw(row).text((10, 8), title, fill=WHITE, font=font(20))
-        rows.append(row)
-    paper = Image.new("RGB", (width, sum(row.height for row in rows)), PAPER)
+    """Pictures in two columns, in reading order, each under its title; `width` is that of both, in pixels."""
+    side = width // 2
+    cells = [_titled(title, path, side) for title, path in sheets]
+    rows = [cells[at : at + 2] for at in range(0, len(cells), 2)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    paper = Image.new("RGB", (width, sum(heights)), PAPER)
     y = 0
-    for row in rows:
-        paper.paste(row, (0, y))
-        y += row.height
+    for row, height in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            paper.paste(cell, (column * side, y))
+        y += height
     return paper
 
 
-def wrapped(draw: ImageDraw.ImageDraw, text: str, size: int, width: int, lines: int) -> str:
-    """`text` broken into at most `lines` lines of at most `width` pixels, the last one cut with an ellipsis."""
-    rows: list[str] = []
-    for word in text.split():
-        joined = f"{rows[-1]} {word}" if rows else word
-        if rows and draw.textlength(joined, font=font(size)) <= width:
-            rows[-1] = joined
-        else:
-            rows.append(word)
-    for i, line in enumerate(rows):
-        line = line[:width]  # noqa: PLW2901 - no letter is narrower than a pixel
-        while len(line) > 1 and draw.textlength(line, font=font(size)) > width:
-            line = line[:-2] + "…"  # noqa: PLW2901
-        rows[i] = line
-    if len(rows) > lines:
-        rows = [*rows[: lines - 1], rows[lines - 1].rstrip("… ") + "…"]
-    return "\n".join(rows)
+def _titled(title: str, path: Path, width: int) -> Image.Image:
+    with Image.open(path) as picture:
+        inner = width - 2 * GAP
+        height = round(picture.height * inner / picture.width)
+        cell = Image.new("RGB", (width, height + _TITLE + GAP), PAPER)
+        cell.paste(picture.convert("RGB").resize((inner, height)), (GAP, _TITLE))
+    write(cell, (GAP + 6, _TITLE / 2), title, 20, anchor="lm")
+    return cell

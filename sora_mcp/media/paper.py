@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from sora_mcp.media.drawing import PAPER, WHITE, Ink, font, wrapped
+from sora_mcp.media.drawing import PAPER
 from sora_mcp.media.layout import Layout, Place
+from sora_mcp.media.letters import WHITE, Ink, cut, text_width, write
 
 SMALLEST = 12
 """Pixels: words that do not fit at that size are cut."""
@@ -28,24 +29,22 @@ def draw(
     First lines are `size` pixels high, or so much lower that all fit; the others are cut where they do not fit.
     """
     paper = Image.new("RGB", (layout.width, layout.height), PAPER)
-    pen = ImageDraw.Draw(paper)
     widths = [place.width - 2 * _MARGIN for place, _ in tiles]
     heads = [(lines[0], width) for lines, width in zip(captions, widths, strict=True)]
-    first = min(_fitting(pen, line, size, width) for line, width in heads)
+    first = min(_fitting(line, size, width) for line, width in heads)
     for (place, tile), lines, width in zip(tiles, captions, widths, strict=True):
         x, y = place.x + (place.width - tile.width) // 2, place.y + (place.height - tile.height) // 2
         paper.paste(tile, (x, y))
         top = place.y + place.height + _MARGIN
         for number, line in enumerate(lines):
             high = max(SMALLEST, size - 2) if number else first
-            text = wrapped(pen, line, high, width, 1)
-            pen.text((place.x + _MARGIN, top), text, fill=GREY if number else WHITE, font=font(high))
+            write(paper, (place.x + _MARGIN, top), cut(line, high, width), high, fill=GREY if number else WHITE)
             top += line_height(size)
     return paper
 
 
-def _fitting(pen: ImageDraw.ImageDraw, line: str, size: int, width: int) -> int:
+def _fitting(line: str, size: int, width: int) -> int:
     """The largest height up to `size` at which a line fits, or the smallest there is."""
-    while size > SMALLEST and pen.textlength(line, font=font(size)) > width:
+    while size > SMALLEST and text_width(line, size) > width:
         size -= 1
     return size
