@@ -80,27 +80,67 @@ _PALETTES: tuple[tuple[tuple[str, ...], Palette], ...] = (
         ),
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """How one variant differs from the others: the light goes from `start` to `end` (shares of the width) in an arc of
+    `arc` (a share of the height), and red, green and blue are multiplied."""
+
+    start: float = 0.24
+    end: float = 0.66
+    arc: float = 0.12
+    colours: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def light_at(self, position: float) -> float:
+        """Where the light stands, as a share of the width."""
+        return self.start + (self.end - self.start) * position
+
+
+_TAKES = (
+    _Take(),
+    _Take(0.80, 0.42, 0.06, (1.1, 0.96, 0.84)),
+    _Take(0.10, 0.34, 0.20, (0.86, 0.98, 1.12)),
+    _Take(0.52, 0.86, 0.02, (1.04, 0.88, 1.06)),
+)
+
+
+def _take(variant: int) -> _Take:
+    return _TAKES[(variant - 1) % len(_TAKES)]
+
+
 _SEA_WORDS = ("sea", "ocean", "boat", "ship", "beach", "coast", "lighthouse", "water", "lake", "river")
 
 
-def palette_of(prompt: str) -> Palette:
-    """The palette whose words stand in the prompt; a plain day where none does."""
+def palette_of(prompt: str, variant: int = 1) -> Palette:
+    """The palette whose words stand in the prompt, a plain day where none does; a little different in each variant."""
     text = prompt.lower()
     palette = next(each for words, each in _PALETTES if any(word in text for word in words))
-    return palette if palette.sea or not any(word in text for word in _SEA_WORDS) else _with_sea(palette)
+    top, middle, horizon = (_tinted(colour, variant) for colour in palette.sky)
+    far, between, near = (_tinted(colour, variant) for colour in palette.land)
+    has_sea = any(word in text for word in _SEA_WORDS)
+    return replace(palette, sky=(top, middle, horizon), land=(far, between, near), sea=has_sea)
 
 
-def _with_sea(palette: Palette) -> Palette:
-    return replace(palette, sea=True)
+def tint_of(variant: int) -> Rgb:
+    """What the colours of a picture are multiplied with in a variant: white in the first."""
+    return _tinted((225, 225, 225), variant) if variant > 1 else (255, 255, 255)
+
+
+def _tinted(colour: Rgb, variant: int) -> Rgb:
+    red, green, blue = (
+        min(255, round(value * factor)) for value, factor in zip(colour, _take(variant).colours, strict=True)
+    )
+    return red, green, blue
 
 
 class Landscape:
-    """Layers painted once; `frame` only moves them. Sizes in pixels."""
+    """Layers painted once; `frame` only moves them. Sizes in pixels; `light_of`: the variant whose light it has."""
 
-    def __init__(self, prompt: str, variant: int, width: int, height: int) -> None:
+    def __init__(self, prompt: str, variant: int, width: int, height: int, *, light_of: int | None = None) -> None:
         digest = hashlib.sha256(f"{prompt}#{variant}".encode()).digest()
         self._chance = random.Random(digest)  # noqa: S311 - a picture, not a secret
-        self._palette = palette_of(prompt)
+        self._palette, self._take = palette_of(prompt, variant), _take(light_of or variant)
         self._width, self._height = width, height
         self._horizon = int(height * 0.66)
         self._sky = self._paint_sky()
@@ -113,8 +153,8 @@ class Landscape:
     def frame(self, position: float) -> Image.Image:
         """The picture at `position`, 0 (first frame) to 1 (last)."""
         image = self._sky.copy()
-        x = int(self._width * (0.24 + 0.42 * position)) - self._light.width // 2
-        y = int(self._height * (0.38 - 0.12 * math.sin(math.pi * position))) - self._light.height // 2
+        x = int(self._width * self._take.light_at(position)) - self._light.width // 2
+        y = int(self._height * (0.38 - self._take.arc * math.sin(math.pi * position))) - self._light.height // 2
         image.paste(self._light, (x, y), self._light)
         for depth, layer in enumerate(self._layers):
             if depth == 1 and self._palette.sea:
@@ -217,7 +257,7 @@ class Landscape:
         for y in range(top, self._height, 2):
             deep = (y - top) / (self._height - top)
             draw.rectangle((0, y, self._width, y + 2), fill=(*(int(v * (0.86 - 0.5 * deep)) for v in far), 255))
-        light = int(self._width * (0.24 + 0.42 * position))
+        light = int(self._width * self._take.light_at(position))
         for row in range(22):
             y = top + 3 + row * (self._height - top) // 24
             swing = math.sin(position * 26 + row * 1.7)

@@ -13,9 +13,12 @@ import av
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from sora_mcp.core.tables import FPS
-from sora_mcp.media.drawing import WHITE, Ink, font, wrapped
-from sora_mcp.media.landscape import Landscape, palette_of
+from sora_mcp.media.landscape import Landscape, Palette, Rgb, palette_of, tint_of
+from sora_mcp.media.letters import LINE, Ink, wrapped, write
 
+BADGE: Ink = (255, 255, 255, 200)
+SHADOW: Ink = (0, 0, 0, 120)
+"""Under the badge, which would not be seen on a bright picture."""
 BAND: Ink = (14, 14, 20, 255)
 BAND_SHARE = 0.18
 """Of the height, whatever the words: in a video made from another, the band covers the one below it."""
@@ -102,31 +105,72 @@ def _painted(scene: Scene) -> Iterator[Image.Image]:
             yield land.frame(index / max(1, scene.n_frames - 1))
             continue
         start, picture = shown[-1]
-        yield _nearer(picture, (index - start) / max(1, scene.n_frames - start))
+        yield _nearer(picture, (index - start) / max(1, scene.n_frames - start), scene.variant)
 
 
-def _nearer(picture: Image.Image, progress: float) -> Image.Image:
-    margin_x, margin_y = picture.width * 0.07 * progress, picture.height * 0.07 * progress
-    box = (margin_x, margin_y, picture.width - margin_x, picture.height - margin_y)
+def _nearer(picture: Image.Image, progress: float, variant: int) -> Image.Image:
+    """A picture that slowly draws nearer, each variant to another part of it; at its start all of it is shown."""
+    left, top = _NEAR_TO[(variant - 1) % len(_NEAR_TO)]
+    width, height = picture.width * 0.14 * progress, picture.height * 0.14 * progress
+    box = (width * left, height * top, picture.width - width * (1 - left), picture.height - height * (1 - top))
     return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
 
 
+_NEAR_TO = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.5, 1.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.5), (1.0, 0.5), (0.5, 0.0))
+"""Shares of what is left out that are left out at the left and at the top."""
+
+
 def _changed(scene: Scene) -> Iterator[Image.Image]:
-    """The source tinted towards the prompt's light and mixed with its landscape; `amount` says how far."""
-    share = scene.amount / 8
-    land = Landscape(scene.prompt, scene.variant, scene.width, scene.height)
-    red, green, blue = ((value + 255) // 2 for value in palette_of(scene.prompt).sky[1])
-    tint = Image.new("RGB", (scene.width, scene.height), (red, green, blue))
+    """The source in the colours of the prompt's landscape, and from the middle amount on that landscape over it.
+
+    `amount` says how far: the least leaves the source almost as it is, in the most it is only just seen.
+    """
+    colours, mixed = scene.amount / 8, 0.75 * max(0.0, scene.amount - 3) / 5
+    land = Landscape(scene.prompt, scene.variant, scene.width, scene.height, light_of=1)
+    dark, middle, bright = _tones(palette_of(scene.prompt, scene.variant))
+    tint = Image.new("RGB", (scene.width, scene.height), tint_of(scene.variant))
     for index, source in zip(range(scene.n_frames), _source(scene.clips[0], scene), strict=False):
-        tinted = Image.blend(source, ImageChops.multiply(source, tint), share)
-        yield Image.blend(tinted, land.frame(index / max(1, scene.n_frames - 1)), 0.6 * share)
+        coloured = ImageOps.colorize(source.convert("L"), dark, bright, middle)
+        tinted = ImageChops.multiply(source, tint) if scene.variant > 1 else source
+        picture = Image.blend(tinted, coloured, colours)
+        yield Image.blend(picture, land.frame(index / max(1, scene.n_frames - 1)), mixed) if mixed else picture
+
+
+def _tones(palette: Palette) -> tuple[Rgb, Rgb, Rgb]:
+    """What dark, middle and bright parts of a source become."""
+
+    def brightness(colour: Rgb) -> int:
+        return sum(colour)
+
+    return min(palette.land[2], palette.sky[0], key=brightness), palette.sky[1], palette.light
 
 
 def _faded(scene: Scene) -> Iterator[Image.Image]:
+    """From the first to the second: all at once, or each variant from another side."""
     first, second = (_source(clip, scene) for clip in scene.clips)
+    order = _order((scene.width, scene.height), scene.variant)
     for index, a, b in zip(range(scene.n_frames), first, second, strict=False):
         share = min(1.0, max(0.0, 2 * index / max(1, scene.n_frames - 1) - 0.5))
-        yield Image.blend(a, b, share)
+        if order is None:
+            yield Image.blend(a, b, share)
+            continue
+        edge = share * (255 + _SOFT)
+        yield Image.composite(
+            b, a, order.point([max(0, min(255, round((edge - at) * 255 / _SOFT))) for at in range(256)])
+        )
+
+
+_SOFT = 64
+"""Width of the edge between two videos, where the whole picture is 255."""
+
+
+def _order(size: tuple[int, int], variant: int) -> Image.Image | None:
+    """For each pixel, how early (0) or late (255) it becomes the second video; None: all at the same time."""
+    down, round_ = Image.linear_gradient("L"), Image.radial_gradient("L")
+    turn, out = Image.Transpose.ROTATE_90, ImageOps.invert
+    orders = (None, down.transpose(turn), round_, out(down), out(down.transpose(turn)), out(round_), down)
+    order = orders[(variant - 1) % len(orders)]
+    return None if order is None else order.resize(size)
 
 
 def _source(clip: Clip | Card, scene: Scene) -> Iterator[Image.Image]:
@@ -170,10 +214,10 @@ def _picture(card: Card, scene: Scene) -> Image.Image:
 def _named(label: str, size: tuple[int, int]) -> Image.Image:
     """A card for an image that the sandbox does not fetch: it says what would be here."""
     image = Image.new("RGB", size, (58, 62, 74))
-    draw, text_size = ImageDraw.Draw(image), max(14, size[0] // 30)
-    text = wrapped(draw, f"an image from {label}", text_size, int(size[0] * 0.8), 3)
-    draw.rectangle((12, 12, size[0] - 13, size[1] - 13), outline=(150, 154, 166), width=2)
-    draw.multiline_text((size[0] / 2, size[1] / 2), text, fill=WHITE, font=font(text_size), anchor="mm", align="center")
+    text_size = max(14, size[0] // 30)
+    text = wrapped(f"an image from {label}", text_size, size[0] * 0.8, 3)
+    ImageDraw.Draw(image).rectangle((12, 12, size[0] - 13, size[1] - 13), outline=(150, 154, 166), width=2)
+    write(image, (size[0] / 2, size[1] / 2), text, text_size, anchor="mm")
     return image
 
 
@@ -195,8 +239,9 @@ class _Overlays:
         scene = self._scene
         overlay = Image.new("RGBA", (scene.width, scene.height), (0, 0, 0, 0))
         unit = max(12, min(scene.width, scene.height) // 19)
-        draw, badge = ImageDraw.Draw(overlay), font(max(11, unit * 3 // 4))
-        draw.text((scene.width - unit, unit), "SANDBOX", fill=(255, 255, 255, 190), font=badge, anchor="ra")
+        for shift, fill in ((1, SHADOW), (0, BADGE)):
+            corner = (scene.width - unit + shift, unit + shift)
+            write(overlay, corner, "SANDBOX", max(11, unit * 3 // 4), fill=fill, anchor="ra")
         if scene.prompt or caption or scene.clips:
             band = _band(scene, caption)
             overlay.paste(band, (0, scene.height - band.height))
@@ -206,14 +251,13 @@ class _Overlays:
 def _band(scene: Scene, caption: str) -> Image.Image:
     """The words on a band along the lower edge; opaque, so that those of a remix cover those of its source."""
     band = Image.new("RGBA", (scene.width, max(1, round(scene.height * BAND_SHARE))), BAND)
-    draw = ImageDraw.Draw(band)
     unit = max(8, min(scene.width // 19, int(band.height * 0.29)))
     small = max(7, unit * 3 // 4)
     rows = [(scene.prompt, small, 1), (caption, unit, 2)] if caption else [(scene.prompt, unit, 2)]
-    words = [(wrapped(draw, text, size, scene.width - 2 * unit, lines), size) for text, size, lines in rows if text]
-    heights = [size * 1.25 * (text.count("\n") + 1) for text, size in words]
+    words = [(wrapped(text, size, scene.width - 2 * unit, lines), size) for text, size, lines in rows if text]
+    heights = [size * LINE * (text.count("\n") + 1) for text, size in words]
     y = (band.height - sum(heights)) / 2
     for (text, size), height in zip(words, heights, strict=True):
-        draw.multiline_text((unit, y + height / 2), text, fill=WHITE, font=font(size), anchor="lm", spacing=size / 4)
+        write(band, (unit, y + height / 2), text, size, anchor="lm")
         y += height
     return band

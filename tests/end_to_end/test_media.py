@@ -14,6 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 from sora_mcp import media
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.media.encoding import SHEET_BYTES
 from sora_mcp.media.layout import arrange
 from sora_mcp.media.render import Card, Clip, Scene, render
@@ -70,14 +71,42 @@ def test_a_caption_appears_at_its_frame(draw: Draw) -> None:
     assert max(differences[:2]) < 1 < min(differences[2:])
 
 
-def test_a_remix_departs_from_its_source_by_its_amount(draw: Draw) -> None:
-    source = draw("source")
+@pytest.mark.parametrize(("source", "prompt"), [("a forest", "at night"), ("snow", "a sunset"), ("night", "a day")])
+@pytest.mark.parametrize("variant", [1, 2])
+def test_a_remix_departs_from_its_source_by_its_amount(draw: Draw, source: str, prompt: str, variant: int) -> None:
+    original = draw("source", prompt=source, n_frames=4)
     departures = []
-    for amount in (1.0, 4.0, 8.0):
-        remix = draw(f"remix{amount}", prompt="at night", clips=(Clip(source),), amount=amount)
-        departures.append(difference(stills(source, 1)[0], stills(remix, 1)[0]))
+    for amount in (1.0, 2.0, 4.0, 6.0, 8.0):
+        changes = {"prompt": prompt, "clips": (Clip(original),), "amount": amount, "variant": variant, "n_frames": 4}
+        departures.append(difference(stills(original, 1)[0], stills(draw(f"remix{amount}", **changes), 1)[0]))
     assert departures == sorted(departures)
-    assert departures[2] > 2 * departures[0]
+    assert departures[4] > 2 * departures[0]
+
+
+@pytest.mark.parametrize("kind", ["create", "remix", "slight remix", "blend", "image"])
+def test_variants_differ(draw: Draw, tmp_path: Path, kind: str) -> None:
+    first, second = (draw(prompt, prompt=prompt, n_frames=8) for prompt in ("sunset", "snow"))
+    Image.effect_noise((300, 200), 90).resize((30, 20)).resize((300, 200)).save(tmp_path / "noise.png")
+    all_changes: dict[str, dict[str, object]] = {
+        "create": {},
+        "remix": {"clips": (Clip(first),), "amount": 8.0},
+        "slight remix": {"clips": (Clip(first),), "amount": 1.0},
+        "blend": {"clips": (Clip(first), Clip(second))},
+        "image": {"cards": (Card(0, "noise", tmp_path / "noise.png"),)},
+    }
+    shown = [stills(draw(f"variant{n}", variant=n, n_frames=8, **all_changes[kind]), 3)[1] for n in (1, 2, 3, 4)]
+    assert min(difference(one, other) for i, one in enumerate(shown) for other in shown[:i]) > 1.5
+
+
+def test_all_variants_begin_with_the_image_that_they_are_made_from(draw: Draw, tmp_path: Path) -> None:
+    Image.linear_gradient("L").resize((240, 136)).save(tmp_path / "image.png")
+    image = Image.open(tmp_path / "image.png").convert("RGB")
+    for variant in (1, 2, 3, 4):
+        cards = (Card(0, "image", tmp_path / "image.png"), Card(5, "red", None))
+        shown = stills(draw(f"variant{variant}", variant=variant, n_frames=6, prompt="", cards=cards), 6)
+        at_first = shown[0].resize(image.size).crop((0, 20, 240, 110))
+        assert difference(at_first, image.crop((0, 20, 240, 110))) < 3
+        assert difference(shown[4], shown[5]) > 20
 
 
 @pytest.mark.parametrize("width", [480, 240, 1280], ids=lambda width: f"{width}x480")
@@ -238,3 +267,16 @@ def test_a_city_has_lit_windows_and_the_hills_at_night_have_none(draw: Draw) -> 
         return float(ImageStat.Stat(still.convert("L").crop(ground)).extrema[0][1])
 
     assert brightest("the hills at night") < 100 < brightest("a city")
+
+
+@pytest.mark.parametrize("first", [b"ftyp", b"free", b"skip", b"wide"])
+@pytest.mark.parametrize("behind", [b"", b"SEFT" * 500, b"\0"])
+def test_a_video_without_ftyp_or_with_bytes_behind_it_is_whole_and_can_be_looked_at(
+    draw: Draw, first: bytes, behind: bytes
+) -> None:
+    path = draw("clip")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + first + content[8:] + behind)
+    assert is_video(path.read_bytes()[:HEAD_BYTES])
+    assert is_whole(path, path.stat().st_size)
+    assert media.contact_sheet(path, 2).probes[0].n_frames == 30
