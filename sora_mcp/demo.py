@@ -81,6 +81,7 @@ class _Agent:
         self._client = client
         self._folder = folder
         self._sheets: list[tuple[str, Path]] = []
+        self._shots: list[media.Shot] = []
 
     async def hold(self) -> None:
         await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280}, may_fail=True)
@@ -98,7 +99,10 @@ class _Agent:
     async def _finish(self) -> None:
         overview = self._folder / "contact-sheet.png"
         await anyio.to_thread.run_sync(media.overview, self._sheets, overview)
+        moving = self._folder / "demo.webp"
+        await anyio.to_thread.run_sync(media.save_moving, self._shots, moving)
         click.echo(f"The videos are in {self._folder}; all of them on one sheet: {overview}")
+        click.echo(f"The conversation as a moving picture: {moving}")
 
     async def hold_elsewhere(self) -> None:
         """The same where an upstream has other words: what is adjusted is told, what cannot be said is refused."""
@@ -121,7 +125,10 @@ class _Agent:
         if video.get("state") != "succeeded":
             raise click.ClickException(f"{task_id} did not succeed: {json.dumps(video)}")
         await self._call("view_video", {"task_id": task_id, "frames": 4}, keep=tool)
-        await self._call("download_video", {"task_id": task_id})
+        saved = await self._call("download_video", {"task_id": task_id})
+        title, sheet = self._sheets[-1]
+        words = str(arguments.get("prompt", "one into the other"))
+        self._shots.append(media.Shot(title, words, Path(saved["path"]), sheet, "view_video"))
         return task_id
 
     async def _call(

@@ -107,7 +107,8 @@ def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
     (folder / "clients" / "netscape.json").write_text("{}")
     (folder / "clients" / "gone.json").symlink_to(folder / "nowhere.json")
     (folder / "clients" / "away").symlink_to(folder.parent)
-    (folder / "demo.png").write_bytes(b"")  # README's picture: nothing generates it, and it stays
+    for name in ("demo.png", "demo.webp"):
+        (folder / name).write_bytes(b"")  # README's pictures: nothing generates them, and they stay
     found = {each.path.relative_to(folder).as_posix(): each.where for each in manifests.drift(folder)}
     assert found == {
         "server.json": "it is missing",
@@ -415,7 +416,7 @@ def test_gooses_link_carries_the_command_and_what_to_ask_for() -> None:
 
 def test_no_generated_file_names_a_folder_of_this_machine() -> None:
     for path in (ROOT / "manifests").rglob("*"):
-        if path.is_file() and path.suffix != ".png":
+        if path.is_file() and path.suffix not in {".png", ".webp"}:
             text = path.read_text(encoding="utf-8")
             assert str(ROOT) not in text
             assert str(Path.home()) + "/" not in text

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sora_mcp import media
 
@@ -73,6 +74,9 @@ def test_the_demo_leaves_real_videos_and_a_contact_sheet(tmp_path: Path) -> None
     found = [media.probe(path) for path in (tmp_path / "demo").glob("*.mp4")]
     assert [(v.codec, v.width, v.height, v.n_frames) for v in found] == [("h264", 854, 480, 150)] * 4
     assert (tmp_path / "demo" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "demo" / "demo.webp") as moving:
+        assert (moving.format, getattr(moving, "n_frames", 1)) == ("WEBP", 4 * 23)
+    assert (tmp_path / "demo" / "demo.webp").stat().st_size <= 1_500_000
 
 
 @pytest.mark.parametrize("size", ["853x481", "11x11", "3000x10", "10x3000"])

@@ -16,7 +16,7 @@ from sora_mcp.distribution.manifests import bundles, clients
 from sora_mcp.distribution.manifests.formats import difference, to_json
 from sora_mcp.distribution.manifests.registry import server_json
 
-_PICTURES = {"demo.png"}
+_PICTURES = {"demo.png", "demo.webp"}
 """Kept in the folder for README; made by the demo, not here."""
 
 
