@@ -35,7 +35,6 @@ from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
 from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
-from sora_mcp.media.converting import Converter
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.costs import policy_of
@@ -48,6 +47,7 @@ from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
+    from sora_mcp.media.converting import Converter
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Creator:
         self._outputs = outputs
         self._submitter = submitter
         self._submitted = submitted
-        self._converter = Converter()
+        self._converter: Converter | None = None
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
     async def submit(
@@ -162,12 +162,18 @@ class Creator:
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            with_images = await pictures.upright(with_images, self._converter, capabilities.image_bytes)
+            with_images = await pictures.upright(with_images, self._images_converter(), capabilities.image_bytes)
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
         dialect = self._connector.dialect
         return replace(ready, plan=plan_of(dialect, ready.request), estimate=estimate_of(dialect, ready.request))
+
+    def _images_converter(self) -> Converter:
+        from sora_mcp.media.converting import Converter  # noqa: PLC0415 - most requests have no images
+
+        self._converter = self._converter or Converter()
+        return self._converter
 
     async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
         """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
@@ -183,8 +189,9 @@ class Creator:
 
         request = ready.with_addresses(ready.paths)
         with anyio.fail_after(RESOLVE_WITHIN):
-            images = pictures.pictures_of(gateway, ready, self._converter, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
-            sent = await images
+            sent = await pictures.pictures_of(
+                gateway, ready, self._images_converter(), max_bytes=max_bytes, seconds=RESOLVE_WITHIN
+            )
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
         return create_of(dialect, request, sent), body
 
