@@ -20,6 +20,7 @@ from mcp import Client, StdioServerParameters
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.spelling import begins_as_ours
+from sora_mcp.media.moving import Shot, save_moving
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
 _NEED_A_MODEL = {"videos:generic", "videos:new-api"}
@@ -81,7 +82,7 @@ class _Agent:
         self._client = client
         self._folder = folder
         self._sheets: list[tuple[str, Path]] = []
-        self._shots: list[media.Shot] = []
+        self._shots: list[Shot] = []
 
     async def hold(self) -> None:
         await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280}, may_fail=True)
@@ -100,7 +101,7 @@ class _Agent:
         overview = self._folder / "contact-sheet.png"
         await anyio.to_thread.run_sync(media.overview, self._sheets, overview)
         moving = self._folder / "demo.webp"
-        await anyio.to_thread.run_sync(media.save_moving, self._shots, moving)
+        await anyio.to_thread.run_sync(save_moving, self._shots, moving)
         click.echo(f"The videos are in {self._folder}; all of them on one sheet: {overview}")
         click.echo(f"The conversation as a moving picture: {moving}")
 
@@ -128,7 +129,7 @@ class _Agent:
         saved = await self._call("download_video", {"task_id": task_id})
         title, sheet = self._sheets[-1]
         words = str(arguments.get("prompt", "one into the other"))
-        self._shots.append(media.Shot(title, words, Path(saved["path"]), sheet, "view_video"))
+        self._shots.append(Shot(title, words, Path(saved["path"]), sheet, "view_video"))
         return task_id
 
     async def _call(

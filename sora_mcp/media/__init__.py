@@ -3,7 +3,6 @@
 from sora_mcp.media.extra import not_installed, require, require_installed
 from sora_mcp.media.film import Probe
 from sora_mcp.media.layout import arrange
-from sora_mcp.media.moving import Shot, save_moving
 from sora_mcp.media.stills import Reel, Sheet, Still, contact_sheet, overview, probe, sheet
 from sora_mcp.media.unviewable import Reason, Unviewable
 
@@ -12,7 +11,6 @@ __all__ = [
     "Reason",
     "Reel",
     "Sheet",
-    "Shot",
     "Still",
     "Unviewable",
     "arrange",
@@ -22,6 +20,5 @@ __all__ = [
     "probe",
     "require",
     "require_installed",
-    "save_moving",
     "sheet",
 ]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from sora_mcp.core.pictures import MOST_STILLS, PictureFormat
 from sora_mcp.core.tables import FPS
 from sora_mcp.media import film
-from sora_mcp.media.converting import read_heic_too
 from sora_mcp.media.encoding import SHEET_BYTES, encoded
 from sora_mcp.media.layout import WIDTH, Layout, Place, arrange
 from sora_mcp.media.unviewable import MAX_SIDE, Unviewable
@@ -185,6 +184,8 @@ def _image(card: BoardCard, place: Place) -> Image.Image | None:
             fitted = ImageOps.contain(Image.new("L", (video.probe.width, video.probe.height)), size)
             return next(image for _, image in video.pictures([frame], *fitted.size))
         if path.suffix.lower() in {".heic", ".heif"}:
+            from sora_mcp.media.converting import read_heic_too  # noqa: PLC0415 - only here
+
             read_heic_too()
         with path.open("rb") as file, Image.open(file) as picture:
             if picture.width * picture.height > MOST_PIXELS or max(picture.size) > 2 * MAX_SIDE:
