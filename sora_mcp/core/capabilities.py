@@ -27,6 +27,31 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOffer:
+    """What one of an upstream's models takes, as the upstream lists it. None: not restricted, or not known.
+
+    `sizes` in pixels; `resolutions` and `aspect_ratios` in the upstream's words; `seconds`: the lengths.
+    `frame_images`: the frames at which images go, of `first_frame` and `last_frame`. `audio`: it makes sound; `seed`:
+    it takes one. `continues`: it goes on from an earlier video; `takes_videos`: as a reference; `needs_video`: it makes none from
+    texts. `prices`: the names of what is charged, with what that costs, both in the upstream's words.
+    """
+
+    id: str
+    name: str = ""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    resolutions: tuple[str, ...] | None = None
+    aspect_ratios: tuple[str, ...] | None = None
+    seconds: tuple[int, ...] | None = None
+    frame_images: tuple[str, ...] | None = None
+    audio: bool | None = None
+    seed: bool | None = None
+    continues: bool = False
+    takes_videos: bool = False
+    needs_video: bool = False
+    prices: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
@@ -34,8 +59,10 @@ class Capabilities:
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
     remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
-    request, None where images are uploaded first. `has_prices`: costs are known. `opaque_ids`: an id says nothing of
-    what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
+    request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
+    each model takes, where the upstream lists that. `open_models`: it lists its models to everybody, whatever the key.
+    `has_prices`: costs are known. `opaque_ids`: an id says nothing of what it is of, and a video's own id is what
+    others are made from. `outlive_restart`: tasks do.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
@@ -51,6 +78,9 @@ class Capabilities:
     models: tuple[str, ...] = ()
     takes_model: bool = False
     image_bytes: int | None = None
+    image_links: bool = False
+    offers: tuple[ModelOffer, ...] = ()
+    open_models: bool = False
     has_prices: bool = True
     opaque_ids: bool = False
     outlive_restart: bool = True
@@ -96,8 +126,8 @@ class Capabilities:
         return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
 
 
-AdjustedField = Literal["size", "n_frames", "actions"]
-"""Our word for what was adjusted; `size` is width and height together."""
+AdjustedField = Literal["size", "n_frames", "actions", "inpaint_items", "seed", "generate_audio"]
+"""Our word for what was adjusted; `size` is width and height together, the last two are settings."""
 
 NOT_GIVEN = "not given"
 LEFT_OPEN = "the upstream's default"

@@ -132,6 +132,24 @@ class Adjusting(Protocol):
         """As `Dialect.create`; `images`, by item, are sent along where `Capabilities.image_bytes` says so."""
 
 
+@runtime_checkable
+class Catalogued(Protocol):
+    """What a dialect has besides, where its upstream lists what each of its models takes: that must be known before
+    anything is checked."""
+
+    def catalogue(self) -> Call:
+        """The free call for that list."""
+
+    def read_catalogue(self, reply: Reply) -> str:
+        """The list as a text to keep. Raises Refused or BadReply, also for one that names no model."""
+
+    def learn(self, text: str) -> None:
+        """Know what a list says that was kept. Raises ValueError where the text is none."""
+
+    def capabilities_of(self, request: VideoRequest) -> Capabilities:
+        """What the model of a request takes. Raises InvalidInput for one that is not listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedTask:
     """One task of an upstream's own list. `created_at`: unix seconds; `prompt` is data."""
@@ -151,6 +169,11 @@ class Listing(Protocol):
 
     def read_list(self, reply: Reply) -> Sequence[ListedTask]:
         """The tasks of which it can be read when they were made. Raises Refused or BadReply."""
+
+
+def capabilities_of(dialect: Dialect, request: VideoRequest) -> Capabilities:
+    """What can be asked for with the model of a request. Raises InvalidInput for one that is not listed."""
+    return dialect.capabilities_of(request) if isinstance(dialect, Catalogued) else dialect.capabilities
 
 
 def plan_of(dialect: Dialect, request: VideoRequest) -> Plan:

@@ -17,9 +17,9 @@ from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.dialects import named
 from sora_mcp.dialects.protocol import CannotExpress, Picture
 from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.shots import in_prompt
 from sora_mcp.dialects.videos import PROFILES, Videos
 from sora_mcp.dialects.videos.profiles import Profile
-from sora_mcp.dialects.videos.shots import in_prompt
 
 OURS = {"type", "operation", "style", "width", "height", "n_frames", "n_variants", "actions", "inpaint_items", "sdedit"}
 """Fields of the documented body, which no other server knows."""

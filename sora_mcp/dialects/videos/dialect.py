@@ -15,11 +15,11 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task, clean
 from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan
 from sora_mcp.dialects.replies import Reply, parsed
+from sora_mcp.dialects.shots import in_prompt
 from sora_mcp.dialects.videos import creates, refusals, tasks
 from sora_mcp.dialects.videos.profiles import Profile
 from sora_mcp.dialects.videos.replies import error_of, free_error
 from sora_mcp.dialects.videos.shape import shape_of
-from sora_mcp.dialects.videos.shots import in_prompt
 
 CREATE_PATH = "/v1/videos"
 MODELS_PATH = "/v1/models"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-SHOT = "Shot {number} ({start:.1f}-{end:.1f} s): {text}"
+from sora_mcp.dialects.shots import SHOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

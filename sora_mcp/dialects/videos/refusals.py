@@ -10,9 +10,9 @@ from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import InpaintItem, VideoRequest
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import CannotExpress
+from sora_mcp.dialects.shots import LEAST_S, spans
 from sora_mcp.dialects.videos.profiles import Profile
 from sora_mcp.dialects.videos.shape import fitting_size, shape_of
-from sora_mcp.dialects.videos.shots import LEAST_S, spans
 
 _INSTEAD = {
     "remix": "a new video whose prompt says the whole scene",
