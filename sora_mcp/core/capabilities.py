@@ -32,8 +32,8 @@ class ModelOffer:
 
     `sizes` in pixels; `resolutions` and `aspect_ratios` in the upstream's words; `seconds`: the lengths.
     `frame_images`: the frames at which images go, of `first_frame` and `last_frame`. `audio`: it makes sound; `seed`:
-    it takes one. `continues`: it goes on from an earlier video; `takes_videos`: as a reference; `needs_video`: it makes none from
-    texts. `prices`: the names of what is charged, with what that costs, both in the upstream's words.
+    it takes one. `continues`: it goes on from an earlier video; `takes_videos`: as a reference; `needs_video`: it makes
+    none from texts. `prices`: the names of what is charged, with what that costs, both in the upstream's words.
     """
 
     id: str

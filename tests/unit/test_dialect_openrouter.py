@@ -1,5 +1,4 @@
-"""The dialect of OpenRouter's `/api/v1/videos`: what each kind of model is sent, what is refused, and what answers mean.
-No I/O."""
+"""The dialect of OpenRouter: what each kind of model is sent, what is refused, and what answers mean. No I/O."""
 
 from __future__ import annotations
 
