@@ -14,6 +14,7 @@ from sora_mcp.core.errors import NotConfigured
 
 SORA = "sora"
 VIDEOS = "videos"
+OPENROUTER = "openrouter"
 PROFILES = ("generic", "vllm-omni", "sglang", "tensorrt-llm", "new-api")
 """What is known of the servers that speak `/v1/videos`, by name."""
 

@@ -119,7 +119,7 @@ def body_of(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str
     fps = rate[0] if rate else face.fps
     n_frames = frames[0] if frames else (seconds[0] if seconds else face.seconds) * fps
     shape = {"width": width, "height": height, "n_frames": n_frames, "n_variants": count[0] if count else 1}
-    return _scene(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
+    return drawn(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
 
 
 def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) ->
 _SHOT = re.compile(r"Shot [0-9]+ \(([0-9.]+)-[0-9.]+ s\): (.*)")
 
 
-def _scene(prompt: str, fps: int) -> dict[str, Any]:
+def drawn(prompt: str, fps: int) -> dict[str, Any]:
     """The prompt, and the shots in it as beats: what a model would do with them cannot be drawn, their words can."""
     lines = prompt.splitlines()
     shots = [match for line in lines if (match := _SHOT.fullmatch(line))]
