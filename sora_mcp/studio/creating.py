@@ -92,8 +92,6 @@ class Creator:
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
-            with anyio.fail_after(RESOLVE_WITHIN):
-                await self._connector.know_models()
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, policy, confirm)
@@ -125,9 +123,7 @@ class Creator:
         if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._sent(
-                connection, call, intent, policy, answer_by=answer_by, request=ready.request
-            )
+            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
         self._submitted()
         submission = report.submission(
             ready.request,
@@ -147,10 +143,10 @@ class Creator:
         connection: Upstream,
         call: Call,
         intent: Intent,
-        policy: SpendingPolicy,
+        ready: Resolved,
         *,
+        policy: SpendingPolicy,
         answer_by: float,
-        request: VideoRequest,
     ) -> tuple[Entry, bool]:
         """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
         refuses a value, what its models take now."""
@@ -160,11 +156,13 @@ class Creator:
             if self._settings.dialect == SORA and error.http_status in {404, 405}:
                 error.advice = (*await connection.what_it_is(), *error.advice)
             if connection.catalogue is not None and error.http_status in {400, 404}:
-                error.advice = (*await connection.catalogue.against(request), *error.advice)
+                error.advice = (*await connection.catalogue.against(ready.request), *error.advice)
             raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            await self._connector.know_models()
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
         capabilities = self._connector.dialect.capabilities
