@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sora_mcp.core.cost import RELATIVE, Cost, Unit
+
 Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
 """What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
 and first frames sent; or refused."""
@@ -34,7 +36,7 @@ class Capabilities:
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
     remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
-    request, None where images are uploaded first. `has_prices`: costs are known. `opaque_ids`: an id says nothing of
+    request, None where images are uploaded first. `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of
     what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
     """
 
@@ -52,6 +54,7 @@ class Capabilities:
     takes_model: bool = False
     image_bytes: int | None = None
     has_prices: bool = True
+    unit: Unit = RELATIVE
     opaque_ids: bool = False
     outlive_restart: bool = True
     can_list: bool = False
@@ -87,13 +90,15 @@ class Capabilities:
             max_prompt_length=max_prompt,
         )
 
-    def cost(self, width: int, height: int, n_frames: int, n_variants: int) -> float | None:
+    def cost(self, width: int, height: int, n_frames: int, n_variants: int) -> Cost | None:
         """Relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length outside the price list.
 
         Several variants count as that many times one: an upper guess, the real price is not known.
         """
         size, factor = self.sizes.get((width, height)), self.lengths.get(n_frames)
-        return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
+        if size is None or factor is None:
+            return None
+        return Cost.of(round(size.cost * factor * n_variants, 2), self.unit)
 
 
 AdjustedField = Literal["size", "n_frames", "actions"]

@@ -1,0 +1,1 @@
+"""OpenRouter's `/api/v1/videos` as a dialect."""
