@@ -36,8 +36,8 @@ class Capabilities:
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
     remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
-    request, None where images are uploaded first. `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of
-    what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
+    request, None where images are uploaded first. `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says
+    nothing of what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]

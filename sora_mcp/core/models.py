@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,6 +27,11 @@ class Model(BaseModel):
     """Base of all our models: frozen, nothing unknown accepted, built when first needed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Marks a field of a result that is rarely there and says itself what it is: its schema does not name it."""
 
 
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]

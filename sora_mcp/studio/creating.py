@@ -31,10 +31,11 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
-from sora_mcp.dialects.protocol import Call, Picture, create_of, plan_of
+from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
+from sora_mcp.studio.costs import policy_of
 from sora_mcp.studio.lookup import Lookup
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
@@ -92,8 +93,8 @@ class Creator:
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, policy, confirm)
-            self._check_call(ready.request, policy)
-            if answers and not policy.asks_about(self._cost(ready.request)):
+            self._check_call(ready, policy)
+            if answers and not policy.asks_about(ready.cost):
                 policy = self._policy()  # what was asked about is no longer so, or the yes was used before
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
@@ -103,7 +104,7 @@ class Creator:
             if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
-                is_asked = answers or intent.settles or policy.asks_about(self._cost(ready.request))
+                is_asked = answers or intent.settles or policy.asks_about(ready.cost)
                 try:
                     answer_by += await self._ask_user(ready, confirm if is_asked else None, intent.settles)
                 except Declined as error:
@@ -127,7 +128,7 @@ class Creator:
             connection.label,
             "accepted",
             entry,
-            cost=self._cost(ready.request),
+            estimate=ready.estimate,
             sources=ready.sources,
             plan=ready.plan,
             is_new=is_new,
@@ -157,7 +158,8 @@ class Creator:
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
-        return replace(ready, plan=plan_of(self._connector.dialect, ready.request))
+        dialect = self._connector.dialect
+        return replace(ready, plan=plan_of(dialect, ready.request), estimate=estimate_of(dialect, ready.request))
 
     async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
         """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
@@ -216,34 +218,21 @@ class Creator:
             {},
             ready.fingerprint,
             ready.sources,
-            self._cost(request),
+            ready.cost,
             other_fingerprint=ready.fingerprint_as_given,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
         )
 
-    def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
-        return report.question(request, self._connector.label, self._cost(request), settles)
-
-    def _cost(self, request: VideoRequest) -> float | None:
-        return request.cost(self._connector.dialect.capabilities)
+    def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
+        return report.question(ready.request, self._connector.label, ready.cost, settles)
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
-        """What the settings say about money."""
-        settings = self._settings
-        return SpendingPolicy(
-            duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
-            per_day=settings.max_cost_per_day,
-            running=settings.max_running,
-            per_call=settings.max_cost_per_call,
-            ask_above=settings.ask_above_cost,
-            calls_per_day=settings.max_calls_per_day,
-            has_prices=self._connector.dialect.capabilities.has_prices,
-        )
+        return policy_of(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
 
-    def _check_call(self, request: VideoRequest, policy: SpendingPolicy) -> None:
+    def _check_call(self, ready: Resolved, policy: SpendingPolicy) -> None:
         self._settings.check_guards_spelling()
-        policy.check_call(self._cost(request))
+        policy.check_call(ready.cost)
 
     async def _check_model(self, connection: Upstream, model: str | None) -> None:
         """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
@@ -257,13 +246,17 @@ class Creator:
         if confirm is None:
             return 0
         began = anyio.current_time()
-        await confirm(self._question(ready.request, settles), ready.fingerprint)
+        await confirm(self._question(ready, settles), ready.fingerprint)
         return anyio.current_time() - began
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
-        cost = self._cost(ready.request)
         submission = report.submission(
-            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=ready.plan
+            ready.request,
+            self._connector.label,
+            "not_submitted",
+            estimate=ready.estimate,
+            sources=ready.sources,
+            plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
         body = create_of(self._connector.dialect, request, _named(request)).shown
@@ -291,7 +284,7 @@ class Creator:
         notes: list[Note] = []
         same: Entry | None = None
         try:
-            self._check_call(ready.request, policy)
+            self._check_call(ready, policy)
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
@@ -302,8 +295,8 @@ class Creator:
             return None, [*notes, preview.refusal(error)]
         if same is not None and not intent.settles:
             return same, [preview.duplicate(same)]
-        if confirm is not None and (intent.settles or policy.asks_about(self._cost(ready.request))):
-            notes.append(preview.question(self._question(ready.request, intent.settles)))
+        if confirm is not None and (intent.settles or policy.asks_about(ready.cost)):
+            notes.append(preview.question(self._question(ready, intent.settles)))
         return same, notes
 
     def _came_to_nothing(self, before: Entry | None) -> list[str]:

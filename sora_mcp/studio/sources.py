@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
@@ -31,7 +32,7 @@ class Resolved:
     """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
-    `plan`: what becomes of it on its way.
+    `plan`: what becomes of it on its way. `estimate`: what it will cost, if that is known.
     """
 
     request: VideoRequest
@@ -40,6 +41,12 @@ class Resolved:
     paths: dict[int, str] = field(default_factory=dict)
     source_size: tuple[int, int] | None = None
     plan: Plan = field(default_factory=Plan)
+    estimate: Estimate | None = None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What it will cost, if that is known."""
+        return None if self.estimate is None else self.estimate.cost
 
     @property
     def fingerprint(self) -> str:

@@ -124,7 +124,9 @@ def test_a_fee_for_each_image_is_not_left_out_of_an_estimate() -> None:
 
 
 NAMES = st.sampled_from([*VEO, *WAN, *SEEDANCE, "duration_seconds", "cents_per_second_output", "x", "per-video-second"])
-VALUES = st.sampled_from([None, 0, -1, 0.1, float("nan"), "", "0", "x", "0.07", "1e400", "1e-30", "sNaN", "-inf", 10**5000, "5"])
+VALUES = st.sampled_from(
+    [None, 0, -1, 0.1, float("nan"), "", "0", "x", "0.07", "1e400", "1e-30", "sNaN", "-inf", 10**5000, "5"]
+)
 
 
 @given(st.dictionaries(NAMES, VALUES), st.booleans() | st.none(), st.sampled_from([None, "480p", "720p", "4K", ""]))

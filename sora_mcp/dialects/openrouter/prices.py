@@ -116,7 +116,7 @@ def _price(value: object, *, is_cents: bool) -> Decimal | None:
 
 
 def _fits(rate: _Rate, job: Job) -> bool:
-    """Whether a price is for such a job. Where audio is left to the gateway it may be on, and nothing without it fits."""
+    """Whether a price is for such a job. Audio that is left to the gateway may be on."""
     fitting = {
         job.lines,
         "without_audio" if job.audio is False else "with_audio",

@@ -108,6 +108,12 @@ _STEPS = (
     DROP INDEX videos_state;
     CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
     """,
+    """
+    ALTER TABLE videos ADD COLUMN estimate INTEGER;
+    ALTER TABLE videos ADD COLUMN currency TEXT;
+    ALTER TABLE videos ADD COLUMN stated INTEGER;
+    ALTER TABLE videos ADD COLUMN stated_currency TEXT;
+    """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 

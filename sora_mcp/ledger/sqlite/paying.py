@@ -65,7 +65,7 @@ class Paying(Transactions):
         def work(db: sqlite3.Connection) -> Entry:
             entry, changes = of_request(db, request_id), self._changes(db)
             if entry.task_id not in {None, task_id}:
-                row: dict[str, Any] = {"operation": entry.operation, "state": "submitted", "cost": entry.cost}
+                row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
                 known = of_task(db, entry.account, task_id)
                 return known or changes.insert(entry.account, row, entry.body, entry.sources)
@@ -124,7 +124,7 @@ class Paying(Transactions):
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
                 self._changes(db).did_not_run(settled, reason)
-        row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
+        row: dict[str, Any] = {"operation": intent.operation, "state": "sending"} | rows.cost_of(intent.cost)
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
