@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sora_mcp.cli.pasting import command, option
 from sora_mcp.core.advice import LookAgain, SeeList
 from sora_mcp.tools.wording import Wording, after
@@ -17,6 +19,11 @@ class ForShell(Wording):
     between_facts = "\n"
     failure = ""
     gateways_words = ""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        table = [(f"{title}:", *columns[1:]), *rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
     def argument(self, field: str) -> str:
         return option(field)

@@ -13,7 +13,7 @@ Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
 """What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
 and first frames sent; or refused."""
 
-Images = Literal["any", "none", "first", "first_and_last"]
+Images = Literal["any", "none", "first", "first_and_last", "references"]
 """At which frames images may stand."""
 
 OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
@@ -63,7 +63,7 @@ class Capabilities:
     not known. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
     request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
-    each model takes, where the upstream lists that. `open_models`: it lists its models to everybody, whatever the key.
+    each model takes, where the upstream lists that. `lists_models`: it does, for everybody, whatever the key.
     `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of what it is of, and a video's own id
     is what others are made from. `outlive_restart`: tasks do.
     """
@@ -84,7 +84,7 @@ class Capabilities:
     image_bytes: int | None = None
     image_links: bool = False
     offers: tuple[ModelOffer, ...] = ()
-    open_models: bool = False
+    lists_models: bool = False
     has_prices: bool = True
     unit: Unit = RELATIVE
     opaque_ids: bool = False
@@ -104,8 +104,10 @@ class Capabilities:
         """What is to be known besides the tables, in sentences; nothing where they say it all."""
         images = {"none": "No images go.", "first": "One image goes, at the first frame."}
         images["first_and_last"] = "Two images go, at the first and the last frame."
+        images["references"] = "Images go as references."
+        makes_nearest = self.any_size and not self.lists_models
         rules = [
-            "Any size goes; the model makes the nearest that it can." if self.any_size else "",
+            "Any size goes; the model makes the nearest that it can." if makes_nearest else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
             "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),

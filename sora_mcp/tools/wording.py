@@ -6,6 +6,7 @@ What reads the same for both is said once, in `Wording`; what names a tool, a co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, assert_never
 
 from pydantic import BaseModel
@@ -97,6 +98,14 @@ class Wording(ABC):
                 return f"A real call would be refused now: {self.message(message)} {self.advise(*advice)}"
             case _:
                 return note
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        """Rows that have the same columns, the first of which is a name."""
+        lines = []
+        for name, *values in rows:
+            cells = [f"{column} {value}" for column, value in zip(columns[1:], values, strict=True) if value]
+            lines.append(f"{name} ({'; '.join(cells)})")
+        return [f"{title}: {', '.join(lines)}."]
 
     def duplicate(self) -> str:
         """What was, and can be, done about a call that asks for the same as one before."""

@@ -65,21 +65,23 @@ class OpenRouter:
             "remix": frames.remix_of(offer),
             "blend": frames.blend_of(offer),
         }
+        sizes = sizes_of(offer)
         return Capabilities(
-            sizes=dict.fromkeys(sizes_of(offer)),
+            sizes=dict.fromkeys(sizes),
             lengths=dict.fromkeys(seconds * FPS for seconds in offer.seconds or ()),
-            any_size=True,  # `shape` says what goes, and names the nearest
-            any_length=True,
+            any_size=not sizes,
+            any_length=not offer.seconds,
+            frame_rule="whole seconds",
             max_variants=1,
             max_prompt_length=self.max_prompt_length,
             operations=operations,
-            images="first_and_last",
+            images=frames.images_of(offer),
             amount=False,
             takes_model=True,
             image_bytes=MOST_IMAGE_BYTES,
             image_links=True,
             offers=tuple(self.offers.values()),
-            open_models=True,
+            lists_models=True,
             unit=prices.USD,
             opaque_ids=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sora_mcp.core.capabilities import Adjustment, ModelOffer, Support
+from sora_mcp.core.capabilities import Adjustment, Images, ModelOffer, Support
 from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import InpaintItem, VideoRequest
 from sora_mcp.dialects import bridges
@@ -15,6 +15,12 @@ FIRST, LAST = "first_frame", "last_frame"
 MOST_FRAME_BYTES = 4_000_000
 """Of the picture of a frame, two of which go into one body."""
 _NAMES = {FIRST: "first", LAST: "last"}
+
+
+def images_of(offer: ModelOffer) -> Images:
+    """Where images may stand with a model; anywhere they may be references."""
+    listed = set(offer.frame_images or ()) if offer.frame_images is not None else {FIRST, LAST}
+    return "first_and_last" if LAST in listed else "first" if FIRST in listed else "references"
 
 
 def remix_of(offer: ModelOffer) -> Support:

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.capabilities import Capabilities, ModelOffer
@@ -55,7 +56,7 @@ def check(request: VideoRequest, offer: ModelOffer, capabilities: Capabilities) 
     if request.operation == "blend" and len(request.inpaint_items) != 2:
         request.check(capabilities)
     _refuse([*_of_fields(request), *frames.problems(request, offer)])
-    request.check(capabilities)
+    request.check(replace(capabilities, any_size=True, any_length=True))  # `shape` names the nearest
     _refuse([*shape.problems(request, offer)])
     _refuse([*_of_shots(request, offer)])
 

@@ -141,6 +141,7 @@ def _upstreams_page() -> str:
 def _upstream_row(name: str, capabilities: Capabilities) -> str:
     operations = [capabilities.support(each).replace("_", " ") for each in OPERATIONS]
     images = {"any": "at any frame", "first": "first frame", "first_and_last": "first and last frame", "none": "none"}
+    images |= {"references": "as references"}
     jobs = [
         "kept" if capabilities.outlive_restart else "in memory",
         *(["listed"] if capabilities.can_list else []),
@@ -153,6 +154,6 @@ def _upstream_row(name: str, capabilities: Capabilities) -> str:
         f"up to {capabilities.max_variants}" if capabilities.max_variants > 1 else "1",
         capabilities.frame_rule or ", ".join(f"{frames} frames" for frames in capabilities.lengths),
         ", ".join(jobs),
-        "relative" if capabilities.has_prices else "not known",
+        capabilities.unit if capabilities.has_prices else "not known",
     ]
     return f"| {' | '.join(cells)} |\n"
