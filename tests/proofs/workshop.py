@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,16 +131,18 @@ class Workshop:
 
     @contextmanager
     def _listening(self, *words: str, **settings: str) -> Iterator[str]:
-        with self.foreign(SERVER, *words, "--port", "0", **settings) as address:
+        with self.foreign(SERVER, *words, "--port", "0", settings=settings) as address:
             yield address
 
     @contextmanager
-    def foreign(self, *command: str | Path, npm: Path | None = None, **settings: str) -> Iterator[str]:
+    def foreign(
+        self, *command: str | Path, npm: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> Iterator[str]:
         """A server that says its address, on loopback, as the last word of its first line on stderr; yields that."""
         with subprocess.Popen(  # noqa: S603 - our own commands
             [str(word) for word in command],
             cwd=npm or self.scratch,
-            env=self._environment(npm) | settings,
+            env=self._environment(npm) | dict(settings or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

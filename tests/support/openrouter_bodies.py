@@ -21,8 +21,8 @@ from sora_mcp.sandbox.openrouter.models import MODELS
 
 _LIST = json.dumps({"data": [model.listed() for model in MODELS.values()]}).encode()
 _PNG = Picture("image.png", b"\x89PNG\r\n\x1a\n", "image/png")
-_SIZES: tuple[dict[str, int], ...] = ({}, {"width": 480, "height": 480}, {"width": 1280, "height": 720})
-_LENGTHS: tuple[dict[str, int], ...] = ({}, {"n_frames": 150}, {"n_frames": 180}, {"n_frames": 300})
+_SIZES: tuple[dict[str, Any], ...] = ({}, {"width": 480, "height": 480}, {"width": 1280, "height": 720})
+_LENGTHS: tuple[dict[str, Any], ...] = ({}, {"n_frames": 150}, {"n_frames": 180}, {"n_frames": 300})
 _BEATS = [Action(time=0, description="snow falls"), Action(time=60, description="a fox")]
 _EXTRAS: tuple[dict[str, Any], ...] = ({}, {"seed": 7, "generate_audio": True}, {"generate_audio": False})
 
