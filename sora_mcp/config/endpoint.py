@@ -18,7 +18,6 @@ OPENROUTER = "openrouter"
 PROFILES = ("generic", "vllm-omni", "sglang", "tensorrt-llm", "new-api")
 """What is known of the servers that speak `/v1/videos`, by name."""
 
-OPENROUTER = "openrouter"
 
 UPSTREAMS = (SORA, *(f"{VIDEOS}:{profile}" for profile in PROFILES), OPENROUTER)
 """The values of the setting."""

@@ -143,6 +143,9 @@ class Catalogued(Protocol):
     def read_catalogue(self, reply: Reply) -> str:
         """The list as a text to keep. Raises Refused or BadReply, also for one that names no model."""
 
+    def check(self, request: VideoRequest) -> None:
+        """As `Dialect.check`."""
+
     def learn(self, text: str) -> None:
         """Know what a list says that was kept. Raises ValueError where the text is none."""
 

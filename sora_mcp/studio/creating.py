@@ -88,6 +88,8 @@ class Creator:
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
+            with anyio.fail_after(RESOLVE_WITHIN):
+                await self._connector.know_models()
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, policy, confirm)
@@ -119,7 +121,9 @@ class Creator:
         if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._sent(connection, call, intent, policy, answer_by)
+            entry, is_new = await self._sent(
+                connection, call, intent, policy, answer_by=answer_by, request=ready.request
+            )
         self._submitted()
         submission = report.submission(
             ready.request,
@@ -134,14 +138,24 @@ class Creator:
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
 
     async def _sent(
-        self, connection: Upstream, call: Call, intent: Intent, policy: SpendingPolicy, answer_by: float
+        self,
+        connection: Upstream,
+        call: Call,
+        intent: Intent,
+        policy: SpendingPolicy,
+        *,
+        answer_by: float,
+        request: VideoRequest,
     ) -> tuple[Entry, bool]:
-        """As `Submitter.submit`; of a server that has no such address it is told what it looks like."""
+        """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
+        refuses a value, what its models take now."""
         try:
             return await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
         except Refused as error:
             if self._settings.dialect == SORA and error.http_status in {404, 405}:
                 error.advice = (*await connection.what_it_is(), *error.advice)
+            if connection.catalogue is not None and error.http_status in {400, 404}:
+                error.advice = (*await connection.catalogue.against(request), *error.advice)
             raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
@@ -172,7 +186,9 @@ class Creator:
 
         request = ready.with_addresses(ready.paths)
         with anyio.fail_after(RESOLVE_WITHIN):
-            sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            sent = await pictures.pictures_of(
+                gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN, links=dialect.capabilities.image_links
+            )
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
         return create_of(dialect, request, sent), body
 
@@ -282,7 +298,11 @@ class Creator:
     def _intentions(self, ready: Resolved) -> list[Note]:
         """What is to be known of the request itself."""
         has_amount = self._connector.dialect.capabilities.amount
-        return [*(preview.of_amount(ready.request) if has_amount else ()), *preview.of_sources(ready)]
+        return [
+            *self._connector.notes,
+            *(preview.of_amount(ready.request) if has_amount else ()),
+            *preview.of_sources(ready),
+        ]
 
     async def _would_meet(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None

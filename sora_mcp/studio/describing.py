@@ -101,7 +101,7 @@ class Describer:
         """How the gateway stands, and the models that it lists, as far as those are plain ids."""
         try:
             with anyio.fail_after(ASK_WITHIN):
-                models = (await upstream.gateway.probe()).models
+                models = await upstream.listed_models()
         except TimeoutError:
             problems.append(BadReply(f"The gateway did not answer within {ASK_WITHIN:g} s.", TryAgain()))
             return "trouble", None
