@@ -57,7 +57,8 @@ class Capabilities:
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
 
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
-    remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
+    remix goes can be said. `frame_rule`: in words, what lengths become; `is_rule_guessed`: for a model of which it is
+    not known. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
     request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
     each model takes, where the upstream lists that. `open_models`: it lists its models to everybody, whatever the key.
@@ -75,6 +76,7 @@ class Capabilities:
     images: Images = "any"
     amount: bool = True
     frame_rule: str = ""
+    is_rule_guessed: bool = False
     models: tuple[str, ...] = ()
     takes_model: bool = False
     image_bytes: int | None = None
@@ -91,6 +93,10 @@ class Capabilities:
         """What an operation becomes here."""
         return self.operations.get(operation, "exact")
 
+    def can(self, operation: str) -> bool:
+        """Whether an operation is possible here, in whatever words."""
+        return self.support(operation) != "impossible"
+
     def rules(self) -> list[str]:
         """What is to be known besides the tables, in sentences; nothing where they say it all."""
         images = {"none": "No images go.", "first": "One image goes, at the first frame."}
@@ -98,6 +104,7 @@ class Capabilities:
         rules = [
             "Any size goes; the model makes the nearest that it can." if self.any_size else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
+            "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),
             "" if self.amount else "How far a remix goes cannot be said.",
             "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
@@ -126,7 +133,9 @@ class Capabilities:
         return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
 
 
-AdjustedField = Literal["size", "n_frames", "actions", "inpaint_items", "seed", "generate_audio"]
+AdjustedField = Literal[
+    "size", "n_frames", "actions", "prompt", "source_generation_id", "inpaint_items", "seed", "generate_audio"
+]
 """Our word for what was adjusted; `size` is width and height together, the last two are settings."""
 
 NOT_GIVEN = "not given"

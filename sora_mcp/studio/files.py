@@ -46,6 +46,11 @@ class Files:
         self._refresh = refresh
         self._answer_by = anyio.current_time() + settings.download_timeout
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the gateway is on this machine or network."""
+        return self._gateway.endpoint.local
+
     async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
         usable_generation(entry, variant, "task_id")
@@ -93,6 +98,15 @@ class Files:
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
+        async with self.at_hand(entry, variant, max_bytes) as path:
+            try:
+                return await path.read_bytes()
+            except OSError as error:
+                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+
+    @asynccontextmanager
+    async def at_hand(self, entry: Entry, variant: int, max_bytes: int) -> AsyncIterator[anyio.Path]:
+        """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""
         usable_generation(entry, variant, "task_id")
 
         async def check(done: int, total: int | None = None) -> None:
@@ -105,9 +119,9 @@ class Files:
         async with self._at_hand(entry, variant, check) as path:
             try:
                 await check((await path.stat()).st_size)
-                return await path.read_bytes()
             except OSError as error:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+            yield path
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""

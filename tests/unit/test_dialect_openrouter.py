@@ -16,7 +16,7 @@ from sora_mcp.core.errors import BadReply, InvalidInput, NotFound, OutcomeUnknow
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.dialects import configured, named
 from sora_mcp.dialects.openrouter import OpenRouter
-from sora_mcp.dialects.protocol import Picture
+from sora_mcp.dialects.protocol import Picture, SourceVideo
 from sora_mcp.dialects.replies import Reply
 
 OURS = {"type", "operation", "style", "width", "height", "n_frames", "n_variants", "actions", "inpaint_items", "sdedit"}
@@ -48,7 +48,8 @@ OPEN = {"id": "maker/open"} | {
 }
 TEXT_ONLY = {"id": "maker/text", "supported_frame_images": []}
 UPSCALER = {"id": "maker/upscaler", "upscale_factor": {"min": 1, "max": 4}, "creativity": [1, 2]}
-LIST = {"data": [SIZED, SHAPED, OPEN, TEXT_ONLY, UPSCALER]}
+WATCHER = {"id": "maker/watcher", "allowed_passthrough_parameters": ["input_references"]}
+LIST = {"data": [SIZED, SHAPED, OPEN, TEXT_ONLY, UPSCALER, WATCHER]}
 
 
 def reply(status: int, content: Any = None, **headers: str) -> Reply:
@@ -232,6 +233,46 @@ def test_a_remix_goes_on_from_the_job_where_the_model_can() -> None:
     assert sent == {"model": "maker/shaped", "prompt": "fly man", "previous_job_id": "gen-vid-1-a"}
 
 
+def test_a_remix_sends_the_sources_address_where_the_model_watches_videos() -> None:
+    dialect, asked = (
+        openrouter("maker/watcher"),
+        request(operation="remix", sdedit=SDEdit(source_generation_id="gen-1")),
+    )
+    dialect.check(asked)
+    assert [(need.item, need.kind) for need in dialect.plan(asked).needs] == [(None, "address")]
+    source = SourceVideo(name="gen-1", address="https://cdn.example/a.mp4?sig=s")
+    sent = dialect.create(asked, {}, source).json or {}
+    assert sent["input_references"] == [{"type": "video_url", "video_url": {"url": "https://cdn.example/a.mp4?sig=s"}}]
+    assert ("source_generation_id", "gen-1", "its address, as a reference") in [
+        (each.field, each.asked, each.sent) for each in dialect.plan(asked, source).adjusted
+    ]
+
+
+def test_a_remix_and_a_blend_are_refused_where_the_model_has_neither() -> None:
+    remix = request(operation="remix", sdedit=SDEdit(source_generation_id="gen-1"))
+    assert "maker/sized has no remix" in refused(openrouter(), remix)
+    items = [InpaintItem(generation_id="a"), InpaintItem(generation_id="b")]
+    assert "maker/text has no blend" in refused(
+        openrouter("maker/text"), request(operation="blend", inpaint_items=items)
+    )
+
+
+def test_a_blend_is_a_bridge_between_two_frames() -> None:
+    items = [InpaintItem(generation_id="gen-1"), InpaintItem(generation_id="gen-2", source_start_frame=9)]
+    dialect, asked = openrouter(), request(operation="blend", prompt=None, inpaint_items=items)
+    dialect.check(asked)
+    assert [(need.item, need.kind, need.frame) for need in dialect.plan(asked).needs] == [
+        (0, "frame", None),
+        (1, "frame", 9),
+    ]
+    pictures = {i: Picture(f"{i}.jpg", b"jpg", "image/jpeg") for i in range(2)}
+    sent = dialect.create(asked, pictures).json or {}
+    assert [each["frame_type"] for each in sent["frame_images"]] == ["first_frame", "last_frame"]
+    assert sent["frame_images"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert sent["prompt"]
+    assert ("inpaint_items", "a blend") in [each[:2] for each in adjusted(dialect, asked)]
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -338,6 +379,9 @@ def test_what_each_model_takes_is_known_by_its_name() -> None:
     dialect = openrouter()
     assert dialect.capabilities_of(request(model="maker/shaped")).support("remix") == "exact"
     assert dialect.capabilities_of(request()).support("remix") == "impossible"
+    assert dialect.capabilities_of(request()).support("blend") == "bridged"
+    assert dialect.capabilities_of(request(model="maker/watcher")).support("remix") == "by_reference"
+    assert dialect.capabilities_of(request(model="maker/shaped")).support("blend") == "impossible"
     assert (1280, 720) in dialect.capabilities_of(request()).sizes
     assert sorted(dialect.capabilities_of(request()).lengths) == [120, 180, 240]
 

@@ -14,16 +14,19 @@ from sora_mcp.core.ids import quoted
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Task
+from sora_mcp.dialects import bridges
 from sora_mcp.dialects.openrouter import catalogue, creates, frames, refusals, tasks
 from sora_mcp.dialects.openrouter.replies import error_of, free_error
 from sora_mcp.dialects.openrouter.shape import shape_of, sizes_of
-from sora_mcp.dialects.protocol import WEB, Call, Created, Picture, Plan
+from sora_mcp.dialects.protocol import WEB, Call, Created, Picture, Plan, SourceVideo
 from sora_mcp.dialects.replies import Reply, kind_of, parsed
 from sora_mcp.dialects.shots import in_prompt
 
 CREATE_PATH = "/api/v1/videos"
 MODELS_PATH = "/api/v1/videos/models"
 MOST_IMAGE_BYTES = 20_000_000
+_ANY = ModelOffer(id="", continues=True, frame_images=(frames.FIRST, frames.LAST))
+"""What OpenRouter has words for, as long as nothing is known of a model."""
 
 
 @dataclass(slots=True)
@@ -47,15 +50,18 @@ class OpenRouter:
     @property
     def capabilities(self) -> Capabilities:
         """What the model of the settings takes; of one that is not known, what OpenRouter has words for."""
-        offer = self.offers.get(self.model or "", ModelOffer(id=self.model or "", continues=True))
-        return self._capabilities(offer)
+        return self._capabilities(self.offers.get(self.model or "", _ANY))
 
     def capabilities_of(self, request: VideoRequest) -> Capabilities:
         """What the model of a request takes. Raises InvalidInput for one that is not listed."""
         return self._capabilities(self._offer(request))
 
     def _capabilities(self, offer: ModelOffer) -> Capabilities:
-        remix: Support = "exact" if offer.continues else "impossible"
+        operations: dict[str, Support] = {
+            "storyboard": "lowered",
+            "remix": frames.remix_of(offer),
+            "blend": frames.blend_of(offer),
+        }
         return Capabilities(
             sizes=dict.fromkeys(sizes_of(offer)),
             lengths=dict.fromkeys(seconds * FPS for seconds in offer.seconds or ()),
@@ -63,7 +69,7 @@ class OpenRouter:
             any_length=True,
             max_variants=1,
             max_prompt_length=self.max_prompt_length,
-            operations={"storyboard": "lowered", "remix": remix, "blend": "impossible"},
+            operations=operations,
             images="first_and_last",
             amount=False,
             takes_model=True,
@@ -106,30 +112,31 @@ class OpenRouter:
         offer = self._offer(request)
         refusals.check(request, offer, self._capabilities(offer))
 
-    def plan(self, request: VideoRequest) -> Plan:
+    def plan(self, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
         """What becomes of a request that has passed `check`."""
         offer = self._offer(request)
         shape = shape_of(request, offer)
-        adjusted = [*shape.adjusted, *frames.adjusted(request), *self._not_sent(offer)]
+        adjusted = [*frames.adjusted_of(request, offer, source), *shape.adjusted, *self._not_sent(offer)]
         if count := len(request.actions or []):
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
         identity: dict[str, Any] = {"model": offer.id} | self._extras(offer) | shape.fields
-        return Plan(tuple(adjusted), shape.left_open, offer.id, identity)
+        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, frames.needs_of(request, offer))
 
-    def create(self, request: VideoRequest, images: Mapping[int, Picture] | None = None) -> Call:
+    def create(
+        self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None
+    ) -> Call:
         """The paid call, in JSON."""
         offer = self._offer(request)
         shape = shape_of(request, offer)
-        prompt = request.prompt
+        prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else None)
         if request.actions:
             prompt = in_prompt(prompt, request.actions, shape.seconds or request.n_frames / FPS)
         body: dict[str, Any] = {"model": offer.id} | ({"prompt": prompt} if prompt and prompt.strip() else {})
         body |= shape.fields
-        edit = request.sdedit
-        if request.operation == "remix" and edit is not None:
-            body["previous_job_id"] = edit.source_generation_id
-        body |= frames.fields(request, images or {}) | self._extras(offer)
+        if request.sdedit is not None and offer.continues:
+            body["previous_job_id"], source = request.sdedit.source_generation_id, None
+        body |= frames.fields(request, images or {}, source) | self._extras(offer)
         return Call(method="POST", path=CREATE_PATH, json=body)
 
     def _offer(self, request: VideoRequest) -> ModelOffer:

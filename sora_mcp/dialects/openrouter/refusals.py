@@ -52,6 +52,8 @@ def check(request: VideoRequest, offer: ModelOffer, capabilities: Capabilities) 
     if capabilities.support(request.operation) == "impossible":
         instead = "another model, or a new video whose prompt says the whole scene"
         raise CannotExpress("operation", f"{offer.id} has no {request.operation}", instead)
+    if request.operation == "blend" and len(request.inpaint_items) != 2:
+        request.check(capabilities)
     _refuse([*_of_fields(request), *frames.problems(request, offer)])
     request.check(capabilities)
     _refuse([*shape.problems(request, offer)])
