@@ -11,7 +11,7 @@ from bench import KEY, MP4
 from calls import ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, fault_gateway
 from mcp import Client
-from upstream_words import FILE, FIRST_ID, WORDS, package_of, settings_of, speak
+from upstream_words import FILE, FIRST_ID, WORDS, package_of, sandbox_settings_of, settings_of, smallest_of, speak
 
 from sora_mcp.config.endpoint import needs_key
 from sora_mcp.config.settings import Settings
@@ -127,8 +127,7 @@ async def test_the_sandbox_takes_every_operation_that_is_said_to_be_possible(
     dialect: str, make_settings: Callable[..., Settings], capabilities: Capabilities
 ) -> None:
     """Its face refuses whatever such a server does not document, so this holds what is sent to that."""
-    width, height = (64, 64) if capabilities.any_size else min(capabilities.sizes)
-    small = {"width": width, "height": height, "n_frames": 60 if capabilities.any_length else min(capabilities.lengths)}
+    small = smallest_of(dialect, capabilities)
     beats = {"actions": [{"time": 0, "description": "a boat"}, {"time": 30, "description": "a storm"}]}
     made: dict[str, str] = {}
 
@@ -143,8 +142,7 @@ async def test_the_sandbox_takes_every_operation_that_is_said_to_be_possible(
         assert seen.data["state"] == "succeeded", (operation, seen.text)
         assert not (await ask(client, "download_video", {"task_id": made[operation]})).is_error
 
-    values = settings_of(dialect) | {"model": None if capabilities.has_prices else "sandbox"}
-    async with Client(build(make_settings(**values))) as client:
+    async with Client(build(make_settings(**sandbox_settings_of(dialect)))) as client:
         await make("simple_compose", WISH | small)
         await make("storyboard", WISH | small | beats)
         await make("remix", {"prompt": "at night", "source_generation_id": made["simple_compose"]})

@@ -27,7 +27,7 @@ from fault_gateway import (
 )
 from mcp import Client
 from tls_front import Authority, tls_front
-from upstream_words import WORDS, in_words, package_of, settings_of, speak
+from upstream_words import WORDS, in_words, make_known, package_of, settings_of, speak
 
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import load
@@ -151,6 +151,7 @@ async def measure(case: Case, folder: Path, dialect: str = SORA) -> Seen:
     answer = in_words(case.answer, WORDS[package_of(dialect)])
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
         speak(gateway, dialect, answer)
+        await make_known(dialect, folder, address)
         gateway.greeting = answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
