@@ -26,10 +26,12 @@ from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
 from sora_mcp.core.capabilities import OPERATIONS
-from sora_mcp.core.errors import SoraError
+from sora_mcp.core.cost import Cost, of_unit, total
+from sora_mcp.core.errors import OverCap, SoraError
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
+from sora_mcp.studio.costs import policy_of
 from sora_mcp.studio.upstream import connect
 
 if TYPE_CHECKING:
@@ -194,8 +196,12 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
         return []
     key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
     spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
-    uncertain = f", perhaps {spending.uncertain:g} more (unknown outcomes)" if spending.uncertain else ""
-    words = f"relative cost {spending.spent:g} in the last 24 hours{uncertain}{_at_most(settings.max_cost_per_day)}"
+    unit = dialects.configured(settings).capabilities.unit
+    uncertain = of_unit(spending.uncertain, unit)
+    maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
+    words = f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
+    others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
+    words += "".join(f", apart from that {_sum(each)} at most" for each in others)
     number = len(spending.running)
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
     if settings.max_calls_per_day is not None:
@@ -203,8 +209,12 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     return [Check("spending", "ok", words)]
 
 
-def _at_most(cap: float | None) -> str:
-    return "" if cap is None else f" (at most {cap:g})"
+def _sum(cost: Cost) -> str:
+    return f"relative cost {cost}" if cost.is_relative else str(cost)
+
+
+def _at_most(cap: Cost | int | None) -> str:
+    return "" if cap is None else f" (at most {cap})"
 
 
 async def _gateway(settings: Settings) -> list[Check]:
@@ -263,6 +273,10 @@ def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> 
     if capabilities.is_rule_guessed:
         words = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
         yield Check("model's rule", "note", words, "Look at size and length of the first video.")
+    try:
+        policy_of(settings, capabilities).check_units()
+    except OverCap as error:
+        yield _wrong("caps", error)
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
         problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"

@@ -11,6 +11,7 @@ import click
 
 from sora_mcp.cli.ending import print_json
 from sora_mcp.cli.pasting import next_page
+from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
     stderr."""
     width = _columns() if sys.stdout.isatty() else None
     for video in answer.structured["videos"]:
-        click.echo(_lines(video, width))
+        click.echo(_lines(video, width, max(len(_cost(each)) for each in answer.structured["videos"])))
     click.echo(answer.text, err=True)
     if "next_cursor" in answer.structured:
         filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
@@ -57,15 +58,19 @@ _PROMPT_AT = 82
 """Columns that everything before the prompt takes."""
 
 
-def _lines(video: dict[str, Any], width: int | None) -> str:
+def _cost(video: Mapping[str, Any]) -> str:
+    return str(Cost.of(video["cost"], video.get("unit", RELATIVE))) if "cost" in video else ""
+
+
+def _lines(video: dict[str, Any], width: int | None, cost_width: int) -> str:
     """One video on a line; where the terminal is too narrow for that, its id, which is never cut, on one of its own."""
     name, state, prompt = video.get("task_id") or video["request_id"], video["state"], video.get("prompt", "")
     if width is not None and width < _PROMPT_AT:
         return f"{name}\n{_cut(f'  {state} {prompt}'.rstrip(), width)}"
     size = f"{video['width']}x{video['height']}" if "width" in video else ""
     length = f"{video['n_frames'] / FPS:g}s" if "n_frames" in video else ""
-    cost = f"{video['cost']:g}" if "cost" in video else ""
-    line = f"{name:31} {state:9} {size:8} {length:3} {cost:4} {video['created_at']} {prompt}".rstrip()
+    cost = _cost(video).ljust(max(4, cost_width))
+    line = f"{name:31} {state:9} {size:8} {length:3} {cost} {video['created_at']} {prompt}".rstrip()
     return line if width is None else _cut(line, width)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sora_mcp.core.cost import RELATIVE, Cost
+
 Format = Literal["string", "number", "filepath", "boolean"]
 """As hosts' configurations call it."""
 
@@ -98,6 +100,27 @@ def number(*, above: float | None = None, least: float | None = None, most: floa
     bounds = {"above": above, "at least": least, "at most": most}
     words = [f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None]
     return Kind(read, ", ".join(["a number", *words]), "number")
+
+
+def cost(*, above_0: bool = False) -> Kind:
+    """A cost: relative as a bare number, in a currency with its three letters, before or after the number."""
+    words = "a number above 0" if above_0 else "a number of at least 0"
+
+    def read(raw: Any) -> Cost:
+        value = raw if isinstance(raw, Cost) else _cost(str(raw).strip())
+        if above_0 and not value.billionths:
+            raise ValueError
+        return value
+
+    return Kind(read, f'{words} (a relative cost), or with its currency, such as "5 USD"')
+
+
+def _cost(text: str) -> Cost:
+    match = re.fullmatch(r"(?P<before>[A-Za-z]{3}\s+)?(?P<amount>[+0-9._e-]+?)(?P<after>\s*[A-Za-z]{3})?", text)
+    if match is None or (match["before"] and match["after"]):
+        raise ValueError
+    currency = (match["before"] or match["after"] or "").strip().upper()
+    return Cost.of(match["amount"], currency or RELATIVE)
 
 
 def whole(*, above: int | None = None, least: int | None = None) -> Kind:

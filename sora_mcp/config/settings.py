@@ -20,6 +20,7 @@ from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, endpoint_of, upstream_at
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
 _RESTART = Do("Correct it and start again.")
@@ -131,17 +132,25 @@ class Settings:
             kinds.number(least=0, most=1440),
         ),
     )
-    max_cost_per_call: float | None = field(
-        default=None, metadata=_about("Most relative cost of one call. Default: no cap.", kinds.number(above=0))
-    )
-    max_cost_per_day: float | None = field(
-        default=None, metadata=_about("Most relative cost in 24 hours. Default: no cap.", kinds.number(above=0))
-    )
-    ask_above_cost: float | None = field(
+    max_cost_per_call: Cost | None = field(
         default=None,
         metadata=_about(
-            "Relative cost above which the user is asked first, in hosts that can ask. Default: never.",
-            kinds.number(least=0),
+            "Most that one call may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
+            kinds.cost(above_0=True),
+        ),
+    )
+    max_cost_per_day: Cost | None = field(
+        default=None,
+        metadata=_about(
+            "Most that 24 hours may cost: a relative cost such as `3`, or money such as `5 USD`. Default: no cap.",
+            kinds.cost(above_0=True),
+        ),
+    )
+    ask_above_cost: Cost | None = field(
+        default=None,
+        metadata=_about(
+            "Cost (`3`, or `5 USD`) above which the user is asked first, in hosts that can ask. Default: never.",
+            kinds.cost(),
         ),
     )
     max_running: int | None = field(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from sora_mcp.core.cost import RELATIVE, Cost, Unit
+
 Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
 """What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
 and first frames sent; or refused."""
@@ -62,8 +64,8 @@ class Capabilities:
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
     request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
     each model takes, where the upstream lists that. `open_models`: it lists its models to everybody, whatever the key.
-    `has_prices`: costs are known. `opaque_ids`: an id says nothing of what it is of, and a video's own id is what
-    others are made from. `outlive_restart`: tasks do.
+    `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of what it is of, and a video's own id
+    is what others are made from. `outlive_restart`: tasks do.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
@@ -84,6 +86,7 @@ class Capabilities:
     offers: tuple[ModelOffer, ...] = ()
     open_models: bool = False
     has_prices: bool = True
+    unit: Unit = RELATIVE
     opaque_ids: bool = False
     outlive_restart: bool = True
     can_list: bool = False
@@ -124,13 +127,15 @@ class Capabilities:
             max_prompt_length=max_prompt,
         )
 
-    def cost(self, width: int, height: int, n_frames: int, n_variants: int) -> float | None:
+    def cost(self, width: int, height: int, n_frames: int, n_variants: int) -> Cost | None:
         """Relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length outside the price list.
 
         Several variants count as that many times one: an upper guess, the real price is not known.
         """
         size, factor = self.sizes.get((width, height)), self.lengths.get(n_frames)
-        return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
+        if size is None or factor is None:
+            return None
+        return Cost.of(round(size.cost * factor * n_variants, 2), self.unit)
 
 
 AdjustedField = Literal[

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sora_mcp.core.advice import Advice, Message
 from sora_mcp.core.capabilities import Support
-from sora_mcp.core.models import Model
+from sora_mcp.core.models import Model, Unlisted
+from sora_mcp.core.results import OtherCost
 
 Status = Literal["ok", "key_refused", "unreachable", "trouble", "not_asked", "not_configured"]
 """What came of asking the gateway now: it answered and took the key; it refused the key; it could not be reached; it
@@ -16,7 +17,7 @@ answered something else, or too late; it was not asked, since the ledger cannot 
 
 
 class OfferedSize(Model):
-    """A size in pixels. `cost` is relative, for a factor of 1 and one variant; None where no price is known."""
+    """A size in pixels. `cost` is that of a length with factor 1 and one variant; None where no price is known."""
 
     width: int
     height: int
@@ -40,14 +41,17 @@ class OfferedModel(Model):
 
 
 class Spent(Model):
-    """What counts for the caps: relative costs of the last 24 hours. `uncertain`: what requests of unknown outcome may
-    have cost, which is not in `cost`. `under_way` and `unknown` are numbers of videos, `calls` of requests."""
+    """What counts for the caps: costs of the last 24 hours, relative or in the currency `unit`. `uncertain`: what
+    requests of unknown outcome may have cost, which is not in `cost`. `unpriced` requests have no known cost there.
+    `other_costs` are in other units, and count for no cap. `under_way` and `unknown` are numbers of videos."""
 
     cost: float
     uncertain: float
+    unit: Annotated[str | None, Unlisted()] = None
+    unpriced: Annotated[int | None, Unlisted()] = None
+    other_costs: Annotated[list[OtherCost] | None, Unlisted()] = None
     under_way: int
     unknown: int
-    calls: int = Field(exclude=True)
 
 
 class Description(Model):
@@ -55,8 +59,9 @@ class Description(Model):
 
     `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
     what they become here (see `Support`), the operations that do; `rules` say what else holds there. `caps` are those
-    that are set, and what is left of them (`left_today`, `places_left`, `calls_left`), where unknown outcomes count as
-    if they had run. `problems` say what could not be found out, and why; `advice` what to do about that.
+    that are set, one in a currency as it is written (`5 USD`), and what is left of them (`left_today`, `places_left`,
+    `calls_left`), where unknown outcomes count as if they had run. `problems` say what could not be found out, and why;
+    `advice` what to do about that.
     """
 
     gateway: str
@@ -71,6 +76,6 @@ class Description(Model):
     max_variants: int
     max_prompt_length: int
     spent: Spent | None = None
-    caps: dict[str, float]
+    caps: dict[str, float | str]
     problems: tuple[Message, ...] = Field(default=(), exclude=True)
     advice: tuple[Advice, ...] = Field(default=(), exclude=True)

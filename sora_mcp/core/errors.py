@@ -26,6 +26,7 @@ from sora_mcp.core.advice import (
     Advice,
     AskUser,
     Correct,
+    Do,
     Message,
     Part,
     RaiseCap,
@@ -36,6 +37,7 @@ from sora_mcp.core.advice import (
     plain,
     sentences,
 )
+from sora_mcp.core.cost import RELATIVE, Cost, in_words
 
 Outcome = Literal["accepted", "not_submitted", "rejected", "unknown"]
 """What became of one paid call.
@@ -154,8 +156,17 @@ class OverCap(SoraError):
     kind = "over_cap"
     default_outcome = "not_submitted"
 
-    def __init__(self, field: str, cap: float, reached: str, *ways_out: Advice) -> None:
-        super().__init__((f"{reached}, and ", Setting(field), f" allows {cap:g}."), *ways_out, RaiseCap(field))
+    def __init__(self, field: str, cap: Cost | int, reached: str, *ways_out: Advice) -> None:
+        super().__init__((f"{reached}, and ", Setting(field), f" allows {cap}."), *ways_out, RaiseCap(field))
+
+
+class OverCallCap(OverCap):
+    """One call costs more than the cap for a call, or its cost is not known."""
+
+    def __init__(self, cap: Cost, cost: Cost | None) -> None:
+        is_money = cost is not None and not cost.is_relative
+        reached = f"This call costs {cost}" if is_money else f"This call has {in_words(cost)}"
+        super().__init__("max_cost_per_call", cap, reached)
 
 
 class TooManyRunning(OverCap):
@@ -173,13 +184,37 @@ class TooManyRunning(OverCap):
 
 
 class OverDailyCap(OverCap):
-    """The cap for a day would be exceeded. Costs are relative; unknown requests may have cost `uncertain`."""
+    """The cap for a day would be exceeded, or may be. Unknown requests may have cost `uncertain`."""
 
-    def __init__(self, cap: float, spent: float, uncertain: float, cost: float | None, unknown: list[str]) -> None:
-        wanted = "an unknown cost" if cost is None else f"{cost:g}"
-        maybe = f", {uncertain:g} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
-        reached = f"{spent:g} was spent in the last 24 hours{maybe} and this would add {wanted} (relative cost)"
+    def __init__(self, cap: Cost, spent: Cost, uncertain: Cost, cost: Cost | None, unknown: list[str]) -> None:
+        wanted = "an unknown cost" if cost is None else str(cost)
+        maybe = f", {uncertain} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
+        reached = f"{spent} was spent in the last 24 hours{maybe} and this would add {wanted}"
+        reached += " (relative cost)" if cap.is_relative else ""
         super().__init__("max_cost_per_day", cap, reached, *_to_settle(unknown))
+
+
+class CostsNotKnown(OverCap):
+    """What some calls of the day cost is not known in the currency of the cap, so that it cannot hold."""
+
+    def __init__(self, cap: Cost, calls: int) -> None:
+        videos = "1 video" if calls == 1 else f"{calls} videos"
+        way_out = Do("A video counts with what the gateway states once it has finished.")
+        super().__init__(
+            "max_cost_per_day", cap, f"The cost of {videos} of the last 24 hours is not known in {cap.unit}", way_out
+        )
+
+
+class OtherUnit(OverCap):
+    """A cap is in another unit than the gateway's prices: it cannot hold."""
+
+    def __init__(self, field: str, cap: Cost, unit: str) -> None:
+        if unit == RELATIVE:
+            why, form = "costs at this gateway are relative", "as a number without a currency"
+        else:
+            why, form = f"costs at this gateway are in {unit}", f'with the word {unit}, such as "{cap.amount:g} {unit}"'
+        message = ("The setting ", Setting(field), f" is {cap}, but {why}, so it cannot hold.")
+        SoraError.__init__(self, message, AskUser(("write ", Setting(field), f" {form}")))
 
 
 class TooManyCalls(OverCap):
@@ -193,11 +228,11 @@ class TooManyCalls(OverCap):
 class NoPrices(OverCap):
     """A cap on costs is set, and nobody knows what this gateway asks: the cap cannot hold."""
 
-    def __init__(self, field: str, cap: float) -> None:
+    def __init__(self, field: str, cap: Cost) -> None:
         way_out = AskUser(
             ("set ", Setting("max_calls_per_day"), ", which counts videos, if they want to make any here")
         )
-        message = ("No price is known at this gateway, so the cap ", Setting(field), f" ({cap:g}) cannot hold.")
+        message = ("No price is known at this gateway, so the cap ", Setting(field), f" ({cap}) cannot hold.")
         SoraError.__init__(self, message, way_out, RaiseCap(field))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.cost import Cost, in_words
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
@@ -25,6 +27,11 @@ class Model(BaseModel):
     """Base of all our models: frozen, nothing unknown accepted, built when first needed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Marks a field of a result that is rarely there and says itself what it is: its schema does not name it."""
 
 
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
@@ -118,7 +125,7 @@ class VideoRequest(Model):
         """The body as the page shows it: no nulls, whole numbers as integers, `inpaint_items` always there."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def cost(self, capabilities: Capabilities) -> float | None:
+    def cost(self, capabilities: Capabilities) -> Cost | None:
         """Relative cost (480x480, 5 s, one variant = 1.0), or None where no price is known."""
         return capabilities.cost(self.width, self.height, self.n_frames, self.n_variants)
 
@@ -263,12 +270,11 @@ def _operation_problems(request: VideoRequest, limits: Capabilities) -> list[Pro
     return problems
 
 
-def _not_two(number: int, cost: float | None) -> Problem:
+def _not_two(number: int, cost: Cost | None) -> Problem:
     """Another number of sources than a blend has; of more, how they come together, and for what."""
     if number < 2:
         return Problem("inpaint_items", f"{number} given", "exactly two")
-    each = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
-    ways = f"exactly two. Blend two, then the result with the next: {number - 1} paid calls, each for {each}"
+    ways = f"exactly two. Blend two, then the result with the next: {number - 1} paid calls, each for {in_words(cost)}"
     return Problem("inpaint_items", f"{number} given", ways)
 
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
 from sora_mcp.core.capabilities import Adjustment
+from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 
@@ -25,7 +26,7 @@ HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is relative.
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is an estimate.
 
     `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
     outcome that a person says did not run; they are settled in the transaction that records this one, and none
@@ -38,7 +39,7 @@ class Intent:
     body: dict[str, Any]
     fingerprint: str
     sources: list[str]
-    cost: float | None
+    cost: Cost | None
     other_fingerprint: str | None = None
     settles: tuple[str, ...] = ()
     dialect: str | None = None
@@ -67,6 +68,8 @@ class Entry:
     what they were instead of the body's. `missed_since`: when the gateway first did not know its task any more.
     `settled_at`: when a person said that it did not run.
 
+    `cost` is what was estimated before it was sent, `stated` what the gateway says that it cost.
+
     `is_damaged`: somebody else has changed the row, and only its ids and `number` could be read; lists alone give such.
 
     The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
@@ -81,7 +84,7 @@ class Entry:
     state: State
     body: dict[str, Any]
     sources: list[str]
-    cost: float | None
+    cost: Cost | None
     progress: int | None
     enhanced_prompt: str | None
     failure_reason: str | None
@@ -103,6 +106,7 @@ class Entry:
     adjusted: tuple[Adjustment, ...] = ()
     missed_since: float | None = None
     settled_at: float | None = None
+    stated: Cost | None = None
     generations: tuple[Generation, ...] = ()
     files: dict[int, Path] = field(default_factory=dict)
     is_damaged: bool = False
@@ -111,6 +115,11 @@ class Entry:
     def id(self) -> str:
         """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
         return shown_id(self.request_id, self.task_id)
+
+    @property
+    def best_cost(self) -> Cost | None:
+        """What it cost as far as that is known: the gateway's own figure, else the estimate."""
+        return self.cost if self.stated is None else self.stated
 
     def may_be_asked(self, now: float) -> bool:
         """See schedule.may_be_polled."""
@@ -130,18 +139,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the entries of an account add up to. Costs are relative.
+    """What the entries of an account add up to.
 
-    `counts`: how many stand in each state. `cost`: of what was submitted and not refused. `uncertain`: what requests of
-    unknown outcome may have cost. `unpriced`: how many of all these have no known cost. `elsewhere`: how many entries
-    other accounts of the same owner have: other gateways, other keys.
+    `counts`: how many stand in each state. `cost`: of what was submitted and not refused, by the gateway's own figures
+    where there are such. `uncertain`: what requests of unknown outcome may have cost. `unpriced`: how many of all
+    these have no known cost. `elsewhere`: how many entries other accounts of the same owner have: other gateways, other keys.
     """
 
     counts: Mapping[State, int]
-    cost: float
-    uncertain: float
+    cost: Costs
+    uncertain: Costs
     unpriced: int
     elsewhere: Mapping[Account, int]
+
+
+class SameBefore(NamedTuple):
+    """What asked for the same before: the request that a new one would repeat, and the newest that was refused."""
+
+    duplicate: Entry | None
+    refused: Entry | None
 
 
 def shown_id(request_id: str, task_id: str | None) -> str:
@@ -166,7 +182,7 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "prompt": clean(prompt, prompt_length) or None,
             **{name: body.get(name) for name in ("width", "height", "n_frames")},
             **_true_shape(entry),
-            "cost": entry.cost,
+            **told_cost(entry.best_cost, is_stated=entry.stated is not None),
             "sources": entry.sources or plans.sources(body),
             "amount": plans.amount(body),
             "beats": [beat.frame for beat in beats] or None,
@@ -175,6 +191,15 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
         if not _is_plain(columns):
             raise ValueError
     return columns
+
+
+def told_cost(cost: Cost | None, *, is_stated: bool = False) -> dict[str, Any]:
+    """A cost as results have it; of one in a currency whether the gateway stated it."""
+    if cost is None:
+        return {}
+    if cost.is_relative:
+        return {"cost": cost.amount}
+    return {"cost": cost.amount, "unit": cost.unit, "cost_from": "gateway" if is_stated else "estimate"}
 
 
 def _true_shape(entry: Entry) -> dict[str, Any]:
@@ -198,7 +223,7 @@ def _is_plain(columns: Mapping[str, Any]) -> bool:
     texts = [columns["task_id"] or "", columns["operation"] or "", *columns["sources"]]
     return (
         all(_is_number(each) and each == int(each) for each in sizes)
-        and (columns["cost"] is None or _is_number(columns["cost"]))
+        and (columns.get("cost") is None or _is_number(columns["cost"]))
         and isinstance(columns["sources"], list)
         and all(isinstance(each, str) for each in texts)
     )

@@ -6,21 +6,30 @@ next, and `notes` what is to be known besides; each surface words them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from sora_mcp.core.advice import Advice, Note
 from sora_mcp.core.errors import Outcome
-from sora_mcp.core.models import Model
+from sora_mcp.core.models import Model, Unlisted
 from sora_mcp.core.tasks import State
 
 Adjusted = dict[str, str]
 """What was sent instead of what was asked for: `field`, `asked` and `sent`, in words."""
 
 
+class OtherCost(Model):
+    """What videos cost, and may have cost besides, in a unit that is not the gateway's now."""
+
+    unit: str
+    cost: float
+    uncertain: float | None = None
+
+
 class Submission(Model):
-    """What became of one paid call. `body` is there for a dry run only; `cost` is relative (see README).
+    """What became of one paid call. `body` is there for a dry run only. `cost` is an estimate: relative (see README),
+    or in the currency `unit`; `estimate` says then how it comes.
 
     `plan`: what comes when, in words; `amount`: how much a remix may change. `duplicate`: the same request was sent
     before; this is its task, and nothing was sent now. `duplicate_of`: what a real call would return instead of the dry
@@ -37,6 +46,8 @@ class Submission(Model):
     n_frames: int | None = None
     adjusted: list[Adjusted] | None = None
     cost: float | None = None
+    unit: Annotated[str | None, Unlisted()] = None
+    estimate: Annotated[str | None, Unlisted()] = None
     sources: list[str] = []
     plan: str | None = None
     amount: float | None = None
@@ -49,7 +60,8 @@ class Submission(Model):
 
 class ListedVideo(Model):
     """One line of a list. `sources` are the ids it was made from, `amount` is how much a remix may change, `beats` are
-    the frames at which the beats of a storyboard begin. What is under way has an `age_seconds`."""
+    the frames at which the beats of a storyboard begin. What is under way has an `age_seconds`. `cost` is relative, or
+    in the currency `unit`: an estimate, or the gateway's own figure (`cost_from`)."""
 
     task_id: str | None = None
     request_id: str
@@ -61,6 +73,8 @@ class ListedVideo(Model):
     n_frames: int | None = None
     fps: float | None = None
     cost: float | None = None
+    unit: Annotated[str | None, Unlisted()] = None
+    cost_from: Annotated[Literal["estimate", "gateway"] | None, Unlisted()] = None
     sources: list[str] = []
     amount: float | None = None
     beats: list[int] | None = None
@@ -136,8 +150,9 @@ class Filters(Model):
 class VideoList(Model):
     """The caller's videos at this gateway, newest first; `next_cursor` is there when there are more.
 
-    `counts` (by state) and costs are of all of them, not only of these. Costs are relative: `cost` of what was
-    submitted, `uncertain_cost` of what may have been; `unpriced` have no known cost. Where none are listed, `elsewhere`
+    `counts` (by state) and costs are of all of them, not only of these: `cost` of what was submitted,
+    `uncertain_cost` of what may have been, relative or in the currency `unit`; `other_costs` are in other units.
+    `unpriced` have no known cost. Where none are listed, `elsewhere`
     says at which gateways the same owner has how many. Of those `waited_for`, so many have `finished`. `damaged`: the
     request ids of those that are left out because their rows cannot be read.
     """
@@ -146,6 +161,8 @@ class VideoList(Model):
     counts: dict[str, int] | None = None
     cost: float | None = None
     uncertain_cost: float | None = None
+    unit: Annotated[str | None, Unlisted()] = None
+    other_costs: Annotated[list[OtherCost] | None, Unlisted()] = None
     unpriced: int | None = None
     elsewhere: dict[str, int] | None = None
     waited_for: int | None = None

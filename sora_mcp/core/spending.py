@@ -1,14 +1,24 @@
 """Spending: what is a duplicate, what the caps allow, and what the user is asked about. Pure: the ledger counts.
 
-Costs are relative (the price table of core.tables), times unix seconds.
+A cap on costs holds for costs of its own unit; where the gateway's are others, it refuses. Times are unix seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from sora_mcp.core.errors import MOST_NAMED, NoPrices, OverCap, OverDailyCap, TooManyCalls, TooManyRunning
+from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
+from sora_mcp.core.errors import (
+    MOST_NAMED,
+    CostsNotKnown,
+    NoPrices,
+    OtherUnit,
+    OverCallCap,
+    OverDailyCap,
+    TooManyCalls,
+    TooManyRunning,
+)
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
@@ -41,15 +51,17 @@ class OpenVideo:
 class Spending:
     """What an account spent within the window.
 
-    `spent`: the cost of what was submitted and not refused. `uncertain`: what requests of unknown outcome may have
-    cost. `running`: videos under way or unknown, newest first; what is being sent counts whenever it was begun.
-    `calls`: requests that were submitted and not refused.
+    `spent`: what was submitted and not refused cost, by the gateway's own figure for what has finished, else by the
+    estimate. `uncertain`: what requests of unknown outcome may have cost. `running`: videos under way or unknown,
+    newest first; what is being sent counts whenever it was begun. `calls`: requests that were submitted and not
+    refused; `priced`: how many of them have a figure, by its unit.
     """
 
-    spent: float = 0
-    uncertain: float = 0
+    spent: Costs = ()
+    uncertain: Costs = ()
     running: tuple[OpenVideo, ...] = ()
     calls: int = 0
+    priced: Mapping[Unit, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +82,18 @@ class SpendingPolicy:
 
     `duplicate_window_s`: seconds after its success in which the same request is a duplicate; with 0 nothing is one.
     `per_call` and `per_day` bound costs, `calls_per_day` the number of requests, `running` that of videos under way
-    or unknown; `ask_above`: the user is asked about what costs more. `has_prices`: the gateway's are known. Where they
-    are not, the caps on costs cannot hold: nothing may be paid then, unless there is a cap on calls.
+    or unknown; `ask_above`: the user is asked about what costs more. `unit`: that of the gateway's prices, None where
+    none are known. Caps on costs cannot hold there: nothing may be paid then, unless there is a cap on calls. Nor can
+    a cap in another unit hold, whatever other caps there are.
     """
 
     duplicate_window_s: float = 0
-    per_day: float | None = None
+    per_day: Cost | None = None
     running: int | None = None
-    per_call: float | None = None
-    ask_above: float | None = None
+    per_call: Cost | None = None
+    ask_above: Cost | None = None
     calls_per_day: int | None = None
-    has_prices: bool = True
+    unit: Unit | None = RELATIVE
 
     @property
     def has_duplicates(self) -> bool:
@@ -94,22 +107,30 @@ class SpendingPolicy:
 
     @property
     def _bounds_costs(self) -> bool:
-        return self.has_prices or self.calls_per_day is None
+        return self.unit is not None or self.calls_per_day is None
 
-    def check_call(self, cost: float | None) -> None:
+    def check_units(self) -> None:
+        """Raise OverCap where a cap is in another unit than the gateway's prices, so that nothing may be paid."""
+        caps = {"max_cost_per_call": self.per_call, "max_cost_per_day": self.per_day, "ask_above_cost": self.ask_above}
+        for name, cap in caps.items():
+            if cap is not None and self.unit not in {None, cap.unit}:
+                raise OtherUnit(name, cap, str(self.unit))
+
+    def check_call(self, cost: Cost | None) -> None:
         """Raise OverCap for a call that alone costs too much, or may."""
-        cap = self.per_call
-        if not self.has_prices and self.calls_per_day is None:
+        self.check_units()
+        if self.unit is None and self.calls_per_day is None:
             self._check_prices()
-        if cap is not None and self._bounds_costs and (cost is None or cost > cap):
-            wanted = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
-            raise OverCap("max_cost_per_call", cap, f"This call has {wanted}")
+        cap = self.per_call
+        if cap is not None and self._bounds_costs and ((known := _known(cost, cap.unit)) is None or known > cap):
+            raise OverCallCap(cap, known)
 
-    def asks_about(self, cost: float | None) -> bool:
+    def asks_about(self, cost: Cost | None) -> bool:
         """Whether the user is asked before a call of this cost is paid."""
-        return self.ask_above is not None and (cost is None or cost > self.ask_above)
+        limit = self.ask_above
+        return limit is not None and ((known := _known(cost, limit.unit)) is None or known > limit)
 
-    def decide(self, cost: float | None, standing: Standing) -> str | None:
+    def decide(self, cost: Cost | None, standing: Standing) -> str | None:
         """The request of which this one is a duplicate; None where it may be paid. Raises OverCap where it may not."""
         duplicate = next(self._duplicates(standing), None)
         if duplicate is not None:
@@ -143,12 +164,25 @@ class SpendingPolicy:
         if self.running is not None and len(spending.running) >= self.running:
             raise TooManyRunning(self.running, [(video.id, video.state) for video in spending.running])
 
-    def _check_day(self, cost: float | None, spending: Spending) -> None:
-        if self.per_day is None or not self._bounds_costs:
+    def _check_day(self, cost: Cost | None, spending: Spending) -> None:
+        cap = self.per_day
+        if cap is None or not self._bounds_costs:
             return
-        if cost is None or spending.spent + spending.uncertain + cost > self.per_day:
+        unpriced = spending.calls - spending.priced.get(cap.unit, 0)
+        if unpriced > 0 and not cap.is_relative:
+            raise CostsNotKnown(cap, unpriced)
+        spent, uncertain = of_unit(spending.spent, cap.unit), of_unit(spending.uncertain, cap.unit)
+        known = _known(cost, cap.unit)
+        if known is None or spent + uncertain + known > cap:
             unknown = [video.id for video in spending.running if video.state == "unknown"]
-            raise OverDailyCap(self.per_day, spending.spent, spending.uncertain, cost, unknown[:MOST_NAMED])
+            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED])
+
+
+def _known(cost: Cost | None, unit: Unit) -> Cost | None:
+    """A cost as far as it can be held against a cap: in its unit, and in a currency above 0."""
+    if cost is None or cost.unit != unit or not (cost.is_relative or cost.billionths):
+        return None
+    return cost
 
 
 NO_POLICY = SpendingPolicy()

@@ -11,6 +11,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sora_mcp.core.cost import Cost
+
 State = Literal[
     "sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "lost", "rejected", "unknown"
 ]
@@ -45,6 +47,7 @@ class Task:
     `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the
     reply repeats. `gateway_message` is what the gateway says of a task that ended badly, `failure_code`
     its code for that, or moderation's. `withheld`: so many variants of a finished task moderation kept back.
+    `cost`: what the gateway says that it cost, where it says that.
     """
 
     state: State
@@ -58,6 +61,7 @@ class Task:
     generations: tuple[Generation, ...] = ()
     body: dict[str, Any] | None = None
     created_at: int | None = None
+    cost: Cost | None = None
 
 
 def is_plain_id(text: str) -> bool:

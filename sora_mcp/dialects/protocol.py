@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from sora_mcp.core.capabilities import Adjustment, Capabilities
+from sora_mcp.core.cost import Estimate
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import State, Task
@@ -208,6 +209,14 @@ class Catalogued(Protocol):
         """What the model of a request takes. Raises InvalidInput for one that is not listed."""
 
 
+@runtime_checkable
+class Pricing(Protocol):
+    """What a dialect has besides, where its prices are no table of sizes and lengths."""
+
+    def estimate(self, request: VideoRequest) -> Estimate | None:
+        """What a request that has passed `check` will cost, in `Capabilities.unit`; None where no price is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedTask:
     """One task of an upstream's own list. `created_at`: unix seconds; `prompt` is data."""
@@ -237,6 +246,14 @@ def capabilities_of(dialect: Dialect, request: VideoRequest) -> Capabilities:
 def plan_of(dialect: Dialect, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
     """What becomes of a request that has passed `check`: nothing, where a dialect says everything as it is."""
     return dialect.plan(request, source) if isinstance(dialect, Adjusting) else Plan()
+
+
+def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
+    """What a request that has passed `check` will cost; None where no price is known."""
+    if isinstance(dialect, Pricing):
+        return dialect.estimate(request)
+    cost = request.cost(dialect.capabilities)
+    return None if cost is None else Estimate(cost)
 
 
 def create_of(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
+from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore, Totals
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
 
@@ -56,14 +56,12 @@ class Ledger(Protocol):
         settles what the intent `settles`: all of that happens, or nothing.
         """
 
-    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        """The entry that `begin` would return with False, None for a new one; as can be told beforehand.
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        """What asked for the same thing before: the entry that `begin` would return with False, as can be told
+        beforehand, and the newest of the last 24 hours that came to nothing.
 
         Raises OverCap where `begin` would.
         """
-
-    async def refused_before(self, intent: Intent) -> Entry | None:
-        """The newest entry of the last 24 hours that asked for the same thing and was rejected, failed or blocked."""
 
     async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
         """The gateway gave this task id, and perhaps others beside it.

@@ -22,8 +22,8 @@ TEXT_MOST = 4000
 """Characters of one argument that are taken over."""
 
 _PAY_ONCE = (
-    "Call it with dry_run first, tell me the relative cost and wait for my yes; then call it again, once, without "
-    "dry_run. If its outcome is unknown, do not call it again: tell me."
+    "Call it with dry_run first, tell me the cost (a relative cost, or money) and wait for my yes; then call it again, "
+    "once, without dry_run. If its outcome is unknown, do not call it again: tell me."
 )
 _PAY_THRICE = (
     "Make the first with dry_run first, tell me what it costs and wait for my yes to all three; then make each once, "

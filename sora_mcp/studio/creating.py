@@ -29,12 +29,14 @@ from sora_mcp.core.errors import (
     TooManyRunning,
 )
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
-from sora_mcp.dialects.protocol import Call, Picture, create_of, plan_of
+from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
+from sora_mcp.studio.costs import policy_of
 from sora_mcp.studio.lookup import Lookup
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
@@ -92,23 +94,21 @@ class Creator:
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
-            with anyio.fail_after(RESOLVE_WITHIN):
-                await self._connector.know_models()
             ready = await self._resolved(draft)
             if dry_run:
                 return await self._dry_run(ready, policy, confirm)
-            self._check_call(ready.request, policy)
-            if answers and not policy.asks_about(self._cost(ready.request)):
+            self._check_call(ready, policy)
+            if answers and not policy.asks_about(ready.cost):
                 policy = self._policy()  # what was asked about is no longer so, or the yes was used before
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
-            same, intent = await self._same_before(connection, intent, policy, confirm)
-            notes = [*self._intentions(ready), *await self._refused_before(intent)]
+            (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+            notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
             if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
-                is_asked = answers or intent.settles or policy.asks_about(self._cost(ready.request))
+                is_asked = answers or intent.settles or policy.asks_about(ready.cost)
                 try:
                     answer_by += await self._ask_user(ready, confirm if is_asked else None, intent.settles)
                 except Declined as error:
@@ -125,16 +125,14 @@ class Creator:
         if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._sent(
-                connection, call, intent, policy, answer_by=answer_by, request=ready.request
-            )
+            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
         self._submitted()
         submission = report.submission(
             ready.request,
             connection.label,
             "accepted",
             entry,
-            cost=self._cost(ready.request),
+            estimate=ready.estimate,
             sources=ready.sources,
             plan=ready.plan,
             can_remix=self._can_remix,
@@ -147,10 +145,10 @@ class Creator:
         connection: Upstream,
         call: Call,
         intent: Intent,
-        policy: SpendingPolicy,
+        ready: Resolved,
         *,
+        policy: SpendingPolicy,
         answer_by: float,
-        request: VideoRequest,
     ) -> tuple[Entry, bool]:
         """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
         refuses a value, what its models take now."""
@@ -160,11 +158,13 @@ class Creator:
             if self._settings.dialect == SORA and error.http_status in {404, 405}:
                 error.advice = (*await connection.what_it_is(), *error.advice)
             if connection.catalogue is not None and error.http_status in {400, 404}:
-                error.advice = (*await connection.catalogue.against(request), *error.advice)
+                error.advice = (*await connection.catalogue.against(ready.request), *error.advice)
             raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            await self._connector.know_models()
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
         capabilities = self._connector.dialect.capabilities
@@ -175,10 +175,11 @@ class Creator:
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
-        ready = replace(ready, plan=plan_of(self._connector.dialect, ready.request, ready.source))
-        if any(need.kind != "address" for need in ready.plan.needs):
+        dialect = self._connector.dialect
+        plan = plan_of(dialect, ready.request, ready.source)
+        if any(need.kind != "address" for need in plan.needs):
             media.require_installed()
-        return ready
+        return replace(ready, plan=plan, estimate=estimate_of(dialect, ready.request))
 
     async def _call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
         """The request, the paid call and the body that the ledger keeps, once everything is there that is sent along.
@@ -207,34 +208,33 @@ class Creator:
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
-    ) -> tuple[Entry | None, Intent]:
-        """The request of which this one is a duplicate; and the intent, which settles that one where all that stands in
+    ) -> tuple[SameBefore, Intent]:
+        """What asked for the same before; and the intent, which settles the duplicate's first where all that stands in
         its way are unknown outcomes, and somebody can be asked about them."""
         unknown: list[Entry] = []
         settling = intent
         with suppress(OverCap):
             while confirm is not None:
-                same = await self._same(connection, settling, self._policy())
-                if same is None and unknown:
-                    return unknown[0], settling
-                if same is None or same.state != "unknown":
+                before = await self._same(connection, settling, self._policy())
+                if before.duplicate is None and unknown:
+                    return before._replace(duplicate=unknown[0]), settling
+                if before.duplicate is None or before.duplicate.state != "unknown":
                     break
-                unknown.append(same)
+                unknown.append(before.duplicate)
                 settling = replace(intent, settles=tuple(entry.request_id for entry in unknown))
         return await self._same(connection, intent, policy), intent
 
-    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        """The request of which this one is a duplicate, after the gateway was asked about what stands in the way."""
+    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        """What asked for the same before, after the gateway was asked about what stands in the way."""
         try:
-            same = await self._ledger.duplicate_of(intent, policy)
+            before = await self._ledger.same_before(intent, policy)
+            if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
+                return before
+            await self._poller.refresh(connection, [before.duplicate])
         except TooManyRunning:
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
-            return await self._ledger.duplicate_of(intent, policy)
-        if same is None or same.state not in UNDER_WAY:
-            return same
-        await self._poller.refresh(connection, [same])
-        return await self._ledger.duplicate_of(intent, policy)
+        return await self._ledger.same_before(intent, policy)
 
     def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
@@ -245,38 +245,25 @@ class Creator:
             {},
             ready.fingerprint,
             ready.sources,
-            self._cost(request),
+            ready.cost,
             other_fingerprint=ready.fingerprint_as_given,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
         )
 
-    def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
-        return report.question(request, self._connector.label, self._cost(request), settles)
-
-    def _cost(self, request: VideoRequest) -> float | None:
-        return request.cost(self._connector.dialect.capabilities)
+    def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
+        return report.question(ready.request, self._connector.label, ready.cost, settles)
 
     @property
     def _can_remix(self) -> bool:
         return self._connector.dialect.capabilities.can("remix")
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
-        """What the settings say about money."""
-        settings = self._settings
-        return SpendingPolicy(
-            duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
-            per_day=settings.max_cost_per_day,
-            running=settings.max_running,
-            per_call=settings.max_cost_per_call,
-            ask_above=settings.ask_above_cost,
-            calls_per_day=settings.max_calls_per_day,
-            has_prices=self._connector.dialect.capabilities.has_prices,
-        )
+        return policy_of(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
 
-    def _check_call(self, request: VideoRequest, policy: SpendingPolicy) -> None:
+    def _check_call(self, ready: Resolved, policy: SpendingPolicy) -> None:
         self._settings.check_guards_spelling()
-        policy.check_call(self._cost(request))
+        policy.check_call(ready.cost)
 
     async def _check_model(self, connection: Upstream, model: str | None) -> None:
         """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
@@ -290,13 +277,17 @@ class Creator:
         if confirm is None:
             return 0
         began = anyio.current_time()
-        await confirm(self._question(ready.request, settles), ready.fingerprint)
+        await confirm(self._question(ready, settles), ready.fingerprint)
         return anyio.current_time() - began
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
-        cost = self._cost(ready.request)
         submission = report.submission(
-            ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=ready.plan
+            ready.request,
+            self._connector.label,
+            "not_submitted",
+            estimate=ready.estimate,
+            sources=ready.sources,
+            plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
         pictures = _named(request) | preview.pictures_needed(ready)
@@ -329,24 +320,23 @@ class Creator:
         notes: list[Note] = []
         same: Entry | None = None
         try:
-            self._check_call(ready.request, policy)
+            self._check_call(ready, policy)
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             if self._ledger.exists():
-                same, intent = await self._same_before(connection, intent, policy, confirm)
-            notes += await self._refused_before(intent)
+                (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+                notes += self._came_to_nothing(refused)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]
         if same is not None and not intent.settles:
             return same, [preview.duplicate(same)]
-        if confirm is not None and (intent.settles or policy.asks_about(self._cost(ready.request))):
-            notes.append(preview.question(self._question(ready.request, intent.settles)))
+        if confirm is not None and (intent.settles or policy.asks_about(ready.cost)):
+            notes.append(preview.question(self._question(ready, intent.settles)))
         return same, notes
 
-    async def _refused_before(self, intent: Intent) -> list[str]:
+    def _came_to_nothing(self, before: Entry | None) -> list[str]:
         """That the same request was rejected, failed or blocked before, in words."""
-        before = await self._ledger.refused_before(intent) if self._ledger.exists() else None
         return [] if before is None else [preview.refused_before(before, self._ledger.now())]
 
 

@@ -11,13 +11,15 @@ from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, Message, TryAgain
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, Support
+from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
-from sora_mcp.core.errors import BadReply, NotConfigured, SoraError, Unreachable
+from sora_mcp.core.errors import BadReply, NotConfigured, OverCap, SoraError, Unreachable
 from sora_mcp.core.spending import Spending
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import is_plain_id
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.costs import policy_of, sums
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
 
@@ -42,12 +44,12 @@ class Describer:
 
     async def describe(self) -> Description:
         """Everything that can be known now; see `Studio.describe`."""
-        problems = list(self._misspelt())
+        problems = list(self._useless_guards())
         upstream, status = await self._connect(problems)
-        spent, listed = None, None
+        spending, listed = None, None
         if upstream is not None:
             status, listed = await self._ask(upstream, problems)
-            spent = await self._spent(upstream, problems, may_ask=status == "ok")
+            spending = await self._spending(upstream, problems, may_ask=status == "ok")
         limits = self._connector.dialect.capabilities
         messages: list[Message] = [error.parts for error in problems]
         advice: list[Advice] = [each for error in problems for each in error.advice]
@@ -63,8 +65,8 @@ class Describer:
             rules=limits.rules() or None,
             max_variants=limits.max_variants,
             max_prompt_length=limits.max_prompt_length,
-            spent=spent,
-            caps=self._caps(spent),
+            spent=None if spending is None else _spent(spending, limits),
+            caps=self._caps(spending),
             problems=tuple(messages),
             advice=tuple(advice),
         )
@@ -79,23 +81,15 @@ class Describer:
             problems.append(error)
             return None, "not_asked"
 
-    async def _spent(self, upstream: Upstream, problems: list[SoraError], *, may_ask: bool) -> Spent | None:
+    async def _spending(self, upstream: Upstream, problems: list[SoraError], *, may_ask: bool) -> Spending | None:
         """What counts for the caps, once the gateway was asked about what is under way (`may_ask`)."""
         try:
             if may_ask and self._ledger.exists():
                 await self._poller.refresh_unfinished(upstream)
-            spending = await self._ledger.spending(upstream.account) if self._ledger.exists() else Spending()
+            return await self._ledger.spending(upstream.account) if self._ledger.exists() else Spending()
         except SoraError as error:
             problems.append(error)
             return None
-        unknown = sum(video.state == "unknown" for video in spending.running)
-        return Spent(
-            cost=round(spending.spent, 2),
-            uncertain=round(spending.uncertain, 2),
-            under_way=len(spending.running) - unknown,
-            unknown=unknown,
-            calls=spending.calls,
-        )
 
     async def _ask(self, upstream: Upstream, problems: list[SoraError]) -> tuple[Status, list[str] | None]:
         """How the gateway stands, and the models that it lists, as far as those are plain ids."""
@@ -112,28 +106,53 @@ class Describer:
             return _status(error), None
         return "ok", [each for each in models if is_plain_id(each)][:MOST_MODELS]
 
-    def _misspelt(self) -> Iterator[SoraError]:
-        """That paid calls are refused, where a guard against costs may be misspelt."""
+    def _useless_guards(self) -> Iterator[SoraError]:
+        """That paid calls are refused, where a guard against costs may be misspelt or cannot hold."""
         try:
             self._settings.check_guards_spelling()
-        except NotConfigured as error:
+            policy_of(self._settings, self._connector.dialect.capabilities).check_units()
+        except (NotConfigured, OverCap) as error:
             yield error
 
-    def _caps(self, spent: Spent | None) -> dict[str, float]:
+    def _caps(self, spending: Spending | None) -> dict[str, float | str]:
         """The caps that are set, and what is left of them."""
         settings = self._settings
         day, places, calls = settings.max_cost_per_day, settings.max_running, settings.max_calls_per_day
-        caps = {
+        costs = {
             "per_call": settings.max_cost_per_call,
             "per_day": day,
-            "left_today": None if day is None or spent is None else round(day - spent.cost - spent.uncertain, 2),
-            "running": places,
-            "places_left": None if places is None or spent is None else places - spent.under_way - spent.unknown,
-            "calls_per_day": calls,
-            "calls_left": None if calls is None or spent is None else calls - spent.calls,
+            "left_today": None if day is None or spending is None else _left(day, spending),
             "ask_above": settings.ask_above_cost,
         }
-        return {name: max(0, value) for name, value in caps.items() if value is not None}
+        numbers = {
+            "running": places,
+            "places_left": None if places is None or spending is None else places - len(spending.running),
+            "calls_per_day": calls,
+            "calls_left": None if calls is None or spending is None else calls - spending.calls,
+        }
+        caps: dict[str, float | str] = {name: max(0, value) for name, value in numbers.items() if value is not None}
+        caps |= {name: cap.amount if cap.is_relative else str(cap) for name, cap in costs.items() if cap is not None}
+        return {name: caps[name] for name in _CAPS if name in caps}
+
+
+_CAPS = (*("per_call", "per_day", "left_today", "running", "places_left", "calls_per_day", "calls_left", "ask_above"),)
+"""In this order."""
+
+
+def _spent(spending: Spending, limits: Capabilities) -> Spent:
+    unknown = sum(video.state == "unknown" for video in spending.running)
+    unpriced = 0 if limits.unit == RELATIVE else spending.calls - spending.priced.get(limits.unit, 0)
+    return Spent(
+        **sums(spending.spent, spending.uncertain, limits.unit),
+        unpriced=unpriced or None,
+        under_way=len(spending.running) - unknown,
+        unknown=unknown,
+    )
+
+
+def _left(day: Cost, spending: Spending) -> Cost:
+    """What is left of a day's cap; of one in another unit than the gateway's prices all."""
+    return day.less(of_unit(spending.spent, day.unit)).less(of_unit(spending.uncertain, day.unit))
 
 
 def _status(error: SoraError) -> Status:

@@ -12,13 +12,14 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Advice, KnownBefore, WaitForAll
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.plans import search_for
-from sora_mcp.core.records import DAY_S
+from sora_mcp.core.records import DAY_S, Totals
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
+from sora_mcp.studio.costs import sums
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.upstream import Upstream
 
@@ -58,8 +59,7 @@ class Lists:
         return VideoList(
             gateway=upstream.label,
             counts={state: count for state, count in totals.counts.items()},  # noqa: C416
-            cost=round(totals.cost, 2),
-            uncertain_cost=round(totals.uncertain, 2) or None,
+            **self._sums(totals),
             unpriced=totals.unpriced or None,
             elsewhere=None if entries else _elsewhere(totals.elsewhere, upstream.account) or None,
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
@@ -73,6 +73,10 @@ class Lists:
             ),
             **wait.outcome,
         )
+
+    def _sums(self, totals: Totals) -> dict[str, Any]:
+        fields = sums(totals.cost, totals.uncertain, self._connector.dialect.capabilities.unit)
+        return fields | {"uncertain_cost": fields.pop("uncertain") or None}
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest as the ledger has them; see `Studio.recent`."""

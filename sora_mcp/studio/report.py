@@ -25,6 +25,7 @@ from sora_mcp.core.advice import (
     Wait,
 )
 from sora_mcp.core.capabilities import Adjustment
+from sora_mcp.core.cost import Cost, Estimate, in_words
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import readable, sent_size, summary
@@ -156,7 +157,7 @@ def submission(
     outcome: Outcome,
     entry: Entry | None = None,
     *,
-    cost: float | None,
+    estimate: Estimate | None,
     sources: Sequence[str] = (),
     plan: Plan,
     can_remix: bool = False,
@@ -175,7 +176,9 @@ def submission(
         request_id=entry.request_id if entry else None,
         **shape,
         adjusted=adjusted(entry.adjusted if entry else plan.adjusted),
-        cost=cost,
+        cost=None if estimate is None else estimate.cost.amount,
+        unit=None if estimate is None else estimate.cost.currency,
+        estimate=None if estimate is None else estimate.formula or None,
         sources=entry.sources if entry else list(sources),
         plan=plans.plan(body, sources),
         amount=plans.amount(body),
@@ -200,13 +203,12 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
 
 
-def question(request: VideoRequest, gateway: str, cost: float | None, settles: Sequence[str] = ()) -> str:
+def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = ()) -> str:
     """What the user is asked before something dear is submitted, or the same as earlier requests whose outcome is
     unknown (`settles`)."""
-    price = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
     what = f"{request.n_variants} x " if request.n_variants > 1 else ""
     what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
-    make = f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
+    make = f"Make this video ({request.operation}, {what}) at {gateway} for {in_words(cost)}?"
     if not settles:
         return make
     shown = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
@@ -35,7 +36,7 @@ class Resolved:
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
     `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
     here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
-    becomes of it on its way.
+    becomes of it on its way. `estimate`: what it will cost, if that is known.
     """
 
     request: VideoRequest
@@ -46,6 +47,12 @@ class Resolved:
     videos: dict[int | None, Source] = field(default_factory=dict)
     variants: dict[str, int] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
+    estimate: Estimate | None = None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What it will cost, if that is known."""
+        return None if self.estimate is None else self.estimate.cost
 
     @property
     def source(self) -> SourceVideo | None:

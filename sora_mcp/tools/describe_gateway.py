@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.description import Description, OfferedModel
 from sora_mcp.core.models import Model
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.published import PublishedDescription
+from sora_mcp.tools.sentences import cost_words, other_costs
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
@@ -81,29 +83,40 @@ def _spent(description: Description) -> Iterator[str]:
     if spent is None:
         yield "What was spent is not known now."
         return
-    maybe = f", and requests of unknown outcome may have cost {spent.uncertain:g} more" if spent.uncertain else ""
-    money = "nothing was charged" if description.notice else "only the gateway knows what that is in money"
-    yield f"Counted in the last 24 hours: relative cost {spent.cost:g}{maybe} ({money})."
+    more = Cost.of(spent.uncertain, spent.unit or RELATIVE)
+    maybe = f", and requests of unknown outcome may have cost {more} more" if spent.uncertain else ""
+    money = "only the gateway knows what that is in money"
+    if spent.unit is not None:
+        money = "its own figures for what has finished, else estimates"
+    money = "nothing was charged" if description.notice else money
+    yield f"Counted in the last 24 hours: {cost_words(spent.cost, spent.unit)}{maybe} ({money})."
+    if spent.unpriced:
+        yield f"Requests without a known cost: {spent.unpriced}."
+    if others := list(other_costs(spent.other_costs)):
+        yield f"Apart from that: {', '.join(others)}."
     unknown = f", of unknown outcome: {spent.unknown}" if spent.unknown else ""
     yield f"Videos under way: {spent.under_way}{unknown}."
 
 
 _CAPS = {
-    "per_call": "{:g} a call",
-    "per_day": "{:g} in 24 hours",
-    "left_today": "{:g} of that left",
-    "running": "at most {:g} under way or unknown at once",
-    "places_left": "{:g} more now",
-    "calls_per_day": "{:g} calls in 24 hours",
-    "calls_left": "{:g} of them left",
-    "ask_above": "a question first above {:g}, where the host can ask",
+    "per_call": "{} a call",
+    "per_day": "{} in 24 hours",
+    "left_today": "{} of that left",
+    "running": "at most {} under way or unknown at once",
+    "places_left": "{} more now",
+    "calls_per_day": "{} calls in 24 hours",
+    "calls_left": "{} of them left",
+    "ask_above": "a question first above {}, where the host can ask",
 }
 
 
-def _caps(caps: dict[str, float]) -> str:
+def _caps(caps: dict[str, float | str]) -> str:
     """The caps that are set."""
+    words = {name: value if isinstance(value, str) else f"{value:g}" for name, value in caps.items()}
     return (
-        f"Caps: {', '.join(_CAPS[name].format(value) for name, value in caps.items())}." if caps else "No caps are set."
+        f"Caps: {', '.join(_CAPS[name].format(value) for name, value in words.items())}."
+        if caps
+        else "No caps are set."
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.tasks import State
-from sora_mcp.tools.sentences import quote, usually
+from sora_mcp.tools.sentences import cost_words, other_costs, quote, usually
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 _ORDER: tuple[State, ...] = (
@@ -36,9 +37,11 @@ def _all(listing: VideoList) -> str:
     if not number:
         return f"No videos at {listing.gateway} yet."
     states = ", ".join(f"{counts[state]:,} {state}" for state in _ORDER if counts.get(state))
-    costs = [f"relative cost {listing.cost or 0:g}"]
+    costs = [cost_words(listing.cost or 0, listing.unit)]
     if listing.uncertain_cost:
-        costs.append(f"perhaps {listing.uncertain_cost:g} more for those with an unknown outcome")
+        maybe = Cost.of(listing.uncertain_cost, listing.unit or RELATIVE)
+        costs.append(f"perhaps {maybe} more for those with an unknown outcome")
+    costs += [f"apart from that {words}" for words in other_costs(listing.other_costs)]
     if listing.unpriced:
         costs.append(f"no known cost for {listing.unpriced:,}")
     return f"{_videos(number)} at {listing.gateway}: {states}; {', '.join(costs)}."

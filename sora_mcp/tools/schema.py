@@ -16,6 +16,8 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from sora_mcp.core.models import Unlisted
+
 Schema = dict[str, Any]
 
 MAX_DEPTH = 3
@@ -41,7 +43,11 @@ def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> S
     """
     if _depth > MAX_DEPTH:
         raise NotPortable(f"{model.__name__} nests deeper than {MAX_DEPTH}")
-    fields = {name: field for name, field in model.model_fields.items() if not field.exclude}
+    fields = {
+        name: field
+        for name, field in model.model_fields.items()
+        if not field.exclude and Unlisted() not in field.metadata
+    }
     properties = {name: _field(field, f"{model.__name__}.{name}", describe, _depth) for name, field in fields.items()}
     required = [name for name, field in fields.items() if field.is_required()]
     return {"type": "object", "properties": properties, "required": required}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.errors import SUBMITTED
-from sora_mcp.core.results import Download, ListedVideo, Look, Submission, Video
+from sora_mcp.core.results import Download, ListedVideo, Look, OtherCost, Submission, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
@@ -23,16 +26,31 @@ def _shape(width: int | None, height: int | None, n_frames: int | None, fps: flo
 
 def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str:
     """What became of a paid call."""
-    cost = f"relative cost {submission.cost:g}" if submission.cost is not None else "cost not known"
+    cost = "cost not known"
+    if submission.cost is not None:
+        cost = f"{'estimated ' if submission.unit else ''}{cost_words(submission.cost, submission.unit)}"
     shape = _shape(submission.width, submission.height, submission.n_frames)
     what = ", ".join(part for part in (shape, cost, f"gateway: {submission.gateway}") if part)
     notes = [*_adjusted(submission), *_plan(submission), *map(wording.note, submission.notes)]
     next_step = wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
+        notes = [*([f"Estimate: {submission.estimate}."] if submission.estimate else []), *notes]
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *notes, next_step])
     if submission.duplicate:
         return f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}"
     return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
+
+
+def cost_words(amount: float, unit: str | None) -> str:
+    """`relative cost 1.25`, or `cost 0.50 USD`."""
+    return f"relative cost {amount:g}" if unit is None else f"cost {Cost.of(amount, unit)}"
+
+
+def other_costs(costs: Iterable[OtherCost] | None) -> Iterator[str]:
+    """Sums in other units than the gateway's."""
+    for each in costs or ():
+        maybe = f" and perhaps {Cost.of(each.uncertain, each.unit)} more" if each.uncertain else ""
+        yield f"{cost_words(each.cost, None if each.unit == RELATIVE else each.unit)}{maybe}"
 
 
 def _plan(submission: Submission | Video) -> list[str]:
@@ -63,7 +81,16 @@ def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     state = _STATE_WORDS.get(video.state, f"is {video.state}")
     what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
     more = _variants(video) if video.state == "succeeded" else _why(video)
-    return " ".join(part for part in (what, _age(video), *_plan(video), more, wording.advise(*video.advice)) if part)
+    parts = (what, _age(video), _cost(video), *_plan(video), more, wording.advise(*video.advice))
+    return " ".join(part for part in parts if part)
+
+
+def _cost(video: Video) -> str:
+    """What it cost, where that is money."""
+    if video.unit is None or video.cost is None:
+        return ""
+    source = "by the gateway's own figure" if video.cost_from == "gateway" else "as estimated before it was sent"
+    return f"Its cost is {Cost.of(video.cost, video.unit)}, {source}."
 
 
 def _made_from(video: Video) -> str:

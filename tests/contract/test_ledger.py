@@ -216,11 +216,11 @@ async def test_the_same_that_was_refused_before_is_remembered_for_a_day(open_led
     request_id = await begin(ledger)
     await put(ledger, request_id, state)
     intent = Intent(G, "simple_compose", BODY, "same", [], 1.25)
-    before = await ledger.refused_before(intent)
+    before = (await ledger.same_before(intent, SpendingPolicy())).refused
     assert before is not None
     assert (before.request_id, before.state) == (request_id, state)
     now[0] += 86_401
-    assert await ledger.refused_before(intent) is None
+    assert (await ledger.same_before(intent, SpendingPolicy())).refused is None
 
 
 async def test_a_task_id_that_came_late_beats_what_a_person_said(ledger: Ledger) -> None:
@@ -355,7 +355,7 @@ async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) ->
     with pytest.raises(OverCap):
         await ledger.begin(other, SpendingPolicy(running=1))
     with pytest.raises(OverCap):
-        await ledger.duplicate_of(other, SpendingPolicy(running=1))
+        await ledger.same_before(other, SpendingPolicy(running=1))
     now[0] = 86_401.0
     assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 

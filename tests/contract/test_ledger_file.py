@@ -252,21 +252,3 @@ async def test_a_turn_goes_on_where_the_file_can_no_longer_be_written(tmp_path: 
         await ask()
     (tmp_path / "elsewhere").rename(path)
     assert (await ledger.page(Account("g"), limit=1))[0].failed_polls == 0
-
-
-async def test_a_file_of_before_the_totals_is_added_up_when_it_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "home" / "ledger.sqlite3"
-    with closing(open_ledger(path)) as ledger:
-        for task_id in ("task_1", "task_2"):
-            await ledger.accepted(await begin(ledger), task_id)
-        await ledger.not_accepted(await begin(ledger), "unknown", "x")
-        before = await ledger.totals(Account("g"))
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for name in ("videos_counted", "videos_uncounted", "videos_counted_anew"):
-            db.execute(f"DROP TRIGGER {name}")
-        db.execute("DROP TABLE totals")
-        db.execute("PRAGMA user_version = 4")
-    with closing(open_ledger(path)) as ledger:
-        assert await ledger.totals(Account("g")) == before
-        await ledger.accepted(await begin(ledger), "task_3")
-        assert (await ledger.totals(Account("g"))).counts == {"submitted": 3, "unknown": 1}

@@ -27,7 +27,7 @@ async def unknown(ledger: Ledger) -> str:
 async def test_the_unknown_one_is_settled_with_the_begin_and_frees_its_place(ledger: Ledger) -> None:
     first = await unknown(ledger)
     settling = replace(AGAIN, settles=(first,))
-    assert await ledger.duplicate_of(settling, ONE_AT_A_TIME) is None
+    assert (await ledger.same_before(settling, ONE_AT_A_TIME)).duplicate is None
     second, is_new = await ledger.begin(settling, ONE_AT_A_TIME)
     assert is_new
     settled = await row(ledger, first)
@@ -39,7 +39,7 @@ async def test_the_unknown_one_is_settled_with_the_begin_and_frees_its_place(led
 
 async def test_looking_beforehand_settles_nothing(ledger: Ledger) -> None:
     first = await unknown(ledger)
-    await ledger.duplicate_of(replace(AGAIN, settles=(first,)), ONE_AT_A_TIME)
+    await ledger.same_before(replace(AGAIN, settles=(first,)), ONE_AT_A_TIME)
     assert (await row(ledger, first)).state == "unknown"
 
 

@@ -324,7 +324,7 @@ def test_requests_that_differ_in_what_is_sent_are_not_the_same() -> None:
 
 # --- the list of models ---------------------------------------------------------------------------
 
-MALFORMED = [
+MALFORMED: list[Any] = [
     None,
     [],
     "text",

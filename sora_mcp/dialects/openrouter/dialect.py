@@ -9,13 +9,14 @@ from typing import Any, Self
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.capabilities import Adjustment, Capabilities, ModelOffer, Support
+from sora_mcp.core.cost import Estimate
 from sora_mcp.core.errors import BadReply
 from sora_mcp.core.ids import quoted
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects import bridges
-from sora_mcp.dialects.openrouter import catalogue, creates, frames, refusals, tasks
+from sora_mcp.dialects.openrouter import catalogue, creates, frames, prices, refusals, tasks
 from sora_mcp.dialects.openrouter.replies import error_of, free_error
 from sora_mcp.dialects.openrouter.shape import shape_of, sizes_of
 from sora_mcp.dialects.protocol import WEB, Call, Created, Picture, Plan, SourceVideo
@@ -25,6 +26,8 @@ from sora_mcp.dialects.shots import in_prompt
 CREATE_PATH = "/api/v1/videos"
 MODELS_PATH = "/api/v1/videos/models"
 MOST_IMAGE_BYTES = 20_000_000
+MADE_FPS = 30
+"""Frames per second that an estimate by frames counts with: no list tells the rate, most models make 24."""
 _ANY = ModelOffer(id="", continues=True, frame_images=(frames.FIRST, frames.LAST))
 """What OpenRouter has words for, as long as nothing is known of a model."""
 
@@ -77,7 +80,7 @@ class OpenRouter:
             image_links=True,
             offers=tuple(self.offers.values()),
             open_models=True,
-            has_prices=False,
+            unit=prices.USD,
             opaque_ids=True,
         )
 
@@ -122,6 +125,25 @@ class OpenRouter:
             adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
         identity: dict[str, Any] = {"model": offer.id} | self._extras(offer) | shape.fields
         return Plan(tuple(adjusted), shape.left_open, offer.id, identity, frames.needs_of(request, offer))
+
+    def estimate(self, request: VideoRequest) -> Estimate | None:
+        """What a request will cost by the prices that its model's entry states; None where those do not tell it."""
+        offer = self._offer(request)
+        shape = shape_of(request, offer)
+        if shape.seconds is None:
+            return None
+        width, height = shape.size or (None, None)
+        job = prices.Job(
+            seconds=shape.seconds,
+            n_frames=shape.seconds * MADE_FPS,
+            width=width,
+            height=height,
+            resolution=shape.fields.get("resolution"),
+            audio=self._extras(offer).get("generate_audio", offer.audio),
+            images=len(request.inpaint_items),
+            has_video=request.operation == "remix",
+        )
+        return prices.estimate(offer.prices, job)
 
     def create(
         self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None

@@ -8,6 +8,7 @@ from sora_mcp.core.advice import Do, SeeList, TryAgain
 from sora_mcp.core.errors import BadReply, NotFound
 from sora_mcp.core.ids import quoted
 from sora_mcp.core.tasks import Generation, State, Task, clean
+from sora_mcp.dialects.openrouter.prices import usage_cost
 from sora_mcp.dialects.openrouter.replies import code_of, error_of, free_error, job_in, message_of
 from sora_mcp.dialects.protocol import WEB
 from sora_mcp.dialects.replies import Reply, kind_of, parsed
@@ -61,6 +62,7 @@ def _read(job: dict[str, Any], reply: Reply, task_id: str, create_path: str, sch
         failure_code=code_of(job) or None if state == "failed" else None,
         gateway_message=said,
         generations=_outputs(job, reply, task_id, create_path, schemes) if state == "succeeded" else (),
+        cost=usage_cost(job),
     )
 
 

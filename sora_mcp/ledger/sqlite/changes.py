@@ -12,7 +12,7 @@ from typing import Any
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
-from sora_mcp.core.tasks import State, Task
+from sora_mcp.core.tasks import FINAL, State, Task
 from sora_mcp.ledger.sqlite.rows import columns_of, of_task, places, upsert_generations, write_row
 
 
@@ -88,6 +88,8 @@ class Changes:
         word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
         now = self.now
         ended_well = state == "succeeded"  # whatever was said before
+        stated = task.cost if task.state in FINAL and task.cost is not None and not task.cost.is_relative else None
+        cost = (None, None) if stated is None else (stated.billionths, stated.unit)
         upsert_generations(self.db, entry.request_id, task)
         return write_row(
             self.db,
@@ -96,12 +98,13 @@ class Changes:
             " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
             " failure_reason = iif(?, NULL, coalesce(?, failure_reason)),"
             " gateway_message = iif(?, NULL, coalesce(?, gateway_message)),"
-            " failure_code = coalesce(?, iif(?, NULL, failure_code)), withheld = coalesce(?, withheld)"
-            " WHERE request_id = ?",
+            " failure_code = coalesce(?, iif(?, NULL, failure_code)), withheld = coalesce(?, withheld),"
+            " stated = coalesce(?, stated), stated_currency = coalesce(?, stated_currency) WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
                 *(word or None, task.enhanced_prompt, ended_well, task.failure_reason),
-                *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld, entry.request_id),
+                *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld),
+                *(*cost, entry.request_id),
             ),
         )
 
@@ -126,4 +129,5 @@ def _as_task(entry: Entry) -> Task:
         gateway_state=entry.gateway_state or "",
         enhanced_prompt=entry.enhanced_prompt,
         failure_reason=entry.failure_reason,
+        cost=entry.stated,
     )

@@ -50,22 +50,31 @@ def search(
 
 def totals(db: sqlite3.Connection, account: Account) -> Totals:
     """What an account's rows add up to. See Ledger.totals."""
-    sql = "SELECT address, key_fingerprint, owner, state, videos, cost, unpriced FROM totals WHERE owner = ? AND videos"
     counts: dict[State, int] = {}
-    elsewhere: dict[Account, int] = {}
     cost = uncertain = 0.0
     unpriced = 0
-    for *of, state, videos, share, without_price in db.execute(sql, [account.owner]):
-        if Account(*of) != account:
-            elsewhere[Account(*of)] = elsewhere.get(Account(*of), 0) + videos
-            continue
+    for state, videos, share, without_price in db.execute(_OWN_TOTALS, [name_of(account)]):
         counts[state] = videos
         if state == "unknown":
             uncertain = share
         elif state != "rejected":
             cost += share
         unpriced += without_price if state != "rejected" else 0
+    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
+    elsewhere = {Account(*of): videos for *of, videos in of_others}
     return Totals(counts, cost, uncertain, unpriced, elsewhere)
+
+
+_OWN_TOTALS = (
+    "SELECT state, count(*), total(cost), count(*) - count(cost) FROM videos"
+    " WHERE gateway = ? AND merged_into IS NULL GROUP BY state"
+)
+_TOTALS_ELSEWHERE = (
+    "SELECT address, key_fingerprint, owner, videos FROM"
+    " (SELECT max(number) AS newest, count(*) AS videos FROM videos"
+    " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway)"
+    " JOIN videos ON number = newest WHERE owner = ? AND videos"
+)
 
 
 def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:

@@ -19,19 +19,6 @@ _ACCOUNT = {
 }
 """An account's parts in the text `gateway`, which alone holds them in files of the first three steps."""
 
-_TOTALS = (
-    "SELECT address, key_fingerprint, owner, state, count(*) AS videos, total(cost) AS cost,"
-    " count(*) - count(cost) AS unpriced FROM videos WHERE merged_into IS NULL GROUP BY 1, 2, 3, 4"
-)
-"""The table `totals`, added up."""
-_COUNT = (
-    "INSERT INTO totals VALUES"
-    " (NEW.address, NEW.key_fingerprint, NEW.owner, NEW.state, 1, coalesce(NEW.cost, 0), NEW.cost IS NULL)"
-    " ON CONFLICT (address, key_fingerprint, owner, state) DO UPDATE"
-    " SET videos = videos + 1, cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced"
-)
-"""A row is counted in the state that it has now."""
-
 _STEPS = (
     """
     CREATE TABLE videos (
@@ -112,48 +99,26 @@ _STEPS = (
         SELECT RAISE(ABORT, 'made by a newer version of sora-mcp');
     END;
     """,  # noqa: S608 - our own text
-    f"""
-    CREATE TABLE totals (
-        address TEXT NOT NULL,
-        key_fingerprint TEXT NOT NULL,
-        owner TEXT NOT NULL,
-        state TEXT NOT NULL,
-        videos INTEGER NOT NULL,
-        cost REAL NOT NULL,
-        unpriced INTEGER NOT NULL,
-        PRIMARY KEY (address, key_fingerprint, owner, state)
-    ) WITHOUT ROWID;
-    INSERT INTO totals {_TOTALS};
-    CREATE TRIGGER videos_counted AFTER INSERT ON videos WHEN NEW.merged_into IS NULL
-    BEGIN
-        {_COUNT};
-    END;
-    CREATE TRIGGER videos_uncounted AFTER UPDATE OF state, merged_into ON videos
-    WHEN OLD.merged_into IS NULL AND (NEW.state != OLD.state OR NEW.merged_into IS NOT NULL)
-    BEGIN
-        UPDATE totals
-        SET videos = videos - 1, cost = cost - coalesce(OLD.cost, 0), unpriced = unpriced - (OLD.cost IS NULL)
-        WHERE (address, key_fingerprint, owner, state)
-            = (OLD.address, OLD.key_fingerprint, OLD.owner, OLD.state);
-    END;
-    CREATE TRIGGER videos_counted_anew AFTER UPDATE OF state ON videos
-    WHEN NEW.merged_into IS NULL AND NEW.state != OLD.state
-    BEGIN
-        {_COUNT};
-    END;
-    """,  # noqa: S608 - our own text
     """
     ALTER TABLE videos ADD COLUMN dialect TEXT;
     ALTER TABLE videos ADD COLUMN adjusted TEXT;
     ALTER TABLE videos ADD COLUMN missed_since REAL;
     ALTER TABLE videos ADD COLUMN settled_at REAL;
     ALTER TABLE generations ADD COLUMN fps REAL;
+    DROP INDEX videos_state;
+    CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
+    """,
+    """
+    ALTER TABLE videos ADD COLUMN estimate INTEGER;
+    ALTER TABLE videos ADD COLUMN currency TEXT;
+    ALTER TABLE videos ADD COLUMN stated INTEGER;
+    ALTER TABLE videos ADD COLUMN stated_currency TEXT;
     """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
-The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. Those of
-the fifth keep the totals whichever release writes a row: to add up a million of them takes a second.
+The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
+index of the fifth holds all that totals are added up from.
 """
 
 CURRENT = len(_STEPS)
@@ -222,8 +187,6 @@ def read_as_current(db: sqlite3.Connection) -> None:
         there = set(_columns(db, table))
         columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
         db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
-    if "totals" not in _tables(db):
-        db.execute(f"CREATE TEMP VIEW totals AS {_TOTALS}")
 
 
 _WIDENED = ("videos", "generations")
@@ -232,12 +195,8 @@ _WIDENED = ("videos", "generations")
 
 def read_as_is(db: sqlite3.Connection) -> None:
     """Take back what `read_as_current` did to a connection."""
-    for view in ("totals", *_WIDENED):
+    for view in _WIDENED:
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
-
-
-def _tables(db: sqlite3.Connection) -> list[str]:
-    return [row[0] for row in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
 
 
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:

@@ -13,7 +13,7 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem, OverCap
-from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent
+from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sqlite import migrations, rows
@@ -54,17 +54,18 @@ class Paying(Transactions):
             self._newest = (entry.number, entry.request_id)
         return begun
 
-    async def duplicate_of(self, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        return await self._glance(lambda db: self._decide(db, intent, policy))
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        def work(db: sqlite3.Connection) -> SameBefore:
+            duplicate = self._decide(db, intent, policy)
+            return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
 
-    async def refused_before(self, intent: Intent) -> Entry | None:
-        return await self._glance(lambda db: rows.refused_before(db, intent, self._clock() - DAY_S))
+        return await self._glance(work)
 
     async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
         def work(db: sqlite3.Connection) -> Entry:
             entry, changes = of_request(db, request_id), self._changes(db)
             if entry.task_id not in {None, task_id}:
-                row: dict[str, Any] = {"operation": entry.operation, "state": "submitted", "cost": entry.cost}
+                row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
                 known = of_task(db, entry.account, task_id)
                 return known or changes.insert(entry.account, row, entry.body, entry.sources)
@@ -123,7 +124,7 @@ class Paying(Transactions):
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
                 self._changes(db).did_not_run(settled, reason)
-        row: dict[str, Any] = {"operation": intent.operation, "state": "sending", "cost": intent.cost}
+        row: dict[str, Any] = {"operation": intent.operation, "state": "sending"} | rows.cost_of(intent.cost)
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 

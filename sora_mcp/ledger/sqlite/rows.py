@@ -14,6 +14,7 @@ from typing import Any
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.capabilities import Adjustment
+from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id, summary
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
@@ -32,6 +33,13 @@ def words_of(intent: Intent | Entry) -> dict[str, str | None]:
     """In which words an intent is sent, and what was adjusted for that, as columns."""
     adjusted = json.dumps([asdict(each) for each in intent.adjusted]) if intent.adjusted else None
     return {"dialect": intent.dialect, "adjusted": adjusted}
+
+
+def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
+    """An estimate as columns. What earlier releases read is relative: a currency stands in columns of its own."""
+    if cost is None or cost.is_relative:
+        return {"cost": None if cost is None else cost.amount}
+    return {"estimate": cost.billionths, "currency": cost.unit}
 
 
 def columns_of(account: Account) -> dict[str, str]:
@@ -183,18 +191,36 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
     """
     gateway, others = name_of(account), _not_settled(settles)
     sql = (
-        "SELECT coalesce(sum(iif(state = 'unknown', 0, cost)), 0),"  # noqa: S608 - our own names
-        " coalesce(sum(iif(state = 'unknown', cost, 0)), 0), count(fingerprint)"
-        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND {others}"
+        f"SELECT state = 'unknown', {SUMS}, count(fingerprint),"  # noqa: S608 - our own names
+        " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0)) FROM videos"
+        f" WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL AND {others}"
+        " GROUP BY 1, 2"
     )
-    spent, uncertain, calls = db.execute(sql, [gateway, since, *settles]).fetchone()
+    spent, uncertain, calls, priced = [], [], 0, {}
+    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [gateway, since, *settles]):
+        each = sum_of(currency, relative, money)
+        (uncertain if is_unknown else spent).append(each)
+        calls += submitted
+        priced[each.unit] = priced.get(each.unit, 0) + with_figure
     sql = (
         "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
         f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
     )
     running = db.execute(sql, [gateway, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
-    return Spending(float(spent), float(uncertain), open_videos, int(calls))
+    return Spending(total(spent), total(uncertain), open_videos, calls, priced)
+
+
+SUMS = (
+    "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END,"
+    " total(cost), sum(coalesce(stated, estimate))"
+)
+"""Of what costs are, and their sums: relative, and in billionths. Group by the first."""
+
+
+def sum_of(currency: Unit | None, relative: float, billionths: int | None) -> Cost:
+    """What `SUMS` adds up to. Relative costs have few decimals, so that a sum of them is rounded to what it is."""
+    return Cost(billionths or 0, currency) if currency is not None else Cost.of(round(relative, 6))
 
 
 _SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
@@ -274,6 +300,8 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
         lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
+        values |= {"cost": _cost(values), "stated": _money(values["stated"], values["stated_currency"])}
+        del values["estimate"], values["currency"], values["stated_currency"]
         lists["adjusted"] = tuple(map(Adjustment.read, json.loads(values["adjusted"] or "[]")))
         if values["body"] in _NO_BODY:
             values["body"] = "{}"
@@ -285,11 +313,30 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         )
 
 
+def _cost(values: dict[str, Any]) -> Cost | None:
+    money = _money(values["estimate"], values["currency"])
+    return Cost.of(values["cost"]) if money is None and values["cost"] is not None else money
+
+
+def _money(billionths: int | None, currency: str | None) -> Cost | None:
+    """An amount in a currency. Raises ValueError for what was not written here."""
+    if billionths is None:
+        return None
+    if not isinstance(currency, str) or billionths < 0:
+        raise ValueError
+    return Cost(billionths, currency)
+
+
 def _damaged(row: sqlite3.Row) -> Entry:
     """What can be told of a row that somebody else has changed."""
     address, key_fingerprint, owner, *rest = row
     values = dict(zip(_FIELDS, rest, strict=True))
-    nothing: dict[str, Any] = dict.fromkeys(_FIELDS) | {"body": {}, "sources": [], "created_at": 0.0, "updated_at": 0.0}
+    nothing: dict[str, Any] = dict.fromkeys(_OF_ENTRY) | {
+        "body": {},
+        "sources": [],
+        "created_at": 0.0,
+        "updated_at": 0.0,
+    }
     known = {name: values[name] for name in ("number", "request_id")}
     known["task_id"] = values["task_id"] if isinstance(values["task_id"], str) else None
     known["state"] = values["state"] if values["state"] in TRANSITIONS else "unknown"
@@ -304,16 +351,17 @@ def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
 
 _numbers = itemgetter(
     *("cost", "progress", "created_at", "updated_at", "polled_at", "not_before", "failed_polls", "withheld"),
-    *("missed_since", "settled_at"),
+    *("missed_since", "settled_at", "estimate", "stated"),
 )
 _TEXTS = {str, bytes}
 """What SQLite would keep in a column of numbers, too."""
 
 _GENERATION = tuple(each.name for each in fields(Generation))
 _ACCOUNT = tuple(each.name for each in fields(Account))
-_FIELDS = tuple(
+_OF_ENTRY = tuple(
     each.name for each in fields(Entry) if each.name not in {"account", "generations", "files", "is_damaged"}
 )
+_FIELDS = (*_OF_ENTRY, "estimate", "currency", "stated_currency")
 _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
 _COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))

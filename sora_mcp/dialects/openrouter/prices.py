@@ -1,0 +1,161 @@
+"""What OpenRouter's prices say of a request (`pricing_skus`), and what a job cost in the end (`usage.cost`); in USD.
+
+The names of the prices are documented nowhere. Those that are read here stand in public code that uses the list of
+models; with any other one in it, no price is known: it may be a fee on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sora_mcp.core.cost import Cost, Estimate
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+USD = "USD"
+_PIXELS_OF_A_TOKEN = 1024
+_RATE = re.compile(
+    r"((?:text|image)_to_video_)?"
+    r"(duration_seconds|per_video_second|cents_per_second_output|cents_per_video_output_second|video_tokens)"
+    r"((?:_[0-9]{1,2}k|_[0-9]{3,4}p|_with_audio|_without_audio|_with_video_input|_without_video_input)*)"
+)
+_FEES = {"reference_images", "cents_per_image_input"}
+"""For each image that goes along."""
+_LEAST = "minimum_cents_per_generation"
+_LINES = {"2k": "1440p", "4k": "2160p", "8k": "4320p"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What of a request bears on its price. Sizes in pixels, None where they are not known; `resolution` as the gateway
+    writes it (`720p`, `4K`), None for that of the size. `audio`: None where it is left to the gateway. `images`: how
+    many go along; `has_video`: one goes along.
+    """
+
+    seconds: float
+    n_frames: int
+    width: int | None = None
+    height: int | None = None
+    resolution: str | None = None
+    audio: bool | None = None
+    images: int = 0
+    has_video: bool = False
+
+    @property
+    def lines(self) -> str | None:
+        """The resolution by its lines, such as `720p`."""
+        if self.resolution is not None:
+            name = self.resolution.lower()
+            return _LINES.get(name, name)
+        return f"{min(self.width, self.height)}p" if self.width and self.height else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """One price: of a second, or (`is_token`) of a token. `parts`: what its name says that it is for."""
+
+    value: Decimal | None
+    parts: frozenset[str]
+    is_token: bool
+
+
+def estimate(skus: object, job: Job) -> Estimate | None:
+    """What a job will cost: by the most specific price that fits it, the dearest of several such.
+
+    None where no price is known: none fits, one that is needed is no amount above 0, or a name cannot be read.
+    """
+    if not isinstance(skus, Mapping) or not all(isinstance(name, str) for name in skus):
+        return None
+    by_name = {name.strip().lower().replace("-", "_"): value for name, value in skus.items()}
+    if not all(_RATE.fullmatch(name) or name in {*_FEES, _LEAST} for name in by_name):
+        return None
+    if job.images and not _FEES.isdisjoint(by_name):
+        return None
+    rates = [rate for rate in _rates(by_name) if _fits(rate, job)]
+    most = max((len(rate.parts) for rate in rates), default=0)
+    made = [_made(rate, job) for rate in rates if len(rate.parts) == most]
+    dearest: Estimate | None = None
+    for each in made:
+        if each is None:
+            return None
+        dearest = each if dearest is None or each.cost > dearest.cost else dearest
+    return dearest if dearest is None or _LEAST not in by_name else _at_least(dearest, by_name[_LEAST])
+
+
+def usage_cost(body: object) -> Cost | None:
+    """What a reply about a job says that it cost; None where that is no amount."""
+    usage = body.get("usage") if isinstance(body, Mapping) else None
+    amount = usage.get("cost") if isinstance(usage, Mapping) else None
+    return Cost.stated(amount, USD) if not isinstance(amount, str) else None
+
+
+def _rates(skus: Mapping[str, Any]) -> Iterator[_Rate]:
+    for name, value in skus.items():
+        match = _RATE.fullmatch(name)
+        if match is None:
+            continue
+        mode, kind, suffixes = match.groups()
+        parts = re.findall(r"_((?:with|without)_(?:audio|video_input)|[0-9]+[kp])", suffixes)
+        words = {_LINES.get(part, part) for part in parts} | ({mode} if mode else set())
+        yield _Rate(_price(value, is_cents=kind.startswith("cents")), frozenset(words), kind == "video_tokens")
+
+
+def _price(value: object, *, is_cents: bool) -> Decimal | None:
+    """A price in USD; None for what is none: no number, 0 or less, not finite, or more than any video costs."""
+    from decimal import Decimal  # noqa: PLC0415 - see core.cost
+
+    cost = Cost.stated(value, USD)
+    if cost is None or not cost.billionths:
+        return None
+    price = Decimal(str(value))
+    return price / 100 if is_cents else price
+
+
+def _fits(rate: _Rate, job: Job) -> bool:
+    """Whether a price is for such a job. Audio that is left to the gateway may be on."""
+    fitting = {
+        job.lines,
+        "without_audio" if job.audio is False else "with_audio",
+        "with_video_input" if job.has_video else "without_video_input",
+        "image_to_video_" if job.images else "text_to_video_",
+    }
+    return rate.parts <= fitting
+
+
+def _made(rate: _Rate, job: Job) -> Estimate | None:
+    if rate.value is None:
+        return None
+    price = _written(rate.value)
+    if not rate.is_token:
+        cost, how = rate.value * _decimal(job.seconds), f"{job.seconds:g} s x {price} a second"
+    elif job.width and job.height:
+        cost = rate.value * job.width * job.height * job.n_frames / _PIXELS_OF_A_TOKEN
+        how = f"{job.width} x {job.height} x {job.n_frames} frames / {_PIXELS_OF_A_TOKEN} x {price} a token"
+    else:
+        return None
+    stated = Cost.stated(str(cost), USD)
+    return Estimate(stated, f"{how} = {stated}") if stated is not None and stated.billionths else None
+
+
+def _at_least(made: Estimate, cents: object) -> Estimate | None:
+    least = _price(cents, is_cents=True)
+    if least is None:
+        return None
+    cost = Cost.of(least, USD)
+    return Estimate(cost, f"{made.formula}, but at least {cost}") if cost > made.cost else made
+
+
+def _decimal(seconds: float) -> Decimal:
+    from decimal import Decimal  # noqa: PLC0415 - see core.cost
+
+    return Decimal(str(seconds))
+
+
+def _written(price: Decimal) -> str:
+    """A price with all its digits, two decimals at least."""
+    whole, _, parts = f"{price:f}".partition(".")
+    return f"{whole}.{parts.rstrip('0').ljust(2, '0')} {USD}"

@@ -1,0 +1,39 @@
+"""Costs as the settings bound them, and as results tell them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.cost import Costs, Unit, of_unit
+from sora_mcp.core.results import OtherCost
+from sora_mcp.core.spending import SpendingPolicy
+
+
+def policy_of(settings: Settings, capabilities: Capabilities, *, allow_duplicate: bool = False) -> SpendingPolicy:
+    """What the settings say about money, at a gateway with these prices."""
+    return SpendingPolicy(
+        duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
+        per_day=settings.max_cost_per_day,
+        running=settings.max_running,
+        per_call=settings.max_cost_per_call,
+        ask_above=settings.ask_above_cost,
+        calls_per_day=settings.max_calls_per_day,
+        unit=capabilities.unit if capabilities.has_prices else None,
+    )
+
+
+def sums(spent: Costs, uncertain: Costs, unit: Unit) -> dict[str, Any]:
+    """What was spent, and may have been, in a gateway's unit, and apart from it in others, as fields of a result."""
+    units = dict.fromkeys(each.unit for each in (*spent, *uncertain) if each.unit != unit and each.billionths)
+    others = [
+        OtherCost(unit=other, cost=of_unit(spent, other).amount, uncertain=of_unit(uncertain, other).amount or None)
+        for other in units
+    ]
+    return {
+        "cost": of_unit(spent, unit).amount,
+        "uncertain": of_unit(uncertain, unit).amount,
+        "unit": of_unit((), unit).currency,
+        "other_costs": others or None,
+    }
