@@ -154,11 +154,11 @@ class _Agent:
         self, tool: str, arguments: dict[str, Any], *, keep: str | None = None, may_fail: bool = False
     ) -> dict[str, Any]:
         click.secho(f"agent → {tool} {json.dumps(arguments, ensure_ascii=False)}", fg="cyan")
-        result = await self._client.call_tool(tool, arguments, progress_callback=_show_progress)
+        result = await self._client.call_tool(tool, arguments, progress_callback=_shown())
         words = [block.text for block in result.content if isinstance(block, types.TextContent)]
         if result.is_error and not may_fail:
             raise click.ClickException(f"{tool}: {words[0]}")
-        click.echo(f"sora  ← {'error: ' if result.is_error else ''}{words[0]}")
+        click.echo(f"sora  ← {words[0]}")
         if arguments.get("dry_run") and not result.is_error:
             click.echo(f"        {json.dumps(result.structured_content['body'])}")
         for block in result.content:
@@ -171,6 +171,13 @@ class _Agent:
         return dict(result.structured_content or {})
 
 
-async def _show_progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
-    if message != "downloading":
-        click.echo(f"        … {message}")
+def _shown() -> ProgressFnT:
+    """Says each step of a call once."""
+    said: set[str] = set()
+
+    async def show(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+        if message and message != "downloading" and message not in said:
+            said.add(message)
+            click.echo(f"        … {message}")
+
+    return show
