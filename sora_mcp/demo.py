@@ -16,6 +16,7 @@ import anyio
 import click
 import mcp_types as types
 from mcp import Client, StdioServerParameters
+from mcp.shared.dispatcher import ProgressFnT
 
 from sora_mcp import media
 from sora_mcp.config.endpoint import OPENROUTER, SORA
