@@ -143,7 +143,8 @@ class Totals:
 
     `counts`: how many stand in each state. `cost`: of what was submitted and not refused, by the gateway's own figures
     where there are such. `uncertain`: what requests of unknown outcome may have cost. `unpriced`: how many of all
-    these have no known cost. `elsewhere`: how many entries other accounts of the same owner have: other gateways, other keys.
+    these have no known cost. `elsewhere`: how many entries other accounts of the same owner have: other gateways, other
+    keys.
     """
 
     counts: Mapping[State, int]

@@ -206,8 +206,9 @@ def _sentence(reason: str | None) -> str:
 def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
     """One line for each paid call, as soon as its outcome is known."""
     intent, error = sending.intent, sending.error
-    line = {"operation": intent.operation, "request_id": request_id, "task_id": task_id or None}
-    line["cost"] = None if intent.cost is None else str(intent.cost)
+    cost = None if intent.cost is None else str(intent.cost)
+    line: dict[str, str | float | None] = {"operation": intent.operation, "request_id": request_id}
+    line |= {"task_id": task_id or None, "cost": cost}
     line |= {"outcome": error.outcome if error else "accepted", "seconds": round(seconds, 3)}
     logger.info("paid call", extra={"fields": line | {"gateway": sending.gateway.endpoint.base_url}})
 

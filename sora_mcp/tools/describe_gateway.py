@@ -129,12 +129,10 @@ _CAPS = {
 
 def _caps(caps: dict[str, float | str]) -> str:
     """The caps that are set."""
+    if not caps:
+        return "No caps are set."
     words = {name: value if isinstance(value, str) else f"{value:g}" for name, value in caps.items()}
-    return (
-        f"Caps: {', '.join(_CAPS[name].format(value) for name, value in words.items())}."
-        if caps
-        else "No caps are set."
-    )
+    return f"Caps: {', '.join(_CAPS[name].format(value) for name, value in words.items())}."
 
 
 DESCRIBE_GATEWAY = Tool(

@@ -240,6 +240,7 @@ def recording(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 async def _record(effort: Effort, folder: Path) -> list[Row]:
+    from sora_mcp.core.cost import Cost  # noqa: PLC0415
     from sora_mcp.ledger import Account, Intent, SpendingPolicy, open_ledger  # noqa: PLC0415 - late, as above
 
     ledger = open_ledger(folder / "ledger.sqlite3")
@@ -247,7 +248,7 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
     with closing(ledger), closing(_bare_ledger(folder)) as db:
         for number in range(effort.ledger_pairs):
             began = time.perf_counter()
-            intent = Intent(Account("g"), "simple_compose", dict(CREATE), f"take {number}", [], 1.25)
+            intent = Intent(Account("g"), "simple_compose", dict(CREATE), f"take {number}", [], Cost.of(1.25))
             entry, _ = await ledger.begin(intent, SpendingPolicy(duplicate_window_s=600))
             sent = time.perf_counter()
             await ledger.accepted(entry.request_id, f"task_{number}")
@@ -287,11 +288,12 @@ async def _list(home: Path, count: int) -> list[float]:
 
 async def _fill(home: Path, count: int) -> None:
     """A ledger of `count` rows at the gateway of _SILENT."""
+    from sora_mcp.core.cost import Cost  # noqa: PLC0415
     from sora_mcp.ledger import Intent, open_ledger  # noqa: PLC0415
 
     with closing(open_ledger(home / "ledger.sqlite3")) as ledger:
         account = await ledger.account(_SILENT["SORA_BASE_URL"], _SILENT["SORA_API_KEY"])
-        entry, _ = await ledger.begin(Intent(account, "simple_compose", dict(CREATE), "same", [], 1.25))
+        entry, _ = await ledger.begin(Intent(account, "simple_compose", dict(CREATE), "same", [], Cost.of(1.25)))
         await ledger.not_accepted(entry.request_id, "rejected", "measured")
     _multiply(home / "ledger.sqlite3", count)
 

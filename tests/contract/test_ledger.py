@@ -9,6 +9,7 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OverCap
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
@@ -120,7 +121,7 @@ async def test_an_acceptance_that_comes_after_a_person_named_another_task_is_not
     await ledger.settle(G, request_id, "task_2")
     await ledger.record(await row(ledger, "task_2"), Task("succeeded"))
     late = await ledger.accepted(request_id, "task_1")
-    assert (late.task_id, late.state, late.cost) == ("task_1", "submitted", 1.25)
+    assert (late.task_id, late.state, late.cost) == ("task_1", "submitted", Cost.of(1.25))
     assert [(each.task_id, each.state) for each in await ledger.page(G, limit=9)] == [
         ("task_1", "submitted"),
         ("task_2", "succeeded"),
@@ -141,7 +142,7 @@ async def put(ledger: Ledger, request_id: str, state: State) -> None:
 async def test_the_same_again_is_a_duplicate_unless_the_first_came_to_nothing(ledger: Ledger, state: State) -> None:
     first = await begin(ledger)
     await put(ledger, first, state)
-    again, is_new = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], 1.25), GUARDED)
+    again, is_new = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25)), GUARDED)
     assert is_new == (state not in {*OPEN, "succeeded"})
     assert (again.request_id == first) != is_new
 
@@ -151,7 +152,7 @@ async def test_another_request_or_another_gateway_is_no_duplicate(
     ledger: Ledger, account: Account, fingerprint: str
 ) -> None:
     await begin(ledger)
-    intent = Intent(account, "simple_compose", BODY, fingerprint, [], 1.25)
+    intent = Intent(account, "simple_compose", BODY, fingerprint, [], Cost.of(1.25))
     assert (await ledger.begin(intent, GUARDED))[1]
 
 
@@ -159,7 +160,7 @@ async def again(ledger: Ledger, window_s: float = 600) -> bool:
     """Whether the same request counts as new."""
     return (
         await ledger.begin(
-            Intent(G, "simple_compose", BODY, "same", [], 1.25), SpendingPolicy(duplicate_window_s=window_s)
+            Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25)), SpendingPolicy(duplicate_window_s=window_s)
         )
     )[1]
 
@@ -191,7 +192,7 @@ async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledge
     others = await ledger.account("https://g", "sk-canary-1", "ann")
     first = await begin(ledger, mine)
     await ledger.accepted(first, "task_1")
-    intent = Intent(rotated, "simple_compose", BODY, "same", [], 1.25)
+    intent = Intent(rotated, "simple_compose", BODY, "same", [], Cost.of(1.25))
     assert (await ledger.begin(intent, GUARDED))[0].request_id == first
     for video_id in (first, "task_1"):
         entry = await ledger.find(rotated, video_id)
@@ -204,7 +205,7 @@ async def test_the_guard_reaches_across_keys_and_not_across_owners(ledger: Ledge
 
 async def test_the_same_under_the_fingerprint_of_an_earlier_release_is_a_duplicate(ledger: Ledger) -> None:
     first = await begin(ledger)  # recorded as `same`
-    intent = Intent(G, "simple_compose", BODY, "stripped", [], 1.25, other_fingerprint="same")
+    intent = Intent(G, "simple_compose", BODY, "stripped", [], Cost.of(1.25), other_fingerprint="same")
     entry, is_new = await ledger.begin(intent, GUARDED)
     assert (entry.request_id, is_new) == (first, False)
 
@@ -215,7 +216,7 @@ async def test_the_same_that_was_refused_before_is_remembered_for_a_day(open_led
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
     await put(ledger, request_id, state)
-    intent = Intent(G, "simple_compose", BODY, "same", [], 1.25)
+    intent = Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25))
     before = (await ledger.same_before(intent, SpendingPolicy())).refused
     assert before is not None
     assert (before.request_id, before.state) == (request_id, state)
@@ -273,7 +274,7 @@ async def test_a_task_is_given_up_after_a_day_and_no_longer_counts_as_under_way(
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     await ledger.accepted(await begin(ledger), "task_1")
-    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
+    other = Intent(G, "simple_compose", BODY, "other", [], Cost.of(1.25))
     with pytest.raises(OverCap):
         await ledger.begin(other, SpendingPolicy(running=1))
     assert len(await ledger.under_way(G, 10)) == 1
@@ -294,7 +295,7 @@ async def test_a_task_that_was_adopted_first_goes_to_the_request_that_made_it(le
         await ledger.accepted(request_id, "task_1")
     found = await ledger.find(G, "task_1")
     assert found is not None
-    assert (found.request_id, found.cost) == (request_id, 1.25)
+    assert (found.request_id, found.cost) == (request_id, Cost.of(1.25))
     assert [g.generation_id for g in found.generations] == ["gen_1"]
     assert (found.state, found.task_id) == ("succeeded", "task_1")
     assert await row(ledger, adopted.request_id) == found  # whoever waits for it finds the other
@@ -343,7 +344,7 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) ->
     entry = await ledger.settle(G, request_id, None, given_up=GivenUp("task_1", "forgotten"))
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
-    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
+    other = Intent(G, "simple_compose", BODY, "other", [], Cost.of(1.25))
     assert (await ledger.begin(other, SpendingPolicy(running=1)))[1]
 
 
@@ -351,7 +352,7 @@ async def test_what_may_be_running_counts_as_running(open_ledger: OpenLedger) ->
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     await ledger.not_accepted(await begin(ledger), "unknown", "a time-out")
-    other = Intent(G, "simple_compose", BODY, "other", [], 1.25)
+    other = Intent(G, "simple_compose", BODY, "other", [], Cost.of(1.25))
     with pytest.raises(OverCap):
         await ledger.begin(other, SpendingPolicy(running=1))
     with pytest.raises(OverCap):
@@ -412,6 +413,6 @@ async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> No
     ann, ben = [await ledger.account("https://g", "sk-canary-1", owner) for owner in ("ann", "ben")]
     await ledger.adopt(ben, "task_1", Task("running"))
     assert not await ledger.is_of_another_owner(ann, "task_1")
-    entry, _ = await ledger.begin(Intent(ann, "simple_compose", BODY, "same", [], 1.25))
+    entry, _ = await ledger.begin(Intent(ann, "simple_compose", BODY, "same", [], Cost.of(1.25)))
     await ledger.accepted(entry.request_id, "task_1")
     assert await ledger.is_of_another_owner(ben, "task_1")

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from worded import next_step
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotFound, OverCap
 from sora_mcp.core.schedule import LEASE_S
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
@@ -32,7 +33,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def begin(ledger: Ledger) -> str:
-    return (await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], 1.25)))[0].request_id
+    return (await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], Cost.of(1.25))))[
+        0
+    ].request_id
 
 
 async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:
@@ -134,7 +137,7 @@ async def test_a_create_that_a_cap_forbids_records_that_a_sender_is_gone(tmp_pat
         theirs = (await sender.stdout.receive()).decode().strip()
         sender.kill()
         await sender.wait()
-    other = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "other", [], 1.25)
+    other = Intent(Account("g"), "simple_compose", {"prompt": "x"}, "other", [], Cost.of(1.25))
     with pytest.raises(OverCap, match=f"{theirs} .unknown"):
         await ledger.begin(other, SpendingPolicy(running=1))
     with closing(sqlite3.connect(path)) as db:

@@ -12,13 +12,19 @@ import anyio.lowlevel
 import pytest
 from ledgers import BODY, G, OpenLedger, row
 
+from sora_mcp.core.cost import Cost, Costs, total
 from sora_mcp.core.tasks import State, Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger
 
 pytestmark = pytest.mark.anyio
 
 
-async def make(ledger: Ledger, account: Account = G, cost: float | None = 1.25, **body: Any) -> Entry:
+A_COST = Cost.of(1.25)
+RELATIVE_COSTS = [Cost.of(1), A_COST, Cost.of(6), None]
+MONEY = [Cost.of("0.1", "USD"), Cost.of("0.123456789", "USD"), Cost.of(2, "EUR")]
+
+
+async def make(ledger: Ledger, account: Account = G, cost: Cost | None = A_COST, **body: Any) -> Entry:
     """An entry that is being sent."""
     return (await ledger.begin(Intent(account, "simple_compose", BODY | body, "same", [], cost)))[0]
 
@@ -143,6 +149,10 @@ async def test_a_paid_call_does_not_wait_for_a_search(ledger: Ledger) -> None:
 # --- sums -----------------------------------------------------------------------------------------
 
 
+def amounts(costs: Costs) -> dict[str, int]:
+    return {cost.unit: cost.billionths for cost in costs if cost.billionths}
+
+
 def added_up(entries: list[Entry]) -> Mapping[str, int]:
     return Counter(entry.state for entry in entries)
 
@@ -151,7 +161,7 @@ async def test_the_totals_are_the_sums_of_the_entries_whatever_becomes_of_them(l
     choice = random.Random(13)  # noqa: S311 - always the same
     ends: tuple[State, ...] = ("succeeded", "failed", "blocked", "running")
     for number in range(60):
-        entry = await make(ledger, cost=choice.choice([1.0, 1.25, 6.0, None]))
+        entry = await make(ledger, cost=choice.choice([*RELATIVE_COSTS, *MONEY]))
         match choice.randrange(6):
             case 0:
                 await ledger.not_accepted(entry.request_id, "rejected", "x")
@@ -167,13 +177,16 @@ async def test_the_totals_are_the_sums_of_the_entries_whatever_becomes_of_them(l
                 await ledger.accepted(entry.request_id, f"task_{number}")
                 steps: tuple[State, ...] = ("queued", "running", choice.choice(ends))
                 for state in steps:
-                    await ledger.record(await row(ledger, entry.request_id), Task(state))
+                    stated = choice.choice([None, *MONEY])
+                    await ledger.record(await row(ledger, entry.request_id), Task(state, cost=stated))
     entries, totals = await ledger.page(G, limit=100), await ledger.totals(G)
     assert totals.counts == added_up(entries)
     spent = [entry for entry in entries if entry.state not in {"rejected", "unknown"}]
-    assert totals.cost == sum(entry.cost or 0 for entry in spent)
-    assert totals.uncertain == sum(entry.cost or 0 for entry in entries if entry.state == "unknown")
-    assert totals.unpriced == sum(entry.cost is None for entry in entries if entry.state != "rejected")
+    assert amounts(totals.cost) == amounts(total(filter(None, (entry.best_cost for entry in spent))))
+    unknown = [entry for entry in entries if entry.state == "unknown"]
+    assert amounts(totals.uncertain) == amounts(total(filter(None, (entry.best_cost for entry in unknown))))
+    assert totals.unpriced == sum(entry.best_cost is None for entry in entries if entry.state != "rejected")
+    assert {entry.stated for entry in entries if entry.state == "running"} == {None}
 
 
 async def test_what_stands_elsewhere_is_counted_for_the_same_owner_only(ledger: Ledger) -> None:

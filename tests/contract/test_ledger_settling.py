@@ -8,13 +8,14 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OverCap, TooManyRunning
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
-AGAIN = Intent(G, "simple_compose", BODY, "same", [], 1.25)
-ONE_AT_A_TIME = SpendingPolicy(duplicate_window_s=600, running=1, per_day=2)
+AGAIN = Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25))
+ONE_AT_A_TIME = SpendingPolicy(duplicate_window_s=600, running=1, per_day=Cost.of(2))
 
 
 async def unknown(ledger: Ledger) -> str:

@@ -88,6 +88,14 @@ PROOFS = (
         upstreams.openai_videos,
         quick=True,
     ),
+    Proof(
+        "OpenRouter library, as a client of the sandbox",
+        upstreams.OPENROUTER,
+        "HTTP",
+        upstreams.openrouter,
+        quick=True,
+    ),
+    Proof("aimock, as an OpenRouter", upstreams.AIMOCK, "HTTP", upstreams.aimock, quick=True),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )

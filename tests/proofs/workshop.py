@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,11 +131,20 @@ class Workshop:
 
     @contextmanager
     def _listening(self, *words: str, **settings: str) -> Iterator[str]:
-        command = [str(SERVER), *words, "--port", "0"]
-        with subprocess.Popen(  # noqa: S603 - our own server
-            command,
-            env=self._environment(None) | settings,
+        with self.foreign(SERVER, *words, "--port", "0", settings=settings) as address:
+            yield address
+
+    @contextmanager
+    def foreign(
+        self, *command: str | Path, npm: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> Iterator[str]:
+        """A server that says its address, on loopback, as the last word of its first line on stderr; yields that."""
+        with subprocess.Popen(  # noqa: S603 - our own commands
+            [str(word) for word in command],
+            cwd=npm or self.scratch,
+            env=self._environment(npm) | dict(settings or {}),
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             encoding="utf-8",
         ) as process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
 
 G = Account("g")
@@ -25,7 +26,7 @@ STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
 
 
 async def begin(ledger: Ledger, account: Account = G) -> str:
-    entry, is_new = await ledger.begin(Intent(account, "simple_compose", BODY, "same", [], 1.25))
+    entry, is_new = await ledger.begin(Intent(account, "simple_compose", BODY, "same", [], Cost.of(1.25)))
     assert is_new
     return entry.request_id
 

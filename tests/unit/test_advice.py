@@ -15,6 +15,7 @@ from sora_mcp import tools
 from sora_mcp.cli.pasting import next_page
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.core import advice
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OutcomeUnknown, OverDailyCap, TooManyRunning
 from sora_mcp.tools.wording import FOR_AGENTS
 
@@ -92,7 +93,7 @@ def test_an_unknown_outcome_is_settled_by_its_own_id() -> None:
 
 def test_caps_name_the_setting_and_the_way_out() -> None:
     running = TooManyRunning(2, [(TASK, "running"), (REQUEST, "unknown")])
-    daily = OverDailyCap(2, 1, 1, 1, [REQUEST])
+    daily = OverDailyCap(Cost.of(2), Cost.of(1), Cost.of(1), Cost.of(1), [REQUEST])
     assert "SORA_MAX_RUNNING allows 2" in FOR_AGENTS.message(running.parts)
     assert f"Call get_video with {TASK} and wait_seconds 50" in FOR_AGENTS.next_step(running)
     assert f"`sora-mcp get {TASK} --wait`" in FOR_SHELL.next_step(running)

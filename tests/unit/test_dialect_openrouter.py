@@ -438,6 +438,13 @@ def test_a_documented_refusal_created_nothing(status: int) -> None:
     assert caught.value.can_retry is (status == 429)
 
 
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_a_redirect_that_asks_for_the_same_elsewhere_created_nothing(status: int) -> None:
+    with pytest.raises(Refused) as caught:
+        OpenRouter().read_created(reply(status, b"<html>", location="https://elsewhere.example"))
+    assert f"redirects ({status})" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("status", "content"),
     [
@@ -453,7 +460,8 @@ def test_a_documented_refusal_created_nothing(status: int) -> None:
         (400, {"weird": True}),
         (429, None),
         *((status, error(status)) for status in (405, 408, 409, 410, 415, 422, 499, 500, 502, 503, 504, 524)),
-        (307, b""),
+        (302, b""),
+        (307, JOB | {"id": None}),
         (303, JOB | {"id": None}),
     ],
 )

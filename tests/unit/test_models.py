@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.core.tasks import FINAL, clean
@@ -289,11 +290,11 @@ def test_a_source_does_not_end_before_it_starts() -> None:
     ],
 )
 def test_the_relative_cost_follows_the_price_list(width: int, height: int, n_frames: int, cost: float) -> None:
-    assert compose(width=width, height=height, n_frames=n_frames).cost(CAPABILITIES) == cost
+    assert compose(width=width, height=height, n_frames=n_frames).cost(CAPABILITIES) == Cost.of(cost)
 
 
 def test_variants_multiply_the_cost() -> None:
-    assert compose(n_variants=3).cost(CAPABILITIES) == 3.75
+    assert compose(n_variants=3).cost(CAPABILITIES) == Cost.of(3.75)
 
 
 def test_the_cost_of_what_no_list_names_is_not_guessed() -> None:

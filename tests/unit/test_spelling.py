@@ -17,6 +17,7 @@ from sora_mcp import Toolkit
 from sora_mcp.config.settings import load, load_what_can_be
 from sora_mcp.config.spelling import GUARDS
 from sora_mcp.config.variables import variables
+from sora_mcp.core.cost import Cost
 
 MEANT = {
     "SORA_MAX_COST_DAY": "SORA_MAX_COST_PER_DAY",
@@ -187,7 +188,7 @@ def test_quotes_round_a_value_are_taken_off(quoted: str, tmp_path: Path) -> None
     plain = load(values)
     assert settings.endpoint() == plain.endpoint()
     assert settings.key_to_strike == KEY
-    assert (settings.max_running, settings.max_cost_per_day, settings.save_finished) == (5, 2.5, True)
+    assert (settings.max_running, settings.max_cost_per_day, settings.save_finished) == (5, Cost.of(2.5), True)
     assert settings.image_dirs == plain.image_dirs
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OverCap, OverDailyCap, TooManyRunning
 from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN
@@ -16,19 +17,26 @@ STATES: tuple[State, ...] = get_args(State)
 WINDOW = SpendingPolicy(duplicate_window_s=600)
 
 
+ONE = Cost.of(1)
+
+
 def standing(*same: Earlier, spent: float = 0, uncertain: float = 0, running: tuple[OpenVideo, ...] = ()) -> Standing:
-    return Standing(NOW, same, Spending(spent, uncertain, running))
+    return Standing(NOW, same, Spending((Cost.of(spent),), (Cost.of(uncertain),), running))
+
+
+def cost_of(amount: float | None) -> Cost | None:
+    return None if amount is None else Cost.of(amount)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_only_what_is_open_or_succeeded_is_a_duplicate(state: State) -> None:
-    decided = WINDOW.decide(1, standing(Earlier("req_1", state, NOW - 1, NOW - 1)))
+    decided = WINDOW.decide(ONE, standing(Earlier("req_1", state, NOW - 1, NOW - 1)))
     assert decided == ("req_1" if state in {*OPEN, "succeeded"} else None)
 
 
 @pytest.mark.parametrize("state", OPEN)
 def test_what_is_open_is_a_duplicate_however_old_it_is(state: State) -> None:
-    assert WINDOW.decide(1, standing(Earlier("req_1", state, 0))) == "req_1"
+    assert WINDOW.decide(ONE, standing(Earlier("req_1", state, 0))) == "req_1"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,7 @@ def test_the_window_counts_from_the_success_or_from_the_request_whichever_is_lat
 ) -> None:
     succeeded_at = None if succeeded_s is None else NOW - succeeded_s
     earlier = Earlier("req_1", "succeeded", NOW - created_s, succeeded_at)
-    assert (WINDOW.decide(1, standing(earlier)) == "req_1") == is_duplicate
+    assert (WINDOW.decide(ONE, standing(earlier)) == "req_1") == is_duplicate
 
 
 def test_the_newest_duplicate_is_the_one_and_what_is_none_hides_no_older_one() -> None:
@@ -49,16 +57,16 @@ def test_the_newest_duplicate_is_the_one_and_what_is_none_hides_no_older_one() -
         Earlier("req_2", "running", NOW - 5),
         Earlier("req_1", "unknown", NOW - 9),
     )
-    assert WINDOW.decide(1, standing(refused, newer, older)) == "req_2"
+    assert WINDOW.decide(ONE, standing(refused, newer, older)) == "req_2"
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_without_a_window_nothing_is_a_duplicate(state: State) -> None:
-    assert NO_POLICY.decide(1, standing(Earlier("req_1", state, NOW, NOW))) is None
+    assert NO_POLICY.decide(ONE, standing(Earlier("req_1", state, NOW, NOW))) is None
 
 
 def test_a_duplicate_costs_nothing_so_that_no_cap_forbids_it() -> None:
-    policy = SpendingPolicy(duplicate_window_s=600, per_day=0, running=0)
+    policy = SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(0), running=0)
     video = OpenVideo("req_1", "running")
     assert policy.decide(None, standing(Earlier("req_1", "running", NOW), spent=9, running=(video,))) == "req_1"
 
@@ -68,10 +76,10 @@ def test_no_more_videos_run_at_once_than_the_cap_allows(number: int, is_allowed:
     running = (OpenVideo("task_1", "running"), OpenVideo("req_2", "unknown"), OpenVideo("req_3", "sending"))[:number]
     policy = SpendingPolicy(running=2)
     if is_allowed:
-        assert policy.decide(1, standing(running=running)) is None
+        assert policy.decide(ONE, standing(running=running)) is None
         return
     with pytest.raises(TooManyRunning, match="task_1"):
-        policy.decide(1, standing(running=running))
+        policy.decide(ONE, standing(running=running))
 
 
 @pytest.mark.parametrize(
@@ -81,33 +89,33 @@ def test_no_more_videos_run_at_once_than_the_cap_allows(number: int, is_allowed:
 def test_what_may_have_been_spent_counts_as_spent_and_an_unknown_cost_is_beyond_every_cap(
     spent: float, uncertain: float, cost: float | None, is_allowed: bool
 ) -> None:
-    policy = SpendingPolicy(per_day=5)
+    policy = SpendingPolicy(per_day=Cost.of(5))
     if is_allowed:
-        assert policy.decide(cost, standing(spent=spent, uncertain=uncertain)) is None
+        assert policy.decide(cost_of(cost), standing(spent=spent, uncertain=uncertain)) is None
         return
     with pytest.raises(OverDailyCap):
-        policy.decide(cost, standing(spent=spent, uncertain=uncertain))
+        policy.decide(cost_of(cost), standing(spent=spent, uncertain=uncertain))
 
 
 def test_a_refusal_of_the_day_names_the_newest_unknown_requests() -> None:
     running = tuple(OpenVideo(f"req_{i}", "unknown" if i % 2 else "running") for i in range(9))
     with pytest.raises(OverDailyCap) as raised:
-        SpendingPolicy(per_day=1).decide(1, standing(spent=1, uncertain=2, running=running))
+        SpendingPolicy(per_day=ONE).decide(ONE, standing(spent=1, uncertain=2, running=running))
     assert "req_1, req_3, req_5:" in raised.value.message
 
 
 @pytest.mark.parametrize(("cost", "is_allowed"), [(4.9, True), (5, True), (5.1, False), (None, False)])
 def test_one_call_costs_no_more_than_its_cap(cost: float | None, is_allowed: bool) -> None:
-    SpendingPolicy().check_call(cost)
+    SpendingPolicy().check_call(cost_of(cost))
     if is_allowed:
-        SpendingPolicy(per_call=5).check_call(cost)
+        SpendingPolicy(per_call=Cost.of(5)).check_call(cost_of(cost))
         return
     with pytest.raises(OverCap) as raised:
-        SpendingPolicy(per_call=5).check_call(cost)
+        SpendingPolicy(per_call=Cost.of(5)).check_call(cost_of(cost))
     assert "max_cost_per_call" in raised.value.message
 
 
 @pytest.mark.parametrize(("cost", "is_asked"), [(5, False), (5.1, True), (None, True)])
 def test_the_user_is_asked_about_what_costs_more_or_may(cost: float | None, is_asked: bool) -> None:
-    assert SpendingPolicy(ask_above=5).asks_about(cost) == is_asked
-    assert not SpendingPolicy().asks_about(cost)
+    assert SpendingPolicy(ask_above=Cost.of(5)).asks_about(cost_of(cost)) == is_asked
+    assert not SpendingPolicy().asks_about(cost_of(cost))

@@ -1,8 +1,9 @@
 """What an answer to a create means: accepted, refused (nothing was created), or unknown (a job may exist).
 
 An id that can be read counts, whatever the status is. A refusal is only what OpenRouter documents as one that comes
-before a job is made: 400, 401, 402, 403, 404, 413 and 429, without an id. It documents 499, 500 and 503 as well, and of
-these it does not say when they come; like everything that it does not document they may have been paid for.
+before a job is made: 400, 401, 402, 403, 404, 413 and 429, without an id; and a redirect that asks for the same request
+at another address. It documents 499, 500 and 503 as well, and of these it does not say when they come; like everything
+that it does not document they may have been paid for.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any
 
 from sora_mcp.core.advice import Settle
 from sora_mcp.core.errors import OutcomeUnknown, Refused
-from sora_mcp.dialects.openrouter.replies import code_of, error_in, error_of, id_of, job_in, message_of
+from sora_mcp.dialects.openrouter.replies import code_of, error_in, error_of, id_of, job_in, message_of, refusal
 from sora_mcp.dialects.protocol import Created
 from sora_mcp.dialects.replies import Reply, kind_of, parsed
 
 REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 413, 429})
+MOVED = frozenset({301, 307, 308})
+"""Nothing was done with the request (RFC 9110, 15.4); 302 and 303 may follow upon something that was."""
 
 
 def read_created(reply: Reply) -> Created:
@@ -28,7 +31,7 @@ def read_created(reply: Reply) -> Created:
         return Created(job_id)
     if job_id is not None or not _is_refused(reply, answer):
         raise error_of(OutcomeUnknown, reply, _what_is_unknown(reply), Settle())
-    error = error_of(Refused, reply, f"The gateway refused the request (status {reply.status}).")
+    error = error_of(Refused, reply, refusal(reply))
     if isinstance(error, Refused):
         error.may_work_later = reply.status == 429
         error.may_be_sent_again = reply.status == 429 and message_of(answer) != ""
@@ -43,6 +46,8 @@ def _is_accepted(reply: Reply, job: dict[str, Any], answer: Any) -> bool:
 
 
 def _is_refused(reply: Reply, answer: Any) -> bool:
+    if reply.status in MOVED:
+        return job_in(answer) is None
     if reply.content is None or reply.status not in REFUSED_STATUS:
         return False
     code = code_of(answer)

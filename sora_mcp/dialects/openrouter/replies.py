@@ -85,7 +85,14 @@ def free_error(reply: Reply) -> GatewayError:
     if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
         page = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
         return error_of(BadReply, reply, f"The gateway answered{page} (status {reply.status}).", TryAgain())
-    return error_of(Refused, reply, f"The gateway refused the request (status {reply.status}).")
+    return error_of(Refused, reply, refusal(reply))
+
+
+def refusal(reply: Reply) -> str:
+    """What to say of an answer that is a no."""
+    if 300 <= reply.status < 400:
+        return f"The gateway redirects ({reply.status}) to another address."
+    return f"The gateway refused the request (status {reply.status})."
 
 
 _CHANGE = Do("Change the arguments as the gateway says, then call again.")

@@ -8,9 +8,10 @@ from time import monotonic
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
+from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import Entry, Totals
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite.rows import body_of, listed, name_of, places
+from sora_mcp.ledger.sqlite.rows import CURRENCY, body_of, listed, name_of, places, relative_sum
 
 
 def search(
@@ -51,23 +52,30 @@ def search(
 def totals(db: sqlite3.Connection, account: Account) -> Totals:
     """What an account's rows add up to. See Ledger.totals."""
     counts: dict[State, int] = {}
-    cost = uncertain = 0.0
-    unpriced = 0
+    relative: dict[State, float] = {}
+    unpriced: dict[State, int] = {}
     for state, videos, share, without_price in db.execute(_OWN_TOTALS, [name_of(account)]):
-        counts[state] = videos
-        if state == "unknown":
-            uncertain = share
-        elif state != "rejected":
-            cost += share
-        unpriced += without_price if state != "rejected" else 0
+        counts[state], relative[state], unpriced[state] = videos, share, without_price
+    money: dict[State, list[Cost]] = {}
+    for state, currency, billionths, also_relative, not_relative in db.execute(_OWN_MONEY, [name_of(account)]):
+        money.setdefault(state, []).append(Cost(int(billionths), currency))
+        relative[state] -= also_relative
+        unpriced[state] -= not_relative
+    costs = {state: [relative_sum(share), *money.get(state, ())] for state, share in relative.items()}
+    uncertain = total(costs.pop("unknown", ()))
+    spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
     of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
     elsewhere = {Account(*of): videos for *of, videos in of_others}
-    return Totals(counts, cost, uncertain, unpriced, elsewhere)
+    return Totals(counts, spent, uncertain, sum(unpriced.values()) - unpriced.get("rejected", 0), elsewhere)
 
 
 _OWN_TOTALS = (
     "SELECT state, count(*), total(cost), count(*) - count(cost) FROM videos"
     " WHERE gateway = ? AND merged_into IS NULL GROUP BY state"
+)
+_OWN_MONEY = (
+    f"SELECT state, {CURRENCY}, sum(coalesce(stated, estimate)), total(cost), count(*) - count(cost)"  # noqa: S608 - ours
+    " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
 )
 _TOTALS_ELSEWHERE = (
     "SELECT address, key_fingerprint, owner, videos FROM"

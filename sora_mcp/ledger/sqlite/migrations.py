@@ -99,26 +99,33 @@ _STEPS = (
         SELECT RAISE(ABORT, 'made by a newer version of sora-mcp');
     END;
     """,  # noqa: S608 - our own text
+    "",
     """
     ALTER TABLE videos ADD COLUMN dialect TEXT;
     ALTER TABLE videos ADD COLUMN adjusted TEXT;
     ALTER TABLE videos ADD COLUMN missed_since REAL;
     ALTER TABLE videos ADD COLUMN settled_at REAL;
     ALTER TABLE generations ADD COLUMN fps REAL;
-    DROP INDEX videos_state;
-    CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
     """,
     """
+    DROP INDEX IF EXISTS videos_state;
+    DROP INDEX IF EXISTS videos_by_state;
+    CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
     ALTER TABLE videos ADD COLUMN estimate INTEGER;
     ALTER TABLE videos ADD COLUMN currency TEXT;
     ALTER TABLE videos ADD COLUMN stated INTEGER;
     ALTER TABLE videos ADD COLUMN stated_currency TEXT;
+    CREATE INDEX videos_money ON videos
+        (gateway, state, cost, merged_into, estimate, currency, stated, stated_currency)
+        WHERE coalesce(stated, estimate) IS NOT NULL;
     """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
 The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
-index of the fifth holds all that totals are added up from.
+fifth once kept totals in a table of its own; files that have it keep it. The indexes of the seventh hold all that
+totals are added up from. Costs in a currency stand in columns of their own: an earlier release would take them for
+relative.
 """
 
 CURRENT = len(_STEPS)

@@ -191,36 +191,34 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
     """
     gateway, others = name_of(account), _not_settled(settles)
     sql = (
-        f"SELECT state = 'unknown', {SUMS}, count(fingerprint),"  # noqa: S608 - our own names
-        " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0)) FROM videos"
-        f" WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL AND {others}"
-        " GROUP BY 1, 2"
+        f"SELECT state = 'unknown', {CURRENCY}, total(cost), sum(coalesce(stated, estimate)), count(fingerprint),"  # noqa: S608
+        " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0))"
+        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
+        f" AND {others} GROUP BY 1, 2"
     )
-    spent, uncertain, calls, priced = [], [], 0, {}
+    costs: dict[bool, list[Cost]] = {False: [], True: []}
+    calls, priced = 0, dict[Unit, int]()
     for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [gateway, since, *settles]):
-        each = sum_of(currency, relative, money)
-        (uncertain if is_unknown else spent).append(each)
+        cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
+        costs[bool(is_unknown)].append(cost)
         calls += submitted
-        priced[each.unit] = priced.get(each.unit, 0) + with_figure
+        priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
     sql = (
         "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
         f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
     )
     running = db.execute(sql, [gateway, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
-    return Spending(total(spent), total(uncertain), open_videos, calls, priced)
+    return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
 
 
-SUMS = (
-    "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END,"
-    " total(cost), sum(coalesce(stated, estimate))"
-)
-"""Of what costs are, and their sums: relative, and in billionths. Group by the first."""
+CURRENCY = "iif(stated IS NOT NULL, stated_currency, iif(estimate IS NOT NULL, currency, NULL))"
+"""What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
 
 
-def sum_of(currency: Unit | None, relative: float, billionths: int | None) -> Cost:
-    """What `SUMS` adds up to. Relative costs have few decimals, so that a sum of them is rounded to what it is."""
-    return Cost(billionths or 0, currency) if currency is not None else Cost.of(round(relative, 6))
+def relative_sum(amount: float) -> Cost:
+    """A sum of relative costs; those have few decimals, so that it is rounded to what it is."""
+    return Cost.of(round(max(amount, 0), 6))
 
 
 _SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"

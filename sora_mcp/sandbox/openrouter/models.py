@@ -131,8 +131,8 @@ MODELS = {
             frame_images=(),
             generate_audio=None,
             seed=None,
-            pricing_skus={"megapixel_frames": "0.0005"},
-            dollars=lambda seconds, _, __: round(seconds * FPS * 1280 * 720 / 1e6 * 0.0005, 6),
+            pricing_skus={"generation": "0.35"},  # a name that nobody is known to use
+            dollars=lambda _, __, ___: 0.35,
             size=(1280, 720),
             duration=5,
         ),

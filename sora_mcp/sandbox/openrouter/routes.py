@@ -193,8 +193,11 @@ class OpenRouterRoutes:
         if source is not None:
             edit = {"sdedit": {"source_generation_id": source.generations[0]}}
             return {"operation": "remix", "prompt": create.prompt or "", "inpaint_items": []} | fields | edit
-        items = [self._item(url, n_frames - 1 if kind == "last_frame" else 0, owner) for kind, url in create.images]
-        return drawn(create.prompt or "", FPS) | fields | {"inpaint_items": items}
+        images = sorted(create.images)  # the first frame before the last
+        items = [self._item(url, n_frames - 1 if kind == "last_frame" else 0, owner) for kind, url in images]
+        is_between = {kind for kind, _ in images} == {"first_frame", "last_frame"}
+        fields |= {"inpaint_items": items} | ({"operation": "blend"} if is_between else {})
+        return drawn(create.prompt or "", FPS) | fields
 
     def _item(self, url: str, frame: int, owner: str) -> dict[str, Any]:
         """A picture from a frame on. One that is named by an address is not fetched: a card names its host."""
