@@ -37,7 +37,7 @@ def main(ctx: click.Context) -> None:
 @main.command()
 @click.option("--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True)
 @click.option("--host", type=click.Choice(_LOOPBACK), default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
 def serve(transport: str, host: str, port: int) -> None:
     """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp on this machine."""
     if transport == "stdio":
@@ -57,12 +57,12 @@ def _port(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        wrong = f"Nothing can be served at {host}, port {port}: {error.strerror}."
-        raise click.UsageError(f"{wrong} Name another with --port; 0 takes a free one.") from None
+        wrong = f"The server cannot listen at {host}, port {port}: {error.strerror}."
+        raise click.UsageError(f"{wrong} Name another with --port; 0 picks a free port.") from None
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks a free port.")
 def sandbox(port: int) -> None:
     """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
     settings = load_settings()
@@ -113,7 +113,7 @@ def diagnose(as_json: bool) -> None:
 
 @main.command()
 @click.argument("request_id")
-@click.option("--task", "task_id", metavar="TASK_ID", help="It became this task.")
+@click.option("--task", "task_id", metavar="TASK_ID", help="The task that it became.")
 @click.option("--none", "nothing", is_flag=True, help="It became nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -> None:
@@ -169,7 +169,7 @@ def manifests(check: bool, out: Path) -> None:
     for each in differing:
         click.echo(f"sora-mcp: {each}", err=True)
     if differing:
-        click.echo("These are not what the code says; run sora-mcp manifests.", err=True)
+        click.echo("These files are out of date; run sora-mcp manifests.", err=True)
         raise SystemExit(3)
 
 

@@ -177,7 +177,7 @@ async def _ledger(settings: Settings) -> list[Check]:
     finally:
         ledger.close()
     number = sum(counts.values())
-    checks = [Check("ledger", "ok", f"{path} is whole and holds {number} video{'s' * (number != 1)}")]
+    checks = [Check("ledger", "ok", f"{path} is intact and holds {number} video{'s' * (number != 1)}")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
         words = ", ".join(f"{count} {state}" for state, count in unsettled.items())

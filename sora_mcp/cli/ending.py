@@ -103,7 +103,7 @@ def _say_unshown(error: OSError, *, paid: bool) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):  # a reader that has enough, such as head
         return
-    advice = " What was submitted stands in: sora-mcp list" if paid else ""
+    advice = " See what was submitted: sora-mcp list" if paid else ""
     click.echo(f"sora-mcp: not all of it could be written: {error.strerror}.{advice}", err=True)
 
 

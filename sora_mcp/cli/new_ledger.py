@@ -26,7 +26,7 @@ def start_new_ledger(path: Path, *, yes: bool, as_json: bool) -> None:
 
 def _ask(path: Path, *, as_json: bool) -> None:
     if as_json or sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("Nobody can be asked here: add --yes. Nothing was moved.")
+        raise click.UsageError("There is nobody to ask here: add --yes. Nothing was moved.")
     click.confirm(
         f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
         " may be paid for again. Go on?",

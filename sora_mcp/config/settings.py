@@ -286,7 +286,7 @@ def load_what_can_be(environ: Mapping[str, str] = os.environ) -> tuple[Settings,
 
 def _read(name: str, value: object) -> Any:
     if name not in FIELDS:
-        raise NotConfigured(("There is no setting ", variable_of(name), "."), Do("Take it away and start again."))
+        raise NotConfigured(("There is no setting ", variable_of(name), "."), Do("Remove it and start again."))
     metadata = FIELDS[name].metadata
     kind: Kind = metadata["kind"]
     try:

@@ -102,16 +102,16 @@ class Capabilities:
 
     def rules(self) -> list[str]:
         """What is to be known besides the tables, in sentences; nothing where they say it all."""
-        images = {"none": "No images go.", "first": "One image goes, at the first frame."}
-        images["first_and_last"] = "Two images go, at the first and the last frame."
-        images["references"] = "Images go as references."
+        images = {"none": "Images are not accepted.", "first": "One image is accepted, at the first frame."}
+        images["first_and_last"] = "Two images are accepted, at the first and the last frame."
+        images["references"] = "Images are accepted as references."
         makes_nearest = self.any_size and not self.lists_models
         rules = [
-            "Any size goes; the model makes the nearest that it can." if makes_nearest else "",
+            "Any size is accepted; the model makes the nearest that it can." if makes_nearest else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
             "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),
-            "" if self.amount else "How far a remix goes cannot be said.",
+            "" if self.amount else "How far a remix departs from its source cannot be set.",
             "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
             "" if self.has_prices else "No price is known.",
         ]

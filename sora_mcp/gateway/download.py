@@ -168,7 +168,7 @@ class _Coming:
         if not whole and self.total is None:
             raise _cut()
         if not whole:  # all that the sender has has come
-            raise BadReply("The video that stands at its address is cut off.", LATER)
+            raise BadReply("The video at its address is cut off.", LATER)
 
     def _too_large(self) -> BadReply:
         return BadReply(
@@ -182,7 +182,7 @@ def _cut() -> _Cut:
 
 
 def _no_video() -> BadReply:
-    return BadReply("What stands at the video's address is not a video.", LATER)
+    return BadReply("What the video's address returns is not a video.", LATER)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -147,7 +147,7 @@ def _nothing() -> None: ...
 
 
 def listen(app: Any, host: str, port: int, ready: Callable[[str], None], ending: Callable[[], None] = _nothing) -> None:
-    """Serve `app`; port 0 takes a free one. `ready` is told the base address; `ending` ends what never would.
+    """Serve `app`; port 0 picks a free port. `ready` is told the base address; `ending` ends what never would.
 
     Raises OSError where the port cannot be had.
     """

@@ -353,7 +353,7 @@ def _nothing_sent() -> Iterator[None]:
         raise _not_submitted(error) from None
     except Exception:
         logger.exception("a request failed before anything was sent")
-        message = "Something failed in an unforeseen way before anything was sent."
+        message = "Something failed unexpectedly before anything was sent."
         raise _not_submitted(InternalError(message, SeeLog())) from None
 
 

@@ -30,7 +30,7 @@ def variant_of(text: str, where: str, entry: Entry | None = None) -> int | None:
         return None
     _, hash_sign, variant = text.strip().partition("#")
     if hash_sign and not re.fullmatch(r"[1-9][0-9]{0,2}", variant):
-        raise InvalidInput([Problem(where, "names no variant behind its #", "task_…#2 for the second")])
+        raise InvalidInput([Problem(where, "has no variant number after its #", "task_…#2 for the second")])
     return int(variant) if hash_sign else None
 
 

@@ -108,7 +108,7 @@ class Submitter:
                 error.outcome = "not_submitted"
                 sending.error = error
             except Exception:
-                logger.exception("an intent could not be recorded, in an unforeseen way")
+                logger.exception("an intent could not be recorded: something failed unexpectedly")
                 sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
                 sending.error.outcome = "not_submitted"
             else:
@@ -130,9 +130,9 @@ class Submitter:
         except GatewayError as error:
             sending.error, state = error, "unknown"
         except Exception:
-            logger.exception("create %s failed in an unforeseen way", request_id)
+            logger.exception("create %s failed unexpectedly", request_id)
             state = "unknown"
-            sending.error = OutcomeUnknown("The create failed in an unforeseen way.", SeeLog())
+            sending.error = OutcomeUnknown("The create failed unexpectedly.", SeeLog())
         task_id = created.task_id
         _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):

@@ -73,7 +73,7 @@ class Watcher:
                 except SoraError as error:
                     logger.info("nothing can be followed now: %s", error.message)
                 except Exception:
-                    logger.exception("following failed in an unforeseen way")  # and the server goes on
+                    logger.exception("following failed unexpectedly")  # and the server goes on
                 with anyio.move_on_after(TICK if self._wanted() else IDLE_S):
                     await self._woken.wait()
 
@@ -118,7 +118,7 @@ class Watcher:
             except SoraError as error:
                 logger.info("following %s: %s", entry.id, error.message)
             except Exception:
-                logger.exception("following %s failed in an unforeseen way", entry.id)
+                logger.exception("following %s failed unexpectedly", entry.id)
             finally:
                 self._at_work.discard(entry.request_id)
 

@@ -34,7 +34,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
         is_sent = answer.structured.get("outcome") in {"rejected", "unknown"}
         return answer.noticing(studio.notice) if is_sent else answer
     except Exception:
-        logger.exception("%s failed in an unforeseen way", name)
+        logger.exception("%s failed unexpectedly", name)
         return failed(_unforeseen(tool), paid=tool.paid, wording=caller.wording)
     answer = Result(
         tool.say(result, caller.wording),
@@ -46,5 +46,5 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
 
 
 def _unforeseen(tool: Tool[Any, Any]) -> SoraError:
-    message = "Something failed in an unforeseen way."
+    message = "Something failed unexpectedly."
     return OutcomeUnknown(message, SeeList(), SeeLog()) if tool.paid else InternalError(message, SeeLog())

@@ -55,10 +55,10 @@ def _of_fields(request: VideoRequest, profile: Profile, abilities: Abilities, se
         most = "1" if profile.max_variants == 1 else f"1 to {profile.max_variants}"
         yield Problem("n_variants", f"{server} makes {most} at a time, not {request.n_variants}", most)
     if request.model is not None and not re.fullmatch(r"[!-~]{1,200}", request.model):
-        yield Problem("model", "is no name of a model", "1 to 200 letters, digits or signs without spaces")
+        yield Problem("model", "is not a model name", "1 to 200 letters, digits or signs without spaces")
     edit = request.sdedit
     if edit is not None and edit.amount is not None:
-        yield Problem("amount", f"{server} has no word for how far a remix goes", "say it in the prompt")
+        yield Problem("amount", f"{server} cannot be told how far a remix is to go", "say it in the prompt")
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", f"{server} takes no uploads", "the id of a finished video")
     if request.operation == "remix":

@@ -43,7 +43,7 @@ def read_task(reply: Reply, task_id: str, create_path: str) -> Task:
         message = "A proxy in front of the server says that there is nothing (status 404)."
         raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
     if 200 <= reply.status < 300:
-        message = "The server answered a query with something that is no video."
+        message = "The server answered a query with something that is not a video."
         raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
     raise free_error(reply)
 

@@ -86,7 +86,7 @@ class ClientFile:
         held = self._ours(before)
         after = self._with_entry(text, renew(held))
         if after == before:
-            return f"It stands in {self.path} already."
+            return f"It is already in {self.path}."
         if before is not None and (held is None or not (self.backup.exists() or self._is_alone(text, held))):
             self._save(before)
         self._replace(before, after)
@@ -97,10 +97,10 @@ class ClientFile:
         text = self._read(self.path)
         held = self._ours(text)
         if text is None or held is None:
-            raise NotPlain("the entry does not stand in it")
+            raise NotPlain("the entry is not in it")
         after = self._with_entry(text, renew(held))
         if after == text:
-            return f"It stands in {self.path} already."
+            return f"It is already in {self.path}."
         self._replace(text, after)
         return f"Changed in {self.path}."
 
@@ -108,7 +108,7 @@ class ClientFile:
         text = self._read(self.path)
         held = self._ours(text)
         if text is None or held is None:
-            return f"It does not stand in {self.path}."
+            return f"It is not in {self.path}."
         return self._put_back(text, held) or self._take_out(text)
 
     def _put_back(self, text: str, held: Document) -> str:
@@ -219,7 +219,7 @@ class ClientFile:
             except NotPlain as reason:
                 raise self._refusal(str(reason)) from None
             except UnicodeEncodeError:
-                raise self._refusal("a setting that would stand in it is not UTF-8 text") from None
+                raise self._refusal("a setting that would be written to it is not UTF-8 text") from None
             except OSError as error:
                 raise self._refusal(f"it cannot be written ({error.strerror})") from None
         raise self._refusal("another program keeps writing it")

@@ -107,18 +107,18 @@ def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> s
     if held is None and command is not None:
         return f"This would be run:\n\n{shown(command, machine)}\n\nWhat {client.title} then holds:"
     if held is not None and renew(held) == held:
-        return f"It stands in {file.path} already: nothing would be changed. What is written where there is none:"
+        return f"It is already in {file.path}: nothing would be changed. This is what is written where there is none:"
     file.refuse_read_only()
     file.check(renew)
     if held is None:
         return f"This would be added to {file.path}:"
-    return f"It stands in {file.path}, and would become this; what somebody added to it stays:"
+    return f"It is in {file.path}, and would be changed to this; what was added to it by hand is kept:"
 
 
 def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool) -> str:
     command = remove_command(client)
     if file.ours() is None:
-        return f"It does not stand in {file.path}."
+        return f"It is not in {file.path}."
     if dry_run and command is not None:
         return f"This would be run:\n\n{shown(command, machine)}"
     if dry_run:

@@ -13,7 +13,7 @@ def entry(text: str, container: str, name: str) -> Document | None:
     servers = _parsed(text).unwrap().get(container, {})
     held = servers.get(name) if isinstance(servers, dict) else None
     if not isinstance(servers, dict) or not isinstance(held, dict | None):
-        raise NotPlain(f"its {container}.{name} is no table")
+        raise NotPlain(f"its {container}.{name} is not a table")
     for key, kind in (("env", dict), ("env_vars", list)):
         if held is not None and not isinstance(held.get(key, kind()), kind):
             raise NotPlain(f"its {container}.{name}.{key} is not what Codex takes")

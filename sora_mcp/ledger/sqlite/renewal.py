@@ -28,7 +28,7 @@ class InUse(FileProblem):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"The ledger {path} is in use: a server that runs has it open. Nothing was moved.",
+            f"The ledger {path} is in use: a running server has it open. Nothing was moved.",
             Do("Close every window and client that runs this server, then try again."),
         )
 
