@@ -88,6 +88,14 @@ PROOFS = (
         upstreams.openai_videos,
         quick=True,
     ),
+    Proof(
+        "vLLM-Omni's own routes (fake engine), as the upstream",
+        upstreams.VLLM_OMNI,
+        "HTTP",
+        upstreams.vllm_omni,
+        quick=True,
+    ),
+    Proof("LiteLLM proxy in front of them, as the upstream", upstreams.LITELLM, "HTTP", upstreams.litellm),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )
