@@ -39,8 +39,8 @@ NOTICE = {"x-sora-sandbox": "built from OpenRouter's API pages and SDK; not live
 MAX_BODY_BYTES = 32_000_000
 KEPT_SECONDS = 24 * 3600
 """How long after its end an output is kept."""
-RENDER_PATIENCE = 5.0
-"""Seconds that a query waits for a video whose time is over."""
+RENDER_PATIENCE = 2.0
+"""Seconds that a query waits for a video whose time is over; the SDK itself waits for 5."""
 _STATES = {"NOT_START": "pending", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
 
 
