@@ -131,8 +131,8 @@ class Workshop:
     @contextmanager
     def sandbox(self, dialect: str) -> Iterator[str]:
         """The sandbox as a gateway that speaks a dialect, on a free loopback port; yields its address."""
-        settings = {"SORA_DIALECT": dialect, "SORA_MODEL": "sandbox"}
-        with self.listening(SERVER, "sandbox", "--port", "0", **settings) as address:
+        command = (SERVER, "sandbox", "--port", "0")
+        with self.listening(*command, SORA_DIALECT=dialect, SORA_MODEL="sandbox") as address:
             yield address
 
     @contextmanager
