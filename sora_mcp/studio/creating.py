@@ -19,6 +19,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
 from sora_mcp.core.errors import (
     BadReply,
+    CostsNotKnown,
     Declined,
     InternalError,
     InvalidInput,
@@ -230,7 +231,7 @@ class Creator:
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
-        except TooManyRunning:
+        except (TooManyRunning, CostsNotKnown):
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
         return await self._ledger.same_before(intent, policy)
