@@ -68,7 +68,9 @@ def test_every_page_has_one_title_and_lines_that_fit_an_editor() -> None:
 def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests(marker: str) -> None:
     (command,) = blocks(marker, README)
     assert len(command.strip().splitlines()) == 1
-    assert command.strip().endswith({"sh demo": ".venv/bin/sora-mcp demo", "sh test": ".venv/bin/pytest -q -n 2"}[marker])
+    assert command.strip().endswith(
+        {"sh demo": ".venv/bin/sora-mcp demo", "sh test": ".venv/bin/pytest -q -n 2"}[marker]
+    )
 
 
 @pytest.mark.parametrize(
