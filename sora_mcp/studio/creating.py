@@ -197,7 +197,7 @@ class Creator:
             request, links = ready.with_addresses(ready.paths), dialect.capabilities.image_links
             with anyio.fail_after(RESOLVE_WITHIN):
                 sent = await pictures_of(
-                    connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN, links=links
+                    connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN - 1, links=links
                 )
         if ready.plan.needs:
             material = await self._outputs.material(connection, ready)
@@ -252,7 +252,7 @@ class Creator:
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
-        return report.question(ready.request, self._connector.label, ready.cost, settles)
+        return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
 
     @property
     def _can_remix(self) -> bool:
@@ -346,9 +346,7 @@ def _nothing_sent() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _not_submitted(
-            BadReply("The gateway took too long over what the video is made from.", TryAgain())
-        ) from None
+        raise _not_submitted(BadReply("It took too long to get what the video is made from.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:
