@@ -460,8 +460,8 @@ def sandbox_of(environment: dict[str, str]) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.mark.slow
-async def test_an_image_is_drawn_by_the_sandbox_and_one_that_is_none_is_refused(
-    make_settings: Callable[..., Settings], pictures: Path
+async def test_an_image_is_drawn_by_the_sandbox_and_the_files_own_size_and_length_are_told(
+    make_settings: Callable[..., Settings], pictures: Path, run: Run
 ) -> None:
     Image.new("RGB", (64, 64), (200, 30, 30)).save(pictures / "red.png")
     values = {"dialect": "videos:vllm-omni", "image_dirs": (pictures,)}
@@ -473,7 +473,11 @@ async def test_an_image_is_drawn_by_the_sandbox_and_one_that_is_none_is_refused(
         assert (seen.data["state"], seen.data["width"], seen.data.get("fps")) == ("succeeded", 832, None)
         assert not (await ask(client, "view_video", task | {"frames": 1})).is_error
         seen = await ask(client, "get_video", task)
+        listed = [str(each.description) for each in (await client.list_resources()).resources]
     assert (seen.data["width"], seen.data["height"], seen.data["n_frames"], seen.data["fps"]) == (832, 480, 17, 16)
+    assert "A video, succeeded, 832x480, 1.06 s." in listed
+    lines = await anyio.to_thread.run_sync(lambda: run("list", DIALECT="videos:vllm-omni").stdout)
+    assert " 1.06s " in lines
 
 
 async def test_the_gateway_is_described_with_what_each_operation_becomes(serve: Serve) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import hosts
 import libraries
 import protocol
+import routers
 import upstreams
 from platformdirs import user_cache_path
 from workshop import PROJECT, Failed, Missing, Told, Workshop
@@ -90,12 +91,19 @@ PROOFS = (
     ),
     Proof(
         "OpenRouter library, as a client of the sandbox",
-        upstreams.OPENROUTER,
+        routers.OPENROUTER,
         "HTTP",
-        upstreams.openrouter,
+        routers.openrouter,
         quick=True,
     ),
-    Proof("aimock, as an OpenRouter", upstreams.AIMOCK, "HTTP", upstreams.aimock, quick=True),
+    Proof("aimock, as an OpenRouter", routers.AIMOCK, "HTTP", routers.aimock, quick=True),
+        "vLLM-Omni's own routes (fake engine), as the upstream",
+        upstreams.VLLM_OMNI,
+        "HTTP",
+        upstreams.vllm_omni,
+        quick=True,
+    ),
+    Proof("LiteLLM proxy in front of them, as the upstream", upstreams.LITELLM, "HTTP", upstreams.litellm),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )

@@ -1,19 +1,25 @@
-"""Programs that others wrote for `/v1/videos` and OpenRouter's `/api/v1/videos`: clients of the sandbox's faces, and
-servers for our client."""
+"""`/v1/videos` with programs that others wrote: their clients and the sandbox's faces, their servers and our client."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from workshop import CLIENTS, PROJECT, SERVER, Failed, Told, Workshop, told_by
+from workshop import CLIENTS, Told, Workshop, free_port, told_by
 
+SERVERS = Path(__file__).parent / "servers"
 OPENAI_VIDEOS = "openai==3.57.0"
-OPENROUTER = "openrouter==1.3.84"
-AIMOCK = "@copilotkit/aimock@1.43.0"
+VLLM_OMNI = "vllm-omni==0.30.0"
+_BELOW_VLLM_OMNI = (
+    *("fastapi==0.165.0", "uvicorn==0.54.0", "python-multipart==0.0.34", "pydantic-settings==2.16.3"),
+    *("pybase64==1.5.1", "httpx==0.28.1", "av==18.1.0", "numpy==2.4.6", "pillow==13.0.0"),
+)
+"""What its routes and its form parser need: neither torch nor vllm."""
+LITELLM = "litellm[proxy]==1.108.7"
+_KEY = "sk-of-the-proof"
 _FACES = {"vllm-omni": "videos:vllm-omni", "generic": "videos:generic"}
 
 
@@ -27,47 +33,46 @@ def openai_videos(shop: Workshop) -> Told:
     return (), "; ".join(shown)
 
 
-def openrouter(shop: Workshop) -> Told:
-    """The `openrouter` library as a client of the sandbox, and as a judge of what we send."""
-    python = shop.venv(OPENROUTER)
-    bodies = shop.scratch / "bodies.json"
-    bodies.write_text(shop.do(sys.executable, PROJECT / "tests" / "support" / "openrouter_bodies.py"), encoding="utf-8")
-    with shop.sandbox("openrouter") as address:
-        return told_by(shop.do(python, CLIENTS / "with_openrouter.py", address, bodies, seconds=180))
+def vllm_omni(shop: Workshop) -> Told:
+    """vLLM-Omni's own routes and form parser above an engine that draws; the server is started again in between."""
+    shop.told |= {"SORA_DIALECT": "videos:vllm-omni", "SORA_IMAGE_DIRS": str(shop.scratch / "pictures")}
+    port = free_port()
+    with _vllm_omni(shop, port) as address:
+        shown = [_ours(shop, step, address) for step in ("bodies", "talk")]
+    with _vllm_omni(shop, port) as address:
+        shown.append(_ours(shop, "forgotten", address))
+    return (), ", ".join(shown)
 
 
-def aimock(shop: Workshop) -> Told:
-    """Our client against aimock's OpenRouter. It answers a create with 200 and a bare UUID, its list of models lacks
-    fields, and a film that is not there yet is a 400."""
-    npm = shop.npm(AIMOCK)
-    shutil.copy(CLIENTS / "aimock.mjs", npm)
-    with shop.foreign("node", npm / "aimock.mjs", _film(shop), npm=npm) as address:
-        shop.told |= {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-of-the-proof", "SORA_DIALECT": "openrouter"}
-        shop.told |= {"SORA_MODEL": "maker/film", "SORA_HOME": str(shop.scratch / "elsewhere")}
-        task_id = _ours(shop, "create", "A kite over the dunes")["task_id"]
-        _expect(_ours(shop, "get", task_id, "--wait")["state"], "succeeded")
-        saved = Path(_ours(shop, "download", task_id)["path"])
-        _expect(saved.read_bytes()[4:8], b"ftyp")
-        broken = _ours(shop, "create", "A storm")["task_id"]
-        failed = _ours(shop, "get", broken, "--wait")
-        _expect((failed["state"], failed["gateway_message"]), ("failed", "the engine said no"))
-        _expect(_ours(shop, "create", "Nothing that it knows")["outcome"], "unknown")
-        _expect(_ours(shop, "create", "A kite", "--model", "maker/other")["outcome"], "not_submitted")
-    return (), "models, create (200, bare UUID), wait, content, a failed job, a 503 left unknown, a model not listed"
+def litellm(shop: Workshop) -> Told:
+    """A LiteLLM proxy in front of that, which gives every job an id of its own."""
+    shop.told |= {"SORA_DIALECT": "videos:generic", "SORA_MODEL": "wan", "SORA_API_KEY": _KEY}
+    program = shop.venv(LITELLM).with_name("litellm")
+    model = {"model_name": "wan", "litellm_params": {"model": "hosted_vllm/Wan-AI/Wan2.2-T2V-A14B-Diffusers"}}
+    config = shop.scratch / "litellm.json"
+    config.write_text(json.dumps({"model_list": [model]}), encoding="utf-8")  # JSON is YAML
+    command = [program, "--config", config, "--host", "127.0.0.1", "--port", str(free_port())]
+    with (
+        _vllm_omni(shop, free_port()) as behind,
+        shop.listening(*command, HOSTED_VLLM_API_BASE=behind, LITELLM_MASTER_KEY=_KEY) as address,
+    ):
+        return (), _ours(shop, "talk", address)
 
 
-def _film(shop: Workshop) -> Path:
-    """A real video, made in the sandbox."""
-    task_id = _ours(shop, "create", "A kite", "--width", "480", "--height", "480")["task_id"]
-    _ours(shop, "get", task_id, "--wait")
-    return Path(_ours(shop, "download", task_id)["path"])
+@contextmanager
+def _vllm_omni(shop: Workshop, port: int) -> Iterator[str]:
+    python = shop.venv(*_BELOW_VLLM_OMNI, alone=VLLM_OMNI)
+    storage = str(shop.scratch / "storage")
+    command = [python, SERVERS / "serve_vllm_omni.py", _engine_log(shop), str(port)]
+    with shop.listening(*command, VLLM_OMNI_SERVER_STORAGE__PATH=storage) as address:
+        yield address
 
 
-def _ours(shop: Workshop, *words: str) -> dict[str, Any]:
-    """What our command says as JSON, however it ends."""
-    return dict(json.loads(shop.run(SERVER, *words, "--json").out))
+def _ours(shop: Workshop, step: str, address: str) -> str:
+    """What was shown in a step of this project as a client."""
+    command = (sys.executable, CLIENTS / "to_videos.py", step, address, _engine_log(shop))
+    return told_by(shop.do(*command, seconds=180))[1]
 
 
-def _expect(seen: object, expected: object) -> None:
-    if seen != expected:
-        raise Failed(f"{seen!r} instead of {expected!r}")
+def _engine_log(shop: Workshop) -> Path:
+    return shop.scratch / "engine.jsonl"
