@@ -26,7 +26,7 @@ from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
 from sora_mcp.core.capabilities import OPERATIONS
-from sora_mcp.core.cost import Cost, of_unit, total
+from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.ledger import Ledger, open_ledger
@@ -202,6 +202,8 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     words = f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
     words += "".join(f", apart from that {_sum(each)} at most" for each in others)
+    if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
+        words += f", {unpriced} without a known cost"
     number = len(spending.running)
     words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
     if settings.max_calls_per_day is not None:

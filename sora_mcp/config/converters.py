@@ -104,7 +104,7 @@ def number(*, above: float | None = None, least: float | None = None, most: floa
 
 def cost(*, above_0: bool = False) -> Kind:
     """A cost: relative as a bare number, in a currency with its three letters, before or after the number."""
-    words = "a number above 0" if above_0 else "a number of at least 0"
+    words = "a number, above 0" if above_0 else "a number, at least 0"
 
     def read(raw: Any) -> Cost:
         value = raw if isinstance(raw, Cost) else _cost(str(raw).strip())
@@ -112,7 +112,7 @@ def cost(*, above_0: bool = False) -> Kind:
             raise ValueError
         return value
 
-    return Kind(read, f'{words} (a relative cost), or with its currency, such as "5 USD"')
+    return Kind(read, f'{words}: a relative cost, or money with its currency, such as "5 USD"')
 
 
 def _cost(text: str) -> Cost:

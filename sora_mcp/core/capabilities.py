@@ -3,6 +3,7 @@ instead of what was asked for where it has no words for that."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -51,6 +52,16 @@ class ModelOffer:
     takes_videos: bool = False
     needs_video: bool = False
     prices: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def plain_prices(self) -> dict[str, str]:
+        """The prices that may be told: their names are plain words and their amounts numbers, which instructions are
+        not."""
+        return {
+            name: price
+            for name, price in self.prices.items()
+            if re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", name) and re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", price)
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,7 +213,7 @@ class OtherUnit(OverCap):
             why, form = "costs at this gateway are relative", "as a number without a currency"
         else:
             why, form = f"costs at this gateway are in {unit}", f'with the word {unit}, such as "{cap.amount:g} {unit}"'
-        message = ("The setting ", Setting(field), f" is {cap}, but {why}, so it cannot hold.")
+        message = (Setting(field), f" is {cap}, but {why}: it cannot hold, and paid calls are refused.")
         SoraError.__init__(self, message, AskUser(("write ", Setting(field), f" {form}")))
 
 

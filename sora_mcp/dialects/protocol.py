@@ -4,7 +4,8 @@ To add one: a package beside `sora` with a class that has the methods of `Dialec
 makes it from the settings, and a line in `sora_mcp.dialects.DIALECTS`. Say what it takes as `Capabilities`; refuse in
 `check` what its upstream has no words for (`CannotExpress`), before anything is sent. In `read_created` raise Refused
 only where the upstream's sources say that nothing was created; whatever stands in no list is OutcomeUnknown, since
-it may have been paid for. Read addresses by `schemes` alone. Import no other dialect. `sora_mcp.dialects.replies` reads
+it may have been paid for. Prices that are no table of sizes and lengths are `Pricing`; what a job cost in the end is
+`Task.cost`. Read addresses by `schemes` alone. Import no other dialect. `sora_mcp.dialects.replies` reads
 JSON, headers and pages for all of them; `tests/support/reply_shapes.py` shows how to hold one to its replies.
 """
 

@@ -19,6 +19,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
 from sora_mcp.core.errors import (
     BadReply,
+    CostsNotKnown,
     Declined,
     InternalError,
     InvalidInput,
@@ -196,7 +197,7 @@ class Creator:
             request, links = ready.with_addresses(ready.paths), dialect.capabilities.image_links
             with anyio.fail_after(RESOLVE_WITHIN):
                 sent = await pictures_of(
-                    connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN, links=links
+                    connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN - 1, links=links
                 )
         if ready.plan.needs:
             material = await self._outputs.material(connection, ready)
@@ -230,7 +231,7 @@ class Creator:
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
-        except TooManyRunning:
+        except (TooManyRunning, CostsNotKnown):
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
         return await self._ledger.same_before(intent, policy)
@@ -251,7 +252,7 @@ class Creator:
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
-        return report.question(ready.request, self._connector.label, ready.cost, settles)
+        return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
 
     @property
     def _can_remix(self) -> bool:
@@ -345,9 +346,7 @@ def _nothing_sent() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _not_submitted(
-            BadReply("The gateway took too long over what the video is made from.", TryAgain())
-        ) from None
+        raise _not_submitted(BadReply("It took too long to get what the video is made from.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:

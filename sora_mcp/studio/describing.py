@@ -209,5 +209,5 @@ def _in_full(offer: ModelOffer, sizes: list[OfferedSize], lengths: list[OfferedL
         **{name: None if values is None else list(values) for name, values in lists.items()},
         audio=offer.audio,
         seed=offer.seed,
-        prices=dict(offer.prices) or None,
+        prices=offer.plain_prices or None,
     )

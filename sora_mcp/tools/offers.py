@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from sora_mcp.core.capabilities import ModelOffer
@@ -52,16 +51,7 @@ def _lengths(seconds: tuple[int, ...] | None) -> str:
 
 
 def _prices(offer: ModelOffer) -> str:
-    return _some([f"{name} {price}" for name, price in plain_prices(offer).items()], 2) or "not said"
-
-
-def plain_prices(offer: ModelOffer) -> dict[str, str]:
-    """The prices whose names are plain words and whose amounts are numbers."""
-    return {
-        name: price
-        for name, price in offer.prices.items()
-        if re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", name) and re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", price)
-    }
+    return _some([f"{name} {price}" for name, price in offer.plain_prices.items()], 2) or "not said"
 
 
 def _some(values: Sequence[str], most: int = _MOST_VALUES) -> str:

@@ -33,9 +33,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 async def begin(ledger: Ledger) -> str:
-    return (await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], Cost.of(1.25))))[
-        0
-    ].request_id
+    entry, _ = await ledger.begin(Intent(Account("g"), "simple_compose", {"prompt": "x"}, "same", [], Cost.of(1.25)))
+    return entry.request_id
 
 
 async def test_an_intent_is_on_disk_before_anything_is_sent(tmp_path: Path, ledger: Ledger) -> None:

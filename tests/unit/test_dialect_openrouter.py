@@ -250,7 +250,7 @@ def test_a_remix_sends_the_sources_address_where_the_model_watches_videos() -> N
 
 def test_a_remix_and_a_blend_are_refused_where_the_model_has_neither() -> None:
     remix = request(operation="remix", sdedit=SDEdit(source_generation_id="gen-1"))
-    assert "maker/sized has no remix" in refused(openrouter(), remix)
+    assert "maker/sized has no remix; allowed: model maker/shaped or maker/watcher" in refused(openrouter(), remix)
     items = [InpaintItem(generation_id="a"), InpaintItem(generation_id="b")]
     assert "maker/text has no blend" in refused(
         openrouter("maker/text"), request(operation="blend", inpaint_items=items)
@@ -280,7 +280,7 @@ def test_a_blend_is_a_bridge_between_two_frames() -> None:
         ({"model": "turbo"}, ("model", '"turbo"', "maker/sized")),
         ({"model": "maker/shapd"}, ("model", "maker/shaped is nearest")),
         ({"model": "Maker/Sized"}, ("model", "maker/sized is nearest")),
-        ({"model": "two words"}, ("model", "is no name")),
+        ({"model": "two words"}, ("model", "is not a model name")),
         ({"model": "maker/upscaler"}, ("model", "enlarges videos")),
         (
             {"operation": "remix", "sdedit": SDEdit(source_generation_id="a", amount=3), "model": "maker/shaped"},

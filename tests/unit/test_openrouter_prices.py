@@ -87,6 +87,9 @@ def test_the_most_specific_price_that_fits_wins(skus: dict[str, str], changes: d
     assert made.cost == usd(amount)
 
 
+NO_PRICES: list[object] = ["0", "-1", "nan", "inf", "1e12", "", "free", None, True, [], {}]
+
+
 @pytest.mark.parametrize(
     "skus",
     [
@@ -103,7 +106,7 @@ def test_the_most_specific_price_that_fits_wins(skus: dict[str, str], changes: d
         {"duration_seconds": "0.1", "duration_seconds_720p": "0"},
         {"duration_seconds": "0.1", "minimum_cents_per_generation": "much"},
         {1: "0.1"},
-        *({"duration_seconds": value} for value in ("0", "-1", "nan", "inf", "1e12", "", "free", None, True, [], {})),
+        *({"duration_seconds": value} for value in NO_PRICES),
         {"duration_seconds": "300000"},
         {"video_tokens": "0.00000000000000000000001", "video_tokens_720p": "0"},
     ],

@@ -16,6 +16,7 @@ from sora_mcp.config.addresses import is_local_host
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import load
 from sora_mcp.config.variables import variables
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
 KEY = "sk-5ecret0123456789"
@@ -23,6 +24,9 @@ JARGON = [
     *("pydantic", "validation error", "Traceback", "https://errors", "input_value"),
     *("Value error", "Input should", "unable to parse", "valid integer"),
 ]
+
+
+MONEY = ': a relative cost, or money with its currency, such as "5 USD"'
 
 
 def endpoint(base_url: str | None, api_key: str | None = KEY) -> Endpoint:
@@ -306,6 +310,33 @@ def test_no_folder_is_open_unless_it_is_named() -> None:
     assert load().image_dirs == ()
 
 
+# --- costs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "cost"),
+    [
+        ("5", Cost.of(5)),
+        ("2.50", Cost.of(2.5)),
+        ("1e3", Cost.of(1000)),
+        (3, Cost.of(3)),
+        ("5 USD", Cost.of(5, "USD")),
+        ('"5 USD"', Cost.of(5, "USD")),
+        (" 0.5usd ", Cost.of("0.5", "USD")),
+        ("EUR 12.34", Cost.of("12.34", "EUR")),
+        (Cost.of(5, "USD"), Cost.of(5, "USD")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["max_cost_per_call", "max_cost_per_day", "ask_above_cost"])
+def test_a_cost_is_a_bare_number_or_has_its_currency(name: str, value: object, cost: Cost) -> None:
+    assert getattr(load({}, **{name: value}), name) == cost
+
+
+def test_only_the_question_may_be_asked_above_nothing() -> None:
+    assert load({}, ask_above_cost="0 USD").ask_above_cost == Cost.of(0, "USD")
+
+
 # --- bad values -----------------------------------------------------------------------------------
 
 
@@ -327,8 +358,13 @@ def test_no_folder_is_open_unless_it_is_named() -> None:
         ("SORA_SDEDIT_SOURCE", "outside", "nested or top"),
         ("SORA_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING or ERROR"),
         ("SORA_SAVE_FINISHED", "maybe", "true or false"),
-        ("SORA_ASK_ABOVE_COST", "-1", "a number, at least 0"),
-        ("SORA_MAX_COST_PER_DAY", "inf", "a number, above 0"),
+        ("SORA_ASK_ABOVE_COST", "-1", f"a number, at least 0{MONEY}"),
+        ("SORA_ASK_ABOVE_COST", "5 dollars", f"a number, at least 0{MONEY}"),
+        ("SORA_MAX_COST_PER_DAY", "inf", f"a number, above 0{MONEY}"),
+        ("SORA_MAX_COST_PER_DAY", "0 USD", f"a number, above 0{MONEY}"),
+        ("SORA_MAX_COST_PER_CALL", "$5", f"a number, above 0{MONEY}"),
+        ("SORA_MAX_COST_PER_CALL", "5,00 EUR", f"a number, above 0{MONEY}"),
+        ("SORA_MAX_COST_PER_CALL", "USD 5 USD", f"a number, above 0{MONEY}"),
         ("SORA_OWNER", "a b", "1 to 64 letters, digits or . _ @ -"),
         ("SORA_OWNER", "a" * 65, "1 to 64 letters, digits or . _ @ -"),
         ("SORA_OWNER", "zoë\n", "1 to 64 letters, digits or . _ @ -"),

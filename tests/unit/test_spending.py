@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverCap, OverDailyCap, TooManyRunning
+from sora_mcp.core.cost import RELATIVE, Cost
+from sora_mcp.core.errors import (
+    CostsNotKnown,
+    NoPrices,
+    OtherUnit,
+    OverCallCap,
+    OverCap,
+    OverDailyCap,
+    TooManyRunning,
+)
 from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
@@ -119,3 +131,72 @@ def test_one_call_costs_no_more_than_its_cap(cost: float | None, is_allowed: boo
 def test_the_user_is_asked_about_what_costs_more_or_may(cost: float | None, is_asked: bool) -> None:
     assert SpendingPolicy(ask_above=Cost.of(5)).asks_about(cost_of(cost)) == is_asked
     assert not SpendingPolicy().asks_about(cost_of(cost))
+
+
+# --- units ------------------------------------------------------------------------------------------
+
+USD_5 = Cost.of(5, "USD")
+CAPS = ["per_call", "per_day", "ask_above"]
+
+
+@pytest.mark.parametrize("cap", CAPS)
+@pytest.mark.parametrize("calls_per_day", [None, 9])
+@pytest.mark.parametrize(("unit", "limit"), [("USD", Cost.of(5)), ("USD", Cost.of(5, "EUR")), (RELATIVE, USD_5)])
+def test_a_cap_in_another_unit_refuses_every_call(cap: str, calls_per_day: int | None, unit: str, limit: Cost) -> None:
+    policy = SpendingPolicy(unit=unit, calls_per_day=calls_per_day, **{cap: limit})  # type: ignore[arg-type]
+    for cost in (None, Cost.of(0.1, unit), Cost.of(0.1, limit.unit)):
+        with pytest.raises(OtherUnit):
+            policy.check_call(cost)
+
+
+@pytest.mark.parametrize("limit", [Cost.of(5), USD_5])
+def test_where_no_price_is_known_a_cap_on_calls_holds_in_place_of_one_on_costs(limit: Cost) -> None:
+    for policy in (SpendingPolicy(unit=None, per_call=limit), SpendingPolicy(unit=None, per_day=limit)):
+        with pytest.raises(NoPrices):
+            policy.check_call(None)
+        capped = replace(policy, calls_per_day=9)
+        capped.check_call(None)
+        assert capped.decide(None, standing()) is None
+
+
+@pytest.mark.parametrize("cost", [None, Cost.of(0, "USD"), Cost.of(1), Cost.of(1, "EUR")])
+@pytest.mark.parametrize("calls_per_day", [None, 9])
+def test_without_a_price_in_its_currency_a_cap_refuses(cost: Cost | None, calls_per_day: int | None) -> None:
+    policy = SpendingPolicy(unit="USD", per_call=USD_5, per_day=USD_5, ask_above=USD_5, calls_per_day=calls_per_day)
+    with pytest.raises(OverCallCap):
+        policy.check_call(cost)
+    with pytest.raises(OverDailyCap):
+        policy.decide(cost, standing())
+    assert policy.asks_about(cost)
+
+
+def test_where_a_cost_of_the_day_is_not_known_its_cap_in_a_currency_refuses() -> None:
+    policy = SpendingPolicy(unit="USD", per_day=USD_5)
+    known = Standing(NOW, (), Spending((Cost.of(1, "USD"),), calls=2, priced={"USD": 2}))
+    assert policy.decide(Cost.of(1, "USD"), known) is None
+    for priced in ({}, {"USD": 1}, {"USD": 1, RELATIVE: 1}):
+        with pytest.raises(CostsNotKnown):
+            policy.decide(Cost.of(1, "USD"), Standing(NOW, (), replace(known.spending, priced=priced)))
+
+
+AMOUNTS = st.decimals(0, 6, places=2)
+
+
+@given(st.lists(st.tuples(AMOUNTS, st.sampled_from(["USD", "EUR", RELATIVE]), st.booleans())), AMOUNTS)
+def test_no_order_of_calls_passes_a_days_cap(calls: list[tuple[Decimal, str, bool]], cap: Decimal) -> None:
+    """What is let through adds up to no more than the cap, and nothing is refused that would have fitted."""
+    limit = Cost.of(cap, "USD")
+    policy = SpendingPolicy(unit="USD", per_day=limit)
+    spent = uncertain = Decimal(0)
+    for amount, unit, is_lost in calls:
+        cost = Cost.of(amount, unit)
+        so_far = Spending((Cost.of(spent, "USD"), Cost.of(9)), (Cost.of(uncertain, "USD"),))
+        fits = unit == "USD" and amount > 0 and spent + uncertain + amount <= cap
+        try:
+            policy.decide(cost, Standing(NOW, (), so_far))
+        except OverDailyCap:
+            assert not fits
+            continue
+        assert fits
+        spent, uncertain = (spent, uncertain + amount) if is_lost else (spent + amount, uncertain)
+    assert spent + uncertain <= cap

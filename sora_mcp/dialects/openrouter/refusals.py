@@ -27,7 +27,7 @@ def offer_of(model: str | None, offers: Mapping[str, ModelOffer]) -> ModelOffer:
     if model is None:
         raise InvalidInput([Problem("model", "is not named", _named("", offers))])
     if re.fullmatch(r"[!-~]{1,200}", model) is None:
-        raise InvalidInput([Problem("model", "is no name of a model", _named(model, offers))])
+        raise InvalidInput([Problem("model", "is not a model name", _named(model, offers))])
     if offers and model not in offers:
         shown = json.dumps(clean(model, 60), ensure_ascii=False)
         raise InvalidInput([Problem("model", f"the gateway has no {shown}", _named(model, offers))])
@@ -51,14 +51,21 @@ def check(request: VideoRequest, offer: ModelOffer, capabilities: Capabilities) 
     if offer.needs_video:
         raise CannotExpress("model", f"{offer.id} enlarges videos and makes none", "another model")
     if capabilities.support(request.operation) == "impossible":
-        instead = "another model, or a new video whose prompt says the whole scene"
-        raise CannotExpress("operation", f"{offer.id} has no {request.operation}", instead)
+        raise CannotExpress("operation", f"{offer.id} has no {request.operation}", _instead(request, capabilities))
     if request.operation == "blend" and len(request.inpaint_items) != 2:
         request.check(capabilities)
     _refuse([*_of_fields(request), *frames.problems(request, offer)])
     request.check(replace(capabilities, any_size=True, any_length=True))  # `shape` names the nearest
     _refuse([*shape.problems(request, offer)])
     _refuse([*_of_shots(request, offer)])
+
+
+def _instead(request: VideoRequest, capabilities: Capabilities) -> str:
+    """What can be done where a model lacks an operation: the models that have it, or a prompt for all of it."""
+    support = {"remix": frames.remix_of, "blend": frames.blend_of}[request.operation]
+    able = [each.id for each in capabilities.offers if support(each) != "impossible" and not each.needs_video]
+    models = f"model {' or '.join(able[:MOST_NAMED])}, or " if able else ""
+    return f"{models}a new video whose prompt says the whole scene"
 
 
 def _refuse(problems: list[Problem]) -> None:
@@ -73,7 +80,7 @@ def _of_fields(request: VideoRequest) -> Iterator[Problem]:
         yield Problem("n_variants", wrong, "1; each further video is a call of its own")
     edit = request.sdedit
     if edit is not None and edit.amount is not None:
-        yield Problem("amount", "OpenRouter has no word for how far a remix goes", "say it in the prompt")
+        yield Problem("amount", "OpenRouter cannot be told how far a remix is to go", "say it in the prompt")
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", "OpenRouter takes no uploads", "the id of a finished video")
 

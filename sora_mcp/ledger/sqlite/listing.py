@@ -11,7 +11,7 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import Entry, Totals
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite.rows import CURRENCY, body_of, listed, name_of, places, relative_sum
+from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, name_of, places, relative_sum
 
 
 def search(
@@ -74,7 +74,7 @@ _OWN_TOTALS = (
     " WHERE gateway = ? AND merged_into IS NULL GROUP BY state"
 )
 _OWN_MONEY = (
-    f"SELECT state, {CURRENCY}, sum(coalesce(stated, estimate)), total(cost), count(*) - count(cost)"  # noqa: S608 - ours
+    f"SELECT state, {CURRENCY}, {MONEY}, total(cost), count(*) - count(cost)"  # noqa: S608 - ours
     " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
 )
 _TOTALS_ELSEWHERE = (

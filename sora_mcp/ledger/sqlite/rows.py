@@ -191,7 +191,7 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
     """
     gateway, others = name_of(account), _not_settled(settles)
     sql = (
-        f"SELECT state = 'unknown', {CURRENCY}, total(cost), sum(coalesce(stated, estimate)), count(fingerprint),"  # noqa: S608
+        f"SELECT state = 'unknown', {CURRENCY}, total(cost), {MONEY}, count(fingerprint),"  # noqa: S608
         " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0))"
         f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
         f" AND {others} GROUP BY 1, 2"
@@ -214,6 +214,10 @@ def spending(db: sqlite3.Connection, account: Account, since: float, settles: Se
 
 CURRENCY = "iif(stated IS NOT NULL, stated_currency, iif(estimate IS NOT NULL, currency, NULL))"
 """What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
+
+
+MONEY = "sum(max(coalesce(stated, estimate), 0))"
+"""The sum of what is in a currency, in billionths; grouped by `CURRENCY`."""
 
 
 def relative_sum(amount: float) -> Cost:
@@ -320,7 +324,7 @@ def _money(billionths: int | None, currency: str | None) -> Cost | None:
     """An amount in a currency. Raises ValueError for what was not written here."""
     if billionths is None:
         return None
-    if not isinstance(currency, str) or billionths < 0:
+    if type(billionths) is not int or billionths < 0 or not isinstance(currency, str) or not currency.isupper():
         raise ValueError
     return Cost(billionths, currency)
 
