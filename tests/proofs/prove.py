@@ -97,6 +97,7 @@ PROOFS = (
         quick=True,
     ),
     Proof("aimock, as an OpenRouter", routers.AIMOCK, "HTTP", routers.aimock, quick=True),
+    Proof(
         "vLLM-Omni's own routes (fake engine), as the upstream",
         upstreams.VLLM_OMNI,
         "HTTP",
