@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
-
-from pydantic import Field
 
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.description import Description, OfferedModel
-from sora_mcp.core.models import Model
+from sora_mcp.core.models import Model, ModelName
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.offers import say_model, say_offers
@@ -22,7 +19,7 @@ from sora_mcp.tools.wording import FOR_AGENTS, Wording
 class DescribeGateway(Model):
     """Arguments of `describe_gateway`."""
 
-    model: Annotated[str, Field(description="In full.")] | None = None
+    model: ModelName | None = None
 
 
 async def _run(studio: Studio, arguments: DescribeGateway, _: Caller) -> Description:
@@ -138,9 +135,9 @@ def _caps(caps: dict[str, float | str]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, nothing charged). Returns "
-    "models, sizes, lengths, what operations become, caps, and what was spent in 24 hours. Use it for what is "
-    "possible, what it cost, or why a picture lacks what was asked for; for videos use list_videos. Free.",
+    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, free). Returns models, sizes, "
+    "lengths, what operations become, caps, and what was spent in a day. Use it for what is possible, what it cost, or "
+    "why a picture lacks what was asked for; for videos use list_videos. Free.",
     DescribeGateway,
     PublishedDescription,
     _run,

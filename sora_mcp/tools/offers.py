@@ -27,12 +27,12 @@ def say_offers(offers: Sequence[ModelOffer], wording: Wording) -> Iterator[str]:
 
 
 def _line(offer: ModelOffer) -> tuple[str, ...]:
-    images = {None: "not said", (): "references"}.get(offer.frame_images)
     frames = " and ".join(name.partition("_")[0] for name in offer.frame_images or ())
+    images = "not said" if offer.frame_images is None else frames or "references"
     sound = {None: "not said", True: "yes", False: "no"}[offer.audio]
     if offer.needs_video:
         return offer.id, "enlarges videos, makes none", "", "", "", _prices(offer)
-    return offer.id, _sizes(offer), _lengths(offer.seconds), images or frames, sound, _prices(offer)
+    return offer.id, _sizes(offer), _lengths(offer.seconds), images, sound, _prices(offer)
 
 
 def _sizes(offer: ModelOffer) -> str:

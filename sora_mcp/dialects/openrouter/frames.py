@@ -92,7 +92,7 @@ def _of_source(item: InpaintItem, *, takes_videos: bool) -> Iterator[tuple[str, 
     if item.upload_media_id is not None:
         yield "upload_media_id", "takes no uploads", "the image's address or path, as url"
     if item.generation_id is not None and not takes_videos:
-        yield "generation_id", "takes no videos among the images", "an image, as url, or remix_video"
+        yield "generation_id", "takes no videos among the images", "an image, as url"
     if item.preset_id is not None:
         yield "preset_id", "has no presets", "leave it out"
 
