@@ -2,6 +2,7 @@
 
 Built from OpenRouter's API pages and the models of its Python SDK 1.3.84 (2026-11); not live-verified. Where the pages
 are silent the strict reading is taken: what is not documented, or not listed for the model, is refused with 400.
+`callback_url` is taken and never called.
 """
 
 from __future__ import annotations
