@@ -309,7 +309,7 @@ async def test_shots_in_the_prompt_are_captions_and_other_hosts_are_named_on_a_c
 
 async def test_in_process_a_job_is_told_whatever_the_sandbox_speaks_now(router: Router, tmp_path: Path) -> None:
     job = await router.made(AURORA)
-    later = Sandbox(tmp_path / "sandbox", dialect="sora").transport()
+    later = Sandbox(tmp_path / "sandbox", clock=lambda: router.now, dialect="sora").transport()
     async with httpx.AsyncClient(transport=later, base_url="http://sandbox", headers=KEY) as http:
         assert (await http.get(f"{VIDEOS}/{job['id']}")).json()["status"] == "completed"
         assert (await http.get(f"{VIDEOS}/{job['id']}/content")).content[4:8] == b"ftyp"
