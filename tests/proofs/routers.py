@@ -41,7 +41,10 @@ def aimock(shop: Workshop) -> Told:
         _expect((failed["state"], failed["gateway_message"]), ("failed", "the engine said no"))
         _expect(_ours(shop, "create", "Nothing that it knows")["outcome"], "unknown")
         _expect(_ours(shop, "create", "A kite", "--model", "maker/other")["outcome"], "not_submitted")
-    return (), "models, create (200, bare UUID), wait, cost, content, a failed job, a 503 left unknown, a model not listed"
+    return (
+        (),
+        "models, create (200, bare UUID), wait, cost, content, a failed job, a 503 left unknown, a model not listed",
+    )
 
 
 def _film(shop: Workshop) -> Path:
