@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from bench import KEY, MP4
 from calls import ask, assert_accepted, assert_refused
 from fault_gateway import NEXT_ID, Answer, FaultGateway, Received, fault_gateway, says
 from mcp import Client
+from PIL import Image
 
+from sora_mcp.cli.logs import Lines
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build
 from sora_mcp.studio.catalogue import AGAIN_AFTER
@@ -237,6 +241,16 @@ async def test_what_becomes_of_an_answer_that_is_no_job(
     assert len(of(gateway, "POST")) == 1
 
 
+async def test_too_many_requests_said_in_words_are_waited_out_and_one_video_comes_of_it(
+    serve: Serve, gateway: FaultGateway
+) -> None:
+    gateway.on("POST", VIDEOS, replace(refusal(429, "slow down"), headers={"Retry-After": "0"}), says(JOB, 202))
+    async with serve() as client:
+        told = await assert_accepted(client, "create_video", PROMPT)
+    assert told.data["task_id"] == JOB["id"]
+    assert len(of(gateway, "POST")) == 2
+
+
 # --- results --------------------------------------------------------------------------------------
 
 CONTENT = f"{VIDEOS}/{JOB['id']}/content"
@@ -287,6 +301,22 @@ async def test_signed_addresses_are_fetched_without_the_key_and_stand_in_no_list
     assert "authorization" not in fetched.headers
 
 
+async def test_no_log_holds_what_a_signed_address_is_signed_with(
+    serve: Serve, gateway: FaultGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed = f"{gateway.address}/signed/a.mp4?signature=s3cret"
+    gateway.on("GET", f"{VIDEOS}/{JOB['id']}", says(DONE | {"urls": [signed]}))
+    gateway.on("GET", "/signed", says({"error": "no"}, 403))
+    with caplog.at_level("DEBUG", logger="sora_mcp"):
+        async with serve() as client:
+            await assert_accepted(client, "create_video", PROMPT)
+            await ask(client, "get_video", {"task_id": JOB["id"]})
+            failed = await ask(client, "download_video", {"task_id": JOB["id"]})
+    lines = "\n".join(map(Lines(KEY).format, caplog.records))
+    assert "/signed/a.mp4" in lines
+    assert "s3cret" not in f"{lines}{failed.text}{failed.data}"
+
+
 async def test_a_signed_address_that_has_expired_is_asked_for_again(serve: Serve, gateway: FaultGateway) -> None:
     def done(name: str) -> Answer:
         return says(DONE | {"urls": [f"{gateway.address}/{name}.mp4?signature=s"], "expires_at": 4_000_000_000})
@@ -327,6 +357,22 @@ async def test_states_that_the_gateway_ends_with(status: str, state: str, serve:
 
 
 # --- images ---------------------------------------------------------------------------------------
+
+
+async def test_an_image_that_is_a_file_here_is_sent_inside_the_request(
+    serve: Serve, gateway: FaultGateway, pictures: Path
+) -> None:
+    path = pictures / "a.png"
+    Image.new("RGB", (64, 36), "red").save(path)
+    items = [{"url": str(path), "frame_index": 0}]
+    async with serve(image_dirs=(pictures,)) as client:
+        tried = await ask(client, "create_video", PROMPT | {"inpaint_items": items, "dry_run": True})
+        await assert_accepted(client, "create_video", PROMPT | {"inpaint_items": items})
+    assert tried.data["body"]["frame_images"][0]["image_url"]["url"] == str(path)
+    sent = json.loads(of(gateway, "POST")[0].body)["frame_images"][0]["image_url"]["url"]
+    head, _, content = sent.partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(content) == path.read_bytes()
 
 
 async def test_images_with_an_address_are_left_to_the_gateway(serve: Serve, gateway: FaultGateway) -> None:
