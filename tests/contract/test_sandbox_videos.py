@@ -11,6 +11,9 @@ import httpx
 import pytest
 
 from sora_mcp import media
+from sora_mcp.config.endpoint import PROFILES
+from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.dialects.replies import Reply
 from sora_mcp.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -137,3 +140,11 @@ async def test_the_served_model_is_the_one_that_is_set(server: Callable[..., Ser
     for profile, model, names in (("generic", None, []), ("generic", "m", ["m"]), ("vllm-omni", "m", ["m"])):
         listed = (await server(profile, model).http.get("/v1/models")).json()["data"]
         assert [each["id"] for each in listed] == names
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_no_face_looks_like_another_kind_of_server(profile: str, server: Callable[..., Server]) -> None:
+    http = server(profile, "m").http
+    answers = [await http.get(call.path) for call in LOOKS]
+    looks_like = recognized([Reply(each.status_code, {}, each.content) for each in answers])
+    assert looks_like in {f"videos:{profile}", None}
