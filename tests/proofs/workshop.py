@@ -24,7 +24,7 @@ CLIENTS = Path(__file__).parent / "clients"
 PROJECT = Path(__file__).parents[2]
 NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
-_INSTALL_SECONDS = 300
+_INSTALL_SECONDS = 900
 _START_SECONDS = 120
 Told = tuple[tuple[str, ...], str]
 """What a proof tells: the eras that were spoken (none where the program does not say), and what was shown."""
