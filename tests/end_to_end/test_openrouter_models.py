@@ -82,6 +82,14 @@ async def test_the_model_that_is_set_is_told_with_the_others(serve: Serve) -> No
     assert "maker/one (" in told.text
 
 
+async def test_a_set_model_that_is_not_listed_is_a_problem_with_the_nearest(serve: Serve) -> None:
+    async with serve(model="maker/tow") as client:
+        told = await ask(client, "describe_gateway", {})
+    assert 'the gateway has no "maker/tow"' in " ".join(told.data["problems"])
+    assert "maker/two is nearest" in told.text
+    assert "SORA_MODEL" in told.data["next_step"]
+
+
 async def test_a_model_that_is_not_listed_is_answered_with_the_nearest(serve: Serve) -> None:
     async with serve() as client:
         told = await ask(client, "describe_gateway", {"model": "maker/on"})
