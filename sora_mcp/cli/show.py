@@ -46,8 +46,10 @@ def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
     """Print the answer of list_videos to a call with these `arguments`: the videos on stdout, what is said of them on
     stderr."""
     width = _columns() if sys.stdout.isatty() else None
-    for video in answer.structured["videos"]:
-        click.echo(_lines(video, width, max(len(_cost(each)) for each in answer.structured["videos"])))
+    videos = answer.structured["videos"]
+    cost_width = max((len(_cost(video)) for video in videos), default=0)
+    for video in videos:
+        click.echo(_lines(video, width, cost_width))
     click.echo(answer.text, err=True)
     if "next_cursor" in answer.structured:
         filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}

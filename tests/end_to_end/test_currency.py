@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import priced
 import pytest
-from bench import TAKEN_NEXT, Connect
+from bench import TAKEN_NEXT, Connect, environment
 from calls import ask, assert_accepted, assert_refused
+from click.testing import CliRunner
 from fault_gateway import CREATE, FaultGateway, says
 
 from sora_mcp import dialects
+from sora_mcp.cli import main
 
 pytestmark = pytest.mark.anyio
 
@@ -188,18 +192,23 @@ async def test_a_stated_figure_that_is_no_amount_is_ignored(
     assert (told.data["state"], told.data["cost"], told.data["cost_from"]) == ("succeeded", 0.5, "estimate")
 
 
-async def test_a_video_of_unknown_cost_stops_a_days_cap_until_the_gateway_states_what_it_cost(
-    shop: Connect, gateway: FaultGateway
-) -> None:
+async def test_a_video_of_unknown_cost_stops_a_days_cap(shop: Connect, gateway: FaultGateway) -> None:
     async with shop() as client:
         await assert_accepted(client, "create_video", {"prompt": "one at cost"})
     async with shop(max_cost_per_day="5 USD") as client:
         await assert_refused(
             client, "create_video", {"prompt": "two"}, "1 video of the last 24 hours is not known in USD"
         )
+    assert len(gateway.creates()) == 1
+
+
+async def test_the_gateway_is_asked_about_a_video_of_unknown_cost_before_it_stops_anything(
+    shop: Connect, gateway: FaultGateway
+) -> None:
     gateway.on("GET", CREATE, priced.costing(4.5))
+    async with shop() as client:
+        await assert_accepted(client, "create_video", {"prompt": "one at cost"})
     async with shop(max_cost_per_day="5 USD") as client:
-        await ask(client, "get_video", {"task_id": "task_1"})
         await assert_accepted(client, "create_video", {"prompt": "two"})
         await assert_refused(client, "create_video", {"prompt": "three"}, "5 USD was spent")
 
@@ -234,3 +243,39 @@ async def test_two_units_are_never_added(shop: Connect, gateway: FaultGateway, m
     assert (described.data["spent"]["cost"], described.data["spent"]["other_costs"]) == (1.25, other)
     assert "Apart from that: cost 0.50 USD." in described.text
     assert len(gateway.creates()) == 2
+
+
+# --- at the shell ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Runs a command of ours against the sandbox, with prices in USD; what it printed."""
+    monkeypatch.setitem(cast("dict[str, Any]", dialects.DIALECTS), "sora", priced.Priced.configured)
+    for name, value in environment(tmp_path, SANDBOX_SECONDS="0").items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str, **settings: str) -> str:
+        environ = {f"SORA_{name}": value for name, value in settings.items()}
+        result = CliRunner().invoke(main, arguments, env=environ)
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        return result.output
+
+    return run
+
+
+def test_the_shell_tells_money_in_its_lines_sums_and_caps(shell: Callable[..., str]) -> None:
+    shell("create", "a fox")
+    shell("create", "a dear fox at 0.2512")
+    listed = shell("list", "--wait").splitlines()
+    assert [" 1.256 USD " in listed[0], " 0.50 USD  " in listed[1]] == [True, True]  # columns stand below each other
+    assert "2 succeeded; cost 1.756 USD." in listed[2]
+    assert "1.756 USD in the last 24 hours (at most 5 USD)" in shell("doctor", MAX_COST_PER_DAY="5 usd")
+    assert "Caps: 5 USD in 24 hours, 3.244 USD of that left." in shell("gateway", MAX_COST_PER_DAY="5 USD")
+
+
+@pytest.mark.parametrize("command", ["doctor", "gateway", "create a fox"])
+def test_the_shell_says_which_word_a_cap_lacks(shell: Callable[..., str], command: str) -> None:
+    told = shell(*command.split(maxsplit=1), MAX_COST_PER_DAY="5")
+    assert "SORA_MAX_COST_PER_DAY is 5, but costs at this gateway are in USD" in told
+    assert 'Please write SORA_MAX_COST_PER_DAY with the word USD, such as "5 USD".' in told
