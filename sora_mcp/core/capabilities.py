@@ -32,7 +32,8 @@ class Capabilities:
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
 
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
-    remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
+    remix goes can be said. `frame_rule`: in words, what lengths become; `is_rule_guessed`: for a model of which it is
+    not known. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
     request, None where images are uploaded first. `has_prices`: costs are known. `opaque_ids`: an id says nothing of
     what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
@@ -48,6 +49,7 @@ class Capabilities:
     images: Images = "any"
     amount: bool = True
     frame_rule: str = ""
+    is_rule_guessed: bool = False
     models: tuple[str, ...] = ()
     takes_model: bool = False
     image_bytes: int | None = None
@@ -68,6 +70,7 @@ class Capabilities:
         rules = [
             "Any size is accepted; the model makes the nearest that it can." if self.any_size else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
+            "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),
             "" if self.amount else "How far a remix departs from its source cannot be set.",
             "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
@@ -96,7 +99,7 @@ class Capabilities:
         return None if size is None or factor is None else round(size.cost * factor * n_variants, 2)
 
 
-AdjustedField = Literal["size", "n_frames", "actions"]
+AdjustedField = Literal["size", "n_frames", "actions", "prompt", "source_generation_id", "inpaint_items"]
 """Our word for what was adjusted; `size` is width and height together."""
 
 NOT_GIVEN = "not given"

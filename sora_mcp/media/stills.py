@@ -68,7 +68,7 @@ class Sheet:
 
 def probe(video: Path) -> Probe:
     """Read what a video holds; its frames are counted, not believed. Raises FileProblem or NotConfigured."""
-    with _opened(video) as container:
+    with opened(video) as container:
         stream = container.streams.video[0]
         if stream.codec_context is None or not (stream.width and stream.height and stream.average_rate):
             raise Unviewable("empty", video.name)
@@ -135,7 +135,7 @@ def _stills(video: Path, n_frames: int, wanted: int) -> Iterator[tuple[int, Imag
     """Evenly spaced frames with their indices; decoded one by one, so that memory stays small."""
     count = min(wanted, n_frames)
     indices = {round(i * (n_frames - 1) / max(1, count - 1)) for i in range(count)}
-    with _opened(video) as container:
+    with opened(video) as container:
         codec = container.streams.video[0].codec_context
         codec.thread_type, codec.thread_count = "AUTO", min(MAX_THREADS, os.cpu_count() or 1)
         for index, frame in enumerate(container.decode(video=0)):
@@ -146,7 +146,8 @@ def _stills(video: Path, n_frames: int, wanted: int) -> Iterator[tuple[int, Imag
 
 
 @contextmanager
-def _opened(video: Path) -> Iterator[InputContainer]:
+def opened(video: Path) -> Iterator[InputContainer]:
+    """A file that holds pictures, open. Raises Unviewable or NotConfigured."""
     require()
     import av  # noqa: PLC0415
 

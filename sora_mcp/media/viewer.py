@@ -15,13 +15,14 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import anyio
 from anyio.abc import Process
 
 from sora_mcp.core.pictures import PictureFormat, format_of
 from sora_mcp.media.extra import not_installed, require_installed
+from sora_mcp.media.frames import Frame
 from sora_mcp.media.stills import Probe, Sheet
 from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
 
@@ -66,12 +67,29 @@ class Viewer:
         Raises Unviewable (a FileProblem), also where it takes longer than `seconds` or more memory than `memory_bytes`,
         and NotConfigured without the extra `media`.
         """
-        require_installed()
         asked = {"video": str(video), "frames": frames, "format": picture_format}
         asked |= {"seconds": seconds, "memory_bytes": memory_bytes}
+        sheet = _read(await self._answer(asked, name), name)
+        if format_of(sheet.picture) is None:
+            raise _ended(name)
+        return sheet
+
+    async def frame(self, video: Path, index: int | None, name: str, *, max_bytes: int) -> Frame:
+        """One frame (None: the last) as a JPEG of at most `max_bytes`, empty where there is no such frame.
+
+        Raises as `contact_sheet` does.
+        """
+        asked: dict[str, Any] = {"video": str(video), "index": index, "max_bytes": max_bytes}
+        asked |= {"seconds": WITHIN, "memory_bytes": MEMORY_BYTES}
+        one = _read(await self._answer(asked, name), name)
+        return Frame(one.picture, one.probe)
+
+    async def _answer(self, asked: dict[str, Any], name: str) -> bytes:
+        """What a process says that is asked this. Raises Unviewable or NotConfigured."""
+        require_installed()
         async with self._turn(name):
-            with self._scope(seconds):
-                return _read(await _answer(json.dumps(asked).encode()), name)
+            with self._scope(asked["seconds"]):
+                return await _answer(json.dumps(asked).encode())
             raise Unviewable("stopped" if self._closed else "slow", name)
 
     @contextmanager
@@ -149,9 +167,11 @@ def _read(answer: bytes, name: str) -> Sheet:
             raise not_installed()
         if reason in get_args(Reason):
             raise Unviewable(reason, name)
-        if format_of(picture) is not None:
-            return Sheet(picture, Probe(**reply["probe"]), reply["frames"])
+        return Sheet(picture, Probe(**reply["probe"]), reply["frames"])
     except (ValueError, TypeError, KeyError, AttributeError):
-        pass
+        raise _ended(name) from None
+
+
+def _ended(name: str) -> Unviewable:
     logger.warning("the process that looks at a video ended without an answer")
-    raise Unviewable("ended", name)
+    return Unviewable("ended", name)

@@ -1,4 +1,4 @@
-"""The process that draws one contact sheet: `python -m sora_mcp.media.worker`, started by `viewer`.
+"""The process that draws one contact sheet, or takes one frame: `python -m sora_mcp.media.worker`, started by `viewer`.
 
 It reads one line of JSON from stdin, and writes one line of JSON and then the picture to stdout. It ends with its
 parent (the end of stdin), with its time and with its memory, whatever the video that it decodes makes it do.
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.media.extra import require
+from sora_mcp.media.frames import frame
 from sora_mcp.media.stills import contact_sheet
 from sora_mcp.media.unviewable import Unviewable
 
@@ -28,27 +28,30 @@ GRACE_S = 2
 
 
 def main() -> None:
-    """Draw the sheet that is asked for on stdin."""
+    """Draw what is asked for on stdin."""
     line = sys.stdin.buffer.readline()
     if not line:
         return
     asked = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit(asked["seconds"], asked["memory_bytes"])
-    head, picture = _draw(Path(asked["video"]), asked["frames"], asked["format"])
+    head, picture = _answer(asked)
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + picture)
     sys.stdout.buffer.flush()
     os._exit(0)  # the thread may still be blocked in a read of stdin
 
 
-def _draw(video: Path, frames: int, picture_format: PictureFormat) -> tuple[dict[str, Any], bytes]:
+def _answer(asked: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """What is said of the video, or why it cannot be shown, and the picture."""
     try:
         require()
     except NotConfigured:
         return {"reason": "not_installed"}, b""
     try:
-        sheet = contact_sheet(video, frames, picture_format)
+        if "index" in asked:
+            one = frame(Path(asked["video"]), asked["index"], asked["max_bytes"])
+            return {"probe": asdict(one.probe), "frames": 1}, one.picture
+        sheet = contact_sheet(Path(asked["video"]), asked["frames"], asked["format"])
     except Unviewable as error:
         return {"reason": error.reason}, b""
     except (MemoryError, RuntimeError):  # RuntimeError: no memory for a thread

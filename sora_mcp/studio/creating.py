@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
+from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
@@ -36,6 +37,7 @@ from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.lookup import Lookup
+from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
 from sora_mcp.studio.submitter import Submitter, still_unknown
@@ -64,6 +66,7 @@ class Creator:
         *,
         connector: Connector,
         poller: Poller,
+        outputs: Outputs,
         submitter: Submitter,
         submitted: Callable[[], None],
     ) -> None:
@@ -71,6 +74,7 @@ class Creator:
         self._ledger = ledger
         self._connector = connector
         self._poller = poller
+        self._outputs = outputs
         self._submitter = submitter
         self._submitted = submitted
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
@@ -111,8 +115,8 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    call, body = await self._call(connection.gateway, ready)
-                    intent = replace(intent, body=body)
+                    ready, call, body = await self._call(connection, ready)
+                    intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
                     # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                     await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None and declined is not None:
@@ -157,25 +161,32 @@ class Creator:
         with anyio.fail_after(RESOLVE_WITHIN):
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
-        return replace(ready, plan=plan_of(self._connector.dialect, ready.request))
+        ready = replace(ready, plan=plan_of(self._connector.dialect, ready.request, ready.source))
+        if any(need.kind != "address" for need in ready.plan.needs):
+            media.require_installed()
+        return ready
 
-    async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
-        """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
+    async def _call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
+        """The request, the paid call and the body that the ledger keeps, once everything is there that is sent along.
 
         Raises TimeoutError and what an upload or a fetch raises.
         """
         dialect = self._connector.dialect
         max_bytes = dialect.capabilities.image_bytes
         if max_bytes is None:
-            request = await _with_uploads(gateway, ready)
-            return dialect.create(request), request.body()
+            request = await _with_uploads(connection.gateway, ready)
+            return ready, dialect.create(request), request.body()
         from sora_mcp.studio import pictures  # noqa: PLC0415 - as above
 
-        request = ready.with_addresses(ready.paths)
+        request, source = ready.with_addresses(ready.paths), ready.source
         with anyio.fail_after(RESOLVE_WITHIN):
-            sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            sent = await pictures.pictures_of(connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+        if ready.plan.needs:
+            material = await self._outputs.material(connection, ready)
+            sent, source = sent | material.images, material.source
+            ready = replace(ready, plan=plan_of(dialect, request, source))
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
-        return create_of(dialect, request, sent), body
+        return ready, create_of(dialect, request, sent, source), body
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
@@ -266,9 +277,10 @@ class Creator:
             ready.request, self._connector.label, "not_submitted", cost=cost, sources=ready.sources, plan=ready.plan
         )
         request = ready.with_addresses(ready.paths)
-        body = create_of(self._connector.dialect, request, _named(request)).shown
+        pictures = _named(request) | preview.pictures_needed(ready)
+        body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
-        notes: list[Note] = self._intentions(ready)
+        notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met

@@ -40,16 +40,17 @@ class Studio:
         poller = Poller(ledger)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._watcher = Watcher(ledger, poller)
+        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._creator = Creator(
             settings,
             ledger,
             connector=self._connector,
             poller=poller,
+            outputs=self._outputs,
             submitter=self._submitter,
             submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, self._connector, poller)
-        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
 

@@ -93,6 +93,15 @@ class Files:
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
+        async with self.at_hand(entry, variant, max_bytes) as path:
+            try:
+                return await path.read_bytes()
+            except OSError as error:
+                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+
+    @asynccontextmanager
+    async def at_hand(self, entry: Entry, variant: int, max_bytes: int) -> AsyncIterator[anyio.Path]:
+        """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""
         usable_generation(entry, variant, "task_id")
 
         async def check(done: int, total: int | None = None) -> None:
@@ -105,9 +114,9 @@ class Files:
         async with self._at_hand(entry, variant, check) as path:
             try:
                 await check((await path.stat()).st_size)
-                return await path.read_bytes()
             except OSError as error:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+            yield path
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""

@@ -1,0 +1,65 @@
+"""One frame of a video as a picture, to be sent along with a request.
+
+Synchronous, as `stills` is: `viewer` runs it in a process that can be ended.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sora_mcp.media.stills import Probe, opened, probe
+from sora_mcp.media.unviewable import MAX_SIDE, Unviewable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_QUALITIES = (95, 85, 70, 50)
+"""Qualities of a JPEG (Pillow's, up to 95); the first that fits is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as a JPEG, and what the video holds; empty where there is no such frame."""
+
+    picture: bytes
+    probe: Probe
+
+
+def frame(video: Path, index: int | None, max_bytes: int) -> Frame:
+    """The frame with this index, or the last one (None), as a JPEG of at most `max_bytes`.
+
+    Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
+    """
+    about = probe(video)
+    if index is not None and index >= about.n_frames:
+        return Frame(b"", about)
+    image = _image(video, index)
+    if image is None:
+        raise Unviewable("empty", video.name)
+    return Frame(_jpeg(image, max_bytes), about)
+
+
+def _image(video: Path, wanted: int | None) -> Image.Image | None:
+    """The frame, or the last that can be decoded before it; frames are decoded one by one, so memory stays small."""
+    with opened(video) as container:
+        latest = None
+        for index, latest in enumerate(container.decode(video=0)):
+            if max(latest.width, latest.height) > MAX_SIDE:
+                raise Unviewable("too_large", video.name)
+            if index == wanted:
+                break
+        return None if latest is None else latest.to_image()  # type: ignore[no-untyped-call]
+
+
+def _jpeg(image: Image.Image, max_bytes: int) -> bytes:
+    """Of a lower quality where it has to be, then smaller."""
+    while True:
+        for quality in _QUALITIES:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=quality, optimize=True)
+            if buffer.tell() <= max_bytes or min(image.size) == 1:
+                return buffer.getvalue()
+        image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)))
