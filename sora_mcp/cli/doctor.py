@@ -260,6 +260,9 @@ def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> 
     if capabilities.takes_model and model is not None and models and model not in models:
         advice = f"Set {variable_of('model')} to one of them."
         yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
+    if capabilities.is_rule_guessed:
+        words = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
+        yield Check("model's rule", "note", words, "Look at size and length of the first video.")
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
         problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"

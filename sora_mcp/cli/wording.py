@@ -52,8 +52,10 @@ class ForShell(Wording):
         when = f" {after(advice.after_s)}" if advice.after_s else ""
         return f"Look at your videos with {_quoted('list', *filters)}{when}."
 
-    def use(self, video_id: str) -> str:
+    def use(self, video_id: str, *, can_remix: bool) -> str:
         view, download = _quoted("view", video_id), _quoted("download", video_id)
+        if not can_remix:
+            return f"Look at it with {view}, or keep it with {download} (addresses may expire)."
         return f"Look at it with {view}, keep it with {download} (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:

@@ -63,6 +63,10 @@ class Capabilities:
         """What an operation becomes here."""
         return self.operations.get(operation, "exact")
 
+    def can(self, operation: str) -> bool:
+        """Whether an operation is possible here, in whatever words."""
+        return self.support(operation) != "impossible"
+
     def rules(self) -> list[str]:
         """What is to be known besides the tables, in sentences; nothing where they say it all."""
         images = {"none": "Images are not accepted.", "first": "One image is accepted, at the first frame."}

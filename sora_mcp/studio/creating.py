@@ -134,6 +134,7 @@ class Creator:
             cost=self._cost(ready.request),
             sources=ready.sources,
             plan=ready.plan,
+            can_remix=self._can_remix,
             is_new=is_new,
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
@@ -239,6 +240,10 @@ class Creator:
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
 
+    @property
+    def _can_remix(self) -> bool:
+        return self._connector.dialect.capabilities.can("remix")
+
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         """What the settings say about money."""
         settings = self._settings
@@ -286,7 +291,7 @@ class Creator:
             notes += met
         update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
-            update |= {"duplicate_of": same.id, "advice": report.advice(same)}
+            update |= {"duplicate_of": same.id, "advice": report.advice(same, can_remix=self._can_remix)}
         elif any(isinstance(note, WouldBeRefused) for note in notes):
             update |= {"advice": ()}  # the note says what is to be done first
         return submission.model_copy(update=update)

@@ -42,12 +42,14 @@ def video(
     gateway: str,
     trouble: SoraError | None = None,
     *,
+    can_remix: bool,
     age_s: float | None = None,
     usual_s: float | None = None,
 ) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now.
 
-    `age_s`: how old it is, where it is under way, and what it usually takes here.
+    `can_remix`: whether the gateway can change it. `age_s`: how old it is, where it is under way, and what it usually
+    takes here.
     """
     before = () if trouble is None else (KnownBefore(trouble.parts),)
     with readable(entry.request_id):
@@ -73,7 +75,7 @@ def video(
                 for g in entry.generations
             ],
             files=[str(file) for _, file in sorted(entry.files.items())],
-            advice=(*before, *advice(entry)),
+            advice=(*before, *advice(entry, can_remix=can_remix)),
         )
 
 
@@ -106,8 +108,8 @@ def _address(entry: Entry, generation: Generation) -> str | None:
     return None if entry.account.address == IN_PROCESS else f"{entry.account.address}{url}"
 
 
-def advice(entry: Entry) -> tuple[Advice, ...]:
-    """What to do about a video now."""
+def advice(entry: Entry, *, can_remix: bool) -> tuple[Advice, ...]:
+    """What to do about a video now; `can_remix`: whether the gateway can change it."""
     more = (MoreIds(tuple(entry.other_ids)),) if entry.other_ids else ()
     if entry.state in UNDER_WAY:
         is_known = not entry.gateway_state or state_of(entry.gateway_state) is not None
@@ -123,7 +125,7 @@ def advice(entry: Entry) -> tuple[Advice, ...]:
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
     is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
-    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id)
+    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, can_remix)
 
 
 _ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
@@ -157,6 +159,7 @@ def submission(
     cost: float | None,
     sources: Sequence[str] = (),
     plan: Plan,
+    can_remix: bool = False,
     is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
@@ -177,7 +180,7 @@ def submission(
         plan=plans.plan(body, sources),
         amount=plans.amount(body),
         operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
-        advice=advice(entry) if entry else _after_dry_run(gateway),
+        advice=advice(entry, can_remix=can_remix) if entry else _after_dry_run(gateway),
     )
 
 

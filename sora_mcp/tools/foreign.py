@@ -203,6 +203,14 @@ _NO_SUCH_THING = _says("this API has no such thing: leave it out")
 _IN_THE_PROMPT = _says("this API has no such thing: say it in the prompt")
 _BY_THE_TOOL = _says("the tool sets it: leave it out")
 
+
+def _changed_by_another(argument: Argument, _: str) -> Translation:
+    """A video, where the tool takes none: which one does, if any does at this gateway."""
+    can_remix = argument.limits is None or argument.limits.can("remix")
+    does = "remix_video does, as source_generation_id" if can_remix else "none does at this gateway"
+    return Translation(f"this tool changes no finished video: {does}")
+
+
 # --- the names ------------------------------------------------------------------------------------
 
 _PAID = "dry_run"
@@ -217,7 +225,7 @@ _VIDEO: dict[str, Say] = {
     "task_id": _as_source,
     "generation_id": _as_source,
     "inpaint_items.generation_id": _as_items,
-    _PAID: _says("this tool changes no finished video: remix_video does, as source_generation_id"),
+    _PAID: _changed_by_another,
 }
 _WORDS: dict[str, Say] = {"description": _called, "prompt": _called, "query": _renamed}
 _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (

@@ -134,8 +134,8 @@ class Wording(ABC):
                 return self.look_again(advice)
             case SeeList():
                 return self.see_list(advice)
-            case UseVideo(video_id):
-                return self.use(video_id)
+            case UseVideo(video_id, can_remix):
+                return self.use(video_id, can_remix=can_remix)
             case Save(video_id):
                 return self.save(video_id)
 
@@ -229,7 +229,7 @@ class Wording(ABC):
         """How to list videos."""
 
     @abstractmethod
-    def use(self, video_id: str) -> str:
+    def use(self, video_id: str, *, can_remix: bool) -> str:
         """What can be done with a finished video."""
 
     @abstractmethod
@@ -351,7 +351,9 @@ class ForAgents(Wording):
         status = f" with status {advice.status}" if advice.status else ""
         return f"Look at list_videos{status}{f' {after(advice.after_s)}' if advice.after_s else ''}."
 
-    def use(self, video_id: str) -> str:  # noqa: ARG002 - it stands in the same result
+    def use(self, video_id: str, *, can_remix: bool) -> str:  # noqa: ARG002 - the id stands in the same result
+        if not can_remix:
+            return "Look at it with view_video, or keep it with download_video (addresses may expire)."
         return "Look at it with view_video, keep it with download_video (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:

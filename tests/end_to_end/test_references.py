@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -273,7 +272,7 @@ def striped(path: Path, *colours: str) -> bytes:
 
 
 def hue(picture: Image.Image) -> str:
-    red, green, blue = picture.convert("RGB").getpixel((100, 100))  # type: ignore[misc]
+    red, green, blue = picture.convert("RGB").getpixel((20, 20))  # type: ignore[misc]
     return {red: "red", green: "green", blue: "blue"}[max(red, green, blue)]
 
 
@@ -345,6 +344,7 @@ async def test_two_images_stand_at_the_first_and_the_last_frame(
     for colour in ("red", "blue"):
         Image.new("RGB", (64, 64), colour).save(pictures / f"{colour}.png")
     last, first = {"url": "blue.png", "frame_index": 149}, {"url": "red.png"}
+    gateway.on("POST", VIDEOS, *(says(OBJECT | {"id": f"video_{number}"}) for number in range(2)))
     async with serve(model=H3, image_dirs=(pictures,)) as client:
         for prompt, items in (("a", [first, last]), ("b", [last, first | {"frame_index": 0}])):
             await assert_accepted(client, "create_video", {"prompt": prompt, "inpaint_items": items})
