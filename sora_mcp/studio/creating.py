@@ -172,16 +172,16 @@ class Creator:
 
         Raises TimeoutError and what an upload or a fetch raises.
         """
-        dialect = self._connector.dialect
+        dialect, sent, source = self._connector.dialect, dict[int, Picture](), ready.source
         max_bytes = dialect.capabilities.image_bytes
         if max_bytes is None:
             request = await _with_uploads(connection.gateway, ready)
-            return ready, dialect.create(request), request.body()
-        from sora_mcp.studio import pictures  # noqa: PLC0415 - as above
+        else:
+            from sora_mcp.studio.pictures import pictures_of  # noqa: PLC0415 - as above
 
-        request, source = ready.with_addresses(ready.paths), ready.source
-        with anyio.fail_after(RESOLVE_WITHIN):
-            sent = await pictures.pictures_of(connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            request = ready.with_addresses(ready.paths)
+            with anyio.fail_after(RESOLVE_WITHIN):
+                sent = await pictures_of(connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
         if ready.plan.needs:
             material = await self._outputs.material(connection, ready)
             sent, source = sent | material.images, material.source

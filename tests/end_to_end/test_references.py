@@ -266,7 +266,8 @@ def striped(path: Path, *colours: str) -> bytes:
         stream = container.add_stream("libx264", rate=16)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
         for colour in (each for each in colours for _ in range(4)):
-            container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (320, 192), colour))))
+            picture = Image.new("RGB", (320, 192), colour)
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))  # type: ignore[no-untyped-call]
         container.mux(stream.encode(None))
     return path.read_bytes()
 
@@ -332,7 +333,7 @@ async def test_where_no_bridge_goes_a_blend_is_refused_by_name(
 ) -> None:
     async with serve(profile, model="some-wan") as client:
         await assert_refused(client, "blend_videos", BLEND, "no blend", "Nothing was submitted")
-    assert posts(gateway) == fetched(gateway) == []
+    assert (posts(gateway), fetched(gateway)) == ([], [])
 
 
 # --- images at the last frame ---------------------------------------------------------------------

@@ -60,9 +60,9 @@ def shape_of_source(measures: Measures | None, profile: Profile, model: str | No
     size, fps = fitting_size((measures.width, measures.height), rule), max(1, round(measures.fps))
     n_frames = max(0, measures.n_frames - rule.rest) // rule.step * rule.step + rule.rest
     fields = {"size": _size(size), profile.frames_field: str(n_frames), profile.fps_field: str(fps)}
-    size_as_sent = Adjustment("size", f"{_SOURCES} {measures.width}x{measures.height}", _size(size))
-    length_as_sent = Adjustment("n_frames", f"{_SOURCES} {measures.n_frames} frames", _length(n_frames, fps))
-    return Shape(fields, (size_as_sent, length_as_sent), n_frames / fps, left_open)
+    own_size, own_length = f"{_SOURCES} {measures.width}x{measures.height}", f"{_SOURCES} {measures.n_frames} frames"
+    adjusted = (Adjustment("size", own_size, _size(size)), Adjustment("n_frames", own_length, _length(n_frames, fps)))
+    return Shape(fields, adjusted, n_frames / fps, left_open)
 
 
 def fitting_size(asked: tuple[int, int] | None, rule: Family) -> tuple[int, int]:
