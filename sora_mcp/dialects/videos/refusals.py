@@ -26,9 +26,7 @@ def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, m
     """Raise CannotExpress naming everything that cannot be said there, or InvalidInput for what is wrong anywhere."""
     server, abilities = f"a server of the kind {profile.name}", Abilities.of(profile, model)
     if {"remix": abilities.remix, "blend": abilities.blend}.get(request.operation) == "impossible":
-        raise CannotExpress(
-            "operation", _has_none(request.operation, profile, server, model), _INSTEAD[request.operation]
-        )
+        raise _impossible(request.operation, profile, server, model)
     if request.operation == "blend" and len(request.inpaint_items) != 2:
         request.check(capabilities)
     if problems := [*_of_fields(request, profile, abilities, server), *problems_of(request, abilities, server)]:
@@ -40,14 +38,15 @@ def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, m
         raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
 
 
-def _has_none(operation: str, profile: Profile, server: str, model: str | None) -> str:
-    """That a kind of server, or the model on it, has no such operation."""
-    depends = profile.video_field if operation == "remix" else any(each.takes_last_image for each in profile.models)
-    if not depends:
-        return f"{server} has no {operation}"
-    return (
-        f"{server} has no {operation} with {f'the model {clean(model, 60)}' if model else 'a model that is not named'}"
-    )
+def _impossible(operation: str, profile: Profile, server: str, model: str | None) -> CannotExpress:
+    """That a kind of server has no such operation, or only with other models."""
+    lasts = tuple(each.words[0] for each in profile.models if each.takes_last_image)
+    able = {"remix": profile.video_models, "blend": lasts}[operation]
+    depends = bool(able) or (operation == "remix" and bool(profile.video_field))
+    which = f"the model {clean(model, 60)}" if model else "a model that is not named"
+    others = f", or a model whose name holds {' or '.join(able)}" if able else ""
+    has_none = f"{server} has no {operation}{f' with {which}' if depends else ''}"
+    return CannotExpress("operation", has_none, _INSTEAD[operation] + others)
 
 
 def _of_fields(request: VideoRequest, profile: Profile, abilities: Abilities, server: str) -> Iterator[Problem]:
