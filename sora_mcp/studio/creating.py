@@ -181,7 +181,7 @@ class Creator:
 
             request = ready.with_addresses(ready.paths)
             with anyio.fail_after(RESOLVE_WITHIN):
-                sent = await pictures_of(connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+                sent = await pictures_of(connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN - 1)
         if ready.plan.needs:
             material = await self._outputs.material(connection, ready)
             sent, source = sent | material.images, material.source
@@ -334,9 +334,7 @@ def _nothing_sent() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _not_submitted(
-            BadReply("The gateway took too long over what the video is made from.", TryAgain())
-        ) from None
+        raise _not_submitted(BadReply("It took too long to get what the video is made from.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:
