@@ -234,8 +234,9 @@ class Creator:
             adjusted=ready.plan.adjusted,
         )
 
-    def _question(self, request: VideoRequest, settles: Sequence[str] = ()) -> str:
-        return report.question(request, self._connector.label, self._cost(request), settles)
+    def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
+        cost = self._cost(ready.request)
+        return report.question(ready.request, self._connector.label, cost, settles, plan=ready.plan)
 
     def _cost(self, request: VideoRequest) -> float | None:
         return request.cost(self._connector.dialect.capabilities)
@@ -273,7 +274,7 @@ class Creator:
         if confirm is None:
             return 0
         began = anyio.current_time()
-        await confirm(self._question(ready.request, settles), ready.fingerprint)
+        await confirm(self._question(ready, settles), ready.fingerprint)
         return anyio.current_time() - began
 
     async def _dry_run(self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None) -> Submission:
@@ -320,7 +321,7 @@ class Creator:
         if same is not None and not intent.settles:
             return same, [preview.duplicate(same)]
         if confirm is not None and (intent.settles or policy.asks_about(self._cost(ready.request))):
-            notes.append(preview.question(self._question(ready.request, intent.settles)))
+            notes.append(preview.question(self._question(ready, intent.settles)))
         return same, notes
 
     def _came_to_nothing(self, before: Entry | None) -> list[str]:

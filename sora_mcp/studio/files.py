@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
+from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download, Look
@@ -100,7 +100,9 @@ class Files:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
 
     @asynccontextmanager
-    async def at_hand(self, entry: Entry, variant: int, max_bytes: int) -> AsyncIterator[anyio.Path]:
+    async def at_hand(
+        self, entry: Entry, variant: int, max_bytes: int, *, if_larger: Advice | None = None
+    ) -> AsyncIterator[anyio.Path]:
         """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""
         usable_generation(entry, variant, "task_id")
 
@@ -108,7 +110,7 @@ class Files:
             if max(done, total or 0) > max_bytes:
                 raise FileProblem(
                     f"Variant {variant} of {entry.id} is larger than {max_bytes / 1e6:g} MB.",
-                    Save(entry.id),
+                    if_larger or Save(entry.id),
                 )
 
         async with self._at_hand(entry, variant, check) as path:

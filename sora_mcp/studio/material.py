@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from sora_mcp import media
-from sora_mcp.core.advice import LookAgain, Save, TryAgain
+from sora_mcp.core.advice import Do, LookAgain, Save, TryAgain
 from sora_mcp.core.errors import BadReply, InvalidInput, NotReady, Problem
 from sora_mcp.core.tasks import Generation
 from sora_mcp.dialects.protocol import Measures, Need, Picture, SourceVideo
@@ -29,6 +29,7 @@ FETCH_WITHIN = 20.0
 """Seconds for all that a request needs: with the time before it and the POST, a call has 50."""
 _WHOLE_VIDEO = 500_000_000
 """Bytes of the largest video that a frame is taken of."""
+_ANOTHER = Do("Use another video, or a smaller one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ async def _address(entry: Entry, generation: Generation, refresh: Refresh) -> So
 
 async def _file(need: Need, entry: Entry, generation: Generation, files: Files, viewer: Viewer) -> SourceVideo:
     name = name_of(entry, generation)
-    async with files.at_hand(entry, generation.variant, need.max_bytes) as path:
+    async with files.at_hand(entry, generation.variant, need.max_bytes, if_larger=_ANOTHER) as path:
         content = await path.read_bytes()
         about = (await viewer.frame(Path(path), 0, name, max_bytes=need.max_bytes)).probe
     measures = Measures(about.width, about.height, about.n_frames, about.fps)
@@ -99,7 +100,7 @@ async def _file(need: Need, entry: Entry, generation: Generation, files: Files, 
 
 async def _frame(need: Need, entry: Entry, generation: Generation, files: Files, viewer: Viewer) -> Picture:
     name = name_of(entry, generation)
-    async with files.at_hand(entry, generation.variant, _WHOLE_VIDEO) as path:
+    async with files.at_hand(entry, generation.variant, _WHOLE_VIDEO, if_larger=_ANOTHER) as path:
         one = await viewer.frame(Path(path), need.frame, name, max_bytes=need.max_bytes)
     if not one.picture:
         wrong = f"{name} has {one.probe.n_frames} frames, so none has the index {need.frame}"

@@ -200,13 +200,17 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
 
 
-def question(request: VideoRequest, gateway: str, cost: float | None, settles: Sequence[str] = ()) -> str:
+def question(
+    request: VideoRequest, gateway: str, cost: float | None, settles: Sequence[str] = (), *, plan: Plan
+) -> str:
     """What the user is asked before something dear is submitted, or the same as earlier requests whose outcome is
     unknown (`settles`)."""
     price = "an unknown relative cost" if cost is None else f"a relative cost of {cost:g}"
-    what = f"{request.n_variants} x " if request.n_variants > 1 else ""
-    what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
-    make = f"Make this video ({request.operation}, {what}) at {gateway} for {price}?"
+    size = f"{request.width}x{request.height}" if "width" not in plan.left_open else ""
+    length = f"{request.n_frames / FPS:g} s" if "n_frames" not in plan.left_open else ""
+    times = f"{request.n_variants} x {size}".strip() if request.n_variants > 1 else size
+    what = ", ".join(part for part in (request.operation, times, length) if part)
+    make = f"Make this video ({what}) at {gateway} for {price}?"
     if not settles:
         return make
     shown = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))
