@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,42 @@ async def test_where_no_remix_goes_none_is_advised(
 async def test_where_a_remix_goes_it_is_advised(serve: Serve) -> None:
     async with serve() as client:
         assert "remix" in (await ask(client, "get_video", {"task_id": SOURCE})).text
+
+
+@pytest.mark.parametrize("profile", ["vllm-omni", "new-api"])
+async def test_prompts_ask_for_nothing_that_does_not_go(profile: str, serve: Serve) -> None:
+    fix = {"task_id": SOURCE, "problem": "the kite is red"}
+    async with serve(profile, model="some-wan") as client:
+        told = [
+            await client.get_prompt("fix_video", fix),
+            await client.get_prompt("three_variations", {"scene": "a kite", "size": "832x480", "seconds": "6"}),
+        ]
+    fixing, varying = [each.messages[0].content.model_dump()["text"] for each in told]
+    assert ("remix_video" in fixing) == (profile == "new-api")
+    assert "amount" not in fixing
+    assert "n_variants" not in varying
+    assert "three calls of create_video" in varying
+    assert "832x480" in varying
+
+
+@pytest.mark.parametrize(("tool", "unsaid"), [("extend_video", "storyboard_video"), ("upscale_video", "remix_video")])
+async def test_tools_that_there_are_not_are_answered_with_what_goes_here(
+    tool: str, unsaid: str, serve: Serve, connect: Callable[..., Client]
+) -> None:
+    async with serve(model=None) as client, connect() as seed:
+        assert unsaid not in str((await client.call_tool(tool, {})).content)
+        assert unsaid in str((await seed.call_tool(tool, {})).content)
+
+
+async def test_without_the_extra_for_media_nothing_is_fetched_or_sent(
+    serve: Serve, gateway: FaultGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool, arguments, model in (("remix_video", REMIX, VACE), ("blend_videos", BLEND, H3)):
+        async with serve(model=model) as client:
+            monkeypatch.setitem(sys.modules, "av", None)
+            await assert_refused(client, tool, arguments, "extra `media`", "Nothing was submitted")
+            monkeypatch.undo()
+    assert (posts(gateway), fetched(gateway)) == ([], [])
 
 
 # --- a blend as a bridge --------------------------------------------------------------------------
