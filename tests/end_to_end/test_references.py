@@ -19,8 +19,10 @@ from PIL import Image
 from test_videos import DONE, MODELS, NOT_FOUND, OBJECT, VIDEOS, form_of, posts
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.results import Video
 from sora_mcp.media.render import Scene, render
 from sora_mcp.server import build
+from sora_mcp.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -209,7 +211,7 @@ async def test_two_variants_of_a_source_are_two_requests(serve: Serve, gateway: 
 
 @pytest.mark.parametrize("answer", [Answer(500, b"oops"), Answer(fault="reset_after_request")])
 async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
-    answer: Answer, serve: Serve, gateway: FaultGateway
+    answer: Answer, serve: Serve, gateway: FaultGateway, make_settings: Callable[..., Settings]
 ) -> None:
     gateway.on("POST", VIDEOS, answer)
     async with serve() as client:
@@ -218,8 +220,21 @@ async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
         again = await ask(client, "remix_video", REMIX)
         assert again.data["outcome"] == "unknown"
         seen = await ask(client, "get_video", {"task_id": told.data["request_id"]})
+        assert (seen.data["state"], seen.data["sources"]) == ("unknown", [SOURCE])
+        gateway.on("GET", f"{VIDEOS}/video_new", says(DONE | {"id": "video_new"}))
+        settled = await run_settle(
+            make_settings(base_url=gateway.address, dialect="videos:vllm-omni", model=VACE), told
+        )
+        assert (settled.state, settled.sources, settled.task_id) == ("succeeded", [SOURCE], "video_new")
+        third = await ask(client, "remix_video", REMIX)
+        assert (third.data["duplicate"], third.data["task_id"]) == (True, "video_new")
     assert len(posts(gateway)) == 1
-    assert (seen.data["state"], seen.data["sources"]) == ("unknown", [SOURCE])
+
+
+async def run_settle(settings: Settings, told: Told) -> Video:
+    """What a person does who found the task."""
+    async with Studio.open(settings) as studio:
+        return await studio.settle(told.data["request_id"], "video_new")
 
 
 @pytest.mark.parametrize(
