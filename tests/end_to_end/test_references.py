@@ -225,7 +225,7 @@ async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
         settled = await run_settle(
             make_settings(base_url=gateway.address, dialect="videos:vllm-omni", model=VACE), told
         )
-        assert (settled.state, settled.sources, settled.task_id) == ("succeeded", [SOURCE], "video_new")
+        assert (settled.state, settled.sources, settled.task_id) == ("submitted", [SOURCE], "video_new")
         third = await ask(client, "remix_video", REMIX)
         assert (third.data["duplicate"], third.data["task_id"]) == (True, "video_new")
     assert len(posts(gateway)) == 1
