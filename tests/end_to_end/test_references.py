@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import KEY, PNG
+from bench import KEY, PNG, Run
 from calls import Told, ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, fault_gateway, says
 from mcp import Client
@@ -430,3 +430,22 @@ async def test_two_images_that_are_too_large_for_the_form_are_refused(
     async with serve(model=H3, image_dirs=(pictures,)) as client:
         await assert_refused(client, "create_video", {"prompt": "a", "inpaint_items": items}, "together", "0.35 MB")
     assert posts(gateway) == []
+
+
+# --- a model of which nothing is known ------------------------------------------------------------
+
+
+def test_the_doctor_says_that_a_models_rule_is_a_guess(run: Run) -> None:
+    found = [
+        [each for each in json.loads(run("doctor", "--json", **settings).stdout)["checks"] if "rule" in each["name"]]
+        for settings in ({"MODEL": "somebody/new"}, {"MODEL": VACE}, {})
+        for settings in [{"BASE_URL": "sandbox", "DIALECT": "videos:vllm-omni"} | settings]
+    ]
+    assert [len(each) for each in found] == [1, 0, 0]
+    assert "somebody/new" in found[0][0]["found"]
+
+
+async def test_the_gateway_is_described_with_the_guess(serve: Serve) -> None:
+    async with serve(model="somebody/new") as client:
+        told = await ask(client, "describe_gateway", {})
+    assert any("a guess" in rule for rule in told.data["rules"])
