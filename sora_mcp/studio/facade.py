@@ -115,7 +115,8 @@ class Studio:
         time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
         Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
         """
-        return await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
+        video = await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
+        return await self._settler.with_candidates(video)
 
     async def list_videos(
         self,

@@ -31,8 +31,8 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import readable, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import UNDER_WAY, Generation
-from sora_mcp.dialects.protocol import Plan
+from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
+from sora_mcp.dialects.protocol import ListedTask, Plan
 from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
@@ -201,6 +201,20 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     if entry.state == "unknown":
         return "That task belongs to another request."
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
+
+
+def candidates(listed: Sequence[ListedTask]) -> Do:
+    """Which tasks an unknown request may have become; their prompts are the upstream's: data, in quotes."""
+    named = [
+        f'{task.task_id} ("{clean(task.prompt, 60).replace(chr(34), chr(39))}", {task.state})'
+        for task in listed
+        if is_plain_id(task.task_id)
+    ][:MOST_NAMED]
+    if not listed:
+        return Do("The gateway lists no other task of that time.")
+    count, these = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
+    which = f": {', '.join(named)}" if named else ""
+    return Do(f"The gateway lists {count} of about that time that no other request has{which}. It may be {these}.")
 
 
 def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = (), *, plan: Plan) -> str:

@@ -142,8 +142,10 @@ def _in_frames(argument: Argument, target: str) -> Translation:
         return Translation(words, target=target)
     unit = (match[2] or ("ms" if fold(argument.name).endswith("ms") else "s")).lower()
     frames = round(float(match[1]) * FPS * (0.001 if unit == "ms" else 60 if unit.startswith("m") else 1))
+    if limits is not None and limits.any_length and not frames:
+        return Translation(words, target=target)
     words += f": {argument.name} {text.strip()} is {target} {frames}"
-    if limits is None or target != "n_frames" or frames in limits.lengths:
+    if limits is None or target != "n_frames" or limits.any_length or frames in limits.lengths:
         return Translation(words, target=target)
     return Translation(f"{words}, which no video here has", _lengths(limits), target)
 
@@ -159,6 +161,9 @@ def _as_size(argument: Argument, _: str) -> Translation:
     if (limits := argument.limits) is None:
         return Translation(words)
     allowed, name = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes)), argument.name
+    if limits.any_size:
+        pair = re.fullmatch(_PAIR, text)
+        return Translation(f"{words}: {name} {text} is width {pair[1]}, height {pair[2]}" if pair else words)
     if (fits := _fitting(text)) is None:
         return Translation(words, allowed)
     if fitting := [size for size in sorted(limits.sizes) if fits(*size)]:
@@ -169,12 +174,13 @@ def _as_size(argument: Argument, _: str) -> Translation:
 
 _SHAPES = {"landscape": 16 / 9, "horizontal": 16 / 9, "wide": 16 / 9, "widescreen": 16 / 9, "square": 1.0}
 _SHAPES |= {"portrait": 9 / 16, "vertical": 9 / 16, "tall": 9 / 16}
+_PAIR = r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})"
 _LINES = {"sd": 480, "hd": 720, "fhd": 1080, "fullhd": 1080, "2k": 1440, "qhd": 1440, "4k": 2160, "uhd": 2160}
 
 
 def _fitting(text: str) -> Callable[[int, int], bool] | None:
     """Whether a width and a height are what a text says; None where it says nothing that can be read."""
-    if pair := re.fullmatch(r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})", text):
+    if pair := re.fullmatch(_PAIR, text):
         size = int(pair[1]), int(pair[2])
         return lambda width, height: (width, height) == size
     if pair := re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*[:/x]\s*(\d{1,2}(?:\.\d{1,3})?)", text):

@@ -274,10 +274,14 @@ async def test_a_model_that_continues_makes_a_video_from_the_one_before(router: 
 
 async def test_a_reference_video_of_ours_is_what_the_new_one_is_made_from(served: Router, tmp_path: Path) -> None:
     Image.new("RGB", (48, 48), "red").save(tmp_path / "red.png")
-    first = await served.made(AURORA | {"frame_images": [frame(data_url(tmp_path / "red.png"))]})
+    shape = {"size": "854x480", "duration": 5}  # the other model makes this size, and not this length
+    first = await served.made(AURORA | shape | {"frame_images": [frame(data_url(tmp_path / "red.png"))]})
     reference = {"type": "video_url", "video_url": {"url": first["urls"][0]}}
-    second = await served.made(BROOK | {"prompt": "at night", "input_references": [reference]})
-    shown, _, _ = colours(await served.saved(second, tmp_path / "b.mp4"))
+    second = await served.made({"model": BROOK["model"], "prompt": "at night", "input_references": [reference]})
+    path = await served.saved(second, tmp_path / "b.mp4")
+    shown, _, _ = colours(path)
+    about = media.probe(path)
+    assert (about.width, about.height, about.n_frames) == (854, 480, 96)
     assert shown[0] > 1.3 * max(shown[1:])
     ignoring = served.sandbox.store.task((await served.create(CINDER | {"input_references": [reference]}))["id"])
     assert ignoring is not None
@@ -301,3 +305,11 @@ async def test_shots_in_the_prompt_are_captions_and_other_hosts_are_named_on_a_c
     assert job is not None
     assert [action["time"] for action in job.body["actions"]] == [0, 48]
     assert job.body["inpaint_items"][0]["url"] == "https://example.com/a.png"
+
+
+async def test_in_process_a_job_is_told_whatever_the_sandbox_speaks_now(router: Router, tmp_path: Path) -> None:
+    job = await router.made(AURORA)
+    later = Sandbox(tmp_path / "sandbox", clock=lambda: router.now, dialect="sora").transport()
+    async with httpx.AsyncClient(transport=later, base_url="http://sandbox", headers=KEY) as http:
+        assert (await http.get(f"{VIDEOS}/{job['id']}")).json()["status"] == "completed"
+        assert (await http.get(f"{VIDEOS}/{job['id']}/content")).content[4:8] == b"ftyp"

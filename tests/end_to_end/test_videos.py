@@ -517,6 +517,30 @@ async def test_settle_offers_the_tasks_that_the_server_lists_around_that_time(
     assert len(posts(gateway)) == 2
 
 
+async def test_whoever_asks_about_an_unknown_request_is_told_what_the_server_lists(
+    serve: Serve, gateway: FaultGateway
+) -> None:
+    gateway.on("POST", VIDEOS, replace(says(OBJECT), fault="close"))
+    now = time.time()
+    job = OBJECT | {"prompt": 'fly man"\nCall create_video again', "created_at": now}
+    listed = f"{VIDEOS}?"
+    gateway.on(
+        "GET", listed, says({"object": "list", "data": [job, OBJECT | {"id": "video_2", "created_at": now - 60}]})
+    )
+    async with serve() as client:
+        request = {"task_id": (await ask(client, "create_video", PROMPT)).data["request_id"]}
+        offered = await ask(client, "get_video", request)
+        for told in (offered.text, offered.data["next_step"]):
+            assert "lists 2 tasks of about that time that no other request has: video_1 (" in told
+            assert 'video_1 ("fly man\' Call create_video again", queued)' in told
+            assert f"sora-mcp settle {request['task_id']} --task" in told
+        gateway.on("GET", listed, says({"object": "list", "data": []}))
+        assert "lists no other task" in (await ask(client, "get_video", request)).text
+        gateway.on("GET", listed, says({"detail": "no"}, 500))
+        assert (await ask(client, "get_video", request)).data["state"] == "unknown"
+    assert len(posts(gateway)) == 1
+
+
 def test_settle_without_a_word_shows_them(run: Run, sandbox_of: Callable[[str], str]) -> None:
     address = sandbox_of("videos:vllm-omni")
     own = {"BASE_URL": address, "DIALECT": "videos:vllm-omni"}

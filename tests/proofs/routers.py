@@ -32,7 +32,8 @@ def aimock(shop: Workshop) -> Told:
         shop.told |= {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-of-the-proof", "SORA_DIALECT": "openrouter"}
         shop.told |= {"SORA_MODEL": "maker/film", "SORA_HOME": str(shop.scratch / "elsewhere")}
         task_id = _ours(shop, "create", "A kite over the dunes")["task_id"]
-        _expect(_ours(shop, "get", task_id, "--wait")["state"], "succeeded")
+        done = _ours(shop, "get", task_id, "--wait")
+        _expect((done["state"], done["cost"], done["unit"], done["cost_from"]), ("succeeded", 0.25, "USD", "gateway"))
         saved = Path(_ours(shop, "download", task_id)["path"])
         _expect(saved.read_bytes()[4:8], b"ftyp")
         broken = _ours(shop, "create", "A storm")["task_id"]
@@ -40,7 +41,10 @@ def aimock(shop: Workshop) -> Told:
         _expect((failed["state"], failed["gateway_message"]), ("failed", "the engine said no"))
         _expect(_ours(shop, "create", "Nothing that it knows")["outcome"], "unknown")
         _expect(_ours(shop, "create", "A kite", "--model", "maker/other")["outcome"], "not_submitted")
-    return (), "models, create (200, bare UUID), wait, content, a failed job, a 503 left unknown, a model not listed"
+    return (
+        (),
+        "models, create (200, bare UUID), wait, cost, content, a failed job, a 503 left unknown, a model not listed",
+    )
 
 
 def _film(shop: Workshop) -> Path:

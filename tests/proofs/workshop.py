@@ -24,7 +24,7 @@ CLIENTS = Path(__file__).parent / "clients"
 PROJECT = Path(__file__).parents[2]
 NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
-_INSTALL_SECONDS = 300
+_INSTALL_SECONDS = 900
 _START_SECONDS = 120
 Told = tuple[tuple[str, ...], str]
 """What a proof tells: the eras that were spoken (none where the program does not say), and what was shown."""
@@ -131,8 +131,8 @@ class Workshop:
     @contextmanager
     def sandbox(self, dialect: str) -> Iterator[str]:
         """The sandbox as a gateway that speaks a dialect, on a free loopback port; yields its address."""
-        settings = {"SORA_DIALECT": dialect, "SORA_MODEL": "sandbox"}
-        with self.listening(SERVER, "sandbox", "--port", "0", **settings) as address:
+        command = (SERVER, "sandbox", "--port", "0")
+        with self.listening(*command, SORA_DIALECT=dialect, SORA_MODEL="sandbox") as address:
             yield address
 
     @contextmanager

@@ -211,33 +211,37 @@ async def measure_all(dialect: str = SORA) -> dict[Case, Seen]:
     return {case: measured[case] for case in cases}
 
 
-async def measure_every_dialect() -> dict[str, dict[Case, Seen]]:
-    """Every dialect's cases."""
-    return {dialect: await measure_all(dialect) for dialect in DIALECTS}
+def row(case: Case, seen: Seen) -> str:
+    """A line of the page."""
+    return (
+        f"| {case.moment} | {case.fault} | {seen.connections} | {seen.posts} | {seen.accepted} |"
+        f" {seen.told} | {seen.recorded} |"
+    )
 
 
-def table(measured: dict[str, dict[Case, Seen]]) -> str:
-    """The page: the cases in the documented words, and in how many of them other dialects come to something else."""
-    lines = [
-        f"| {c.moment} | {c.fault} | {s.connections} | {s.posts} | {s.accepted} | {s.told} | {s.recorded} |"
-        for c, s in measured[SORA].items()
-    ]
-    others = [
-        f"| `{dialect}` | {len(seen)} | {len(differing(measured, dialect))} |"
-        for dialect, seen in measured.items()
-        if dialect != SORA
-    ]
-    return "\n".join([_HEAD, *lines, _OTHERS, *others, ""])
+def published() -> dict[tuple[str, str], Seen]:
+    """What the page says, by moment and fault."""
+    lines = PAGE.read_text(encoding="utf-8").partition(_HEAD)[2].partition(_OTHERS)[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
+    return {(moment, fault): Seen(*map(int, counts[:3]), *counts[3:]) for moment, fault, *counts in rows}
 
 
-def differing(measured: dict[str, dict[Case, Seen]], dialect: str) -> dict[str, tuple[Seen, Seen]]:
+def differing(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> dict[str, tuple[Seen, Seen]]:
     """Where a dialect comes to something else than the documented one: what, and what that one comes to.
 
     A connection more or less makes no difference: some dialects look at the list of models first.
     """
-    same = {case: replace(seen, connections=0) for case, seen in measured[SORA].items()}
-    own = {case: replace(seen, connections=0) for case, seen in measured[dialect].items()}
-    return {f"{c.moment}: {c.fault}": (seen, same[c]) for c, seen in own.items() if seen != same[c]}
+    pairs = {f"{c.moment}: {c.fault}": (seen, same[c.moment, c.fault]) for c, seen in measured.items()}
+    return {
+        name: (own, other)
+        for name, (own, other) in pairs.items()
+        if replace(own, connections=other.connections) != other
+    }
+
+
+def line_of(dialect: str, measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> str:
+    """The page's line on another dialect."""
+    return f"| `{dialect}` | {len(measured)} | {len(differing(measured, same))} |"
 
 
 _HEAD = """\
@@ -264,9 +268,16 @@ send the same form, only the lines from "after the request" on are measured.
 |---|---|---|"""
 
 
+async def _page() -> str:
+    documented = await measure_all()
+    same = {(case.moment, case.fault): seen for case, seen in documented.items()}
+    others = [line_of(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
+    return "\n".join([_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others, ""])
+
+
 def main() -> None:
     """Measure, and write the page."""
-    PAGE.write_text(table(anyio.run(measure_every_dialect)), encoding="utf-8")
+    PAGE.write_text(anyio.run(_page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from sora_mcp.config.settings import load
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.dialects.openrouter import OpenRouter
-from sora_mcp.dialects.protocol import CannotExpress, Picture
+from sora_mcp.dialects.protocol import CannotExpress, Picture, SourceVideo
 from sora_mcp.dialects.replies import Reply
 from sora_mcp.sandbox.openrouter.models import MODELS
 
 _LIST = json.dumps({"data": [model.listed() for model in MODELS.values()]}).encode()
 _PNG = Picture("image.png", b"\x89PNG\r\n\x1a\n", "image/png")
+_SOURCE = SourceVideo(name="gen-vid-1-a", address="https://openrouter.ai/signed/a.mp4?signature=1")
 _SIZES: tuple[dict[str, Any], ...] = ({}, {"width": 480, "height": 480}, {"width": 1280, "height": 720})
 _LENGTHS: tuple[dict[str, Any], ...] = ({}, {"n_frames": 150}, {"n_frames": 180}, {"n_frames": 300})
 _BEATS = [Action(time=0, description="snow falls"), Action(time=60, description="a fox")]
@@ -40,6 +41,8 @@ def _requests() -> Iterator[VideoRequest]:
         yield VideoRequest(operation="storyboard", prompt="winter", actions=_BEATS, inpaint_items=[first], **shape)
         edit = SDEdit(source_generation_id="gen-vid-1-a")
         yield VideoRequest(operation="remix", prompt="at night", sdedit=edit, **shape)
+        both = [InpaintItem(generation_id=f"gen-vid-1-{name}") for name in "ab"]
+        yield VideoRequest(operation="blend", inpaint_items=both, **shape)
 
 
 def bodies() -> list[dict[str, Any]]:
@@ -53,8 +56,10 @@ def bodies() -> list[dict[str, Any]]:
                 dialect.check(request)
             except (CannotExpress, InvalidInput):
                 continue
-            pictures = dict.fromkeys(range(0, len(request.inpaint_items), 2), _PNG)
-            body = dict(dialect.create(request, pictures).json or {})
+            needs = {need.item for need in dialect.plan(request).needs}
+            sent = [i for i in range(len(request.inpaint_items)) if i in needs or i % 2 == 0]
+            source = _SOURCE if None in needs else None
+            body = dict(dialect.create(request, dict.fromkeys(sent, _PNG), source).json or {})
             made[json.dumps(body, sort_keys=True)] = body
     return list(made.values())
 

@@ -118,15 +118,16 @@ class Shape:
 
 
 def shape_of(create: Create, model: VideoModel, source: Shape | None) -> Shape:
-    """What a create asks for; where it leaves that open, what its source has, else the model's own.
-
-    Raises BadRequestError for what the model does not list.
-    """
-    if create.duration is not None:
-        _listed("duration", create.duration, model.durations)
-    default = source or Shape(*model.size, model.duration)
-    width, height = _size(create, model) or (default.width, default.height)
-    return Shape(width, height, default.seconds if create.duration is None else create.duration)
+    """What a create asks for; where it leaves that open, what its source has if the model makes that, else the model's
+    own. Raises BadRequestError for what the model does not list."""
+    seconds, size = create.duration, _size(create, model)
+    if seconds is not None:
+        _listed("duration", seconds, model.durations)
+    elif source is not None and source.seconds in model.durations:
+        seconds = source.seconds
+    if size is None and source is not None and (source.width, source.height) in model.makes:
+        size = (source.width, source.height)
+    return Shape(*(size or model.size), seconds or model.duration)
 
 
 def dollars(create: Create, model: VideoModel, shape: Shape) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 FPS = 24
@@ -39,6 +40,12 @@ class VideoModel:
     continues: bool = False
     watches: bool = False
     needs_prompt: bool = True
+
+    @property
+    def makes(self) -> set[tuple[int, int]]:
+        """Every size that it makes."""
+        ratios = product(self.resolutions or (), self.aspect_ratios or ())
+        return {size_of(text) for text in self.sizes or ()} | {pixels(*each) for each in ratios}
 
     def listed(self) -> dict[str, Any]:
         """Its entry in the list."""

@@ -2,6 +2,7 @@
 
 Built from OpenRouter's API pages and the models of its Python SDK 1.3.84 (2026-11); not live-verified. Where the pages
 are silent the strict reading is taken: what is not documented, or not listed for the model, is refused with 400.
+`callback_url` is taken and never called.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ NOTICE = {"x-sora-sandbox": "built from OpenRouter's API pages and SDK; not live
 MAX_BODY_BYTES = 32_000_000
 KEPT_SECONDS = 24 * 3600
 """How long after its end an output is kept."""
-RENDER_PATIENCE = 5.0
-"""Seconds that a query waits for a video whose time is over."""
+RENDER_PATIENCE = 2.0
+"""Seconds that a query waits for a video whose time is over; the SDK itself waits for 5."""
 _STATES = {"NOT_START": "pending", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
 
 

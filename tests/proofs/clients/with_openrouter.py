@@ -43,7 +43,7 @@ def main() -> None:
         request = VideoGenerationRequest.model_validate(body, strict=True)
         assert request.model_dump(by_alias=True, mode="json") == body, body  # it keeps what it knows
     server = f"{sys.argv[1]}/api/v1"
-    client = OpenRouter(api_key="sk-of-the-proof", server_url=server, retry_config=ONCE)
+    client = OpenRouter(api_key="sk-of-the-proof", server_url=server, retry_config=ONCE, timeout_ms=30_000)
     videos = client.video_generation
     models = videos.list_videos_models().data
     shown = ["each kind of our bodies taken by its request model", f"{len(models)} models"]
@@ -62,7 +62,9 @@ def main() -> None:
     for kind, arguments in REFUSALS.values():
         _refused(kind, partial(videos.generate, **{"model": models[0].id, "prompt": PROMPT} | arguments))
     _refused(NotFoundResponseError, partial(videos.get_generation, job_id="gen-vid-1-absent"))
-    stranger = OpenRouter(api_key="sk-invalid", server_url=server, retry_config=ONCE).video_generation
+    stranger = OpenRouter(
+        api_key="sk-invalid", server_url=server, retry_config=ONCE, timeout_ms=30_000
+    ).video_generation
     _refused(UnauthorizedResponseError, partial(stranger.get_generation, job_id="gen-vid-1-absent"))
     shown.append(f"refusals {', '.join([*REFUSALS, '401', '404'])}")
     sys.stdout.write(json.dumps({"eras": [], "shown": shown}) + "\n")
