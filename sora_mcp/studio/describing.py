@@ -9,7 +9,7 @@ import anyio
 from sora_mcp import dialects
 from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Advice, Message, TryAgain
+from sora_mcp.core.advice import Advice, AskUser, Message, Setting, TryAgain
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
@@ -53,6 +53,7 @@ class Describer:
             status, listed = await self._ask(upstream, problems)
             spending = await self._spending(upstream, problems, may_ask=status == "ok")
         limits = self._limits(model)
+        problems += self._model_not_listed(limits)
         messages: list[Message] = [error.parts for error in problems]
         advice: list[Advice] = [each for error in problems for each in error.advice]
         return Description(
@@ -83,6 +84,14 @@ class Describer:
         if not isinstance(dialect, Catalogued):
             raise InvalidInput([Problem("model", "this gateway does not say what each model takes", "leave it out")])
         return dialect.capabilities_of(VideoRequest(operation="simple_compose", model=model))
+
+    def _model_not_listed(self, limits: Capabilities) -> Iterator[SoraError]:
+        """That the model that is set is none of those that the gateway lists, where it lists what each takes."""
+        try:
+            if limits.offers and self._settings.model is not None:
+                self._limits(self._settings.model)
+        except InvalidInput as error:
+            yield NotConfigured(error.parts, AskUser(("set ", Setting("model"), " to one that it lists")))
 
     async def _connect(self, problems: list[SoraError]) -> tuple[Upstream | None, Status]:
         try:

@@ -69,14 +69,14 @@ class Files:
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
-        async with self.at_hand_bounded(entry, variant, max_bytes) as path:
+        async with self.bounded(entry, variant, max_bytes) as path:
             try:
                 return await path.read_bytes()
             except OSError as error:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
 
     @asynccontextmanager
-    async def at_hand_bounded(
+    async def bounded(
         self, entry: Entry, variant: int, max_bytes: int, *, if_larger: Advice | None = None
     ) -> AsyncIterator[anyio.Path]:
         """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""

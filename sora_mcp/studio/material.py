@@ -92,7 +92,7 @@ async def _address(entry: Entry, generation: Generation, files: Files, refresh: 
 
 async def _file(need: Need, entry: Entry, generation: Generation, files: Files, viewer: Viewer) -> SourceVideo:
     name = name_of(entry, generation)
-    async with files.at_hand_bounded(entry, generation.variant, need.max_bytes, if_larger=_ANOTHER) as path:
+    async with files.bounded(entry, generation.variant, need.max_bytes, if_larger=_ANOTHER) as path:
         content = await path.read_bytes()
         about = (await viewer.frame(Path(path), 0, name, max_bytes=need.max_bytes)).probe
     measures = Measures(about.width, about.height, about.n_frames, about.fps)
@@ -101,7 +101,7 @@ async def _file(need: Need, entry: Entry, generation: Generation, files: Files, 
 
 async def _frame(need: Need, entry: Entry, generation: Generation, files: Files, viewer: Viewer) -> Picture:
     name = name_of(entry, generation)
-    async with files.at_hand_bounded(entry, generation.variant, _WHOLE_VIDEO, if_larger=_ANOTHER) as path:
+    async with files.bounded(entry, generation.variant, _WHOLE_VIDEO, if_larger=_ANOTHER) as path:
         one = await viewer.frame(Path(path), need.frame, name, max_bytes=need.max_bytes)
     if not one.picture:
         wrong = f"{name} has {one.probe.n_frames} frames, so none has the index {need.frame}"

@@ -82,6 +82,14 @@ async def test_the_model_that_is_set_is_told_with_the_others(serve: Serve) -> No
     assert "maker/one (" in told.text
 
 
+async def test_a_set_model_that_is_not_listed_is_a_problem_with_the_nearest(serve: Serve) -> None:
+    async with serve(model="maker/tow") as client:
+        told = await ask(client, "describe_gateway", {})
+    assert 'the gateway has no "maker/tow"' in " ".join(told.data["problems"])
+    assert "maker/two is nearest" in told.text
+    assert "SORA_MODEL" in told.data["next_step"]
+
+
 async def test_a_model_that_is_not_listed_is_answered_with_the_nearest(serve: Serve) -> None:
     async with serve() as client:
         told = await ask(client, "describe_gateway", {"model": "maker/on"})
@@ -147,6 +155,13 @@ async def test_doctor_and_the_shell_tell_it_too(run: Run, gateway: FaultGateway)
     assert one["models"][0]["names"] == ["maker/one"]
     checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
     (model,) = [check for check in checks if check["name"] == "model"]
+    assert "maker/one" in model["found"]
+
+
+async def test_doctor_says_where_no_model_is_set(run: Run, gateway: FaultGateway) -> None:
+    told = await at_the_shell(run, "doctor", "--json", BASE_URL=gateway.address, API_KEY=KEY, DIALECT="openrouter")
+    (model,) = [check for check in json.loads(told)["checks"] if check["name"] == "model"]
+    assert model["verdict"] == "note"
     assert "maker/one" in model["found"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import KEY, PNG
+from bench import KEY, PNG, Run
 from calls import Told, ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, fault_gateway, says
 from mcp import Client
@@ -19,8 +19,10 @@ from PIL import Image
 from test_videos import DONE, MODELS, NOT_FOUND, OBJECT, VIDEOS, form_of, posts
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.results import Video
 from sora_mcp.media.render import Scene, render
 from sora_mcp.server import build
+from sora_mcp.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -209,7 +211,7 @@ async def test_two_variants_of_a_source_are_two_requests(serve: Serve, gateway: 
 
 @pytest.mark.parametrize("answer", [Answer(500, b"oops"), Answer(fault="reset_after_request")])
 async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
-    answer: Answer, serve: Serve, gateway: FaultGateway
+    answer: Answer, serve: Serve, gateway: FaultGateway, make_settings: Callable[..., Settings]
 ) -> None:
     gateway.on("POST", VIDEOS, answer)
     async with serve() as client:
@@ -218,8 +220,21 @@ async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
         again = await ask(client, "remix_video", REMIX)
         assert again.data["outcome"] == "unknown"
         seen = await ask(client, "get_video", {"task_id": told.data["request_id"]})
+        assert (seen.data["state"], seen.data["sources"]) == ("unknown", [SOURCE])
+        gateway.on("GET", f"{VIDEOS}/video_new", says(DONE | {"id": "video_new"}))
+        settled = await run_settle(
+            make_settings(base_url=gateway.address, dialect="videos:vllm-omni", model=VACE), told
+        )
+        assert (settled.state, settled.sources, settled.task_id) == ("submitted", [SOURCE], "video_new")
+        third = await ask(client, "remix_video", REMIX)
+        assert (third.data["duplicate"], third.data["task_id"]) == (True, "video_new")
     assert len(posts(gateway)) == 1
-    assert (seen.data["state"], seen.data["sources"]) == ("unknown", [SOURCE])
+
+
+async def run_settle(settings: Settings, told: Told) -> Video:
+    """What a person does who found the task."""
+    async with Studio.open(settings) as studio:
+        return await studio.settle(told.data["request_id"], "video_new")
 
 
 @pytest.mark.parametrize(
@@ -415,3 +430,22 @@ async def test_two_images_that_are_too_large_for_the_form_are_refused(
     async with serve(model=H3, image_dirs=(pictures,)) as client:
         await assert_refused(client, "create_video", {"prompt": "a", "inpaint_items": items}, "together", "0.35 MB")
     assert posts(gateway) == []
+
+
+# --- a model of which nothing is known ------------------------------------------------------------
+
+
+def test_the_doctor_says_that_a_models_rule_is_a_guess(run: Run) -> None:
+    found = [
+        [each for each in json.loads(run("doctor", "--json", **settings).stdout)["checks"] if "rule" in each["name"]]
+        for settings in ({"MODEL": "somebody/new"}, {"MODEL": VACE}, {})
+        for settings in [{"BASE_URL": "sandbox", "DIALECT": "videos:vllm-omni"} | settings]
+    ]
+    assert [len(each) for each in found] == [1, 0, 0]
+    assert "somebody/new" in found[0][0]["found"]
+
+
+async def test_the_gateway_is_described_with_the_guess(serve: Serve) -> None:
+    async with serve(model="somebody/new") as client:
+        told = await ask(client, "describe_gateway", {})
+    assert any("a guess" in rule for rule in told.data["rules"])

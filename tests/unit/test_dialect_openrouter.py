@@ -369,10 +369,19 @@ def test_unknown_values_are_left_out_and_the_rest_is_read() -> None:
     assert offer.prices == {"duration_seconds": "0.5", "z": "0"}
 
 
+def test_a_request_stays_the_same_when_the_list_changes() -> None:
+    """What was sent and not answered must not be paid for again, because a default has become another size."""
+    other = SIZED | {"supported_sizes": ["1920x1080"], "supported_resolutions": None, "supported_durations": [8]}
+    before, after = openrouter(), openrouter(listed={"data": [other]})
+    assert body(before, request()) != body(after, request())
+    assert before.plan(request()).identity == after.plan(request()).identity
+
+
 def test_a_huge_list_is_bounded() -> None:
-    entries = [SIZED | {"id": f"maker/{i}", "description": "x" * 10_000} for i in range(2000)]
+    long = {"description": "x" * 10_000, "name": "x" * 5000, "supported_sizes": ["1280x720"] * 1000}
+    entries = [SIZED | {"id": f"maker/{i}", "pricing_skus": {"x": "y" * 5000}} | long for i in range(2000)]
     text = OpenRouter().read_catalogue(reply(200, {"data": entries}))
-    assert len(text) < 1_000_000
+    assert len(text) < 2_500_000
 
 
 def test_what_each_model_takes_is_known_by_its_name() -> None:

@@ -30,8 +30,22 @@ _TAKES_VIDEOS = ("seedance-2",)
 def kept(entries: Iterable[Any]) -> str:
     """The entries of a list as a text to keep: the fields that are read, and nothing beyond their bounds."""
     fields = ("id", "name", "pricing_skus", "allowed_passthrough_parameters", *_FIELDS)
-    rows = [{name: each[name] for name in fields if name in each} for each in entries if isinstance(each, dict)]
-    return json.dumps([row for row in rows[:MOST_MODELS] if _id(row.get("id"))])
+    models = [each for each in entries if isinstance(each, dict) and _id(each.get("id"))][:MOST_MODELS]
+    return json.dumps([{name: _bounded(each[name]) for name in fields if name in each} for each in models])
+
+
+def _bounded(value: Any) -> Any:
+    """A value of one field without what is beyond the bounds; nothing is nested deeper than in the documented ones."""
+    if isinstance(value, list):
+        return [each for each in value[:MOST_VALUES] if _is_short(each)]
+    if isinstance(value, dict):
+        pairs = list(value.items())[:MOST_VALUES]
+        return {name: each for name, each in pairs if _is_short(name) and _is_short(each)}
+    return value if _is_short(value) else None
+
+
+def _is_short(value: object) -> bool:
+    return not isinstance(value, list | dict) and len(str(value)) <= _MOST_CHARACTERS
 
 
 def offers_in(text: str) -> dict[str, ModelOffer]:
@@ -115,4 +129,4 @@ def _prices(value: object) -> dict[str, str]:
         return {}
     prices = ((name, price) for name, price in value.items() if not isinstance(price, bool))
     pairs = [(name, str(price)) for name, price in prices if isinstance(price, str | int | float)]
-    return {clean(name, 80): clean(price, 40) for name, price in pairs[:MOST_VALUES] if len(price) <= _MOST_CHARACTERS}
+    return {clean(name, 80): clean(price, 40) for name, price in pairs}

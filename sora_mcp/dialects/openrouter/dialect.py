@@ -125,7 +125,9 @@ class OpenRouter:
         if count := len(request.actions or []):
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
-        identity: dict[str, Any] = {"model": offer.id} | self._extras(offer) | shape.fields
+        identity: dict[str, Any] = {"model": offer.id} | self._extras(offer)
+        if shape.size is None or shape.seconds is None:  # else one is as another, whether our default was asked for
+            identity["left_open"] = sorted(shape.left_open)
         return Plan(tuple(adjusted), shape.left_open, offer.id, identity, frames.needs_of(request, offer))
 
     def estimate(self, request: VideoRequest) -> Estimate | None:

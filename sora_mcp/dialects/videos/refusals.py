@@ -44,7 +44,7 @@ def _impossible(operation: str, profile: Profile, server: str, model: str | None
     able = {"remix": profile.video_models, "blend": lasts}[operation]
     depends = bool(able) or (operation == "remix" and bool(profile.video_field))
     which = f"the model {clean(model, 60)}" if model else "a model that is not named"
-    others = f", or a model whose name holds {' or '.join(able)}" if able else ""
+    others = f" (it goes on a server whose model has {' or '.join(able)} in its name)" if able else ""
     has_none = f"{server} has no {operation}{f' with {which}' if depends else ''}"
     return CannotExpress("operation", has_none, _INSTEAD[operation] + others)
 
