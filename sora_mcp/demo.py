@@ -16,13 +16,15 @@ import anyio
 import click
 import mcp_types as types
 from mcp import Client, StdioServerParameters
+from mcp.shared.dispatcher import ProgressFnT
 
 from sora_mcp import media
-from sora_mcp.config.endpoint import SORA
+from sora_mcp.config.endpoint import OPENROUTER, SORA
 from sora_mcp.config.spelling import begins_as_ours
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
 _NEED_A_MODEL = {"videos:generic", "videos:new-api"}
+_MISSPELT = "sandbox/aurora2"
 _BEATS = [
     {"time": 0, "description": "Snow falls on a quiet mountain village"},
     {"time": 60, "description": "A fox crosses the bridge"},
@@ -71,7 +73,8 @@ async def _converse(folder: Path, dialect: str) -> None:
         agent = _Agent(client, folder)
         listed = await client.list_tools()
         click.echo(f"Connected over stdio. Tools: {', '.join(tool.name for tool in listed.tools)}\n")
-        await (agent.hold() if dialect == SORA else agent.hold_elsewhere())
+        conversations = {SORA: agent.hold, OPENROUTER: agent.hold_with_each_model}
+        await conversations.get(dialect, agent.hold_elsewhere)()
 
 
 class _Agent:
@@ -114,13 +117,37 @@ class _Agent:
         await self._call("list_videos", {})
         await self._finish()
 
-    async def _video(self, tool: str, arguments: dict[str, Any]) -> str:
-        """Create, wait, look, download; returns the task id."""
-        task_id = str((await self._call(tool, arguments))["task_id"])
+    async def hold_with_each_model(self) -> None:
+        """The same where models differ in what they take: what one does not take is refused, and what it does is told
+        with its cost."""
+        models = (await self._call("describe_gateway", {}))["listed_models"]
+        await self._call("create_video", {"prompt": _PROMPT, "model": _MISSPELT}, may_fail=True)
+        for model in models:
+            name = model.rpartition("/")[2]
+            with_model = {"prompt": _PROMPT, "model": model}
+            await self._call("create_video", with_model | {"width": 480, "height": 480, "dry_run": True}, may_fail=True)
+            day = await self._video("create_video", with_model, f"{name}-create")
+            night = with_model | {"source_generation_id": day, "prompt": "Now at night, under stars"}
+            await self._video("remix_video", night, f"{name}-remix", may_fail=True)
+            winter = with_model | {"actions": _BEATS, "prompt": "Winter, stop motion"}
+            story = await self._video("storyboard_video", winter, f"{name}-storyboard")
+            both = with_model | {"inpaint_items": [{"generation_id": day}, {"generation_id": story}]}
+            await self._video("blend_videos", both, f"{name}-blend", may_fail=True)
+        await self._call("list_videos", {})
+        await self._call("describe_gateway", {})
+        await self._finish()
+
+    async def _video(self, tool: str, arguments: dict[str, Any], keep: str = "", *, may_fail: bool = False) -> str:
+        """Create, wait, look, download; returns the task id, or nothing where it was refused. `keep`: the sheet's
+        name."""
+        created = await self._call(tool, arguments, may_fail=may_fail)
+        if "task_id" not in created:
+            return ""
+        task_id = str(created["task_id"])
         video = await self._call("get_video", {"task_id": task_id, "wait_seconds": 50})
         if video.get("state") != "succeeded":
             raise click.ClickException(f"{task_id} did not succeed: {json.dumps(video)}")
-        await self._call("view_video", {"task_id": task_id, "frames": 4}, keep=tool)
+        await self._call("view_video", {"task_id": task_id, "frames": 4}, keep=keep or tool)
         await self._call("download_video", {"task_id": task_id})
         return task_id
 
@@ -128,12 +155,12 @@ class _Agent:
         self, tool: str, arguments: dict[str, Any], *, keep: str | None = None, may_fail: bool = False
     ) -> dict[str, Any]:
         click.secho(f"agent → {tool} {json.dumps(arguments, ensure_ascii=False)}", fg="cyan")
-        result = await self._client.call_tool(tool, arguments, progress_callback=_show_progress)
+        result = await self._client.call_tool(tool, arguments, progress_callback=_shown())
         words = [block.text for block in result.content if isinstance(block, types.TextContent)]
         if result.is_error and not may_fail:
             raise click.ClickException(f"{tool}: {words[0]}")
-        click.echo(f"sora  ← {'error: ' if result.is_error else ''}{words[0]}")
-        if arguments.get("dry_run"):
+        click.echo(f"sora  ← {words[0]}")
+        if arguments.get("dry_run") and not result.is_error:
             click.echo(f"        {json.dumps(result.structured_content['body'])}")
         for block in result.content:
             if isinstance(block, types.ImageContent) and keep:
@@ -145,6 +172,13 @@ class _Agent:
         return dict(result.structured_content or {})
 
 
-async def _show_progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
-    if message != "downloading":
-        click.echo(f"        … {message}")
+def _shown() -> ProgressFnT:
+    """Says each step of a call once."""
+    said: set[str] = set()
+
+    async def show(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+        if message and message != "downloading" and message not in said:
+            said.add(message)
+            click.echo(f"        … {message}")
+
+    return show

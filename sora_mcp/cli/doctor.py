@@ -245,9 +245,11 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway) -> l
         return [*checks, _wrong("key" if judged else "gateway", error), *_upstream(settings, looks_like, [])]
     number = f"{len(seen.models)} model{'s' * (len(seen.models) != 1)}"
     accepted = f"accepted; {number}" if endpoint.api_key else f"none is needed here, and none is sent; {number}"
+    is_open = bool(endpoint.api_key) and not endpoint.local and dialects.configured(settings).capabilities.lists_models
+    unproven = f"sent; the list of models is open to all, so only a video shows whether it is accepted; {number}"
     checks = [
         Check("gateway", "ok", endpoint.about),
-        Check("key", "ok", accepted),
+        Check("key", "note", unproven) if is_open else Check("key", "ok", accepted),
         *_upstream(settings, recognized(await gateway.replies(LOOKS)), seen.models),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
@@ -267,11 +269,18 @@ def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> 
         advice = f"Set {setting}={looks_like}, unless you know better: only free requests were made to find out."
         yield Check("dialect", "note", f"{settings.dialect}, and the server looks like {looks_like}", advice)
     else:
-        yield Check("dialect", "ok", f"{settings.dialect}: {operations}")
+        implied = f" (taken from {variable_of('base_url')})" if settings.dialect_is_implied else ""
+        yield Check("dialect", "ok", f"{settings.dialect}{implied}: {operations}")
     model = settings.model
     if capabilities.takes_model and model is not None and models and model not in models:
         advice = f"Set {variable_of('model')} to one of them."
         yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
+    if capabilities.lists_models and model is None and models:
+        words = f"none is set, so each call has to name one: {', '.join(models[:8])}"
+        yield Check("model", "note", words, f"Set {variable_of('model')} to one of them.")
+    if capabilities.is_rule_guessed:
+        words = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
+        yield Check("model's rule", "note", words, "Look at size and length of the first video.")
     try:
         policy_of(settings, capabilities).check_units()
     except OverCap as error:
@@ -291,5 +300,7 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
             value = "present" if value else "absent"
         shown = "not set" if value in {None, ()} else str(value)
         origin = "environment" if variable.field in settings.explicit else "default"
+        if variable.field == "dialect" and settings.dialect_is_implied:
+            origin = "base address"
         by_name[variable.name] = {"value": shown, "from": origin}
     return by_name

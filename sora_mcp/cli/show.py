@@ -70,7 +70,7 @@ def _lines(video: dict[str, Any], width: int | None, cost_width: int) -> str:
     if width is not None and width < _PROMPT_AT:
         return f"{name}\n{_cut(f'  {state} {prompt}'.rstrip(), width)}"
     size = f"{video['width']}x{video['height']}" if "width" in video else ""
-    length = f"{video['n_frames'] / FPS:g}s" if "n_frames" in video else ""
+    length = f"{round(video['n_frames'] / video.get('fps', FPS), 2):g}s" if "n_frames" in video else ""
     cost = _cost(video).ljust(max(4, cost_width))
     line = f"{name:31} {state:9} {size:8} {length:3} {cost} {video['created_at']} {prompt}".rstrip()
     return line if width is None else _cut(line, width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sora_mcp.cli.pasting import command, option
 from sora_mcp.core.advice import LookAgain, SeeList
 from sora_mcp.tools.wording import Wording, after
@@ -17,6 +19,11 @@ class ForShell(Wording):
     between_facts = "\n"
     failure = ""
     gateways_words = ""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        table = [(f"{title}:", *columns[1:]), *rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
     def argument(self, field: str) -> str:
         return option(field)
@@ -52,8 +59,10 @@ class ForShell(Wording):
         when = f" {after(advice.after_s)}" if advice.after_s else ""
         return f"Look at your videos with {_quoted('list', *filters)}{when}."
 
-    def use(self, video_id: str) -> str:
+    def use(self, video_id: str, *, can_remix: bool) -> str:
         view, download = _quoted("view", video_id), _quoted("download", video_id)
+        if not can_remix:
+            return f"Look at it with {view}, or keep it with {download} (addresses may expire)."
         return f"Look at it with {view}, keep it with {download} (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret, unquoted
@@ -13,11 +14,26 @@ from sora_mcp.core.errors import NotConfigured
 
 SORA = "sora"
 VIDEOS = "videos"
+OPENROUTER = "openrouter"
 PROFILES = ("generic", "vllm-omni", "sglang", "tensorrt-llm", "new-api")
 """What is known of the servers that speak `/v1/videos`, by name."""
 
-UPSTREAMS = (SORA, *(f"{VIDEOS}:{profile}" for profile in PROFILES))
+
+UPSTREAMS = (SORA, *(f"{VIDEOS}:{profile}" for profile in PROFILES), OPENROUTER)
 """The values of the setting."""
+
+
+_HOSTS = {"openrouter.ai": OPENROUTER}
+"""Hosts that speak one thing only."""
+
+
+def upstream_at(base_url: str | None) -> str | None:
+    """What is spoken at an address, where its host alone tells that."""
+    try:
+        host = (urlsplit((base_url or "").strip()).hostname or "").removesuffix(".")
+    except ValueError:
+        return None
+    return next((upstream for name, upstream in _HOSTS.items() if host == name or host.endswith(f".{name}")), None)
 
 
 def needs_key(upstream: str, *, is_local: bool) -> bool:
@@ -81,6 +97,8 @@ def endpoint_of(base_url: str | None, api_key: Secret | None, upstream: str = SO
     if base_url.strip().lower() == SANDBOX:
         return Endpoint(IN_PROCESS, Secret("sk-sandbox"), local=True, sandbox=True)
     checked, local = checked_address(base_url)
+    if upstream == OPENROUTER:
+        checked = re.sub(r"(/+api)?(/+v1/+videos/+models)?$", "", checked)  # its paths begin with /api themselves
     is_needed = needs_key(upstream, is_local=local)
     return Endpoint(checked, _checked_key(api_key, is_needed=is_needed), local=local, sandbox=False)
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
-from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, endpoint_of
+from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, endpoint_of, upstream_at
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do
 from sora_mcp.core.cost import Cost
@@ -72,7 +72,9 @@ class Settings:
     dialect: str = field(
         default=SORA,
         metadata=_about(
-            "What the upstream speaks: `sora`, or `videos:…` for a server with `/v1/videos`.", kinds.choice(*UPSTREAMS)
+            "What the upstream speaks: `sora`, `openrouter` (the default at openrouter.ai), or `videos:…` for a server "
+            "with `/v1/videos`.",
+            kinds.choice(*UPSTREAMS),
         ),
     )
     model: str | None = field(
@@ -184,6 +186,20 @@ class Settings:
             "Where a remix names its source: inside `sdedit`, or `top` (beside it).", kinds.choice("nested", "top")
         ),
     )
+    seed: int | None = field(
+        default=None,
+        metadata=_about(
+            "A whole number that makes a model repeat itself, where it can (`openrouter`). Default: none.",
+            kinds.whole(least=0),
+        ),
+    )
+    generate_audio: bool | None = field(
+        default=None,
+        metadata=_about(
+            "Whether videos get sound, where the model makes any (`openrouter`). Default: as the model does.",
+            kinds.yes_no(),
+        ),
+    )
     owner: str | None = field(
         default=None,
         metadata=_about(
@@ -206,6 +222,11 @@ class Settings:
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.home / "ledger.sqlite3"
+
+    @property
+    def dialect_is_implied(self) -> bool:
+        """Whether the dialect was not set, but taken from the host of the base address."""
+        return "dialect" not in self.explicit and self.dialect == upstream_at(self.base_url)
 
     @property
     def key_to_strike(self) -> str:
@@ -236,7 +257,8 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
     raw = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in FIELDS} | values
     explicit = {name: _read(name, value) for name, value in raw.items() if not _is_missing(value)}
-    return Settings(**explicit, explicit=frozenset(explicit), unknown=_unknown(environ))
+    implied = {"dialect": upstream} if (upstream := upstream_at(explicit.get("base_url"))) else {}
+    return Settings(**implied | explicit, explicit=frozenset(explicit), unknown=_unknown(environ))
 
 
 def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:

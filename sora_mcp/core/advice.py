@@ -123,9 +123,10 @@ class SeeList:
 
 @dataclass(frozen=True, slots=True)
 class UseVideo:
-    """A finished video can be looked at, saved and built on."""
+    """A finished video can be looked at, saved and, where the gateway can do that, changed."""
 
     video_id: str
+    can_remix: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ instead of what was asked for where it has no words for that."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
 """What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
 and first frames sent; or refused."""
 
-Images = Literal["any", "none", "first", "first_and_last"]
+Images = Literal["any", "none", "first", "first_and_last", "references"]
 """At which frames images may stand."""
 
 OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
@@ -29,15 +30,53 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOffer:
+    """What one of an upstream's models takes, as the upstream lists it. None: not restricted, or not known.
+
+    `sizes` in pixels; `resolutions` and `aspect_ratios` in the upstream's words; `seconds`: the lengths.
+    `frame_images`: the frames at which images go, of `first_frame` and `last_frame`. `audio`: it makes sound; `seed`:
+    it takes one. `continues`: it goes on from an earlier video; `takes_videos`: as a reference; `needs_video`: it makes
+    none from texts. `prices`: the names of what is charged, with what that costs, both in the upstream's words.
+    """
+
+    id: str
+    name: str = ""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    resolutions: tuple[str, ...] | None = None
+    aspect_ratios: tuple[str, ...] | None = None
+    seconds: tuple[int, ...] | None = None
+    frame_images: tuple[str, ...] | None = None
+    audio: bool | None = None
+    seed: bool | None = None
+    continues: bool = False
+    takes_videos: bool = False
+    needs_video: bool = False
+    prices: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def plain_prices(self) -> dict[str, str]:
+        """The prices that may be told: their names are plain words and their amounts numbers, which instructions are
+        not."""
+        return {
+            name: price
+            for name, price in self.prices.items()
+            if re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", name) and re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", price)
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
 
     `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
-    remix goes can be said. `frame_rule`: in words, what lengths become. `models`: the only ones there are, where they
+    remix goes can be said. `frame_rule`: in words, what lengths become; `is_rule_guessed`: for a model of which it is
+    not known. `models`: the only ones there are, where they
     are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
-    request, None where images are uploaded first. `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says
-    nothing of what it is of, and a video's own id is what others are made from. `outlive_restart`: tasks do.
+    request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
+    each model takes, where the upstream lists that. `lists_models`: it does, for everybody, whatever the key.
+    `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of what it is of, and a video's own id
+    is what others are made from. `outlive_restart`: tasks do.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
@@ -50,9 +89,13 @@ class Capabilities:
     images: Images = "any"
     amount: bool = True
     frame_rule: str = ""
+    is_rule_guessed: bool = False
     models: tuple[str, ...] = ()
     takes_model: bool = False
     image_bytes: int | None = None
+    image_links: bool = False
+    offers: tuple[ModelOffer, ...] = ()
+    lists_models: bool = False
     has_prices: bool = True
     unit: Unit = RELATIVE
     opaque_ids: bool = False
@@ -64,13 +107,20 @@ class Capabilities:
         """What an operation becomes here."""
         return self.operations.get(operation, "exact")
 
+    def can(self, operation: str) -> bool:
+        """Whether an operation is possible here, in whatever words."""
+        return self.support(operation) != "impossible"
+
     def rules(self) -> list[str]:
         """What is to be known besides the tables, in sentences; nothing where they say it all."""
         images = {"none": "Images are not accepted.", "first": "One image is accepted, at the first frame."}
         images["first_and_last"] = "Two images are accepted, at the first and the last frame."
+        images["references"] = "Images are accepted as references."
+        makes_nearest = self.any_size and not self.lists_models
         rules = [
-            "Any size is accepted; the model makes the nearest that it can." if self.any_size else "",
+            "Any size is accepted; the model makes the nearest that it can." if makes_nearest else "",
             f"Lengths become {self.frame_rule}." if self.frame_rule else "",
+            "That is a guess: no rule is known for the model that is set." if self.is_rule_guessed else "",
             images.get(self.images, ""),
             "" if self.amount else "How far a remix departs from its source cannot be set.",
             "" if self.outlive_restart else "Videos are lost when the server ends: save what is finished.",
@@ -101,8 +151,10 @@ class Capabilities:
         return Cost.of(round(size.cost * factor * n_variants, 2), self.unit)
 
 
-AdjustedField = Literal["size", "n_frames", "actions"]
-"""Our word for what was adjusted; `size` is width and height together."""
+AdjustedField = Literal[
+    "size", "n_frames", "actions", "prompt", "source_generation_id", "inpaint_items", "seed", "generate_audio"
+]
+"""Our word for what was adjusted; `size` is width and height together, the last two are settings."""
 
 NOT_GIVEN = "not given"
 LEFT_OPEN = "the upstream's default"

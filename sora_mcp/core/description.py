@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sora_mcp.core.advice import Advice, Message
-from sora_mcp.core.capabilities import Support
+from sora_mcp.core.capabilities import ModelOffer, Support
 from sora_mcp.core.models import Model, Unlisted
 from sora_mcp.core.results import OtherCost
 
@@ -33,11 +33,20 @@ class OfferedLength(Model):
 
 
 class OfferedModel(Model):
-    """What one or several models take that are named so; without `names`: whatever model the gateway uses."""
+    """What one or several models take that are named so; without `names`: whatever model the gateway uses.
+
+    The rest is there where the gateway lists what each model takes, in its words (see `ModelOffer`).
+    """
 
     names: list[str] | None = None
     sizes: list[OfferedSize]
     lengths: list[OfferedLength]
+    resolutions: Annotated[list[str] | None, Unlisted()] = None
+    aspect_ratios: Annotated[list[str] | None, Unlisted()] = None
+    frame_images: Annotated[list[str] | None, Unlisted()] = None
+    audio: Annotated[bool | None, Unlisted()] = None
+    seed: Annotated[bool | None, Unlisted()] = None
+    prices: Annotated[dict[str, str] | None, Unlisted()] = None
 
 
 class Spent(Model):
@@ -60,7 +69,9 @@ class Description(Model):
     `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
     what they become here (see `Support`), the operations that do; `rules` say what else holds there. `caps` are those
     that are set, one in a currency as it is written (`5 USD`), and what is left of them (`left_today`, `places_left`,
-    `calls_left`), where unknown outcomes count as if they had run. `problems` say what could not be found out, and why;
+    `calls_left`), where unknown outcomes count as if they had run. `offers`: all models, where the gateway lists what
+    each takes; `models` has the one that is set or asked about then. `is_dialect_implied`: the host told it.
+    `problems` say what could not be found out, and why;
     `advice` what to do about that.
     """
 
@@ -77,5 +88,7 @@ class Description(Model):
     max_prompt_length: int
     spent: Spent | None = None
     caps: dict[str, float | str]
+    offers: tuple[ModelOffer, ...] = Field(default=(), exclude=True)
+    is_dialect_implied: bool = Field(default=False, exclude=True)
     problems: tuple[Message, ...] = Field(default=(), exclude=True)
     advice: tuple[Advice, ...] = Field(default=(), exclude=True)

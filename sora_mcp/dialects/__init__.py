@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from sora_mcp.config.endpoint import PROFILES, SORA, VIDEOS
+from sora_mcp.config.endpoint import OPENROUTER, PROFILES, SORA, VIDEOS
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import NotConfigured
@@ -19,9 +19,17 @@ def _videos(profile: str, settings: Settings) -> Dialect:
     return made(profile, settings)
 
 
-DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = {SORA: Sora.configured} | {
-    f"{VIDEOS}:{profile}": partial(_videos, profile) for profile in PROFILES
-}
+def _openrouter(settings: Settings) -> Dialect:
+    from sora_mcp.dialects.openrouter import OpenRouter  # noqa: PLC0415 - as above
+
+    return OpenRouter.configured(settings)
+
+
+DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = (
+    {SORA: Sora.configured}
+    | {f"{VIDEOS}:{profile}": partial(_videos, profile) for profile in PROFILES}
+    | {OPENROUTER: _openrouter}
+)
 """Every dialect by its name: what makes it from the settings."""
 
 

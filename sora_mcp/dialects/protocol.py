@@ -11,6 +11,7 @@ JSON, headers and pages for all of them; `tests/support/reply_shapes.py` shows h
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -66,22 +67,70 @@ class CannotExpress(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that is sent along with a request."""
+    """An image that is sent along with a request. One that only shows what would be sent has a name and no content."""
 
     name: str
     content: bytes
     mime_type: str
 
+    @property
+    def as_address(self) -> str:
+        """The image as a `data:` address (RFC 2397), for a body that takes addresses; without content, its name."""
+        return f"data:{self.mime_type};base64,{b64encode(self.content).decode()}" if self.content else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a video's file really holds: pixels, frames, and frames per second."""
+
+    width: int
+    height: int
+    n_frames: int
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be got of an earlier video before a request that is made from it can be sent.
+
+    `item` of `inpaint_items` names the video, None the source of a remix. Of it is needed an `address` from which
+    everybody can fetch it, its `file` with its measures, or the picture of one `frame`: its index, or None for the
+    last. A file or a picture has `max_bytes` at most.
+    """
+
+    item: int | None
+    kind: Literal["address", "file", "frame"]
+    frame: int | None = None
+    max_bytes: int = 50_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceVideo:
+    """The video that a remix is made from. `name` stands for it in what is shown; `measures`, as far as they are known;
+    `content` and `address` are there where they were needed and got."""
+
+    name: str
+    measures: Measures | None = None
+    content: bytes = b""
+    address: str = ""
+
+    @property
+    def as_address(self) -> str:
+        """Its address; where that only shows what would be sent, its name."""
+        return self.address or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What becomes of a request on its way: what was `adjusted`; the fields whose values are `left_open`, for the
-    upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others."""
+    upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others. `needs`:
+    what has to be got of earlier videos first: pictures come to `create` as images, of the remix's source the rest."""
 
     adjusted: tuple[Adjustment, ...] = ()
     left_open: frozenset[str] = frozenset()
     model: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[Need, ...] = ()
 
 
 class Dialect(Protocol):
@@ -127,11 +176,38 @@ class Dialect(Protocol):
 class Adjusting(Protocol):
     """What a dialect has besides, where it sends something else than what was asked for, or images along with it."""
 
-    def plan(self, request: VideoRequest) -> Plan:
-        """What becomes of a request that has passed `check`."""
+    def plan(self, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
+        """What becomes of a request that has passed `check`; `source`: what is known of the video that it remixes.
 
-    def create(self, request: VideoRequest, images: Mapping[int, Picture] | None = None) -> Call:
-        """As `Dialect.create`; `images`, by item, are sent along where `Capabilities.image_bytes` says so."""
+        The more is known, the more exactly it says what is sent; `identity` and `needs` are the same.
+        """
+
+    def create(
+        self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None
+    ) -> Call:
+        """As `Dialect.create`; `images`, by item, are sent along where `Capabilities.image_bytes` says so, and what the
+        plan needs of earlier videos. Raises CannotExpress where that turns out to be more than can be sent."""
+
+
+@runtime_checkable
+class Catalogued(Protocol):
+    """What a dialect has besides, where its upstream lists what each of its models takes: that must be known before
+    anything is checked."""
+
+    def catalogue(self) -> Call:
+        """The free call for that list."""
+
+    def read_catalogue(self, reply: Reply) -> str:
+        """The list as a text to keep. Raises Refused or BadReply, also for one that names no model."""
+
+    def check(self, request: VideoRequest) -> None:
+        """As `Dialect.check`."""
+
+    def learn(self, text: str) -> None:
+        """Know what a list says that was kept. Raises ValueError where the text is none."""
+
+    def capabilities_of(self, request: VideoRequest) -> Capabilities:
+        """What the model of a request takes. Raises InvalidInput for one that is not listed."""
 
 
 @runtime_checkable
@@ -163,9 +239,14 @@ class Listing(Protocol):
         """The tasks of which it can be read when they were made. Raises Refused or BadReply."""
 
 
-def plan_of(dialect: Dialect, request: VideoRequest) -> Plan:
+def capabilities_of(dialect: Dialect, request: VideoRequest) -> Capabilities:
+    """What can be asked for with the model of a request. Raises InvalidInput for one that is not listed."""
+    return dialect.capabilities_of(request) if isinstance(dialect, Catalogued) else dialect.capabilities
+
+
+def plan_of(dialect: Dialect, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
     """What becomes of a request that has passed `check`: nothing, where a dialect says everything as it is."""
-    return dialect.plan(request) if isinstance(dialect, Adjusting) else Plan()
+    return dialect.plan(request, source) if isinstance(dialect, Adjusting) else Plan()
 
 
 def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
@@ -176,6 +257,8 @@ def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
     return None if cost is None else Estimate(cost)
 
 
-def create_of(dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture]) -> Call:
-    """The paid call, with its images where they are sent along."""
-    return dialect.create(request, images) if isinstance(dialect, Adjusting) else dialect.create(request)
+def create_of(
+    dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture], source: SourceVideo | None = None
+) -> Call:
+    """The paid call, with what is sent along."""
+    return dialect.create(request, images, source) if isinstance(dialect, Adjusting) else dialect.create(request)

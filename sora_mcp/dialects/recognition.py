@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sora_mcp.config.endpoint import VIDEOS
+from sora_mcp.config.endpoint import OPENROUTER, VIDEOS
 from sora_mcp.dialects.protocol import Call
 from sora_mcp.dialects.replies import Reply, parsed
 
-LOOKS = (Call(method="GET", path="/v1/models"), Call(method="GET", path="/health"))
-"""What is asked for: both are free everywhere."""
+LOOKS = tuple(Call(method="GET", path=path) for path in ("/v1/models", "/health", "/api/v1/videos/models"))
+"""What is asked for: all are free everywhere."""
 
 _OWNERS = {"vllm": "vllm-omni", "sglang": "sglang", "tensorrt": "tensorrt-llm", "trtllm": "tensorrt-llm"}
 """Who a server says that its models belong to (a part of the word) → its profile."""
@@ -18,7 +18,9 @@ _OWNERS = {"vllm": "vllm-omni", "sglang": "sglang", "tensorrt": "tensorrt-llm", 
 
 def recognized(replies: Sequence[Reply | None]) -> str | None:
     """The name of the dialect that a server should be spoken to in; None where what it says fits many."""
-    models, health = replies
+    models, health, catalogue = replies
+    if any("supported_durations" in each for each in _entries(catalogue) or () if isinstance(each, dict)):
+        return OPENROUTER
     for owner in _owners(models):
         for word, profile in _OWNERS.items():
             if word in owner.lower():

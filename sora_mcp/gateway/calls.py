@@ -20,7 +20,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, Settle, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Unreachable
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects.protocol import WEB, Call, Created, Dialect, ListedTask, Listing
+from sora_mcp.dialects.protocol import WEB, Call, Catalogued, Created, Dialect, ListedTask, Listing
 from sora_mcp.dialects.replies import Reply, clock_skew
 from sora_mcp.gateway.client import NEVER_SENT, Client
 from sora_mcp.gateway.preloading import preload
@@ -112,6 +112,11 @@ class Gateway:
         return await self._look(
             self._dialect.models(), lambda reply: Probe(self._dialect.read_models(reply), clock_skew(reply))
         )
+
+    async def catalogue(self, dialect: Catalogued) -> str:
+        """What each of the upstream's models takes, as a text to keep; free. Raises Refused, BadReply or
+        Unreachable."""
+        return await self._look(dialect.catalogue(), dialect.read_catalogue)
 
     async def tasks(self, dialect: Listing) -> Sequence[ListedTask]:
         """The upstream's own list of its newest tasks; free. Raises Refused, BadReply or Unreachable."""

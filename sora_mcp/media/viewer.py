@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 import anyio
@@ -21,6 +22,7 @@ from sora_mcp.media import child
 from sora_mcp.media.board import Board
 from sora_mcp.media.extra import not_installed, require_installed
 from sora_mcp.media.film import Probe
+from sora_mcp.media.frames import Frame
 from sora_mcp.media.stills import Reel, Sheet, Still
 from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
 
@@ -79,6 +81,14 @@ class Viewer:
         answer = await self._ask("sheet", details, " and ".join(names), seconds, memory_bytes)
         return _sheet(answer, names, by_file)
 
+    async def frame(self, video: Path, index: int | None, name: str, *, max_bytes: int) -> Frame:
+        """One frame (None: the last) as a JPEG of at most `max_bytes`, empty where there is no such frame; errors call
+        the video by `name`."""
+        details = {"path": str(video), "index": index, "max_bytes": max_bytes}
+        answer = await self._ask("frame", details, name, WITHIN, MEMORY_BYTES)
+        reply, picture = _read(answer, name, {})
+        return Frame(picture, Probe(**reply["probe"]))
+
     async def board(
         self,
         board: Board,
@@ -134,7 +144,7 @@ def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, 
             raise not_installed()
         if reason is not None and reason in get_args(Reason):
             raise Unviewable(reason, by_file.get(str(reply.get("name")), name))
-        if "not_in_film" in reply or format_of(picture) is not None:
+        if "not_in_film" in reply or "probe" in reply or format_of(picture) is not None:
             return reply, picture
     except (ValueError, TypeError):
         pass

@@ -12,6 +12,7 @@ from sora_mcp.core.pictures import Moment, View
 from sora_mcp.media import child
 from sora_mcp.media.board import Board, BoardCard, draw
 from sora_mcp.media.extra import require
+from sora_mcp.media.frames import frame
 from sora_mcp.media.stills import Reel, sheet
 from sora_mcp.media.unviewable import NotInFilm, Unviewable
 
@@ -62,7 +63,12 @@ def _board(details: Any) -> Answer:
     return {}, draw(Board(**fields, cards=cards), details["picture_format"])
 
 
-_JOBS: Mapping[str, Callable[[Any], Answer]] = {"sheet": _sheet, "board": _board}
+def _frame(details: Any) -> Answer:
+    one = frame(Path(details["path"]), details["index"], details["max_bytes"])
+    return {"probe": asdict(one.probe)}, one.picture
+
+
+_JOBS: Mapping[str, Callable[[Any], Answer]] = {"sheet": _sheet, "board": _board, "frame": _frame}
 
 
 if __name__ == "__main__":

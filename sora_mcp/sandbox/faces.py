@@ -16,12 +16,15 @@ _FRAMES = frozenset({"num_frames", "fps"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
     """One kind of server. `fields`: those of its form; `refuses_unknown`: with which status and code others are.
+    `files`: those of them that are files; `takes_video`: the image's may be a video as well.
 
     `model`: what it calls its one model ("": any name is taken); `needs_model`: it has to be named. Not given: `size`,
     `fps` and `seconds`.
     """
 
     fields: frozenset[str]
+    files: frozenset[str] = frozenset({"input_reference"})
+    takes_video: bool = False
     refuses_unknown: tuple[int, str] | None = None
     model: str = ""
     needs_model: bool = False
@@ -55,6 +58,7 @@ FACES = {
         fields=_COMMON | _FRAMES | _VLLM_OMNIS,
         model=_WAN,
         takes_json=False,
+        takes_video=True,
         failed_is_500=True,
         owned_by="vllm",
         prefix="video_gen_",
@@ -66,7 +70,12 @@ FACES = {
         has_openai_errors=True,
         fps=FPS,
     ),
-    "sglang": Face(fields=_COMMON | _FRAMES | {"n", "seed", "negative_prompt"}, variants_field="n", owned_by="sglang"),
+    "sglang": Face(
+        fields=_COMMON | _FRAMES | {"n", "seed", "negative_prompt", "video_reference"},
+        files=frozenset({"input_reference", "video_reference"}),
+        variants_field="n",
+        owned_by="sglang",
+    ),
     "tensorrt-llm": Face(
         fields=_COMMON | {"num_frames", "frame_rate", "seed", "negative_prompt"},
         refuses_unknown=(422, "extra_forbidden"),
@@ -119,7 +128,7 @@ def body_of(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str
     fps = rate[0] if rate else face.fps
     n_frames = frames[0] if frames else (seconds[0] if seconds else face.seconds) * fps
     shape = {"width": width, "height": height, "n_frames": n_frames, "n_variants": count[0] if count else 1}
-    return _scene(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
+    return drawn(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
 
 
 def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) -> tuple[int, ...]:
@@ -134,7 +143,7 @@ def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) ->
 _SHOT = re.compile(r"Shot [0-9]+ \(([0-9.]+)-[0-9.]+ s\): (.*)")
 
 
-def _scene(prompt: str, fps: int) -> dict[str, Any]:
+def drawn(prompt: str, fps: int) -> dict[str, Any]:
     """The prompt, and the shots in it as beats: what a model would do with them cannot be drawn, their words can."""
     lines = prompt.splitlines()
     shots = [match for line in lines if (match := _SHOT.fullmatch(line))]

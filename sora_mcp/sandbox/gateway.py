@@ -10,7 +10,7 @@ import httpx
 from starlette.applications import Starlette
 
 from sora_mcp import media
-from sora_mcp.config.endpoint import SORA
+from sora_mcp.config.endpoint import OPENROUTER, SORA
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.dialects.sora import CAPABILITIES
 from sora_mcp.sandbox import routes
@@ -45,7 +45,8 @@ class Sandbox:
         self._app_in_process = self._face(in_process=True)
 
     def _face(self, *, in_process: bool) -> Starlette:
-        build = routes.build_app if self._dialect == SORA else routes.build_videos_app
+        others = {SORA: routes.build_app, OPENROUTER: routes.build_openrouter_app}
+        build = others.get(self._dialect, routes.build_videos_app)
         return build(self.store, self._capabilities, in_process=in_process, dialect=self._dialect, model=self._model)
 
     def transport(self) -> httpx.AsyncBaseTransport:

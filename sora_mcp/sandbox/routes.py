@@ -22,6 +22,7 @@ from sora_mcp.core.models import SDEdit, VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
+from sora_mcp.sandbox.openrouter import OpenRouterRoutes
 from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
 from sora_mcp.sandbox.videos import VideoRoutes
 
@@ -56,16 +57,15 @@ def build_app(
 ) -> Starlette:
     """The ASGI app of the documented format. `in_process` gives videos `file://` addresses instead of ones at this
     server, and answers about what was made in other words."""
-    del dialect
+    del dialect, model
     routes = _Routes(store, capabilities, in_process)
-    others = VideoRoutes(store, "vllm-omni", model).reading() if in_process else []
     return Starlette(
         routes=[
             Route(CREATE_PATH, routes.create, methods=["POST"]),
             Route(FILES_PATH, routes.upload, methods=["POST"]),
             Route(MODELS_PATH, routes.models, methods=["GET"]),
             *routes.reading(),
-            *others,
+            *_in_other_words(store, capabilities, in_process),
         ],
         exception_handlers=_TELLERS,
     )
@@ -76,13 +76,39 @@ def build_videos_app(
 ) -> Starlette:
     """The ASGI app of a kind of server that speaks `/v1/videos`; `in_process` as above."""
     face = VideoRoutes(store, dialect.partition(":")[2], model)
-    others = _Routes(store, capabilities, in_process).reading() if in_process else []
 
     async def tell(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return face.not_found(error)
 
-    return Starlette(routes=[*face.all(), *others], exception_handlers=_TELLERS | {HTTPException: tell})
+    return Starlette(
+        routes=[*face.all(), *_in_other_words(store, capabilities, in_process)],
+        exception_handlers=_TELLERS | {HTTPException: tell},
+    )
+
+
+def build_openrouter_app(
+    store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
+) -> Starlette:
+    """The ASGI app of OpenRouter's `/api/v1/videos`; `in_process` as above."""
+    del dialect, model
+    face = OpenRouterRoutes(store, in_process=in_process)
+    return Starlette(
+        routes=[*face.all(), *_in_other_words(store, capabilities, in_process)],
+        exception_handlers=_TELLERS | {HTTPException: face.tell_http, Exception: face.tell_mishap},
+    )
+
+
+def _in_other_words(store: Store, capabilities: Capabilities, in_process: bool) -> list[Route]:
+    """In process: what asks about videos in each face's words, whatever they were made in."""
+    if not in_process:
+        return []
+    faces = (
+        _Routes(store, capabilities, in_process),
+        VideoRoutes(store, "vllm-omni", None),
+        OpenRouterRoutes(store, in_process=True),
+    )
+    return [route for face in faces for route in face.reading()]
 
 
 class _Routes:

@@ -42,7 +42,9 @@ def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload, 
     elif edit is not None and edit.source_generation_id is not None:
         clips = (Clip(video(edit.source_generation_id)),)
     elif edit is not None and edit.source_upload_media_id is not None:
-        clips = (Card(0, edit.source_upload_media_id, upload(edit.source_upload_media_id)),)
+        path = upload(edit.source_upload_media_id)
+        is_video = path is not None and path.suffix == ".mp4"
+        clips = (Clip(path) if is_video and path else Card(0, edit.source_upload_media_id, path),)
     cards = [] if request.operation == "blend" else [source(item) for item in request.inpaint_items]
     return Scene(
         width=request.width,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import queue
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -20,14 +21,16 @@ from sora_mcp.sandbox.scenes import scene_of
 logger = logging.getLogger(__name__)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_LONGEST_ID = 64
 _STARTS_AT = 0.15
 """The share of its time that a task stands in NOT_START."""
 
 
 @dataclass(slots=True)
 class Stored:
-    """One task. Times are unix seconds; `generations` are ids, one for each variant; `fps` are frames per second."""
+    """One task. Times are unix seconds; `generations` are ids, one for each variant; `fps` are frames per second.
+
+    `dollars`: what it costs, where that is stated once it is finished.
+    """
 
     id: str
     owner: str
@@ -37,6 +40,7 @@ class Stored:
     generations: list[str] = field(default_factory=list)
     error: str | None = None
     fps: int = FPS
+    dollars: float | None = None
 
     @property
     def request(self) -> VideoRequest:
@@ -75,10 +79,12 @@ class Store:
         self.accepted = 0
         """POSTs that made a task."""
 
-    def add(self, body: dict[str, Any], owner: str, *, task_id: str = "", fps: int = FPS) -> Stored:
+    def add(
+        self, body: dict[str, Any], owner: str, *, task_id: str = "", fps: int = FPS, dollars: float | None = None
+    ) -> Stored:
         """Make a task and begin to render it."""
         task_id = task_id or new_id("task", self.clock())
-        task = Stored(task_id, owner, body, self.clock(), self._seconds, fps=fps)
+        task = Stored(task_id, owner, body, self.clock(), self._seconds, fps=fps, dollars=dollars)
         if task.asks_for("slow"):
             task.seconds *= 10
         if not task.asks_for("blocked") and not task.asks_for("fail"):
@@ -90,7 +96,7 @@ class Store:
 
     def find(self, task_id: str, owner: str) -> Stored | None:
         """A task, if this key made it."""
-        task = self._load(task_id)
+        task = self.task(task_id)
         return task if task is not None and task.owner == owner else None
 
     def generation(self, generation_id: str, owner: str) -> Path | None:
@@ -189,7 +195,7 @@ class Store:
     def _save(self, task: Stored) -> None:
         self._write(self._tasks / f"{task.id}.json", json.dumps(asdict(task)).encode())
 
-    def _load(self, task_id: str) -> Stored | None:
+    def task(self, task_id: str) -> Stored | None:
         """A task; None where there is none, or where its file was damaged or written by another version."""
         if not is_id(task_id):
             return None
@@ -207,7 +213,7 @@ class Store:
 
     def all(self, owner: str) -> list[Stored]:
         """Every task that this key made."""
-        tasks = (self._load(path.stem) for path in self._tasks.glob("[a-z]*.json"))
+        tasks = (self.task(path.stem) for path in self._tasks.glob("[a-z]*.json"))
         return [task for task in tasks if task is not None and task.owner == owner]
 
     def _write(self, path: Path, content: bytes) -> None:
@@ -223,7 +229,7 @@ class Store:
 
 def is_id(text: str) -> bool:
     """Whether `text` can be an id of ours: nothing else may become part of a path."""
-    return len(text) <= _LONGEST_ID and text.isascii() and text.isidentifier()
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", text) is not None
 
 
 def new_id(kind: str, now: float) -> str:

@@ -19,14 +19,13 @@ from starlette.routing import Route
 
 from sora_mcp.dialects.videos import CREATE_PATH, MODELS_PATH
 from sora_mcp.sandbox.faces import FACES, Face, FieldError, body_of
+from sora_mcp.sandbox.forms import drawn, sent_of
 from sora_mcp.sandbox.store import Store, Stored, owner_of
 
 NOTICE = {"x-sora-sandbox": "built from the servers' sources and documentation; not live-verified"}
-MAX_IMAGE_BYTES = 20_000_000
 RENDER_PATIENCE = 5.0
 """Seconds that a query waits for a video whose time is over."""
 _STATES = {"NOT_START": "queued", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
 class _Refusal(Exception):
@@ -81,15 +80,14 @@ class VideoRoutes:
 
     async def create(self, request: Request) -> Response:
         self._store.creates += 1
-        fields, image = await self._form(request)
+        fields, files = await self._form(request)
         try:
             body, fps = body_of(self._face, fields, self._model)
+            sent = sent_of(self._face, fields, files)
         except FieldError as error:
             raise _Refusal(error.status, error.message, error.field, error.code) from None
         owner = _owner(request)
-        if image is not None:
-            media_id = self._store.save_upload(_kind(image), image, owner)
-            body["inpaint_items"] = [{"upload_media_id": media_id, "frame_index": 0}]
+        body = drawn(sent, body, lambda kind, content: self._store.save_upload(kind, content, owner))
         return self._make(body, owner, fps)
 
     def _make(self, body: dict[str, Any], owner: str, fps: int) -> Response:
@@ -149,28 +147,24 @@ class VideoRoutes:
         return JSONResponse({"object": "list", "data": [entry] if self._model else []}, headers=NOTICE)
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "healthy"}, headers=NOTICE)
+        word = "healthy" if self._face.owned_by == "vllm" else "ok"  # by that one vLLM-Omni is known
+        return JSONResponse({"status": word}, headers=NOTICE)
 
     # --- reading and telling ----------------------------------------------------------------------
 
-    async def _form(self, request: Request) -> tuple[Mapping[str, str], bytes | None]:
-        """The fields, and the image if there is one."""
+    async def _form(self, request: Request) -> tuple[Mapping[str, str], dict[str, bytes]]:
+        """The fields and the files."""
         kind = request.headers.get("content-type", "").partition(";")[0]
         if kind == "application/json" and self._face.takes_json:
             try:
                 data = await request.json()
             except ValueError:
                 raise _Refusal(400, "the body is not JSON", code="invalid_request") from None
-            return {str(name): str(value) for name, value in dict(data).items() if value is not None}, None
+            return {str(name): str(value) for name, value in dict(data).items() if value is not None}, {}
         async with request.form(max_files=2) as form:
             fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
             uploads = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
-            if unknown := set(uploads) - {"input_reference"}:
-                raise _Refusal(422, "is no file of this form", min(unknown))
-            image = await uploads["input_reference"].read() if uploads else None
-        if image is not None and (len(image) > MAX_IMAGE_BYTES or not _kind(image)):
-            raise _Refusal(400, "input_reference is not an image of at most 20 MB", "input_reference")
-        return fields, image
+            return fields, {name: await upload.read() for name, upload in uploads.items()}
 
     def _find(self, request: Request) -> Stored:
         task = self._store.find(request.path_params["video_id"], _owner(request))
@@ -221,10 +215,6 @@ class VideoRoutes:
     def not_found(self, error: HTTPException) -> Response:
         """There is no such address, or not with this method."""
         return self._error(_Refusal(error.status_code, error.detail))
-
-
-def _kind(content: bytes) -> str:
-    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
 
 
 def _owner(request: Request) -> str:

@@ -25,20 +25,26 @@ _PAY_ONCE = (
     "Call it with dry_run first, tell me the cost (a relative cost, or money) and wait for my yes; then call it again, "
     "once, without dry_run. If its outcome is unknown, do not call it again: tell me."
 )
+_PAY_THRICE = (
+    "Make the first with dry_run first, tell me what it costs and wait for my yes to all three; then make each once, "
+    "without dry_run. If an outcome is unknown, make no more: tell me."
+)
+_THREE = 3
 _WAIT = "Then call get_video with wait_seconds 50, again and again, until it has finished"
 _LOOK = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
 
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """One prompt: its arguments (name → description; some are required), and what their texts make the user say."""
+    """One prompt: its arguments (name → description; some are required), and what their texts make the user say where
+    these things can be asked for."""
 
     name: str
     title: str
     description: str
     arguments: Mapping[str, str]
     required: frozenset[str]
-    say: Callable[[Mapping[str, str]], str]
+    say: Callable[[Mapping[str, str], Capabilities], str]
 
     @property
     def listed(self) -> types.Prompt:
@@ -50,14 +56,14 @@ class Starter:
         return types.Prompt(name=self.name, title=self.title, description=self.description, arguments=arguments)
 
 
-def _shoot(texts: Mapping[str, str]) -> str:
+def _shoot(texts: Mapping[str, str], _: Capabilities) -> str:
     return (
         f"Make a video with create_video{_shape(texts)}. The prompt is the text between the lines; keep its wording.\n"
         f"{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, {_LOOK}."
     )
 
 
-def _storyboard(texts: Mapping[str, str]) -> str:
+def _storyboard(texts: Mapping[str, str], _: Capabilities) -> str:
     return (
         "Turn the idea between the lines into a storyboard: a few beats, each with the time it begins at and one "
         f"sentence that says what is seen.\n{_quoted(texts['idea'])}\n"
@@ -66,7 +72,14 @@ def _storyboard(texts: Mapping[str, str]) -> str:
     )
 
 
-def _variations(texts: Mapping[str, str]) -> str:
+def _variations(texts: Mapping[str, str], limits: Capabilities) -> str:
+    if limits.max_variants < _THREE:
+        return (
+            f"Make three versions of one video: three calls of create_video{_shape(texts)}, since this gateway makes "
+            f"one at a time; the second and the third with allow_duplicate. The prompt is the text between the lines; "
+            f"keep its wording.\n{_quoted(texts['scene'])}\n{_PAY_THRICE} {_WAIT} (all three), look at each with "
+            "view_video, tell me in one sentence each how they differ, and ask which one I want to keep."
+        )
     return (
         f"Make three variants of one video: create_video with n_variants 3{_shape(texts, ',')}. The prompt is the text "
         f"between the lines; keep its wording.\n{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, look at variants 1, 2 "
@@ -75,14 +88,21 @@ def _variations(texts: Mapping[str, str]) -> str:
     )
 
 
-def _fix(texts: Mapping[str, str]) -> str:
-    return (
+def _fix(texts: Mapping[str, str], limits: Capabilities) -> str:
+    begin = (
         f"Something is wrong with the video {_one_line(texts['task_id'])}. Call get_video for it, look at it with "
         f"view_video, and say whether you see what I mean by the text between the lines.\n{_quoted(texts['problem'])}\n"
-        "Then use remix_video with that task id as source_generation_id and a prompt that says only what has to "
-        "change; amount goes from 1 (least change) to 8 (most): suggest one and say why. "
-        f"If the video failed or was blocked there is nothing to remix: suggest a better prompt instead. {_PAY_ONCE} "
-        f"{_WAIT}, {_LOOK}."
+    )
+    if not limits.can("remix"):
+        return (
+            f"{begin}This gateway changes no finished video: suggest a better prompt, and make a new one with "
+            f"create_video if I want that. {_PAY_ONCE} {_WAIT}, {_LOOK}."
+        )
+    amount = "; amount goes from 1 (least change) to 8 (most): suggest one and say why" if limits.amount else ""
+    return (
+        f"{begin}Then use remix_video with that task id as source_generation_id and a prompt that says only what has "
+        f"to change{amount}. If the video failed or was blocked there is nothing to remix: suggest a better prompt "
+        f"instead. {_PAY_ONCE} {_WAIT}, {_LOOK}."
     )
 
 
@@ -145,7 +165,8 @@ async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> type
         raise _refused(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
     if missing := [name for name in starter.arguments if name in starter.required and name not in arguments]:
         raise _refused(f"{', '.join(missing)}: missing", list(starter.arguments))
-    content = types.TextContent(text=starter.say(_checked(arguments, ctx.lifespan_context.capabilities)))
+    limits = ctx.lifespan_context.capabilities
+    content = types.TextContent(text=starter.say(_checked(arguments, limits), limits))
     return types.GetPromptResult(
         description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
     )
@@ -172,13 +193,13 @@ def _checked(texts: Mapping[str, str], limits: Capabilities) -> dict[str, str]:
     if size := texts.get("size"):
         parts = _SIZE.fullmatch(size)
         width, height = map(int, parts.groups()) if parts else (0, 0)
-        if (width, height) not in limits.sizes:
+        if not (limits.any_size and width and height) and (width, height) not in limits.sizes:
             raise _not_taken("size", size, [f"{wide}x{high}" for wide, high in sorted(limits.sizes)])
         checked["size"] = f"{width}x{height}"
     if seconds := texts.get("seconds"):
         parts = _SECONDS.fullmatch(seconds)
         frames = float(parts[1]) * FPS if parts else 0
-        if frames not in limits.lengths:
+        if not (limits.any_length and frames) and frames not in limits.lengths:
             raise _not_taken("seconds", seconds, [f"{each / FPS:g}" for each in sorted(limits.lengths)])
         checked["seconds"] = f"{frames / FPS:g}"
     return checked

@@ -87,7 +87,7 @@ def _contents(
 def _listed(video: ListedVideo) -> types.Resource:
     video_id = video.task_id or video.request_id
     size = f", {video.width}x{video.height}" if video.width and video.height else ""
-    length = f", {video.n_frames / FPS:g} s" if video.n_frames else ""
+    length = f", {round(video.n_frames / (video.fps or FPS), 2):g} s" if video.n_frames else ""
     return types.Resource(
         uri=video_uri(video_id),
         name=video_id,

@@ -8,6 +8,7 @@ from sora_mcp import dialects
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
+from sora_mcp.dialects.protocol import Catalogued
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.upstream import Upstream
 
@@ -35,6 +36,13 @@ class Connector:
                 self._opened = await self._open()
             return self._opened
 
+    async def know_models(self) -> None:
+        """Know what the models take, where the gateway lists that: before anything is checked. Raises SoraError."""
+        if isinstance(self.dialect, Catalogued) and self._endpoint is not None:
+            catalogue = (await self.connect()).catalogue
+            if catalogue is not None:
+                await catalogue.know()
+
     async def _open(self) -> Upstream:
         endpoint = self._settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), self._settings.owner or ""
@@ -45,6 +53,12 @@ class Connector:
         """Close what was opened."""
         if self._opened is not None:
             await self._opened.aclose()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of what is known of the gateway, in sentences."""
+        catalogue = None if self._opened is None else self._opened.catalogue
+        return [] if catalogue is None or catalogue.note is None else [catalogue.note]
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
+from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
@@ -118,8 +119,8 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    call, body = await self._call(connection.gateway, ready)
-                    intent = replace(intent, body=body)
+                    ready, call, body = await self._call(connection, ready)
+                    intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
                     # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                     await anyio.lowlevel.checkpoint_if_cancelled()
         if same is not None and declined is not None:
@@ -127,7 +128,7 @@ class Creator:
         if same is not None and not intent.settles:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
-            entry, is_new = await self._sent(connection, call, intent, policy, answer_by)
+            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
         self._submitted()
         submission = report.submission(
             ready.request,
@@ -137,23 +138,36 @@ class Creator:
             estimate=ready.estimate,
             sources=ready.sources,
             plan=ready.plan,
+            can_remix=self._can_remix,
             is_new=is_new,
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
 
     async def _sent(
-        self, connection: Upstream, call: Call, intent: Intent, policy: SpendingPolicy, answer_by: float
+        self,
+        connection: Upstream,
+        call: Call,
+        intent: Intent,
+        ready: Resolved,
+        *,
+        policy: SpendingPolicy,
+        answer_by: float,
     ) -> tuple[Entry, bool]:
-        """As `Submitter.submit`; of a server that has no such address it is told what it looks like."""
+        """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
+        refuses a value, what its models take now."""
         try:
             return await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
         except Refused as error:
             if self._settings.dialect == SORA and error.http_status in {404, 405}:
                 error.advice = (*await connection.what_it_is(), *error.advice)
+            if connection.catalogue is not None and error.http_status in {400, 404}:
+                error.advice = (*await connection.catalogue.against(ready.request), *error.advice)
             raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
+        with anyio.fail_after(RESOLVE_WITHIN):
+            await self._connector.know_models()
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
         capabilities = self._connector.dialect.capabilities
@@ -165,25 +179,34 @@ class Creator:
             ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
         self._connector.dialect.check(ready.request)
         dialect = self._connector.dialect
-        return replace(ready, plan=plan_of(dialect, ready.request), estimate=estimate_of(dialect, ready.request))
+        plan = plan_of(dialect, ready.request, ready.source)
+        if any(need.kind != "address" for need in plan.needs):
+            media.require_installed()
+        return replace(ready, plan=plan, estimate=estimate_of(dialect, ready.request))
 
-    async def _call(self, gateway: Gateway, ready: Resolved) -> tuple[Call, dict[str, Any]]:
-        """The paid call and the body that the ledger keeps, once the images are uploaded, or fetched to be sent along.
+    async def _call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
+        """The request, the paid call and the body that the ledger keeps, once everything is there that is sent along.
 
         Raises TimeoutError and what an upload or a fetch raises.
         """
-        dialect = self._connector.dialect
+        dialect, sent, source = self._connector.dialect, dict[int, Picture](), ready.source
         max_bytes = dialect.capabilities.image_bytes
         if max_bytes is None:
-            request = await _with_uploads(gateway, ready)
-            return dialect.create(request), request.body()
-        from sora_mcp.studio import pictures  # noqa: PLC0415 - as above
+            request = await _with_uploads(connection.gateway, ready)
+        else:
+            from sora_mcp.studio.pictures import pictures_of  # noqa: PLC0415 - as above
 
-        request = ready.with_addresses(ready.paths)
-        with anyio.fail_after(RESOLVE_WITHIN):
-            sent = await pictures.pictures_of(gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN)
+            request, links = ready.with_addresses(ready.paths), dialect.capabilities.image_links
+            with anyio.fail_after(RESOLVE_WITHIN):
+                sent = await pictures_of(
+                    connection.gateway, ready, max_bytes=max_bytes, seconds=RESOLVE_WITHIN - 1, links=links
+                )
+        if ready.plan.needs:
+            material = await self._outputs.material(connection, ready)
+            sent, source = sent | material.images, material.source
+            ready = replace(ready, plan=plan_of(dialect, request, source))
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
-        return create_of(dialect, request, sent), body
+        return ready, create_of(dialect, request, sent, source), body
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
@@ -231,7 +254,11 @@ class Creator:
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
-        return report.question(ready.request, self._connector.label, ready.cost, settles)
+        return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
+
+    @property
+    def _can_remix(self) -> bool:
+        return self._connector.dialect.capabilities.can("remix")
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         return policy_of(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
@@ -276,15 +303,16 @@ class Creator:
             plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
-        body = create_of(self._connector.dialect, request, _named(request)).shown
+        pictures = _named(request) | preview.pictures_needed(ready)
+        body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
-        notes: list[Note] = self._intentions(ready)
+        notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met
         update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
-            update |= {"duplicate_of": same.id, "advice": report.advice(same)}
+            update |= {"duplicate_of": same.id, "advice": report.advice(same, can_remix=self._can_remix)}
         elif any(isinstance(note, WouldBeRefused) for note in notes):
             update |= {"advice": ()}  # the note says what is to be done first
         return submission.model_copy(update=update)
@@ -292,7 +320,11 @@ class Creator:
     def _intentions(self, ready: Resolved) -> list[Note]:
         """What is to be known of the request itself."""
         has_amount = self._connector.dialect.capabilities.amount
-        return [*(preview.of_amount(ready.request) if has_amount else ()), *preview.of_sources(ready)]
+        return [
+            *self._connector.notes,
+            *(preview.of_amount(ready.request) if has_amount else ()),
+            *preview.of_sources(ready),
+        ]
 
     async def _would_meet(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None
@@ -327,9 +359,7 @@ def _nothing_sent() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise _not_submitted(
-            BadReply("The gateway took too long over what the video is made from.", TryAgain())
-        ) from None
+        raise _not_submitted(BadReply("It took too long to get what the video is made from.", TryAgain())) from None
     except SoraError as error:
         raise _not_submitted(error) from None
     except Exception:

@@ -9,14 +9,16 @@ import anyio
 from sora_mcp import dialects
 from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Advice, Message, TryAgain
-from sora_mcp.core.capabilities import OPERATIONS, Capabilities, Support
+from sora_mcp.core.advice import Advice, AskUser, Message, Setting, TryAgain
+from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
-from sora_mcp.core.errors import BadReply, NotConfigured, OverCap, SoraError, Unreachable
+from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, OverCap, Problem, SoraError, Unreachable
+from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.spending import Spending
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import is_plain_id
+from sora_mcp.dialects.protocol import Catalogued
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.costs import policy_of, sums
@@ -42,7 +44,7 @@ class Describer:
         self._connector = connector
         self._poller = poller
 
-    async def describe(self) -> Description:
+    async def describe(self, model: str | None = None) -> Description:
         """Everything that can be known now; see `Studio.describe`."""
         problems = list(self._useless_guards())
         upstream, status = await self._connect(problems)
@@ -50,7 +52,8 @@ class Describer:
         if upstream is not None:
             status, listed = await self._ask(upstream, problems)
             spending = await self._spending(upstream, problems, may_ask=status == "ok")
-        limits = self._connector.dialect.capabilities
+        limits = self._limits(model)
+        problems += self._model_not_listed(limits)
         messages: list[Message] = [error.parts for error in problems]
         advice: list[Advice] = [each for error in problems for each in error.advice]
         return Description(
@@ -60,7 +63,9 @@ class Describer:
             notice=self._connector.notice,
             explanation=NOTICE_EXPLAINED if self._connector.notice else None,
             operations=_operations(limits),
-            models=_models(limits),
+            models=_models(limits, model or self._settings.model),
+            offers=limits.offers if model is None else (),
+            is_dialect_implied=self._settings.dialect_is_implied,
             listed_models=listed,
             rules=limits.rules() or None,
             max_variants=limits.max_variants,
@@ -70,6 +75,23 @@ class Describer:
             problems=tuple(messages),
             advice=tuple(advice),
         )
+
+    def _limits(self, model: str | None) -> Capabilities:
+        """What can be asked for, with a model if one is named. Raises InvalidInput for one that is not listed."""
+        dialect = self._connector.dialect
+        if model is None:
+            return dialect.capabilities
+        if not isinstance(dialect, Catalogued):
+            raise InvalidInput([Problem("model", "this gateway does not say what each model takes", "leave it out")])
+        return dialect.capabilities_of(VideoRequest(operation="simple_compose", model=model))
+
+    def _model_not_listed(self, limits: Capabilities) -> Iterator[SoraError]:
+        """That the model that is set is none of those that the gateway lists, where it lists what each takes."""
+        try:
+            if limits.offers and self._settings.model is not None:
+                self._limits(self._settings.model)
+        except InvalidInput as error:
+            yield NotConfigured(error.parts, AskUser(("set ", Setting("model"), " to one that it lists")))
 
     async def _connect(self, problems: list[SoraError]) -> tuple[Upstream | None, Status]:
         try:
@@ -95,7 +117,7 @@ class Describer:
         """How the gateway stands, and the models that it lists, as far as those are plain ids."""
         try:
             with anyio.fail_after(ASK_WITHIN):
-                models = (await upstream.gateway.probe()).models
+                models = await upstream.listed_models()
         except TimeoutError:
             problems.append(BadReply(f"The gateway did not answer within {ASK_WITHIN:g} s.", TryAgain()))
             return "trouble", None
@@ -170,8 +192,9 @@ def _operations(limits: Capabilities) -> dict[Support, list[str]]:
     return verbs
 
 
-def _models(limits: Capabilities) -> list[OfferedModel]:
-    """What each model takes; where none is known by name, what the gateway takes."""
+def _models(limits: Capabilities, model: str | None) -> list[OfferedModel]:
+    """What each model takes; where none is known by name, what the gateway takes; where the gateway lists what each
+    takes, that of one `model`."""
     sizes = [
         OfferedSize(width=width, height=height, cost=None if size is None else size.cost)
         for (width, height), size in sorted(limits.sizes.items())
@@ -180,4 +203,20 @@ def _models(limits: Capabilities) -> list[OfferedModel]:
         OfferedLength(n_frames=frames, seconds=round(frames / FPS, 2), factor=factor)
         for frames, factor in sorted(limits.lengths.items())
     ]
-    return [OfferedModel(names=list(limits.models) or None, sizes=sizes, lengths=lengths)]
+    if not limits.offers:
+        return [OfferedModel(names=list(limits.models) or None, sizes=sizes, lengths=lengths)]
+    offer = next((each for each in limits.offers if each.id == model), None)
+    return [] if offer is None else [_in_full(offer, sizes, lengths)]
+
+
+def _in_full(offer: ModelOffer, sizes: list[OfferedSize], lengths: list[OfferedLength]) -> OfferedModel:
+    lists = {name: getattr(offer, name) for name in ("resolutions", "aspect_ratios", "frame_images")}
+    return OfferedModel(
+        names=[offer.id],
+        sizes=sizes,
+        lengths=lengths,
+        **{name: None if values is None else list(values) for name, values in lists.items()},
+        audio=offer.audio,
+        seed=offer.seed,
+        prices=offer.plain_prices or None,
+    )

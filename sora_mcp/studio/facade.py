@@ -118,7 +118,8 @@ class Studio:
         time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
         Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
         """
-        return await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
+        video = await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
+        return await self._settler.with_candidates(video)
 
     async def list_videos(
         self,
@@ -203,12 +204,14 @@ class Studio:
         """
         return await self._settler.settle(request_id, task_id)
 
-    async def describe(self) -> Description:
+    async def describe(self, model: str | None = None) -> Description:
         """What the gateway is, what can be asked for there, the caps, and what was spent; it is asked for its models.
 
-        Raises nothing for a gateway that is down, refuses the key or is not configured: what is known is told.
+        `model`: what this one takes is told in full, where the gateway lists that; raises InvalidInput where it does
+        not, or not this one. Raises nothing for a gateway that is down, refuses the key or is not configured: what is
+        known is told.
         """
-        return await self._describer.describe()
+        return await self._describer.describe(model)
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""

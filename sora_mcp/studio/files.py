@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser, Do, LookAgain, Save, Setting, TellUser
+from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
 from sora_mcp.core.pictures import View
 from sora_mcp.core.results import Download
@@ -46,6 +46,11 @@ class Files:
         self._refresh = refresh
         self._answer_by = anyio.current_time() + settings.download_timeout
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the gateway is on this machine or network."""
+        return self._gateway.endpoint.local
+
     async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
         """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
         usable_generation(entry, variant, "task_id")
@@ -64,21 +69,32 @@ class Files:
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
+        async with self.bounded(entry, variant, max_bytes) as path:
+            try:
+                return await path.read_bytes()
+            except OSError as error:
+                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+
+    @asynccontextmanager
+    async def bounded(
+        self, entry: Entry, variant: int, max_bytes: int, *, if_larger: Advice | None = None
+    ) -> AsyncIterator[anyio.Path]:
+        """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""
         usable_generation(entry, variant, "task_id")
 
         async def check(done: int, total: int | None = None) -> None:
             if max(done, total or 0) > max_bytes:
                 raise FileProblem(
                     f"Variant {variant} of {entry.id} is larger than {max_bytes / 1e6:g} MB.",
-                    Save(entry.id),
+                    if_larger or Save(entry.id),
                 )
 
         async with self.at_hand(entry, variant, check) as path:
             try:
                 await check((await path.stat()).st_size)
-                return await path.read_bytes()
             except OSError as error:
                 raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+            yield path
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""

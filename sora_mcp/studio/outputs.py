@@ -23,6 +23,7 @@ from sora_mcp.studio.waiter import Waiter
 
 if TYPE_CHECKING:
     from sora_mcp.studio.files import Files
+    from sora_mcp.studio.material import Material
     from sora_mcp.studio.sources import Resolved
 
 
@@ -108,6 +109,16 @@ class Outputs:
         files = self._files(connection)
         entry = await self._waiter.look_up(connection, video_id)
         return await files.read(entry, variant, max_bytes)
+
+    async def material(self, connection: Upstream, ready: Resolved) -> Material:
+        """What a request needs of earlier videos. Raises SoraError where that cannot be had."""
+        from sora_mcp.studio import material  # noqa: PLC0415 - as `_files`
+
+        async def refresh(entry: Entry) -> Entry:
+            return await self._poller.ask(connection, entry, anyway=True)
+
+        files = self._files(connection)
+        return await material.got(ready.plan.needs, ready.videos, files, refresh=refresh, viewer=self._viewer)
 
     async def save_all(self, entry: Entry) -> None:
         """Save every variant that can be saved; raises the first error, once all were tried."""

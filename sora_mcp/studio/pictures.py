@@ -20,9 +20,14 @@ def check_local(ready: Resolved, max_bytes: int) -> None:
         images.check_sendable(image, _where(i), max_bytes)
 
 
-async def pictures_of(gateway: Gateway, ready: Resolved, *, max_bytes: int, seconds: float) -> dict[int, Picture]:
-    """Every image of a request, by item. Raises InvalidInput, or Unfetchable where it may be had later."""
+async def pictures_of(
+    gateway: Gateway, ready: Resolved, *, max_bytes: int, seconds: float, links: bool
+) -> dict[int, Picture]:
+    """Every image of a request, by item; with `links` only those that have no address. Raises InvalidInput, or
+    Unfetchable where it may be had later."""
     pictures = {i: _as_sent(image) for i, image in ready.images.items()}
+    if links:
+        return pictures
     for i, item in enumerate(ready.request.inpaint_items):
         if i not in pictures and item.url is not None:
             content = await _fetched(gateway, item.url, _where(i), max_bytes, seconds)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.dialects.protocol import Need, Picture
 from sora_mcp.ledger import Entry
-from sora_mcp.studio.sources import Resolved
+from sora_mcp.studio.sources import Resolved, name_of
 
 _MINUTE_S, _HOUR_S = 60, 3600
 
@@ -57,11 +58,37 @@ def of_amount(request: VideoRequest) -> Iterator[str]:
 def of_sources(ready: Resolved) -> Iterator[str]:
     """What becomes of the sources."""
     request, size = ready.request, ready.source_size
-    if size is not None and request.width * size[1] != request.height * size[0]:
+    if size is not None and "width" not in ready.plan.left_open and request.width * size[1] != request.height * size[0]:
         yield (
             f"The source is {size[0]}x{size[1]} and this asks for {request.width}x{request.height}: "
             "another format, so the gateway has to crop or fill the picture."
         )
+
+
+def of_needs(ready: Resolved) -> Iterator[str]:
+    """What a real call would get first of earlier videos."""
+    for need in ready.plan.needs:
+        entry, generation = ready.videos[need.item]
+        name, path = name_of(entry, generation), entry.files.get(generation.variant)
+        if need.kind == "address":
+            yield f"A real call first asks the gateway for the address of {name}."
+        else:
+            what = "the file" if need.kind == "file" else _which(need)
+            first = "takes" if path is not None and path.is_file() else "fetches the video and takes"
+            yield f"A real call first {first} {what} of {name}, and sends it along."
+
+
+def pictures_needed(ready: Resolved) -> dict[int, Picture]:
+    """The pictures that are needed of earlier videos, by words for what they are of."""
+    return {
+        need.item: Picture(f"{_which(need)} of {name_of(*ready.videos[need.item])}", b"", "")
+        for need in ready.plan.needs
+        if need.item is not None
+    }
+
+
+def _which(need: Need) -> str:
+    return {None: "the last frame", 0: "the first frame"}.get(need.frame, f"frame {need.frame}")
 
 
 def _ago(seconds: float) -> str:

@@ -31,8 +31,8 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import readable, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import UNDER_WAY, Generation
-from sora_mcp.dialects.protocol import Plan
+from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
+from sora_mcp.dialects.protocol import ListedTask, Plan
 from sora_mcp.dialects.sora import state_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
@@ -43,12 +43,14 @@ def video(
     gateway: str,
     trouble: SoraError | None = None,
     *,
+    can_remix: bool,
     age_s: float | None = None,
     usual_s: float | None = None,
 ) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now.
 
-    `age_s`: how old it is, where it is under way, and what it usually takes here.
+    `can_remix`: whether the gateway can change it. `age_s`: how old it is, where it is under way, and what it usually
+    takes here.
     """
     before = () if trouble is None else (KnownBefore(trouble.parts),)
     with readable(entry.request_id):
@@ -74,7 +76,7 @@ def video(
                 for g in entry.generations
             ],
             files=[str(file) for _, file in sorted(entry.files.items())],
-            advice=(*before, *advice(entry)),
+            advice=(*before, *advice(entry, can_remix=can_remix)),
         )
 
 
@@ -107,8 +109,8 @@ def _address(entry: Entry, generation: Generation) -> str | None:
     return None if entry.account.address == IN_PROCESS else f"{entry.account.address}{url}"
 
 
-def advice(entry: Entry) -> tuple[Advice, ...]:
-    """What to do about a video now."""
+def advice(entry: Entry, *, can_remix: bool) -> tuple[Advice, ...]:
+    """What to do about a video now; `can_remix`: whether the gateway can change it."""
     more = (MoreIds(tuple(entry.other_ids)),) if entry.other_ids else ()
     if entry.state in UNDER_WAY:
         is_known = not entry.gateway_state or state_of(entry.gateway_state) is not None
@@ -124,7 +126,7 @@ def advice(entry: Entry) -> tuple[Advice, ...]:
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
     is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
-    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id)
+    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, can_remix)
 
 
 _ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
@@ -158,6 +160,7 @@ def submission(
     estimate: Estimate | None,
     sources: Sequence[str] = (),
     plan: Plan,
+    can_remix: bool = False,
     is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
@@ -180,7 +183,7 @@ def submission(
         plan=plans.plan(body, sources),
         amount=plans.amount(body),
         operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
-        advice=advice(entry) if entry else _after_dry_run(gateway),
+        advice=advice(entry, can_remix=can_remix) if entry else _after_dry_run(gateway),
     )
 
 
@@ -200,12 +203,28 @@ def not_settled(request_id: str, entry: Entry | None) -> str:
     return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
 
 
-def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = ()) -> str:
+def candidates(listed: Sequence[ListedTask]) -> Do:
+    """Which tasks an unknown request may have become; their prompts are the upstream's: data, in quotes."""
+    named = [
+        f'{task.task_id} ("{clean(task.prompt, 60).replace(chr(34), chr(39))}", {task.state})'
+        for task in listed
+        if is_plain_id(task.task_id)
+    ][:MOST_NAMED]
+    if not listed:
+        return Do("The gateway lists no other task of that time.")
+    count, these = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
+    which = f": {', '.join(named)}" if named else ""
+    return Do(f"The gateway lists {count} of about that time that no other request has{which}. It may be {these}.")
+
+
+def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = (), *, plan: Plan) -> str:
     """What the user is asked before something dear is submitted, or the same as earlier requests whose outcome is
     unknown (`settles`)."""
-    what = f"{request.n_variants} x " if request.n_variants > 1 else ""
-    what += f"{request.width}x{request.height}, {request.n_frames / FPS:g} s"
-    make = f"Make this video ({request.operation}, {what}) at {gateway} for {in_words(cost)}?"
+    size = f"{request.width}x{request.height}" if "width" not in plan.left_open else ""
+    length = f"{request.n_frames / FPS:g} s" if "n_frames" not in plan.left_open else ""
+    times = f"{request.n_variants} x {size}".strip() if request.n_variants > 1 else size
+    what = ", ".join(part for part in (request.operation, times, length) if part)
+    make = f"Make this video ({what}) at {gateway} for {in_words(cost)}?"
     if not settles:
         return make
     shown = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))

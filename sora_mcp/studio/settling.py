@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import anyio
+
 from sora_mcp.core.advice import SeeList
-from sora_mcp.core.errors import InvalidInput, NotFound, Problem
+from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import clean
@@ -14,6 +18,8 @@ from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import Upstream
 
+LIST_WITHIN_S = 5.0
+"""Seconds that the upstream's list may take where somebody asked about a request, not for that."""
 AROUND_S = 900.0
 """Seconds before and after a request in which a task may be the one that came of it: clocks differ."""
 
@@ -36,21 +42,36 @@ class Settler:
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
             raise NotFound(report.not_settled(request_id, known), SeeList())
-        return report.video(entry, connection.label)
+        return report.video(entry, connection.label, can_remix=connection.can_remix)
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that the upstream lists around the time of an unknown request, and no other request has: the one
-        with its prompt first, then those that are nearest in time. None where it cannot list any.
+        with its prompt first, then those that are nearest in time; none where it cannot list any.
 
         Raises NotFound for a request that is not unknown, and what the list raises.
         """
+        return await self._listed(request_id) or []
+
+    async def with_candidates(self, video: Video) -> Video:
+        """What is told of a video; of one whose outcome is unknown also which tasks it may have become. Raises
+        nothing: where the upstream does not say in time, nothing is added."""
+        listed: list[ListedTask] | None = None
+        if video.state == "unknown":
+            with suppress(SoraError), anyio.move_on_after(LIST_WITHIN_S):
+                listed = await self._listed(video.request_id)
+        if listed is None:
+            return video
+        return video.model_copy(update={"advice": (report.candidates(listed), *video.advice)})
+
+    async def _listed(self, request_id: str) -> list[ListedTask] | None:
+        """The candidates; None where the upstream cannot list any."""
         connection = await self._connector.connect()
         entry = await self._ledger.find(connection.account, request_id)
         if entry is None or entry.state != "unknown":
             raise NotFound(report.not_settled(request_id, entry), SeeList())
         dialect = connection.dialect_of(entry)
         if not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
-            return []
+            return None
         listed = await connection.gateway.tasks(dialect)
         near = [task for task in listed if abs(task.created_at - entry.created_at) <= AROUND_S]
         free = [task for task in near if await self._ledger.find(connection.account, task.task_id) is None]

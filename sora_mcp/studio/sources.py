@@ -16,7 +16,9 @@ from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
-from sora_mcp.dialects.protocol import Plan
+from sora_mcp.core.tasks import Generation
+from sora_mcp.dialects.protocol import Measures, Plan, SourceVideo
+from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
@@ -32,7 +34,9 @@ class Resolved:
     """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
-    `plan`: what becomes of it on its way. `estimate`: what it will cost, if that is known.
+    `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
+    here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
+    becomes of it on its way. `estimate`: what it will cost, if that is known.
     """
 
     request: VideoRequest
@@ -40,6 +44,8 @@ class Resolved:
     images: dict[int, Image] = field(default_factory=dict)
     paths: dict[int, str] = field(default_factory=dict)
     source_size: tuple[int, int] | None = None
+    videos: dict[int | None, Source] = field(default_factory=dict)
+    variants: dict[str, int] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     estimate: Estimate | None = None
 
@@ -47,6 +53,17 @@ class Resolved:
     def cost(self) -> Cost | None:
         """What it will cost, if that is known."""
         return None if self.estimate is None else self.estimate.cost
+
+    @property
+    def source(self) -> SourceVideo | None:
+        """What is known beforehand of the video that is remixed; None where there is none."""
+        if None not in self.videos:
+            return None
+        entry, file = self.videos[None]
+        measures = None
+        if file.width and file.height and file.n_frames and file.fps:
+            measures = Measures(file.width, file.height, file.n_frames, file.fps)
+        return SourceVideo(name=name_of(entry, file), measures=measures)
 
     @property
     def fingerprint(self) -> str:
@@ -60,8 +77,9 @@ class Resolved:
         return self._fingerprint(self.request.body())
 
     def _fingerprint(self, body: dict[str, Any]) -> str:
+        variants = {"variants": self.variants} if self.variants else {}
         parts = [
-            body | dict(self.plan.identity),
+            body | dict(self.plan.identity) | variants,
             {i: hashlib.sha256(image.content).hexdigest() for i, image in self.images.items()},
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -73,6 +91,11 @@ class Resolved:
             for i, item in enumerate(self.request.inpaint_items)
         ]
         return self.request.model_copy(update={"inpaint_items": items})
+
+
+def name_of(entry: Entry, generation: Generation) -> str:
+    """A variant of a video in a sentence."""
+    return entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}"
 
 
 def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
@@ -96,32 +119,42 @@ async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool = Fa
     changed: dict[str, Any] = {}
     edit = request.sdedit
     if edit is not None:
-        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", "", sources))
+        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
     changed["inpaint_items"] = [
-        item.model_copy(update=await _resolved_item(item, f"inpaint_items[{i}].", sources))
-        for i, item in enumerate(request.inpaint_items)
+        item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(request.inpaint_items)
     ]
     if request.operation in {"remix", "blend"} and not opaque_ids:
         changed |= _shape_not_given(request, sources)
     shape = sources.shape() if request.operation in {"remix", "blend"} else {}
     size = (shape["width"], shape["height"]) if {"width", "height"} <= shape.keys() else None
-    return replace(unresolved, request=request.model_copy(update=changed), sources=sources.named, source_size=size)
+    later = {str(item): source[1].variant for item, source in sources.videos.items() if source[1].variant > 1}
+    return replace(
+        unresolved,
+        request=request.model_copy(update=changed),
+        sources=sources.named,
+        source_size=size,
+        videos=sources.videos,
+        variants=later if opaque_ids else {},
+    )
 
 
-async def _resolved_ids(item: InpaintItem | SDEdit, prefix: str, where: str, sources: _Sources) -> dict[str, Any]:
-    """The two id fields of an item or of `sdedit`, as the gateway wants them."""
+async def _resolved_ids(
+    holder: InpaintItem | SDEdit, prefix: str, number: int | None, sources: _Sources
+) -> dict[str, Any]:
+    """The two id fields of an item (by its `number`) or of `sdedit`, as the gateway wants them."""
+    where = "" if number is None else f"inpaint_items[{number}]."
     generation, upload = f"{prefix}generation_id", f"{prefix}upload_media_id"
     for name in (generation, upload):
-        text = getattr(item, name)
+        text = getattr(holder, name)
         if text is not None:
-            kind, gateway_id = await sources.find(text, where + name)
+            kind, gateway_id = await sources.find(text, where + name, number)
             return {generation: None, upload: None} | {generation if kind == "generation" else upload: gateway_id}
     return {}
 
 
-async def _resolved_item(item: InpaintItem, where: str, sources: _Sources) -> dict[str, Any]:
+async def _resolved_item(item: InpaintItem, number: int, sources: _Sources) -> dict[str, Any]:
     """The ids of an item, whose range lies inside its source. Raises InvalidInput where it does not."""
-    ids = await _resolved_ids(item, "", where, sources)
+    ids, where = await _resolved_ids(item, "", number, sources), f"inpaint_items[{number}]."
     n_frames = sources.n_frames(item.generation_id or item.upload_media_id)
     ends = {name: getattr(item, name) for name in ("source_start_frame", "source_end_frame")}
     beyond = [
@@ -165,6 +198,8 @@ class _Sources:
         self.named: list[str] = []
         self.foreign: list[tuple[str, str]] = []
         """Those that no row knows: the argument, and the id."""
+        self.videos: dict[int | None, Source] = {}
+        """Those that a row knows, by the item that names them; None: what is remixed."""
         self._resolved: list[Source] = []
         self._by_id: dict[str, Source] = {}
 
@@ -176,13 +211,16 @@ class _Sources:
         lengths = (generation.n_frames, entry.body.get("n_frames"))
         return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
-    async def find(self, text: str, where: str) -> tuple[Literal["generation", "upload"], str | None]:
-        """What an id stands for at the gateway: agents put task, generation and upload ids in each other's place."""
+    async def find(
+        self, text: str, where: str, number: int | None
+    ) -> tuple[Literal["generation", "upload"], str | None]:
+        """What an id of an item (None: of the source of a remix) stands for at the gateway: agents put task, generation
+        and upload ids in each other's place."""
         video_id, variant = await self._named(text.strip(), where)
         is_task = self._opaque_ids or video_id.startswith(("task_", "req_"))
         if is_task or await self._lookup.is_recorded(video_id):
             source = await self._finished(video_id, variant or 1, where)
-            self._by_id[text] = source
+            self._by_id[text] = self.videos[number] = source
             self._remember(video_id, source)
             return "generation", source[0].task_id if self._opaque_ids else source[1].generation_id
         known = await self._lookup.generation(video_id)
@@ -192,7 +230,7 @@ class _Sources:
         if known is None:
             self.foreign.append((where, video_id))
         else:
-            self._by_id[text] = known
+            self._by_id[text] = self.videos[number] = known
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id
 
@@ -216,7 +254,7 @@ class _Sources:
             return
         entry, generation = source
         self._resolved.append(source)
-        self.named.append(entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}")
+        self.named.append(name_of(entry, generation))
 
     async def _finished(self, video_id: str, variant: int, where: str) -> Source:
         try:

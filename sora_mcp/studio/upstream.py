@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,8 +19,9 @@ from sora_mcp.core.advice import Advice, AskUser, Setting
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.schedule import LONGEST_BACKOFF_S
 from sora_mcp.core.tasks import Task
-from sora_mcp.dialects.protocol import Dialect
+from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.ledger import Entry
+from sora_mcp.studio.catalogue import Catalogue
 from sora_mcp.studio.questions import Questions
 
 if TYPE_CHECKING:
@@ -78,13 +80,42 @@ class Upstream:
         return anyio.current_time() >= self._left_alone_until
 
     @property
+    def can_remix(self) -> bool:
+        """Whether a finished video can be changed there."""
+        return self.dialect.capabilities.can("remix")
+
+    @property
     def notice(self) -> str | None:
         """What is to be known of everything that is made there; None where nothing is, or the gateway has not said it
         yet."""
         return self._endpoint.notice or (self.gateway.client.notice if "gateway" in self.__dict__ else None)
 
+    @cached_property
+    def catalogue(self) -> Catalogue | None:
+        """What its models take, where it lists that."""
+        dialect = self.dialect
+        if not isinstance(dialect, Catalogued):
+            return None
+
+        async def fetch() -> str:
+            return await self.gateway.catalogue(dialect)
+
+        # What the sandbox has may change with each release of ours.
+        folder = None if self._endpoint.sandbox else self._settings.home
+        return Catalogue(folder, self._endpoint.base_url, dialect, fetch, time.time)
+
+    async def listed_models(self) -> list[str]:
+        """The names of the upstream's models, asked for now. Raises SoraError where it does not tell them."""
+        if self.catalogue is None:
+            return (await self.gateway.probe()).models
+        await self.catalogue.renew()
+        return [offer.id for offer in self.dialect.capabilities.offers]
+
     async def models(self) -> list[str]:
-        """The names of the upstream's models, asked for once in a while; none where it does not tell them."""
+        """The names of the upstream's models, asked for once in a while; none where it does not tell them, and none
+        where what each takes is known, and checked, anyway."""
+        if self.catalogue is not None:
+            return []
         if anyio.current_time() >= self._models_until:
             with anyio.move_on_after(MODELS_WITHIN_S):
                 try:

@@ -53,9 +53,9 @@ class Waiter:
 
     async def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None) -> Video:
         if entry.state not in UNDER_WAY:
-            return report.video(entry, upstream.label, trouble)
+            return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix)
         age_s, usual_s = self._poller.age(entry), await self._poller.usual(upstream)
-        return report.video(entry, upstream.label, trouble, age_s=age_s, usual_s=usual_s)
+        return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix, age_s=age_s, usual_s=usual_s)
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """What the poller learns, or what the ledger knows where it is so slow that this takes too long."""

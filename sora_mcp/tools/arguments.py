@@ -199,7 +199,7 @@ def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, val
         return all(each.least <= len(value) <= each.most for each in counts)
     if limits is not None and name == "n_variants":
         return float(str(value)) <= limits.max_variants
-    return limits is None or name != "n_frames" or float(str(value)) in limits.lengths
+    return limits is None or name != "n_frames" or limits.any_length or float(str(value)) in limits.lengths
 
 
 _ALIKE = frozenset({"extra_forbidden", "missing"})

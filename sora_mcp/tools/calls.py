@@ -23,7 +23,7 @@ async def call(studio: Studio, name: str, arguments: object, caller: Caller = NO
     """Run a tool. Never raises for a reason that an agent could meet: errors come back as results, in our words."""
     tool = TABLE.get(name)
     if tool is None:
-        unknown = UnknownTool(name, TABLE)
+        unknown = UnknownTool(name, TABLE, studio.capabilities)
         might_pay = not unknown.impossible and (unknown.instead is None or TABLE[unknown.instead].paid)
         return failed(unknown, paid=might_pay, wording=caller.wording)
     caller = replace(caller, progress=rising(caller.progress))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.description import Description, OfferedModel
-from sora_mcp.core.models import Model
+from sora_mcp.core.models import Model, ModelName
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
+from sora_mcp.tools.offers import say_model, say_offers
 from sora_mcp.tools.published import PublishedDescription
 from sora_mcp.tools.sentences import cost_words, other_costs
 from sora_mcp.tools.tool import Tool
@@ -16,23 +17,27 @@ from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
 class DescribeGateway(Model):
-    """Arguments of `describe_gateway`: none."""
+    """Arguments of `describe_gateway`."""
+
+    model: ModelName | None = None
 
 
-async def _run(studio: Studio, _: DescribeGateway, __: Caller) -> Description:
-    return await studio.describe()
+async def _run(studio: Studio, arguments: DescribeGateway, _: Caller) -> Description:
+    return await studio.describe(arguments.model)
 
 
 def say_description(description: Description, wording: Wording = FOR_AGENTS) -> str:
     """What a gateway is like, what was spent there, and what is wrong."""
+    implied = ", taken from the address" if description.is_dialect_implied else ""
     facts = (
-        f"Gateway: {description.gateway} ({_STATUS[description.status]}; dialect {description.dialect}).",
+        f"Gateway: {description.gateway} ({_STATUS[description.status]}; dialect {description.dialect}{implied}).",
         description.notice or "",
         description.explanation or "",
         *(wording.message(each) for each in description.problems),
         wording.advise(*description.advice),
         *_operations(description),
         *(sentence for offer in description.models for sentence in _offer(offer)),
+        *say_offers(description.offers, wording),
         *(description.rules or []),
         f"Variants of a call: at most {description.max_variants}; each costs.",
         *_spent(description),
@@ -66,15 +71,24 @@ def _operations(description: Description) -> Iterator[str]:
 
 def _offer(offer: OfferedModel) -> Iterator[str]:
     names = f" of model {', '.join(offer.names)}" if offer.names else ""
-    sizes = [_with(f"{each.width}x{each.height}", each.cost) for each in offer.sizes]
-    lengths = [_with(f"{each.n_frames} frames = {each.seconds:g} s", each.factor, "x") for each in offer.lengths]
+    costs = any(each.cost is not None for each in offer.sizes)
+    sizes = [_with(f"{each.width}x{each.height}", each.cost, priced=costs) for each in offer.sizes]
+    lengths = [
+        _with(f"{each.n_frames} frames = {each.seconds:g} s", each.factor, "x", priced=costs) for each in offer.lengths
+    ]
     if sizes:
-        yield f"Sizes{names} (relative cost): {', '.join(sizes)}."
+        yield f"Sizes{names}{_RELATIVE if costs else ''}: {', '.join(sizes)}."
     if lengths:
-        yield f"Lengths (cost factor): {', '.join(lengths)}."
+        yield f"Lengths{' (cost factor)' if costs else names}: {', '.join(lengths)}."
+    yield from say_model(offer)
 
 
-def _with(what: str, price: float | None, times: str = "") -> str:
+_RELATIVE = " (relative cost)"
+
+
+def _with(what: str, price: float | None, times: str = "", *, priced: bool) -> str:
+    if not priced:
+        return what
     return f"{what} (not known)" if price is None else f"{what} ({times}{price:g})"
 
 
@@ -121,9 +135,9 @@ def _caps(caps: dict[str, float | str]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Tell which gateway makes the videos, or that it is the sandbox. Returns its "
-    "models, sizes, lengths, what each operation becomes, the caps, and what was spent in 24 hours. Use it for what is "
-    "possible, what it cost, or why a picture lacks what was asked for; for single videos use list_videos. Free.",
+    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, free). Returns models, sizes, "
+    "lengths, what operations become, caps, and what was spent in a day. Use it for what is possible, what it cost, or "
+    "why a picture lacks what was asked for; for videos use list_videos. Free.",
     DescribeGateway,
     PublishedDescription,
     _run,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 
 from sora_mcp.core.advice import Do
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
 
@@ -14,12 +15,13 @@ from sora_mcp.core.tasks import clean
 class UnknownTool(InvalidInput):
     """There is no tool of this name. `instead`: the one that is meant, where that is clear.
 
-    `impossible`: what no tool can do is said (`sentence`), so that nothing is to be called instead.
+    `limits`: what can be asked for at the gateway. `impossible`: what no tool can do there is said (`sentence`), so
+    that nothing is to be called instead.
     """
 
-    def __init__(self, name: str, known: Collection[str]) -> None:
+    def __init__(self, name: str, known: Collection[str], limits: Capabilities | None = None) -> None:
         words = _words_of(name)
-        cannot = next((sentence for verbs, sentence in _CANNOT.items() if words & set(verbs.split())), None)
+        cannot = next((_said(parts, limits) for verbs, parts in _CANNOT.items() if words & set(verbs.split())), None)
         said = cannot or next((sentence for verbs, sentence in _NO_TOOL.items() if words & set(verbs.split())), None)
         meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
         self.sentence, self.impossible = said, said is not None
@@ -55,7 +57,25 @@ def _words_of(name: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", parted.lower()))
 
 
-_CANNOT = {
+_Parts = str | tuple[str | tuple[str, str], ...]
+"""A text, or its parts; with one there may stand what has to be possible for it: an operation, or `ranges` of earlier
+videos as items."""
+
+
+def _said(parts: _Parts, limits: Capabilities | None) -> str:
+    """That something cannot be done, and what can be done instead at this gateway."""
+    if isinstance(parts, str):
+        return parts
+    return "".join(
+        part if isinstance(part, str) else part[1] if limits is None or _goes(part[0], limits) else "" for part in parts
+    )
+
+
+def _goes(needed: str, limits: Capabilities) -> bool:
+    return limits.images == "any" if needed == "ranges" else limits.can(needed)
+
+
+_CANNOT: dict[str, _Parts] = {
     "cancel stop abort kill terminate interrupt pause halt": (
         "A video that was submitted cannot be cancelled: it runs to its end and is paid for. get_video tells its state."
     ),
@@ -63,12 +83,20 @@ _CANNOT = {
         "Videos cannot be deleted, and the record of what was paid for is kept. Saved files are the user's to remove."
     ),
     "extend lengthen prolong continue continuation elongate": (
-        "A video cannot be extended: its length is fixed when it is made. storyboard_video can begin a new one with a "
-        "range of it (inpaint_items: generation_id, source_start_frame, source_end_frame)."
+        "A video cannot be extended: its length is fixed when it is made.",
+        (
+            "ranges",
+            (
+                " storyboard_video can begin a new one with a range of it (inpaint_items: generation_id, "
+                "source_start_frame, source_end_frame)."
+            ),
+        ),
     ),
     "trim cut crop split concat concatenate join stitch merge append splice": (
-        "Files are not cut or joined. blend_videos makes a new video in which one becomes another; storyboard_video "
-        "places ranges of earlier ones in a new one."
+        "Files are not cut or joined.",
+        ("blend", " blend_videos makes a new video in which one becomes another"),
+        ("ranges", "; storyboard_video places ranges of earlier ones in a new one"),
+        ("blend", "."),
     ),
     "undo revert rollback refund": (
         "A paid call cannot be undone: the video runs to its end and is paid for. get_video tells its state."
@@ -77,7 +105,9 @@ _CANNOT = {
         "A video cannot be made to loop. The prompt of a new one may ask that its last frame looks like its first."
     ),
     "upscale enhance interpolate resize": (
-        "A finished video cannot be made larger: ask for its width and height when it is made, or in remix_video."
+        "A finished video cannot be made larger: ask for its width and height when it is made",
+        ("ranges", ", or in remix_video"),
+        ".",
     ),
     "audio sound music voice voiceover narration speech lipsync subtitle subtitles": (
         "Sound and subtitles cannot be added."

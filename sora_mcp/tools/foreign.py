@@ -142,8 +142,10 @@ def _in_frames(argument: Argument, target: str) -> Translation:
         return Translation(words, target=target)
     unit = (match[2] or ("ms" if fold(argument.name).endswith("ms") else "s")).lower()
     frames = round(float(match[1]) * FPS * (0.001 if unit == "ms" else 60 if unit.startswith("m") else 1))
+    if limits is not None and limits.any_length and not frames:
+        return Translation(words, target=target)
     words += f": {argument.name} {text.strip()} is {target} {frames}"
-    if limits is None or target != "n_frames" or frames in limits.lengths:
+    if limits is None or target != "n_frames" or limits.any_length or frames in limits.lengths:
         return Translation(words, target=target)
     return Translation(f"{words}, which no video here has", _lengths(limits), target)
 
@@ -159,6 +161,9 @@ def _as_size(argument: Argument, _: str) -> Translation:
     if (limits := argument.limits) is None:
         return Translation(words)
     allowed, name = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes)), argument.name
+    if limits.any_size:
+        pair = re.fullmatch(_PAIR, text)
+        return Translation(f"{words}: {name} {text} is width {pair[1]}, height {pair[2]}" if pair else words)
     if (fits := _fitting(text)) is None:
         return Translation(words, allowed)
     if fitting := [size for size in sorted(limits.sizes) if fits(*size)]:
@@ -169,12 +174,13 @@ def _as_size(argument: Argument, _: str) -> Translation:
 
 _SHAPES = {"landscape": 16 / 9, "horizontal": 16 / 9, "wide": 16 / 9, "widescreen": 16 / 9, "square": 1.0}
 _SHAPES |= {"portrait": 9 / 16, "vertical": 9 / 16, "tall": 9 / 16}
+_PAIR = r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})"
 _LINES = {"sd": 480, "hd": 720, "fhd": 1080, "fullhd": 1080, "2k": 1440, "qhd": 1440, "4k": 2160, "uhd": 2160}
 
 
 def _fitting(text: str) -> Callable[[int, int], bool] | None:
     """Whether a width and a height are what a text says; None where it says nothing that can be read."""
-    if pair := re.fullmatch(r"(\d{2,5})\s*[^\d\s:/]\s*(\d{2,5})", text):
+    if pair := re.fullmatch(_PAIR, text):
         size = int(pair[1]), int(pair[2])
         return lambda width, height: (width, height) == size
     if pair := re.fullmatch(r"(\d{1,2}(?:\.\d{1,3})?)\s*[:/x]\s*(\d{1,2}(?:\.\d{1,3})?)", text):
@@ -221,8 +227,29 @@ def _says(words: str) -> Say:
 
 
 _NO_SUCH_THING = _says("this API has no such thing: leave it out")
+
+
+def _setting(name: str) -> Say:
+    """What a person sets for all calls, at a gateway whose models may take it."""
+    words = f"a person sets that for all calls, as SORA_{name}: leave it out"
+
+    def say(argument: Argument, target: str) -> Translation | None:
+        is_set = argument.limits is not None and argument.limits.lists_models
+        return Translation(words) if is_set else _NO_SUCH_THING(argument, target)
+
+    return say
+
+
 _IN_THE_PROMPT = _says("this API has no such thing: say it in the prompt")
 _BY_THE_TOOL = _says("the tool sets it: leave it out")
+
+
+def _changed_by_another(argument: Argument, _: str) -> Translation:
+    """A video, where the tool takes none: which one does, if any does at this gateway."""
+    can_remix = argument.limits is None or argument.limits.can("remix")
+    does = "remix_video does, as source_generation_id" if can_remix else "none does at this gateway"
+    return Translation(f"this tool changes no finished video: {does}")
+
 
 # --- the names ------------------------------------------------------------------------------------
 
@@ -238,7 +265,7 @@ _VIDEO: dict[str, Say] = {
     "task_id": _as_source,
     "generation_id": _as_source,
     "inpaint_items.generation_id": _as_items,
-    _PAID: _says("this tool changes no finished video: remix_video does, as source_generation_id"),
+    _PAID: _changed_by_another,
 }
 _WORDS: dict[str, Say] = {"description": _called, "prompt": _called, "query": _renamed}
 _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
@@ -338,9 +365,11 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
     ("force again allowduplicates", {"allow_duplicate": _called}),
     ("fps framerate framespersecond", {_PAID: _says(f"a video always has {FPS} frames per second: leave it out")}),
     ("negativeprompt camera cameramotion cameramovement motion mood lighting", {_PAID: _IN_THE_PROMPT}),
+    ("seed", {_PAID: _setting("SEED")}),
+    ("audio generateaudio sound", {_PAID: _setting("GENERATE_AUDIO")}),
     (
         (
-            "seed quality guidance guidancescale cfg cfgscale steps sampler watermark audio generateaudio sound"
+            "quality guidance guidancescale cfg cfgscale steps sampler watermark"
             " voice callback callbackurl webhook webhookurl notifyhook user metadata loop upscale enhanceprompt"
             " promptoptimizer promptupsampling outputformat responseformat idempotencykey preset format"
         ),

@@ -62,7 +62,7 @@ def _plan(submission: Submission | Video) -> list[str]:
 def _adjusted(submission: Submission) -> list[str]:
     """What is sent instead of what was asked for."""
     parts = [f"{each['field']} {each['asked']} → {each['sent']}" for each in submission.adjusted or []]
-    return [f"Adjusted for this server: {'; '.join(parts)}."] if parts else []
+    return [f"Adjusted for this server: {'; '.join(parts).rstrip('.')}."] if parts else []
 
 
 _STATE_WORDS: dict[State, str] = {

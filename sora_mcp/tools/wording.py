@@ -6,6 +6,7 @@ What reads the same for both is said once, in `Wording`; what names a tool, a co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, assert_never
 
 from pydantic import BaseModel
@@ -98,6 +99,14 @@ class Wording(ABC):
             case _:
                 return note
 
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        """Rows that have the same columns, the first of which is a name."""
+        lines = []
+        for name, *values in rows:
+            cells = [f"{column} {value}" for column, value in zip(columns[1:], values, strict=True) if value]
+            lines.append(f"{name} ({'; '.join(cells)})")
+        return [f"{title}: {', '.join(lines)}."]
+
     def duplicate(self) -> str:
         """What was, and can be, done about a call that asks for the same as one before."""
         return f"nothing was sent or charged now ({self.argument('allow_duplicate')} pays for another)."
@@ -134,8 +143,8 @@ class Wording(ABC):
                 return self.look_again(advice)
             case SeeList():
                 return self.see_list(advice)
-            case UseVideo(video_id):
-                return self.use(video_id)
+            case UseVideo(video_id, can_remix):
+                return self.use(video_id, can_remix=can_remix)
             case Save(video_id):
                 return self.save(video_id)
 
@@ -229,7 +238,7 @@ class Wording(ABC):
         """How to list videos."""
 
     @abstractmethod
-    def use(self, video_id: str) -> str:
+    def use(self, video_id: str, *, can_remix: bool) -> str:
         """What can be done with a finished video."""
 
     @abstractmethod
@@ -351,7 +360,9 @@ class ForAgents(Wording):
         status = f" with status {advice.status}" if advice.status else ""
         return f"Look at list_videos{status}{f' {after(advice.after_s)}' if advice.after_s else ''}."
 
-    def use(self, video_id: str) -> str:  # noqa: ARG002 - it stands in the same result
+    def use(self, video_id: str, *, can_remix: bool) -> str:  # noqa: ARG002 - the id stands in the same result
+        if not can_remix:
+            return "Look at it with view_video, or keep it with download_video (addresses may expire)."
         return "Look at it with view_video, keep it with download_video (addresses may expire), or remix it."
 
     def save(self, video_id: str) -> str:

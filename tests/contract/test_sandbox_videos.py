@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,13 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from PIL import Image
 
 from sora_mcp import media
+from sora_mcp.config.endpoint import PROFILES
+from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.media.frames import frame
 from sora_mcp.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -137,3 +145,90 @@ async def test_the_served_model_is_the_one_that_is_set(server: Callable[..., Ser
     for profile, model, names in (("generic", None, []), ("generic", "m", ["m"]), ("vllm-omni", "m", ["m"])):
         listed = (await server(profile, model).http.get("/v1/models")).json()["data"]
         assert [each["id"] for each in listed] == names
+
+
+def _picture(colour: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _address(picture: bytes) -> dict[str, str]:
+    return {"image_url": f"data:image/png;base64,{base64.b64encode(picture).decode()}"}
+
+
+async def _film(server: Server, tmp_path: Path, fields: dict[str, str], **files: bytes) -> list[tuple[int, int, int]]:
+    """The middle of the first and of the last frame of what comes of a form."""
+    made = await server.post(fields, **files)
+    assert made.status_code == 200, made.text
+    await server.finish()
+    path = tmp_path / "film.mp4"
+    path.write_bytes((await server.http.get(f"/v1/videos/{made.json()['id']}/content")).content)
+    ends = [Image.open(io.BytesIO(frame(path, index, 1_000_000).picture)) for index in (0, None)]
+    return [each.convert("RGB").getpixel((32, 10)) for each in ends]  # type: ignore[misc]
+
+
+async def test_two_images_stand_at_both_ends_of_vllm_omnis_video(server: Callable[..., Server], tmp_path: Path) -> None:
+    pair = json.dumps([_address(_picture("red")), _address(_picture("blue"))])
+    first, last = await _film(server("vllm-omni"), tmp_path, FRAMES | {"image_reference": pair})
+    assert first[0] > 150 > first[2]
+    assert last[2] > 150 > last[0]
+
+
+async def test_one_image_may_stand_at_the_end(server: Callable[..., Server], tmp_path: Path) -> None:
+    at_the_end = FRAMES | {"extra_params": json.dumps({"frame_indices": [-1]})}
+    _, last = await _film(server("vllm-omni"), tmp_path, at_the_end, input_reference=_picture("blue"))
+    assert last[2] > 150 > last[0]
+
+
+@pytest.mark.parametrize(("profile", "field"), [("vllm-omni", "input_reference"), ("sglang", "video_reference")])
+async def test_a_video_that_is_sent_along_is_changed(
+    profile: str, field: str, server: Callable[..., Server], tmp_path: Path
+) -> None:
+    pair = json.dumps([_address(_picture("red"))] * 2)
+    await _film(server("vllm-omni"), tmp_path, FRAMES | {"image_reference": pair})
+    source = (tmp_path / "film.mp4").read_bytes()
+    first, _ = await _film(server(profile), tmp_path, FRAMES, **{field: source})
+    assert first[0] > first[2]
+
+
+ONE = json.dumps(_address(_picture("red")))
+
+
+@pytest.mark.parametrize(
+    ("profile", "fields", "files", "status", "words"),
+    [
+        ("vllm-omni", {"image_reference": "no JSON"}, {}, 400, "Invalid JSON"),
+        ("vllm-omni", {"image_reference": '{"image_url": "data:image/png;base64,AAAA"}'}, {}, 400, "not an image"),
+        (
+            "vllm-omni",
+            {"image_reference": json.dumps(_address(_picture("red")))},
+            {"input_reference": b"x"},
+            400,
+            "one of",
+        ),
+        ("vllm-omni", {}, {"video_reference": b"x"}, 422, "no file of this form"),
+        ("sglang", {}, {"video_reference": b"no video"}, 400, "not a video"),
+        ("generic", {}, {"input_reference": b"\0\0\0\x10ftypisom"}, 400, "not an image"),
+    ],
+)
+async def test_what_cannot_be_taken_along_is_refused(  # noqa: PLR0917
+    profile: str,
+    fields: dict[str, str],
+    files: dict[str, bytes],
+    status: int,
+    words: str,
+    server: Callable[..., Server],
+) -> None:
+    needed = {"model": "m"} if profile == "generic" else {}
+    told = await server(profile).post(SMALL | needed | fields, **files)
+    assert told.status_code == status
+    assert words in told.text
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_no_face_looks_like_another_kind_of_server(profile: str, server: Callable[..., Server]) -> None:
+    http = server(profile, "m").http
+    answers = [await http.get(call.path) for call in LOOKS]
+    looks_like = recognized([Reply(each.status_code, {}, each.content) for each in answers])
+    assert looks_like in {f"videos:{profile}", None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,26 @@ def test_the_demo_leaves_real_videos_and_a_contact_sheet(tmp_path: Path) -> None
     found = [media.probe(path) for path in (tmp_path / "demo").glob("*.mp4")]
     assert [(v.codec, v.width, v.height, v.n_frames) for v in found] == [("h264", 854, 480, 150)] * 4
     assert (tmp_path / "demo" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_at_openrouters_face_goes_through_each_model_and_says_what_it_costs(tmp_path: Path) -> None:
+    done = run("demo", "--dialect", "openrouter", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with_aurora, with_brook, with_cinder = re.split("agent → create_video .*dry_run.*", done.stdout)[1:]
+    assert "Estimate: 5 s x 0.04 USD a second = 0.20 USD" in with_aurora
+    assert "0.20 USD, by the gateway's own figure" in with_aurora
+    assert "a bridge from the last frame of the first video to the first frame of the second" in with_aurora
+    assert "480x480 is not a size of sandbox/brook-mini; allowed: 640x480 is nearest" in with_brook
+    assert "n_frames not given → 4 s" in with_brook
+    assert "size not given → 1280x720" in with_cinder
+    assert "cost not known" in with_cinder
+    assert "0.35 USD, by the gateway's own figure" in with_cinder
+    assert "9 videos at sandbox: 9 succeeded; cost 1.92 USD" in with_cinder
+    sizes = sorted((about.width, about.n_frames) for about in map(media.probe, tmp_path.glob("*.mp4")))
+    assert sizes == [*[(854, 96)] * 2, *[(854, 120)] * 4, (854, 144), *[(1280, 120)] * 2]
+    sheets = {path.stem for path in tmp_path.glob("*-*.jpg")}
+    assert {f"{model}-create" for model in ("aurora-2", "brook-mini", "cinder")} <= sheets
+    assert (tmp_path / "contact-sheet.png").is_file()
 
 
 @pytest.mark.parametrize("size", ["853x481", "11x11", "3000x10", "10x3000"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,18 +24,21 @@ from sora_mcp.server import build
 
 
 class Ids:
-    """Puts the last task's id where a page writes `task_…`, and takes ids out of what is shown."""
+    """Puts the last task's id where a page writes `task_…` or `gen-vid-…`, and takes ids out of what is shown."""
 
     def __init__(self) -> None:
         self._last = "task_none"
 
     def fill(self, text: str) -> str:
-        return text.replace("task_…", self._last)
+        return re.sub("task_…|gen-vid-…", self._last, text)
 
     def strip(self, text: str) -> str:
-        seen = re.findall(r"task_[0-9a-z]{26}", text)
+        seen = [match[0] for match in re.finditer(_ID, text)]
         self._last = seen[-1] if seen else self._last
-        return re.sub(r"task_[0-9a-z]{26}", "task_…", text)
+        return re.sub(_ID, r"\1…", text)
+
+
+_ID = r"\b(task_(?=[0-9a-z]{26})|gen-vid-(?=[0-9]))[0-9A-Za-z-]+"
 
 
 def matches(shown: str, written: str) -> bool:
@@ -71,6 +75,9 @@ def test_the_shell_does_as_written(environment: dict[str, str], tmp_path: Path, 
     ids = Ids()
     for step in re.split(r"^\$ ", transcript, flags=re.MULTILINE)[1:]:
         command, _, written = step.partition("\n")
+        if command.startswith("export "):
+            environment |= dict(word.split("=", 1) for word in shlex.split(command)[1:])
+            continue
         done = subprocess.run(  # noqa: S603
             ["bash", "-c", ids.fill(command)],  # noqa: S607
             check=False,

@@ -19,6 +19,7 @@ from pathlib import Path
 import hosts
 import libraries
 import protocol
+import routers
 import upstreams
 from platformdirs import user_cache_path
 from workshop import PROJECT, Failed, Missing, Told, Workshop
@@ -88,6 +89,22 @@ PROOFS = (
         upstreams.openai_videos,
         quick=True,
     ),
+    Proof(
+        "OpenRouter library, as a client of the sandbox",
+        routers.OPENROUTER,
+        "HTTP",
+        routers.openrouter,
+        quick=True,
+    ),
+    Proof("aimock, as an OpenRouter", routers.AIMOCK, "HTTP", routers.aimock, quick=True),
+    Proof(
+        "vLLM-Omni's own routes (fake engine), as the upstream",
+        upstreams.VLLM_OMNI,
+        "HTTP",
+        upstreams.vllm_omni,
+        quick=True,
+    ),
+    Proof("LiteLLM proxy in front of them, as the upstream", upstreams.LITELLM, "HTTP", upstreams.litellm),
     Proof("Anthropic library", libraries.ANTHROPIC, "function calls", libraries.anthropic),
     Proof("Google Gen AI library", libraries.GOOGLE, "function calls", libraries.gemini),
 )

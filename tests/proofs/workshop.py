@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ CLIENTS = Path(__file__).parent / "clients"
 PROJECT = Path(__file__).parents[2]
 NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
-_INSTALL_SECONDS = 300
+_INSTALL_SECONDS = 900
+_START_SECONDS = 120
 Told = tuple[tuple[str, ...], str]
 """What a proof tells: the eras that were spoken (none where the program does not say), and what was shown."""
 
@@ -73,14 +76,16 @@ class Workshop:
     def _npm(self, packages: tuple[str, ...]) -> Path:
         return self.folder / "npm" / _label(packages)
 
-    def venv(self, *requirements: str) -> Path:
-        """The Python of a virtual environment with these requirements."""
-        place = self.folder / "venvs" / _label(requirements)
+    def venv(self, *requirements: str, alone: str = "") -> Path:
+        """The Python of a virtual environment with these requirements; `alone`: one without what it requires."""
+        place = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
         python = place / "bin" / "python"
-        with _made_once(place, list(requirements)) as needed:
+        with _made_once(place, [*requirements, alone]) as needed:
             if needed:
                 _install([sys.executable, "-m", "venv", "."], place)
                 _install([str(python), "-m", "pip", "install", "--quiet", *requirements], place)
+                if alone:
+                    _install([str(python), "-m", "pip", "install", "--quiet", "--no-deps", alone], place)
         return python
 
     def run(
@@ -120,35 +125,41 @@ class Workshop:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """The real server over streamable HTTP on a free loopback port; yields its address."""
-        with self._listening("serve", "--transport", "streamable-http") as address:
+        with self.listening(SERVER, "serve", "--transport", "streamable-http", "--port", "0") as address:
             yield address
 
     @contextmanager
     def sandbox(self, dialect: str) -> Iterator[str]:
         """The sandbox as a gateway that speaks a dialect, on a free loopback port; yields its address."""
-        with self._listening("sandbox", SORA_DIALECT=dialect, SORA_MODEL="sandbox") as address:
+        command = (SERVER, "sandbox", "--port", "0")
+        with self.listening(*command, SORA_DIALECT=dialect, SORA_MODEL="sandbox") as address:
             yield address
 
     @contextmanager
-    def _listening(self, *words: str, **settings: str) -> Iterator[str]:
-        command = [str(SERVER), *words, "--port", "0"]
-        with subprocess.Popen(  # noqa: S603 - our own server
-            command,
-            env=self._environment(None) | settings,
+    def listening(self, *command: str | Path, npm: Path | None = None, **settings: str) -> Iterator[str]:
+        """A server that says its loopback address once it listens there; yields that."""
+        with subprocess.Popen(  # noqa: S603 - our own commands
+            [str(word) for word in command],
+            cwd=self.scratch,
+            env=self._environment(npm) | settings,
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             encoding="utf-8",
         ) as process:
-            assert process.stderr is not None
-            late = Timer(30, process.kill)
+            assert process.stdout is not None
+            late = Timer(_START_SECONDS, process.kill)
             late.start()
-            said = process.stderr.readline()
+            said = ""
+            while (address := re.search(r"http://127\.0\.0\.1:\S+", said)) is None:
+                line = process.stdout.readline()
+                if not line:
+                    raise Failed(f"{_shown([str(word) for word in command])} did not start: {said[-2000:]}")
+                said += line
             late.cancel()
-            Thread(target=process.stderr.read, daemon=True).start()  # or a talkative server would block
+            Thread(target=process.stdout.read, daemon=True).start()  # or a talkative server would block
             try:
-                if "http://127.0.0.1:" not in said:
-                    raise Failed(f"the server did not start: {said}")
-                yield said.split()[-1]
+                yield address[0]
             finally:
                 process.terminate()
 
@@ -171,6 +182,12 @@ class Workshop:
             "PROOF_SERVER": str(SERVER),
             **self.told,
         }
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def told_by(out: str) -> Told:

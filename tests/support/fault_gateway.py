@@ -145,8 +145,8 @@ class FaultGateway:
     """Made by `fault_gateway`. `greeting` is played on every connection before its first request is read; with
     `hang_up` that is a reset."""
 
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.address = f"http://{host}:{port}"
         self.received: list[Received] = []
         self.connections = 0
         self.hang_up = False
@@ -232,11 +232,11 @@ class FaultGateway:
 
 
 @asynccontextmanager
-async def fault_gateway() -> AsyncIterator[FaultGateway]:
+async def fault_gateway(host: str = "127.0.0.1") -> AsyncIterator[FaultGateway]:
     """A gateway on a free port of 127.0.0.1, inside the task that asks for it; on leaving, all sockets are closed."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         listener.setblocking(False)
-        gateway = FaultGateway(listener.getsockname()[1])
+        gateway = FaultGateway(listener.getsockname()[1], host)
         async with anyio.create_task_group() as connections:
             connections.start_soon(gateway.accept, listener, connections)
             yield gateway

@@ -1,5 +1,6 @@
 """Every socket fault at every moment of a create: what the gateway saw, what the agent was told, what was recorded.
 
+In the words of every dialect: a new profile is measured without a change here.
 `python tests/support/faults.py` measures all of them anew and writes `tests/faults/FAULTS.md`; a test holds that page
 to what is measured. Each cell has a gateway, a server and a ledger of its own, so that they can all run at once.
 """
@@ -14,10 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
-from bench import TAKEN_NEXT, about
+from bench import TAKEN_NEXT
 from fault_gateway import (
-    CREATE,
-    NEXT_ID,
     Answer,
     FaultGateway,
     Moment,
@@ -28,9 +27,12 @@ from fault_gateway import (
 )
 from mcp import Client
 from tls_front import Authority, tls_front
+from upstream_words import WORDS, in_words, make_known, package_of, settings_of, speak
 
+from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import load
 from sora_mcp.core.tasks import UNDER_WAY
+from sora_mcp.dialects import DIALECTS
 from sora_mcp.server import build
 
 PAGE = Path(__file__).parents[1] / "faults" / "FAULTS.md"
@@ -126,37 +128,30 @@ def _cases() -> list[Case]:
 CASES = _cases()
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What a dialect says of a create: its path, and the answers to a create that is taken and to a query."""
-
-    path: str
-    taken: Answer
-    about: Answer
+_UNREAD = {BEFORE_THE_CONNECTION, TLS, *(MOMENTS[moment] for moment in _EARLY)}
+_FIRST = {package_of(dialect): dialect for dialect in reversed(DIALECTS)}
 
 
-_OBJECT = {"object": "video", "status": "queued", "progress": 0}
-SORA = Words(CREATE, TAKEN_NEXT, about("SUBMITTED", task_id="task_1"))
-VIDEOS = Words("/v1/videos", says(_OBJECT | {"id": NEXT_ID.decode()}), says(_OBJECT | {"id": "task_1"}))
+def cases_of(dialect: str) -> list[Case]:
+    """Every case for the first dialect of a package; for its others, those in which an answer has begun to come.
+
+    Until then the gateway's client alone decides what is told, and the others send the same kind of body: these are
+    also the cells that take long.
+    """
+    return CASES if dialect == _FIRST[package_of(dialect)] else [case for case in CASES if case.moment not in _UNREAD]
 
 
-def words_of(dialect: str) -> Words:
-    return SORA if dialect == "sora" else VIDEOS
+def _is_large(case: Case) -> bool:
+    """Whether the body must be larger than what sockets hold."""
+    return case.moment == MOMENTS["in_body"]
 
 
-def _in_words(answer: Answer, words: Words) -> Answer:
-    """An answer that takes a create, as a dialect says that; any other as it is."""
-    return replace(answer, body=words.taken.body) if answer.body == TAKEN_NEXT.body else answer
-
-
-async def measure(case: Case, folder: Path, dialect: str = "sora") -> Seen:
+async def measure(case: Case, folder: Path, dialect: str = SORA) -> Seen:
     """A create through the real client, server, ledger and sockets, in the words of a dialect."""
-    words = words_of(dialect)
-    answer = _in_words(case.answer, words)
+    answer = in_words(case.answer, WORDS[package_of(dialect)])
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
-        gateway.create_path = words.path
-        gateway.on("POST", words.path, answer)
-        gateway.on("GET", words.path, words.about)
+        speak(gateway, dialect, answer)
+        await make_known(dialect, folder, address)
         gateway.greeting = answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
@@ -168,16 +163,16 @@ async def measure(case: Case, folder: Path, dialect: str = "sora") -> Seen:
             create_timeout=patience,
             query_timeout=patience,
             max_prompt_length=10_000_000,
-            dialect=dialect,
-            **({"model": "some-model"} if dialect == "videos:generic" else {}),
+            **settings_of(dialect),
         )
-        prompt = "fly man " * (1_000_000 if case.moment == MOMENTS["in_body"] else 1)
+        prompt = "fly man " * (1_000_000 if _is_large(case) else 1)
         async with Client(build(settings)) as client:
             told = await client.call_tool("create_video", {"prompt": prompt})
+            connections = gateway.connections  # later there may be one more, to look at the task
         posts = gateway.creates()
         recorded = await anyio.to_thread.run_sync(states, folder / "ledger.sqlite3")
         outcome = told.structured_content["outcome"]
-        return Seen(gateway.connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
+        return Seen(connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
 
 
 @asynccontextmanager
@@ -199,29 +194,54 @@ def states(ledger: Path, where: str = "1") -> list[str]:
     return ["submitted" if state in UNDER_WAY else state for state in states]
 
 
-async def measure_all(dialect: str = "sora") -> dict[Case, Seen]:
-    """All cases, a few at a time."""
-    measured: dict[int, Seen] = {}
-    at_once = anyio.CapacityLimiter(12)
+async def measure_all(dialect: str = SORA) -> dict[Case, Seen]:
+    """All cases of a dialect, a few at a time."""
+    measured: dict[Case, Seen] = {}
+    small, large = anyio.CapacityLimiter(12), anyio.CapacityLimiter(1)  # large ones hold the others up
 
-    async def run(number: int, case: Case, folder: Path) -> None:
-        async with at_once:
-            measured[number] = await measure(case, folder, dialect)
+    async def run(case: Case, folder: Path) -> None:
+        async with large if _is_large(case) else small:
+            measured[case] = await measure(case, folder, dialect)
 
+    cases = cases_of(dialect)
     with tempfile.TemporaryDirectory() as home:
         async with anyio.create_task_group() as group:
-            for i, case in enumerate(CASES):
-                group.start_soon(run, i, case, Path(home) / str(i))
-    return {case: measured[i] for i, case in enumerate(CASES)}
+            for i, case in enumerate(cases):
+                group.start_soon(run, case, Path(home) / str(i))
+    return {case: measured[case] for case in cases}
 
 
-def table(measured: dict[Case, Seen]) -> str:
-    """The page."""
-    lines = [
-        f"| {c.moment} | {c.fault} | {s.connections} | {s.posts} | {s.accepted} | {s.told} | {s.recorded} |"
-        for c, s in measured.items()
-    ]
-    return "\n".join([_HEAD, *lines, ""])
+def row(case: Case, seen: Seen) -> str:
+    """A line of the page."""
+    return (
+        f"| {case.moment} | {case.fault} | {seen.connections} | {seen.posts} | {seen.accepted} |"
+        f" {seen.told} | {seen.recorded} |"
+    )
+
+
+def published() -> dict[tuple[str, str], Seen]:
+    """What the page says, by moment and fault."""
+    lines = PAGE.read_text(encoding="utf-8").partition(_HEAD)[2].partition(_OTHERS)[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
+    return {(moment, fault): Seen(*map(int, counts[:3]), *counts[3:]) for moment, fault, *counts in rows}
+
+
+def differing(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> dict[str, tuple[Seen, Seen]]:
+    """Where a dialect comes to something else than the documented one: what, and what that one comes to.
+
+    A connection more or less makes no difference: some dialects look at the list of models first.
+    """
+    pairs = {f"{c.moment}: {c.fault}": (seen, same[c.moment, c.fault]) for c, seen in measured.items()}
+    return {
+        name: (own, other)
+        for name, (own, other) in pairs.items()
+        if replace(own, connections=other.connections) != other
+    }
+
+
+def line_of(dialect: str, measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> str:
+    """The page's line on another dialect."""
+    return f"| `{dialect}` | {len(measured)} | {len(differing(measured, same))} |"
 
 
 _HEAD = """\
@@ -231,15 +251,33 @@ Measured by `python tests/support/faults.py`, which writes this page; `tests/fau
 measured. Each line is one create, by the real client through the real server, over real sockets. *POSTs* came at
 least with their whole head. *Accepted* means that the gateway has made a task: it does so as soon as a request has
 arrived whole, if its answer is a 200, or one that a proxy in front of it may give in its place (5xx). A connection that
-failed before anything could be sent, and a 429 that says why, are tried three times.
+failed before anything could be sent, and a 429 that says why, are tried three times. These are the documented words;
+the other dialects stand below.
 
 | when | fault | connections | POSTs | accepted | told | ledger |
 |---|---|---|---|---|---|---|"""
 
+_OTHERS = """
+## In other words
+
+The same lines for the other dialects, and how many come to other POSTs, another outcome or another record. What happens
+before an answer has begun to come is decided without a dialect: for the further profiles of one kind of server, which
+send the same form, only the lines from "after the request" on are measured.
+
+| dialect | lines | differing |
+|---|---|---|"""
+
+
+async def _page() -> str:
+    documented = await measure_all()
+    same = {(case.moment, case.fault): seen for case, seen in documented.items()}
+    others = [line_of(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
+    return "\n".join([_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others, ""])
+
 
 def main() -> None:
     """Measure, and write the page."""
-    PAGE.write_text(table(anyio.run(measure_all)), encoding="utf-8")
+    PAGE.write_text(anyio.run(_page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from sora_mcp.config.settings import load
 from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, NotFound, OutcomeUnknown, Refused
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.dialects import named
-from sora_mcp.dialects.protocol import CannotExpress, Picture
+from sora_mcp.dialects.protocol import CannotExpress, Measures, Picture, SourceVideo
 from sora_mcp.dialects.replies import Reply
+from sora_mcp.dialects.shots import in_prompt
 from sora_mcp.dialects.videos import PROFILES, Videos
 from sora_mcp.dialects.videos.profiles import Profile
-from sora_mcp.dialects.videos.shots import in_prompt
 
 OURS = {"type", "operation", "style", "width", "height", "n_frames", "n_variants", "actions", "inpaint_items", "sdedit"}
 """Fields of the documented body, which no other server knows."""
@@ -394,3 +394,93 @@ def test_files_stand_under_content_whatever_addresses_the_object_holds() -> None
 def test_what_is_no_video_is_no_task(status: int, content: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         videos("generic").read_task(reply(status, content), "x")
+
+
+# --- what depends on the model --------------------------------------------------------------------
+
+VACE = "Wan-AI/Wan2.1-VACE-14B-diffusers"
+H3 = "MiniMaxAI/MiniMax-H3"
+
+
+@pytest.mark.parametrize(
+    ("profile", "model", "remix", "blend", "images"),
+    [
+        ("vllm-omni", None, "impossible", "impossible", "first"),
+        ("vllm-omni", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", "impossible", "impossible", "first"),
+        ("vllm-omni", VACE, "by_reference", "impossible", "first"),
+        ("vllm-omni", H3, "impossible", "bridged", "first_and_last"),
+        ("sglang", None, "by_reference", "impossible", "first"),
+        ("sglang", "nvidia/Cosmos3", "by_reference", "impossible", "first"),
+        ("sglang", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", "impossible", "impossible", "first"),
+        ("tensorrt-llm", None, "impossible", "impossible", "first"),
+        ("generic", None, "impossible", "impossible", "first"),
+        ("new-api", None, "exact", "impossible", "first"),
+    ],
+)
+def test_what_an_operation_becomes_may_depend_on_the_model(
+    profile: str, model: str | None, remix: str, blend: str, images: str
+) -> None:
+    capabilities = videos(profile, model).capabilities
+    assert (capabilities.support("remix"), capabilities.support("blend")) == (remix, blend)
+    assert capabilities.images == images
+
+
+def test_a_model_that_is_named_in_the_call_counts() -> None:
+    edit = SDEdit(source_generation_id="video_1")
+    with pytest.raises(CannotExpress, match="whose model has vace in its name"):
+        videos("vllm-omni").check(request(operation="remix", sdedit=edit))
+    asked = request(operation="remix", sdedit=edit, model=VACE)
+    videos("vllm-omni").check(asked)
+    assert [need.kind for need in videos("vllm-omni").plan(asked).needs] == ["file"]
+    blend = request(operation="blend", inpaint_items=[InpaintItem(generation_id="a"), InpaintItem(generation_id="b")])
+    with pytest.raises(CannotExpress, match="whose model has minimax-h3 in its name"):
+        videos("vllm-omni", VACE).check(blend)
+
+
+def test_a_model_of_which_nothing_is_known_is_told_as_a_guess() -> None:
+    dialect = videos("vllm-omni", "somebody/new-model")
+    asked = request(width=854, height=480, n_frames=150)
+    assert dict(form(dialect, asked))["num_frames"] == "81"
+    (length,) = [sent for field, _, sent in adjusted(dialect, asked) if field == "n_frames"]
+    assert length == "81 frames at 16 fps, as Wan makes (what somebody/new-model makes is not known here)"
+    assert any("guess" in rule for rule in dialect.capabilities.rules())
+    for known in (None, "Wan-AI/Wan2.2", H3):
+        assert not any("guess" in rule for rule in videos("vllm-omni", known).capabilities.rules())
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "sent"), [(120, "107"), (150, "124"), (300, "243"), (450, "345"), (119, None), (451, None), (30, None)]
+)
+def test_minimax_h3_makes_four_to_fifteen_seconds(n_frames: int, sent: str | None) -> None:
+    dialect, asked = videos("vllm-omni", H3), request(width=854, height=480, n_frames=n_frames)
+    if sent is None:
+        with pytest.raises(CannotExpress, match="120 to 450"):
+            dialect.check(asked)
+        return
+    assert form(dialect, asked) == {
+        "prompt": "fly man",
+        "model": H3,
+        "size": "832x480",
+        "num_frames": sent,
+        "fps": "24",
+        "aspect_ratio": "16:9",
+    }
+
+
+def test_an_image_on_vace_is_told_as_what_it_becomes() -> None:
+    asked = request(inpaint_items=[InpaintItem(url="https://example.com/a.png")])
+    told = [each[0::2] for each in adjusted(videos("vllm-omni", VACE), asked)]
+    assert ("inpaint_items", "a reference for what is seen") in told
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 600), st.floats(1, 120))
+def test_what_is_sent_of_a_source_is_never_more_than_it_has(width: int, height: int, n_frames: int, fps: float) -> None:
+    source = SourceVideo(name="video_1", measures=Measures(width, height, n_frames, fps), content=b"x")
+    asked = request(operation="remix", sdedit=SDEdit(source_generation_id="video_1"), model=VACE)
+    call = videos("vllm-omni").create(asked, None, source)
+    form = call.form or {}
+    sent_width, sent_height = map(int, form["size"].split("x"))
+    assert sent_width <= width
+    assert sent_height <= height
+    assert int(form["num_frames"]) % 4 == 1
+    assert int(form["num_frames"]) <= n_frames

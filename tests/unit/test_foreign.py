@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.dialects.sora.tables import CAPABILITIES
 from sora_mcp.tools.arguments import parse
@@ -15,9 +16,9 @@ A, B = '{"generation_id": "task_a"}', '{"generation_id": "task_b"}'
 FOX = {"prompt": "fox"}
 
 
-def refusal(tool: str, arguments: dict[str, Any]) -> str:
+def refusal(tool: str, arguments: dict[str, Any], limits: Capabilities = CAPABILITIES) -> str:
     with pytest.raises(InvalidInput) as caught:
-        parse(TABLE[tool].arguments, arguments, CAPABILITIES)
+        parse(TABLE[tool].arguments, arguments, limits)
     return str(caught.value)
 
 
@@ -61,3 +62,26 @@ def test_a_value_is_only_offered_where_it_would_be_accepted(
     for each in said:
         assert each in words
     assert unsaid not in words, words
+
+
+ANY = Capabilities(sizes={}, lengths={}, any_size=True, any_length=True, max_variants=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"seconds": 7}, "seconds 7 is n_frames 210"),
+        ({"seconds": "2.5s"}, "seconds 2.5s is n_frames 75"),
+        ({"frames": 81}, "frames 81 is n_frames 81"),
+        ({"size": "1024x576"}, "size 1024x576 is width 1024, height 576"),
+        ({"resolution": "720p"}, "width and height, in pixels"),
+        ({"aspect_ratio": "16:9"}, "width and height, in pixels"),
+        ({"seconds": 0}, "that is n_frames, 30 per second"),
+    ],
+)
+def test_where_any_size_and_length_goes_none_is_said_not_to_be_there(arguments: dict[str, Any], said: str) -> None:
+    words = refusal("create_video", FOX | arguments, ANY)
+    assert said in words
+    assert "no video here has" not in words
+    assert "allowed: ." not in words
+    assert "n_frames 0" not in words

@@ -13,13 +13,15 @@ from sora_mcp.core.errors import BadReply, NotConfigured
 from sora_mcp.core.ids import quoted
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task, clean
-from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan
+from sora_mcp.dialects import bridges
+from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan, SourceVideo
 from sora_mcp.dialects.replies import Reply, parsed
+from sora_mcp.dialects.shots import in_prompt
 from sora_mcp.dialects.videos import creates, refusals, tasks
 from sora_mcp.dialects.videos.profiles import Profile
+from sora_mcp.dialects.videos.references import Abilities, adjusted_of, needs_of, sent_along
 from sora_mcp.dialects.videos.replies import error_of, free_error
-from sora_mcp.dialects.videos.shape import shape_of
-from sora_mcp.dialects.videos.shots import in_prompt
+from sora_mcp.dialects.videos.shape import Shape, shape_of, shape_of_source
 
 CREATE_PATH = "/v1/videos"
 MODELS_PATH = "/v1/models"
@@ -41,12 +43,13 @@ class Videos:
     @property
     def capabilities(self) -> Capabilities:
         """What can be asked for here; nothing is known of its prices."""
-        profile, rule = self.profile, self.profile.frames(self.model)
+        profile, rule = self.profile, self.profile.family(self.model)
+        abilities = Abilities.of(profile, self.model)
         operations: dict[str, Support] = {
             "simple_compose": "exact",
             "storyboard": "lowered",
-            "remix": "exact" if profile.has_remix else "impossible",
-            "blend": "impossible",
+            "remix": abilities.remix,
+            "blend": abilities.blend,
         }
         return Capabilities(
             sizes={},
@@ -56,9 +59,10 @@ class Videos:
             max_variants=profile.max_variants,
             max_prompt_length=self.max_prompt_length,
             operations=operations,
-            images="first",
+            images=abilities.images,
             amount=False,
-            frame_rule=f"{rule.step}k+1 frames at {rule.fps} fps" if rule else "whole seconds",
+            frame_rule=f"{rule.step}k+{rule.rest} frames at {rule.fps} fps" if rule else "whole seconds",
+            is_rule_guessed=not profile.has_rule_for(self.model),
             takes_model=True,
             image_bytes=profile.image_bytes,
             has_prices=False,
@@ -77,39 +81,41 @@ class Videos:
                 AskUser(("set ", Setting("model"), " to a model that the server has")),
             )
 
-    def plan(self, request: VideoRequest) -> Plan:
+    def plan(self, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
         """What becomes of a request that has passed `check`."""
-        if request.operation == "remix":
-            return Plan(left_open=frozenset({"width", "height", "n_frames"}))
         model = self._model(request)
-        shape = shape_of(request, self.profile, model)
-        adjusted = shape.adjusted
+        abilities = Abilities.of(self.profile, model)
+        if request.operation == "remix" and abilities.remix == "exact":
+            return Plan(left_open=frozenset({"width", "height", "n_frames"}))
+        shape = self._shape(request, source)
+        adjusted = (*adjusted_of(request, self.profile, abilities, source), *shape.adjusted)
         if count := len(request.actions or []):
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted += (Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots),)
         identity: dict[str, Any] = {"model": model} if model else {}
         if shape.is_open and shape.left_open:
             identity["left_open"] = sorted(shape.left_open)
-        return Plan(adjusted, shape.left_open, model, identity)
+        return Plan(adjusted, shape.left_open, model, identity, needs_of(request, self.profile, abilities))
 
-    def create(self, request: VideoRequest, images: Mapping[int, Picture] | None = None) -> Call:
-        """The paid call; an image is the form's one file."""
-        edit = request.sdedit
-        if request.operation == "remix" and edit is not None:
+    def create(
+        self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None
+    ) -> Call:
+        """The paid call; an image, or the video that is remixed, is the form's one file. Raises CannotExpress."""
+        edit, model = request.sdedit, self._model(request)
+        if request.operation == "remix" and edit is not None and self.profile.has_remix:
             path = f"{CREATE_PATH}/{quoted(edit.source_generation_id or '')}/remix"
             return Call(method="POST", path=path, json={"prompt": request.prompt})
-        model = self._model(request)
-        shape = shape_of(request, self.profile, model)
-        prompt = in_prompt(request.prompt, request.actions or [], shape.seconds, self.profile.shot)
-        form = {"prompt": prompt if request.actions else request.prompt or ""}
-        if model:
-            form["model"] = model
-        form |= shape.fields
+        shape = self._shape(request, source)
+        prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else "")
+        if request.actions:
+            prompt = in_prompt(request.prompt, request.actions, shape.seconds, self.profile.shot)
+        form = {"prompt": prompt} | ({"model": model} if model else {}) | shape.fields
         if request.n_variants > 1:
             form[self.profile.variants_field] = str(request.n_variants)
-        image = next(iter((images or {}).values()), None)
-        files = {} if image is None else {"input_reference": (image.name, image.content, image.mime_type)}
-        return Call(method="POST", path=CREATE_PATH, form=form, files=files)
+        fields, files = sent_along(request, images or {})
+        if source is not None:
+            files = {self.profile.video_field: (f"{source.name}.mp4", source.content, "video/mp4")}
+        return Call(method="POST", path=CREATE_PATH, form=form | fields, files=files)
 
     def read_created(self, reply: Reply) -> Created:
         """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
@@ -155,6 +161,12 @@ class Videos:
     def read_list(self, reply: Reply) -> Sequence[ListedTask]:
         """The jobs of which it can be read when they were made. Raises Refused or BadReply."""
         return tasks.read_list(reply)
+
+    def _shape(self, request: VideoRequest, source: SourceVideo | None) -> Shape:
+        model = self._model(request)
+        if request.operation != "remix":
+            return shape_of(request, self.profile, model)
+        return shape_of_source(source.measures if source is not None else None, self.profile, model)
 
     def _model(self, request: VideoRequest) -> str | None:
         return request.model or self.model

@@ -7,18 +7,21 @@ none was tried on a GPU. `generic` is what they share with OpenAI's own, closed,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-SHOT = "Shot {number} ({start:.1f}-{end:.1f} s): {text}"
+from sora_mcp.dialects.shots import SHOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
-    """What a family of models makes: `step` times k, and one, frames at `fps`; sides of multiples of `multiple` pixels.
+class Family:
+    """What a family of models makes: `step` times k, and `rest`, frames at `fps`, which last from `least_s` to `most_s`
+    seconds; sides of multiples of `multiple` pixels.
 
     `words`: its model's name holds one of them (in small letters). `sizes` become others before that; `size` and
-    `n_frames` are its defaults.
+    `n_frames` are its defaults. `takes_last_image`: an image may stand at the last frame. `follows_image`: without a
+    size a video has the shape of its first image. `ratios`: one of these is named where there is no image.
+    `image_is_reference`: it takes an image not as a frame but for what is to be seen.
     """
 
     words: tuple[str, ...]
@@ -27,11 +30,18 @@ class Frames:
     multiple: int
     size: tuple[int, int]
     n_frames: int
+    rest: int = 1
+    least_s: float = 0
+    most_s: float | None = None
     sizes: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    takes_last_image: bool = False
+    follows_image: bool = False
+    image_is_reference: bool = False
+    ratios: tuple[str, ...] = ()
 
 
-WAN_5B = Frames(words=("ti2v-5b",), fps=24, step=4, multiple=32, size=(1280, 704), n_frames=121)
-WAN = Frames(
+WAN_5B = Family(words=("ti2v-5b",), fps=24, step=4, multiple=32, size=(1280, 704), n_frames=121)
+WAN = Family(
     words=("wan",),
     fps=16,
     step=4,
@@ -40,8 +50,34 @@ WAN = Frames(
     n_frames=81,
     sizes={(854, 480): (832, 480), (480, 854): (480, 832)},
 )
-HUNYUAN = Frames(words=("hunyuan",), fps=24, step=4, multiple=16, size=(832, 480), n_frames=121)
-LTX = Frames(words=("ltx",), fps=24, step=8, multiple=32, size=(768, 512), n_frames=121)
+VACE = Family(
+    words=("vace",),
+    fps=16,
+    step=4,
+    multiple=16,
+    size=(832, 480),
+    n_frames=81,
+    sizes=WAN.sizes,
+    image_is_reference=True,
+)
+"""Its pipeline in vLLM-Omni takes an image as a reference of the subject (R2V), a video as what is edited (V2V)."""
+HUNYUAN = Family(words=("hunyuan",), fps=24, step=4, multiple=16, size=(832, 480), n_frames=121)
+LTX = Family(words=("ltx",), fps=24, step=8, multiple=32, size=(768, 512), n_frames=121)
+MINIMAX_H3 = Family(
+    words=("minimax-h3", "minimax_h3", "minimaxh3"),
+    fps=24,
+    step=17,
+    rest=5,
+    least_s=4,
+    most_s=15,
+    multiple=32,
+    size=(1344, 768),
+    n_frames=209,
+    takes_last_image=True,
+    follows_image=True,
+    ratios=("21:9", "16:9", "4:3", "1:1", "3:4", "9:16"),
+)
+"""Without an image it has to be told one of its ratios; its rate is fixed."""
 MODELS = (WAN_5B, HUNYUAN, LTX, WAN)
 """The first whose word is in the model's name counts; Wan's where none is, and where no model is named."""
 
@@ -54,35 +90,71 @@ class Profile:
     by these rules, in the fields `frames_field` and `fps_field`; without any, in whole seconds. `variants_field`: how
     many to make, up to `max_variants`. `has_remix`: it has `/remix`. `image_bytes`: the largest image in the form.
     `in_memory`: its jobs are gone when it ends. `shot`: how a beat stands in the prompt.
+
+    `video_field`: the file of the form that takes an earlier video to be changed, of `video_bytes` at most; only by
+    models whose name holds one of `video_models` (where there are any), and none of `no_video_models`.
     """
 
     name: str
     needs_model: bool = False
-    models: tuple[Frames, ...] = ()
+    models: tuple[Family, ...] = ()
     frames_field: str = "num_frames"
     fps_field: str = "fps"
     variants_field: str = ""
     max_variants: int = 1
     has_remix: bool = False
     image_bytes: int = 20_000_000
+    video_field: str = ""
+    video_bytes: int = 50_000_000
+    video_models: tuple[str, ...] = ()
+    no_video_models: tuple[str, ...] = ()
     in_memory: bool = False
     can_list: bool = False
     can_stop: bool = False
     shot: str = SHOT
 
-    def frames(self, model: str | None) -> Frames | None:
+    def family(self, model: str | None) -> Family | None:
         """The rule for a model; None where lengths are said in seconds."""
+        return next(self._fitting(model), self.models[-1] if self.models else None)
+
+    def has_rule_for(self, model: str | None) -> bool:
+        """Whether a named model's own rule is known, where rules are needed."""
+        return not self.models or model is None or next(self._fitting(model), None) is not None
+
+    def takes_video(self, model: str | None) -> bool:
+        """Whether an earlier video can be sent along to be changed."""
         name = (model or "").lower()
-        fitting = (rule for rule in self.models if any(word in name for word in rule.words))
-        return next(fitting, self.models[-1] if self.models else None)
+        is_one = not self.video_models or any(word in name for word in self.video_models)
+        return bool(self.video_field) and is_one and not any(word in name for word in self.no_video_models)
+
+    def _fitting(self, model: str | None) -> Iterator[Family]:
+        name = (model or "").lower()
+        return (rule for rule in self.models if any(word in name for word in rule.words))
 
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="generic", needs_model=True),
-        Profile(name="vllm-omni", models=MODELS, in_memory=True, can_list=True, can_stop=True),
-        Profile(name="sglang", models=MODELS, variants_field="n", max_variants=10, in_memory=True, can_list=True),
+        Profile(
+            name="vllm-omni",
+            models=(VACE, MINIMAX_H3, *MODELS),
+            video_field="input_reference",  # a `video_reference` reaches VACE in 0.30 as a path, opened as an image
+            video_models=("vace",),
+            in_memory=True,
+            can_list=True,
+            can_stop=True,
+        ),
+        Profile(
+            name="sglang",
+            models=MODELS,
+            variants_field="n",
+            max_variants=10,
+            video_field="video_reference",
+            no_video_models=("t2v", "i2v", "hunyuan", "ltx"),
+            in_memory=True,
+            can_list=True,
+        ),
         Profile(name="tensorrt-llm", models=MODELS, fps_field="frame_rate", in_memory=True, can_list=True),
         Profile(name="new-api", needs_model=True, has_remix=True),
     )

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import Problem
-from sora_mcp.core.models import InpaintItem, VideoRequest
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import CannotExpress
+from sora_mcp.dialects.shots import LEAST_S, spans
 from sora_mcp.dialects.videos.profiles import Profile
+from sora_mcp.dialects.videos.references import Abilities, problems_of
 from sora_mcp.dialects.videos.shape import fitting_size, shape_of
-from sora_mcp.dialects.videos.shots import LEAST_S, spans
 
 _INSTEAD = {
     "remix": "a new video whose prompt says the whole scene",
@@ -22,11 +24,12 @@ _INSTEAD = {
 
 def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, model: str | None) -> None:
     """Raise CannotExpress naming everything that cannot be said there, or InvalidInput for what is wrong anywhere."""
-    server = f"a server of the kind {profile.name}"
-    if capabilities.support(request.operation) == "impossible":
-        instead = _INSTEAD.get(request.operation, "")
-        raise CannotExpress("operation", f"{server} has no {request.operation}", instead)
-    if problems := [*_of_fields(request, profile, server), *_of_items(request, server)]:
+    server, abilities = f"a server of the kind {profile.name}", Abilities.of(profile, model)
+    if {"remix": abilities.remix, "blend": abilities.blend}.get(request.operation) == "impossible":
+        raise _impossible(request.operation, profile, server, model)
+    if request.operation == "blend" and len(request.inpaint_items) != 2:
+        request.check(capabilities)
+    if problems := [*_of_fields(request, profile, abilities, server), *problems_of(request, abilities, server)]:
         first, *more = problems
         raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
     request.check(capabilities)
@@ -35,7 +38,18 @@ def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, m
         raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
 
 
-def _of_fields(request: VideoRequest, profile: Profile, server: str) -> Iterator[Problem]:
+def _impossible(operation: str, profile: Profile, server: str, model: str | None) -> CannotExpress:
+    """That a kind of server has no such operation, or only with other models."""
+    lasts = tuple(each.words[0] for each in profile.models if each.takes_last_image)
+    able = {"remix": profile.video_models, "blend": lasts}[operation]
+    depends = bool(able) or (operation == "remix" and bool(profile.video_field))
+    which = f"the model {clean(model, 60)}" if model else "a model that is not named"
+    others = f" (it goes on a server whose model has {' or '.join(able)} in its name)" if able else ""
+    has_none = f"{server} has no {operation}{f' with {which}' if depends else ''}"
+    return CannotExpress("operation", has_none, _INSTEAD[operation] + others)
+
+
+def _of_fields(request: VideoRequest, profile: Profile, abilities: Abilities, server: str) -> Iterator[Problem]:
     if request.n_variants > profile.max_variants:
         most = "1" if profile.max_variants == 1 else f"1 to {profile.max_variants}"
         yield Problem("n_variants", f"{server} makes {most} at a time, not {request.n_variants}", most)
@@ -47,41 +61,23 @@ def _of_fields(request: VideoRequest, profile: Profile, server: str) -> Iterator
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", f"{server} takes no uploads", "the id of a finished video")
     if request.operation == "remix":
-        named = request.model_fields_set & {"width", "height", "n_frames", "n_variants", "model"}
-        for name in sorted(named):
+        taken = {"width", "height", "n_frames"} | ({"n_variants", "model"} if abilities.remix == "exact" else set())
+        for name in sorted(request.model_fields_set & taken):
             yield Problem(name, f"{server} takes it from the video that is remixed", "leave it out")
-    if not request.actions and not (request.prompt and clean(request.prompt)):
+    if request.operation != "blend" and not request.actions and not (request.prompt and clean(request.prompt)):
         yield Problem("prompt", f"{server} makes no video without a prompt", "a text that says what is seen")
 
 
-def _of_items(request: VideoRequest, server: str) -> Iterator[Problem]:
-    items = request.inpaint_items
-    if len(items) > 1:
-        yield Problem("inpaint_items", f"{server} takes one image, not {len(items)}", "one image, at frame 0")
-    for i, item in enumerate(items):
-        for name, why, instead in _in_item(item):
-            yield Problem(f"inpaint_items[{i}].{name}", f"{server} {why}", instead)
-
-
-def _in_item(item: InpaintItem) -> Iterator[tuple[str, str, str]]:
-    if item.upload_media_id is not None:
-        yield "upload_media_id", "takes no uploads", "the image's address or path, as url"
-    if item.generation_id is not None:
-        yield "generation_id", "takes no videos", "an image, as url"
-    if item.preset_id is not None:
-        yield "preset_id", "has no presets", "leave it out"
-    if item.frame_index:
-        yield "frame_index", f"takes an image at the first frame only, not at {item.frame_index}", "0"
-    for name in ("source_start_frame", "source_end_frame"):
-        if getattr(item, name) is not None:
-            yield name, "takes no ranges", "leave it out"
-
-
 def _of_shape(request: VideoRequest, profile: Profile, model: str | None) -> Iterator[Problem]:
-    rule = profile.frames(model)
+    rule = profile.family(model)
     if rule is not None and 0 in fitting_size((request.width, request.height), rule):
         wrong = f"{request.width}x{request.height} is less than this model makes"
         yield Problem("width, height", wrong, f"{rule.multiple} pixels or more")
+    if rule is not None and "n_frames" in request.model_fields_set:
+        asked_s, most_s = request.n_frames / FPS, rule.most_s
+        if asked_s < rule.least_s or (most_s is not None and asked_s > most_s):
+            allowed = f"{rule.least_s * FPS:g} to {(most_s or 0) * FPS:g} ({rule.least_s:g} to {most_s:g} s)"
+            yield Problem("n_frames", f"{request.n_frames} ({asked_s:g} s) is not what this model makes", allowed)
     actions = request.actions or []
     seconds = shape_of(request, profile, model).seconds
     for i, (start, end) in enumerate(spans(actions, seconds)):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sora_mcp import dialects, toolkit, tools
-from sora_mcp.config.endpoint import UPSTREAMS
+from sora_mcp.config.endpoint import UPSTREAMS, VIDEOS
 from sora_mcp.config.settings import load
 from sora_mcp.config.variables import variables
 from sora_mcp.core.advice import Do
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.dialects.videos import PROFILES, Videos
 from sora_mcp.distribution.manifests import bundles, clients
 from sora_mcp.distribution.manifests.formats import difference, to_json
 from sora_mcp.distribution.manifests.registry import server_json
@@ -131,28 +132,44 @@ def _settings_table() -> str:
 def _upstreams_page() -> str:
     """What each kind of upstream can do, as its dialect says it, and what is to be known of them."""
     settings = load({}, model="MODEL")
-    rows = [_upstream_row(name, dialects.named(name, settings).capabilities) for name in UPSTREAMS]
+    rows = [_upstream_row(f"`{name}`", dialects.named(name, settings).capabilities) for name in UPSTREAMS]
+    rows += _model_rows()
     head = "| `SORA_DIALECT` | create | storyboard | remix | blend | images | variants | lengths | jobs | prices |\n"
     table = head + "|---" * 10 + "|\n" + "".join(rows)
     page = Path(__file__).with_name("upstreams.md").read_text(encoding="utf-8")
     return page.replace("TABLE\n", table)
 
 
-def _upstream_row(name: str, capabilities: Capabilities) -> str:
+def _model_rows() -> list[str]:
+    """The models with which a kind of server can do more, or less, than with others."""
+    rows = []
+    for profile in PROFILES.values():
+        able = [each.words[0] for each in profile.models if each.takes_last_image]
+        for words in (*((word,) for word in (*profile.video_models, *able)), profile.no_video_models):
+            if words:
+                capabilities = Videos(profile, words[0]).capabilities
+                rule = "the model's" if len(words) > 1 else capabilities.frame_rule
+                label = f"`{VIDEOS}:{profile.name}`, model with {', '.join(f'`{word}`' for word in words)}"
+                rows.append(_upstream_row(label, replace(capabilities, frame_rule=rule)))
+    return rows
+
+
+def _upstream_row(label: str, capabilities: Capabilities) -> str:
     operations = [capabilities.support(each).replace("_", " ") for each in OPERATIONS]
     images = {"any": "at any frame", "first": "first frame", "first_and_last": "first and last frame", "none": "none"}
+    images |= {"references": "as references"}
     jobs = [
         "kept" if capabilities.outlive_restart else "in memory",
         *(["listed"] if capabilities.can_list else []),
         *(["can be stopped"] if capabilities.can_stop else []),
     ]
     cells = [
-        f"`{name}`",
+        label,
         *operations,
         images[capabilities.images],
         f"up to {capabilities.max_variants}" if capabilities.max_variants > 1 else "1",
         capabilities.frame_rule or ", ".join(f"{frames} frames" for frames in capabilities.lengths),
         ", ".join(jobs),
-        "relative" if capabilities.has_prices else "not known",
+        capabilities.unit if capabilities.has_prices else "not known",
     ]
     return f"| {' | '.join(cells)} |\n"

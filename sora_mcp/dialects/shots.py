@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from sora_mcp.core.models import Action
 from sora_mcp.core.tables import FPS
-from sora_mcp.dialects.videos.profiles import SHOT
 
+SHOT = "Shot {number} ({start:.1f}-{end:.1f} s): {text}"
+"""How a beat stands in the prompt."""
 LEAST_S = 1.0
 """Seconds of the shortest shot: times have one decimal, and no model cuts faster."""
 

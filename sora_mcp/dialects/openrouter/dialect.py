@@ -1,0 +1,214 @@
+"""OpenRouter's `/api/v1/videos` as a dialect: its paths, what it sends, and which module reads what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import TryAgain
+from sora_mcp.core.capabilities import Adjustment, Capabilities, ModelOffer, Support
+from sora_mcp.core.cost import Estimate
+from sora_mcp.core.errors import BadReply
+from sora_mcp.core.ids import quoted
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import Task
+from sora_mcp.dialects import bridges
+from sora_mcp.dialects.openrouter import catalogue, creates, frames, prices, refusals, tasks
+from sora_mcp.dialects.openrouter.replies import error_of, free_error
+from sora_mcp.dialects.openrouter.shape import shape_of, sizes_of
+from sora_mcp.dialects.protocol import WEB, Call, Created, Picture, Plan, SourceVideo
+from sora_mcp.dialects.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.shots import in_prompt
+
+CREATE_PATH = "/api/v1/videos"
+MODELS_PATH = "/api/v1/videos/models"
+MOST_IMAGE_BYTES = 20_000_000
+MADE_FPS = 30
+"""Frames per second that an estimate by frames counts with: no list tells the rate, most models make 24."""
+_ANY = ModelOffer(id="", continues=True, frame_images=(frames.FIRST, frames.LAST))
+"""What OpenRouter has words for, as long as nothing is known of a model."""
+
+
+@dataclass(slots=True)
+class OpenRouter:
+    """`/api/v1/videos`. `model`, `seed` and `audio` are the settings; `offers`: what the models take, once it is
+    learnt."""
+
+    model: str | None = None
+    seed: int | None = None
+    audio: bool | None = None
+    max_prompt_length: int = 10_000
+    offers: Mapping[str, ModelOffer] = field(default_factory=dict)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """The dialect with the model, the seed and the sound that the settings name."""
+        return cls(settings.model, settings.seed, settings.generate_audio, settings.max_prompt_length)
+
+    # --- what can be asked for --------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model of the settings takes; of one that is not known, what OpenRouter has words for."""
+        return self._capabilities(self.offers.get(self.model or "", _ANY))
+
+    def capabilities_of(self, request: VideoRequest) -> Capabilities:
+        """What the model of a request takes. Raises InvalidInput for one that is not listed."""
+        return self._capabilities(self._offer(request))
+
+    def _capabilities(self, offer: ModelOffer) -> Capabilities:
+        operations: dict[str, Support] = {
+            "storyboard": "lowered",
+            "remix": frames.remix_of(offer),
+            "blend": frames.blend_of(offer),
+        }
+        sizes = sizes_of(offer)
+        return Capabilities(
+            sizes=dict.fromkeys(sizes),
+            lengths=dict.fromkeys(seconds * FPS for seconds in offer.seconds or ()),
+            any_size=not sizes,
+            any_length=not offer.seconds,
+            frame_rule="whole seconds",
+            max_variants=1,
+            max_prompt_length=self.max_prompt_length,
+            operations=operations,
+            images=frames.images_of(offer),
+            amount=False,
+            takes_model=True,
+            image_bytes=MOST_IMAGE_BYTES,
+            image_links=True,
+            offers=tuple(self.offers.values()),
+            lists_models=True,
+            unit=prices.USD,
+            opaque_ids=True,
+        )
+
+    def catalogue(self) -> Call:
+        """The free call that lists what each model takes."""
+        return Call(method="GET", path=MODELS_PATH)
+
+    def read_catalogue(self, reply: Reply) -> str:
+        """The list as a text to keep. Raises Refused or BadReply, also for one that names no model."""
+        if reply.status != 200:
+            raise free_error(reply)
+        answer = parsed(reply)
+        entries = answer.get("data") if isinstance(answer, dict) else None
+        if reply.content is None:
+            raise error_of(BadReply, reply, "The gateway's list of models is too large, or was cut off.", TryAgain())
+        if not isinstance(entries, list):
+            page = " (it is a web page)" if kind_of(reply) == "html" else ""
+            raise error_of(BadReply, reply, f"The gateway's list of models cannot be read{page}.", TryAgain())
+        text = catalogue.kept(entries)
+        if not catalogue.offers_in(text):
+            raise error_of(BadReply, reply, "The gateway's list of models names none.", TryAgain())
+        return text
+
+    def learn(self, text: str) -> None:
+        """Know what a list says that was kept. Raises ValueError where the text is none."""
+        self.offers = catalogue.offers_in(text)
+
+    # --- what is sent -----------------------------------------------------------------------------
+
+    def check(self, request: VideoRequest) -> None:
+        """Raise InvalidInput or CannotExpress naming what must not be sent."""
+        offer = self._offer(request)
+        refusals.check(request, offer, self._capabilities(offer))
+
+    def plan(self, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
+        """What becomes of a request that has passed `check`."""
+        offer = self._offer(request)
+        shape = shape_of(request, offer)
+        adjusted = [*frames.adjusted_of(request, offer, source), *shape.adjusted, *self._not_sent(offer)]
+        if count := len(request.actions or []):
+            shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
+            adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
+        identity: dict[str, Any] = {"model": offer.id} | self._extras(offer)
+        if shape.size is None or shape.seconds is None:  # else one is as another, whether our default was asked for
+            identity["left_open"] = sorted(shape.left_open)
+        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, frames.needs_of(request, offer))
+
+    def estimate(self, request: VideoRequest) -> Estimate | None:
+        """What a request will cost by the prices that its model's entry states; None where those do not tell it."""
+        offer = self._offer(request)
+        shape = shape_of(request, offer)
+        if shape.seconds is None:
+            return None
+        width, height = shape.size or (None, None)
+        job = prices.Job(
+            seconds=shape.seconds,
+            n_frames=shape.seconds * MADE_FPS,
+            width=width,
+            height=height,
+            resolution=shape.fields.get("resolution"),
+            audio=self._extras(offer).get("generate_audio", offer.audio),
+            images=len(request.inpaint_items),
+            has_video=request.operation == "remix",
+        )
+        return prices.estimate(offer.prices, job)
+
+    def create(
+        self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None
+    ) -> Call:
+        """The paid call, in JSON."""
+        offer = self._offer(request)
+        shape = shape_of(request, offer)
+        prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else None)
+        if request.actions:
+            prompt = in_prompt(prompt, request.actions, shape.seconds or request.n_frames / FPS)
+        body: dict[str, Any] = {"model": offer.id} | ({"prompt": prompt} if prompt and prompt.strip() else {})
+        body |= shape.fields
+        if request.sdedit is not None and offer.continues:
+            body["previous_job_id"], source = request.sdedit.source_generation_id, None
+        body |= frames.fields(request, images or {}, source) | self._extras(offer)
+        return Call(method="POST", path=CREATE_PATH, json=body)
+
+    def _offer(self, request: VideoRequest) -> ModelOffer:
+        return refusals.offer_of(request.model or self.model, self.offers)
+
+    def _extras(self, offer: ModelOffer) -> dict[str, Any]:
+        """What the settings add, where the model takes it."""
+        seed = {"seed": self.seed} if self.seed is not None and offer.seed is not False else {}
+        has_audio = self.audio is not None and (offer.audio is not False or not self.audio)
+        return seed | ({"generate_audio": self.audio} if has_audio else {})
+
+    def _not_sent(self, offer: ModelOffer) -> list[Adjustment]:
+        """What of the settings the model does not take."""
+        extras, adjusted = self._extras(offer), []
+        if self.seed is not None and "seed" not in extras:
+            adjusted.append(Adjustment("seed", str(self.seed), f"none: {offer.id} takes no seed"))
+        if self.audio and "generate_audio" not in extras:
+            adjusted.append(Adjustment("generate_audio", "true", f"nothing: {offer.id} makes no sound"))
+        return adjusted
+
+    # --- what comes back --------------------------------------------------------------------------
+
+    def read_created(self, reply: Reply) -> Created:
+        """The job. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
+        return creates.read_created(reply)
+
+    def query(self, task_id: str) -> Call:
+        """A look at one job, at an address that we make: `polling_url` is never followed."""
+        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+
+    def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
+        """How a job stands. Raises NotFound, Refused or BadReply."""
+        return tasks.read_task(reply, task_id, CREATE_PATH, schemes)
+
+    def upload(self, name: str, content: bytes) -> Call:
+        """Nothing is uploaded beforehand here."""
+        raise NotImplementedError(f"{name} ({len(content)} bytes)")
+
+    def read_uploaded(self, reply: Reply) -> str:
+        """Nothing is uploaded beforehand here."""
+        raise NotImplementedError(str(reply.status))
+
+    def models(self) -> Call:
+        """The list of models."""
+        return self.catalogue()
+
+    def read_models(self, reply: Reply) -> list[str]:
+        """The names of the models. Raises Refused or BadReply."""
+        return list(catalogue.offers_in(self.read_catalogue(reply)))

@@ -1,0 +1,289 @@
+"""The routes, the object of a job, and the errors.
+
+Built from OpenRouter's API pages and the models of its Python SDK 1.3.84 (2026-11); not live-verified. Where the pages
+are silent the strict reading is taken: what is not documented, or not listed for the model, is refused with 400.
+`callback_url` is taken and never called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import string
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sora_mcp.core.tasks import clean
+from sora_mcp.sandbox.faces import drawn
+from sora_mcp.sandbox.openrouter.body import BadRequestError, Create, Shape, dollars, picture_in, read, shape_of
+from sora_mcp.sandbox.openrouter.models import FPS, MODELS, VideoModel
+from sora_mcp.sandbox.store import Store, Stored, owner_of
+
+logger = logging.getLogger(__name__)
+
+CREATE_PATH = "/api/v1/videos"
+MODELS_PATH = f"{CREATE_PATH}/models"
+SIGNED_PATH = "/signed"
+"""Where stored copies are, for anyone with a signature."""
+
+NOTICE = {"x-sora-sandbox": "built from OpenRouter's API pages and SDK; not live-verified"}
+MAX_BODY_BYTES = 32_000_000
+KEPT_SECONDS = 24 * 3600
+"""How long after its end an output is kept."""
+RENDER_PATIENCE = 2.0
+"""Seconds that a query waits for a video whose time is over; the SDK itself waits for 5."""
+_STATES = {"NOT_START": "pending", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
+
+
+class _Refusal(Exception):
+    """Answered in the documented envelope: `{error: {code, message, metadata?}, user_id}`."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        metadata: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.metadata, self.headers = status, message, metadata, headers or {}
+
+
+class OpenRouterRoutes:
+    """The routes. `in_process` gives stored copies `file://` addresses instead of signed ones at this server."""
+
+    def __init__(self, store: Store, *, in_process: bool) -> None:
+        self._store = store
+        self._in_process = in_process
+
+    def reading(self) -> list[Route]:
+        """What asks about jobs that are there, and saves their videos."""
+        one = CREATE_PATH + "/{job_id}"
+        return [
+            Route(f"{one}/content", self._told(self.content), methods=["GET"]),
+            Route(one, self._told(self.query), methods=["GET"]),
+            Route(f"{SIGNED_PATH}/{{job_id}}/{{index:int}}.mp4", self._told(self.signed), methods=["GET"]),
+        ]
+
+    def all(self) -> list[Route]:
+        """Everything that is served."""
+        return [
+            Route(CREATE_PATH, self._told(self.create), methods=["POST"]),
+            Route(MODELS_PATH, self.models, methods=["GET"]),
+            *self.reading(),
+        ]
+
+    def _told(self, handler: Any) -> Any:
+        """A handler whose refusals are told in the envelope."""
+
+        async def run(request: Request) -> Response:
+            try:
+                return await handler(request)  # type: ignore[no-any-return]
+            except BadRequestError as error:
+                return _error(_Refusal(400, str(error)))
+            except _Refusal as refusal:
+                return _error(refusal)
+
+        return run
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"data": [model.listed() for model in MODELS.values()]}, headers=NOTICE)
+
+    async def create(self, request: Request) -> Response:
+        self._store.creates += 1
+        owner = _owner(request)
+        create, model = read(await _json_body(request))
+        source = self._source(create, model, owner)
+        shape = shape_of(create, model, _shape(source) if source else None)
+        body = self._drawn(create, shape, source, owner)
+        trouble = Stored("", owner, body, 0, 0).asks_for
+        if trouble("quota"):
+            raise _Refusal(402, "Insufficient credits: this sandbox account has used them up, as asked")
+        if trouble("busy"):
+            raise _Refusal(429, "Rate limit exceeded, as asked", headers={"retry-after": "2"})
+        if trouble("blocked"):
+            raise _Refusal(403, "The prompt was flagged, as asked", _moderation(create))
+        job_id = f"gen-vid-{int(self._store.clock())}-" + "".join(secrets.choice(_LETTERS) for _ in range(20))
+        price = dollars(create, model, shape)
+        job = self._store.add(body, owner, task_id=job_id, fps=FPS, dollars=price)
+        if trouble("lost"):
+            raise _Refusal(500, "Internal Server Error")
+        return JSONResponse(self._object(job, request), 202, NOTICE)
+
+    async def query(self, request: Request) -> Response:
+        job = self._find(request)
+        await anyio.to_thread.run_sync(self._store.finish, job, RENDER_PATIENCE)
+        return JSONResponse(self._object(job, request), headers=NOTICE)
+
+    async def content(self, request: Request) -> Response:
+        job = self._find(request)
+        index = request.query_params.get("index", "0")
+        if not re.fullmatch("[0-9]{1,3}", index):
+            raise _Refusal(400, "index: not a whole number of at least 0")
+        return self._file(job, int(index))
+
+    async def signed(self, request: Request) -> Response:
+        """A stored copy, for whoever has its address, until it expires."""
+        job = self._store.task(request.path_params["job_id"])
+        index = request.path_params["index"]
+        if job is None or not hmac.compare_digest(request.query_params.get("signature", ""), _signature(job, index)):
+            raise _Refusal(403, "The signature does not match")
+        return self._file(job, index)
+
+    # --- reading and telling ----------------------------------------------------------------------
+
+    def _find(self, request: Request) -> Stored:
+        job = self._store.find(request.path_params["job_id"], _owner(request))
+        if job is None:
+            raise _Refusal(404, "Video generation job not found")
+        return job
+
+    def _file(self, job: Stored, index: int) -> Response:
+        state = self._state(job)
+        if state in {"pending", "in_progress"}:
+            raise _Refusal(409, "The video generation job is not completed yet")
+        if state == "failed" or index >= len(job.generations):
+            raise _Refusal(404, "There is no such output")
+        if self._store.clock() >= _expires_at(job):
+            raise _Refusal(410, "The output is no longer available")
+        return FileResponse(self._store.video(job.generations[index]), media_type="video/mp4", headers=NOTICE)
+
+    def _state(self, job: Stored) -> str:
+        return _STATES[self._store.status(job)[0]]
+
+    def _object(self, job: Stored, request: Request) -> dict[str, Any]:
+        state = self._state(job)
+        one = f"{CREATE_PATH}/{job.id}"
+        told: dict[str, Any] = {"id": job.id, "polling_url": one, "status": state}
+        if state == "pending":
+            return told
+        told["generation_id"] = f"gen-{job.id.removeprefix('gen-vid-')}"
+        if state == "failed":
+            return told | {"error": job.error or "failed, as asked"}
+        if state != "completed":
+            return told
+        told["unsigned_urls"] = [f"{request.base_url}{one[1:]}/content?index={i}" for i in range(len(job.generations))]
+        if self._store.clock() < _expires_at(job):
+            told["urls"] = [self._stored_copy(job, i, request) for i in range(len(job.generations))]
+            told["expires_at"] = _expires_at(job)
+        return told | {"usage": {"cost": job.dollars, "is_byok": False}}
+
+    def _stored_copy(self, job: Stored, index: int, request: Request) -> str:
+        if self._in_process:
+            return self._store.video(job.generations[index]).absolute().as_uri()
+        path = f"{SIGNED_PATH[1:]}/{job.id}/{index}.mp4"
+        return f"{request.base_url}{path}?expires={_expires_at(job)}&signature={_signature(job, index)}"
+
+    # --- drawing ----------------------------------------------------------------------------------
+
+    def _drawn(self, create: Create, shape: Shape, source: Stored | None, owner: str) -> dict[str, Any]:
+        """What is drawn for a create, as the documented body of the first face has it."""
+        n_frames = shape.seconds * FPS
+        fields: dict[str, Any] = {"width": shape.width, "height": shape.height, "n_frames": n_frames}
+        fields |= {"n_variants": 1, "model": create.model}
+        if source is not None:
+            edit = {"sdedit": {"source_generation_id": source.generations[0]}}
+            return {"operation": "remix", "prompt": create.prompt or "", "inpaint_items": []} | fields | edit
+        images = sorted(create.images)  # the first frame before the last
+        items = [self._item(url, n_frames - 1 if kind == "last_frame" else 0, owner) for kind, url in images]
+        is_between = {kind for kind, _ in images} == {"first_frame", "last_frame"}
+        fields |= {"inpaint_items": items} | ({"operation": "blend"} if is_between else {})
+        return drawn(create.prompt or "", FPS) | fields
+
+    def _item(self, url: str, frame: int, owner: str) -> dict[str, Any]:
+        """A picture from a frame on. One that is named by an address is not fetched: a card names its host."""
+        picture = picture_in(url)
+        if picture is None:
+            return {"frame_index": frame, "url": url}
+        return {"frame_index": frame, "upload_media_id": self._store.save_upload(*picture, owner)}
+
+    def _source(self, create: Create, model: VideoModel, owner: str) -> Stored | None:
+        """What a video is made from: an earlier job, or the first of the references that is a video of ours."""
+        if create.previous_job_id is not None:
+            job = self._store.find(create.previous_job_id, owner)
+            if job is None or self._state(job) != "completed" or job.body.get("model") != model.id:
+                raise BadRequestError("previous_job_id: not a completed job of this model")
+            return job
+        if not model.watches or create.frame_images:
+            return None
+        return next(filter(None, (self._referenced(url, owner) for url in create.videos)), None)
+
+    def _referenced(self, url: str, owner: str) -> Stored | None:
+        """The job whose stored copy has this address."""
+        if url.startswith("file:"):
+            if not self._in_process:
+                raise BadRequestError("video_url: not an address that can be fetched")
+            name = urlsplit(url).path.rpartition("/")[2].removesuffix(".mp4")
+            return next((job for job in self._store.all(owner) if name in job.generations), None)
+        match = re.fullmatch(rf"{SIGNED_PATH}/([^/]+)/0\.mp4", urlsplit(url).path)
+        job = self._store.task(match[1]) if match else None
+        return job if job is not None and job.generations else None
+
+    async def tell_http(self, _: Request, error: Exception) -> Response:
+        """There is no such address, or not with this method."""
+        assert isinstance(error, HTTPException)
+        return _error(_Refusal(error.status_code, error.detail))
+
+    async def tell_mishap(self, _: Request, error: Exception) -> Response:
+        """A mistake in a route."""
+        logger.error("the sandbox made a mistake", exc_info=error)
+        return _error(_Refusal(500, "a mistake of the sandbox's; see its log"))
+
+
+_LETTERS = string.ascii_letters + string.digits
+
+
+def _expires_at(job: Stored) -> int:
+    return int(job.created_at + job.seconds) + KEPT_SECONDS
+
+
+def _signature(job: Stored, index: int) -> str:
+    """Made with what only the maker's key gives, so that knowing a job's id is not enough."""
+    return hmac.new(job.owner.encode(), f"{job.id}/{index}/{_expires_at(job)}".encode(), hashlib.sha256).hexdigest()
+
+
+def _shape(job: Stored) -> Shape:
+    return Shape(job.body["width"], job.body["height"], job.body["n_frames"] // job.fps)
+
+
+def _moderation(create: Create) -> dict[str, Any]:
+    """The documented metadata of a refusal by moderation."""
+    flagged = clean(create.prompt or "", 100)
+    about = {"provider_name": "Sandbox", "model_slug": create.model}
+    return {"reasons": ["violence"], "flagged_input": flagged} | about
+
+
+def _error(refusal: _Refusal) -> Response:
+    error: dict[str, Any] = {"code": refusal.status, "message": clean(refusal.message)}
+    if refusal.metadata is not None:
+        error["metadata"] = refusal.metadata
+    return JSONResponse({"error": error, "user_id": "user_sandbox"}, refusal.status, NOTICE | refusal.headers)
+
+
+def _owner(request: Request) -> str:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.startswith("sk-") or key == "sk-invalid":
+        raise _Refusal(401, "No auth credentials found" if not key else "User not found.")
+    return owner_of(key)
+
+
+async def _json_body(request: Request) -> Any:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise _Refusal(413, "Request Entity Too Large")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is not JSON") from None

@@ -1,0 +1,141 @@
+"""What each kind of upstream answers, for tests that are run in the words of every dialect.
+
+A new profile of a package is covered without a change here; a new package needs an entry in `WORDS`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import MP4, TAKEN_NEXT, about, finished
+from fault_gateway import CREATE, NEXT_ID, Answer, FaultGateway, says
+
+from sora_mcp.config.endpoint import OPENROUTER, SORA, VIDEOS
+from sora_mcp.config.settings import load
+from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.dialects import named
+from sora_mcp.dialects.protocol import Catalogued
+from sora_mcp.dialects.replies import Reply
+from sora_mcp.studio.catalogue import Catalogue
+
+FIRST_ID = "task_1"
+"""The task of the first create."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a kind of upstream says of a create: its path, and the answers to a create that is taken and to a query.
+
+    `finish` lets the first task have finished, with a file that lies at another address. `lists`: what it says of its
+    models, where those have to be known first.
+    """
+
+    path: str
+    taken: Answer
+    about: Answer
+    finish: Callable[[FaultGateway, str], None]
+    lists: Answer | None = None
+
+
+def package_of(dialect: str) -> str:
+    """The package in `sora_mcp.dialects` whose dialect this is."""
+    return dialect.partition(":")[0]
+
+
+def settings_of(dialect: str) -> dict[str, Any]:
+    """The settings that a create in a dialect needs, besides an address and a key."""
+    return {"dialect": dialect, "model": None if dialect == SORA else "some-model"}
+
+
+def sandbox_settings_of(dialect: str) -> dict[str, Any]:
+    """The same for the sandbox's face of that dialect."""
+    models = {SORA: None, OPENROUTER: "sandbox/aurora-2"}
+    return {"dialect": dialect, "model": models.get(dialect, "sandbox")}
+
+
+def smallest_of(dialect: str, capabilities: Capabilities) -> dict[str, int]:
+    """A small and short video that the sandbox's face makes."""
+    if dialect == OPENROUTER:
+        return {"width": 480, "height": 480, "n_frames": 120}
+    width, height = (64, 64) if capabilities.any_size else min(capabilities.sizes)
+    return {"width": width, "height": height, "n_frames": 60 if capabilities.any_length else min(capabilities.lengths)}
+
+
+_OBJECT = {"object": "video", "status": "queued", "progress": 0}
+
+
+def _finish_sora(gateway: FaultGateway, address: str) -> None:
+    gateway.on("GET", CREATE, finished(address))
+
+
+def _finish_videos(gateway: FaultGateway, address: str) -> None:
+    done = _OBJECT | {"id": FIRST_ID, "status": "completed", "url": address, "metadata": {"url": address}}
+    gateway.on("GET", "/v1/videos", says(done))
+    gateway.on("GET", f"/v1/videos/{FIRST_ID}/content", Answer(302, headers={"Location": address}))
+
+
+_ROUTER = "/api/v1/videos"
+_JOB = {"id": FIRST_ID, "polling_url": "https://elsewhere.example/jobs/1", "status": "pending"}
+_LISTED = {"data": [{"id": "some-model", "supported_frame_images": ["first_frame", "last_frame"]}]}
+
+
+def _finish_openrouter(gateway: FaultGateway, address: str) -> None:
+    addresses = {"urls": [address], "unsigned_urls": [f"{gateway.address}{_ROUTER}/{FIRST_ID}/content?index=0"]}
+    gateway.on("GET", _ROUTER, says(_JOB | addresses | {"status": "completed", "usage": {"cost": 0.5}}))
+    gateway.on("GET", f"{_ROUTER}/{FIRST_ID}/content", Answer(302, headers={"Location": address}))
+
+
+WORDS = {
+    SORA: Words(CREATE, TAKEN_NEXT, about("SUBMITTED", task_id=FIRST_ID), _finish_sora),
+    VIDEOS: Words(
+        "/v1/videos",
+        says(_OBJECT | {"id": NEXT_ID.decode()}),
+        says(_OBJECT | {"id": FIRST_ID}),
+        _finish_videos,
+    ),
+    OPENROUTER: Words(
+        _ROUTER,
+        says(_JOB | {"id": NEXT_ID.decode()}, 202),
+        says(_JOB),
+        _finish_openrouter,
+        says(_LISTED),
+    ),
+}
+"""By the package of the dialect."""
+
+
+def speak(gateway: FaultGateway, dialect: str, create: Answer | None = None) -> Words:
+    """Script a gateway to answer in the words of a dialect: creates so, or taken. What it was scripted with."""
+    words = WORDS[package_of(dialect)]
+    gateway.create_path = words.path
+    gateway.on("POST", words.path, create or words.taken)
+    gateway.on("GET", words.path, words.about)
+    if words.lists is not None:
+        gateway.on("GET", f"{words.path}/models", words.lists)
+    return words
+
+
+async def make_known(dialect: str, home: Path, address: str) -> None:
+    """Let a server of this home know already what the models at an address take, where they have to be known."""
+    words, spoken = WORDS[package_of(dialect)], named(dialect, load({}, **settings_of(dialect)))
+    if words.lists is None or not isinstance(spoken, Catalogued):
+        return
+    kept = spoken.read_catalogue(Reply(200, {}, words.lists.body, now=0))
+
+    async def fetch() -> str:
+        return kept
+
+    await Catalogue(home, address, spoken, fetch, time.time).know()
+
+
+def in_words(answer: Answer, words: Words) -> Answer:
+    """An answer that takes a create, as these words say that; any other as it is."""
+    return replace(answer, body=words.taken.body) if answer.body == TAKEN_NEXT.body else answer
+
+
+FILE = Answer(200, MP4, {"Content-Type": "video/mp4"})
+"""A video's file, as any server gives it."""
