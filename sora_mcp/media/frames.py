@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sora_mcp.media import film
-from sora_mcp.media.film import Probe
+from sora_mcp.media.film import Probe, read
 from sora_mcp.media.unviewable import Unviewable
 
 if TYPE_CHECKING:
@@ -30,21 +29,25 @@ class Frame:
 
 
 def frame(video: Path, index: int | None, max_bytes: int) -> Frame:
-    """The frame with this index, or the last one (None), as a JPEG of at most `max_bytes`.
+    """The frame with this index, or the last one (None), upright, as a JPEG of at most `max_bytes`.
 
-    Raises Unviewable where the file is no readable video, NotConfigured without the extra `media`.
+    Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
     """
-    whole = film.read(video)
-    about = whole.probe
-    last = about.n_frames - 1
-    if index is not None and index > last:
+    film = read(video)
+    about = film.probe
+    if index is not None and index >= about.n_frames:
         return Frame(b"", about)
-    image = next(
-        (image for _, image in whole.pictures([last if index is None else index], about.width, about.height)), None
-    )
+    wanted = range(max(0, about.n_frames - _LAST), about.n_frames) if index is None else [index]
+    image: Image.Image | None = None
+    for _, decoded in film.pictures(wanted, about.width, about.height):
+        image = decoded  # of the last few the last that can be decoded
     if image is None:
-        raise Unviewable("empty", video.name)
+        raise Unviewable("damaged", video.name)
     return Frame(_jpeg(image, max_bytes), about)
+
+
+_LAST = 5
+"""So many frames are tried for the last one: the very last ones are those that are missing in a file that is cut."""
 
 
 def _jpeg(image: Image.Image, max_bytes: int) -> bytes:

@@ -81,6 +81,14 @@ class Viewer:
         answer = await self._ask("sheet", details, " and ".join(names), seconds, memory_bytes)
         return _sheet(answer, names, by_file)
 
+    async def frame(self, video: Path, index: int | None, name: str, *, max_bytes: int) -> Frame:
+        """One frame (None: the last) as a JPEG of at most `max_bytes`, empty where there is no such frame; errors call
+        the video by `name`."""
+        details = {"path": str(video), "index": index, "max_bytes": max_bytes}
+        answer = await self._ask("frame", details, name, WITHIN, MEMORY_BYTES)
+        reply, picture = _read(answer, name, {})
+        return Frame(picture, Probe(**reply["probe"]))
+
     async def board(
         self,
         board: Board,
@@ -93,16 +101,6 @@ class Viewer:
         details = {"board": asdict(board), "picture_format": picture_format}
         answer = await self._ask("board", details, "The storyboard", seconds, memory_bytes)
         return _read(answer, "The storyboard", {})[1]
-
-    async def frame(self, video: Path, index: int | None, name: str, *, max_bytes: int) -> Frame:
-        """One frame (None: the last) as a JPEG of at most `max_bytes`, empty where there is no such frame."""
-        details = {"video": str(video), "index": index, "max_bytes": max_bytes}
-        answer = await self._ask("frame", details, name, WITHIN, MEMORY_BYTES)
-        reply, picture = _read(answer, name, {})
-        try:
-            return Frame(picture, Probe(**reply["probe"]))
-        except (TypeError, KeyError):
-            raise Unviewable("ended", name) from None
 
     async def _ask(self, job: str, details: Any, name: str, seconds: float, memory_bytes: int) -> bytes:
         """What a process answers that is gone when this returns."""

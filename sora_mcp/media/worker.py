@@ -64,7 +64,7 @@ def _board(details: Any) -> Answer:
 
 
 def _frame(details: Any) -> Answer:
-    one = frame(Path(details["video"]), details["index"], details["max_bytes"])
+    one = frame(Path(details["path"]), details["index"], details["max_bytes"])
     return {"probe": asdict(one.probe)}, one.picture
 
 

@@ -135,7 +135,7 @@ def _caps(caps: dict[str, float | str]) -> str:
 DESCRIBE_GATEWAY = Tool(
     "describe_gateway",
     "Describe the gateway",
-    "Tell which gateway makes the videos, or that it is the sandbox. Returns models, sizes, "
+    "Tell which gateway makes the videos, or that it is the sandbox (drawn placeholders, free). Returns models, sizes, "
     "lengths, what operations become, caps, and what was spent in a day. Use it for what is possible, what it cost, or "
     "why a picture lacks what was asked for; for videos use list_videos. Free.",
     DescribeGateway,

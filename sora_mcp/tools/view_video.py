@@ -43,9 +43,7 @@ At = Annotated[
     str,
     BeforeValidator(_as_text),
     AfterValidator(_checked),
-    Field(
-        description='One frame large: "110" or "7.3s"; stills of a range: "2s-5s"; or "beats": where each beat begins.'
-    ),
+    Field(description='One frame large: "110" or "7.3s"; a range: "2s-5s"; or "beats": where each begins.'),
 ]
 
 
