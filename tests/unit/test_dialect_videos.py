@@ -86,6 +86,8 @@ def test_generic_sends_the_common_fields_and_nothing_else() -> None:
 
 def test_a_length_between_two_seconds_becomes_the_nearer_one_and_is_told() -> None:
     assert ("n_frames", "5.33 s", "5 s") in adjusted(videos("generic"), request(n_frames=160))
+    assert ("n_frames", "5.03 s", "81 frames at 16 fps") in adjusted(videos("vllm-omni"), request(n_frames=151))
+    assert ("n_frames", "333.33 s", "333 s") in adjusted(videos("generic"), request(n_frames=10_000))
 
 
 def test_generic_needs_a_models_name() -> None:

@@ -36,7 +36,7 @@ def shape_of(request: VideoRequest, profile: Profile, model: str | None) -> Shap
     adjusted = []
     if size != asked:
         adjusted.append(Adjustment("size", _size(asked) if asked else NOT_GIVEN, _size(size)))
-    seconds = f"{request.n_frames / FPS:g} s" if length_given else NOT_GIVEN
+    seconds = f"{round(request.n_frames / FPS, 2):g} s" if length_given else NOT_GIVEN
     adjusted.append(Adjustment("n_frames", seconds, f"{n_frames} frames at {rule.fps} fps"))
     fields = {"size": _size(size), profile.frames_field: str(n_frames), profile.fps_field: str(rule.fps)}
     return Shape(fields, tuple(adjusted), n_frames / rule.fps, left_open)
@@ -69,7 +69,7 @@ def _in_seconds(request: VideoRequest, left_open: frozenset[str]) -> Shape:
     else:
         fields["seconds"] = str(seconds)
         if seconds * FPS != request.n_frames:
-            adjusted.append(Adjustment("n_frames", f"{request.n_frames / FPS:.3g} s", f"{seconds} s"))
+            adjusted.append(Adjustment("n_frames", f"{round(request.n_frames / FPS, 2):g} s", f"{seconds} s"))
     return Shape(fields, tuple(adjusted), seconds, left_open, is_open=True)
 
 
