@@ -38,7 +38,7 @@ def vllm_omni(shop: Workshop) -> Told:
     shop.told |= {"SORA_DIALECT": "videos:vllm-omni", "SORA_IMAGE_DIRS": str(shop.scratch / "pictures")}
     port = free_port()
     with _vllm_omni(shop, port) as address:
-        shown = [_ours(shop, step, address) for step in ("bodies", "talk")]
+        shown = [_ours(shop, step, address) for step in ("bodies", "references", "talk")]
     with _vllm_omni(shop, port) as address:
         shown.append(_ours(shop, "forgotten", address))
     return (), ", ".join(shown)

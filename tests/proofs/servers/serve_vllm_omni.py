@@ -47,6 +47,8 @@ MODELS = {
     "/ti2v": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     "/hunyuan": "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
     "/ltx": "Lightricks/LTX-2",
+    "/vace": "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+    "/h3": "MiniMaxAI/MiniMax-H3",
 }
 """By path: one server each, as one started by `vllm serve MODEL --omni`."""
 
@@ -92,7 +94,23 @@ class Registry:
         return lambda *_, **__: lambda each: each
 
 
+class Loaders:
+    """vLLM's registry of what opens videos: PyAV in place of its OpenCV."""
+
+    def register(self, _: str) -> Callable[[Any], Any]:
+        return lambda each: each
+
+    def load(self, _: str) -> Any:
+        return self
+
+    def load_bytes(self, content: bytes, **_: object) -> tuple[Any, dict[str, float]]:
+        with av.open(io.BytesIO(content)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return np.stack(frames), {"fps": 16.0}
+
+
 GIVEN: dict[str, Any] = {
+    "VIDEO_LOADER_REGISTRY": Loaders(),
     "envs": types.SimpleNamespace(VLLM_MAX_IMAGE_PIXELS=178_956_970, VLLM_MEDIA_URL_ALLOW_REDIRECTS=True),
     "DIFFUSION_QUALITY_LEVELS": ("lossless", "high"),
     "init_logger": logging.getLogger,
@@ -184,12 +202,12 @@ class Engine:
     """What the server calls a video handler: draws frames that change, as many and as large as is asked for."""
 
     stage_configs: tuple[Any, ...] = ()
-    supports_mixed_reference_inputs = False
     supports_latent_edit = False
     supported_control_upload_types: frozenset[str] = frozenset()
 
     def __init__(self, model_name: str, log: Path) -> None:
         self.model_name = model_name
+        self.supports_mixed_reference_inputs = model_name.endswith("H3")
         self._log = log
 
     def set_stage_configs_if_missing(self, configs: object) -> None:
