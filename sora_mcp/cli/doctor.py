@@ -275,6 +275,9 @@ def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> 
     if capabilities.takes_model and model is not None and models and model not in models:
         advice = f"Set {variable_of('model')} to one of them."
         yield Check("model", "wrong", f"the server has no {model}; it has {', '.join(models[:8])}", advice)
+    if capabilities.lists_models and model is None and models:
+        words = f"none is set, so each call has to name one: {', '.join(models[:8])}"
+        yield Check("model", "note", words, f"Set {variable_of('model')} to one of them.")
     if capabilities.is_rule_guessed:
         words = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
         yield Check("model's rule", "note", words, "Look at size and length of the first video.")

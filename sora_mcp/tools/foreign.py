@@ -206,6 +206,19 @@ def _says(words: str) -> Say:
 
 
 _NO_SUCH_THING = _says("this API has no such thing: leave it out")
+
+
+def _setting(name: str) -> Say:
+    """What a person sets for all calls, at a gateway whose models may take it."""
+    words = f"a person sets that for all calls, as SORA_{name}: leave it out"
+
+    def say(argument: Argument, target: str) -> Translation | None:
+        is_set = argument.limits is not None and argument.limits.lists_models
+        return Translation(words) if is_set else _NO_SUCH_THING(argument, target)
+
+    return say
+
+
 _IN_THE_PROMPT = _says("this API has no such thing: say it in the prompt")
 _BY_THE_TOOL = _says("the tool sets it: leave it out")
 
@@ -316,9 +329,11 @@ _NAMES: tuple[tuple[str, dict[str, Say]], ...] = (
     ("force again allowduplicates", {"allow_duplicate": _called}),
     ("fps framerate framespersecond", {_PAID: _says(f"a video always has {FPS} frames per second: leave it out")}),
     ("negativeprompt camera cameramotion cameramovement motion mood lighting", {_PAID: _IN_THE_PROMPT}),
+    ("seed", {_PAID: _setting("SEED")}),
+    ("audio generateaudio sound", {_PAID: _setting("GENERATE_AUDIO")}),
     (
         (
-            "seed quality guidance guidancescale cfg cfgscale steps sampler watermark audio generateaudio sound"
+            "quality guidance guidancescale cfg cfgscale steps sampler watermark"
             " voice callback callbackurl webhook webhookurl notifyhook user metadata loop upscale enhanceprompt"
             " promptoptimizer promptupsampling outputformat responseformat idempotencykey preset format"
         ),

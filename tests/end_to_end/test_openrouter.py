@@ -114,6 +114,17 @@ async def test_what_was_asked_for_and_is_not_listed_is_refused_with_the_nearest(
     assert of(gateway, "POST") == []
 
 
+@pytest.mark.parametrize(("name", "setting"), [("seed", "SORA_SEED"), ("generate_audio", "SORA_GENERATE_AUDIO")])
+async def test_seed_and_sound_are_settings_and_an_agent_is_told_so(
+    name: str, setting: str, serve: Serve, gateway: FaultGateway
+) -> None:
+    async with serve(seed=7, generate_audio=False) as client:
+        await assert_refused(client, "create_video", PROMPT | {name: 1}, setting)
+        await assert_accepted(client, "create_video", PROMPT)
+    body = json.loads(of(gateway, "POST")[0].body)
+    assert (body["seed"], body["generate_audio"]) == (7, False)
+
+
 async def test_without_a_model_the_listed_ones_are_named(serve: Serve, gateway: FaultGateway) -> None:
     async with serve(model="") as client:
         await assert_refused(client, "create_video", PROMPT, "model: is not named", MODEL, "SORA_MODEL")

@@ -158,6 +158,13 @@ async def test_doctor_and_the_shell_tell_it_too(run: Run, gateway: FaultGateway)
     assert "maker/one" in model["found"]
 
 
+async def test_doctor_says_where_no_model_is_set(run: Run, gateway: FaultGateway) -> None:
+    told = await at_the_shell(run, "doctor", "--json", BASE_URL=gateway.address, API_KEY=KEY, DIALECT="openrouter")
+    (model,) = [check for check in json.loads(told)["checks"] if check["name"] == "model"]
+    assert model["verdict"] == "note"
+    assert "maker/one" in model["found"]
+
+
 async def test_a_server_that_lists_such_models_is_recognized(run: Run, gateway: FaultGateway) -> None:
     gateway.on("GET", "/v1/models", says({"data": []}))
     gateway.on("GET", "/health", says({}, 404))
