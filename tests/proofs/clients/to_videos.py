@@ -115,7 +115,8 @@ def _engine_got(log: Path, task_id: str) -> dict[str, Any]:
 
 def _requests(log: Path) -> list[dict[str, Any]]:
     """What the engine got so far."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [dict(json.loads(line)) for line in lines]
 
 
 def assert_got(wish: Wish, made: dict[str, Any], prompt: str, got: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ import logging
 import sys
 import types
 from collections.abc import Callable
-from http import HTTPStatus
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,7 @@ def routes(root: Path) -> Callable[[], APIRouter]:
     source = root / "entrypoints" / "openai" / "api_server.py"
     guards = {"_require_single_api_video_store", "_reject_process_local_state_with_multiple_api_workers"}
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    kept = [
+    kept: list[ast.stmt] = [
         node
         for node in tree.body
         if (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.name in guards or _serves(node)))
@@ -277,15 +276,15 @@ def server(model: str, log: Path, router: APIRouter) -> FastAPI:
     app.state.engine_client = None
     app.state.api_server_count = 1
 
-    @app.get("/v1/models")
     async def models() -> Any:
         entry = {"id": model, "object": "model", "created": 1_795_000_000, "owned_by": "vllm", "root": model}
         return {"object": "list", "data": [entry | {"parent": None, "max_model_len": None, "permission": []}]}
 
-    @app.get("/health", status_code=HTTPStatus.OK)
     async def health() -> Any:
         return {"status": "healthy"}
 
+    app.add_api_route("/v1/models", models)
+    app.add_api_route("/health", health)
     return app
 
 
