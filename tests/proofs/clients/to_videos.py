@@ -106,9 +106,8 @@ def _engine_got(log: Path, task_id: str) -> dict[str, Any]:
     """What the engine got of a task; the server hands it over after its answer."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        for told in reversed(_requests(log)):
-            if told["id"] == task_id:
-                return told
+        if received := [each for each in _requests(log) if each["id"] == task_id]:
+            return received[-1]
         time.sleep(0.02)
     raise AssertionError(f"the engine got nothing of {task_id}")
 
