@@ -103,7 +103,7 @@ class Loaders:
         return self
 
     def load_bytes(self, content: bytes, **_: object) -> tuple[Any, dict[str, float]]:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         return np.stack(frames), {"fps": 16.0}
 
