@@ -171,6 +171,12 @@ def _more_through(field: str) -> tuple[Part, ...]:
     return " (more through the setting ", Setting(field), ")"
 
 
+LARGEST_SIDE = 8192
+"""Pixels. What is far more than any model makes is a slip, and a server of one's own may run out of memory over it."""
+MOST_FRAMES = 18_000
+"""The same of lengths."""
+
+
 def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
     problems = []
     if not limits.any_size and (request.width, request.height) not in limits.sizes:
@@ -191,6 +197,12 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
                 (allowed, *_more_through("extra_frames")),
             )
         )
+    if limits.any_size and max(request.width, request.height) > LARGEST_SIDE:
+        wrong = f"{request.width}x{request.height} is larger than any server makes"
+        problems.append(Problem("width, height", wrong, f"at most {LARGEST_SIDE} pixels a side"))
+    if limits.any_length and request.n_frames > MOST_FRAMES:
+        wrong = f"{request.n_frames} is longer than any server makes"
+        problems.append(Problem("n_frames", wrong, f"at most {MOST_FRAMES} ({MOST_FRAMES / FPS:g} s)"))
     if limits.models and request.model is not None and request.model not in limits.models:
         shown = json.dumps(clean(request.model, 60), ensure_ascii=False)
         problems.append(Problem("model", f"{shown} is not accepted", ", ".join(limits.models)))

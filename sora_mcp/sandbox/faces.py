@@ -96,6 +96,10 @@ FACES = {
 }
 
 
+MOST_PIXELS = 10**9
+"""Of all frames together: what is drawn in some seconds."""
+
+
 class FieldError(Exception):
     """A field that a server does not take as it is."""
 
@@ -127,6 +131,8 @@ def body_of(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str
         raise FieldError(wrong, "must not be zero", "size")
     fps = rate[0] if rate else face.fps
     n_frames = frames[0] if frames else (seconds[0] if seconds else face.seconds) * fps
+    if width * height * n_frames > MOST_PIXELS:
+        raise FieldError(wrong, "This is more than the sandbox draws.", "size")
     shape = {"width": width, "height": height, "n_frames": n_frames, "n_variants": count[0] if count else 1}
     return drawn(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
 

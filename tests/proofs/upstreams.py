@@ -38,7 +38,7 @@ def vllm_omni(shop: Workshop) -> Told:
     shop.told |= {"SORA_DIALECT": "videos:vllm-omni", "SORA_IMAGE_DIRS": str(shop.scratch / "pictures")}
     port = free_port()
     with _vllm_omni(shop, port) as address:
-        shown = [_ours(shop, step, address) for step in ("bodies", "talk")]
+        shown = [_ours(shop, step, address) for step in ("bodies", "references", "talk")]
     with _vllm_omni(shop, port) as address:
         shown.append(_ours(shop, "forgotten", address))
     return (), ", ".join(shown)
@@ -51,7 +51,7 @@ def litellm(shop: Workshop) -> Told:
     model = {"model_name": "wan", "litellm_params": {"model": "hosted_vllm/Wan-AI/Wan2.2-T2V-A14B-Diffusers"}}
     config = shop.scratch / "litellm.json"
     config.write_text(json.dumps({"model_list": [model]}), encoding="utf-8")  # JSON is YAML
-    command = [program, "--config", config, "--host", "127.0.0.1", "--port", str(free_port())]
+    command: list[str | Path] = [program, "--config", config, "--host", "127.0.0.1", "--port", str(free_port())]
     with (
         _vllm_omni(shop, free_port()) as behind,
         shop.listening(*command, HOSTED_VLLM_API_BASE=behind, LITELLM_MASTER_KEY=_KEY) as address,
@@ -63,7 +63,7 @@ def litellm(shop: Workshop) -> Told:
 def _vllm_omni(shop: Workshop, port: int) -> Iterator[str]:
     python = shop.venv(*_BELOW_VLLM_OMNI, alone=VLLM_OMNI)
     storage = str(shop.scratch / "storage")
-    command = [python, SERVERS / "serve_vllm_omni.py", _engine_log(shop), str(port)]
+    command: list[str | Path] = [python, SERVERS / "serve_vllm_omni.py", _engine_log(shop), str(port)]
     with shop.listening(*command, VLLM_OMNI_SERVER_STORAGE__PATH=storage) as address:
         yield address
 

@@ -129,7 +129,7 @@ CASES = _cases()
 
 
 _UNREAD = {BEFORE_THE_CONNECTION, TLS, *(MOMENTS[moment] for moment in _EARLY)}
-_FIRST = {package_of(dialect): dialect for dialect in reversed(DIALECTS)}
+_FIRST = {package_of(dialect): dialect for dialect in reversed(list(DIALECTS))}
 
 
 def cases_of(dialect: str) -> list[Case]:
@@ -222,8 +222,11 @@ def row(case: Case, seen: Seen) -> str:
 def published() -> dict[tuple[str, str], Seen]:
     """What the page says, by moment and fault."""
     lines = PAGE.read_text(encoding="utf-8").partition(_HEAD)[2].partition(_OTHERS)[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
-    return {(moment, fault): Seen(*map(int, counts[:3]), *counts[3:]) for moment, fault, *counts in rows}
+    page: dict[tuple[str, str], Seen] = {}
+    for line in filter(None, lines):
+        moment, fault, connections, posts, accepted, told, recorded = map(str.strip, line.strip("|").split("|"))
+        page[moment, fault] = Seen(int(connections), int(posts), int(accepted), told, recorded)
+    return page
 
 
 def differing(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> dict[str, tuple[Seen, Seen]]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sora_mcp.config.endpoint import PROFILES as NAMES
@@ -86,6 +86,8 @@ def test_generic_sends_the_common_fields_and_nothing_else() -> None:
 
 def test_a_length_between_two_seconds_becomes_the_nearer_one_and_is_told() -> None:
     assert ("n_frames", "5.33 s", "5 s") in adjusted(videos("generic"), request(n_frames=160))
+    assert ("n_frames", "5.03 s", "81 frames at 16 fps") in adjusted(videos("vllm-omni"), request(n_frames=151))
+    assert ("n_frames", "333.33 s", "333 s") in adjusted(videos("generic"), request(n_frames=10_000))
 
 
 def test_generic_needs_a_models_name() -> None:
@@ -162,6 +164,7 @@ def test_a_storyboard_is_lowered_into_timed_shots() -> None:
     assert ("actions", "3 beats", "3 timed shots in the prompt") in adjusted(videos("generic"), storyboard(0, 60, 110))
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.integers(30, 90), min_size=1, max_size=8),
     texts=st.lists(
@@ -232,6 +235,16 @@ def test_what_cannot_be_said_is_refused_by_name(profile: str, asked: VideoReques
         videos(profile).check(asked)
     assert any(field in problem.field for problem in refused.value.problems)
     assert all(problem.wrong and problem.allowed for problem in refused.value.problems)
+
+
+@pytest.mark.parametrize("profile", NAMES)
+def test_a_size_or_length_that_no_server_makes_is_refused(profile: str) -> None:
+    for asked, said in (
+        (request(width=99_999, height=480), "at most 8192 pixels a side"),
+        (request(n_frames=10**9), r"at most 18000 \(600 s\)"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            videos(profile).check(asked)
 
 
 def test_what_is_wrong_anywhere_is_wrong_here() -> None:
@@ -317,6 +330,7 @@ def test_a_429_with_words_may_be_sent_again_and_one_about_the_balance_may_not() 
         assert refused.value.may_be_sent_again is again
 
 
+@settings(deadline=None)
 @given(
     status=st.integers(200, 599),
     content=st.one_of(

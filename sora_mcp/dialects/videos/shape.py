@@ -47,7 +47,7 @@ def shape_of(request: VideoRequest, profile: Profile, model: str | None) -> Shap
         adjusted.append(Adjustment("size", NOT_GIVEN, _IMAGES))
     elif size != asked:
         adjusted.append(Adjustment("size", _size(asked) if asked else NOT_GIVEN, _size(size)))
-    seconds = f"{request.n_frames / FPS:g} s" if length_given else NOT_GIVEN
+    seconds = f"{round(request.n_frames / FPS, 2):g} s" if length_given else NOT_GIVEN
     adjusted.append(Adjustment("n_frames", seconds, _length(n_frames, rule.fps) + _whose_rule(profile, model, rule)))
     return Shape(fields, tuple(adjusted), n_frames / rule.fps, left_open)
 
@@ -114,7 +114,7 @@ def _in_seconds(request: VideoRequest, left_open: frozenset[str]) -> Shape:
     else:
         fields["seconds"] = str(seconds)
         if seconds * FPS != request.n_frames:
-            adjusted.append(Adjustment("n_frames", f"{request.n_frames / FPS:.3g} s", f"{seconds} s"))
+            adjusted.append(Adjustment("n_frames", f"{round(request.n_frames / FPS, 2):g} s", f"{seconds} s"))
     return Shape(fields, tuple(adjusted), seconds, left_open, is_open=True)
 
 

@@ -1,6 +1,7 @@
 """This project as a client of a server that others wrote: `to_videos.py STEP ADDRESS ENGINE_LOG` over stdio.
 
-The steps: `bodies` (every kind of form that the profile vllm-omni makes, each held to what the engine got), `talk` (a
+The steps: `bodies` (every kind of form that the profile vllm-omni makes, each held to what the engine got),
+`references` (what models take besides: two images, images as references, a video that is changed), `talk` (a
 video from its form to its file, jobs that fail, one that is left running), `forgotten` (and the server, started again,
 knows nothing of it). ENGINE_LOG is written by `serve_vllm_omni.py`.
 """
@@ -105,16 +106,16 @@ def _engine_got(log: Path, task_id: str) -> dict[str, Any]:
     """What the engine got of a task; the server hands it over after its answer."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        for told in reversed(_requests(log)):
-            if told["id"] == task_id:
-                return told
+        if received := [each for each in _requests(log) if each["id"] == task_id]:
+            return received[-1]
         time.sleep(0.02)
     raise AssertionError(f"the engine got nothing of {task_id}")
 
 
 def _requests(log: Path) -> list[dict[str, Any]]:
     """What the engine got so far."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [dict(json.loads(line)) for line in lines]
 
 
 def assert_got(wish: Wish, made: dict[str, Any], prompt: str, got: dict[str, Any]) -> None:
@@ -131,6 +132,41 @@ def assert_got(wish: Wish, made: dict[str, Any], prompt: str, got: dict[str, Any
     assert all(line.startswith(word) for line, word in zip(shots, wish.words, strict=True)), (wish, got)
     beats = [beat["description"] for beat in asked.get("actions", ())]
     assert [line.partition("s): ")[2] for line in shots] == beats, (wish, got)
+
+
+# --- references -----------------------------------------------------------------------------------
+
+VACE, H3 = "Wan-AI/Wan2.1-VACE-1.3B-diffusers", "MiniMaxAI/MiniMax-H3"
+
+
+async def references(address: str, log: Path) -> list[str]:
+    """Forms with two images, with one at the end, and with a video, and what the engine got of them."""
+    first, last = (Path(TOLD["SORA_IMAGE_DIRS"]) / name for name in ("first.png", "last.png"))  # `bodies` made it
+    Image.new("RGB", (320, 240), (200, 30, 30)).save(first)
+    Image.new("RGB", (480, 240), (30, 200, 30)).save(last)
+    items = [{"url": str(first)}, {"url": str(last), "frame_index": 149}]
+    pictures = {"first": [[320, 240]], "last": [[480, 240]], "both": [[320, 240], [480, 240]]}
+    async with opened(f"{address}/h3", H3) as client:
+        for name, asked in {"first": items[:1], "last": items[1:], "both": items}.items():
+            made = await ask(client, "create_video", prompt=f"[blind] {name}", n_frames=150, inpaint_items=asked)
+            assert _engine_got(log, made["task_id"])["images"] == pictures[name], name
+        made = await ask(client, "blend_videos", prompt="[blind] blend", inpaint_items=[{"url": str(first)}, items[0]])
+        assert _engine_got(log, made["task_id"])["images"] == [[320, 240]] * 2
+        for size, n_frames in product(SIZES, (None, 150, 300, 450)):
+            shape = {} if size is None else {"width": size[0], "height": size[1]}
+            shape |= {} if n_frames is None else {"n_frames": n_frames}
+            made = await ask(client, "create_video", prompt=f"[blind] {shape}", **shape)
+            got = _engine_got(log, made["task_id"])
+            told = {each["field"]: each["sent"] for each in made["adjusted"]}["n_frames"]
+            assert told.startswith(f"{got['num_frames']} frames at {got['fps']:g} fps"), (made, got)
+    async with opened(f"{address}/vace", VACE) as client:
+        made = await ask(client, "create_video", prompt="[blind] a subject", inpaint_items=items[:1])
+        assert _engine_got(log, made["task_id"])["images"] == [[320, 240]]
+        source = (await ask(client, "create_video", prompt="a kite", width=480, height=480, n_frames=30))["task_id"]
+        await ask(client, "get_video", task_id=source, wait_seconds=30)
+        made = await ask(client, "remix_video", prompt="[blind] at night", source_generation_id=source)
+        assert _engine_got(log, made["task_id"])["has_video"]
+    return ["two images (MiniMax H3)", "an image and a video as references (VACE)"]
 
 
 # --- a conversation ---------------------------------------------------------------------------------
@@ -195,7 +231,7 @@ async def forgotten(address: str, log: Path) -> list[str]:
 async def main() -> None:
     """Run a step."""
     step, address, log = sys.argv[1:]
-    steps = {each.__name__: each for each in (bodies, talk, forgotten)}
+    steps = {each.__name__: each for each in (bodies, references, talk, forgotten)}
     shown = await steps[step](address, Path(log))
     sys.stdout.write(json.dumps({"eras": [], "shown": shown}) + "\n")
 

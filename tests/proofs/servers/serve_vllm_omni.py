@@ -21,7 +21,6 @@ import logging
 import sys
 import types
 from collections.abc import Callable
-from http import HTTPStatus
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,8 @@ MODELS = {
     "/ti2v": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     "/hunyuan": "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
     "/ltx": "Lightricks/LTX-2",
+    "/vace": "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+    "/h3": "MiniMaxAI/MiniMax-H3",
 }
 """By path: one server each, as one started by `vllm serve MODEL --omni`."""
 
@@ -92,7 +93,23 @@ class Registry:
         return lambda *_, **__: lambda each: each
 
 
+class Loaders:
+    """vLLM's registry of what opens videos: PyAV in place of its OpenCV."""
+
+    def register(self, _: str) -> Callable[[Any], Any]:
+        return lambda each: each
+
+    def load(self, _: str) -> Any:
+        return self
+
+    def load_bytes(self, content: bytes, **_: object) -> tuple[Any, dict[str, float]]:
+        with av.open(io.BytesIO(content), "r") as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return np.stack(frames), {"fps": 16.0}
+
+
 GIVEN: dict[str, Any] = {
+    "VIDEO_LOADER_REGISTRY": Loaders(),
     "envs": types.SimpleNamespace(VLLM_MAX_IMAGE_PIXELS=178_956_970, VLLM_MEDIA_URL_ALLOW_REDIRECTS=True),
     "DIFFUSION_QUALITY_LEVELS": ("lossless", "high"),
     "init_logger": logging.getLogger,
@@ -143,7 +160,7 @@ def routes(root: Path) -> Callable[[], APIRouter]:
     source = root / "entrypoints" / "openai" / "api_server.py"
     guards = {"_require_single_api_video_store", "_reject_process_local_state_with_multiple_api_workers"}
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    kept = [
+    kept: list[ast.stmt] = [
         node
         for node in tree.body
         if (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.name in guards or _serves(node)))
@@ -184,12 +201,12 @@ class Engine:
     """What the server calls a video handler: draws frames that change, as many and as large as is asked for."""
 
     stage_configs: tuple[Any, ...] = ()
-    supports_mixed_reference_inputs = False
     supports_latent_edit = False
     supported_control_upload_types: frozenset[str] = frozenset()
 
     def __init__(self, model_name: str, log: Path) -> None:
         self.model_name = model_name
+        self.supports_mixed_reference_inputs = model_name.endswith("H3")
         self._log = log
 
     def set_stage_configs_if_missing(self, configs: object) -> None:
@@ -259,15 +276,15 @@ def server(model: str, log: Path, router: APIRouter) -> FastAPI:
     app.state.engine_client = None
     app.state.api_server_count = 1
 
-    @app.get("/v1/models")
     async def models() -> Any:
         entry = {"id": model, "object": "model", "created": 1_795_000_000, "owned_by": "vllm", "root": model}
         return {"object": "list", "data": [entry | {"parent": None, "max_model_len": None, "permission": []}]}
 
-    @app.get("/health", status_code=HTTPStatus.OK)
     async def health() -> Any:
         return {"status": "healthy"}
 
+    app.add_api_route("/v1/models", models)
+    app.add_api_route("/health", health)
     return app
 
 
