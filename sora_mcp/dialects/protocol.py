@@ -14,7 +14,8 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from functools import cache
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from sora_mcp.core.capabilities import Adjustment, Capabilities
 from sora_mcp.core.cost import Estimate
@@ -239,20 +240,28 @@ class Listing(Protocol):
         """The tasks of which it can be read when they were made. Raises Refused or BadReply."""
 
 
+@cache
+def _offers(kind: type[Dialect], more: type) -> bool:
+    """Whether a kind of dialect has what a protocol asks for: asked once, since that looks at each method."""
+    return issubclass(kind, more)
+
+
 def capabilities_of(dialect: Dialect, request: VideoRequest) -> Capabilities:
     """What can be asked for with the model of a request. Raises InvalidInput for one that is not listed."""
-    return dialect.capabilities_of(request) if isinstance(dialect, Catalogued) else dialect.capabilities
+    if not _offers(type(dialect), Catalogued):
+        return dialect.capabilities
+    return cast("Catalogued", dialect).capabilities_of(request)
 
 
 def plan_of(dialect: Dialect, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
     """What becomes of a request that has passed `check`: nothing, where a dialect says everything as it is."""
-    return dialect.plan(request, source) if isinstance(dialect, Adjusting) else Plan()
+    return cast("Adjusting", dialect).plan(request, source) if _offers(type(dialect), Adjusting) else Plan()
 
 
 def estimate_of(dialect: Dialect, request: VideoRequest) -> Estimate | None:
     """What a request that has passed `check` will cost; None where no price is known."""
-    if isinstance(dialect, Pricing):
-        return dialect.estimate(request)
+    if _offers(type(dialect), Pricing):
+        return cast("Pricing", dialect).estimate(request)
     cost = request.cost(dialect.capabilities)
     return None if cost is None else Estimate(cost)
 
@@ -261,4 +270,6 @@ def create_of(
     dialect: Dialect, request: VideoRequest, images: Mapping[int, Picture], source: SourceVideo | None = None
 ) -> Call:
     """The paid call, with what is sent along."""
-    return dialect.create(request, images, source) if isinstance(dialect, Adjusting) else dialect.create(request)
+    if not _offers(type(dialect), Adjusting):
+        return dialect.create(request)
+    return cast("Adjusting", dialect).create(request, images, source)

@@ -38,7 +38,7 @@ class Connector:
 
     async def know_models(self) -> None:
         """Know what the models take, where the gateway lists that: before anything is checked. Raises SoraError."""
-        if isinstance(self.dialect, Catalogued) and self._endpoint is not None:
+        if self._endpoint is not None and isinstance(self.dialect, Catalogued):
             catalogue = (await self.connect()).catalogue
             if catalogue is not None:
                 await catalogue.know()
