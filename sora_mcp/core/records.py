@@ -26,7 +26,8 @@ HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; `cost` is an estimate.
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing, two with the same
+    `sent_fingerprint` are sent as the same, where that is not the same question; `cost` is an estimate.
 
     `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
     outcome that a person says did not run; they are settled in the transaction that records this one, and none
@@ -41,6 +42,7 @@ class Intent:
     sources: list[str]
     cost: Cost | None
     other_fingerprint: str | None = None
+    sent_fingerprint: str | None = None
     settles: tuple[str, ...] = ()
     dialect: str | None = None
     adjusted: tuple[Adjustment, ...] = ()

@@ -124,13 +124,15 @@ class SourceVideo:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What becomes of a request on its way: what was `adjusted`; the fields whose values are `left_open`, for the
-    upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others. `needs`:
-    what has to be got of earlier videos first: pictures come to `create` as images, of the remix's source the rest."""
+    upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others. `sent`:
+    what is sent for its size and length, and all else that is not the caller's, where that may change. `needs`: what
+    has to be got of earlier videos first: pictures come to `create` as images, of the remix's source the rest."""
 
     adjusted: tuple[Adjustment, ...] = ()
     left_open: frozenset[str] = frozenset()
     model: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    sent: Mapping[str, Any] | None = None
     needs: tuple[Need, ...] = ()
 
 

@@ -120,7 +120,9 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    ready, call, body = await self._call(connection, ready)
+                    checked, (ready, call, body) = ready, await self._call(connection, ready)
+                    if connection.catalogue is not None:
+                        checked.check_unchanged(self._connector.dialect)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
                     # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                     await anyio.lowlevel.checkpoint_if_cancelled()
@@ -252,15 +254,15 @@ class Creator:
 
     def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
         """What is to be sent, but for its images, which are not uploaded yet."""
-        request = ready.request
         return Intent(
             connection.account,
-            request.operation,
+            ready.request.operation,
             {},
             ready.fingerprint,
             ready.sources,
             ready.cost,
             other_fingerprint=ready.fingerprint_as_given,
+            sent_fingerprint=ready.sent_fingerprint,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
         )
@@ -291,7 +293,7 @@ class Creator:
         if confirm is None:
             return 0
         began = anyio.current_time()
-        await confirm(self._question(ready, settles), ready.fingerprint)
+        await confirm(self._question(ready, settles), ready.sent_fingerprint or ready.fingerprint)
         return anyio.current_time() - began
 
     async def _with_board(

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.cost import Cost, Estimate
-from sora_mcp.core.errors import InvalidInput, Problem, SoraError
+from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.core.tasks import Generation
-from sora_mcp.dialects.protocol import Measures, Plan, SourceVideo
+from sora_mcp.dialects.protocol import Dialect, Measures, Plan, SourceVideo, estimate_of, plan_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
@@ -76,10 +78,27 @@ class Resolved:
         """What earlier releases recorded for the same request: every space counted."""
         return self._fingerprint(self.request.body())
 
-    def _fingerprint(self, body: dict[str, Any]) -> str:
+    @property
+    def sent_fingerprint(self) -> str | None:
+        """The same for two requests that are sent as the same, however they were asked for; None where those that ask
+        for the same thing are."""
+        if self.plan.sent is None:
+            return None
+        size_and_length = {"width": None, "height": None, "n_frames": None}
+        return self._fingerprint(_stripped(self.request.body()) | size_and_length, self.plan.sent)
+
+    def check_unchanged(self, dialect: Dialect) -> None:
+        """Raise BadReply where a list that was renewed meanwhile makes something else of this than what was checked,
+        and perhaps agreed to; InvalidInput where the model does not take it any more."""
+        dialect.check(self.request)
+        now = plan_of(dialect, self.request, self.source), estimate_of(dialect, self.request)
+        if now != (self.plan, self.estimate):
+            raise BadReply("What the model takes, or its price, has changed while this was prepared.", TryAgain())
+
+    def _fingerprint(self, body: dict[str, Any], more: Mapping[str, Any] | None = None) -> str:
         variants = {"variants": self.variants} if self.variants else {}
         parts = [
-            body | dict(self.plan.identity) | variants,
+            body | dict(self.plan.identity if more is None else more) | variants,
             {i: image.digest for i, image in self.images.items()},
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

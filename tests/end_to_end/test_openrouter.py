@@ -15,6 +15,8 @@ from bench import KEY, MP4
 from calls import ask, assert_accepted, assert_refused
 from fault_gateway import NEXT_ID, Answer, FaultGateway, Received, fault_gateway, says
 from mcp import Client
+from mcp.client.context import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult
 from PIL import Image
 
 from sora_mcp.cli.logs import Lines
@@ -218,6 +220,69 @@ async def test_after_a_400_the_list_is_read_again_and_nothing_is_sent_again(
         await assert_refused(client, "create_video", PROMPT, "maker/two")
     assert len(of(gateway, "POST")) == 1
     assert len(of(gateway, "GET", MODELS)) == 2
+
+
+# --- the same, and what changed meanwhile ----------------------------------------------------------
+
+
+BARE = {"prompt": "boat"}
+OTHER_LIST = {"data": [{"id": MODEL, "supported_sizes": ["854x480"], "supported_durations": [8], "seed": False}]}
+
+
+async def renew(client: Client, gateway: FaultGateway, models: dict[str, Any]) -> None:
+    """The server learns another list."""
+    gateway.on("GET", MODELS, says(models))
+    await client.call_tool("describe_gateway", {})
+
+
+async def test_what_is_sent_as_the_same_is_a_duplicate_however_it_was_asked_for(
+    serve: Serve, gateway: FaultGateway
+) -> None:
+    as_told = BARE | {"width": 1280, "height": 720, "n_frames": 150}
+    for first, again in ((BARE, as_told), (as_told | {"prompt": "ship"}, BARE | {"prompt": "ship"})):
+        gateway.on("POST", VIDEOS, TAKEN_NEXT)
+        async with serve() as client:
+            task_id = (await assert_accepted(client, "create_video", first)).data["task_id"]
+            assert (await assert_accepted(client, "create_video", again)).data["task_id"] == task_id
+    assert len({each.body for each in of(gateway, "POST")}) == len(of(gateway, "POST")) == 2
+
+
+async def test_another_size_than_the_one_that_is_sent_for_none_is_another_request(
+    serve: Serve, gateway: FaultGateway
+) -> None:
+    gateway.on("POST", VIDEOS, TAKEN_NEXT)
+    async with serve() as client:
+        await assert_accepted(client, "create_video", BARE)
+        await assert_accepted(client, "create_video", BARE | {"width": 720, "height": 1280})
+    assert len(of(gateway, "POST")) == 2
+
+
+@pytest.mark.parametrize("state", ["unknown", "under way"])
+async def test_another_list_makes_no_other_request_of_the_same(state: str, serve: Serve, gateway: FaultGateway) -> None:
+    if state == "unknown":
+        gateway.on("POST", VIDEOS, Answer(500, b"{}"))
+    async with serve(seed=7) as client:
+        await ask(client, "create_video", BARE)
+        gateway.on("POST", VIDEOS, TAKEN_NEXT)
+        await renew(client, gateway, OTHER_LIST)
+        await ask(client, "create_video", BARE)
+    assert len(of(gateway, "POST")) == 1
+
+
+async def test_what_the_user_agreed_to_is_what_is_sent_or_nothing(
+    make_settings: Callable[..., Settings], gateway: FaultGateway
+) -> None:
+    async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG001 - the callback names them
+        await renew(client, gateway, {"data": [ONE | {"supported_durations": [8]}]})
+        return ElicitResult(action="accept", content={"pay": True})
+
+    values = {"base_url": gateway.address, "api_key": KEY, "dialect": "openrouter", "model": MODEL}
+    settings = make_settings(**values, ask_above_cost="0.01 USD")
+    async with Client(build(settings), mode="legacy", elicitation_callback=agree) as client:
+        told = await ask(client, "create_video", BARE)
+        assert told.data["outcome"] == "not_submitted"
+        assert "has changed while this was prepared" in told.text
+    assert of(gateway, "POST") == []
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -206,6 +206,32 @@ async def test_the_model_is_part_of_what_makes_a_duplicate(serve: Serve, gateway
     assert other.data["task_id"] == "video_2"
 
 
+@pytest.mark.parametrize(
+    ("values", "first", "again", "count"),
+    [
+        ({}, {}, {"width": 832, "height": 480}, 1),
+        ({}, {}, {"width": 854, "height": 480}, 1),
+        ({"profile": "generic", "model": "m"}, {"n_frames": 150}, {"n_frames": 160}, 1),
+        ({"model": "Wan-AI/Wan2.2-TI2V-5B-Diffusers"}, {}, {"width": 854, "height": 480}, 2),
+        ({"model": "MiniMax-H3"}, {}, {"n_frames": 150}, 2),
+    ],
+    ids=str,
+)
+async def test_what_is_sent_as_the_same_is_a_duplicate_and_nothing_else_is(  # noqa: PLR0917
+    values: dict[str, str],
+    first: dict[str, int],
+    again: dict[str, int],
+    count: int,
+    serve: Serve,
+    gateway: FaultGateway,
+) -> None:
+    gateway.on("POST", VIDEOS, says(OBJECT), says(OBJECT | {"id": "video_2"}))
+    async with serve(**values) as client:
+        told = [await assert_accepted(client, "create_video", PROMPT | each) for each in (first, again)]
+    assert len({each.data["task_id"] for each in told}) == len(posts(gateway)) == count
+    assert len({json.dumps({k: v.decode() for k, v in form_of(each).items()}) for each in posts(gateway)}) == count
+
+
 async def test_generic_without_a_model_is_not_configured(serve: Serve, gateway: FaultGateway) -> None:
     async with serve("generic") as client:
         told = await assert_refused(client, "create_video", PROMPT, "SORA_MODEL")

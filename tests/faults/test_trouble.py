@@ -248,6 +248,14 @@ async def test_a_redirect_is_named_and_never_followed(
     assert elsewhere.connections == 0
 
 
+async def test_a_redirect_to_what_was_made_leaves_the_outcome_unknown(gateway: FaultGateway, connect: Connect) -> None:
+    gateway.on("POST", CREATE, Answer(303, b"", {"Location": f"{CREATE}/task_new"}))
+    async with connect() as client:
+        told = await create_in_trouble(client, "unknown")
+        await assert_remembered(client, told, "unknown")
+    assert len(gateway.creates()) == 1
+
+
 # --- nothing arrives ------------------------------------------------------------------------------
 
 

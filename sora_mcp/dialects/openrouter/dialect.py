@@ -125,10 +125,12 @@ class OpenRouter:
         if count := len(request.actions or []):
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
-        identity: dict[str, Any] = {"model": offer.id} | self._extras(offer)
-        if shape.size is None or shape.seconds is None:  # else one is as another, whether our default was asked for
-            identity["left_open"] = sorted(shape.left_open)
-        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, frames.needs_of(request, offer))
+        # Nothing of the list: it may be another one by the time at which the same is asked for again.
+        given = sorted(request.model_fields_set & {"width", "height", "n_frames"})
+        identity = {"model": offer.id, "seed": self.seed, "generate_audio": self.audio, "given": given}
+        sent = {"model": offer.id} | shape.fields | self._extras(offer)
+        needs = frames.needs_of(request, offer)
+        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, sent, needs)
 
     def estimate(self, request: VideoRequest) -> Estimate | None:
         """What a request will cost by the prices that its model's entry states; None where those do not tell it."""

@@ -93,9 +93,12 @@ class Videos:
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted += (Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots),)
         identity: dict[str, Any] = {"model": model} if model else {}
-        if shape.is_open and shape.left_open:
+        if request.operation != "remix":  # what is sent counts, however it was asked for
+            identity |= {"width": None, "height": None, "n_frames": None, "sent": dict(shape.fields)}
+        elif shape.is_open and shape.left_open:
             identity["left_open"] = sorted(shape.left_open)
-        return Plan(adjusted, shape.left_open, model, identity, needs_of(request, self.profile, abilities))
+        needs = needs_of(request, self.profile, abilities)
+        return Plan(adjusted, shape.left_open, model, identity, needs=needs)
 
     def create(
         self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None

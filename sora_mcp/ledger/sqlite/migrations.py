@@ -111,6 +111,8 @@ _STEPS = (
     DROP INDEX IF EXISTS videos_state;
     DROP INDEX IF EXISTS videos_by_state;
     CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
+    ALTER TABLE videos ADD COLUMN sent_fingerprint TEXT;
+    CREATE INDEX videos_sent ON videos (sent_fingerprint) WHERE sent_fingerprint IS NOT NULL;
     ALTER TABLE videos ADD COLUMN estimate INTEGER;
     ALTER TABLE videos ADD COLUMN currency TEXT;
     ALTER TABLE videos ADD COLUMN stated INTEGER;

@@ -126,6 +126,7 @@ class Paying(Transactions):
                 self._changes(db).did_not_run(settled, reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending"} | rows.cost_of(intent.cost)
         row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
+        row |= {"sent_fingerprint": intent.sent_fingerprint} if intent.sent_fingerprint else {}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
     def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:

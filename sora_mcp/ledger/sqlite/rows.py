@@ -176,12 +176,12 @@ def refused_before(db: sqlite3.Connection, intent: Intent, since: float) -> Entr
     return entries[0] if entries else None
 
 
-_SAME = "fingerprint IN (?, ?) AND +address = ? AND +owner = ?"
+_SAME = "(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND +address = ? AND +owner = ?"
 
 
-def _same_values(intent: Intent) -> list[str]:
+def _same_values(intent: Intent) -> list[str | None]:
     other = intent.other_fingerprint or intent.fingerprint
-    return [intent.fingerprint, other, intent.account.address, intent.account.owner]
+    return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
 
 
 def spending(db: sqlite3.Connection, account: Account, since: float, settles: Sequence[str] = ()) -> Spending:
