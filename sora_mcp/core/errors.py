@@ -166,7 +166,7 @@ class OverCallCap(OverCap):
     def __init__(self, cap: Cost, cost: Cost | None) -> None:
         is_money = cost is not None and not cost.is_relative
         reached = f"This call costs {cost}" if is_money else f"This call has {in_words(cost)}"
-        super().__init__("max_cost_per_call", cap, reached)
+        super().__init__("max_cost_per_call", cap, reached, *_to_know(cost))
 
 
 class TooManyRunning(OverCap):
@@ -191,7 +191,7 @@ class OverDailyCap(OverCap):
         maybe = f", {uncertain} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
         reached = f"{spent} was spent in the last 24 hours{maybe} and this would add {wanted}"
         reached += " (relative cost)" if cap.is_relative else ""
-        super().__init__("max_cost_per_day", cap, reached, *_to_settle(unknown))
+        super().__init__("max_cost_per_day", cap, reached, *_to_know(cost), *_to_settle(unknown))
 
 
 class CostsNotKnown(OverCap):
@@ -238,6 +238,12 @@ class NoPrices(OverCap):
 
 MOST_NAMED = 3
 """So many videos stand in a sentence; the others are counted."""
+
+
+def _to_know(cost: Cost | None) -> list[Do]:
+    """What may make the price of a request known, where it is not."""
+    sentence = "The price of this request is not known; giving n_frames, width and height may make it known."
+    return [Do(sentence)] if cost is None else []
 
 
 def _to_settle(request_ids: list[str]) -> list[Settle]:

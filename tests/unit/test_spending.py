@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sora_mcp.core.advice import Do, RaiseCap
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.errors import (
     CostsNotKnown,
@@ -137,6 +138,7 @@ def test_the_user_is_asked_about_what_costs_more_or_may(cost: float | None, is_a
 
 USD_5 = Cost.of(5, "USD")
 CAPS = ["per_call", "per_day", "ask_above"]
+PRICE_NOT_KNOWN = "The price of this request is not known; giving n_frames, width and height may make it known."
 
 
 @pytest.mark.parametrize("cap", CAPS)
@@ -168,6 +170,20 @@ def test_without_a_price_in_its_currency_a_cap_refuses(cost: Cost | None, calls_
     with pytest.raises(OverDailyCap):
         policy.decide(cost, standing())
     assert policy.asks_about(cost)
+
+
+@pytest.mark.parametrize("cost", [None, Cost.of(1, "USD")])
+@pytest.mark.parametrize("cap", ["per_call", "per_day"])
+def test_a_refusal_of_an_unknown_price_says_what_may_make_it_known_before_it_names_the_cap(
+    cap: str, cost: Cost | None
+) -> None:
+    policy = SpendingPolicy(unit="USD", **{cap: Cost.of(0.5, "USD")})  # type: ignore[arg-type]
+    with pytest.raises(OverCap) as raised:
+        policy.check_call(cost) if cap == "per_call" else policy.decide(cost, standing())
+    ways_out = raised.value.advice
+    assert ways_out[-1] == RaiseCap(f"max_cost_{cap}")
+    words = [each.sentence for each in ways_out if isinstance(each, Do)]
+    assert words == ([PRICE_NOT_KNOWN] if cost is None else [])
 
 
 def test_where_a_cost_of_the_day_is_not_known_its_cap_in_a_currency_refuses() -> None:

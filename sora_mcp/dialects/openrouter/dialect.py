@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -133,21 +134,28 @@ class OpenRouter:
         return Plan(tuple(adjusted), shape.left_open, offer.id, identity, sent, needs)
 
     def estimate(self, request: VideoRequest) -> Estimate | None:
-        """What a request will cost by the prices that its model's entry states; None where those do not tell it."""
+        """What a request will cost by the prices that its model's entry states; None where those do not tell it.
+
+        A length or a size that is left open, as a remix leaves its source's, counts as the most that the model makes.
+        """
         offer = self._offer(request)
         shape = shape_of(request, offer)
-        if shape.seconds is None:
+        seconds = shape.seconds or max(offer.seconds or (), default=None)
+        if seconds is None:
             return None
-        width, height = shape.size or (None, None)
+        size = shape.size or max(sizes_of(offer), key=math.prod, default=None)
+        width, height = size or (None, None)
         job = prices.Job(
-            seconds=shape.seconds,
-            n_frames=shape.seconds * MADE_FPS,
+            seconds=seconds,
+            n_frames=seconds * MADE_FPS,
             width=width,
             height=height,
             resolution=shape.fields.get("resolution"),
             audio=self._extras(offer).get("generate_audio", offer.audio),
             images=len(request.inpaint_items),
             has_video=request.operation == "remix",
+            is_longest=shape.seconds is None,
+            is_largest=shape.size is None,
         )
         return prices.estimate(offer.prices, job)
 

@@ -27,13 +27,20 @@ _FEES = {"reference_images", "cents_per_image_input"}
 """For each image that goes along."""
 _LEAST = "minimum_cents_per_generation"
 _LINES = {"2k": "1440p", "4k": "2160p", "8k": "4320p"}
+_LINES_OF_1K = 540
+"""As in 4K; fewer than some mean by 1K, so that its price is not left out where it may hold."""
+_STANDARD = {"360p", "480p", "540p", "720p", "768p", "1080p", "2160p"}
+"""Resolutions of which it is certain that no price for a higher one holds. Not 1440p: 2K is several things."""
+_WIDEST = 1.82
+"""Width to height, or height to width, up to which the shorter side tells the resolution: 16:9, and 864x480."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What of a request bears on its price. Sizes in pixels, None where they are not known; `resolution` as the gateway
     writes it (`720p`, `4K`), None for that of the size. `audio`: None where it is left to the gateway. `images`: how
-    many go along; `has_video`: one goes along.
+    many go along; `has_video`: one goes along. `is_longest`, `is_largest`: the length and the size are not known, and
+    stand here as the most that the model makes.
     """
 
     seconds: float
@@ -44,14 +51,26 @@ class Job:
     audio: bool | None = None
     images: int = 0
     has_video: bool = False
+    is_longest: bool = False
+    is_largest: bool = False
 
     @property
     def lines(self) -> str | None:
-        """The resolution by its lines, such as `720p`."""
+        """The resolution by its lines, such as `720p`; None where it is not known."""
+        if self.is_largest:
+            return None
         if self.resolution is not None:
             name = self.resolution.lower()
             return _LINES.get(name, name)
         return f"{min(self.width, self.height)}p" if self.width and self.height else None
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether its resolution is a usual one, in words or by a size that is not wider than usual."""
+        is_usual = self.resolution is not None or (
+            self.width and self.height and max(self.width, self.height) <= _WIDEST * min(self.width, self.height)
+        )
+        return bool(is_usual) and self.lines in _STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +81,15 @@ class _Rate:
     parts: frozenset[str]
     is_token: bool
 
+    @property
+    def resolutions(self) -> frozenset[str]:
+        """Those of its parts that are resolutions; none where it is for any."""
+        return frozenset(part for part in self.parts if part[0].isdigit())
+
 
 def estimate(skus: object, job: Job) -> Estimate | None:
-    """What a job will cost: by the most specific price that fits it, the dearest of several such.
+    """What a job will cost: by the most specific price that fits it, the dearest of several such. Where it is not
+    certain which resolution is charged, by the dearest price of all that may be.
 
     None where no price is known: none fits, one that is needed is no amount above 0, or a name cannot be read.
     """
@@ -76,8 +101,9 @@ def estimate(skus: object, job: Job) -> Estimate | None:
     if job.images and not _FEES.isdisjoint(by_name):
         return None
     rates = [rate for rate in _rates(by_name) if _fits(rate, job)]
-    most = max((len(rate.parts) for rate in rates), default=0)
-    made = [_made(rate, job) for rate in rates if len(rate.parts) == most]
+    charged = _charged(rates, job)
+    reason = _reason(job) if len(charged) > 1 else ""
+    made = [_made(rate, job, reason) for each in charged for rate in _most_specific(rates, each)]
     dearest: Estimate | None = None
     for each in made:
         if each is None:
@@ -87,9 +113,12 @@ def estimate(skus: object, job: Job) -> Estimate | None:
 
 
 def usage_cost(body: object) -> Cost | None:
-    """What a reply about a job says that it cost; None where that is no amount."""
+    """What a reply about a job says that it cost; None where that is no amount, and where the provider charges the
+    user's own key (`is_byok`): OpenRouter's figure leaves that out."""
     usage = body.get("usage") if isinstance(body, Mapping) else None
-    amount = usage.get("cost") if isinstance(usage, Mapping) else None
+    if not isinstance(usage, Mapping) or usage.get("is_byok") is True:
+        return None
+    amount = usage.get("cost")
     return Cost.stated(amount, USD) if not isinstance(amount, str) else None
 
 
@@ -116,29 +145,64 @@ def _price(value: object, *, is_cents: bool) -> Decimal | None:
 
 
 def _fits(rate: _Rate, job: Job) -> bool:
-    """Whether a price is for such a job. Audio that is left to the gateway may be on."""
+    """Whether a price is for such a job, whatever its resolution. Audio that is left to the gateway may be on."""
     fitting = {
-        job.lines,
         "without_audio" if job.audio is False else "with_audio",
         "with_video_input" if job.has_video else "without_video_input",
         "image_to_video_" if job.images else "text_to_video_",
     }
-    return rate.parts <= fitting
+    return rate.parts - rate.resolutions <= fitting
 
 
-def _made(rate: _Rate, job: Job) -> Estimate | None:
+def _charged(rates: list[_Rate], job: Job) -> list[frozenset[str]]:
+    """The resolutions that may be charged for a job; an empty one is any for which there is no price of its own.
+
+    One that has a price is certain. A usual one that has none is charged as any, or as a lower one that has (so that
+    no price fits where all are for others). Of any other, and where it is not known, every one that has a price may be.
+    """
+    priced = list(dict.fromkeys(rate.resolutions for rate in rates))
+    lines, as_any = job.lines, frozenset[str]()
+    if lines is not None and any(lines in each for each in priced):
+        return [frozenset({lines})]
+    if not job.is_standard or lines is None:
+        return list(dict.fromkeys([as_any, *priced]))
+    if as_any not in priced:
+        return [as_any]
+    return [each for each in priced if all(_height(part) < _height(lines) for part in each)]
+
+
+def _height(resolution: str) -> int:
+    """The lines of `720p` or `3k`."""
+    return int(resolution[:-1]) * (_LINES_OF_1K if resolution.endswith("k") else 1)
+
+
+def _most_specific(rates: list[_Rate], charged: frozenset[str]) -> list[_Rate]:
+    fitting = [rate for rate in rates if rate.resolutions <= charged]
+    most = max((len(rate.parts) for rate in fitting), default=0)
+    return [rate for rate in fitting if len(rate.parts) == most]
+
+
+def _reason(job: Job) -> str:
+    why = "the resolution is not known" if job.lines is None else "none is for this very resolution"
+    return f" (the dearest price, since {why})"
+
+
+def _made(rate: _Rate, job: Job, reason: str) -> Estimate | None:
     if rate.value is None:
         return None
     price = _written(rate.value)
+    longest = " (the model's longest)" if job.is_longest else ""
+    largest = " (the model's largest)" if job.is_largest else ""
     if not rate.is_token:
-        cost, how = rate.value * _decimal(job.seconds), f"{job.seconds:g} s x {price} a second"
+        cost, how = rate.value * _decimal(job.seconds), f"{job.seconds:g} s{longest} x {price} a second"
     elif job.width and job.height:
         cost = rate.value * job.width * job.height * job.n_frames / _PIXELS_OF_A_TOKEN
-        how = f"{job.width} x {job.height} x {job.n_frames} frames / {_PIXELS_OF_A_TOKEN} x {price} a token"
+        pixels, frames = f"{job.width} x {job.height}{largest}", f"{job.n_frames} frames{longest}"
+        how = f"{pixels} x {frames} / {_PIXELS_OF_A_TOKEN} x {price} a token"
     else:
         return None
     stated = Cost.stated(str(cost), USD)
-    return Estimate(stated, f"{how} = {stated}") if stated is not None and stated.billionths else None
+    return Estimate(stated, f"{how}{reason} = {stated}") if stated is not None and stated.billionths else None
 
 
 def _at_least(made: Estimate, cents: object) -> Estimate | None:
