@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,9 +26,10 @@ from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
-from sora_mcp.core.capabilities import OPERATIONS
+from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
+from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
@@ -224,17 +226,18 @@ async def _gateway(settings: Settings) -> list[Check]:
         endpoint = settings.endpoint()
     except SoraError as error:
         return [_wrong("gateway", error)]
+    dialect = dialects.configured(settings)
     try:
-        gateway = connect(settings, endpoint, dialects.configured(settings))
+        gateway = connect(settings, endpoint, dialect)
     except SoraError as error:
         return [_wrong("gateway", error)]
     try:
-        return await _probed(settings, endpoint, gateway)
+        return await _probed(settings, endpoint, gateway, dialect)
     finally:
         await gateway.aclose()
 
 
-async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway) -> list[Check]:
+async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway, dialect: Dialect) -> list[Check]:
     """What a gateway says to free requests."""
     try:
         seen = await gateway.probe()
@@ -242,15 +245,20 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway) -> l
         looks_like = recognized(await gateway.replies(LOOKS)) if error.http_status else None
         judged = error.http_status in {401, 403}
         checks = [Check("gateway", "ok", endpoint.about)] if judged else []
-        return [*checks, _wrong("key" if judged else "gateway", error), *_upstream(settings, looks_like, [])]
+        return [
+            *checks,
+            _wrong("key" if judged else "gateway", error),
+            *_upstream(settings, dialect.capabilities, looks_like, []),
+        ]
+    await _learn(gateway, dialect)
     number = f"{len(seen.models)} model{'s' * (len(seen.models) != 1)}"
     accepted = f"accepted; {number}" if endpoint.api_key else f"none is needed here, and none is sent; {number}"
-    is_open = bool(endpoint.api_key) and not endpoint.local and dialects.configured(settings).capabilities.lists_models
+    is_open = bool(endpoint.api_key) and not endpoint.local and dialect.capabilities.lists_models
     unproven = f"sent; the list of models is open to all, so only a video shows whether it is accepted; {number}"
     checks = [
         Check("gateway", "ok", endpoint.about),
         Check("key", "note", unproven) if is_open else Check("key", "ok", accepted),
-        *_upstream(settings, recognized(await gateway.replies(LOOKS)), seen.models),
+        *_upstream(settings, dialect.capabilities, recognized(await gateway.replies(LOOKS)), seen.models),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
         words = f"{abs(seen.clock_skew_s):.0f} s {'ahead of' if seen.clock_skew_s > 0 else 'behind'} the gateway's"
@@ -260,16 +268,33 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway) -> l
     return checks
 
 
-def _upstream(settings: Settings, looks_like: str | None, models: list[str]) -> Iterator[Check]:
+async def _learn(gateway: Gateway, dialect: Dialect) -> None:
+    """Learn what each model takes, where the gateway lists that."""
+    if isinstance(dialect, Catalogued):
+        with suppress(SoraError, ValueError):  # then it stays unknown, and is said to be
+            dialect.learn(await gateway.catalogue(dialect))
+
+
+def _operations(capabilities: Capabilities, model: str | None) -> str:
+    """What each operation becomes; what is made from earlier videos depends on the model, where models differ and
+    nothing is known of this one."""
+    is_known = not capabilities.lists_models or any(offer.id == model for offer in capabilities.offers)
+    named = [name for name in OPERATIONS if is_known or name not in {"remix", "blend"}]
+    words = ", ".join(f"{name} {capabilities.support(name)}" for name in named)
+    return words if is_known else f"{words}; remix and blend depend on the model"
+
+
+def _upstream(
+    settings: Settings, capabilities: Capabilities, looks_like: str | None, models: list[str]
+) -> Iterator[Check]:
     """What is spoken there, whether the server looks like that, and what each operation becomes."""
-    capabilities = dialects.configured(settings).capabilities
-    operations = ", ".join(f"{name} {capabilities.support(name)}" for name in OPERATIONS)
     setting = variable_of("dialect")
     if looks_like not in {None, settings.dialect}:
         advice = f"Set {setting}={looks_like}, unless you know better: only free requests were made to find out."
         yield Check("dialect", "note", f"{settings.dialect}, and the server looks like {looks_like}", advice)
     else:
         implied = f" (taken from {variable_of('base_url')})" if settings.dialect_is_implied else ""
+        operations = _operations(capabilities, settings.model)
         yield Check("dialect", "ok", f"{settings.dialect}{implied}: {operations}")
     model = settings.model
     if capabilities.takes_model and model is not None and models and model not in models:

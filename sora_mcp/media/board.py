@@ -51,13 +51,19 @@ class BoardCard:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A storyboard: the size of its video in pixels, its length in frames (30 per second), its cards in order."""
+    """A storyboard: the size of its video in pixels, its length in frames (30 per second; None: not known), its cards
+    in order."""
 
     prompt: str
     width: int
     height: int
-    n_frames: int
+    n_frames: int | None
     cards: tuple[BoardCard, ...]
+
+    @property
+    def end(self) -> int:
+        """The frame at which its time line ends: a second after its last card begins, where its length is not known."""
+        return self.n_frames or max((card.frame or 0 for card in self.cards), default=0) + FPS
 
 
 _TEXT = 18
@@ -99,7 +105,8 @@ def _draw_head(paper: Image.Image, board: Board) -> None:
     from sora_mcp.media.paper import GREY  # noqa: PLC0415
 
     more = len(board.cards) - MOST_CARDS
-    shape = f"{board.width}x{board.height} · {board.n_frames / FPS:g} s · {board.n_frames} frames"
+    shape = f"{board.width}x{board.height}"
+    shape += f" · {board.n_frames / FPS:g} s · {board.n_frames} frames" if board.n_frames else " · length not known"
     title = f"PLAN, nothing is made yet · {shape}" + (f" · {more} more not shown" if more > 0 else "")
     width = paper.width - 2 * _MARGIN
     write(paper, (_MARGIN, 10), cut(title, 26, width), 26)
@@ -114,15 +121,15 @@ def _draw_line(paper: Image.Image, board: Board) -> None:
     from sora_mcp.media.letters import write  # noqa: PLC0415
     from sora_mcp.media.paper import GREY  # noqa: PLC0415
 
-    pen, width = ImageDraw.Draw(paper), paper.width
+    pen, width, end_of_all = ImageDraw.Draw(paper), paper.width, board.end
 
     def x_of(frame: int) -> int:
-        return _MARGIN + round((width - 2 * _MARGIN) * min(frame, board.n_frames) / board.n_frames)
+        return _MARGIN + round((width - 2 * _MARGIN) * min(frame, end_of_all) / end_of_all)
 
     top, bottom = _LINE_TOP, _LINE_TOP + _LINE_HEIGHT
-    pen.rectangle((x_of(0), top, x_of(board.n_frames), bottom), fill=_GAP_COLOUR)
+    pen.rectangle((x_of(0), top, x_of(end_of_all), bottom), fill=_GAP_COLOUR)
     beats = [card for card in board.cards if card.is_beat]
-    ends = [*(card.frame or 0 for card in beats[1:]), board.n_frames]
+    ends = [*(card.frame or 0 for card in beats[1:]), end_of_all]
     for number, (card, end) in enumerate(zip(beats, ends, strict=False)):
         left = x_of(card.frame or 0)
         pen.rectangle((left, top, max(left + 1, x_of(end) - 2), bottom), fill=_COLOURS[number % len(_COLOURS)])
@@ -133,12 +140,12 @@ def _draw_line(paper: Image.Image, board: Board) -> None:
             x = x_of(card.frame)
             pen.polygon([(x - 8, top - 6), (x + 8, top - 6), (x, top + 8)], fill=_CARD_COLOUR)
             write(paper, (x + 11, top - 20), card.mark, 16, fill=_CARD_INK)
-    seconds = board.n_frames // FPS
+    seconds = end_of_all // FPS
     step = next(step for step in (1, 2, 5, 10, 30, 60, max(60, seconds)) if seconds / step <= 16)
     for second in range(0, seconds + 1, step):
         x = x_of(second * FPS)
         pen.line((x, bottom, x, bottom + 6), fill=GREY)
-        anchor = "la" if second == 0 else "ra" if second * FPS == board.n_frames else "ma"
+        anchor = "la" if second == 0 else "ra" if second * FPS == end_of_all else "ma"
         write(paper, (x, bottom + 9), f"{second} s", 15, fill=GREY, anchor=anchor)
 
 

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 
 from sora_mcp.core import plans
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.records import sent_frames, sent_size
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
 from sora_mcp.media.board import MOST_CARDS, Board, BoardCard
@@ -49,7 +51,15 @@ async def board_of(ready: Resolved, find: Find, files: Files | None) -> AsyncIte
             words = _words(item, ready.paths.get(at))
             cards.append(BoardCard(mark, words, item.frame_index, paths.get(at), still=item.start or 0))
         cards.sort(key=lambda card: -1 if card.frame is None else card.frame)
-        yield Board(clean(request.prompt or "", _WORDS), request.width, request.height, request.n_frames, tuple(cards))
+        yield Board(clean(request.prompt or "", _WORDS), **_shape(ready), cards=tuple(cards))
+
+
+def _shape(ready: Resolved) -> dict[str, Any]:
+    """Size and length as they are sent; no length where the upstream chooses it."""
+    request, plan = ready.request, ready.plan
+    asked = None if "n_frames" in plan.left_open else request.n_frames
+    size = {"width": request.width, "height": request.height} | sent_size(plan.adjusted)
+    return size | {"n_frames": sent_frames(plan.adjusted) or asked}
 
 
 def _words(item: plans.Item, path: str | None) -> str:

@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from sora_mcp import media
+from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
@@ -204,10 +205,12 @@ class Files:
 
 
 def _knows_shape(entry: Entry, variant: int) -> bool:
-    """Whether nothing of a variant's shape has to be read from its file: a gateway that serves files by paths of its
-    own tells none."""
+    """Whether nothing of a variant's shape has to be read from its file. Only the documented words state shapes, and
+    a gateway that serves files by paths of its own states none in these either."""
     generation = next((each for each in entry.generations if each.variant == variant), None)
-    return generation is None or generation.fps is not None or not (generation.url or "").startswith("/")
+    if generation is None or generation.fps is not None:
+        return True
+    return entry.dialect in {None, SORA} and not (generation.url or "").startswith("/")
 
 
 def _address(entry: Entry, variant: int) -> str | None:

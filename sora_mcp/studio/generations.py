@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sora_mcp.core.advice import Do, LookAgain, TryAgain, Wait
+from sora_mcp.core.advice import Do, LookAgain, Settle, TryAgain, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
 from sora_mcp.core.tasks import FINAL, Generation, clean
 from sora_mcp.ledger import Entry
@@ -12,6 +12,12 @@ _ANOTHER = Do("Use another video.")
 
 def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
     """One variant of a finished video. Raises NotReady or InvalidInput where there is none."""
+    if entry.state == "unknown":
+        raise NotReady(
+            f"{where}: what became of {entry.id} is not known: it may never have run, and there is nothing to use.",
+            Settle((entry.request_id,)),
+            will_be=False,
+        )
     if entry.state != "succeeded":
         progress = f", {entry.progress} %" if entry.progress is not None and entry.state == "running" else ""
         raise NotReady(

@@ -28,7 +28,7 @@ from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Estimate, in_words
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.records import readable, sent_size, summary
+from sora_mcp.core.records import readable, sent_frames, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
@@ -97,8 +97,17 @@ def _asked_for(entry: Entry) -> dict[str, Any]:
         for item in plans.items(entry.body, entry.sources)
     ]
     parts: dict[str, Any] = {"beats": None, "actions": beats or None, "inpaint_items": items or None}
-    parts |= {"plan": plans.plan(entry.body, entry.sources)}
+    parts |= {"plan": _plan(entry.body, entry.sources, entry.adjusted)}
     return parts if entry.body.get("prompt") or not beats else parts | {"prompt": None}  # the beats are there
+
+
+def _plan(
+    body: plans.Body, sources: Sequence[str], adjusted: Iterable[Adjustment], left_open: Iterable[str] = ()
+) -> str | None:
+    """The plan in words. It ends where what is sent ends, and nowhere where the upstream chooses (`left_open`)."""
+    sent = {name: value for name, value in body.items() if name not in left_open}
+    n_frames = sent_frames(adjusted)
+    return plans.plan(sent if n_frames is None else sent | {"n_frames": n_frames}, sources)
 
 
 def _address(entry: Entry, generation: Generation) -> str | None:
@@ -180,7 +189,7 @@ def submission(
         unit=None if estimate is None else estimate.cost.currency,
         estimate=None if estimate is None else estimate.formula or None,
         sources=entry.sources if entry else list(sources),
-        plan=plans.plan(body, sources),
+        plan=_plan(body, sources, entry.adjusted if entry else plan.adjusted, plan.left_open),
         amount=plans.amount(body),
         operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
         advice=advice(entry, can_remix=can_remix) if entry else _after_dry_run(gateway),

@@ -206,3 +206,67 @@ async def test_a_film_is_remixed_by_its_job_or_its_address_and_bridged(make_sett
             assert video.data["state"] == "succeeded", video.text
     assert "its address, as a reference" in by_address.text
     assert "a bridge" in blend.text
+
+
+BEATS = {"actions": [{"time": 0, "description": "a door"}, {"time": 60, "description": "it opens"}]}
+
+
+async def test_the_true_shape_of_a_film_is_told_once_it_was_looked_at_or_saved(
+    make_settings: Callable[..., Settings],
+) -> None:
+    async with Client(build(make_settings(dialect="openrouter", model="sandbox/brook-mini"))) as client:
+        for tool, prompt in (("view_video", "a fox"), ("download_video", "a hare")):
+            made = await assert_accepted(client, "create_video", {"prompt": prompt})
+            task = {"task_id": made.data["task_id"]}
+            before = await ask(client, "get_video", task | {"wait_seconds": 30})
+            assert (before.data["state"], before.data.get("fps")) == ("succeeded", None)
+            assert not (await ask(client, tool, task)).is_error
+            after = await ask(client, "get_video", task)
+            assert after.data["fps"] > 0
+            assert after.data["n_frames"] / after.data["fps"] == pytest.approx(4, abs=0.1)
+            listed = (await ask(client, "list_videos", {})).data["videos"]
+            (line,) = [each for each in listed if each["task_id"] == task["task_id"]]
+            assert line["n_frames"] == after.data["n_frames"]
+
+
+async def test_the_plan_of_a_storyboard_ends_where_the_film_that_is_sent_for_ends(
+    make_settings: Callable[..., Settings],
+) -> None:
+    async with Client(build(make_settings(dialect="openrouter", model="sandbox/brook-mini"))) as client:
+        planned = await ask(client, "storyboard_video", BEATS | {"dry_run": True})
+        made = await assert_accepted(client, "storyboard_video", BEATS)
+        told = await ask(client, "get_video", {"task_id": made.data["task_id"]})
+    assert planned.data["body"]["duration"] == 4
+    for each in (planned, made, told):
+        assert "0.0–2.0 s a door · 2.0–4.0 s it opens" in each.text
+
+
+# --- what each operation becomes, at doctor -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("maker/one", "remix impossible, blend impossible"),
+        (None, "remix and blend depend on the model"),
+        ("maker/on", "remix and blend depend on the model"),
+    ],
+)
+async def test_doctor_says_what_the_model_can_do_as_far_as_it_is_known(
+    model: str | None, words: str, run: Run, gateway: FaultGateway
+) -> None:
+    environ = {"BASE_URL": gateway.address, "API_KEY": KEY, "DIALECT": "openrouter"} | (
+        {"MODEL": model} if model else {}
+    )
+    checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
+    (dialect,) = [check for check in checks if check["name"] == "dialect"]
+    assert words in dialect["found"]
+    assert "remix exact" not in dialect["found"]
+
+
+async def test_doctor_promises_nothing_of_a_model_while_there_is_no_list(run: Run, gateway: FaultGateway) -> None:
+    gateway.on("GET", MODELS, says({"error": {"message": "later"}}, 503))
+    environ = {"BASE_URL": gateway.address, "API_KEY": KEY, "DIALECT": "openrouter", "MODEL": "maker/one"}
+    checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
+    (dialect,) = [check for check in checks if check["name"] == "dialect"]
+    assert "remix and blend depend on the model" in dialect["found"]

@@ -155,6 +155,19 @@ async def test_a_second_request_that_was_given_the_task_of_the_first_is_unknown(
     assert "task_new" in second.structured_content["error"]["message"]
 
 
+@pytest.mark.parametrize("tool", ["view_video", "download_video"])
+async def test_nobody_is_told_to_wait_for_a_request_that_may_never_have_run(connect: Connect, tool: str) -> None:
+    async with connect() as client:
+        _, unknown = [await client.call_tool("create_video", {"prompt": prompt}) for prompt in ("kite", "boat")]
+        request_id = unknown.structured_content["request_id"]
+        told = (await client.call_tool(tool, {"task_id": request_id})).structured_content["error"]
+    assert told["kind"] == "not_ready"
+    assert told["retryable"] is False
+    assert "what became of" in told["message"]
+    assert "sora-mcp settle" in told["next_step"]
+    assert "until it has finished" not in told["next_step"]
+
+
 async def test_two_that_download_one_video_at_once_have_one_file(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:

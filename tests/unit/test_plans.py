@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from sora_mcp.core import plans
+from sora_mcp.core.capabilities import LEFT_OPEN, Adjustment
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.records import sent_frames
 from sora_mcp.core.schedule import usual
+from sora_mcp.dialects.protocol import Plan
+from sora_mcp.media import board as boards
+from sora_mcp.studio.boards import board_of
+from sora_mcp.studio.sources import Resolved
 
 
 def board(*beats: tuple[int, str], **fields: Any) -> dict[str, Any]:
@@ -102,3 +109,45 @@ def test_an_amount_that_is_none_is_left_out(amount: object) -> None:
 )
 def test_what_is_usual_takes_some_history(durations: list[float], seconds: float | None) -> None:
     assert usual(durations) == seconds
+
+
+# --- where a plan ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "n_frames"),
+    [
+        ("4 s", 120),
+        ("81 frames at 16 fps", 152),
+        ("121 frames at 24 fps, as Wan makes (what x makes is not known here)", 151),
+        (LEFT_OPEN, None),
+        ("0 s", None),
+        ("81 frames at 0 fps", None),
+    ],
+)
+def test_the_length_that_is_sent_is_read_off_what_was_adjusted(sent: str, n_frames: int | None) -> None:
+    assert sent_frames([Adjustment("size", "480x480", "1 s"), Adjustment("n_frames", "5 s", sent)]) == n_frames
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("adjusted", "shape"),
+    [
+        ((), (480, 480, 150)),
+        ((Adjustment("n_frames", "not given", "4 s"), Adjustment("size", "x", "640x480")), (640, 480, 120)),
+        ((Adjustment("n_frames", "not given", LEFT_OPEN),), (480, 480, None)),
+    ],
+)
+async def test_a_board_has_the_shape_of_what_is_sent(
+    adjusted: tuple[Adjustment, ...], shape: tuple[int, int, int | None]
+) -> None:
+    actions = [{"time": 0, "description": "a door"}, {"time": 60, "description": "it opens"}]
+    request = VideoRequest(operation="storyboard", width=480, height=480, actions=actions)  # type: ignore[arg-type]
+    left_open = frozenset({"n_frames"}) if adjusted else frozenset()
+
+    async def find(video_id: str) -> None:
+        raise AssertionError(video_id)
+
+    async with board_of(Resolved(request, plan=Plan(adjusted, left_open)), find, None) as board:
+        assert (board.width, board.height, board.n_frames) == shape
+        assert boards.draw(board)
