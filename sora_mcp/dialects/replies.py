@@ -17,7 +17,7 @@ MAX_RETRY_AFTER = 86_400
 MAX_ANSWER = 200
 """Characters that are kept of an answer which cannot be read."""
 
-MOVED = frozenset({301, 302, 307, 308})
+NOTHING_DONE = frozenset(range(300, 400)) - {303}
 """Redirects, which are not followed: nothing was done. (303 leads to what was done: RFC 9110, 15.4.4.)"""
 
 

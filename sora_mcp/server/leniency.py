@@ -16,7 +16,7 @@ _MARK = b"\xef\xbb\xbf"
 
 SESSION_GONE = (
     "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
-    " Initialize again: send an initialize request without the header Mcp-Session-Id."
+    " Initialize anew: send an initialize request without the header Mcp-Session-Id."
 )
 
 

@@ -120,9 +120,7 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    checked, (ready, call, body) = ready, await self._call(connection, ready)
-                    if connection.catalogue is not None:
-                        checked.check_unchanged(self._connector.dialect)
+                    ready, call, body = await self._call(connection, ready)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
                     # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
                     await anyio.lowlevel.checkpoint_if_cancelled()
@@ -198,7 +196,7 @@ class Creator:
 
         Raises TimeoutError and what an upload or a fetch raises.
         """
-        dialect, sent, source = self._connector.dialect, dict[int, Picture](), ready.source
+        dialect, sent, source, checked = self._connector.dialect, dict[int, Picture](), ready.source, ready
         max_bytes = dialect.capabilities.image_bytes
         if max_bytes is None:
             request = await _with_uploads(connection.gateway, ready)
@@ -220,7 +218,10 @@ class Creator:
             sent, source = sent | material.images, material.source
             ready = replace(ready, plan=plan_of(dialect, request, source))
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
-        return ready, create_of(dialect, request, sent, source), body
+        call = create_of(dialect, request, sent, source)
+        if connection.catalogue is not None:
+            checked.check_unchanged(dialect)
+        return ready, call, body
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None

@@ -95,7 +95,7 @@ def test_a_dry_run_where_it_is_installed_says_whether_anything_would_change(home
     install(BY_NAME[name], machine(home), LOCAL)
     before = everything(home)
     assert "nothing would be changed" in install(BY_NAME[name], machine(home), LOCAL, dry_run=True)
-    assert "would become" in install(BY_NAME[name], machine(home), MOVED, dry_run=True)
+    assert "would be changed to" in install(BY_NAME[name], machine(home), MOVED, dry_run=True)
     assert everything(home) == before
 
 

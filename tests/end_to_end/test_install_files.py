@@ -149,9 +149,9 @@ def test_an_entry_of_ours_from_before_is_kept_in_the_backup_and_gone_after_unins
 
 def test_uninstalling_what_is_not_there_changes_nothing(home: Path) -> None:
     path = client_file(home)
-    assert "does not stand" in uninstall(BY_NAME["cursor"], machine(home))
+    assert "is not in" in uninstall(BY_NAME["cursor"], machine(home))
     path.write_bytes(STYLES["tabs"])
-    assert "does not stand" in uninstall(BY_NAME["cursor"], machine(home))
+    assert "is not in" in uninstall(BY_NAME["cursor"], machine(home))
     assert everything(home) == {path: STYLES["tabs"]}
 
 

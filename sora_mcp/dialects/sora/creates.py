@@ -12,7 +12,7 @@ from typing import Any
 from sora_mcp.core.errors import OutcomeUnknown, Refused
 from sora_mcp.core.tasks import is_plain_code
 from sora_mcp.dialects.protocol import Created
-from sora_mcp.dialects.replies import MOVED, Reply, kind_of, parsed
+from sora_mcp.dialects.replies import NOTHING_DONE, Reply, kind_of, parsed
 from sora_mcp.dialects.sora.errors import (
     code_of,
     error_of,
@@ -98,7 +98,7 @@ def _is_refused(reply: Reply, answer: Any) -> bool:
     if reply.status == 503:
         error = Fields(Fields(answer).get("error"))
         return bool(error.get("type") == "new_api_error")
-    return reply.status in MOVED or reply.status in REFUSED_STATUS
+    return reply.status in NOTHING_DONE or reply.status in REFUSED_STATUS
 
 
 def _what_is_unknown(reply: Reply, answer: Any) -> str:

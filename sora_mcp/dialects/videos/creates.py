@@ -12,7 +12,7 @@ from typing import Any
 from sora_mcp.core.advice import Settle
 from sora_mcp.core.errors import OutcomeUnknown, Refused
 from sora_mcp.dialects.protocol import Created
-from sora_mcp.dialects.replies import MOVED, Reply, kind_of, parsed
+from sora_mcp.dialects.replies import NOTHING_DONE, Reply, kind_of, parsed
 from sora_mcp.dialects.videos.replies import (
     codes_in,
     error_of,
@@ -65,7 +65,7 @@ def _is_refused(reply: Reply, answer: Any, ids: list[str]) -> bool:
         return "new_api_error" in codes_in(answer)  # it has no channel for the model
     if kind_of(reply) == "json" and not says_error(answer) and not message_of(answer) and answer not in ({}, []):
         return False  # what it means stands in no source
-    return reply.status in MOVED or reply.status in REFUSED_STATUS
+    return reply.status in NOTHING_DONE or reply.status in REFUSED_STATUS
 
 
 def _what_is_unknown(reply: Reply) -> str:
