@@ -42,6 +42,17 @@ def _at(frame: int | None, otherwise: str) -> str:
     return otherwise if frame is None else f"frame {frame}"
 
 
+def problems_of_source(item: InpaintItem, no_videos: str) -> Iterator[tuple[str, str, str]]:
+    """What an item must not be made from: field, why, and what instead. `no_videos`: why it takes none, empty where it
+    does."""
+    if item.upload_media_id is not None:
+        yield "upload_media_id", "takes no uploads", "the image's address or path, as url"
+    if item.generation_id is not None and no_videos:
+        yield "generation_id", no_videos, "an image, as url"
+    if item.preset_id is not None:
+        yield "preset_id", "has no presets", "leave it out"
+
+
 def problems_of_ranges(item: InpaintItem) -> Iterator[tuple[str, str, str]]:
     """The ranges of an item, where it can have none: field, why, and what instead."""
     for name in ("source_start_frame", "source_end_frame"):

@@ -1,14 +1,16 @@
-"""One answer of the gateway: its JSON, its headers, and what can be shown of it."""
+"""One answer of the gateway: its JSON, its headers, what can be shown of it, and what to say of a plain no."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from sora_mcp.core.advice import Do, SeeList, TryAgain
+from sora_mcp.core.errors import BadReply, GatewayError, NotFound, Refused, SoraError
 from sora_mcp.core.tasks import clean
 
 MAX_RETRY_AFTER = 86_400
@@ -99,3 +101,41 @@ def clock_skew(reply: Reply) -> float | None:
         return round(reply.now - parsedate_to_datetime(header(reply, "date")).timestamp())
     except (ValueError, OverflowError):
         return None
+
+
+# --- where it is not what was asked for ------------------------------------------------------------
+#
+# For dialects that say so in plain words: `who` answered (`server`, `gateway`) stands in the sentences, and `error_of`
+# makes an error of a kind with everything that the answer says.
+
+ErrorOf = Callable[..., GatewayError]
+_NOT_AFFECTED = Do("The video is not affected.")
+
+
+def refusal(reply: Reply, who: str) -> str:
+    """What to say of an answer that is a no."""
+    if 300 <= reply.status < 400:
+        return f"The {who} redirects ({reply.status}) to another address."
+    return f"The {who} refused the request (status {reply.status})."
+
+
+def free_error(reply: Reply, who: str, error_of: ErrorOf) -> GatewayError:
+    """The error of a request that costs nothing: it is refused for good, or it may work later."""
+    if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
+        page = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
+        return error_of(BadReply, reply, f"The {who} answered{page} (status {reply.status}).", TryAgain())
+    return error_of(Refused, reply, refusal(reply, who))
+
+
+def no_task(reply: Reply, who: str, error_of: ErrorOf, *, is_unknown: bool = False) -> SoraError:
+    """The error of a query whose answer says nothing of a task; `is_unknown`: it says in words that there is none."""
+    is_page = kind_of(reply) in {"html", "text"}  # a proxy's 404 says nothing about a video
+    if is_unknown or (reply.status == 404 and not is_page):
+        return NotFound(f"The {who} knows no video with this id.", SeeList())
+    if reply.status == 404:
+        message = f"A proxy in front of the {who} says that there is nothing (status 404)."
+        return error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+    if 200 <= reply.status < 300:
+        message = f"The {who} answered a query with something that is not a video."
+        return error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+    return free_error(reply, who, error_of)

@@ -23,7 +23,8 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.sandbox.openrouter import OpenRouterRoutes
-from sora_mcp.sandbox.store import Store, Stored, is_id, owner_of
+from sora_mcp.sandbox.requests import body_in, owner_in
+from sora_mcp.sandbox.store import Store, Stored, is_id
 from sora_mcp.sandbox.videos import VideoRoutes
 
 logger = logging.getLogger(__name__)
@@ -264,18 +265,16 @@ class _Routes:
 
 
 def _owner(request: Request) -> str:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.startswith("sk-") or key == "sk-invalid":
+    owner = owner_in(request)
+    if owner is None:
         raise _GatewayError(401, "Invalid token")
-    return owner_of(key)
+    return owner
 
 
 async def _json_body(request: Request) -> Any:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise _GatewayError(413, "request body too large")
+    content = await body_in(request, MAX_BODY_BYTES)
+    if content is None:
+        raise _GatewayError(413, "request body too large")
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):

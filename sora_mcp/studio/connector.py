@@ -8,7 +8,6 @@ from sora_mcp import dialects
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
-from sora_mcp.dialects.protocol import Catalogued
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.upstream import Upstream
 
@@ -36,9 +35,14 @@ class Connector:
                 self._opened = await self._open()
             return self._opened
 
-    async def know_models(self) -> None:
-        """Know what the models take, where the gateway lists that: before anything is checked. Raises SoraError."""
-        if self._endpoint is not None and isinstance(self.dialect, Catalogued):
+    async def know_models(self, within_s: float) -> None:
+        """Know what the models take, where the gateway lists that: before anything is checked.
+
+        Raises SoraError, and TimeoutError after so many seconds.
+        """
+        if self._endpoint is None or not self.dialect.capabilities.lists_models:
+            return
+        with anyio.fail_after(within_s):
             catalogue = (await self.connect()).catalogue
             if catalogue is not None:
                 await catalogue.know()

@@ -46,7 +46,7 @@ def check(needs: Sequence[Need]) -> None:
         media.require_installed()
 
 
-async def got(
+async def fetch(
     needs: Sequence[Need],
     videos: Mapping[int | None, Source],
     files: Files,

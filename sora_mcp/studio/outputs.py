@@ -22,7 +22,7 @@ from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import Waiter
 
 if TYPE_CHECKING:
-    from sora_mcp.studio.files import Files
+    from sora_mcp.studio.files import Files, Refresh
     from sora_mcp.studio.material import Material
     from sora_mcp.studio.sources import Resolved
 
@@ -114,11 +114,8 @@ class Outputs:
         """What a request needs of earlier videos. Raises SoraError where that cannot be had."""
         from sora_mcp.studio import material  # noqa: PLC0415 - as `_files`
 
-        async def refresh(entry: Entry) -> Entry:
-            return await self._poller.ask(connection, entry, anyway=True)
-
-        files = self._files(connection)
-        return await material.got(ready.plan.needs, ready.videos, files, refresh=refresh, viewer=self._viewer)
+        files, refresh = self._files(connection), self._refresh(connection)
+        return await material.fetch(ready.plan.needs, ready.videos, files, refresh=refresh, viewer=self._viewer)
 
     async def save_all(self, entry: Entry) -> None:
         """Save every variant that can be saved; raises the first error, once all were tried."""
@@ -135,7 +132,10 @@ class Outputs:
     def _files(self, connection: Upstream) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
 
+        return Files(self._settings, connection.gateway, self._ledger, self._refresh(connection))
+
+    def _refresh(self, connection: Upstream) -> Refresh:
         async def refresh(entry: Entry) -> Entry:
             return await self._poller.ask(connection, entry, anyway=True)
 
-        return Files(self._settings, connection.gateway, self._ledger, refresh)
+        return refresh

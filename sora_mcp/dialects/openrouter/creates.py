@@ -12,9 +12,9 @@ from typing import Any
 
 from sora_mcp.core.advice import Settle
 from sora_mcp.core.errors import OutcomeUnknown, Refused
-from sora_mcp.dialects.openrouter.replies import code_of, error_in, error_of, id_of, job_in, message_of, refusal
+from sora_mcp.dialects.openrouter.replies import WHO, code_of, error_in, error_of, id_of, job_in, message_of
 from sora_mcp.dialects.protocol import Created
-from sora_mcp.dialects.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.replies import Reply, kind_of, parsed, refusal
 
 REFUSED_STATUS = frozenset({400, 401, 402, 403, 404, 413, 429})
 MOVED = frozenset({301, 307, 308})
@@ -31,7 +31,7 @@ def read_created(reply: Reply) -> Created:
         return Created(job_id)
     if job_id is not None or not _is_refused(reply, answer):
         raise error_of(OutcomeUnknown, reply, _what_is_unknown(reply), Settle())
-    error = error_of(Refused, reply, refusal(reply))
+    error = error_of(Refused, reply, refusal(reply, WHO))
     if isinstance(error, Refused):
         error.may_work_later = reply.status == 429
         error.may_be_sent_again = reply.status == 429 and message_of(answer) != ""

@@ -80,21 +80,13 @@ def fields(request: VideoRequest, images: Mapping[int, Picture], source: SourceV
 def problems(request: VideoRequest, offer: ModelOffer) -> Iterator[Problem]:
     """What of images and earlier videos has no words there."""
     is_blend = request.operation == "blend"
+    no_videos = "" if is_blend else "takes no videos among the images"
     for i, item in enumerate(request.inpaint_items):
         of_range = bridges.problems_of_ends(item, i) if is_blend else bridges.problems_of_ranges(item)
-        for name, why, instead in [*_of_source(item, takes_videos=is_blend), *of_range]:
+        for name, why, instead in [*bridges.problems_of_source(item, no_videos), *of_range]:
             yield Problem(f"inpaint_items[{i}].{name}", f"OpenRouter {why}", instead)
     if not is_blend:
         yield from _of_frames(request, offer)
-
-
-def _of_source(item: InpaintItem, *, takes_videos: bool) -> Iterator[tuple[str, str, str]]:
-    if item.upload_media_id is not None:
-        yield "upload_media_id", "takes no uploads", "the image's address or path, as url"
-    if item.generation_id is not None and not takes_videos:
-        yield "generation_id", "takes no videos among the images", "an image, as url"
-    if item.preset_id is not None:
-        yield "preset_id", "has no presets", "leave it out"
 
 
 def _of_frames(request: VideoRequest, offer: ModelOffer) -> Iterator[Problem]:

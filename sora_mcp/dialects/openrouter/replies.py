@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TryAgain
-from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
+from sora_mcp.core.errors import GatewayError, OutcomeUnknown
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import clean
-from sora_mcp.dialects.replies import Reply, beginning, kind_of, parsed, retry_after
+from sora_mcp.dialects import replies
+from sora_mcp.dialects.replies import Reply, beginning, parsed, retry_after
 
+WHO = "gateway"
+"""What OpenRouter is called in sentences."""
 MODERATED = 403
 
 
@@ -82,17 +85,7 @@ def error_of(kind: type[GatewayError], reply: Reply, message: str, *advice: Advi
 
 def free_error(reply: Reply) -> GatewayError:
     """The error of a request that costs nothing: it is refused for good, or it may work later."""
-    if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
-        page = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
-        return error_of(BadReply, reply, f"The gateway answered{page} (status {reply.status}).", TryAgain())
-    return error_of(Refused, reply, refusal(reply))
-
-
-def refusal(reply: Reply) -> str:
-    """What to say of an answer that is a no."""
-    if 300 <= reply.status < 400:
-        return f"The gateway redirects ({reply.status}) to another address."
-    return f"The gateway refused the request (status {reply.status})."
+    return replies.free_error(reply, WHO, error_of)
 
 
 _CHANGE = Do("Change the arguments as the gateway says, then call again.")

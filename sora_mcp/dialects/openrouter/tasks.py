@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_mcp.core.advice import Do, SeeList, TryAgain
-from sora_mcp.core.errors import BadReply, NotFound
 from sora_mcp.core.ids import quoted
 from sora_mcp.core.tasks import Generation, State, Task, clean
 from sora_mcp.dialects.openrouter.prices import usage_cost
-from sora_mcp.dialects.openrouter.replies import code_of, error_of, free_error, job_in, message_of
+from sora_mcp.dialects.openrouter.replies import WHO, code_of, error_of, job_in, message_of
 from sora_mcp.dialects.protocol import WEB
-from sora_mcp.dialects.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.replies import Reply, no_task, parsed
 
 MOST_OUTPUTS = 10
 _WORDS: dict[State, str] = {
@@ -26,7 +24,6 @@ _REASONS = {
     "canceled": "the gateway says that it was cancelled",
     "expired": "the gateway says that it expired",
 }
-_NOT_AFFECTED = Do("The video is not affected.")
 
 
 def content_path(create_path: str, task_id: str, index: int) -> str:
@@ -40,15 +37,7 @@ def read_task(reply: Reply, task_id: str, create_path: str, schemes: frozenset[s
     job = job_in(answer)
     if job is not None and isinstance(job.get("status"), str):
         return _read(job, reply, task_id, create_path, schemes)
-    if reply.status == 404 and kind_of(reply) not in {"html", "text"}:  # a proxy's says nothing about a video
-        raise NotFound("The gateway knows no video with this id.", SeeList())
-    if reply.status == 404:
-        message = "A proxy in front of the gateway says that there is nothing (status 404)."
-        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
-    if 200 <= reply.status < 300:
-        message = "The gateway answered a query with something that is no video."
-        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
-    raise free_error(reply)
+    raise no_task(reply, WHO, error_of)
 
 
 def _read(job: dict[str, Any], reply: Reply, task_id: str, create_path: str, schemes: frozenset[str]) -> Task:

@@ -12,8 +12,9 @@ from typing import Any
 from sora_mcp.core.advice import Settle
 from sora_mcp.core.errors import OutcomeUnknown, Refused
 from sora_mcp.dialects.protocol import Created
-from sora_mcp.dialects.replies import NOTHING_DONE, Reply, kind_of, parsed
+from sora_mcp.dialects.replies import NOTHING_DONE, Reply, kind_of, parsed, refusal
 from sora_mcp.dialects.videos.replies import (
+    WHO,
     codes_in,
     error_of,
     id_of,
@@ -22,7 +23,6 @@ from sora_mcp.dialects.videos.replies import (
     is_video,
     message_of,
     objects_in,
-    refusal,
     says_error,
 )
 
@@ -45,7 +45,7 @@ def read_created(reply: Reply) -> Created:
         raise error_of(OutcomeUnknown, reply, _what_is_unknown(reply), Settle())
     busy = reply.status == 429 and message_of(answer) != "" and not is_about_quota(answer)
     error = error_of(
-        Refused, reply, refusal(reply), may_work_later=reply.status in {429, 503} and not is_about_quota(answer)
+        Refused, reply, refusal(reply, WHO), may_work_later=reply.status in {429, 503} and not is_about_quota(answer)
     )
     error.may_be_sent_again = busy
     raise error

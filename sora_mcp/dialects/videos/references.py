@@ -107,7 +107,7 @@ def problems_of(request: VideoRequest, abilities: Abilities, server: str) -> Ite
         yield Problem("inpaint_items", f"{server} takes {takes}, not {len(items)}", instead)
     for i, item in enumerate(items):
         problems = [
-            *_of_source(item, takes_videos=is_blend),
+            *bridges.problems_of_source(item, "" if is_blend else "takes no videos"),
             *(bridges.problems_of_ends(item, i) if is_blend else bridges.problems_of_ranges(item)),
         ]
         if not is_blend:
@@ -117,15 +117,6 @@ def problems_of(request: VideoRequest, abilities: Abilities, server: str) -> Ite
     at = [bool(item.frame_index) for item in items]
     if not is_blend and len(items) == 2 and at[0] == at[1]:
         yield Problem("inpaint_items", "both stand at the same frame", f"frame_index 0 and {request.n_frames - 1}")
-
-
-def _of_source(item: InpaintItem, *, takes_videos: bool) -> Iterator[tuple[str, str, str]]:
-    if item.upload_media_id is not None:
-        yield "upload_media_id", "takes no uploads", "the image's address or path, as url"
-    if item.generation_id is not None and not takes_videos:
-        yield "generation_id", "takes no videos", "an image, as url"
-    if item.preset_id is not None:
-        yield "preset_id", "has no presets", "leave it out"
 
 
 def _of_frame(request: VideoRequest, item: InpaintItem, abilities: Abilities) -> Iterator[tuple[str, str, str]]:

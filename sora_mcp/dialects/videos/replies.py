@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TryAgain
-from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
+from sora_mcp.core.errors import GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import State, clean
-from sora_mcp.dialects.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
+from sora_mcp.dialects import replies
+from sora_mcp.dialects.replies import Reply, beginning, from_text, header, parsed, retry_after
+
+WHO = "server"
+"""What such an upstream is called in sentences."""
 
 _WORDS: dict[State, str] = {
     "queued": "queued pending submitted not_start created unknown waiting",
@@ -80,11 +84,6 @@ def _quoted(text: str) -> Iterator[dict[str, Any]]:
 def is_video(value: dict[str, Any]) -> bool:
     """Whether an object is a video's: it says so, or it says in which state it is."""
     return id_of(value) is not None and (value.get("object") == "video" or state_of(value.get("status")) is not None)
-
-
-def video_in(answer: Any) -> dict[str, Any] | None:
-    """The object of a video in an answer."""
-    return next((value for value in objects_in(answer) if is_video(value)), None)
 
 
 def ids_in(answer: Any) -> list[str]:
@@ -165,18 +164,8 @@ def error_of(
 
 
 def free_error(reply: Reply) -> GatewayError:
-    """The error of a request that costs nothing: the server refuses it for good, or it may work later."""
-    if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
-        kind = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
-        return error_of(BadReply, reply, f"The server answered{kind} (status {reply.status}).", TryAgain())
-    return error_of(Refused, reply, refusal(reply))
-
-
-def refusal(reply: Reply) -> str:
-    """What to say of an answer that is a no."""
-    if 300 <= reply.status < 400:
-        return f"The server redirects ({reply.status}) to another address."
-    return f"The server refused the request (status {reply.status})."
+    """The error of a request that costs nothing: it is refused for good, or it may work later."""
+    return replies.free_error(reply, WHO, error_of)
 
 
 _CHANGE = Do("Change the arguments as the server says, then call again.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_mcp.core.advice import Do, SeeList, TryAgain
-from sora_mcp.core.errors import BadReply, NotFound
+from sora_mcp.core.advice import TryAgain
+from sora_mcp.core.errors import BadReply
 from sora_mcp.core.ids import quoted
 from sora_mcp.core.tasks import Generation, State, Task, clean
 from sora_mcp.dialects.protocol import ListedTask
-from sora_mcp.dialects.replies import Reply, kind_of, parsed
+from sora_mcp.dialects.replies import Reply, no_task, parsed
 from sora_mcp.dialects.videos.replies import (
+    WHO,
     codes_in,
     error_of,
     free_error,
@@ -22,7 +23,6 @@ from sora_mcp.dialects.videos.replies import (
 )
 
 MAX_VARIANTS = 10
-_NOT_AFFECTED = Do("The video is not affected.")
 
 
 def content_path(create_path: str, task_id: str, variant: int = 1, count: int = 1) -> str:
@@ -36,16 +36,7 @@ def read_task(reply: Reply, task_id: str, create_path: str) -> Task:
     video = next((value for value in objects_in(answer) if _is_about(value, reply)), None)
     if video is not None:
         return _read(video, task_id, create_path)
-    is_page = kind_of(reply) in {"html", "text"}  # of a proxy, whose 404 says nothing about a video
-    if (reply.status == 404 and not is_page) or "task_not_exist" in codes_in(answer):
-        raise NotFound("The server knows no video with this id.", SeeList())
-    if reply.status == 404:
-        message = "A proxy in front of the server says that there is nothing (status 404)."
-        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
-    if 200 <= reply.status < 300:
-        message = "The server answered a query with something that is not a video."
-        raise error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
-    raise free_error(reply)
+    raise no_task(reply, WHO, error_of, is_unknown="task_not_exist" in codes_in(answer))
 
 
 def _is_about(value: dict[str, Any], reply: Reply) -> bool:

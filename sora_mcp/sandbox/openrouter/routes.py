@@ -27,7 +27,8 @@ from sora_mcp.core.tasks import clean
 from sora_mcp.sandbox.faces import drawn
 from sora_mcp.sandbox.openrouter.body import BadRequestError, Create, Shape, dollars, picture_in, read, shape_of
 from sora_mcp.sandbox.openrouter.models import FPS, MODELS, VideoModel
-from sora_mcp.sandbox.store import Store, Stored, owner_of
+from sora_mcp.sandbox.requests import body_in, owner_in
+from sora_mcp.sandbox.store import Store, Stored
 
 logger = logging.getLogger(__name__)
 
@@ -271,18 +272,17 @@ def _error(refusal: _Refusal) -> Response:
 
 
 def _owner(request: Request) -> str:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.startswith("sk-") or key == "sk-invalid":
-        raise _Refusal(401, "No auth credentials found" if not key else "User not found.")
-    return owner_of(key)
+    owner = owner_in(request)
+    if owner is None:
+        has_key = bool(request.headers.get("authorization", "").partition(" ")[2])
+        raise _Refusal(401, "User not found." if has_key else "No auth credentials found")
+    return owner
 
 
 async def _json_body(request: Request) -> Any:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise _Refusal(413, "Request Entity Too Large")
+    content = await body_in(request, MAX_BODY_BYTES)
+    if content is None:
+        raise _Refusal(413, "Request Entity Too Large")
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
