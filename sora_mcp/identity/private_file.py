@@ -1,4 +1,4 @@
-"""A file that only its user may read: looked at again whenever it changes, written whole or not at all, under a lock."""
+"""A file that only its user may read: read again whenever it changes, written whole or not at all, under a lock."""
 
 from __future__ import annotations
 

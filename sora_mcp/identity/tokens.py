@@ -68,7 +68,9 @@ class TokenFile:
             grants = self._grants(document)
             same = next((each for each in grants if each.name.lower() == name.lower()), None)
             if same is not None and not (replace and same.name == name):
-                raise NotConfigured(f"{same.name} has a token already; names that differ in case only are one.", _INSTEAD)
+                raise NotConfigured(
+                    f"{same.name} has a token already; names that differ in case only are one.", _INSTEAD
+                )
             scopes = scopes or (same.scopes if same else SCOPES)
             cap = cap or (same.max_cost_per_day if same else None)
             new = Grant(name, _digest(token), scopes, cap, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -86,14 +88,15 @@ class TokenFile:
             document["tokens"] = [_entry(each) for each in others]
 
     def _grants(self, document: dict[str, Any]) -> tuple[Grant, ...]:
+        entries = document.get("tokens", [])
         try:
-            entries = document.get("tokens", [])
-            if document.keys() - {"tokens"} or not isinstance(entries, list):
-                raise ValueError
             grants = tuple(map(_grant, entries))
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise self.file.problem("is damaged: not every entry is a name, a hash and scopes") from None
-        if len({each.name.lower() for each in grants}) < len(grants) or len({each.digest for each in grants}) < len(grants):
+            grants = None
+        if grants is None or document.keys() - {"tokens"}:
+            raise self.file.problem("is damaged: not every entry is a name, a hash and scopes")
+        names, digests = {each.name.lower() for each in grants}, {each.digest for each in grants}
+        if len(names) < len(grants) or len(digests) < len(grants):
             raise self.file.problem("names somebody twice")
         return grants
 
@@ -151,6 +154,10 @@ def _grant(entry: Any) -> Grant:
     not known may be a limit of a newer release."""
     name, digest, scopes, cap = entry["name"], entry["sha256"], entry["scopes"], entry.get("max_cost_per_day")
     is_known = entry.keys() <= {"name", "sha256", "scopes", "max_cost_per_day", "created_at"}
-    if not (is_known and re.fullmatch(NAME, name) and re.fullmatch(r"[0-9a-f]{64}", digest) and set(scopes) <= set(SCOPES)):
+    if not (
+        is_known and re.fullmatch(NAME, name) and re.fullmatch(r"[0-9a-f]{64}", digest) and set(scopes) <= set(SCOPES)
+    ):
         raise ValueError
-    return Grant(name, digest, tuple(scopes), None if cap is None else _COST.read(cap), str(entry.get("created_at", "")))
+    return Grant(
+        name, digest, tuple(scopes), None if cap is None else _COST.read(cap), str(entry.get("created_at", ""))
+    )
