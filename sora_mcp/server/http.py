@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mcp.server.auth.provider import TokenVerifier
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.routing import Route
@@ -18,26 +16,12 @@ from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
 
+if TYPE_CHECKING:
+    from sora_mcp.server.authentication import Authentication
+
 MCP_PATH = "/mcp"
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-
-
-def _unchanged(app: ASGIApp) -> ASGIApp:
-    return app
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
-    """How callers say who they are. The MCP endpoint answers 401 to a request without a token that `verifier` knows.
-
-    On the other routes a good token is known too (`current_principal`), but none is required.
-    """
-
-    verifier: TokenVerifier
-    settings: AuthSettings
-    challenge: Callable[[ASGIApp], ASGIApp] = _unchanged
-    """Wraps the whole app: what is said beside a 401 or 403."""
 
 
 class HttpApp:
@@ -58,17 +42,13 @@ class HttpApp:
         app: ASGIApp = server.streamable_http_app(
             streamable_http_path=MCP_PATH,
             max_request_body_size=MOST_BYTES,
-            transport_security=TransportSecuritySettings(
-                enable_dns_rebinding_protection=False
-            ),  # _Gate checks, for all
-            token_verifier=authentication.verifier if authentication else None,
-            auth=authentication.settings if authentication else None,
-            custom_starlette_routes=list(routes),
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
+            custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
         )
         self._draining = Draining(Lenient(in_words(app)), server)
         app = _Endpoints(self._draining, app)
         if authentication is not None:
-            app = authentication.challenge(app)
+            app = authentication.protect(server, app, MCP_PATH)
         self._app = _Gate(app, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
