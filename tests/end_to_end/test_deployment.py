@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -230,7 +231,14 @@ async def test_the_image_runs_as_an_ordinary_user_with_a_tree_that_it_cannot_wri
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - as above
-            [python, *command], env=ordinary_user, cwd="/", user=NOBODY, group=NOBODY, capture_output=True, text=True
+            [python, *command],
+            env=ordinary_user,
+            cwd="/",
+            user=NOBODY,
+            group=NOBODY,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     made = json.loads(run("-m", "sora_mcp", "token", "add", "anna", "--json").stdout)
