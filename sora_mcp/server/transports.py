@@ -116,11 +116,11 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
-    from sora_mcp.server.http import MCP_PATH, http_app  # noqa: PLC0415 - likewise
+    from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = http_app(server, settings, authentication=_authentication(settings))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=server.close)
+    app = HttpApp(server, settings, authentication=_authentication(settings))
+    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=app.end)
 
 
 def _authentication(settings: Settings) -> Authentication | None:
