@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import KEY, TAKEN, Era
+from bench import KEY, TAKEN_NEXT, Era
 from fault_gateway import CREATE, FaultGateway
 from issuer import Issuer, issuing
 from mcp import MCPError
@@ -337,7 +337,7 @@ async def test_a_callers_token_never_goes_to_the_gateway(
     settings = make_settings(
         base_url=gateway.address, api_key=KEY, auth="tokens,oauth", oauth_issuer=issuer.address, oauth_audience=PUBLIC
     )
-    gateway.on("POST", CREATE, TAKEN)
+    gateway.on("POST", CREATE, TAKEN_NEXT)
     static, oauth = TokenFile(settings.home).add("alice", None, None), issuer.token(PUBLIC)
     async with team_server(settings) as address:
         for number, token in enumerate((static, oauth)):
@@ -345,7 +345,7 @@ async def test_a_callers_token_never_goes_to_the_gateway(
                 made = await client.call_tool("create_video", {"prompt": f"boat {number}"})
                 assert made.structured_content is not None
                 assert made.structured_content["outcome"] == "accepted"
-                await client.call_tool("get_video", {"task_id": "task_new"})
+                await client.call_tool("get_video", {"task_id": made.structured_content["task_id"]})
     assert len(gateway.received) >= 3
     for request in gateway.received:
         assert request.headers["authorization"] == f"Bearer {KEY}"
