@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
@@ -11,10 +11,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.server import watching
 from sora_mcp.server.bounds import MOST_BYTES, in_words
 from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
+from sora_mcp.server.watching import AccessLog
 
 if TYPE_CHECKING:
     from sora_mcp.server.authentication import Authentication
@@ -39,17 +41,20 @@ class HttpApp:
         authentication: Authentication | None = None,
         routes: Sequence[Route] = (),
     ) -> None:
+        self.connections: set[Any] = set()
+        """Those that are open: kept by whoever listens, counted by `/metrics`."""
+        own_routes = watching.routes(server, self.connections, asks_callers=authentication is not None)
         app: ASGIApp = server.streamable_http_app(
             streamable_http_path=MCP_PATH,
             max_request_body_size=MOST_BYTES,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
         )
         self._draining = Draining(Lenient(in_words(app)), server)
-        others = Router([*routes, *(authentication.routes if authentication else ())])
+        others = Router([*own_routes, *routes, *(authentication.routes if authentication else ())])
         app = _Endpoints(self._draining, others, lifespan=app)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
-        self._app = _Gate(app, settings)
+        self._app = AccessLog(_Gate(app, settings), {MCP_PATH, *(each.path for each in own_routes)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -94,7 +99,8 @@ class _Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refusal = await self._check.validate_request(Request(scope))
+            headers = [(name, value.lower()) for name, value in scope["headers"] if name in {b"host", b"origin"}]
+            refusal = await self._check.validate_request(Request({**scope, "headers": headers}))
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return

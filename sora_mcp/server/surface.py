@@ -99,6 +99,11 @@ class SoraServer(Server[Studio]):
                 forget()
                 self._studios.discard(studio)
 
+    @property
+    def studio(self) -> Studio:
+        """The studio, while the server runs over HTTP: there is one for all."""
+        return next(iter(self._studios))
+
     def close_viewers(self) -> None:
         """End every `view` that is under way, so that a server can end."""
         for studio in self._studios:
