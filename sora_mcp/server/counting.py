@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-
 from pydantic import BaseModel
 
 from sora_mcp import tools

@@ -67,7 +67,13 @@ class Row:
 
 PROOFS = (
     Proof("Official conformance suite", protocol.CONFORMANCE, "HTTP", protocol.conformance, quick=True),
-    Proof("Official conformance suite, with a token", protocol.CONFORMANCE, "HTTP", teams.conformance_with_tokens, quick=True),
+    Proof(
+        "Official conformance suite, with a token",
+        protocol.CONFORMANCE,
+        "HTTP",
+        teams.conformance_with_tokens,
+        quick=True,
+    ),
     Proof("MCP Inspector (CLI)", protocol.INSPECTOR, "stdio", protocol.inspector, quick=True),
     Proof("TypeScript SDK 1.x", libraries.TYPESCRIPT_1, "stdio", libraries.typescript_1, quick=True),
     Proof("TypeScript client 2.x", libraries.TYPESCRIPT_2, "stdio", libraries.typescript_2, quick=True),
