@@ -188,13 +188,6 @@ def test_oauth_without_a_setting_is_refused_at_the_start(make_settings: Callable
 
 # --- scopes ---------------------------------------------------------------------------------------
 
-VALID: dict[str, dict[str, Any]] = {
-    "create_video": {"prompt": "a boat"},
-    "storyboard_video": {"beats": [{"at_seconds": 0, "description": "a boat"}]},
-    "remix_video": {"source_id": "task_x", "prompt": "a boat"},
-    "blend_videos": {"first_id": "task_x", "second_id": "task_y"},
-}
-
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 @pytest.mark.parametrize("scope", ["videos:read", "videos:create"])

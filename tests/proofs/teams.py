@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from queue import Queue
+from threading import Thread
 from urllib.parse import urlsplit
 
 from hosts import CLAUDE_CODE, ask_claude, conversation
@@ -25,7 +26,7 @@ SUPPORT = Path(__file__).parents[1] / "support"
 def conformance_with_tokens(shop: Workshop) -> Told:
     """Every scenario that is run without authentication, behind a proxy that adds a token to each request."""
     with (
-        _serving(shop, SORA_AUTH="tokens") as address,
+        _serving(shop, {"SORA_AUTH": "tokens"}) as address,
         _adding(f"Authorization: Bearer {_token(shop)}", address) as proxy,
     ):
         return ERAS, scenarios_passed(shop, proxy)
@@ -39,9 +40,9 @@ def typescript_2_oauth(shop: Workshop) -> Told:
     with shop.listening(sys.executable, SUPPORT / "issuer.py") as issuer:
         for era in ("legacy", "2026-07-28"):
             port = free_port()
-            oauth = {"SORA_AUTH": "oauth", "SORA_OAUTH_ISSUER": issuer, "SORA_HOME": str(shop.scratch / era)}
-            audience = f"http://127.0.0.1:{port}/mcp"
-            with _serving(shop, port, SORA_OAUTH_AUDIENCE=audience, **oauth) as address:
+            address = f"http://127.0.0.1:{port}/mcp"
+            settings = {"SORA_AUTH": "oauth", "SORA_OAUTH_ISSUER": issuer, "SORA_OAUTH_AUDIENCE": address}
+            with _serving(shop, settings | {"SORA_HOME": str(shop.scratch / era)}, port):
                 spoken, shown = told_by(shop.do("node", script, address, era, npm=npm))
             eras += spoken
     return eras, shown
@@ -50,7 +51,7 @@ def typescript_2_oauth(shop: Workshop) -> Told:
 def claude_code_with_a_token(shop: Workshop) -> Told:
     """`claude mcp add` with a static token, and a whole conversation with a scripted model."""
     npm = shop.npm(CLAUDE_CODE)
-    with _serving(shop, SORA_AUTH="tokens") as address, scripted_model() as model:
+    with _serving(shop, {"SORA_AUTH": "tokens"}) as address, scripted_model() as model:
         header = f"Authorization: Bearer {_token(shop)}"
         shop.do("claude", "mcp", "add", "--transport", "http", "sora", address, "--header", header, npm=npm)
         if "✔ Connected" not in (listed := shop.do("claude", "mcp", "list", npm=npm)):
@@ -65,9 +66,9 @@ def _token(shop: Workshop) -> str:
 
 
 @contextmanager
-def _serving(shop: Workshop, port: int = 0, **settings: str) -> Iterator[str]:
-    command = (SERVER, "serve", "--transport", "streamable-http", "--port", str(port))
-    with shop.listening(*command, **settings) as address:
+def _serving(shop: Workshop, settings: dict[str, str], port: int = 0) -> Iterator[str]:
+    shop.told |= settings
+    with shop.listening(SERVER, "serve", "--transport", "streamable-http", "--port", str(port)) as address:
         yield address
 
 
@@ -87,22 +88,19 @@ def _adding(header: str, address: str) -> Iterator[str]:
             sending.cancel()
 
     async def serve() -> None:
-        nonlocal port
         ended = asyncio.Event()
         async with await asyncio.start_server(forward, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            stop.append(partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set))
-            ready.set()
+            end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+            listening.put((server.sockets[0].getsockname()[1], end))
             await ended.wait()
 
-    port, ready, stop = 0, Event(), list[Callable[[], object]]()
+    listening: Queue[tuple[int, Callable[[], object]]] = Queue()
     Thread(target=asyncio.run, args=(serve(),), daemon=True).start()
-    if not ready.wait(10):
-        raise Failed("the proxy does not listen")
+    port, end = listening.get(timeout=10)
     try:
         yield f"http://127.0.0.1:{port}{parts.path}"
     finally:
-        stop[0]()
+        end()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -52,7 +52,13 @@ class Issuer:
         """A good token, or one with other claims or headers; a claim that is None is left out."""
         name, key = self._keys[0]
         now = int(time.time())
-        usual = {"iss": self.address, "sub": self.subject, "aud": audience, "client_id": "tests", "scope": ALL}
+        usual: dict[str, Any] = {
+            "iss": self.address,
+            "sub": self.subject,
+            "aud": audience,
+            "client_id": "tests",
+            "scope": ALL,
+        }
         usual |= {"iat": now, "exp": now + 300}
         said = {each: value for each, value in (usual | claims).items() if value is not None}
         named = {"kid": name, "typ": "at+jwt"} | (headers or {})

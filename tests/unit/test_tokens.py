@@ -148,12 +148,19 @@ ENTRIES: dict[str, object] = {
     "a cap that is none": [ENTRY | {"max_cost_per_day": "-1"}],
 }
 TEXTS |= {name: json.dumps({"format": 1, "tokens": entries}) for name, entries in ENTRIES.items()}
+
+
+def instead_of(path: Path, make: Callable[[Path], None]) -> None:
+    path.unlink()
+    make(path)
+
+
 SPOILT: dict[str, Callable[[Path], object]] = {name: spoil(change) for name, change in TEXTS.items()}
 SPOILT |= {
     "open to the group": lambda path: path.chmod(0o640),
     "open to all": lambda path: path.chmod(0o604),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),
+    "a folder": lambda path: instead_of(path, Path.mkdir),
+    "a pipe": lambda path: instead_of(path, lambda here: os.mkfifo(here, 0o600)),
     "too large": lambda path: path.write_bytes(b" " * 5_000_001),
     "no UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
 }
