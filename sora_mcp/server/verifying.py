@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
@@ -68,14 +69,19 @@ class Verifier:
             ) from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
-        principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
-        return _verified(principal, grant, client="sora-mcp token")
+        return _of_grant(grant)
 
     def _tell(self, trouble: str) -> None:
         now = time.monotonic()
         if now - self._told.get(trouble, -TELL_AGAIN_AFTER_S) >= TELL_AGAIN_AFTER_S:
             self._told = {trouble: now}
             logger.error("%s", trouble)
+
+
+@lru_cache(maxsize=1000)
+def _of_grant(grant: Grant) -> VerifiedToken:
+    principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
+    return _verified(principal, grant, client="sora-mcp token")
 
 
 def _verified(
