@@ -103,7 +103,7 @@ def _verified(
 
 def verifier_of(settings: Settings) -> Verifier:
     """The verifier that the settings ask for. Raises NotConfigured where OAuth lacks a setting."""
-    tokens = Tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
+    tokens = _tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
     if "oauth" not in settings.auth:
         return Verifier(tokens, None)
     for name in ("oauth_issuer", "oauth_audience"):
@@ -115,3 +115,13 @@ def verifier_of(settings: Settings) -> Verifier:
 
 
 _SET = Do("Set it and start again.")
+
+
+def _tokens(file: TokenFile) -> Tokens:
+    """The tokens of a file; in the log stands at once whether anybody is let in with one."""
+    try:
+        if not file.grants():
+            logger.warning("nobody has a token yet; sora-mcp token add NAME makes one")
+    except FileProblem as problem:
+        logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
+    return Tokens(file)

@@ -17,7 +17,7 @@ from issuer import Issuer as OtherIssuer
 from issuer import issuing
 
 from sora_mcp.identity import issuer as issuers
-from sora_mcp.identity.issuer import Issuer, IssuerDown
+from sora_mcp.identity.issuer import Issuer, IssuerDown, metadata_addresses
 from sora_mcp.identity.oauth import OAuthTokens, TokenRefused
 
 pytestmark = pytest.mark.anyio
@@ -264,6 +264,18 @@ async def test_an_issuer_that_is_not_there_is_said_to_be(address: str) -> None:
         token = other.token(HERE)
     with pytest.raises(IssuerDown, match="cannot be reached"):
         await OAuthTokens(Issuer(address), HERE).claims(token)
+
+
+async def test_metadata_are_looked_for_where_each_kind_of_issuer_has_them() -> None:
+    assert list(metadata_addresses("https://login.example/realms/film/")) == [
+        "https://login.example/.well-known/oauth-authorization-server/realms/film",
+        "https://login.example/realms/film/.well-known/openid-configuration",
+        "https://login.example/.well-known/openid-configuration/realms/film",
+    ]
+    assert list(metadata_addresses("https://login.example")) == [
+        "https://login.example/.well-known/oauth-authorization-server",
+        "https://login.example/.well-known/openid-configuration",
+    ]
 
 
 async def test_metadata_of_another_issuer_are_not_believed(issuer: OtherIssuer) -> None:

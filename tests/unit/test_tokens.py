@@ -158,6 +158,7 @@ def instead_of(path: Path, make: Callable[[Path], None]) -> None:
 SPOILT: dict[str, Callable[[Path], object]] = {name: spoil(change) for name, change in TEXTS.items()}
 SPOILT |= {
     "open to the group": lambda path: path.chmod(0o640),
+    "unreadable": lambda path: path.chmod(0),
     "open to all": lambda path: path.chmod(0o604),
     "a folder": lambda path: instead_of(path, Path.mkdir),
     "a pipe": lambda path: instead_of(path, lambda here: os.mkfifo(here, 0o600)),
