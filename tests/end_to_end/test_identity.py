@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import httpx
 import pytest
 from bench import KEY, TAKEN_NEXT, Era
-from fault_gateway import CREATE, FaultGateway
+from fault_gateway import CREATE, FaultGateway, Hold
 from issuer import Issuer, issuing
 from mcp import MCPError
 from mcp.shared.exceptions import MCPError as ProtocolError
@@ -315,6 +316,36 @@ async def test_an_open_stream_ends_when_its_token_expires(address: str, era: Era
             async for _ in response.aiter_raw():
                 pass
     assert (await post(address, headers | bearer(token), body)).status_code == 401
+
+
+async def test_a_call_that_is_being_paid_for_is_recorded_though_its_token_is_revoked(
+    make_settings: Callable[..., Settings], gateway: FaultGateway, era: Era
+) -> None:
+    settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    people = TokenFile(settings.home)
+    token = people.add("alice", None, None)
+    async with team_server(settings) as address:
+        headers, body = call(era, "create_video", prompt="a boat")
+        if era == "legacy":
+            headers = headers | {"Mcp-Session-Id": (await opened(address, era, token)).headers["mcp-session-id"]}
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(post, address, headers | bearer(token), body)
+                await hold.reached.wait()
+                people.revoke("alice")
+        hold.release.set()
+        async with client_of(address, people.add("alice", None, None), era) as client:
+            with anyio.fail_after(10):
+                while True:
+                    listed = await client.call_tool("list_videos", {})
+                    assert listed.structured_content is not None
+                    (video,) = listed.structured_content["videos"]
+                    if video["state"] != "sending":
+                        break
+        assert video["task_id"].startswith("task_")
+    assert len(gateway.creates()) == 1
 
 
 def contents(folder: Path) -> bytes:
