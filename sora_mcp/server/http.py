@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.settings import Settings
@@ -48,10 +48,10 @@ class HttpApp:
             streamable_http_path=MCP_PATH,
             max_request_body_size=MOST_BYTES,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
-            custom_starlette_routes=[*own_routes, *routes, *(authentication.routes if authentication else ())],
         )
         self._draining = Draining(Lenient(in_words(app)), server)
-        app = _Endpoints(self._draining, app)
+        others = Router([*own_routes, *routes, *(authentication.routes if authentication else ())])
+        app = _Endpoints(self._draining, others, lifespan=app)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
         self._app = AccessLog(_Gate(app, settings), {MCP_PATH, *(each.path for each in own_routes)})
@@ -65,14 +65,19 @@ class HttpApp:
 
 
 class _Endpoints:
-    """The MCP endpoint needs more than the SDK does for it; the other routes do not."""
+    """The MCP endpoint is reached by its own path only, for which a token is asked: a router would also take `/mcp%0a`
+    for it. The lifespan is the SDK's."""
 
-    def __init__(self, mcp: ASGIApp, others: ASGIApp) -> None:
+    def __init__(self, mcp: ASGIApp, others: ASGIApp, *, lifespan: ASGIApp) -> None:
         self._mcp = mcp
         self._others = others
+        self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._mcp if scope.get("path") == MCP_PATH else self._others)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await (self._mcp if scope["path"] == MCP_PATH else self._others)(scope, receive, send)
 
 
 class _Gate:
