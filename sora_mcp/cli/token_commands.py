@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
     if value is None:
         return None
-    words = [word for word in value.replace(",", " ").split() if word]
+    words = [word for word in re.split(r"[,\s]+", value) if word]
     if not words or not set(words) <= set(SCOPES):
         raise click.BadParameter(f"{value!r} is none; there are {' and '.join(SCOPES)}, separated by a comma.")
     return tuple(scope for scope in SCOPES if scope in words)

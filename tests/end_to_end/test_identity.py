@@ -11,11 +11,11 @@ import anyio
 import httpx
 import pytest
 from bench import KEY, TAKEN_NEXT, Era
+from callers import ACCEPT, META, bearer, client_of, message, opened, post, team_server
 from fault_gateway import CREATE, FaultGateway, Hold
 from issuer import Issuer, issuing
 from mcp import MCPError
 from mcp.shared.exceptions import MCPError as ProtocolError
-from team import ACCEPT, META, bearer, client_of, message, opened, post, team_server
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotConfigured
