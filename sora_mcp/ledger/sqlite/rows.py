@@ -44,7 +44,7 @@ def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
 
 def columns_of(account: Account) -> dict[str, str]:
     """An account as columns."""
-    return {"gateway": name_of(account), **asdict(account)}
+    return {"gateway": name_of(account), **{name: getattr(account, name) for name in _ACCOUNT}}
 
 
 def salt_of(db: sqlite3.Connection) -> bytes | None:
