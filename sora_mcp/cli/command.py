@@ -1,0 +1,57 @@
+"""What every command of ours has: an example at the end of its help, and a word for what was mistyped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from sora_mcp.cli.terminal import has_surrogates
+
+
+def example(line: str) -> str:
+    """The end of a command's help; `…` stands for the rest of an id."""
+    return f"\b\nExample:\n  {line}"
+
+
+class Command(click.Command):
+    """A command. Arguments that are no text are refused before anything is done."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was given. Raises click.UsageError."""
+        words = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise self.meant(ctx, error, words) or error from None
+        for param in self.params:
+            if type(param.type) is click.types.StringParamType and any(map(has_surrogates, _texts(ctx, param))):
+                raise click.UsageError(_NO_TEXT.format(param.human_readable_name), ctx)
+        return rest
+
+    def meant(self, ctx: click.Context, error: click.NoSuchOption, words: list[str]) -> click.UsageError | None:
+        """What an option that we do not have is here; None where that is not known."""
+        options = {option for param in self.params for option in param.opts}
+        for word in words:
+            name = word.partition("=")[0]
+            if name.startswith(error.option_name) and f"-{name}" in options:
+                return click.UsageError(f"No such option '{name}'. Did you mean '-{name}'?", ctx)
+        return None
+
+
+class SourceType(click.types.StringParamType):
+    """A path, an address or an id: the name of a file may be text in no encoding."""
+
+
+_NO_TEXT = (
+    "{} holds bytes that are no text in the encoding of this shell's locale. Set LC_ALL to one with UTF-8, such as"
+    " C.UTF-8, or to the encoding that you type in. Nothing was sent."
+)
+
+
+def _texts(ctx: click.Context, param: click.Parameter) -> Iterator[str]:
+    value: Any = ctx.params.get(param.name or "")
+    for each in value if isinstance(value, tuple | list) else [value]:
+        if isinstance(each, str):
+            yield each
