@@ -27,7 +27,7 @@ class Command(click.Command):
             raise self.meant(ctx, error, words) or error from None
         for param in self.params:
             if type(param.type) is click.types.StringParamType and any(map(has_surrogates, _texts(ctx, param))):
-                raise click.UsageError(_NO_TEXT.format(param.human_readable_name), ctx)
+                raise click.UsageError(_NO_TEXT.format(_name_of(param)), ctx)
         return rest
 
     def meant(self, ctx: click.Context, error: click.NoSuchOption, words: list[str]) -> click.UsageError | None:
@@ -48,6 +48,10 @@ _NO_TEXT = (
     "{} holds bytes that are no text in the encoding of this shell's locale. Set LC_ALL to one with UTF-8, such as"
     " C.UTF-8, or to the encoding that you type in. Nothing was sent."
 )
+
+
+def _name_of(param: click.Parameter) -> str:
+    return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[]")
 
 
 def _texts(ctx: click.Context, param: click.Parameter) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Group(SubGroup):
         return video_command(cmd_name, _VIDEO_COMMANDS[cmd_name])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {name: self.commands[name].get_short_help_str(100) for name in super().list_commands(ctx)}
+        own = {name: self.commands[name].get_short_help_str(160) for name in super().list_commands(ctx)}
         for title, rows in (("Videos", _VIDEO_COMMANDS), ("The rest", own)):
             with formatter.section(title):
                 formatter.write_dl(list(rows.items()))

@@ -9,10 +9,7 @@ import re
 import sys
 from typing import TextIO
 
-_INSTEAD = {
-    **{"✓": "+", "✗": "x", "·": "-", "→": "->", "←": "<-", "…": "...", "–": "-", "█": "#", "░": "."},
-    **{"’": "'", "‘": "'", "“": '"', "”": '"', "\u00a0": " "},
-}
+_INSTEAD = dict(zip("✓✗·→←…–█░", ("+", "x", "-", "->", "<-", "...", "-", "#", "."), strict=True))
 """Our own signs, and what comes close to them in ASCII."""
 _HANDLER = "sora_mcp.nearest"
 _ASCII = "sora_mcp_ascii"

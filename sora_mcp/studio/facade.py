@@ -207,7 +207,7 @@ class Studio:
         self._watcher.wake()
 
     async def full_id(self, text: str, field: str) -> str:
-        """The whole id that `last` (the newest video) or a unique beginning of an id stands for; anything else as it is.
+        """The whole id that `last` (the newest video) or the unique beginning of one stands for; else what it is.
 
         `field` is the argument that it is given for. Raises InvalidInput where several ids begin so, NotFound where
         there is no video yet, and what connecting raises.
