@@ -139,7 +139,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
 
-@main.group(epilog=example("sora-mcp ledger new"))
+@main.group(epilog=example("sora-mcp ledger new --yes"))
 def ledger() -> None:
     """The record of what was paid for, in SORA_HOME."""
 

@@ -13,7 +13,7 @@ import click
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.terminal import fitted, holds_json
 from sora_mcp.core.advice import Do
-from sora_mcp.core.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
+from sora_mcp.core.errors import SUBMITTED, FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 _CLICKS_BROKEN_PIPE = 1
@@ -66,7 +66,8 @@ def tell(error: SoraError, *, as_json: bool, paid: bool, words: Callable[[], Non
     else:
         from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
 
-        say_wrong(f"{FOR_SHELL.message(error.parts)} {FOR_SHELL.next_step(error)}".rstrip())
+        submitted = SUBMITTED[error.outcome] if paid and error.outcome else ""
+        say_wrong(" ".join(filter(None, [FOR_SHELL.message(error.parts), submitted, FOR_SHELL.next_step(error)])))
 
 
 def _misused(error: click.ClickException) -> SoraError:

@@ -268,6 +268,7 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
             studio, asked.arguments, blended=asked.tool == "blend_videos"
         )
     except SoraError as error:
+        error.outcome = "not_submitted"  # whatever else it would mean of a call that was made
         return tools.failed(error, paid=asked.paid, wording=FOR_SHELL)
     picture_format: PictureFormat = "png"
     if asked.picture is not None and asked.picture.suffix.lower() in {".jpg", ".jpeg"}:

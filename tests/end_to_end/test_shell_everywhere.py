@@ -61,10 +61,10 @@ RUN_ON = {"sora-mcp serve", "sora-mcp sandbox", "sora-mcp demo"}
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every example works: two finished videos, and a request of which nobody knows what became."""
     folder = tmp_path_factory.mktemp("prepared")
+    subprocess.run([*COMMAND, "create", "[lost] x"], check=False, capture_output=True, env=environment(folder))  # noqa: S603
     for prompt in ("\u8239 in the rain \U0001f419", "a caf\u00e9 at night"):
         words = ["create", prompt, "--size", "480x480", "--wait"]
         subprocess.run([*COMMAND, *words], check=True, capture_output=True, env=environment(folder))  # noqa: S603
-    subprocess.run([*COMMAND, "create", "[lost] x"], check=False, capture_output=True, env=environment(folder))  # noqa: S603
     return folder
 
 
@@ -162,29 +162,33 @@ def broken_ids(text: str, columns: int | None) -> list[str]:
     return broken
 
 
-def lines_of(ctx: click.Context, folder: Path) -> list[str]:
-    """What is run of a command: its help, its example, and a mistake."""
-    words = [] if ctx.parent is None else ctx.command_path.split()[1:]
-    base = " ".join(["sora-mcp", *words])
-    example = [] if ctx.command_path in RUN_ON or ctx.info_name == "manifests" else [line_for(ctx, folder)]
-    return [f"{base} --help", *example, f"{base} --nonsense"]
+PIPE = None
+SCREENS: dict[str, tuple[int | None, dict[str, str]]] = {
+    "utf-8": (60, {"TERM": "xterm"}),
+    "cp1252": (100, {"TERM": "xterm", "NO_COLOR": "1"}),
+    "ascii": (60, {"TERM": "dumb"}),
+}
+"""The terminal beside a pipe in which each encoding is tried: its columns, and what the environment says of it."""
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+@pytest.mark.parametrize("encoding", SCREENS)
 @pytest.mark.parametrize("ctx", COMMANDS, ids=path_of)
 def test_no_encoding_and_no_width_makes_a_command_fail(folder: Path, ctx: click.Context, encoding: str) -> None:
+    columns, more = SCREENS[encoding]
     environ = settings_in(folder, PYTHONIOENCODING=encoding)
-    for line in lines_of(ctx, folder):
-        for columns, more in ((None, {}), (60, {"TERM": "dumb"}), (100, {"TERM": "xterm", "NO_COLOR": "1"})):
-            run = line.removeprefix("SORA_BASE_URL=sandbox ")
-            if columns is None:
-                shown = shown_in_a_pipe(run, folder, environ | more)
-            else:
-                shown = shown_at_a_terminal(run, folder, environ | more | {"COLUMNS": str(columns)}, columns)
-            text = shown.decode(encoding)  # nothing of another encoding is among it
-            assert "Traceback" not in text, text
-            assert re.search("\x1b\\[[0-9;]*m", text) is None, text
-            assert broken_ids(text, columns) == []
+    runs = [(f"{ctx.command_path} --help", columns), (f"{ctx.command_path} --nonsense", PIPE)]
+    if ctx.command_path not in RUN_ON | {"sora-mcp manifests"}:
+        example = line_for(ctx, folder).removeprefix("SORA_BASE_URL=sandbox ")
+        runs += [(example, PIPE), (example, columns)]
+    for line, width in runs:
+        if width is PIPE:
+            shown = shown_in_a_pipe(line, folder, environ)
+        else:
+            shown = shown_at_a_terminal(line, folder, environ | more | {"COLUMNS": str(width)}, width)
+        text = shown.decode(encoding)  # nothing of another encoding is among it
+        assert "Traceback" not in text, text
+        assert "NO_COLOR" not in more or re.search("\x1b\\[[0-9;]*m", text) is None, text
+        assert broken_ids(text, width) == []
 
 
 BROKEN = ["create x --dry-run", "list", "list --json", "doctor", "gateway --json", "--help", "completion zsh", "help"]
