@@ -10,12 +10,18 @@ import click
 from sora_mcp.cli.terminal import has_surrogates
 
 
-def example(line: str) -> str:
-    """The end of a command's help; `…` stands for the rest of an id."""
-    return f"\b\nExample:\n  {line}"
+class EndsWithExample(click.Command):
+    """A command whose `epilog` ends with `Example: ` and a line to type, in which `…` stands for the rest of an id."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the line as it is: one that is folded cannot be copied."""
+        words, _, line = (self.epilog or "").rpartition("Example: ")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"{words}\n\n\b\nExample:\n  {line}".strip("\n"))
 
 
-class Command(click.Command):
+class Command(EndsWithExample):
     """A command. Arguments that are no text are refused before anything is done."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

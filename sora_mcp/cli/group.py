@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sora_mcp.cli import terminal
-from sora_mcp.cli.command import Command
+from sora_mcp.cli.command import Command, EndsWithExample
 from sora_mcp.cli.ending import USAGE, status_of
 from sora_mcp.cli.loading import loading
 from sora_mcp.cli.pasting import command
@@ -30,7 +30,7 @@ _VIDEO_COMMANDS = {
 _PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money.")}
 
 
-class SubGroup(click.Group):
+class SubGroup(EndsWithExample, click.Group):
     """A command that has commands."""
 
     command_class = Command

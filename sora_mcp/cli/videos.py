@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sora_mcp.cli.command import Command, SourceType, example
+from sora_mcp.cli.command import Command, SourceType
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.pasting import option
 
@@ -178,7 +178,7 @@ def video_command(name: str, summary: str) -> click.Command:
         callback=partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],
         help="\n\n".join([summary, *(words for name, words in _ARGUMENTS.items() if name in names)]),
-        epilog=example(shape.example),
+        epilog=f"Example: {shape.example}",
         short_help=summary,
     )
 
