@@ -83,7 +83,7 @@ def show(as_json: bool) -> None:
         click.echo(f"There are no tokens. Add one with: {command('token', 'add')} NAME")
 
 
-@token.command(epilog="Example: sora-mcp token revoke alice")
+@token.command(epilog="Example: sora-mcp token revoke bob")
 @click.argument("name")
 @_as_json
 def revoke(name: str, as_json: bool) -> None:
