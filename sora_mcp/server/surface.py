@@ -22,6 +22,7 @@ from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
+from sora_mcp.server.spans import without_words
 from sora_mcp.server.subscribers import Subscribers
 from sora_mcp.studio import Studio
 
@@ -81,6 +82,7 @@ class SoraServer(Server[Studio]):
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
+        self.middleware = without_words(self.middleware)
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """What is so: videos come and go, tools and prompts stay as they are."""

@@ -27,7 +27,7 @@ _STRANGER = "Send the header Authorization: Bearer TOKEN; only this machine is t
 def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> list[Route]:
     """`/healthz`, `/readyz` and `/metrics`. `asks_callers`: whether callers have to say who they are."""
     calls = Calls()
-    server.middleware.insert(1, calls)  # inside the span of the request, outside of what may refuse it
+    server.middleware.insert(0, calls)  # outside of all that may refuse a call
 
     async def health(_: Request) -> Response:
         return JSONResponse({"alive": True})

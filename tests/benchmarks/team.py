@@ -50,7 +50,7 @@ class Person:
             try:
                 await self._converse(f"person {self._number}, video {number}", twice=number % 5 == 0)
             except (RuntimeError, OSError, asyncio.IncompleteReadError) as error:
-                self.errors[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+                self.errors[f"{type(error).__name__}: {str(error)[-200:]}"] += 1
                 self._client.close()
                 await self._client.connect()
         self._client.close()
