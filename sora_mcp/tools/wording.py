@@ -15,11 +15,13 @@ from sora_mcp.core.advice import (
     Advice,
     AllowDuplicate,
     AskUser,
+    CheckKey,
     Configure,
     Correct,
     Do,
     GiveUp,
     KnownBefore,
+    LogIn,
     LookAgain,
     Message,
     MoreIds,
@@ -37,6 +39,7 @@ from sora_mcp.core.advice import (
     TellUser,
     TryAgain,
     UnknownState,
+    UnlockKeyStore,
     UseVideo,
     Wait,
     WaitForAll,
@@ -54,6 +57,7 @@ LONGEST_WAIT_S = 50
 
 AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
+AboutGateway = Configure | CheckKey | LogIn | UnlockKeyStore
 ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SaidNotToHaveRun | GiveUp | AllowDuplicate
 
 
@@ -177,15 +181,15 @@ class Wording(ABC):
                 return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | Configure | Revise | StartNewLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | UnknownState | KnownBefore
     ) -> str:
         match advice:
             case Do(sentence):
                 return self.message(sentence)
             case TryAgain(after_s):
                 return f"Try again {after(after_s) if after_s else 'later'}."
-            case Configure():
-                return self.ask(self.message(_CONFIGURE))
+            case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
+                return self.ask(self.message(_ABOUT_GATEWAY[type(advice)]))
             case Revise(state):
                 return _REVISE[state]
             case StartNewLedger():
@@ -270,15 +274,16 @@ class Wording(ABC):
         """Who may raise a cap."""
 
 
-_CONFIGURE: Message = (
-    "set ",
-    Setting("base_url"),
-    " (the gateway's address) and ",
-    Setting("api_key"),
-    " (its key) for this server, or ",
-    Setting("base_url"),
-    "=sandbox to try everything without a gateway",
-)
+_ADDRESS, _KEY = Setting("base_url"), Setting("api_key")
+_ABOUT_GATEWAY: dict[type[AboutGateway], Message] = {
+    Configure: (
+        *("set ", _ADDRESS, " (the gateway's address) and ", _KEY, " (its key) for this server, "),
+        *("run `sora-mcp login`, which asks for both, or set ", _ADDRESS, "=sandbox to try everything without a gateway"),
+    ),
+    CheckKey: ("check ", _KEY, ", or run `sora-mcp login` again if the key came from there"),
+    LogIn: ("run `sora-mcp login` at a shell, or set ", _ADDRESS, " and ", _KEY),
+    UnlockKeyStore: ("unlock the key store, run `sora-mcp login --store file`, or set ", _KEY),
+}
 _REVISE: dict[State, str] = {
     "failed": (
         "Only the gateway knows whether it was charged. Change the prompt or the arguments before creating it again: "
