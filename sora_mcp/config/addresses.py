@@ -60,6 +60,11 @@ def checked_address(raw: str) -> tuple[str, bool]:
     return f"{parts.scheme}://{shown}{path}", local
 
 
+def is_local_address(base_url: str) -> bool:
+    """Whether a gateway's address is this machine or on a private network. Raises NotConfigured."""
+    return checked_address(base_url)[1]
+
+
 def is_local_host(host: str) -> bool:
     """Whether a host is this machine or on a private network, by its name or address alone."""
     try:

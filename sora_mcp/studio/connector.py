@@ -109,7 +109,7 @@ async def _read(key: Secret) -> str:
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    while thread.is_alive():
+    while thread.is_alive():  # noqa: ASYNC110 - the thread knows nothing of this loop
         await anyio.sleep(_LOOK_EVERY_S)
     if trouble:
         raise trouble[0]

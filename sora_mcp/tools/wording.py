@@ -278,7 +278,8 @@ _ADDRESS, _KEY = Setting("base_url"), Setting("api_key")
 _ABOUT_GATEWAY: dict[type[AboutGateway], Message] = {
     Configure: (
         *("set ", _ADDRESS, " (the gateway's address) and ", _KEY, " (its key) for this server, "),
-        *("run `sora-mcp login`, which asks for both, or set ", _ADDRESS, "=sandbox to try everything without a gateway"),
+        *("run `sora-mcp login`, which asks for both, or set ", _ADDRESS),
+        "=sandbox to try everything without a gateway",
     ),
     CheckKey: ("check ", _KEY, ", or run `sora-mcp login` again if the key came from there"),
     LogIn: ("run `sora-mcp login` at a shell, or set ", _ADDRESS, " and ", _KEY),
