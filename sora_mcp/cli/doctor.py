@@ -68,7 +68,8 @@ def show(*, as_json: bool) -> int:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
         text = json.dumps(report, indent=2, ensure_ascii=False)
     else:
-        text = "\n".join([*_lines(checks), "", "Settings from the environment", *_setting_lines(settings)])
+        title = f"Settings from the environment{' and the login' if settings.stored.login else ''}"
+        text = "\n".join([*_lines(checks), "", title, *_setting_lines(settings)])
     key = settings.key_to_strike
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
     return 3 if wrong else 0
@@ -90,7 +91,11 @@ def _lines(checks: list[Check]) -> Iterator[str]:
 def _setting_lines(settings: Settings) -> Iterator[str]:
     """What is set, so that a terminal holds the checks as well; --json has all."""
     rows = _settings(settings)
-    own_values = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
+    own_values = {
+        name: row["value"] if row["from"] == "environment" else f"{row['value']} (from: {row['from']})"
+        for name, row in rows.items()
+        if row["from"] not in {"default", "base address"}
+    }
     yield from (f"    {name} = {value}" for name, value in own_values.items())
     yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 

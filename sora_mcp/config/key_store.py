@@ -72,7 +72,6 @@ def _asked(what: str, address: str, within_s: float, **more: str) -> dict[str, A
 
 def _answer(question: bytes, within_s: float) -> dict[str, Any]:
     """What the program says. In a session of its own: it cannot ask at this terminal, and ends with its children."""
-    windows = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)} if sys.platform == "win32" else {}
     try:
         process = subprocess.Popen(  # noqa: S603 - a program of ours
             [sys.executable, "-P", str(_PROGRAM)],
@@ -81,7 +80,7 @@ def _answer(question: bytes, within_s: float) -> dict[str, Any]:
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if not name.upper().startswith("SORA_")},
             start_new_session=True,
-            **windows,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # of Windows
         )
     except OSError:
         raise KeyStoreProblem("failed") from None
