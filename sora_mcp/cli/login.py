@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import anyio
@@ -199,10 +200,15 @@ def _where(place: str | None, store: Store | None) -> list[str]:
     used = f"It is used wherever {variable_of('api_key')} is not set, for this address only."
     if place == KEY_STORE:
         return [f"The key is in the system's key store. {used}"]
-    why = (
-        "" if store == "file" else f"\nThe system has no key store that keeps it; keyring adds one: {_INSTALL_KEYRING}"
-    )
+    why = "" if store == "file" else f"\n{_no_key_store()}"
     return [f"The key is in {place}, which only you can read. {used}{why}"]
+
+
+def _no_key_store() -> str:
+    """Why the key is in a file."""
+    if find_spec("keyring") is None:
+        return f"To have it in the system's key store, install keyring ({_INSTALL_KEYRING}) and log in again."
+    return "This system has no key store that keeps it."
 
 
 def _set_here(settings: Settings) -> list[str]:
