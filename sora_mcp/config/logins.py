@@ -80,7 +80,7 @@ class LoginFile:
     def _entries(self) -> list[dict[str, Any]]:
         try:
             text = self._text()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, UnicodeDecodeError):
             raise self._unusable("cannot be read", f"Delete {self.path}, and log in again.") from None

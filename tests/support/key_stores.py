@@ -20,7 +20,7 @@ class Keeping(KeyringBackend):
 
     @property
     def _file(self) -> Path:
-        return Path(os.environ["KEY_STORE"])
+        return Path(os.environ.get("KEY_STORE") or Path.home() / "key-store.json")
 
     def _kept(self) -> dict[str, str]:
         sys.stdout.write("unlocked for you\n")

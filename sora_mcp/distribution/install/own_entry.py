@@ -26,7 +26,9 @@ def is_ours(entry: Document) -> bool:
 def words_of(entry: Document) -> list[Any]:
     """The program that an entry starts, and its arguments; opencode has both in one list."""
     command, args = entry.get("command"), entry.get("args")
-    return command if isinstance(command, list) else [command, *(args if isinstance(args, list) else [])]
+    if isinstance(command, list) and entry.get("type") == "local":
+        return command
+    return [command, *(args if isinstance(args, list) else [])]
 
 
 def env_of(entry: Document) -> str:
