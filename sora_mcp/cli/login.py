@@ -15,10 +15,18 @@ from sora_mcp import dialects
 from sora_mcp.cli.ending import print_json
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.logs import set_up
-from sora_mcp.config.addresses import is_local_address
+from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import UPSTREAMS, address_of, checked_key, is_sandbox, needs_key, upstream_at
-from sora_mcp.config.key_store import UNLOCKED_WITHIN_S, WITHIN_S, WORDS, KeyStoreProblem, delete_key, store_key
+from sora_mcp.config.key_store import (
+    SERVICE,
+    UNLOCKED_WITHIN_S,
+    WITHIN_S,
+    WORDS,
+    KeyStoreProblem,
+    delete_key,
+    store_key,
+)
 from sora_mcp.config.logins import KEY_STORE, Login, LoginFile, Stored
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
@@ -84,7 +92,7 @@ def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) 
             speaks = click.Choice(UPSTREAMS, case_sensitive=False)
             dialect = click.prompt("What it speaks", default=dialect, type=speaks, err=True)
     address = address_of(base_url, dialect)
-    is_needed = needs_key(dialect, is_local=is_local_address(address))
+    is_needed = needs_key(dialect, is_local=checked_address(address)[1])
     key = _typed_key(is_needed=is_needed) if is_asking else _piped_key(is_needed=is_needed)
     return replace(
         settings,
@@ -101,9 +109,9 @@ def _usable(base_url: str) -> str:
     if is_sandbox(base_url):
         raise click.UsageError(f"The sandbox needs no login: set {variable_of('base_url')}=sandbox.")
     try:
-        address_of(base_url, UPSTREAMS[0])
+        checked_address(base_url, called="This")
     except NotConfigured as error:
-        raise click.UsageError(error.message.replace(variable_of("base_url"), "This")) from None
+        raise click.UsageError(error.message) from None
     return base_url
 
 
@@ -263,5 +271,5 @@ def _forgotten(address: str) -> list[str]:
                 f"The key could not be taken out: {WORDS[error.problem]}. The login was left as it was.",
                 Do("Unlock the key store and run it again."),
             ) from None
-        return [f"If the system's key store still holds the key, delete it there: sora-mcp, {address}."]
+        return [f"If the system's key store still holds the key, delete it there: {SERVICE}, {address}."]
     return []

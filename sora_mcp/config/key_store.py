@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-SERVICE = "sora-mcp"
+from sora_mcp.config.spelling import PREFIX
+
+SERVICE = "sora_mcp"
 """What our keys stand under in the key store; the account there is the gateway's address."""
 
 WITHIN_S = 3.0
@@ -78,7 +80,7 @@ def _answer(question: bytes, within_s: float) -> dict[str, Any]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if not name.upper().startswith("SORA_")},
+            env={name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)},
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # of Windows
         )

@@ -51,13 +51,13 @@ from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video, VideoList
 from sora_mcp.core.tasks import State, is_plain_id
+from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY, AboutGateway
 
 LONGEST_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
 
 AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
-AboutGateway = Configure | CheckKey | LogIn | UnlockKeyStore
 ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SaidNotToHaveRun | GiveUp | AllowDuplicate
 
 
@@ -189,7 +189,7 @@ class Wording(ABC):
             case TryAgain(after_s):
                 return f"Try again {after(after_s) if after_s else 'later'}."
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
-                return self.ask(self.message(_ABOUT_GATEWAY[type(advice)]))
+                return self.ask(self.message(ABOUT_GATEWAY[type(advice)]))
             case Revise(state):
                 return _REVISE[state]
             case StartNewLedger():
@@ -274,17 +274,6 @@ class Wording(ABC):
         """Who may raise a cap."""
 
 
-_ADDRESS, _KEY = Setting("base_url"), Setting("api_key")
-_ABOUT_GATEWAY: dict[type[AboutGateway], Message] = {
-    Configure: (
-        *("set ", _ADDRESS, " (the gateway's address) and ", _KEY, " (its key) for this server, "),
-        *("run `sora-mcp login`, which asks for both, or set ", _ADDRESS),
-        "=sandbox to try everything without a gateway",
-    ),
-    CheckKey: ("check ", _KEY, ", or run `sora-mcp login` again if the key came from there"),
-    LogIn: ("run `sora-mcp login` at a shell, or set ", _ADDRESS, " and ", _KEY),
-    UnlockKeyStore: ("unlock the key store, run `sora-mcp login --store file`, or set ", _KEY),
-}
 _REVISE: dict[State, str] = {
     "failed": (
         "Only the gateway knows whether it was charged. Change the prompt or the arguments before creating it again: "

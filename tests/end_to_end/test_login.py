@@ -100,7 +100,7 @@ async def test_a_key_is_kept_in_the_key_store_and_nowhere_else(shell: Shell, gat
     assert "accepts the key" in said
     assert "in the system's key store" in said
     assert shell.files_with(KEY) == [shell.store]
-    assert json.loads(shell.store.read_text()) == {f"sora-mcp {gateway.address}": KEY}
+    assert json.loads(shell.store.read_text()) == {f"sora_mcp {gateway.address}": KEY}
     status, said = await shell.run("create", "a boat", "--json")
     assert (status, json.loads(said)["outcome"]) == (0, "accepted")
     assert len(gateway.creates()) == 1
