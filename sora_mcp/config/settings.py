@@ -256,7 +256,7 @@ class Settings:
                 raise self.stored.trouble from None
             if self.base_url is None or not self.stored.others:
                 raise
-            others = f" A login is for {' and for '.join(self.stored.others[:3])}, and no key is sent anywhere else."
+            others = f" There is a login for {' and for '.join(self.stored.others[:3])}; its key is sent to no other address."
             raise NotSet((*error.parts, others), LogIn()) from None
 
 

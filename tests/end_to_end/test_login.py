@@ -236,7 +236,7 @@ async def test_a_key_is_sent_to_no_other_address(shell: Shell, gateway: FaultGat
             status, said = await shell.run("create", "a boat", BASE_URL=address)
             assert status == 2
             assert "SORA_API_KEY is not set" in said
-            assert f"A login is for {gateway.address}/team" in said
+            assert f"There is a login for {gateway.address}/team" in said
             assert "sora-mcp login" in said
         assert (gateway.received, other.received) == ([], [])
     status, _ = await shell.run("doctor", BASE_URL=f"{gateway.address}/team/v1/")

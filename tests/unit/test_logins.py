@@ -69,7 +69,7 @@ def test_an_address_is_known_however_it_is_written(home: Path, keep: Keep, base_
 )
 def test_an_address_that_only_looks_alike_gets_no_key(home: Path, keep: Keep, base_url: str) -> None:
     keep()
-    with pytest.raises(NotConfigured, match=f"A login is for {ADDRESS}") as refused:
+    with pytest.raises(NotConfigured, match=f"There is a login for {ADDRESS}") as refused:
         settings(home, base_url=base_url).endpoint()
     assert "sora-mcp login" in next_step(refused.value)
     assert KEY not in str(refused.value)
