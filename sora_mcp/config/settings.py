@@ -256,8 +256,9 @@ class Settings:
                 raise self.stored.trouble from None
             if self.base_url is None or not self.stored.others:
                 raise
-            others = f" There is a login for {' and for '.join(self.stored.others[:3])}; its key is sent to no other address."
-            raise NotSet((*error.parts, others), LogIn()) from None
+            others = " and for ".join(self.stored.others[:3])
+            words = f" There is a login for {others}; its key is sent to no other address."
+            raise NotSet((*error.parts, words), LogIn()) from None
 
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
