@@ -47,7 +47,7 @@ def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> lis
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_EXTRA, status_code=501)
         try:
-            states = await server.studio.states()
+            states = {str(state): number for state, number in (await server.studio.states()).items()}
         except SoraError as error:
             return PlainTextResponse(f"{error.message}\n", status_code=503)
         return Response(exposition(calls, states, len(connections)), media_type=CONTENT_TYPE)

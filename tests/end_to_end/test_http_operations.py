@@ -50,7 +50,7 @@ def test_another_address_than_this_machines_is_refused_until_callers_are_asked(r
 @pytest.mark.parametrize("missing", ["SORA_AUTH", "SORA_ALLOWED_HOSTS", "SORA_ALLOWED_ORIGINS"])
 async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, missing: str) -> None:
     settings = {"AUTH": "tokens", "ALLOWED_HOSTS": "a.example", "ALLOWED_ORIGINS": "https://a.example"}
-    environ = environment(tmp_path, **settings)
+    environ = environment(tmp_path, None, **settings)
     del environ[missing]
     command = [*COMMAND, "serve", "--transport", "streamable-http", "--host", "0.0.0.0"]  # noqa: S104
     done = await anyio.run_process(command, env=environ, check=False)
@@ -70,9 +70,15 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
 )
 async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name: str, value: str) -> None:
     command = [*COMMAND, "serve", "--transport", "streamable-http"]
-    done = await anyio.run_process(command, env=environment(tmp_path, **{name: value}), check=False)
+    done = await anyio.run_process(command, env=environment(tmp_path, None, **{name: value}), check=False)
     assert done.returncode != 0
     assert f"SORA_{name} cannot be used" in done.stderr.decode()
+
+
+async def test_doctor_says_where_a_name_is_known_and_nobody_is_asked(tmp_path: Path) -> None:
+    environ = environment(tmp_path, ALLOWED_HOSTS="videos.example.org")
+    done = await anyio.run_process([*COMMAND, "doctor"], env=environ, check=False)
+    assert "answers to videos.example.org, and asks nobody who they are" in done.stdout.decode()
 
 
 async def test_a_bad_host_or_origin_is_refused_on_every_path(server: tuple[str, Process]) -> None:

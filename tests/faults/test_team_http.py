@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
 ]
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "team.py"
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "shared.py"
 IDLE = 10_000
 READS_NOTHING = """
 from sora_mcp.runtime import listening
