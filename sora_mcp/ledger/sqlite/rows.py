@@ -31,8 +31,8 @@ def name_of(account: Account) -> str:
 
 def words_of(intent: Intent | Entry) -> dict[str, str | None]:
     """In which words an intent is sent, and what was adjusted for that, as columns."""
-    adjusted = json.dumps([asdict(each) for each in intent.adjusted]) if intent.adjusted else None
-    return {"dialect": intent.dialect, "adjusted": adjusted}
+    adjusted = [{name: value for name, value in asdict(each).items() if value is not None} for each in intent.adjusted]
+    return {"dialect": intent.dialect, "adjusted": json.dumps(adjusted) if adjusted else None}
 
 
 def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
@@ -44,7 +44,7 @@ def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
 
 def columns_of(account: Account) -> dict[str, str]:
     """An account as columns."""
-    return {"gateway": name_of(account), **asdict(account)}
+    return {"gateway": name_of(account), **{name: getattr(account, name) for name in _ACCOUNT}}
 
 
 def salt_of(db: sqlite3.Connection) -> bytes | None:
@@ -86,6 +86,17 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     if entry is not None and entry.account.shares_requests_with(account):
         return entry
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
+
+
+def ids_beginning_with(db: sqlite3.Connection, account: Account, text: str, limit: int) -> list[str]:
+    """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
+    column = "request_id" if text.startswith("req_") else "task_id"
+    sql = (
+        f"SELECT {column} FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"  # noqa: S608 - ours
+        " AND merged_into IS NULL ORDER BY number DESC LIMIT ?"
+    )
+    values = [text, f"{text}\U0010ffff", account.address, account.owner, limit]
+    return [str(row[0]) for row in db.execute(sql, values)]
 
 
 def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
