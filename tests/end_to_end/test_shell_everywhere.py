@@ -83,13 +83,13 @@ def settings_in(folder: Path, **more: str) -> dict[str, str]:
 
 def line_for(ctx: click.Context, folder: Path) -> str:
     """Its example, with ids of this folder in the place of those that are left open, and any port."""
-    stems = sorted(path.stem for path in (folder / "home" / "sandbox" / "tasks").glob("*.json"))
-    listing = [*COMMAND, "list", "--status", "unknown"]
-    if "req_\u2026" in example_of(ctx):
-        done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(folder))  # noqa: S603
-        stems = done.stdout.split()[:1]
-    ids = iter(stems)
-    line = re.sub(r"(task|req)_\u2026", lambda _: next(ids), example_of(ctx))
+    line = example_of(ctx)
+    for prefix, status in (("task_", "succeeded"), ("req_", "unknown")):
+        if f"{prefix}\u2026" in line:
+            listing = [*COMMAND, "list", "--status", status]
+            done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(folder))  # noqa: S603
+            ids = iter(re.findall(rf"^{prefix}\w+", done.stdout, re.MULTILINE))
+            line = re.sub(f"{prefix}\u2026", lambda _, ids=ids: next(ids), line)
     return re.sub(r"--port \d+", "--port 0", line)
 
 
