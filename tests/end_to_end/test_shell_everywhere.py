@@ -88,8 +88,8 @@ def line_for(ctx: click.Context, folder: Path) -> str:
         if f"{prefix}\u2026" in line:
             listing = [*COMMAND, "list", "--status", status]
             done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(folder))  # noqa: S603
-            ids = iter(re.findall(rf"^{prefix}\w+", done.stdout, re.MULTILINE))
-            line = re.sub(f"{prefix}\u2026", lambda _, ids=ids: next(ids), line)
+            for video_id in re.findall(rf"^{prefix}\w+", done.stdout, re.MULTILINE):
+                line = line.replace(f"{prefix}\u2026", video_id, 1)
     return re.sub(r"--port \d+", "--port 0", line)
 
 
