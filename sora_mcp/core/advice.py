@@ -236,10 +236,12 @@ class WouldRepeat:
 
 @dataclass(frozen=True, slots=True)
 class WouldBeRefused:
-    """A real call would be refused: why, and what to do about that."""
+    """A real call would be refused: why, and what to do about that. `will_pass`: not any more once a video has
+    finished."""
 
     message: Message
     advice: tuple[Advice, ...]
+    will_pass: bool = False
 
 
 Note = str | WouldRepeat | WouldBeRefused

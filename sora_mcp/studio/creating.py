@@ -16,6 +16,7 @@ from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
+from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.errors import (
     BadReply,
     CostsNotKnown,
@@ -92,13 +93,14 @@ class Creator:
         confirm: Confirm | None = None,
         answers: bool = False,
         board: PictureFormat | None = None,
+        line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
-            ready = await self._resolved(draft)
+            ready = replace(await self._resolved(draft), line=line)
             if dry_run:
                 return await self._with_board(await self._dry_run(ready, policy, confirm), ready, board)
             self._check_call(ready, policy)
@@ -109,7 +111,8 @@ class Creator:
             intent = self._intent(connection, ready)
             (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
-            if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+            is_known = same is not None and not intent.settles and line is None  # of a line only the ledger knows
+            if not is_known:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
@@ -122,11 +125,10 @@ class Creator:
                 else:
                     ready, call, body = await self._call(connection, ready)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
-                    # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
-                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
         if same is not None and declined is not None:
             raise still_unknown(same, declined)
-        if same is not None and not intent.settles:
+        if same is not None and is_known:
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
             entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
@@ -265,6 +267,7 @@ class Creator:
             sent_fingerprint=ready.sent_fingerprint,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
+            line=ready.line,
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
@@ -317,7 +320,7 @@ class Creator:
             plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
-        pictures = _named(request) | preview.pictures_needed(ready)
+        pictures = preview.pictures_named(request) | preview.pictures_needed(ready)
         body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
         notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
@@ -380,11 +383,6 @@ def _nothing_sent() -> Iterator[None]:
         logger.exception("a request failed before anything was sent")
         message = "Something failed unexpectedly before anything was sent."
         raise _not_submitted(InternalError(message, SeeLog())) from None
-
-
-def _named(request: VideoRequest) -> dict[int, Picture]:
-    """The images of a request by the names that the caller has for them, to show what would be sent."""
-    return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
 
 
 def _not_submitted(error: SoraError) -> SoraError:

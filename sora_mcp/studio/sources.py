@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sora_mcp.core.advice import TryAgain
+from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
@@ -38,7 +39,7 @@ class Resolved:
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
     `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
     here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
-    becomes of it on its way. `estimate`: what it will cost, if that is known.
+    becomes of it on its way. `estimate`: what it will cost, if that is known. `line`: that of a batch file.
     """
 
     request: VideoRequest
@@ -50,6 +51,7 @@ class Resolved:
     variants: dict[str, int] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     estimate: Estimate | None = None
+    line: BatchLine | None = None
 
     @property
     def cost(self) -> Cost | None:

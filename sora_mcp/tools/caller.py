@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.studio import Confirm
 from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
@@ -87,7 +88,8 @@ class Caller:
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
-    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it.
+    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it. `line`: that of a
+    batch file, where a paid call comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -100,6 +102,7 @@ class Caller:
     patience: Patience = field(default_factory=Patience)
     picture_format: PictureFormat = "jpeg"
     board_format: PictureFormat | None = "jpeg"
+    line: BatchLine | None = None
 
 
 NOBODY = Caller()
