@@ -111,8 +111,7 @@ class Creator:
             intent = self._intent(connection, ready)
             (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
-            is_known = same is not None and not intent.settles and line is None  # of a line only the ledger knows
-            if not is_known:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+            if same is None or intent.settles or line:  # a duplicate costs nothing; of a line the ledger decides
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
@@ -128,7 +127,7 @@ class Creator:
                     await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
         if same is not None and declined is not None:
             raise still_unknown(same, declined)
-        if same is not None and is_known:
+        if same is not None and not (intent.settles or line):
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
             entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)

@@ -61,9 +61,7 @@ class Sums:
 
 
 def _group(by: Sequence[UsageKey], usage: Usage) -> UsageGroup:
-    names: dict[str, Any] = {
-        "gateway" if key == "address" else key: value for key, value in zip(by, usage.of, strict=True)
-    }
+    names: dict[str, Any] = dict(zip(by, usage.of, strict=True))
     units = dict.fromkeys(cost.unit for cost in (*usage.spent, *usage.uncertain))
     costs = [
         OtherCost(
@@ -74,4 +72,4 @@ def _group(by: Sequence[UsageKey], usage: Usage) -> UsageGroup:
         for unit in sorted(units)
     ]
     more = {"videos": usage.videos, "unpriced": usage.unpriced or None, "unknown": usage.unknown or None}
-    return UsageGroup(**names | {"gateway": label_of(names["gateway"] or "")} | more, costs=costs)
+    return UsageGroup(gateway=label_of(names.pop("address") or ""), **names, **more, costs=costs)
