@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 _FAR = 1e9
 """Pixels, frames or costs that no video has."""

@@ -16,7 +16,6 @@ from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.errors import (
     BadReply,
     CostsNotKnown,
@@ -47,6 +46,7 @@ from sora_mcp.studio.submitter import Submitter, still_unknown
 from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
     from sora_mcp.gateway import Gateway
     from sora_mcp.media.converting import Converter
 

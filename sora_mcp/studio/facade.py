@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
@@ -29,9 +28,12 @@ from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
-from sora_mcp.studio.sums import Sums
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
+    from sora_mcp.studio.sums import Sums
 
 
 class Studio:
@@ -39,6 +41,7 @@ class Studio:
 
     def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
         self.settings = settings
+        self._ledger = ledger
         self._connector = Connector(settings, ledger)
         self._submitter = Submitter(ledger, background)
         poller = Poller(ledger)
@@ -57,7 +60,6 @@ class Studio:
         self._lists = Lists(ledger, self._connector, poller)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
-        self._sums = Sums(settings, ledger, self._connector)
 
     @classmethod
     @asynccontextmanager
@@ -124,18 +126,23 @@ class Studio:
             line=line,
         )
 
+    def _sums(self) -> Sums:
+        from sora_mcp.studio.sums import Sums  # noqa: PLC0415 - for the shell only
+
+        return Sums(self.settings, self._ledger, self._connector)
+
     async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
         """What became of lines of batch files, by their keys. Raises NotConfigured, FileProblem."""
-        return await self._sums.lines(keys)
+        return await self._sums().lines(keys)
 
     async def check_sum(self, costs: Sequence[Cost | None]) -> bool:
         """Whether the user is to be asked before videos of these costs are paid together. Raises OverCap where they
         may not be paid within this day."""
-        return await self._sums.check(costs)
+        return await self._sums().check(costs)
 
     async def usage(self, days: int) -> UsageReport:
         """What was spent in the last `days` days, today among them. Raises FileProblem."""
-        return await self._sums.usage(days)
+        return await self._sums().usage(days)
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
         """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.

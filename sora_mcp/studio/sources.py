@@ -11,10 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sora_mcp.core.advice import TryAgain
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
@@ -27,6 +26,9 @@ from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.studio.lookup import Lookup, Source
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""

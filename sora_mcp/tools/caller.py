@@ -6,13 +6,16 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.studio import Confirm
 from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 
 @dataclass(frozen=True, slots=True)
