@@ -25,12 +25,14 @@ from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Do, WouldBeRefused
+from sora_mcp.core.advice import Do, Setting, WouldBeRefused
 from sora_mcp.core.cost import Cost, in_words, total
 from sora_mcp.core.errors import SUBMITTED, FileProblem, InvalidInput, OverCap, Problem, SoraError
 from sora_mcp.core.results import Submission
+from sora_mcp.core.tasks import clean
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
+from sora_mcp.studio.images import is_address
 
 T = TypeVar("T")
 
@@ -116,8 +118,9 @@ class _Batch:
             for plan in plans:
                 click.echo(json.dumps(_tried_line(plan)))
             return DONE
-        if has_to_ask and not self._options.yes:
-            _ask(costs, label)
+        if has_to_ask and not self._options.yes and not _agreed(costs, label):
+            click.echo(SUBMITTED["not_submitted"], err=True)
+            return INTERRUPTED
         with Bar(hidden=self._options.out is None and sys.stdout.isatty()) as bar:
             told = _Told(self._options.out, bar, len(plans))
             work = self._in_loop(partial(self._send, plans, told))
@@ -215,6 +218,7 @@ class _Tried(NamedTuple):
 async def _tried(studio: Studio, plans: Iterable[Planned], bar: Bar) -> tuple[list[Planned], list[BadLine]]:
     """The plans with what their lines would cost, and those that would be refused. Nothing is sent."""
     tried, bad, plans = list[Planned](), list[BadLine](), list(plans)
+    taken: set[str | None] = set()
     for number, plan in enumerate(plans):
         bar.show(number / len(plans), f"trying line {plan.request.number}")
         if not plan.is_sent:
@@ -224,6 +228,7 @@ async def _tried(studio: Studio, plans: Iterable[Planned], bar: Bar) -> tuple[li
         caller = tools.Caller(wording=FOR_SHELL, board_format=None, line=request.line)
         arguments = request.arguments.model_copy(update={"dry_run": True})
         try:
+            _check_files(request, studio.settings.image_dirs)
             submission: Submission = await tools.TABLE[request.tool].run(studio, arguments, caller)
             _check(submission)
         except SoraError as error:
@@ -231,8 +236,26 @@ async def _tried(studio: Studio, plans: Iterable[Planned], bar: Bar) -> tuple[li
         else:
             amount, unit = submission.cost, submission.unit
             cost = None if amount is None else Cost.of(amount, unit) if unit else Cost.of(amount)
-            tried.append(replace(plan, cost=cost, duplicate_of=submission.duplicate_of))
+            outside = None if submission.duplicate_of in taken else submission.duplicate_of  # for one line each
+            taken.add(outside)
+            tried.append(replace(plan, cost=cost, duplicate_of=outside))
     return tried, bad
+
+
+def _check_files(request: Request, folders: Sequence[Path]) -> None:
+    """Raise InvalidInput for an image that is not there."""
+    for number, item in enumerate(getattr(request.arguments, "inpaint_items", [])):
+        path = item.url
+        if path is not None and not is_address(path) and not any(_is_there(folder / path) for folder in folders):
+            shown = json.dumps(clean(path, 80), ensure_ascii=False)
+            raise InvalidInput([Problem(f"inpaint_items[{number}].url", f"there is no file {shown}")])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _check(submission: Submission) -> None:
@@ -258,8 +281,8 @@ def _sum(costs: Sequence[Cost | None]) -> str:
     return " and ".join([*known, *([f"an unknown cost of {_count(unknown)}"] if unknown else [])])
 
 
-def _count(number: int) -> str:
-    return f"{number:,} line{'' if number == 1 else 's'}"
+def _count(number: int, what: str = "line") -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _tried_line(plan: Planned) -> dict[str, Any]:
@@ -285,14 +308,21 @@ def _refuse(bad: Sequence[BadLine]) -> int:
     return USAGE
 
 
-def _ask(costs: Sequence[Cost | None], gateway: str) -> None:
-    """Ask the person once about all. Raises OverCap where nobody can be asked, click.Abort where they say no."""
+def _agreed(costs: Sequence[Cost | None], gateway: str) -> bool:
+    """Ask the person once about all. Raises OverCap where nobody can be asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         error = OverCap("ask_above_cost", 0, "")
-        error.parts = (f"This batch costs {_sum(costs)}, and you want to be asked about that.",)
+        error.parts = (f"This batch costs {_sum(costs)}, and you want to be asked about that (", *_SETTING, ").")
         error.advice = (Do("Nobody can be asked here: add --yes."),)
         raise error
-    click.confirm(f"Make {len(costs)} videos at {gateway} for {_sum(costs)}?", abort=True, err=True)
+    try:
+        return click.confirm(f"Make {_count(len(costs), 'video')} at {gateway} for {_sum(costs)}?", err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
+
+
+_SETTING = (Setting("ask_above_cost"),)
 
 
 def _check_out(options: Options) -> None:

@@ -64,9 +64,8 @@ def _table(
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     number = len(rows[0]) - 3
     for row in rows:
-        cells = [
-            cell.rjust(w) if i == number else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[number] = row[number].rjust(widths[number])
         yield "  ".join(cells).rstrip()
 
 

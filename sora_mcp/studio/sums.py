@@ -53,7 +53,7 @@ class Sums:
         """Groups in order: this gateway first, the newest day first, operations by their names."""
         if not self._ledger.exists():
             return []
-        groups = [_group(by, usage) for usage in await self._ledger.usage(self._settings.owner, by, since)]
+        groups = [_group(by, usage) for usage in await self._ledger.usage(self._settings.owner or "", by, since)]
         groups.sort(key=lambda group: group.operation or "")
         groups.sort(key=lambda group: group.day or "", reverse=True)
         groups.sort(key=lambda group: (group.gateway != self._connector.label, group.gateway))
