@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os import replace as move
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -356,7 +356,7 @@ def _write(out: Path, text: str) -> None:
     part = out.with_name(f".{out.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, out)  # noqa: PTH105 - a test takes `.replace` for that of a text
+        move(part, out)  # noqa: PTH105 - a test takes `.replace` for that of a text
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -101,7 +101,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForAll:
-    """Wait until all videos that are under way have finished."""
+    """Wait until all videos that are under way have finished; what the list was asked for with, to ask for it again."""
+
+    query: str | None = None
+    status: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
