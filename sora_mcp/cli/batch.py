@@ -270,7 +270,8 @@ def _summary(plans: Sequence[Planned], costs: Sequence[Cost | None], gateway: st
     before = sum(not plan.is_sent for plan in plans)
     outside = sum(plan.duplicate_of is not None for plan in plans)
     parts = [f"{_count(len(plans))} for {gateway}", f"{before} sent before" if before else ""]
-    parts += [f"{outside} made outside this file for the same request" if outside else ""]
+    pays = '("allow_duplicate": true in the line pays for another)'
+    parts += [f"{outside} made outside this file for the same request {pays}" if outside else ""]
     parts += [f"{len(costs)} to send" + (f" for {_sum(costs)}" if costs else "")]
     return f"{'; '.join(part for part in parts if part)}." + (f" {notice}" if notice and costs else "")
 
@@ -330,8 +331,8 @@ def _check_out(options: Options) -> None:
     out = options.out
     if out is None:
         return
-    if out.is_dir():
-        raise InvalidInput([Problem("--out", f"{out} is a folder", "a file")])
+    if out.exists() and not out.is_file():
+        raise InvalidInput([Problem("--out", f"{out} is not a file", "a file")])
     try:
         if out.exists() and not _is_result(out):
             raise InvalidInput([Problem("--out", f"{out} is there and holds no results of a batch", "another file")])

@@ -88,10 +88,11 @@ class Run:
 
     async def run(self, plans: Sequence[Planned], at_once: int) -> None:
         """Tell what has ended already, follow what is under way, and send the rest: `at_once` lines at a time."""
-        ended = [plan for plan in plans if not plan.is_sent and not _is_followed(plan)]
-        for plan in ended:
-            await self._end(plan, _of_known(plan))
-        waiting = iter(sorted((plan for plan in plans if plan not in ended), key=lambda plan: plan.is_sent))
+        for plan in plans:
+            if not plan.is_sent and not _is_followed(plan):
+                await self._end(plan, _of_known(plan))
+        to_send = [plan for plan in plans if plan.is_sent]
+        waiting = iter([*filter(_is_followed, plans), *to_send])
         async with anyio.create_task_group() as workers:
             for _ in range(at_once):
                 workers.start_soon(self._work, waiting)
@@ -187,7 +188,7 @@ class Run:
 
 def _is_followed(plan: Planned) -> bool:
     """Whether it is under way, here or in another process."""
-    return plan.known is not None and plan.known.entry.state in {"sending", *UNDER_WAY}
+    return not plan.is_sent and plan.known is not None and plan.known.entry.state in {"sending", *UNDER_WAY}
 
 
 def _line(request: Request, state: str, **fields: object) -> Line:

@@ -71,5 +71,11 @@ def _group(by: Sequence[UsageKey], usage: Usage) -> UsageGroup:
         )
         for unit in sorted(units)
     ]
-    more = {"videos": usage.videos, "unpriced": usage.unpriced or None, "unknown": usage.unknown or None}
-    return UsageGroup(gateway=label_of(names.pop("address") or ""), **names, **more, costs=costs)
+    return UsageGroup(
+        gateway=label_of(names.pop("address") or ""),
+        videos=usage.videos,
+        costs=costs,
+        unpriced=usage.unpriced or None,
+        unknown=usage.unknown or None,
+        **names,
+    )

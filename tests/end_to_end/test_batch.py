@@ -78,7 +78,7 @@ async def test_lines_are_sent_once_however_often_it_is_run(batch: Batch, gateway
     assert b"3 lines for 127.0.0.1" in first.stderr
     assert b"3 to send for a relative cost of 3" in first.stderr
     assert [told(first)[2][key] for key in ("name", "cost")] == ["a boat", 1.0]
-    again = await batch("--retry-failed", "--out", "results.jsonl", SORA_DUPLICATE_WINDOW="0")
+    again = await batch("--retry-failed", "--out", "results.jsonl", DUPLICATE_WINDOW="0")
     assert again.returncode == 0
     assert b"3 sent before; 0 to send" in again.stderr
     written = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
@@ -232,7 +232,6 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
     batch: Batch, gateway: FaultGateway, tmp_path: Path, answer: bytes, sent: int
 ) -> None:
     write(tmp_path, FOX, BOAT)
-    assert batch
     terminal, end = pty.openpty()
     environ = environment(tmp_path, gateway, ASK_ABOVE_COST="1.5")
 
@@ -256,6 +255,7 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
     os.close(terminal)
     assert (status == 0) == bool(sent)
     assert len(gateway.creates()) == sent
+    assert states(await batch("--dry-run")) == (["succeeded"] * 2 if sent else ["not_submitted"] * 2)
     if not sent:
         assert b"Nothing was submitted" in shown
     assert b"Traceback" not in shown
