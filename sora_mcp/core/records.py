@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from sora_mcp.core.advice import Setting, TellUser
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 
 if TYPE_CHECKING:
@@ -249,19 +247,13 @@ def _true_shape(entry: Entry) -> dict[str, Any]:
 
 def sent_size(adjusted: Iterable[Adjustment]) -> dict[str, int]:
     """Width and height that were sent in place of what was asked for; nothing where that was not adjusted."""
-    sent = next((each.sent for each in adjusted if each.field == "size"), "")
-    size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", sent)
-    return {"width": int(size[1]), "height": int(size[2])} if size else {}
+    size = next((each.size for each in adjusted if each.size is not None), None)
+    return {} if size is None else {"width": size[0], "height": size[1]}
 
 
 def sent_frames(adjusted: Iterable[Adjustment]) -> int | None:
-    """The length that was sent in place of what was asked for, in our frames; None where none was told."""
-    sent = next((each.sent for each in adjusted if each.field == "n_frames"), "")
-    if seconds := re.fullmatch(r"([1-9][0-9]{0,4}) s", sent):
-        return int(seconds[1]) * FPS
-    if frames := re.match(r"([1-9][0-9]{0,5}) frames at ([1-9][0-9]{0,2}) fps\b", sent):
-        return round(int(frames[1]) / int(frames[2]) * FPS)
-    return None
+    """The length that was sent in place of what was asked for, in our frames; None where none is known."""
+    return next((each.n_frames for each in adjusted if each.n_frames is not None), None)
 
 
 def _is_plain(columns: Mapping[str, Any]) -> bool:

@@ -169,17 +169,16 @@ class Creator:
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
         await self._connector.know_models(RESOLVE_WITHIN)
+        dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
         with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
-        self._connector.dialect.check(with_images.request)
-        capabilities = self._connector.dialect.capabilities
+        dialect.check(with_images.request)
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            with_images = await pictures.upright(with_images, self._images_converter(), capabilities.image_bytes)
-        with anyio.fail_after(RESOLVE_WITHIN):
-            ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
-        self._connector.dialect.check(ready.request)
-        dialect = self._connector.dialect
+            with_images = await pictures.upright(with_images, self._images_converter(), limits.image_bytes)
+        ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, within_s=RESOLVE_WITHIN)
+        if ready is not with_images:
+            dialect.check(ready.request)
         plan = plan_of(dialect, ready.request, ready.source)
         if any(need.kind != "address" for need in plan.needs):
             media.require_installed()
@@ -391,6 +390,8 @@ def _not_submitted(error: SoraError) -> SoraError:
 
 async def _with_uploads(gateway: Gateway, ready: Resolved) -> VideoRequest:
     """The request once its images are uploaded. Raises TimeoutError and what an upload raises."""
+    if not ready.images:
+        return ready.request
     with anyio.fail_after(RESOLVE_WITHIN):
         addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
     return ready.with_addresses(addresses)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
+
 from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
@@ -109,6 +111,8 @@ class Resolved:
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
         """The request with the uploaded images' addresses in place."""
+        if not addresses:
+            return self.request
         items = [
             item.model_copy(update={"url": addresses[i]}) if i in addresses else item
             for i, item in enumerate(self.request.inpaint_items)
@@ -132,20 +136,24 @@ def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 
 
-async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool = False) -> Resolved:
+async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool, within_s: float) -> Resolved:
     """Turn every task id into its generation; size and length not asked for become the first source's.
 
     With `opaque_ids` a task's id is what the gateway wants, and a remix is as its source is.
-    Raises NotFound, NotReady (not finished, failed, or without a generation id) or InvalidInput.
+    Raises NotFound, NotReady (not finished, failed, or without a generation id), InvalidInput, and TimeoutError after
+    `within_s` seconds.
     """
     request, sources = unresolved.request, _Sources(lookup, opaque_ids=opaque_ids)
+    if request.sdedit is None and not request.inpaint_items:
+        return unresolved
     changed: dict[str, Any] = {}
-    edit = request.sdedit
-    if edit is not None:
-        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
-    changed["inpaint_items"] = [
-        item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(request.inpaint_items)
-    ]
+    edit, items = request.sdedit, request.inpaint_items
+    with anyio.fail_after(within_s):
+        if edit is not None:
+            changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
+        changed["inpaint_items"] = [
+            item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(items)
+        ]
     if request.operation in {"remix", "blend"} and not opaque_ids:
         changed |= _shape_not_given(request, sources)
     shape = sources.shape() if request.operation in {"remix", "blend"} else {}
