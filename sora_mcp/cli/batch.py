@@ -20,6 +20,7 @@ import click
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
+from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE
 from sora_mcp.cli.pasting import command
@@ -76,7 +77,7 @@ class _Told:
     def tell(self, line: Line) -> None:
         self.lines.append(line)
         if self.out is None:
-            click.echo(json.dumps(line))
+            click.echo(shown(line))
         self.bar.show(len(self.lines) / self.in_all, f"{len(self.lines)} of {self.in_all} lines")
 
     def write(self) -> None:
@@ -120,7 +121,7 @@ class _Batch:
             return _refuse(bad)
         if self._options.dry_run:
             for plan in plans:
-                click.echo(json.dumps(_tried_line(plan)))
+                click.echo(shown(_tried_line(plan)))
             return DONE
         if has_to_ask and not self._options.yes and not _agreed(costs, label):
             click.echo(SUBMITTED["not_submitted"], err=True)

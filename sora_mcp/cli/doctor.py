@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sqlite3
@@ -19,6 +18,7 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
+from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
@@ -66,7 +66,7 @@ def show(*, as_json: bool) -> int:
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
-        text = json.dumps(report, indent=2, ensure_ascii=False)
+        text = json_text(report)
     else:
         text = "\n".join([*_lines(checks), "", "Settings from the environment", *_setting_lines(settings)])
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -27,6 +28,7 @@ from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
+from sora_mcp.studio.short_ids import ShortIds
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
@@ -58,6 +60,7 @@ class Studio:
             submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, self._connector, poller)
+        self._short_ids = ShortIds(ledger, self._connector)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
 
@@ -202,10 +205,18 @@ class Studio:
         self._outputs.close()
 
     async def download(
-        self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
+        self,
+        video_id: str,
+        *,
+        variant: int = 1,
+        on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None,
+        save_as: Path | None = None,
     ) -> Download:
-        """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
-        return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes)
+        """Save one variant in the output folder, once, or as the new file `save_as`.
+
+        Nothing is overwritten. Raises NotReady, FileProblem and what `get` raises.
+        """
+        return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes, save_as=save_as)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
@@ -227,6 +238,14 @@ class Studio:
     def wake(self) -> None:
         """Look at once for what somebody waits for now."""
         self._watcher.wake()
+
+    async def full_id(self, text: str, field: str) -> str:
+        """The whole id that `last` (the newest video) or the unique beginning of one stands for; else what it is.
+
+        `field` is the argument that it is given for. Raises InvalidInput where several ids begin so, NotFound where
+        there is no video yet, and what connecting raises.
+        """
+        return await self._short_ids.full(text, field)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.

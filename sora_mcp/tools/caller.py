@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -91,8 +92,9 @@ class Caller:
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
-    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it. `line`: that of a
-    batch file, where a paid call comes from one.
+    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it; `save_as`: the file
+    that a download is to become, None for one in the output folder; `line`: that of a batch file, where a paid call
+    comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -106,6 +108,7 @@ class Caller:
     picture_format: PictureFormat = "jpeg"
     board_format: PictureFormat | None = "jpeg"
     line: BatchLine | None = None
+    save_as: Path | None = None
 
 
 NOBODY = Caller()

@@ -36,7 +36,7 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
-    return await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
+    return await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell, save_as=caller.save_as)
 
 
 DOWNLOAD_VIDEO = Tool(

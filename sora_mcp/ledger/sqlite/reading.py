@@ -45,6 +45,9 @@ class Reading(Transactions):
             return None
         return entry, next(g for g in entry.generations if g.generation_id == generation_id)
 
+    async def ids_beginning_with(self, account: Account, text: str, limit: int) -> list[str]:
+        return await self._glance(lambda db: rows.ids_beginning_with(db, account, text, limit))
+
     async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         return await self._read(lambda db: rows.is_of_another_owner(db, account, shown_id))
 

@@ -88,6 +88,17 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
+def ids_beginning_with(db: sqlite3.Connection, account: Account, text: str, limit: int) -> list[str]:
+    """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
+    column = "request_id" if text.startswith("req_") else "task_id"
+    sql = (
+        f"SELECT {column} FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"  # noqa: S608 - ours
+        " AND merged_into IS NULL ORDER BY number DESC LIMIT ?"
+    )
+    values = [text, f"{text}\U0010ffff", account.address, account.owner, limit]
+    return [str(row[0]) for row in db.execute(sql, values)]
+
+
 def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
     """The row of a `gen_…` id of this account."""
     entries = select(db, f"+gateway = ? AND {_OF_GENERATION}", [name_of(account), generation_id])
