@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from sora_mcp import __version__
 from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
+
+if TYPE_CHECKING:
+    from sora_mcp.cli.login import Store
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -112,6 +115,50 @@ def diagnose(as_json: bool) -> None:
         from sora_mcp.cli.doctor import show  # noqa: PLC0415
 
     raise SystemExit(show(as_json=as_json))
+
+
+def _refuse_key(_ctx: click.Context, _param: click.Parameter, key: str | None) -> None:
+    """Say why a key is no option, without repeating it."""
+    if key is not None:
+        raise click.UsageError(
+            "A key is never an argument: other programs can read those, and the shell keeps them. Leave it out: it is "
+            "asked for, or read from standard input."
+        )
+
+
+@main.command(epilog="Example: sora-mcp login --base-url https://api.example.com < key.txt")
+@click.option("--base-url", metavar="URL", help="The gateway's address.")
+@click.option("--dialect", metavar="NAME", help="What it speaks, such as videos:vllm-omni.  [default: sora]")
+@click.option("--store", type=click.Choice(["key-store", "file"]), help="Where to keep the key.")
+@click.option("--no-check", is_flag=True, help="Keep the login without asking the gateway, which is free.")
+@click.option("--api-key", "--key", metavar="KEY", callback=_refuse_key, expose_value=False, hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def login(base_url: str | None, dialect: str | None, store: Store | None, no_check: bool, as_json: bool) -> None:
+    """Keep a gateway's address and key, for this shell and for every client's server.
+
+    Asks for both at a terminal; elsewhere the key is read from standard input. The key is kept in the system's key
+    store, or where there is none in a file that only you can read. The last login is the default; SORA_BASE_URL
+    chooses another, and SORA_API_KEY wins over all.
+    """
+    from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
+
+    if dialect is not None and dialect.lower() not in UPSTREAMS:
+        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
+    with loading():
+        from sora_mcp.cli.login import Wanted, log_in  # noqa: PLC0415
+
+    log_in(Wanted(base_url, dialect and dialect.lower(), store, check=not no_check), as_json=as_json)
+
+
+@main.command(epilog="Example: sora-mcp logout https://api.example.com")
+@click.argument("address", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def logout(address: str | None, as_json: bool) -> None:
+    """Forget a login and its key: the one for ADDRESS, or the only one."""
+    with loading():
+        from sora_mcp.cli.login import log_out  # noqa: PLC0415
+
+    log_out(address, as_json=as_json)
 
 
 @main.command(epilog="Example: sora-mcp settle req_… --none")
