@@ -160,7 +160,7 @@ def broken_ids(text: str, columns: int | None) -> list[str]:
     """Ids that are cut, or that a terminal of so many columns breaks; not those in the names of files."""
     broken = []
     for line in text.splitlines():
-        for match in re.finditer(r"(?<![\w/])(?:task_([0-9a-z]+)|req_([0-9a-z]+))", line):
+        for match in re.finditer(r"(?<![\w/])(?:task_(?!id\b)([0-9a-z]+)|req_([0-9a-z]+))", line):
             is_whole = len(match[1] or "") == 26 or len(match[2] or "") == 24
             is_folded = columns is not None and match.start() // columns != (match.end() - 1) // columns
             broken += [line] if is_folded or not is_whole else []
