@@ -39,9 +39,9 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         problem = f"The folder {folder} cannot be made: {error.strerror}."
     if problem:
-        error = FileProblem(problem, AskUser(("check ", Setting("output_dir"))), Do("Or name a file with --out."))
-        error.outcome = "not_submitted"
-        raise error
+        refused = FileProblem(problem, AskUser(("check ", Setting("output_dir"))), Do("Or name a file with --out."))
+        refused.outcome = "not_submitted"
+        raise refused
 
 
 def _trial(path: Path) -> str | None:

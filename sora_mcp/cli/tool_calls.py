@@ -22,6 +22,7 @@ from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.paid_options import replace_shorthands
 from sora_mcp.cli.progress import Bar
+from sora_mcp.cli.terminal import has_surrogates
 from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import Outcome, SoraError
@@ -214,6 +215,9 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
         options["actions"] = [storyboard_files.parse(beat) for beat in options["beats"]]
     images, sources = options.pop("images", ()), options.pop("sources", ())
     options.pop("beats", None)
+    for path in filter(has_surrogates, (*images, *sources)):
+        words = f"The name of {path!r} is no text in UTF-8: rename it, or make a link to it (ln -s) with another name."
+        raise click.UsageError(f"{words} Nothing was submitted.")
     for image in images:
         if "://" not in image and not _is_path(image):
             raise click.BadParameter(f"There is no file {image[:80]!r}. Nothing was submitted.", param_hint="--image")

@@ -26,7 +26,6 @@ from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
-from sora_mcp.studio.short_ids import ShortIds
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Told, Wanted, Watcher
@@ -37,6 +36,7 @@ class Studio:
 
     def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
         self.settings = settings
+        self._ledger = ledger
         self._connector = Connector(settings, ledger)
         self._submitter = Submitter(ledger, background)
         poller = Poller(ledger)
@@ -53,7 +53,6 @@ class Studio:
             submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, self._connector, poller)
-        self._short_ids = ShortIds(ledger, self._connector)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
 
@@ -212,7 +211,9 @@ class Studio:
         `field` is the argument that it is given for. Raises InvalidInput where several ids begin so, NotFound where
         there is no video yet, and what connecting raises.
         """
-        return await self._short_ids.full(text, field)
+        from sora_mcp.studio.short_ids import ShortIds  # noqa: PLC0415 - only a person shortens ids
+
+        return await ShortIds(self._ledger, self._connector).full(text, field)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.

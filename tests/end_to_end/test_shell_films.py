@@ -7,17 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, MP4, TAKEN, Run, finished
+from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, taken
 from bench import environment as settings_of
 from fault_gateway import CREATE, Answer, FaultGateway
 
 from sora_mcp import media
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.studio import Studio
 
 SMALL = ("--size", "480x480")
 
@@ -185,6 +188,19 @@ def test_last_and_the_beginning_of_an_id_stand_for_it(run: Run, tmp_path: Path, 
     assert (ambiguous.returncode, task_id in ambiguous.stderr, newest in ambiguous.stderr) == (2, True, True)
     assert "Nothing was submitted" in ambiguous.stderr
     assert paid(tmp_path) == 2
+
+
+@pytest.mark.anyio
+async def test_a_number_that_only_goes_on_is_another_id(
+    make_settings: Callable[..., Settings], gateway: FaultGateway
+) -> None:
+    gateway.on("POST", CREATE, taken("job_120"))
+    async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+        assert await studio.full_id("job_120", "task_id") == "job_120"
+        await studio.submit(VideoRequest(operation="simple_compose", prompt="a boat"))
+        assert await studio.full_id("job_12", "task_id") == "job_12"
+        assert await studio.full_id("job_#2", "task_id") == "job_120#2"
+        assert await studio.full_id("last", "task_id") == "job_120"
 
 
 def test_last_where_there_is_none_is_said(run: Run, tmp_path: Path) -> None:
