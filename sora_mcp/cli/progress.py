@@ -44,8 +44,12 @@ class Bar:
 
     async def tell(self, progress: Progress) -> None:
         """Show what goes on, and how much of it is done."""
-        is_new = progress.activity != self._words
-        self._share, self._words = progress.share or 0.0, progress.activity
+        self.show(progress.share or 0.0, progress.activity)
+
+    def show(self, share: float, words: str) -> None:
+        """Show so many words about so much, of 1."""
+        is_new = words != self._words
+        self._share, self._words = share, words
         if self._in_place:
             self._draw()
         elif is_new and not self._hidden:

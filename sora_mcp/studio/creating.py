@@ -46,6 +46,7 @@ from sora_mcp.studio.submitter import Submitter, still_unknown
 from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
     from sora_mcp.gateway import Gateway
     from sora_mcp.media.converting import Converter
 
@@ -92,13 +93,14 @@ class Creator:
         confirm: Confirm | None = None,
         answers: bool = False,
         board: PictureFormat | None = None,
+        line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
-            ready = await self._resolved(draft)
+            ready = replace(await self._resolved(draft), line=line)
             if dry_run:
                 return await self._with_board(await self._dry_run(ready, policy, confirm), ready, board)
             self._check_call(ready, policy)
@@ -109,7 +111,7 @@ class Creator:
             intent = self._intent(connection, ready)
             (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
-            if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+            if same is None or intent.settles or line:  # a duplicate costs nothing; of a line the ledger decides
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
@@ -122,11 +124,10 @@ class Creator:
                 else:
                     ready, call, body = await self._call(connection, ready)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
-                    # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
-                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
         if same is not None and declined is not None:
             raise still_unknown(same, declined)
-        if same is not None and not intent.settles:
+        if same is not None and not (intent.settles or line):
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
             entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
@@ -264,6 +265,7 @@ class Creator:
             sent_fingerprint=ready.sent_fingerprint,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
+            line=ready.line,
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
@@ -316,7 +318,7 @@ class Creator:
             plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
-        pictures = _named(request) | preview.pictures_needed(ready)
+        pictures = preview.pictures_named(request) | preview.pictures_needed(ready)
         body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
         notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
@@ -379,11 +381,6 @@ def _nothing_sent() -> Iterator[None]:
         logger.exception("a request failed before anything was sent")
         message = "Something failed unexpectedly before anything was sent."
         raise _not_submitted(InternalError(message, SeeLog())) from None
-
-
-def _named(request: VideoRequest) -> dict[int, Picture]:
-    """The images of a request by the names that the caller has for them, to show what would be sent."""
-    return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
 
 
 def _not_submitted(error: SoraError) -> SoraError:

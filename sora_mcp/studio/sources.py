@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -29,6 +29,9 @@ from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.studio.lookup import Lookup, Source
 
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
+
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
 
@@ -40,7 +43,7 @@ class Resolved:
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
     `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
     here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
-    becomes of it on its way. `estimate`: what it will cost, if that is known.
+    becomes of it on its way. `estimate`: what it will cost, if that is known. `line`: that of a batch file.
     """
 
     request: VideoRequest
@@ -52,6 +55,7 @@ class Resolved:
     variants: dict[str, int] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     estimate: Estimate | None = None
+    line: BatchLine | None = None
 
     @property
     def cost(self) -> Cost | None:

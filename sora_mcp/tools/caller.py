@@ -7,12 +7,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.studio import Confirm
 from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class Caller:
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
     are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it; `save_as`: the file
-    that a download is to become, None for one in the output folder.
+    that a download is to become, None for one in the output folder; `line`: that of a batch file, where a paid call
+    comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -102,6 +107,7 @@ class Caller:
     patience: Patience = field(default_factory=Patience)
     picture_format: PictureFormat = "jpeg"
     board_format: PictureFormat | None = "jpeg"
+    line: BatchLine | None = None
     save_as: Path | None = None
 
 

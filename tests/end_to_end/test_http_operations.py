@@ -117,6 +117,22 @@ async def test_its_own_names_and_the_pages_that_may_use_it_are_served(
         assert (await client.get("/healthz", headers=headers)).json() == {"alive": True}
 
 
+async def test_a_page_that_may_use_it_is_let_by_its_browser(server: tuple[str, Process]) -> None:
+    page = {"Origin": "https://chat.example.org"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,mcp-method"}
+    async with httpx.AsyncClient(base_url=server[0]) as client:
+        allowed = await client.options("/mcp", headers=page | asked)
+        reply = await client.post("/mcp", headers=page)
+        refused = await client.options("/mcp", headers={"Origin": "https://evil.example"} | asked)
+        plain = await client.get("/healthz")
+    assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
+    assert "mcp-method" in allowed.headers["Access-Control-Allow-Headers"]
+    assert reply.headers["Access-Control-Allow-Origin"] == page["Origin"]
+    assert "Mcp-Session-Id" in reply.headers["Access-Control-Expose-Headers"]
+    assert refused.status_code == 403
+    assert "Access-Control-Allow-Origin" not in plain.headers
+
+
 async def test_ready_is_told_of_ledger_and_gateway_without_a_paid_call(
     server: tuple[str, Process], gateway: FaultGateway
 ) -> None:

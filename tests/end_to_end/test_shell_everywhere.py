@@ -85,13 +85,13 @@ def settings_in(folder: Path, **more: str) -> dict[str, str]:
 
 def line_for(ctx: click.Context, folder: Path) -> str:
     """Its example, with ids of this folder in the place of those that are left open, and any port."""
-    stems = sorted(path.stem for path in (folder / "home" / "sandbox" / "tasks").glob("*.json"))
-    listing = [*COMMAND, "list", "--status", "unknown"]
-    if "req_\u2026" in example_of(ctx):
-        done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(folder))  # noqa: S603
-        stems = done.stdout.split()[:1]
-    ids = iter(stems)
-    line = re.sub(r"(task|req)_\u2026", lambda _: next(ids), example_of(ctx))
+    line = example_of(ctx)
+    for prefix, status in (("task_", "succeeded"), ("req_", "unknown")):
+        if f"{prefix}\u2026" in line:
+            listing = [*COMMAND, "list", "--status", status]
+            done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(folder))  # noqa: S603
+            for video_id in re.findall(rf"^{prefix}\w+", done.stdout, re.MULTILINE):
+                line = line.replace(f"{prefix}\u2026", video_id, 1)
     return re.sub(r"--port \d+", "--port 0", line)
 
 
@@ -162,7 +162,7 @@ def broken_ids(text: str, columns: int | None) -> list[str]:
     """Ids that are cut, or that a terminal of so many columns breaks; not those in the names of files."""
     broken = []
     for line in text.splitlines():
-        for match in re.finditer(r"(?<![\w/])(?:task_([0-9a-z]+)|req_([0-9a-z]+))", line):
+        for match in re.finditer(r"(?<![\w/])(?:task_(?!id\b)([0-9a-z]+)|req_([0-9a-z]+))", line):
             is_whole = len(match[1] or "") == 26 or len(match[2] or "") == 24
             is_folded = columns is not None and match.start() // columns != (match.end() - 1) // columns
             broken += [line] if is_folded or not is_whole else []
