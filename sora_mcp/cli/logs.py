@@ -15,6 +15,8 @@ from sora_mcp.config.settings import Settings
 
 QUIET = ("httpx", "httpcore", "stamina")
 """Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
+TALKATIVE = ("mcp", "sse_starlette")
+"""Libraries that log ids of sessions, and whole messages with their prompts, below warnings."""
 
 _QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 _BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
@@ -28,6 +30,8 @@ def set_up(settings: Settings) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Lines(logging.Formatter):

@@ -22,6 +22,7 @@ from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
+from sora_mcp.server.spans import without_words
 from sora_mcp.server.subscribers import Subscribers
 from sora_mcp.studio import Studio
 
@@ -81,6 +82,7 @@ class SoraServer(Server[Studio]):
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
+        self.middleware = without_words(self.middleware)
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """What is so: videos come and go, tools and prompts stay as they are."""
@@ -99,11 +101,19 @@ class SoraServer(Server[Studio]):
                 forget()
                 self._studios.discard(studio)
 
-    def close(self) -> None:
-        """End what goes on for long without harm, so that a server can end."""
-        self.subscribers.close()
+    @property
+    def studio(self) -> Studio:
+        """The studio, while the server runs over HTTP: there is one for all."""
+        return next(iter(self._studios))
+
+    def close_viewers(self) -> None:
+        """End every `view` that is under way, so that a server can end."""
         for studio in self._studios:
             studio.close_viewer()
+
+    def close(self) -> None:
+        """End every stream that stands until it is ended, so that a server can end."""
+        self.subscribers.close()
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed

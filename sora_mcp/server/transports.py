@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -17,13 +18,17 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
+from sora_mcp.config.binding import check_host
 from sora_mcp.config.settings import Settings
 from sora_mcp.runtime.signals import cancel_on
-from sora_mcp.server.bounds import MOST_BYTES, TooLong, answer_to, in_words, read_line
+from sora_mcp.server.bounds import TooLong, answer_to, read_line
 from sora_mcp.server.opening import serve
 from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
 from sora_mcp.tools.arguments import HALF
+
+if TYPE_CHECKING:
+    from sora_mcp.server.authentication import Authentication
 
 
 def serve_stdio(settings: Settings) -> None:
@@ -107,13 +112,32 @@ def _is_json(line: str) -> bool:
 
 
 def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve any number of clients over streamable HTTP on a loopback address (there is no authentication).
+    """Serve any number of clients over streamable HTTP. Port 0 takes a free one; `ready` is told the address once
+    clients can connect.
 
-    Port 0 takes a free one; `ready` is told the address once clients can connect.
+    Raises NotConfigured where others than this machine could reach `host`, and SORA_AUTH, SORA_ALLOWED_HOSTS and
+    SORA_ALLOWED_ORIGINS are not all set; OSError where the port cannot be had.
     """
+    check_host(settings, host)
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
-    from sora_mcp.server.leniency import Lenient  # noqa: PLC0415 - likewise
+    from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = Lenient(in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES)))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.close)
+    app = HttpApp(server, settings, authentication=_authentication(settings))
+    listen(
+        app,
+        host,
+        port,
+        lambda base_url: ready(f"{base_url}{MCP_PATH}"),
+        ending=app.end,
+        connections=app.connections,
+    )
+
+
+def _authentication(settings: Settings) -> Authentication | None:
+    """How callers say who they are, where they are asked. Raises NotConfigured."""
+    if not settings.auth:
+        return None
+    from sora_mcp.server.authentication import Authentication  # noqa: PLC0415 - a single person does without it
+
+    return Authentication.configured(settings)

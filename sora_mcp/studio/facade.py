@@ -27,6 +27,7 @@ from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
@@ -61,6 +62,7 @@ class Studio:
         self._lists = Lists(ledger, self._connector, poller)
         self._settler = Settler(ledger, self._connector, poller)
         self._describer = Describer(settings, ledger, self._connector, poller)
+        self._readiness = ReadinessCheck(settings, ledger, self._connector)
 
     @classmethod
     @asynccontextmanager
@@ -264,6 +266,14 @@ class Studio:
         known is told.
         """
         return await self._describer.describe(model)
+
+    async def readiness(self) -> Readiness:
+        """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
+        return await self._readiness.look()
+
+    async def states(self) -> dict[State, int]:
+        """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
+        return await self._ledger.states() if self._ledger.exists() else {}
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
