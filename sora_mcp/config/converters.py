@@ -86,19 +86,6 @@ def secret() -> Kind:
     return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
-def public_address() -> Kind:
-    """An http(s) address with which others begin; a slash at its end is taken off."""
-
-    def read(raw: Any) -> str:
-        address = raw.strip().rstrip("/")
-        host, port = r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])", r"(?::[1-9]\d{0,4})?"
-        if not re.fullmatch(rf"https?://{host}{port}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
-            raise ValueError
-        return str(address)
-
-    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
-
-
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
     """A finite number within its bounds; all but `above` are allowed themselves."""
 
@@ -199,6 +186,42 @@ def sizes() -> Kind:
 def frames() -> Kind:
     """Lengths in frames, such as `450,600`."""
     return _list(",", whole(least=1).read)
+
+
+_HOST = r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
+_PORT = r"(?::[1-9]\d{0,4})?"
+
+
+def hosts() -> Kind:
+    """Names of hosts as a Host header has them, in small letters, each with a port or without."""
+    return _names(rf"(?:{_HOST}){_PORT}", "names of hosts, such as videos.example.org, with a port or without")
+
+
+def origins() -> Kind:
+    """Origins of web pages as an Origin header has them, in small letters."""
+    return _names(rf"https?://(?:{_HOST}){_PORT}", "origins, such as https://chat.example.org, with nothing after them")
+
+
+def public_address() -> Kind:
+    """An http(s) address with which others begin; a slash at its end is taken off."""
+
+    def read(raw: Any) -> str:
+        address = raw.strip().rstrip("/")
+        if not re.fullmatch(rf"https?://(?:{_HOST}){_PORT}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
+            raise ValueError
+        return str(address)
+
+    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
+
+
+def _names(pattern: str, allowed: str) -> Kind:
+    def read(raw: Any) -> str:
+        name = raw.strip().lower()
+        if not re.fullmatch(pattern, name, re.ASCII):
+            raise ValueError
+        return str(name)
+
+    return Kind(_list(",", read).read, f"{allowed}, separated by commas")
 
 
 def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:

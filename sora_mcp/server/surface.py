@@ -130,7 +130,7 @@ class SoraServer(Server[Studio]):
             await self.subscribers.tell_unsettled(result.structured.get("request_id"))
         content = _content(result)
         if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
-            content.append(reading.file_link(result.structured))
+            content.append(reading.file_link(result.structured, result.file.name))
         # Three hosts show the model nothing but the structured content where there is some: not the picture.
         is_picture = not result.is_error and tools.TABLE[params.name].picture is not None
         structured = None if is_picture else result.structured

@@ -80,7 +80,11 @@ def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: IsLedgers
     root, path = _allowed_path(text, folders, where, inside)
     if is_ledgers(path):
         raise _is_the_ledgers(where)
-    content = _read_regular(root, path, where, is_ledgers)
+    return check(_read_regular(root, path, where, is_ledgers), where)
+
+
+def check(content: bytes, where: str) -> Image:
+    """An image of the bytes of its file. Raises InvalidInput naming `where`."""
     if kind_of(content) is None:
         raise refused(where, "is not an image", KINDS)
     image = _up_to_its_end(content)

@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
@@ -26,6 +26,7 @@ from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.studio.lookup import Lookup, Source
+from sora_mcp.studio.uploads import Uploads, is_upload
 
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
@@ -117,13 +118,15 @@ def name_of(entry: Entry, generation: Generation) -> str:
     return entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}"
 
 
-def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
-    """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
-    local = {
-        i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
-        for i, item in enumerate(draft.inpaint_items)
-        if item.url is not None and not images.is_address(item.url)
-    }
+def take_local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> Resolved:
+    """Read the images that the draft names and that lie here. Raises InvalidInput; nothing is sent."""
+    uploads, local = Uploads(settings.home, settings.owner or ""), dict[int, Image]()
+    for i, item in enumerate(draft.inpaint_items):
+        where = f"inpaint_items[{i}].url"
+        if item.url is not None and is_upload(item.url):
+            local[i] = uploads.read(item.url, where)
+        elif item.url is not None and not images.is_address(item.url):
+            local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
     resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 

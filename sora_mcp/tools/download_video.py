@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import Download
 from sora_mcp.studio import Studio
-from sora_mcp.tools import sentences
+from sora_mcp.tools import remote, sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
@@ -36,7 +37,8 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
-    return await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
+    download = await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
+    return download if caller.links is None else await remote.linked(download, caller.links)
 
 
 DOWNLOAD_VIDEO = Tool(
@@ -48,7 +50,7 @@ DOWNLOAD_VIDEO = Tool(
     Download,
     _run,
     sentences.say_download,
-    file=lambda download: Path(download.path),
+    file=lambda download: Path(download.path or urlsplit(download.url or "").path),
     read_only=False,
     examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),
 )

@@ -24,6 +24,7 @@ from sora_mcp.core.models import (
 )
 from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
+from sora_mcp.tools import remote
 from sora_mcp.tools.caller import Caller
 
 COSTS = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
@@ -73,6 +74,8 @@ class FromSource(Paid):
 async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Operation, **parts: Any) -> Submission:
     """Submit what the arguments of a paid tool ask for; `parts` are the fields that only this tool has."""
     draft = arguments.request(operation, **parts)
+    if caller.links is not None:
+        await remote.check_images(draft, caller.links)
     return await studio.submit(
         draft,
         dry_run=arguments.dry_run,

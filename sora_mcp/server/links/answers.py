@@ -1,0 +1,74 @@
+"""What the routes of signed links share: who may use a link, and how it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from anyio import to_thread
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.server.links.signing import Link, Signer, UnusableLink, Use
+from sora_mcp.server.principals import current_principal
+
+HEADERS = {
+    "Cache-Control": "private, no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer: whoever has a link may use it, so that it and what it leads to are kept nowhere else."""
+
+
+class Refusal(Exception):
+    """The request is refused with `status`; `message` says why and what to do."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.response = JSONResponse({"error": message}, status_code=status, headers=headers)
+
+
+async def link_of(request: Request, signer: Signer, use: Use) -> Link:
+    """The link that a request uses. Raises Refusal where nobody, or not this caller, may use it."""
+    if request.url.query:
+        raise Refusal(403, "This link is not valid: something was added to it.")
+    token, name = request.path_params["token"], request.path_params.get("name", "")
+    try:
+        link = await to_thread.run_sync(signer.read, use, token, name)
+    except UnusableLink as error:
+        raise Refusal(403, f"{error} {_ANOTHER[use]}") from None
+    except FileProblem as error:
+        raise Refusal(503, error.message) from None
+    if "authorization" in request.headers:
+        principal = current_principal()
+        if principal is None:
+            raise Refusal(401, "The token is not valid. This link needs none.", {"WWW-Authenticate": "Bearer"})
+        if principal.owner != link.owner:
+            raise Refusal(403, "This link is somebody else's: it cannot be used with your token.")
+    return link
+
+
+_ANOTHER: dict[Use, str] = {
+    "videos": "download_video gives another.",
+    "images": "Name the image's path as url again: the refusal gives another.",
+}
+
+
+class Endpoint:
+    """A route of signed links as an ASGI app: `answer` raises Refusal, and every answer has HEADERS."""
+
+    def __init__(self, answer: Callable[[Request, Send], Awaitable[None]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        try:
+            await self._answer(Request(scope, receive), send_with_headers)
+        except Refusal as refusal:
+            await refusal.response(scope, receive, send_with_headers)
