@@ -64,16 +64,15 @@ def _missing(draft: VideoRequest, links: Links) -> Iterator[tuple[Problem, str]]
     """What is wrong with each image that is not here, and its file on the caller's machine, quoted for a shell."""
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
-        if item.url is None or (is_address(item.url) and not is_upload(item.url)):
+        if item.url is None:
             continue
-        if not is_upload(item.url):
+        if item.url.lower().startswith(UPLOAD):
+            if not links.has_image(item.url):
+                yield Problem(where, *NOT_HERE), "FILE"
+        elif not is_address(item.url):
             wrong = "is a path, and this server cannot read the files of your machine"
-            yield (
-                Problem(where, wrong, "an http(s) address, or the name of an image that you have sent here"),
-                _file(item.url),
-            )
-        elif not links.has_image(item.url):
-            yield Problem(where, "is no image that you have sent within a day", "send it again"), "FILE"
+            allowed = "an http(s) address, or the name of an image that you have sent here"
+            yield Problem(where, wrong, allowed), _file(item.url)
 
 
 def _file(text: str) -> str:
