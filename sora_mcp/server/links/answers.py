@@ -30,11 +30,16 @@ class Refusal(Exception):
         self.response = JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
+def path_of(use: Use) -> str:
+    """Where the links of a use lead, as a route; whatever stands there is for `link_of`, so that nothing is mended."""
+    return f"/{use}/{{link:path}}"
+
+
 async def link_of(request: Request, signer: Signer, use: Use) -> Link:
     """The link that a request uses. Raises Refusal where nobody, or not this caller, may use it."""
     if request.url.query:
         raise Refusal(403, "This link is not valid: something was added to it.")
-    token, name = request.path_params["token"], request.path_params.get("name", "")
+    token, _, name = request.path_params["link"].partition("/")
     try:
         link = await to_thread.run_sync(signer.read, use, token, name)
     except UnusableLink as error:

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser, Message, Setting
+from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.server.links.answers import Endpoint
+from sora_mcp.server.links.answers import Endpoint, path_of
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
 from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
@@ -42,8 +42,8 @@ class Links:
         videos = Endpoint(Videos(self._signer, self._saved_file).answer)
         images = Endpoint(Images(self._signer, self._settings.home).answer)
         return [
-            Route("/videos/{token}/{name}", videos, methods=["GET", "HEAD"]),
-            Route("/images/{token}", images, methods=["PUT", "POST"]),
+            Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
+            Route(path_of("images"), images, methods=["PUT", "POST"]),
         ]
 
     def of(self, owner: str, request: Request) -> OwnersLinks:
@@ -83,12 +83,8 @@ class OwnersLinks:
 
     async def _signed(self, use: Use, subject: Subject, name: str) -> str:
         if self.base_url is None:
-            message: Message = (
-                "No link can be given: this server's address is not known (",
-                Setting("public_url"),
-                ").",
-            )
-            raise NotConfigured(message, AskUser("have whoever runs this server set it"))
+            address = ("this server's own address is not known (setting ", Setting("public_url"), ").")
+            raise NotConfigured(("No link can be given: ", *address), AskUser("have whoever runs this server set it"))
         _, path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
         return f"{self.base_url}{path}"
 
