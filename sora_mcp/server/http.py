@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mcp.server.auth.provider import TokenVerifier
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.routing import Route
@@ -14,66 +12,62 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.server.bounds import MOST_BYTES, in_words
+from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
+
+if TYPE_CHECKING:
+    from sora_mcp.server.authentication import Authentication
 
 MCP_PATH = "/mcp"
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def _unchanged(app: ASGIApp) -> ASGIApp:
-    return app
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
-    """How callers say who they are. The MCP endpoint answers 401 to a request without a token that `verifier` knows.
-
-    On the other routes a good token is known too (`current_principal`), but none is required.
-    """
-
-    verifier: TokenVerifier
-    settings: AuthSettings
-    challenge: Callable[[ASGIApp], ASGIApp] = _unchanged
-    """Wraps the whole app: what is said beside a 401 or 403."""
-
-
-def http_app(
-    server: SoraServer,
-    settings: Settings,
-    *,
-    authentication: Authentication | None = None,
-    routes: Sequence[Route] = (),
-) -> ASGIApp:
+class HttpApp:
     """The app that serves `server` at MCP_PATH and `routes` beside it; its lifespan is the server's.
 
     Each request, to whichever path, passes the check of Host and Origin. `routes` check for themselves who may use
     them (a signed link carries its own proof).
     """
-    app: ASGIApp = server.streamable_http_app(
-        streamable_http_path=MCP_PATH,
-        max_request_body_size=MOST_BYTES,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # checked below, for all
-        token_verifier=authentication.verifier if authentication else None,
-        auth=authentication.settings if authentication else None,
-        custom_starlette_routes=list(routes),
-    )
-    app = _Endpoints(app)
-    if authentication is not None:
-        app = authentication.challenge(app)
-    return _Gate(app, settings)
+
+    def __init__(
+        self,
+        server: SoraServer,
+        settings: Settings,
+        *,
+        authentication: Authentication | None = None,
+        routes: Sequence[Route] = (),
+    ) -> None:
+        app: ASGIApp = server.streamable_http_app(
+            streamable_http_path=MCP_PATH,
+            max_request_body_size=MOST_BYTES,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
+            custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
+        )
+        self._draining = Draining(Lenient(in_words(app)), server)
+        app = _Endpoints(self._draining, app)
+        if authentication is not None:
+            app = authentication.protect(server, app, MCP_PATH)
+        self._app = _Gate(app, settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def end(self) -> None:
+        """Finish the calls under way, then end what never would by itself."""
+        await self._draining.end()
 
 
 class _Endpoints:
-    """What the MCP endpoint needs beyond the SDK; a body that is too long for it may be right for another route."""
+    """The MCP endpoint needs more than the SDK does for it; the other routes do not."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._mcp = Lenient(in_words(app))
+    def __init__(self, mcp: ASGIApp, others: ASGIApp) -> None:
+        self._mcp = mcp
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._mcp if scope.get("path") == MCP_PATH else self._app)(scope, receive, send)
+        await (self._mcp if scope.get("path") == MCP_PATH else self._others)(scope, receive, send)
 
 
 class _Gate:

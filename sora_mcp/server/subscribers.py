@@ -46,6 +46,11 @@ class Subscribers:
         """End every open `subscriptions/listen`, so that a server can end."""
         self._listen.close()
 
+    @property
+    def open_requests(self) -> int:
+        """How many `subscriptions/listen` are open: each stands until it is ended."""
+        return len(self._listening)
+
     def wanted(self) -> set[str]:
         """The ids of the videos that anybody has named."""
         uris = set().union(*self._sessions.values(), *self._listening.values())

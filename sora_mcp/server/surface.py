@@ -99,11 +99,14 @@ class SoraServer(Server[Studio]):
                 forget()
                 self._studios.discard(studio)
 
-    def close(self) -> None:
-        """End what goes on for long without harm, so that a server can end."""
-        self.subscribers.close()
+    def close_viewers(self) -> None:
+        """End every `view` that is under way, so that a server can end."""
         for studio in self._studios:
             studio.close_viewer()
+
+    def close(self) -> None:
+        """End every stream that stands until it is ended, so that a server can end."""
+        self.subscribers.close()
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed
