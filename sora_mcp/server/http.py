@@ -39,6 +39,11 @@ class HttpApp:
         authentication: Authentication | None = None,
         routes: Sequence[Route] = (),
     ) -> None:
+        if authentication is not None:
+            from sora_mcp.server.links import Links  # noqa: PLC0415 - a single person does without them
+
+            server.links = Links(settings, server.saved_file, authentication.lets_in)
+            routes = [*routes, *server.links.routes()]
         app: ASGIApp = server.streamable_http_app(
             streamable_http_path=MCP_PATH,
             max_request_body_size=MOST_BYTES,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -21,9 +22,14 @@ from sora_mcp.server import reading
 from sora_mcp.server.asking import Questions
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
+from sora_mcp.server.principals import current_principal
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.subscribers import Subscribers
 from sora_mcp.studio import Studio
+
+if TYPE_CHECKING:
+    from sora_mcp.server.links import Links
+    from sora_mcp.server.links.desk import OwnersLinks
 
 Context = ServerRequestContext[Studio]
 
@@ -60,6 +66,8 @@ class SoraServer(Server[Studio]):
         self._questions = Questions()
         self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
+        self.links: Links | None = None
+        """Those for callers on other machines; None where nobody is asked who they are."""
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
         input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
         super().__init__(
@@ -108,6 +116,17 @@ class SoraServer(Server[Studio]):
         """End every stream that stands until it is ended, so that a server can end."""
         self.subscribers.close()
 
+    def _links(self, ctx: Context) -> OwnersLinks | None:
+        """The caller's links; None for somebody on this machine."""
+        principal = current_principal()
+        if principal is None or self.links is None or ctx.request is None:
+            return None
+        return self.links.of(principal.owner, ctx.request)
+
+    async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
+        """Where an owner's video is saved; None where it is not. Raises NotConfigured."""
+        return await next(iter(self._studios)).saved_file(video_id, variant)
+
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed
 
@@ -119,12 +138,14 @@ class SoraServer(Server[Studio]):
 
         asker = self._questions.asker(ctx.session, ctx.request_id, params)
         patience = self._patience.of(_session_id(ctx))
+        links = self._links(ctx)
         caller = tools.Caller(
             progress,
             asker.confirm if asker else None,
             answers=params.request_state is not None or bool(params.input_responses),
-            wording=tools.ForAgents(patience.most_s),
+            wording=(tools.ForAgents if links is None else links.wording)(patience.most_s),
             patience=patience,
+            links=links,
         )
         result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
         if asker is not None and asker.to_be_answered is not None:

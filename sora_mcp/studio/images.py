@@ -61,6 +61,15 @@ def is_address(text: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
+UPLOAD = "upload:"
+"""How the names of images begin that somebody sent from another machine."""
+
+
+def is_upload(text: str) -> bool:
+    """Whether `text` is such a name."""
+    return re.fullmatch(rf"{UPLOAD}[0-9a-f]{{32}}", text) is not None
+
+
 _SETTING = Setting("image_dirs")
 
 IsLedgers = Callable[[Path | int], bool]

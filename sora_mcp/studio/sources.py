@@ -26,7 +26,6 @@ from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.studio.lookup import Lookup, Source
-from sora_mcp.studio.uploads import Uploads, is_upload
 
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
@@ -120,11 +119,13 @@ def name_of(entry: Entry, generation: Generation) -> str:
 
 def take_local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> Resolved:
     """Read the images that the draft names and that lie here. Raises InvalidInput; nothing is sent."""
-    uploads, local = Uploads(settings.home, settings.owner or ""), dict[int, Image]()
+    local = dict[int, Image]()
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
-        if item.url is not None and is_upload(item.url):
-            local[i] = uploads.read(item.url, where)
+        if item.url is not None and images.is_upload(item.url):
+            from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415 - most callers are on this machine
+
+            local[i] = Uploads(settings.home, settings.owner or "").read(item.url, where)
         elif item.url is not None and not images.is_address(item.url):
             local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
     resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from typing import BinaryIO
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
 from sora_mcp.studio import images
-from sora_mcp.studio.images import MAX_IMAGE_BYTES, Image
+from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, Image, is_upload
 
 KEPT_S = 86_400
 """Seconds for which an image is kept after it was last sent."""
@@ -29,17 +28,9 @@ MOST_IMAGES = 100
 MOST_BYTES = 200_000_000
 """Bytes of all images of one owner at a time."""
 
-UPLOAD = "upload:"
-"""How the names of images begin that were sent."""
 NOT_HERE = ("is no image that you have sent within a day", "send it again")
 """What is wrong with another name, and what is allowed."""
-_NAME = re.compile(rf"{UPLOAD}([0-9a-f]{{32}})")
 _SWEEP_EVERY_S = 600
-
-
-def is_upload(text: str) -> bool:
-    """Whether `text` is the name of an image that somebody may have sent."""
-    return _NAME.fullmatch(text) is not None
 
 
 class QuotaReached(Exception):
@@ -89,8 +80,7 @@ class Uploads:
         raise images.refused(where, *NOT_HERE)
 
     def _path(self, name: str) -> Path | None:
-        match = _NAME.fullmatch(name)
-        path = self._folder / match[1] if match else None
+        path = self._folder / name.removeprefix(UPLOAD) if is_upload(name) else None
         with suppress(OSError):
             if path is not None and self._clock() - path.stat().st_mtime < KEPT_S:
                 return path

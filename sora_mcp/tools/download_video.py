@@ -10,7 +10,7 @@ import anyio
 from sora_mcp.core.models import Model
 from sora_mcp.core.results import Download
 from sora_mcp.studio import Studio
-from sora_mcp.tools import remote, sentences
+from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.tool import Tool
@@ -38,7 +38,11 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
     download = await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
-    return download if caller.links is None else await remote.linked(download, caller.links)
+    if caller.links is None:
+        return download
+    from sora_mcp.tools.remote import linked  # noqa: PLC0415 - most callers are on this machine
+
+    return await linked(download, caller.links)
 
 
 DOWNLOAD_VIDEO = Tool(

@@ -24,7 +24,6 @@ from sora_mcp.core.models import (
 )
 from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
-from sora_mcp.tools import remote
 from sora_mcp.tools.caller import Caller
 
 COSTS = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
@@ -75,7 +74,9 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
     """Submit what the arguments of a paid tool ask for; `parts` are the fields that only this tool has."""
     draft = arguments.request(operation, **parts)
     if caller.links is not None:
-        await remote.check_images(draft, caller.links)
+        from sora_mcp.tools.remote import check_images  # noqa: PLC0415 - most callers are on this machine
+
+        await check_images(draft, caller.links)
     return await studio.submit(
         draft,
         dry_run=arguments.dry_run,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import string
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -20,6 +23,7 @@ from sora_mcp.config.settings import Settings, load
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
 from sora_mcp.server.links import Links
+from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.principals import Principal, VerifiedToken
 from sora_mcp.studio.uploads import Uploads
 
@@ -39,7 +43,8 @@ class Room:
         for owner, path in self.files.items():
             path.parent.mkdir()
             path.write_bytes(CONTENT + owner.encode())
-        self.links = Links(self.settings, self.saved_file, lambda: self.now)
+        self.let_in = {"alice", "bob"}
+        self.links = Links(self.settings, self.saved_file, self.let_in.__contains__, lambda: self.now)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
         return self.files.get(owner) if (video_id, variant) == ("task_1", 1) else None
@@ -72,7 +77,7 @@ async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def signed_in(owner: str) -> None:
-    token = VerifiedToken(token="", client_id=owner, scopes=[], principal=Principal(owner, frozenset()))
+    token = VerifiedToken(token="", client_id=owner, scopes=[], principal=Principal(owner, frozenset()), proof=None)
     auth_context_var.set(AuthenticatedUser(token))
 
 
@@ -97,7 +102,7 @@ def altered(link: str) -> Iterator[str]:
         yield from {link[:i] + other + link[i + 1 :] for other in ("A", "_", link[i].swapcase()) if other != link[i]}
         yield link[:i] + link[i + 1 :]
     yield from (link[:i] + "A" + link[i:] for i in range(start, len(link), 7))
-    yield from (f"{link}{more}" for more in ("A", "?a=1", "/", "%00", "/..", "/../task_1.v1.mp4"))
+    yield from (f"{link}{more}" for more in ("A", "?a=1", "/", "%00", "%2f", "/x"))
 
 
 @pytest.mark.parametrize("use", ["videos", "images"])
@@ -182,6 +187,15 @@ async def test_a_token_sent_along_has_to_be_the_owners(
     assert b"bob" not in answer.content
 
 
+@pytest.mark.parametrize("use", ["videos", "images"])
+async def test_the_links_of_somebody_who_has_no_access_any_more_are_refused(
+    room: Room, http: httpx.AsyncClient, use: str
+) -> None:
+    link = await (room.to_video() if use == "videos" else room.for_image())
+    room.let_in.remove("alice")
+    assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).status_code == 403
+
+
 async def test_a_link_leads_to_its_owners_file_only(room: Room, http: httpx.AsyncClient) -> None:
     assert (await http.get(await room.to_video("bob"))).content == CONTENT + b"bob"
     del room.files["bob"]
@@ -242,7 +256,7 @@ async def test_other_paths_lead_nowhere(http: httpx.AsyncClient, path: str) -> N
     ],
 )
 async def test_without_a_public_address_a_link_begins_as_the_request_did(room: Room, host: str, base: str) -> None:
-    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file)
+    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file, bool)
     assert (await links.of("alice", request_to(host)).for_image()).startswith(f"{base}/images/")
 
 
@@ -250,7 +264,7 @@ async def test_without_a_public_address_a_link_begins_as_the_request_did(room: R
     "host", ["", "localhost:80@evil.example", "localhost:80/x", "localhost:80\\x", "a b", "localhost:x"]
 )
 async def test_a_host_that_is_none_begins_no_link(room: Room, host: str) -> None:
-    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file)
+    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file, bool)
     with pytest.raises(NotConfigured) as caught:
         await links.of("alice", request_to(host)).for_image()
     assert "public_url" in caught.value.message
@@ -265,54 +279,67 @@ async def test_the_public_address_stands_above_the_host(room: Room) -> None:
 # --- keys -----------------------------------------------------------------------------------------
 
 
+def keys_of(home: Path) -> list[str]:
+    return list(json.loads((home / "link-keys.json").read_text(encoding="ascii"))["keys"])
+
+
+def write_keys(home: Path, keys: object) -> None:
+    (home / "link-keys.json").write_text(json.dumps({"format": 1, "keys": keys}), encoding="ascii")
+
+
 async def test_the_file_of_keys_is_this_users_alone(room: Room) -> None:
     await room.for_image()
-    file = room.settings.home / "link-keys"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in room.settings.home.iterdir() if "link" in each.name] == ["link-keys"]
+    assert (room.settings.home / "link-keys.json").stat().st_mode & 0o777 == 0o600
+    assert len(keys_of(room.settings.home)) == 1
+
+
+async def test_servers_that_start_at_once_make_one_key(room: Room) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(lambda _: LinkKeys(room.settings.home).read(), range(16)))
+    assert all(keys == read[0] for keys in read)
 
 
 async def test_a_new_key_signs_and_the_old_one_is_accepted_until_it_is_taken_out(
     room: Room, http: httpx.AsyncClient
 ) -> None:
-    file = room.settings.home / "link-keys"
-    old = await room.to_video()
-    old_key = file.read_text(encoding="ascii")
-    file.write_text("ab" * 32 + "\n" + old_key, encoding="ascii")
+    home, old = room.settings.home, await room.to_video()
+    write_keys(home, ["ab" * 32, *keys_of(home)])
     new = await room.to_video()
     assert [(await http.get(link)).status_code for link in (old, new)] == [200, 200]
-    file.write_text("ab" * 32, encoding="ascii")
+    write_keys(home, ["ab" * 32])
     assert [(await http.get(link)).status_code for link in (old, new)] == [403, 200]
 
 
 async def test_servers_that_share_the_keys_accept_each_others_links(room: Room, tmp_path: Path) -> None:
     link = await room.to_video()
-    other_home = tmp_path / "other"
-    other_home.mkdir()
-    (other_home / "link-keys").write_bytes((room.settings.home / "link-keys").read_bytes())
-    (other_home / "link-keys").chmod(0o600)
-    other = Links(load({}, base_url="sandbox", home=other_home), room.saved_file, lambda: room.now)
-    transport = httpx.ASGITransport(Starlette(routes=other.routes()))
+    other = load({}, base_url="sandbox", home=tmp_path / "other")
+    shutil.copytree(room.settings.home, other.home)
+    transport = httpx.ASGITransport(Starlette(routes=Links(other, room.saved_file, bool, lambda: room.now).routes()))
     async with httpx.AsyncClient(transport=transport) as client:
         assert (await client.get(link)).status_code == 200
 
 
-@pytest.mark.parametrize("text", ["", "\n", "ab", "ab" * 31 + "zz", "ab" * 32 + " x"], ids=repr)
+DAMAGED: list[object] = [[], "ab" * 32, ["ab"], ["ab" * 31 + "zz"], ["ab" * 32, 7], None, {}]
+
+
+@pytest.mark.parametrize("keys", DAMAGED, ids=str)
 async def test_a_damaged_file_of_keys_signs_nothing_and_is_left_as_it_is(
-    room: Room, http: httpx.AsyncClient, text: str
+    room: Room, http: httpx.AsyncClient, keys: object
 ) -> None:
-    link, file = await room.to_video(), room.settings.home / "link-keys"
-    file.write_text(text, encoding="ascii")
-    with pytest.raises(FileProblem):
+    link, home = await room.to_video(), room.settings.home
+    write_keys(home, keys)
+    before = (home / "link-keys.json").read_bytes()
+    with pytest.raises(FileProblem) as caught:
         await room.for_image()
+    assert str(home) not in caught.value.message
     assert (await http.get(link)).status_code == 503
-    assert file.read_text(encoding="ascii") == text
+    assert (home / "link-keys.json").read_bytes() == before
 
 
 async def test_a_file_of_keys_that_others_can_read_signs_nothing(room: Room) -> None:
     await room.for_image()
-    (room.settings.home / "link-keys").chmod(0o644)
-    with pytest.raises(FileProblem, match="others"):
+    (room.settings.home / "link-keys.json").chmod(0o644)
+    with pytest.raises(FileProblem):
         await room.for_image()
 
 

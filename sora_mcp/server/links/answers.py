@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from anyio import to_thread
 from starlette.datastructures import MutableHeaders
@@ -35,13 +36,10 @@ def path_of(use: Use) -> str:
     return f"/{use}/{{link:path}}"
 
 
-async def link_of(request: Request, signer: Signer, use: Use) -> Link:
+async def link_of(request: Request, desk: Desk, use: Use) -> Link:
     """The link that a request uses. Raises Refusal where nobody, or not this caller, may use it."""
-    if request.url.query:
-        raise Refusal(403, "This link is not valid: something was added to it.")
-    token, _, name = request.path_params["link"].partition("/")
     try:
-        link = await to_thread.run_sync(signer.read, use, token, name)
+        link = await to_thread.run_sync(desk.read, use, request.path_params["link"], request.url.query)
     except UnusableLink as error:
         raise Refusal(403, f"{error} {_ANOTHER[use]}") from None
     except FileProblem as error:
@@ -59,6 +57,23 @@ _ANOTHER: dict[Use, str] = {
     "videos": "download_video gives another.",
     "images": "Name the image's path as url again: the refusal gives another.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What it takes to know a good link. `is_let_in`: whether an owner still has access to the server."""
+
+    signer: Signer
+    is_let_in: Callable[[str], bool]
+
+    def read(self, use: Use, text: str, query: str) -> Link:
+        """The link of a path and a query. Raises UnusableLink or FileProblem."""
+        if query:
+            raise UnusableLink("This link is not valid: something was added to it.")
+        link = self.signer.read(use, text)
+        if not self.is_let_in(link.owner):
+            raise UnusableLink("This link is not valid any more: its owner has no access to this server.")
+        return link
 
 
 class Endpoint:

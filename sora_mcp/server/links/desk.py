@@ -17,30 +17,35 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.server.links.answers import Endpoint, path_of
+from sora_mcp.server.links.answers import Desk, Endpoint, path_of
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
 from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
 from sora_mcp.server.links.signing import LASTS_S, Signer, Subject, Use
 from sora_mcp.studio.uploads import Uploads
+from sora_mcp.tools.remote import ForRemoteAgents
 
-KEYS_FILE = "link-keys"
-"""Below SORA_HOME."""
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 class Links:
     """All links of one server."""
 
-    def __init__(self, settings: Settings, saved_file: SavedFile, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        saved_file: SavedFile,
+        is_let_in: Callable[[str], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
         self._saved_file = saved_file
-        self._signer = Signer(LinkKeys(settings.home / KEYS_FILE).read, clock)
+        self._desk = Desk(Signer(LinkKeys(settings.home).read, clock), is_let_in)
 
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
-        videos = Endpoint(Videos(self._signer, self._saved_file).answer)
-        images = Endpoint(Images(self._signer, self._settings.home).answer)
+        videos = Endpoint(Videos(self._desk, self._saved_file).answer)
+        images = Endpoint(Images(self._desk, self._settings.home).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -48,8 +53,9 @@ class Links:
 
     def of(self, owner: str, request: Request) -> OwnersLinks:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
-        base_url = self._settings.public_url or _base_url(request)
-        return OwnersLinks(owner, base_url, self._signer, Uploads(self._settings.home, owner))
+        audience = (self._settings.oauth_audience or "").removesuffix("/mcp")
+        base_url = self._settings.public_url or audience or _base_url(request)
+        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(self._settings.home, owner))
 
 
 def _base_url(request: Request) -> str | None:
@@ -67,6 +73,7 @@ class OwnersLinks:
     signer: Signer
     uploads: Uploads
     lasts_s: int = LASTS_S
+    wording: type[ForRemoteAgents] = ForRemoteAgents
 
     async def to_video(self, download: Download) -> str:
         """A link to a video that is saved. Raises FileProblem or NotConfigured."""
@@ -85,7 +92,7 @@ class OwnersLinks:
         if self.base_url is None:
             address = ("this server's own address is not known (setting ", Setting("public_url"), ").")
             raise NotConfigured(("No link can be given: ", *address), AskUser("have whoever runs this server set it"))
-        _, path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
+        path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
         return f"{self.base_url}{path}"
 
     def has_image(self, name: str) -> bool:

@@ -1,72 +1,50 @@
-"""The keys that links are signed with: a file that only this user can read, one key a line, the newest first.
+"""The keys that links are signed with, in a file that only this user can read: `{"format": 1, "keys": ["…", …]}`.
 
-The first signs, all are accepted: a new line on top rotates the key, and the last one can go once the links that it
-signed have expired. Servers that share the file, or a copy of it, accept each other's links.
+The first signs, all are accepted: a new one at the front rotates the key, and the last one can go once the links that
+it signed have expired. Servers that share the file, or a copy of it, accept each other's links.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 import secrets
-import stat
-import sys
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.identity.private_file import PrivateFile
+
+logger = logging.getLogger(__name__)
 
 KEY_BYTES = 32
-_MOST_BYTES = 10_000
-"""Of the file: more than a hundred keys."""
+_KEY = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
 
 class LinkKeys:
-    """The keys in a file, read anew each time; it is made where there is none. All methods raise FileProblem."""
+    """The keys below `home`, read anew each time; the file is made where there is none, or one without keys."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, home: Path) -> None:
+        self._file = PrivateFile(home / "link-keys.json")
 
     def read(self) -> list[bytes]:
-        """The keys, the one that signs first."""
+        """The keys, the one that signs first. Raises FileProblem, which names no path: whoever has a link reads it."""
         try:
-            return self._read()
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise self._problem(f"cannot be read: {error.strerror}") from None
-        try:
-            self._create()
-            return self._read()
-        except OSError as error:
-            raise self._problem(f"cannot be made: {error.strerror}") from None
+            document = self._file.read()
+            if not document:
+                with self._file.change() as document:  # whoever comes first makes it
+                    document.setdefault("keys", [secrets.token_hex(KEY_BYTES)])
+            return self._keys(document)
+        except FileProblem as problem:
+            logger.error("no link can be signed or used: %s", problem.message)  # noqa: TRY400 - the message says it all
+            message = "The file of keys for links of this server cannot be used."
+            raise FileProblem(message, AskUser("tell whoever runs this server")) from None
 
-    def _read(self) -> list[bytes]:
-        with self._file.open("rb") as file:
-            if sys.platform != "win32" and os.fstat(file.fileno()).st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-                raise self._problem("can be read or written by others: chmod 600 it")
-            lines = file.read(_MOST_BYTES).split()
-        keys = [bytes.fromhex(line.decode()) for line in lines if re.fullmatch(rb"[0-9a-fA-F]{64}", line)]
-        if not keys or len(keys) != len(lines):
-            raise self._problem("does not hold keys: 64 hexadecimal digits a line")
-        return keys
-
-    def _create(self) -> None:
-        """Make the file, whole or not at all; of several servers that do so at once, the first one's stays."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}.part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{secrets.token_hex(KEY_BYTES)}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                self._file.hardlink_to(part)
-        finally:
-            part.unlink()
-
-    def _problem(self, what: str) -> FileProblem:
-        message = f"No link can be signed: the file of keys, {self._file.name}, {what}."
-        return FileProblem(message, AskUser("have whoever runs this server look at it"))
+    def _keys(self, document: dict[str, Any]) -> list[bytes]:
+        keys = document.get("keys")
+        if document.keys() != {"keys"} or not isinstance(keys, list) or not keys:
+            raise self._file.problem("is damaged: it does not hold keys")
+        if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys):
+            raise self._file.problem(f"is damaged: a key is {2 * KEY_BYTES} hexadecimal digits")
+        return list(map(bytes.fromhex, keys))

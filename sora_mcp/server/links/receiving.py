@@ -16,8 +16,7 @@ from starlette.types import Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
-from sora_mcp.server.links.answers import Refusal, link_of
-from sora_mcp.server.links.signing import Signer
+from sora_mcp.server.links.answers import Desk, Refusal, link_of
 from sora_mcp.studio.image_files import kind_of
 from sora_mcp.studio.images import KINDS, MAX_IMAGE_BYTES
 from sora_mcp.studio.uploads import LinkUsed, Part, QuotaReached, Uploaded, Uploads
@@ -36,8 +35,8 @@ _HOW = "Send the file itself as the body, as curl -T does"
 class Images:
     """Answers PUT and POST of links for images."""
 
-    def __init__(self, signer: Signer, home: Path) -> None:
-        self._signer = signer
+    def __init__(self, desk: Desk, home: Path) -> None:
+        self._desk = desk
         self._home = home
         self._coming = Counter[str]()
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
@@ -56,7 +55,7 @@ class Images:
         await response(request.scope, request.receive, send)
 
     async def _received(self, request: Request) -> Uploaded:
-        link = await link_of(request, self._signer, "images")
+        link = await link_of(request, self._desk, "images")
         _check_head(request)
         uploads = Uploads(self._home, link.owner)
         with self._one_more(link.owner), _in_words():

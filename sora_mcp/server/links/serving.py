@@ -8,17 +8,14 @@ import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import FileResponse
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope, Send
 
-from sora_mcp.server.links.answers import Refusal, link_of
-from sora_mcp.server.links.signing import Signer, Subject
+from sora_mcp.server.links.answers import Desk, Refusal, link_of
+from sora_mcp.server.links.signing import Subject
 
-UNREAD_FOR_S = 30.0
-"""Seconds that a client may take in nothing of a file; then it is cut off."""
 MOST_RANGES = 16
 """Ranges of one request; where more are asked for, the whole file is sent. Players ask for one."""
 
@@ -34,13 +31,13 @@ def subject_of(video_id: str, variant: int, about: os.stat_result) -> Subject:
 class Videos:
     """Answers GET and HEAD of links to videos."""
 
-    def __init__(self, signer: Signer, saved_file: SavedFile) -> None:
-        self._signer = signer
+    def __init__(self, desk: Desk, saved_file: SavedFile) -> None:
+        self._desk = desk
         self._saved_file = saved_file
 
     async def answer(self, request: Request, send: Send) -> None:
         """Send the file, or the ranges of it that are asked for. Raises Refusal."""
-        link = await link_of(request, self._signer, "videos")
+        link = await link_of(request, self._desk, "videos")
         video_id, variant = str(link.subject[0]), int(link.subject[1])
         path = await self._saved_file(link.owner, video_id, variant)
         about = None if path is None else await to_thread.run_sync(look_at, path)
@@ -49,8 +46,7 @@ class Videos:
         response = FileResponse(
             path, media_type="video/mp4", filename=link.name, stat_result=about, content_disposition_type="inline"
         )
-        with anyio.CancelScope() as reading:
-            await response(_with_usable_range(request.scope), request.receive, _timed(send, reading))
+        await response(_with_usable_range(request.scope), request.receive, send)
 
 
 def look_at(path: Path) -> os.stat_result | None:
@@ -60,16 +56,6 @@ def look_at(path: Path) -> os.stat_result | None:
     except OSError:
         return None
     return about if stat.S_ISREG(about.st_mode) else None
-
-
-def _timed(send: Send, reading: anyio.CancelScope) -> Send:
-    """Sends, and ends `reading` where the client takes in nothing for too long."""
-
-    async def send_in_time(message: Message) -> None:
-        reading.deadline = anyio.current_time() + UNREAD_FOR_S
-        await send(message)
-
-    return send_in_time
 
 
 def _with_usable_range(scope: Scope) -> Scope:

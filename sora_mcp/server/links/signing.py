@@ -51,17 +51,18 @@ class Signer:
         self._keys = keys
         self._clock = clock
 
-    def sign(self, use: Use, owner: str, subject: Subject, name: str = "") -> tuple[Link, str]:
-        """A link that can be used from now on, and its path. Raises what `keys` raises."""
-        link = Link(use, owner, subject, int(self._clock()) + LASTS_S, name)
-        claims = _encoded(json.dumps([owner, link.expires_at, *subject], separators=(",", ":")).encode())
-        signature = _signature(self._keys()[0], use, claims, name)
-        return link, f"/{use}/{claims}.{signature}" + (f"/{name}" if name else "")
+    def sign(self, use: Use, owner: str, subject: Subject, name: str = "") -> str:
+        """The path of a link that can be used from now on. Raises what `keys` raises."""
+        expires_at = int(self._clock()) + LASTS_S
+        claims = _encoded(json.dumps([owner, expires_at, *subject], separators=(",", ":")).encode())
+        rest = f"/{name}" if name else ""
+        return f"/{use}/{claims}.{_signature(self._keys()[0], use, claims, rest)}{rest}"
 
-    def read(self, use: Use, token: str, name: str = "") -> Link:
-        """The link of a path: `token` is what stands behind its use. Raises UnusableLink, and what `keys` raises."""
+    def read(self, use: Use, text: str) -> Link:
+        """The link of a path; `text` is what stands behind its use. Raises UnusableLink, and what `keys` raises."""
+        token, _, name = text.partition("/")
         claims, _, signature = token.rpartition(".")
-        if len(token) + len(name) > MOST_CHARACTERS or not _is_signed(self._keys(), signature, use, claims, name):
+        if len(text) > MOST_CHARACTERS or not _is_signed(self._keys(), signature, use, claims, text[len(token) :]):
             raise UnusableLink("This link is not valid: it was altered, or is not of this server.")
         owner, expires_at, *subject = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         if self._clock() >= expires_at:
@@ -69,14 +70,14 @@ class Signer:
         return Link(use, owner, tuple(subject), expires_at, name)
 
 
-def _is_signed(keys: Sequence[bytes], signature: str, use: Use, claims: str, name: str) -> bool:
+def _is_signed(keys: Sequence[bytes], signature: str, use: Use, claims: str, rest: str) -> bool:
     """Whether one of the keys signed it; how long that takes tells nothing of the signature."""
     text = signature.encode("utf-8", "surrogatepass")
-    return any(hmac.compare_digest(_signature(key, use, claims, name).encode(), text) for key in keys)
+    return any(hmac.compare_digest(_signature(key, use, claims, rest).encode(), text) for key in keys)
 
 
-def _signature(key: bytes, use: Use, claims: str, name: str) -> str:
-    signed = b"\n".join([b"sora-mcp link", _METHODS[use], f"/{use}/{claims}/{name}".encode("utf-8", "surrogatepass")])
+def _signature(key: bytes, use: Use, claims: str, rest: str) -> str:
+    signed = b"\n".join([b"sora-mcp link", _METHODS[use], f"/{use}/{claims}{rest}".encode("utf-8", "surrogatepass")])
     return _encoded(hmac.digest(key, signed, hashlib.sha256))
 
 
