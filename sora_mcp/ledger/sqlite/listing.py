@@ -11,7 +11,8 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import Entry, Totals
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, name_of, places, relative_sum
+from sora_mcp.ledger.sqlite.accounts import name_of
+from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, places, relative_sum
 
 
 def search(

@@ -121,6 +121,15 @@ _STEPS = (
         (gateway, state, cost, merged_into, estimate, currency, stated, stated_currency)
         WHERE coalesce(stated, estimate) IS NOT NULL;
     """,
+    """
+    CREATE TABLE IF NOT EXISTS seal_keys (
+        number INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        made_at REAL NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS used_answers (answer_id TEXT PRIMARY KEY, kept_until REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS used_answers_old ON used_answers (kept_until);
+    """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
