@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sora_mcp.core.accounts import Account, Team
-from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore, Totals
+from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
 
@@ -54,6 +54,11 @@ class Ledger(Protocol):
         Where the policy takes it for a duplicate nothing is recorded: the first one's entry is returned, and False.
         Raises OverCap where the policy forbids it. The policy decides in the transaction that records the intent, and
         settles what the intent `settles`: all of that happens, or nothing.
+
+        So it is with the `line` of a batch file. A line that has a request already gets that one's entry, and False:
+        however old it is, unless it came to nothing and the line is to be sent `after` that very request. What other
+        lines of the same file became is no duplicate of it. The line keeps the request that is returned, its own or
+        the one that it is a duplicate of.
         """
 
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
@@ -168,6 +173,16 @@ class Ledger(Protocol):
         `most` entries are looked at, for `within_s` seconds at most. The second value is the `number` below which none
         was, None where there are no more. Several short transactions: a paid call comes in between.
         """
+
+    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+        """What became of lines of batch files, by their keys, at this gateway and of this owner, whatever key.
+
+        Of several requests of a line it is the one that is under way, unknown or a success, else the newest.
+        """
+
+    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+        """What entries of an owner add up to that were made since then, in groups that differ in the keys `by`, at
+        whichever gateway and with whatever key. In no particular order."""
 
     async def totals(self, account: Account) -> Totals:
         """What the account's entries add up to. Takes as long for a million entries as for one."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Team
-from sora_mcp.core.records import DAY_S, Entry, Totals, summary
+from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
-from sora_mcp.ledger.sqlite import listing, rows
+from sora_mcp.ledger.sqlite import lines, listing, rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
 from sora_mcp.ledger.sqlite.transactions import Transactions
 
@@ -83,6 +84,12 @@ class Reading(Transactions):
                 return entries[:limit], entries[limit - 1].number
             if before is None or most <= 0 or monotonic() >= ends_at:
                 return entries, before
+
+    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+        return await self._read(lambda db: lines.known(db, account, keys))
+
+    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+        return await self._read(lambda db: listing.usage(db, owner, by, since))
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: listing.totals(db, account))
