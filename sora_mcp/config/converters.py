@@ -188,6 +188,30 @@ def frames() -> Kind:
     return _list(",", whole(least=1).read)
 
 
+_HOST = r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
+_PORT = r"(?::[1-9]\d{0,4})?"
+
+
+def hosts() -> Kind:
+    """Names of hosts as a Host header has them, in small letters, each with a port or without."""
+    return _names(rf"(?:{_HOST}){_PORT}", "names of hosts, such as videos.example.org, with a port or without")
+
+
+def origins() -> Kind:
+    """Origins of web pages as an Origin header has them, in small letters."""
+    return _names(rf"https?://(?:{_HOST}){_PORT}", "origins, such as https://chat.example.org, with nothing after them")
+
+
+def _names(pattern: str, allowed: str) -> Kind:
+    def read(raw: Any) -> str:
+        name = raw.strip().lower()
+        if not re.fullmatch(pattern, name, re.ASCII):
+            raise ValueError
+        return str(name)
+
+    return Kind(_list(",", read).read, f"{allowed}, separated by commas")
+
+
 def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
     def read(raw: str | Iterable[Any]) -> tuple[Any, ...]:
         parts = [part for part in raw.split(separator) if part.strip()] if isinstance(raw, str) else raw

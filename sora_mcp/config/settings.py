@@ -207,6 +207,22 @@ class Settings:
             kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
         ),
     )
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            "Names under which clients reach this server over HTTP, such as `videos.example.org`, separated by `,`. "
+            "Default: this machine only.",
+            kinds.hosts(),
+        ),
+    )
+    allowed_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            "Web pages that may use this server over HTTP, such as `https://chat.example.org`, separated by `,`. "
+            "Default: this machine's.",
+            kinds.origins(),
+        ),
+    )
     sandbox_seconds: float = field(
         default=3,
         metadata=_about("How long a video of the sandbox takes to make.", kinds.number(least=0, most=600)),

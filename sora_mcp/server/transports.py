@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.runtime.signals import cancel_on
-from sora_mcp.server.bounds import MOST_BYTES, TooLong, answer_to, in_words, read_line
+from sora_mcp.server.bounds import TooLong, answer_to, read_line
 from sora_mcp.server.opening import serve
 from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
@@ -112,8 +112,8 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
-    from sora_mcp.server.leniency import Lenient  # noqa: PLC0415 - likewise
+    from sora_mcp.server.http import MCP_PATH, http_app  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = Lenient(in_words(server.streamable_http_app(host=host, max_request_body_size=MOST_BYTES)))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}/mcp"), ending=server.close)
+    app = http_app(server, settings)
+    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=server.close)
