@@ -86,6 +86,19 @@ def secret() -> Kind:
     return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
+def public_address() -> Kind:
+    """An http(s) address with which others begin; a slash at its end is taken off."""
+
+    def read(raw: Any) -> str:
+        address = raw.strip().rstrip("/")
+        host, port = r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])", r"(?::[1-9]\d{0,4})?"
+        if not re.fullmatch(rf"https?://{host}{port}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
+            raise ValueError
+        return str(address)
+
+    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
+
+
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
     """A finite number within its bounds; all but `above` are allowed themselves."""
 

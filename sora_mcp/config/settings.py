@@ -221,6 +221,12 @@ class Settings:
             "Web pages that may use this server over HTTP, such as `https://chat.example.org`, separated by `,`. "
             "Default: this machine's.",
             kinds.origins(),
+    public_url: str | None = field(
+        default=None,
+        metadata=_about(
+            "Address under which people reach this server over HTTP, such as `https://videos.example.org`; links to "
+            "files begin with it. Default: the host of the request, if it is an allowed one.",
+            kinds.public_address(),
         ),
     )
     sandbox_seconds: float = field(
