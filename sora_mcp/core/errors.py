@@ -32,6 +32,7 @@ from sora_mcp.core.advice import (
     RaiseCap,
     Setting,
     Settle,
+    TellUser,
     Wait,
     parts_of,
     plain,
@@ -205,6 +206,7 @@ class OverDailyCap(OverCap):
         uncertain: Cost,
         cost: Cost | None,
         unknown: list[str],
+        *,
         field: str = "max_cost_per_day",
     ) -> None:
         wanted = "an unknown cost" if cost is None else str(cost)

@@ -222,7 +222,7 @@ class SpendingPolicy:
         known = _known(cost, cap.unit)
         if known is None or spent + uncertain + known > cap:
             unknown = [video.id for video in spending.running if video.state == "unknown"]
-            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED], field)
+            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED], field=field)
 
 
 def _unpriced(cap: Cost, spending: Spending) -> int:

@@ -18,12 +18,12 @@ from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
-from sora_mcp.server.asking import Questions
+from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, asker_of
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
-from sora_mcp.server.subscribers import Subscribers
-from sora_mcp.studio import Studio
+from sora_mcp.server.subscribers import Audiences
+from sora_mcp.studio import KeyOf, Studio
 
 Context = ServerRequestContext[Studio]
 
@@ -52,12 +52,16 @@ def _one_page(
 
 
 class SoraServer(Server[Studio]):
-    """The server; its lifespan is a studio, shared by all sessions."""
+    """The server; its lifespan is a studio, shared by all sessions.
 
-    def __init__(self, settings: Settings) -> None:
-        self.subscribers = Subscribers()
+    With `key_of` (an owner's own upstream key) people share it: each request works in the studio of whoever makes it.
+    """
+
+    def __init__(self, settings: Settings, key_of: KeyOf | None = None) -> None:
+        self._audiences = Audiences()
         self._settings = settings
-        self._questions = Questions()
+        self._key_of = key_of
+        self._questions = OwnQuestions()
         self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
@@ -74,13 +78,19 @@ class SoraServer(Server[Studio]):
             on_list_resources=_one_page(reading.list_resources),
             on_list_resource_templates=_one_page(reading.list_templates),
             on_read_resource=reading.read,
-            on_subscribe_resource=self.subscribers.subscribe,
-            on_unsubscribe_resource=self.subscribers.unsubscribe,
-            on_subscriptions_listen=self.subscribers.listen,
+            on_subscribe_resource=lambda ctx, params: self._audiences.of(ctx.lifespan_context).subscribe(ctx, params),
+            on_unsubscribe_resource=lambda ctx, params: self._audiences.of(ctx.lifespan_context).unsubscribe(
+                ctx, params
+            ),
+            on_subscriptions_listen=lambda ctx, params: self._audiences.of(ctx.lifespan_context).listen(ctx, params),
             on_list_prompts=_one_page(list_prompts),
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
+        if key_of is not None:
+            from sora_mcp.server.tenants import Sealed, as_owner  # noqa: PLC0415 - a single person's start goes without
+
+            self.middleware += [as_owner, Sealed()]
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """What is so: videos come and go, tools and prompts stay as they are."""
@@ -90,9 +100,9 @@ class SoraServer(Server[Studio]):
 
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
-        async with Studio.open(self._settings, watch=True) as studio:
+        async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
             self._studios.add(studio)
-            forget = studio.on_change(self.subscribers.tell, self.subscribers.wanted)
+            forget = self._audiences.forget_all if self._key_of else self._audiences.follow(studio)
             try:
                 yield studio
             finally:
@@ -101,7 +111,7 @@ class SoraServer(Server[Studio]):
 
     def close(self) -> None:
         """End what goes on for long without harm, so that a server can end."""
-        self.subscribers.close()
+        self._audiences.close()
         for studio in self._studios:
             studio.close_viewer()
 
@@ -114,8 +124,10 @@ class SoraServer(Server[Studio]):
         async def progress(now: tools.Progress) -> None:
             await ctx.session.report_progress(now.done, now.total, now.message)
 
-        asker = self._questions.asker(ctx.session, ctx.request_id, params)
-        patience = self._patience.of(_session_id(ctx))
+        studio = ctx.lifespan_context
+        questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
+        asker = asker_of(questions, ctx.session, ctx.request_id, params)
+        patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
         caller = tools.Caller(
             progress,
             asker.confirm if asker else None,
@@ -123,11 +135,11 @@ class SoraServer(Server[Studio]):
             wording=tools.ForAgents(patience.most_s),
             patience=patience,
         )
-        result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
+        result = await tools.call(studio, params.name, params.arguments, caller)
         if asker is not None and asker.to_be_answered is not None:
             return asker.to_be_answered
         if result.structured.get("outcome") == "unknown":
-            await self.subscribers.tell_unsettled(result.structured.get("request_id"))
+            await self._audiences.of(studio).tell_unsettled(result.structured.get("request_id"))
         content = _content(result)
         if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
             content.append(reading.file_link(result.structured))
@@ -145,9 +157,9 @@ def _session_id(ctx: Context) -> str | None:
     return session_id
 
 
-def build(settings: Settings) -> SoraServer:
-    """The server, ready to be run over any transport."""
-    return SoraServer(settings)
+def build(settings: Settings, key_of: KeyOf | None = None) -> SoraServer:
+    """The server, ready to be run over any transport; with `key_of` for callers who say who they are."""
+    return SoraServer(settings, key_of)
 
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:

@@ -17,7 +17,8 @@ class Answers(Transactions):
     async def seal_keys(self) -> list[bytes]:
         def work(db: sqlite3.Connection) -> list[bytes]:
             if not (keys := _keys(db)):
-                db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", (secrets.token_bytes(_KEY_BYTES), self._clock()))
+                made = (secrets.token_bytes(_KEY_BYTES), self._clock())
+                db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", made)
                 keys = _keys(db)
             return keys
 
@@ -35,5 +36,3 @@ class Answers(Transactions):
 
 def _keys(db: sqlite3.Connection) -> list[bytes]:
     return [bytes(row[0]) for row in db.execute("SELECT key FROM seal_keys ORDER BY number DESC")]
-
-

@@ -218,7 +218,7 @@ def read_as_current(db: sqlite3.Connection) -> None:
         there = set(_columns(db, table))
         columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
         rows = f"FROM main.{table}" if there else "WHERE 0"
-        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} {rows}")  # noqa: S608 - our own names
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} {rows}")
 
 
 _WIDENED = ("videos", "generations", "batch_lines")
