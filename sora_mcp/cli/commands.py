@@ -12,6 +12,7 @@ import click
 from sora_mcp import __version__
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
+from sora_mcp.cli.token_commands import token
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -134,6 +135,9 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
         from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
+
+
+main.add_command(token)
 
 
 @main.group()

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from sora_mcp.config.addresses import is_local_host
 from sora_mcp.core.cost import RELATIVE, Cost
 
 Format = Literal["string", "number", "filepath", "boolean"]
@@ -171,6 +173,39 @@ def choice(*words: str) -> Kind:
         return word
 
     return Kind(read, f"{', '.join(words[:-1])} or {words[-1]}", choices=words)
+
+
+def choices(*words: str) -> Kind:
+    """One or several of `words`, in capitals or not, separated by commas; each counts once, in the order of `words`."""
+    one = choice(*words)
+
+    def read(raw: Any) -> tuple[str, ...]:
+        chosen = set(_list(",", one.read).read(raw))
+        if not chosen:
+            raise ValueError
+        return tuple(word for word in words if word in chosen)
+
+    return Kind(read, f"{one.allowed}, or several of them separated by commas")
+
+
+def https_address() -> Kind:
+    """An https address without a query, as it stands, no quote in it; plain http only for a private host."""
+
+    def read(raw: Any) -> str:
+        address = raw.strip()
+        parts = urlsplit(address)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_local_host(parts.hostname or ""))
+        is_bare = not (parts.query or parts.fragment or "@" in parts.netloc) and re.fullmatch(
+            r"[!#-;=?-\[\]-~]+", address
+        )
+        if not (is_safe and is_bare and parts.hostname and parts.port != 0) or len(address) > _LONGEST_ADDRESS:
+            raise ValueError
+        return str(address)
+
+    return Kind(read, "an https address without a user, a query or a fragment (http on this machine or network)")
+
+
+_LONGEST_ADDRESS = 500
 
 
 def folder() -> Kind:

@@ -216,6 +216,29 @@ class Settings:
             kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
         ),
     )
+    auth: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            "Who may use this server over HTTP, for a team: whoever has one of its `tokens` (`sora-mcp token add`), a "
+            "token of an issuer (`oauth`), or either (`tokens,oauth`). Default: nobody is asked, on this machine only.",
+            kinds.choices("tokens", "oauth"),
+        ),
+    )
+    oauth_issuer: str | None = field(
+        default=None,
+        metadata=_about(
+            "Address of the OAuth issuer, exactly as its tokens name it (`iss`), with SORA_AUTH=oauth.",
+            kinds.https_address(),
+        ),
+    )
+    oauth_audience: str | None = field(
+        default=None,
+        metadata=_about(
+            "Public address of this server's MCP endpoint, such as `https://videos.example.org/mcp`: tokens have to be "
+            "made for it (`aud`), with SORA_AUTH=oauth.",
+            kinds.https_address(),
+        ),
+    )
     allowed_hosts: tuple[str, ...] = field(
         default=(),
         metadata=_about(

@@ -5,6 +5,7 @@ SoraError
 ├── NotConfigured     a setting is missing or wrong
 ├── OverCap           a spending cap of the settings forbids it; nothing was sent
 ├── Declined          the user was to be asked and did not agree; nothing was sent
+├── NotAllowed        the caller's token does not allow it; nothing was sent
 ├── NotFound          neither our ledger nor the gateway knows this id
 ├── NotReady          the video is not (or will never be) in the state that was needed
 ├── FileProblem       a local file or folder cannot be read or written
@@ -281,6 +282,19 @@ class Declined(SoraError):
 
     kind = "declined"
     default_outcome = "not_submitted"
+
+
+class NotAllowed(SoraError):
+    """The caller's token lacks a scope; nothing was sent."""
+
+    kind = "not_allowed"
+    default_outcome = "not_submitted"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"The token of this connection does not allow this: it lacks the scope {scope}.",
+            AskUser(f"get a token with {scope} from whoever runs this server"),
+        )
 
 
 class NotFound(SoraError):

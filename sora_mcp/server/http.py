@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from mcp.server.auth.provider import TokenVerifier
-from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
 from starlette.routing import Route
@@ -17,26 +15,12 @@ from sora_mcp.server.bounds import MOST_BYTES, in_words
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
 
+if TYPE_CHECKING:
+    from sora_mcp.server.authentication import Authentication
+
 MCP_PATH = "/mcp"
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
-
-
-def _unchanged(app: ASGIApp) -> ASGIApp:
-    return app
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
-    """How callers say who they are. The MCP endpoint answers 401 to a request without a token that `verifier` knows.
-
-    On the other routes a good token is known too (`current_principal`), but none is required.
-    """
-
-    verifier: TokenVerifier
-    settings: AuthSettings
-    challenge: Callable[[ASGIApp], ASGIApp] = _unchanged
-    """Wraps the whole app: what is said beside a 401 or 403."""
 
 
 def http_app(
@@ -55,13 +39,11 @@ def http_app(
         streamable_http_path=MCP_PATH,
         max_request_body_size=MOST_BYTES,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # checked below, for all
-        token_verifier=authentication.verifier if authentication else None,
-        auth=authentication.settings if authentication else None,
-        custom_starlette_routes=list(routes),
+        custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
     )
     app = _Endpoints(app)
     if authentication is not None:
-        app = authentication.challenge(app)
+        app = authentication.protect(server, app, MCP_PATH)
     return _Gate(app, settings)
 
 

@@ -9,20 +9,14 @@ from mcp.server.auth.provider import AccessToken
 
 from sora_mcp.core.cost import Cost
 
-READ = "videos:read"
-"""The scope for everything that costs nothing: tools that read, resources, prompts, completions, subscriptions."""
-CREATE = "videos:create"
-"""The scope for the tools that cost money."""
-SCOPES = (READ, CREATE)
-
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """One caller. Two requests are of the same person where `owner` is the same.
 
-    `owner`: whose rows these are. It is the NAME of a static token, or `oauth:…` with issuer and subject for OAuth; a
-    NAME has no colon, so that neither can ever be the other. `scopes`: what the token allows, of SCOPES or others.
-    `max_cost_per_day`: the most that 24 hours of this owner may cost, None without a cap of their own.
+    `owner`: whose rows these are. It is the NAME of a static token, or `ISSUER#SUBJECT` for OAuth; a NAME has no `#`,
+    so that neither can ever be the other. `scopes`: what the token allows, of SCOPES or others. `max_cost_per_day`:
+    the most that 24 hours of this owner may cost, None without a cap of their own.
     """
 
     owner: str
@@ -31,15 +25,16 @@ class Principal:
 
 
 class VerifiedToken(AccessToken):
-    """A token that was found to be good, and whose it is."""
+    """A token that was found to be good: whose it is, and what the verifier knows of it. Its text is not kept."""
 
     principal: Principal
+    proof: object
 
 
 def current_principal() -> Principal | None:
     """Who makes the request that is served in this context; None where identity is off.
 
-    Where it is on, no handler is reached without one.
+    Where it is on, no handler of MCP is reached without one.
     """
     token = get_access_token()
     return token.principal if isinstance(token, VerifiedToken) else None

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -24,6 +25,9 @@ from sora_mcp.server.opening import serve
 from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
 from sora_mcp.tools.arguments import HALF
+
+if TYPE_CHECKING:
+    from sora_mcp.server.authentication import Authentication
 
 
 def serve_stdio(settings: Settings) -> None:
@@ -115,5 +119,14 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     from sora_mcp.server.http import MCP_PATH, http_app  # noqa: PLC0415 - likewise
 
     server = build(settings)
-    app = http_app(server, settings)
+    app = http_app(server, settings, authentication=_authentication(settings))
     listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=server.close)
+
+
+def _authentication(settings: Settings) -> Authentication | None:
+    """How callers say who they are, where they are asked. Raises NotConfigured."""
+    if not settings.auth:
+        return None
+    from sora_mcp.server.authentication import Authentication  # noqa: PLC0415 - a single person does without it
+
+    return Authentication.configured(settings)

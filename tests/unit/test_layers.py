@@ -18,6 +18,7 @@ PACKAGE = Path(sora_mcp.__file__).parent
 ORDER: tuple[set[str], ...] = (
     {"core", "runtime"},
     {"config"},
+    {"identity"},
     {"dialects"},
     {"gateway", "ledger", "media"},
     {"sandbox"},
@@ -165,9 +166,9 @@ def test_no_dialect_knows_another_and_the_gateway_knows_none() -> None:
         assert kinds <= allowed, path
 
 
-def test_only_the_gateway_and_the_sandbox_import_the_http_client() -> None:
+def test_only_the_gateway_the_sandbox_and_the_issuers_keys_import_the_http_client() -> None:
     users = {room for room, path in rooms() if "httpx" in imported_at_top(path)}
-    assert users <= {"gateway", "sandbox"}
+    assert users <= {"gateway", "sandbox", "identity"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,126 @@
+"""A file that only its user may read: read again whenever it changes, written whole or not at all, under a lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import FileProblem
+
+LARGEST = 5_000_000
+"""Bytes that are read; a larger file counts as damaged."""
+LOCKED_WITHIN_S = 10.0
+"""Seconds that a writer waits for another one."""
+FORMAT = 1
+
+Stamp = tuple[int, ...]
+"""What changes whenever a file does: also where it is replaced, or its permissions change."""
+
+
+class PrivateFile:
+    """One JSON document, `{"format": 1, …}`, of mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stamp(self) -> Stamp | None:
+        """How the file stands now; None where there is none. Raises FileProblem."""
+        try:
+            return _stamp(self.path.stat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self.problem(f"cannot be looked at ({error.strerror})") from None
+
+    def read(self) -> dict[str, Any]:
+        """The document without its `format`, empty where there is no file.
+
+        Raises FileProblem where it is damaged, or where anybody but its user may read or write it.
+        """
+        text = self._text()
+        if text is None:
+            return {}
+        try:
+            document = json.loads(text)
+        except ValueError:
+            raise self.problem("is damaged, or only half written: it is not JSON") from None
+        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+            raise self.problem("is damaged, or of a newer release")
+        return document
+
+    def _text(self) -> str | None:
+        try:
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for whoever writes to it
+                raise self.problem("is no ordinary file")
+            with self.path.open("rb") as file:
+                self._check(os.fstat(file.fileno()))
+                content = file.read(LARGEST + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self.problem(f"cannot be read ({error.strerror})") from None
+        if len(content) > LARGEST:
+            raise self.problem(f"is larger than {LARGEST // 1_000_000} MB")
+        return content.decode("utf-8", "replace")
+
+    def _check(self, status: os.stat_result) -> None:
+        if os.name == "nt":  # permissions are no bits there
+            return
+        if status.st_uid not in {os.geteuid(), 0}:
+            raise self.problem("belongs to another user", "Make it belong to the user that runs the server.")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise self.problem("is open to other users", f"Run: chmod 600 {self.path}")
+
+    @contextmanager
+    def change(self) -> Iterator[dict[str, Any]]:
+        """The document, to be changed in place; it is written where nothing was raised. Raises FileProblem."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._locked():
+                document = self.read()
+                yield document
+                self._write(json.dumps({"format": FORMAT} | document, indent=1) + "\n")
+        except OSError as error:
+            raise self.problem(f"cannot be written ({error.strerror})") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """SQLite's own lock on a file beside it: the same on every platform, and given back if the process dies."""
+        lock = sqlite3.connect(self.path.with_suffix(".lock"), timeout=LOCKED_WITHIN_S, isolation_level=None)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+        except sqlite3.Error as error:
+            raise self.problem(f"cannot be locked ({error})") from None
+        finally:
+            lock.close()
+
+    def _write(self, text: str) -> None:
+        target = self.path.resolve()  # through a link, to its target
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # of mode 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def problem(self, wrong: str, advice: str = "") -> FileProblem:
+        """What is wrong with the file, as an error."""
+        way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
+        return FileProblem(f"{self.path} {wrong}.", Do(way_out))
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,59 @@
+"""People's own keys of the gateway, where a team has one for each: kept below SORA_HOME, never taken from a request.
+
+A key is bound to the gateway's address for which it was stored, and is sent to no other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sora_mcp.config.converters import Secret
+from sora_mcp.core.accounts import canonical_address
+from sora_mcp.identity.private_file import PrivateFile
+
+
+class UpstreamKeys:
+    """The file of keys. Everything here raises FileProblem where it cannot be read or written."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = PrivateFile(home / "upstream-keys.json")
+        self._stamp: object = object()
+        self._keys: dict[tuple[str, str], Secret] = {}
+
+    def of(self, owner: str, base_url: str) -> Secret | None:
+        """An owner's own key at a gateway; None where they have none, and use the team's.
+
+        A file that cannot be read is a FileProblem, so that nobody pays with another's key by mistake.
+        """
+        stamp = self._file.stamp()
+        if stamp != self._stamp:
+            self._keys = self._read()
+            self._stamp = stamp
+        return self._keys.get((owner, canonical_address(base_url)))
+
+    def store(self, owner: str, base_url: str, key: Secret) -> None:
+        """Keep a key, in place of an earlier one."""
+        with self._file.change() as document:
+            keys = document.setdefault("keys", {})
+            keys.setdefault(owner, {})[canonical_address(base_url)] = key.get_secret_value()
+
+    def remove(self, owner: str) -> bool:
+        """Forget an owner's keys; whether there were any."""
+        with self._file.change() as document:
+            return document.get("keys", {}).pop(owner, None) is not None
+
+    def _read(self) -> dict[tuple[str, str], Secret]:
+        keys: dict[tuple[str, str], Secret] = {}
+        try:
+            for owner, entries in self._file.read().get("keys", {}).items():
+                keys |= {(owner, address): Secret(_text(key)) for address, key in entries.items()}
+        except (AttributeError, TypeError):
+            raise self._file.problem("is damaged: not every entry is an owner with addresses and keys") from None
+        return keys
+
+
+def _text(key: object) -> str:
+    """A key as it was stored. Raises TypeError for what is none."""
+    if not isinstance(key, str) or not key:
+        raise TypeError
+    return key

@@ -1,0 +1,210 @@
+"""Asking callers over HTTP who they are: bearer tokens in, challenges out, streams that end with their token.
+
+Rules: RFC 6750 (bearer tokens), RFC 9728 (protected-resource metadata), MCP's authorization (both eras).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.lowlevel import Server
+from starlette.authentication import AuthCredentials
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.identity.oauth import AccessClaims, TokenRefused
+from sora_mcp.identity.scopes import SCOPES
+from sora_mcp.server.bounds import MOST_BYTES
+from sora_mcp.server.principals import VerifiedToken
+from sora_mcp.server.revocation import Exchange
+from sora_mcp.server.scopes import check_scope, needed
+from sora_mcp.server.verifying import CannotTell, Verifier, verifier_of
+
+logger = logging.getLogger(__name__)
+
+METADATA_PATH = "/.well-known/oauth-protected-resource"
+TRY_AGAIN_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served: a status, and for 401 and 403 a challenge that says what would be.
+
+    `error`: RFC 6750's code, empty where no token was sent.
+    """
+
+    status: int
+    error: str
+    reason: str
+
+    def response(self, metadata_url: str | None) -> Response:
+        headers = {"Cache-Control": "no-store"}
+        if self.status in {401, 403}:
+            values = {"error": self.error, "error_description": self.error and self.reason, "scope": " ".join(SCOPES)}
+            values["resource_metadata"] = metadata_url or ""
+            pairs = [f'{name}="{value}"' for name, value in values.items() if value]
+            headers["WWW-Authenticate"] = f"Bearer {', '.join(pairs)}"
+        if self.status == 503:
+            headers["Retry-After"] = str(TRY_AGAIN_AFTER_S)
+        body = {"error": self.error or "invalid_token", "error_description": self.reason}
+        return JSONResponse(body, status_code=self.status, headers=headers)
+
+
+NO_TOKEN = Refusal(401, "", "This server asks who you are: send the header Authorization: Bearer TOKEN.")
+TWO_TOKENS = Refusal(400, "invalid_request", "There is more than one Authorization header.")
+NO_SCOPE = Refusal(403, "insufficient_scope", f"The token has none of the scopes {' and '.join(SCOPES)}.")
+
+
+class Authentication:
+    """How callers of a server say who they are."""
+
+    def __init__(self, verifier: Verifier, *, issuer: str = "", audience: str = "") -> None:
+        """`issuer` and `audience`: where clients get tokens, and for which address; empty without OAuth."""
+        self._verifier = verifier
+        self._issuer = issuer
+        self._audience = audience
+        parts = urlsplit(audience)
+        self._paths = dict.fromkeys((METADATA_PATH, f"{METADATA_PATH}{parts.path.rstrip('/')}"))
+        self._metadata_url = f"{parts.scheme}://{parts.netloc}{list(self._paths)[-1]}" if issuer else None
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Authentication:
+        """As the settings say. Raises NotConfigured where one that OAuth needs is missing."""
+        verifier = verifier_of(settings)
+        if "oauth" not in settings.auth:
+            return cls(verifier)
+        return cls(verifier, issuer=settings.oauth_issuer or "", audience=settings.oauth_audience or "")
+
+    @property
+    def routes(self) -> list[Route]:
+        """The metadata by which clients find the issuer (RFC 9728), at the plain address and the one with the path."""
+        if not self._issuer:
+            return []
+        document = {
+            "resource": self._audience,
+            "authorization_servers": [self._issuer],
+            "scopes_supported": list(SCOPES),
+            "bearer_methods_supported": ["header"],
+            "resource_name": "Sora videos",
+        }
+
+        async def metadata(_: Request) -> Response:
+            return JSONResponse(document, headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=300"})
+
+        return [Route(path, metadata) for path in self._paths]
+
+    def protect(self, server: Server[Any], app: ASGIApp, path: str) -> ASGIApp:
+        """The app of `server`, which serves MCP at `path` only to callers whose token is good, and allows the request.
+
+        On other paths a good token is known, too (`current_principal`), and none is required.
+        """
+        server.middleware.append(check_scope)
+        return _Guard(app, path, self._verifier, self._metadata_url)
+
+
+class _Guard:
+    def __init__(self, app: ASGIApp, path: str, verifier: Verifier, metadata_url: str | None) -> None:
+        self._app = AuthContextMiddleware(app)
+        self._path = path
+        self._verifier = verifier
+        self._metadata_url = metadata_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = await self._caller(scope)
+        if isinstance(caller, VerifiedToken):
+            receive, refusal = await self._allowed(caller, scope, receive)
+            if refusal is None:
+                await self._serve(caller, scope, receive, send)
+                return
+        elif scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        else:
+            refusal = caller
+        await refusal.response(self._metadata_url)(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> VerifiedToken | Refusal:
+        """Whose request it is. A token anywhere but in the header is none: addresses are logged, and passed on."""
+        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(headers) > 1:
+            return TWO_TOKENS
+        kind, _, token = headers[0].decode("latin-1").partition(" ") if headers else ("", "", "")
+        if kind.lower() != "bearer" or not token.strip():
+            return NO_TOKEN
+        try:
+            return await self._verifier.verify(token.strip())
+        except TokenRefused as refused:
+            logger.info("a token is refused: %s", refused)
+            return Refusal(401, "invalid_token", str(refused))
+        except CannotTell as reason:
+            return Refusal(503, "temporarily_unavailable", str(reason))
+
+    async def _allowed(self, caller: VerifiedToken, scope: Scope, receive: Receive) -> tuple[Receive, Refusal | None]:
+        """Whether the token allows the request, as far as its sender could get a better one: an issuer's token.
+
+        Clients answer a 403 by asking the issuer for more. With a static token the call ends in words that an agent
+        reads, which `check_scope` sees to.
+        """
+        if scope["path"] != self._path:
+            return receive, None
+        allows = caller.principal.scopes
+        if allows.isdisjoint(SCOPES):
+            return receive, NO_SCOPE
+        if allows.issuperset(SCOPES) or scope["method"] != "POST" or not isinstance(caller.proof, AccessClaims):
+            return receive, None
+        body, receive = await _looked_into(receive)
+        missing = _needed(body)
+        return receive, None if missing is None or missing in allows else _lacking(missing)
+
+    async def _serve(self, caller: VerifiedToken, scope: Scope, receive: Receive, send: Send) -> None:
+        user = AuthenticatedUser(caller)
+        scope.update(user=user, auth=AuthCredentials(user.scopes))
+        ended = Refusal(401, "invalid_token", "The token holds no longer.").response(self._metadata_url)
+        exchange = Exchange(scope, receive, send, ended, holds=partial(self._verifier.holds, caller))
+        await exchange.run(self._app)
+
+
+def _lacking(scope: str) -> Refusal:
+    return Refusal(403, "insufficient_scope", f"The token lacks the scope {scope}. Nothing was submitted.")
+
+
+def _needed(body: bytes) -> str | None:
+    """The scope that a message needs; None for one that cannot be read: whoever serves it says so."""
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        return None
+    return needed(message["method"], message.get("params"))
+
+
+async def _looked_into(receive: Receive) -> tuple[bytes, Receive]:
+    """A body, empty where it is too long, and what gives it once more."""
+    messages: list[Message] = []
+    size = 0
+    while size <= MOST_BYTES:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    body = b"".join(each.get("body", b"") for each in messages) if size <= MOST_BYTES else b""
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return body, again

@@ -1,0 +1,96 @@
+"""One request and its answer, which ends where the token holds no longer: a stream may be open for hours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_AFTER_S = 2.0
+"""Seconds between two looks at the token of an answer that is still under way."""
+
+
+class Exchange:
+    """Serves one request for as long as `holds()`; then its stream ends, or it is answered with `ended`.
+
+    What the request has begun goes on as it does where a client hangs up: what is being paid for is recorded.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, ended: ASGIApp, *, holds: Callable[[], bool]
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._ended = ended
+        self._holds = holds
+        self._over = anyio.Event()
+        self._sending = anyio.Lock()
+        self._has_begun = False
+        self._has_length = False
+        self._has_arrived = False
+        self._ending: asyncio.Task[None] | None = None
+
+    async def run(self, app: ASGIApp) -> None:
+        """Serve it with `app`."""
+        self._look_again()
+        try:
+            await app(self._scope, self.receive, self.send)
+        finally:
+            self._timer.cancel()
+
+    async def receive(self) -> Message:
+        """What comes from the client; that it hung up, once the token holds no longer."""
+        if not self._has_arrived:
+            message = await self._receive()
+            self._has_arrived = not message.get("more_body", False)
+            return message
+        message = {"type": "http.disconnect"}
+        async with anyio.create_task_group() as waiting:
+
+            async def wait() -> None:
+                nonlocal message
+                message = await self._receive()
+                waiting.cancel_scope.cancel()
+
+            waiting.start_soon(wait)
+            await self._over.wait()
+            waiting.cancel_scope.cancel()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What goes to the client; nothing, once the token holds no longer."""
+        async with self._sending:
+            if self._over.is_set():
+                return
+            if message["type"] == "http.response.start":
+                self._has_begun = True
+                self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            elif not message.get("more_body", False):
+                self._timer.cancel()
+            await self._send(message)
+
+    def _look_again(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        if self._holds() or self._has_length:  # an answer whose length was said is short, and has to be as long
+            self._look_again()
+        else:
+            self._ending = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        async with self._sending:
+            self._over.set()
+            logger.warning(
+                "a request of %s is ended: the token holds no longer", self._scope["user"].access_token.subject
+            )
+            if self._has_begun:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await self._ended(self._scope, self._receive, self._send)

@@ -1,0 +1,111 @@
+"""Telling by its bearer token whose a request is: a static token, or one of the OAuth issuer."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import FileProblem, NotConfigured
+from sora_mcp.identity.issuer import Issuer, IssuerDown
+from sora_mcp.identity.oauth import AccessClaims, OAuthTokens, TokenRefused
+from sora_mcp.identity.tokens import PREFIX, Grant, TokenFile, Tokens
+from sora_mcp.server.principals import Principal, VerifiedToken
+
+logger = logging.getLogger(__name__)
+
+TELL_AGAIN_AFTER_S = 60.0
+"""Seconds between two lines in the log about the same trouble."""
+
+
+class CannotTell(Exception):
+    """Whose a token is cannot be told now; the text says why, and can be shown to whoever sent it."""
+
+
+class Verifier:
+    """Knows the tokens of a server; `tokens` or `oauth` is None where that kind is not let in."""
+
+    def __init__(self, tokens: Tokens | None, oauth: OAuthTokens | None) -> None:
+        self._tokens = tokens
+        self._oauth = oauth
+        self._told: dict[str, float] = {}
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """Whose a token is. Raises TokenRefused where it is none, CannotTell where nobody is let in for now."""
+        if token.startswith(PREFIX):
+            return self._static(token)
+        if self._oauth is None:
+            raise TokenRefused("The token is none of this server's.")
+        try:
+            claims = await self._oauth.claims(token)
+        except IssuerDown as down:
+            self._tell(f"no token of {self._oauth.issuer.address} can be checked: {down}")
+            raise CannotTell("The issuer of this token cannot be asked for its keys now.") from None
+        principal = Principal(claims.owner, claims.scopes)
+        return _verified(principal, claims, client=claims.client, issuer=claims.issuer)
+
+    def holds(self, token: VerifiedToken) -> bool:
+        """Whether a token that was good still is: not revoked, not changed, not expired."""
+        if isinstance(token.proof, AccessClaims):
+            return token.proof.holds
+        try:
+            return self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.holds(token.proof)
+        except FileProblem as problem:
+            self._tell(problem.message)
+            return False
+
+    def _static(self, token: str) -> VerifiedToken:
+        if self._tokens is None:
+            raise TokenRefused("Static tokens are not let in here.")
+        try:
+            grant = self._tokens.grant(token)
+        except FileProblem as problem:
+            self._tell(f"nobody is let in with a static token: {problem.message}")
+            raise CannotTell(
+                "The file of tokens of this server cannot be used; whoever runs it has to mend it."
+            ) from None
+        if grant is None:
+            raise TokenRefused("The token is not known; it may have been revoked.")
+        principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
+        return _verified(principal, grant, client="sora-mcp token")
+
+    def _tell(self, trouble: str) -> None:
+        now = time.monotonic()
+        if now - self._told.get(trouble, -TELL_AGAIN_AFTER_S) >= TELL_AGAIN_AFTER_S:
+            self._told = {trouble: now}
+            logger.error("%s", trouble)
+
+
+def _verified(
+    principal: Principal, proof: Grant | AccessClaims, *, client: str, issuer: str | None = None
+) -> VerifiedToken:
+    """The value that the SDK knows callers by: client, issuer and subject together own a session."""
+    return VerifiedToken.model_construct(
+        token="",
+        client_id=client,
+        scopes=sorted(principal.scopes),
+        expires_at=None,  # `holds` looks at that
+        resource=None,
+        subject=principal.owner,
+        claims={"iss": issuer} if issuer else None,
+        principal=principal,
+        proof=proof,
+    )
+
+
+def verifier_of(settings: Settings) -> Verifier:
+    """The verifier that the settings ask for. Raises NotConfigured where OAuth lacks a setting."""
+    tokens = Tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
+    if "oauth" not in settings.auth:
+        return Verifier(tokens, None)
+    for name in ("oauth_issuer", "oauth_audience"):
+        if getattr(settings, name) is None:
+            raise NotConfigured((variable_of("auth"), " is oauth, and ", variable_of(name), " is not set."), _SET)
+    assert settings.oauth_issuer is not None
+    assert settings.oauth_audience is not None
+    return Verifier(tokens, OAuthTokens(Issuer(settings.oauth_issuer), settings.oauth_audience))
+
+
+_SET = Do("Set it and start again.")
