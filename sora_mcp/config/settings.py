@@ -320,6 +320,10 @@ class Settings:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
         return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
 
+    def endpoint_of_anybody(self) -> Endpoint:
+        """The same where each person may have a key of their own, and none is set for all: its key says nothing."""
+        return endpoint_of(self.base_url, self.api_key or Secret("none"), upstream=self.dialect)
+
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
 """What can be set, in the order in which it is shown; the metadata say what it means and how it is read."""

@@ -11,7 +11,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
-from sora_mcp.core.errors import SoraError
+from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 
@@ -30,8 +30,18 @@ async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
     principal = current_principal()
     if principal is None:
         raise MCPError(types.INVALID_REQUEST, "It is not known who makes this request, so nothing was done.")
-    studio = ctx.lifespan_context.for_owner(principal.owner, principal.max_cost_per_day)
+    try:
+        studio = ctx.lifespan_context.for_owner(principal.owner, principal.max_cost_per_day)
+    except FileProblem as problem:  # whose key is to be used is not known
+        logger.error("%s is not served: %s", principal.owner, problem.message)  # noqa: TRY400 - its words say it all
+        raise MCPError(types.INTERNAL_ERROR, _NOT_SERVED) from None
     return await call_next(replace(ctx, lifespan_context=studio))
+
+
+_NOT_SERVED = (
+    "The file of this server's upstream keys cannot be used, so nothing was done or submitted; whoever runs "
+    "the server has to mend it."
+)
 
 
 class Sealed:

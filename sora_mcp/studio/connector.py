@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import anyio
 
 from sora_mcp import dialects
-from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
@@ -85,10 +82,6 @@ class Connector:
         """The same gateway for one of those who share it, by their own settings: another account, perhaps another
         key."""
         return Connector(settings, self._ledger, self._line)
-
-    def endpoint_of_all(self) -> Endpoint:
-        """Where the gateway is; of the keys with which it is asked this says nothing. Raises NotConfigured."""
-        return replace(self._settings, api_key=self._settings.api_key or Secret("none")).endpoint()
 
     async def aclose(self) -> None:
         """Close what was opened, by whoever shares it."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import anyio
+from anyio.abc import TaskGroup
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
+from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
@@ -33,8 +36,9 @@ from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
 
-KeyOf = Callable[[str], Secret | None]
-"""The upstream key of one of those who share a server, None where they have none of their own."""
+KeyOf = Callable[[str, str], Secret | None]
+"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
+Raises FileProblem."""
 
 _MadeFor = tuple[Cost | None, Secret | None]
 """The cap and the key of an owner for which their studio was made."""
@@ -48,25 +52,34 @@ class _Shared:
     """What the studios of all who share a server have in common."""
 
     ledger: Ledger
+    background: TaskGroup
+    connector: Connector
     submitter: Submitter
     watcher: Watcher
     viewer: Viewer
+
+    @classmethod
+    def of(cls, settings: Settings, ledger: Ledger, background: TaskGroup) -> Self:
+        """For the first of them."""
+        connector, submitter = Connector(settings, ledger), Submitter(ledger, background)
+        return cls(ledger, background, connector, submitter, Watcher(ledger, Poller(ledger)), Viewer())
 
 
 class Studio:
     """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
 
-    def __init__(self, settings: Settings, connector: Connector, shared: _Shared) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: _Shared | None = None
+    ) -> None:
         self.settings = settings
-        self._connector = connector
-        self._shared = shared
+        self._shared = shared or _Shared.of(settings, ledger, background)
+        self._connector = connector = self._shared.connector.for_owner(settings) if shared else self._shared.connector
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
         self._key_of: KeyOf | None = None
-        ledger = shared.ledger
         poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._outputs = Outputs(
-            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=shared.viewer
+            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._shared.viewer
         )
         self._creator = Creator(
             settings,
@@ -74,8 +87,8 @@ class Studio:
             connector=connector,
             poller=poller,
             outputs=self._outputs,
-            submitter=shared.submitter,
-            submitted=shared.watcher.wake,
+            submitter=self._shared.submitter,
+            submitted=self._shared.watcher.wake,
         )
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
@@ -90,12 +103,10 @@ class Studio:
         several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
         """
         ledger = open_ledger(settings.ledger)
-        connector: Connector | None = None
+        studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
-                connector = Connector(settings, ledger)
-                submitter, watcher = Submitter(ledger, background), Watcher(ledger, Poller(ledger))
-                studio = cls(settings, connector, _Shared(ledger, submitter, watcher, Viewer()))
+                studio = cls(settings, ledger, background)
                 studio._key_of = key_of
                 watching = anyio.CancelScope()
                 if watch:
@@ -104,28 +115,37 @@ class Studio:
                     yield studio
                 finally:
                     watching.cancel()
-                    submitter.left.set()
+                    studio._shared.submitter.left.set()
         finally:
-            if connector is not None:
+            if studio is not None:
                 with anyio.CancelScope(shield=True):
-                    await connector.aclose()
+                    await studio._connector.aclose()
             ledger.close()
 
     def for_owner(self, owner: str, cap: Cost | None = None) -> Studio:
         """The studio of one of those who share this one, who sees their own videos and nobody else's.
 
         `cap`: the most that 24 hours may cost them, None for what holds for everybody. What they have in common costs
-        nothing twice: one ledger, one client of the gateway, one watcher.
+        nothing twice: one ledger, one client of the gateway, one watcher. Raises FileProblem where it is not known
+        whether they have a key of their own.
         """
-        key = self._key_of(owner) if self._key_of else None
+        key = self._key_of(owner, self._base_url) if self._key_of else None
         made_for, studio = self._of_owners.get(owner, (None, None))
         if studio is None or made_for != (cap, key):
             settings = self.settings.for_owner(owner, cap=cap, api_key=key)
-            studio = Studio(settings, self._connector.for_owner(settings), self._shared)
+            studio = Studio(settings, self._shared.ledger, self._shared.background, shared=self._shared)
             self._of_owners[owner] = ((cap, key), studio)
             while len(self._of_owners) > MOST_OWNERS:
                 del self._of_owners[next(iter(self._of_owners))]
         return studio
+
+    @cached_property
+    def _base_url(self) -> str:
+        """The gateway's address, empty where none is configured."""
+        try:
+            return self.settings.endpoint_of_anybody().base_url
+        except SoraError:
+            return ""
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         save = self._save if self.settings.save_finished else None
@@ -137,7 +157,7 @@ class Studio:
         if self._key_of is None:
             upstream = await self._connector.connect()
             return Followed.of_one(upstream)
-        return Followed.of_team(self._connector.endpoint_of_all(), self._upstream_of)
+        return Followed.of_team(self.settings.endpoint_of_anybody(), self._upstream_of)
 
     async def _upstream_of(self, owner: str) -> Upstream:
         return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these
