@@ -88,19 +88,6 @@ def secret() -> Kind:
     return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
-def public_address() -> Kind:
-    """An http(s) address with which others begin; a slash at its end is taken off."""
-
-    def read(raw: Any) -> str:
-        address = raw.strip().rstrip("/")
-        host, port = r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])", r"(?::[1-9]\d{0,4})?"
-        if not re.fullmatch(rf"https?://{host}{port}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
-            raise ValueError
-        return str(address)
-
-    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
-
-
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
     """A finite number within its bounds; all but `above` are allowed themselves."""
 
@@ -248,6 +235,18 @@ def hosts() -> Kind:
 def origins() -> Kind:
     """Origins of web pages as an Origin header has them, in small letters."""
     return _names(rf"https?://(?:{_HOST}){_PORT}", "origins, such as https://chat.example.org, with nothing after them")
+
+
+def public_address() -> Kind:
+    """An http(s) address with which others begin; a slash at its end is taken off."""
+
+    def read(raw: Any) -> str:
+        address = raw.strip().rstrip("/")
+        if not re.fullmatch(rf"https?://(?:{_HOST}){_PORT}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
+            raise ValueError
+        return str(address)
+
+    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
 
 
 def _names(pattern: str, allowed: str) -> Kind:

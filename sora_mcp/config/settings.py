@@ -216,6 +216,14 @@ class Settings:
             kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
         ),
     )
+    public_url: str | None = field(
+        default=None,
+        metadata=_about(
+            "Address under which people reach this server over HTTP, such as `https://videos.example.org`; links to "
+            "files begin with it. Default: the host of the request, if it is an allowed one.",
+            kinds.public_address(),
+        ),
+    )
     auth: tuple[str, ...] = field(
         default=(),
         metadata=_about(
@@ -253,14 +261,6 @@ class Settings:
             "Web pages that may use this server over HTTP, such as `https://chat.example.org`, separated by `,`. "
             "Default: this machine's.",
             kinds.origins(),
-        ),
-    )
-    public_url: str | None = field(
-        default=None,
-        metadata=_about(
-            "Address under which people reach this server over HTTP, such as `https://videos.example.org`; links to "
-            "files begin with it. Default: the host of the request, if it is an allowed one.",
-            kinds.public_address(),
         ),
     )
     sandbox_seconds: float = field(

@@ -242,11 +242,16 @@ class Look(Seen):
 
 
 class Download(Model):
-    """A video on disk. `outcome` says whether it was saved now or stood there already."""
+    """A video on disk. `outcome` says whether it was saved now or stood there already.
+
+    Whoever is on another machine is given no `path` but a `url`, which can be used for `url_seconds`.
+    """
 
     gateway: str
     task_id: str
     variant: int
-    path: str
+    path: str | None = None
+    url: Annotated[str | None, Unlisted()] = None
+    url_seconds: Annotated[int | None, Unlisted()] = None
     bytes: int
     outcome: Literal["saved", "already_saved"]

@@ -1,4 +1,4 @@
-"""Serving an ASGI app on a loopback address until a signal ends it; connections and what they may take are bounded."""
+"""Serving an ASGI app until a signal ends it; connections and what they may take are bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h11
@@ -23,6 +23,12 @@ TELL_AGAIN_AFTER_S = 60.0
 """Seconds between two lines in the log about connections that cannot be taken."""
 ACCEPTED_AT_ONCE = 4
 """Connections that are taken in one turn of the event loop, so that the next ones find the first ones counted."""
+UNREAD_FOR_S = 30.0
+"""Seconds for which a client may read nothing of what waits for it."""
+GRACE_S = 55.0
+"""Seconds that an ending process gives the calls under way: a call answers within 50 (hosts give up after 60)."""
+_WRITTEN_WITHIN_S = 5
+"""Seconds more for their answers to be written."""
 MOST_CONNECTIONS = 1024
 _KEPT_FREE = 128
 """Descriptors that connections of clients leave to everything else, where the process may have so many."""
@@ -54,6 +60,7 @@ class _Connection(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _idle_since = math.inf
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
         super().connection_made(transport)
@@ -69,10 +76,36 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_watching()
+        self._stop_expecting()
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """More waits to be written than the client has read: it is cut off where that stays so."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_expecting()
+
+    def _expect_reading(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < waiting:
+                self._expect_reading()
+            else:
+                self.transport.abort()
+
+        self._reading = self.loop.call_later(UNREAD_FOR_S, look)
+
+    def _stop_expecting(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _watch(self) -> None:
         """Time the request that is arriving: its head as a whole, its body from one part to the next."""
@@ -124,10 +157,16 @@ class _Troubles:
             logger.error("no connection can be taken: %s; what is under way goes on", error.strerror)
 
 
+Ending = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None: ...
+
+
 class _Server(uvicorn.Server):
     """uvicorn, telling when clients can connect (to which port, where a free one was asked for), and when it ends."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None], ending: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None], ending: Ending) -> None:
         super().__init__(config)
         self._ready = ready
         self._ending = ending
@@ -139,16 +178,26 @@ class _Server(uvicorn.Server):
             self._ready(int(self.servers[0].sockets[0].getsockname()[1]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()
-        await super().shutdown(sockets)
+        ending = asyncio.ensure_future(self._ending())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
 
-def _nothing() -> None: ...
+def listen(
+    app: Any,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    ending: Ending = _nothing,
+    connections: set[Any] | None = None,
+) -> None:
+    """Serve `app`; port 0 picks a free port. `ready` is told the base address.
 
-
-def listen(app: Any, host: str, port: int, ready: Callable[[str], None], ending: Callable[[], None] = _nothing) -> None:
-    """Serve `app`; port 0 picks a free port. `ready` is told the base address; `ending` ends what never would.
-
+    At SIGTERM or SIGINT no connection is taken any more, and requests under way have GRACE_S seconds to be finished;
+    `ending` runs meanwhile, and ends what never would by itself. `connections` holds a member for each that is open.
     Raises OSError where the port cannot be had.
     """
 
@@ -163,11 +212,15 @@ def listen(app: Any, host: str, port: int, ready: Callable[[str], None], ending:
         http=_Connection,
         limit_concurrency=_most_connections(),
         log_level="warning",
-        timeout_graceful_shutdown=5,
+        access_log=False,
+        timeout_graceful_shutdown=int(GRACE_S) + _WRITTEN_WITHIN_S,
     )
+    server = _Server(config, tell, ending)
+    if connections is not None:
+        server.server_state.connections = connections
     bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     with _Listener(bound.family, bound.type, bound.proto, fileno=bound.detach()) as listener:
-        _Server(config, tell, ending).run([listener])
+        server.run([listener])
 
 
 def _most_connections() -> int:

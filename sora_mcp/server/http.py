@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.server.bounds import MOST_BYTES, in_words
+from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
 
@@ -23,39 +24,57 @@ MCP_PATH = "/mcp"
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def http_app(
-    server: SoraServer,
-    settings: Settings,
-    *,
-    authentication: Authentication | None = None,
-    routes: Sequence[Route] = (),
-) -> ASGIApp:
+class HttpApp:
     """The app that serves `server` at MCP_PATH and `routes` beside it; its lifespan is the server's.
 
     Each request, to whichever path, passes the check of Host and Origin. `routes` check for themselves who may use
     them (a signed link carries its own proof).
     """
-    app: ASGIApp = server.streamable_http_app(
-        streamable_http_path=MCP_PATH,
-        max_request_body_size=MOST_BYTES,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # checked below, for all
-        custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
-    )
-    app = _Endpoints(app)
-    if authentication is not None:
-        app = authentication.protect(server, app, MCP_PATH)
-    return _Gate(app, settings)
+
+    def __init__(
+        self,
+        server: SoraServer,
+        settings: Settings,
+        *,
+        authentication: Authentication | None = None,
+        routes: Sequence[Route] = (),
+    ) -> None:
+        if authentication is not None:
+            from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - a single person does without
+            from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
+
+            server.share(UpstreamKeys(settings.home).of)
+            server.links = Links(settings, server.saved_file, authentication.lets_in)
+            routes = [*routes, *server.links.routes()]
+        app: ASGIApp = server.streamable_http_app(
+            streamable_http_path=MCP_PATH,
+            max_request_body_size=MOST_BYTES,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
+            custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
+        )
+        self._draining = Draining(Lenient(in_words(app)), server)
+        app = _Endpoints(self._draining, app)
+        if authentication is not None:
+            app = authentication.protect(server, app, MCP_PATH)
+        self._app = _Gate(app, settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def end(self) -> None:
+        """Finish the calls under way, then end what never would by itself."""
+        await self._draining.end()
 
 
 class _Endpoints:
-    """What the MCP endpoint needs beyond the SDK; a body that is too long for it may be right for another route."""
+    """The MCP endpoint needs more than the SDK does for it; the other routes do not."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._mcp = Lenient(in_words(app))
+    def __init__(self, mcp: ASGIApp, others: ASGIApp) -> None:
+        self._mcp = mcp
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._mcp if scope.get("path") == MCP_PATH else self._app)(scope, receive, send)
+        await (self._mcp if scope.get("path") == MCP_PATH else self._others)(scope, receive, send)
 
 
 class _Gate:

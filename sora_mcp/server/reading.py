@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mcp_types as types
@@ -97,8 +96,7 @@ def _listed(video: ListedVideo) -> types.Resource:
     )
 
 
-def file_link(download: Mapping[str, Any]) -> types.ResourceLink:
-    """A link to a video that was downloaded, from the structured result."""
+def file_link(download: Mapping[str, Any], name: str) -> types.ResourceLink:
+    """A link to a video that was downloaded, from the structured result and the file's name."""
     uri = f"{video_uri(download['task_id'])}/{download['variant']}.mp4"
-    name = Path(download["path"]).name
     return types.ResourceLink(name=name, uri=uri, mime_type=FILE.mime_type, size=download["bytes"])

@@ -18,11 +18,12 @@ from sora_mcp.core.advice import Do, Settle
 from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
+from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.view_video import ViewVideo, look
-from sora_mcp.tools.wording import FOR_AGENTS
+from sora_mcp.tools.wording import FOR_AGENTS, ForAgents
 
 UNSETTLED_MOST = 50
 """Unknown outcomes that are told."""
@@ -57,8 +58,16 @@ async def _guide(_: Studio, __: Values) -> str:
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 
+def _wording() -> ForAgents:
+    if current_principal() is None:
+        return FOR_AGENTS
+    from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - most callers are on this machine
+
+    return FOR_REMOTE_AGENTS
+
+
 async def _gateway(studio: Studio, _: Values) -> str:
-    return _json(FOR_AGENTS.structured(await studio.describe()))
+    return _json(_wording().structured(await studio.describe()))
 
 
 async def _unsettled(studio: Studio, _: Values) -> str:
@@ -73,7 +82,7 @@ async def _unsettled(studio: Studio, _: Values) -> str:
 
 
 async def _video(studio: Studio, values: Values) -> str:
-    return _json(FOR_AGENTS.structured(await studio.get(values["task_id"])))
+    return _json(_wording().structured(await studio.get(values["task_id"])))
 
 
 async def _file(studio: Studio, values: Values) -> bytes:

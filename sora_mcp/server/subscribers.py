@@ -57,6 +57,11 @@ class Audiences:
             self._forget[owner] = self.follow(studio)
         return self._of_owners[owner]
 
+    @property
+    def open_requests(self) -> int:
+        """How many `subscriptions/listen` are open: each stands until it is ended."""
+        return sum(subscribers.open_requests for subscribers in self._of_owners.values())
+
     def close(self) -> None:
         """End every open `subscriptions/listen`, so that a server can end."""
         for subscribers in self._of_owners.values():
@@ -95,6 +100,11 @@ class Subscribers:
     def is_idle(self) -> bool:
         """Whether nobody waits for anything."""
         return not (self._sessions or self._listening)
+
+    @property
+    def open_requests(self) -> int:
+        """How many `subscriptions/listen` are open: each stands until it is ended."""
+        return len(self._listening)
 
     def wanted(self) -> set[str]:
         """The ids of the videos that anybody has named."""

@@ -11,7 +11,10 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
-from sora_mcp.core.errors import FileProblem, SoraError
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import FileProblem, NotConfigured, SoraError
 from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 
@@ -23,6 +26,20 @@ SEALED_FOR_S = 3600.0
 """Seconds for which the state of a question can be opened: longer than its answer counts, so that whoever is late is
 asked again instead of being refused."""
 AUDIENCE = "sora"
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise NotConfigured where the settings name one owner, and callers say who they are."""
+    if settings.owner:
+        raise NotConfigured(
+            (
+                variable_of("owner"),
+                " cannot be set with ",
+                variable_of("auth"),
+                ": each token says whose videos it shows.",
+            ),
+            Do(("Remove ", variable_of("owner"), " and start again.")),
+        )
 
 
 async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:

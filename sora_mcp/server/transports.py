@@ -19,14 +19,11 @@ from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser, Setting
-from sora_mcp.core.errors import NotConfigured
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.server.bounds import TooLong, answer_to, read_line
 from sora_mcp.server.opening import serve
 from sora_mcp.server.output import Stdout
 from sora_mcp.server.surface import build
-from sora_mcp.studio import KeyOf
 from sora_mcp.tools.arguments import HALF
 
 if TYPE_CHECKING:
@@ -119,30 +116,11 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Port 0 takes a free one; `ready` is told the address once clients can connect.
     """
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
-    from sora_mcp.server.http import MCP_PATH, http_app  # noqa: PLC0415 - likewise
+    from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415 - likewise
 
-    server = build(settings, key_of=_keys_of_owners(settings))
-    app = http_app(server, settings, authentication=_authentication(settings))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=server.close)
-
-
-def _keys_of_owners(settings: Settings) -> KeyOf | None:
-    """The upstream key that each caller has, where callers are asked who they are. Raises NotConfigured."""
-    if not settings.auth:
-        return None
-    if settings.owner:
-        raise NotConfigured(
-            (
-                Setting("owner"),
-                " cannot be set with ",
-                Setting("auth"),
-                ": each caller's token says whose videos they see.",
-            ),
-            AskUser(("remove ", Setting("owner"), " and start again")),
-        )
-    from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - as below
-
-    return UpstreamKeys(settings.home).of
+    server = build(settings)
+    app = HttpApp(server, settings, authentication=_authentication(settings))
+    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=app.end)
 
 
 def _authentication(settings: Settings) -> Authentication | None:

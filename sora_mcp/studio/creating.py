@@ -169,7 +169,7 @@ class Creator:
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
         await self._connector.know_models(RESOLVE_WITHIN)
-        with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
+        with_images = take_local_images(draft, self._settings, self._ledger.owns)
         self._connector.dialect.check(with_images.request)
         capabilities = self._connector.dialect.capabilities
         if with_images.images:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import anyio
@@ -264,6 +265,13 @@ class Studio:
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
+
+    async def saved_file(self, video_id: str, variant: int) -> Path | None:
+        """Where one variant is saved; None where it is not, or there is no such video. The gateway is not asked.
+
+        Raises NotConfigured.
+        """
+        return await self._outputs.saved_file(video_id, variant)
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""

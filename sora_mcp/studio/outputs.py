@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -116,6 +117,12 @@ class Outputs:
         files = self._files(connection)
         entry = await self._waiter.look_up(connection, video_id)
         return await files.read(entry, variant, max_bytes)
+
+    async def saved_file(self, video_id: str, variant: int) -> Path | None:
+        """Where one variant is saved, as the ledger knows it; see `Studio.saved_file`."""
+        connection = await self._connector.connect()
+        entry = await self._ledger.find(connection.account, video_id)
+        return None if entry is None else entry.files.get(variant)
 
     async def material(self, connection: Upstream, ready: Resolved) -> Material:
         """What a request needs of earlier videos. Raises SoraError where that cannot be had."""
