@@ -22,6 +22,7 @@ from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables,
 from sora_mcp.core.advice import AskUser, Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
+from sora_mcp.core.owners import owner_folder
 
 _RESTART = Do("Correct it and start again.")
 
@@ -146,6 +147,14 @@ class Settings:
             kinds.cost(above_0=True),
         ),
     )
+    max_cost_per_owner: Cost | None = field(
+        default=None,
+        metadata=_about(
+            "Most that 24 hours may cost each person who shares this server (`3`, or `5 USD`), if their token names no "
+            "other cap. Default: no cap.",
+            kinds.cost(above_0=True),
+        ),
+    )
     ask_above_cost: Cost | None = field(
         default=None,
         metadata=_about(
@@ -262,6 +271,10 @@ class Settings:
         default="WARNING",
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
+    is_shared: bool = False
+    """Whether these are of one of several people who share a server (`for_owner`), and no variable."""
+    personal_cap: Cost | None = None
+    """Most that 24 hours may cost that one of them; the other caps hold for all of them together."""
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
@@ -291,9 +304,25 @@ class Settings:
                 AskUser("correct its name, or to remove it, and to start this server again"),
             )
 
+    def for_owner(self, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
+        """The settings of one of several people who share a server: their rows, their folder, their cap for 24 hours
+        (None: the one for everybody), and their own upstream key, if they have one."""
+        return replace(
+            self,
+            owner=owner,
+            api_key=api_key or self.api_key,
+            output_dir=self.output_dir / owner_folder(owner),
+            personal_cap=cap or self.max_cost_per_owner,
+            is_shared=True,
+        )
+
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
         return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
+
+    def endpoint_of_anybody(self) -> Endpoint:
+        """The same where each person may have a key of their own, and none is set for all: its key says nothing."""
+        return endpoint_of(self.base_url, self.api_key or Secret("none"), upstream=self.dialect)
 
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
+from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
@@ -33,7 +34,7 @@ class Intent:
     `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
     outcome that a person says did not run; they are settled in the transaction that records this one, and none
     of them stands in its way. `dialect`: the name of the words that it is sent in; `adjusted`: what they are instead of
-    the body's.
+    the body's. `line`: the line of a batch file that asks for it.
     """
 
     account: Account
@@ -47,6 +48,7 @@ class Intent:
     settles: tuple[str, ...] = ()
     dialect: str | None = None
     adjusted: tuple[Adjustment, ...] = ()
+    line: BatchLine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,35 @@ class SameBefore(NamedTuple):
 
     duplicate: Entry | None
     refused: Entry | None
+
+
+class KnownLine(NamedTuple):
+    """The request that a line of a batch file became, and the digest of what the line asked for then."""
+
+    entry: Entry
+    digest: str
+
+
+UsageKey = Literal["day", "operation", "address"]
+"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a group of entries adds up to: those that were submitted and not refused.
+
+    `of`: the value of each key that they were grouped by, in that order; None where it is not known. `videos`: how many
+    there are, without those of unknown outcome. `spent`: their cost, by the gateway's own figures where there are
+    such; `unpriced` have no known cost. `unknown`: how many have an unknown outcome; `uncertain`: what those may have
+    cost.
+    """
+
+    of: tuple[str | None, ...]
+    videos: int
+    spent: Costs
+    unpriced: int
+    unknown: int
+    uncertain: Costs
 
 
 def shown_id(request_id: str, task_id: str | None) -> str:

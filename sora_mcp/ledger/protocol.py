@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore, Totals
+from sora_mcp.core.accounts import Account, Team
+from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
 
@@ -54,6 +54,11 @@ class Ledger(Protocol):
         Where the policy takes it for a duplicate nothing is recorded: the first one's entry is returned, and False.
         Raises OverCap where the policy forbids it. The policy decides in the transaction that records the intent, and
         settles what the intent `settles`: all of that happens, or nothing.
+
+        So it is with the `line` of a batch file. A line that has a request already gets that one's entry, and False:
+        however old it is, unless it came to nothing and the line is to be sent `after` that very request. What other
+        lines of the same file became is no duplicate of it. The line keeps the request that is returned, its own or
+        the one that it is a duplicate of.
         """
 
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
@@ -94,6 +99,15 @@ class Ledger(Protocol):
         Nothing also came of the task `given_up`, which is under way. None where there is no such entry, or the task
         belongs to another request.
         """
+
+    # --- questions to users ---------------------------------------------------------------------------
+
+    async def seal_keys(self) -> list[bytes]:
+        """The keys (32 bytes each) with which the states of questions are sealed, the one to use first; made at the
+        first call, and the same for every process."""
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        """Whether an answer is used for the first time, by whichever process. It is remembered for so many seconds."""
 
     # --- following --------------------------------------------------------------------------------
 
@@ -160,22 +174,32 @@ class Ledger(Protocol):
         was, None where there are no more. Several short transactions: a paid call comes in between.
         """
 
+    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+        """What became of lines of batch files, by their keys, at this gateway and of this owner, whatever key.
+
+        Of several requests of a line it is the one that is under way, unknown or a success, else the newest.
+        """
+
+    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+        """What entries of an owner add up to that were made since then, in groups that differ in the keys `by`, at
+        whichever gateway and with whatever key. In no particular order."""
+
     async def totals(self, account: Account) -> Totals:
         """What the account's entries add up to. Takes as long for a million entries as for one."""
 
     async def durations(self, account: Account, limit: int) -> list[float]:
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""
 
-    async def under_way(self, account: Account, limit: int) -> list[Entry]:
+    async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
         """The newest entries of the last 24 hours whose task the gateway has not finished."""
 
-    async def without_address(self, account: Account, limit: int) -> list[Entry]:
+    async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos that succeeded within the last hour, but have no address yet."""
 
-    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
+    async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
 
-    async def spending(self, account: Account) -> Spending:
+    async def spending(self, whose: Account | Team) -> Spending:
         """What the caps look at."""
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:

@@ -40,8 +40,10 @@ class HttpApp:
         routes: Sequence[Route] = (),
     ) -> None:
         if authentication is not None:
-            from sora_mcp.server.links import Links  # noqa: PLC0415 - a single person does without them
+            from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - a single person does without
+            from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
 
+            server.share(UpstreamKeys(settings.home).of)
             server.links = Links(settings, server.saved_file, authentication.lets_in)
             routes = [*routes, *server.links.routes()]
         app: ASGIApp = server.streamable_http_app(

@@ -33,6 +33,7 @@ from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
+from sora_mcp.core.team_caps import OverTeamCap
 from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
@@ -247,7 +248,7 @@ class Creator:
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
-        except (TooManyRunning, CostsNotKnown):
+        except (TooManyRunning, CostsNotKnown, OverTeamCap):
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
         return await self._ledger.same_before(intent, policy)

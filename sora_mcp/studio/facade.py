@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
 
+from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
+from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.describing import Describer
@@ -27,46 +33,82 @@ from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
-from sora_mcp.studio.watcher import Told, Wanted, Watcher
+from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
+
+KeyOf = Callable[[str, str], Secret | None]
+"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
+Raises FileProblem."""
+
+_MadeFor = tuple[Cost | None, Secret | None]
+"""The cap and the key of an owner for which their studio was made."""
+
+MOST_OWNERS = 1000
+"""People whose studios are kept; beyond that the one that was made first is made again when they come back."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the studios of all who share a server have in common."""
+
+    ledger: Ledger
+    background: TaskGroup
+    connector: Connector
+    submitter: Submitter
+    watcher: Watcher
+    viewer: Viewer
+
+    @classmethod
+    def of(cls, settings: Settings, ledger: Ledger, background: TaskGroup) -> Self:
+        """For the first of them."""
+        connector, submitter = Connector(settings, ledger), Submitter(ledger, background)
+        return cls(ledger, background, connector, submitter, Watcher(ledger, Poller(ledger)), Viewer())
 
 
 class Studio:
     """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: _Shared | None = None
+    ) -> None:
         self.settings = settings
-        self._connector = Connector(settings, ledger)
-        self._submitter = Submitter(ledger, background)
-        poller = Poller(ledger)
+        self._shared = shared or _Shared.of(settings, ledger, background)
+        self._connector = connector = self._shared.connector.for_owner(settings) if shared else self._shared.connector
+        self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
+        self._key_of: KeyOf | None = None
+        poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
-        self._watcher = Watcher(ledger, poller)
-        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
+        self._outputs = Outputs(
+            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._shared.viewer
+        )
         self._creator = Creator(
             settings,
             ledger,
-            connector=self._connector,
+            connector=connector,
             poller=poller,
             outputs=self._outputs,
-            submitter=self._submitter,
-            submitted=self._watcher.wake,
+            submitter=self._shared.submitter,
+            submitted=self._shared.watcher.wake,
         )
-        self._lists = Lists(ledger, self._connector, poller)
-        self._settler = Settler(ledger, self._connector, poller)
-        self._describer = Describer(settings, ledger, self._connector, poller)
+        self._lists = Lists(ledger, connector, poller)
+        self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
+        self._describer = Describer(settings, ledger, connector, poller)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, watch: bool = False) -> AsyncIterator[Self]:
+    async def open(cls, settings: Settings, *, watch: bool = False, key_of: KeyOf | None = None) -> AsyncIterator[Self]:
         """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded.
 
-        With `watch` it follows everything that is under way in the background, for as long as it is open.
+        With `watch` it follows everything that is under way in the background, for as long as it is open. With `key_of`
+        several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
         """
         ledger = open_ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
                 studio = cls(settings, ledger, background)
+                studio._key_of = key_of
                 watching = anyio.CancelScope()
                 if watch:
                     background.start_soon(studio._watch, watching)
@@ -74,17 +116,62 @@ class Studio:
                     yield studio
                 finally:
                     watching.cancel()
-                    studio._submitter.left.set()
+                    studio._shared.submitter.left.set()
         finally:
             if studio is not None:
                 with anyio.CancelScope(shield=True):
                     await studio._connector.aclose()
             ledger.close()
 
+    def for_owner(self, owner: str, cap: Cost | None = None) -> Studio:
+        """The studio of one of those who share this one, who sees their own videos and nobody else's.
+
+        `cap`: the most that 24 hours may cost them, None for what holds for everybody. What they have in common costs
+        nothing twice: one ledger, one client of the gateway, one watcher. Raises FileProblem where it is not known
+        whether they have a key of their own.
+        """
+        key = self._key_of(owner, self._base_url) if self._key_of else None
+        made_for, studio = self._of_owners.get(owner, (None, None))
+        if studio is None or made_for != (cap, key):
+            settings = self.settings.for_owner(owner, cap=cap, api_key=key)
+            studio = Studio(settings, self._shared.ledger, self._shared.background, shared=self._shared)
+            self._of_owners[owner] = ((cap, key), studio)
+            while len(self._of_owners) > MOST_OWNERS:
+                del self._of_owners[next(iter(self._of_owners))]
+        return studio
+
+    @cached_property
+    def _base_url(self) -> str:
+        """The gateway's address, empty where none is configured."""
+        try:
+            return self.settings.endpoint_of_anybody().base_url
+        except SoraError:
+            return ""
+
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        save = self._outputs.save_all if self.settings.save_finished else None
+        save = self._save if self.settings.save_finished else None
         with scope:
-            await self._watcher.run(self._connector.connect, save)
+            await self._shared.watcher.run(self._followed, save)
+
+    async def _followed(self) -> Followed:
+        """Whose videos are followed: the account's; where people share this, everybody's at this gateway."""
+        if self._key_of is None:
+            upstream = await self._connector.connect()
+            return Followed.of_one(upstream)
+        return Followed.of_team(self.settings.endpoint_of_anybody(), self._upstream_of)
+
+    async def _upstream_of(self, owner: str) -> Upstream:
+        return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these
+
+    def _whose(self, owner: str) -> Studio:
+        """The studio in which the videos of an owner are followed: this one for those that were made without one."""
+        if self._key_of is None or not owner:
+            return self
+        (cap, _), _ = self._of_owners.get(owner, ((None, None), None))
+        return self.for_owner(owner, cap)
+
+    async def _save(self, entry: Entry) -> None:
+        await self._whose(entry.account.owner)._outputs.save_all(entry)  # noqa: SLF001 - likewise
 
     async def submit(
         self,
@@ -191,17 +278,15 @@ class Studio:
         return await self._lists.recent(limit=limit, states=states)
 
     def on_change(self, tell: Told, wanted: Wanted) -> Callable[[], None]:
-        """Have every row told that changes while this studio watches; the result ends that.
+        """Have every row of the caller's told that changes while this studio watches; the result ends that.
 
         Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
         """
-        listener = (tell, wanted)
-        self._watcher.listeners.append(listener)
-        return lambda: self._watcher.listeners.remove(listener)
+        return self._shared.watcher.listen(self.settings.owner or "", tell, wanted)
 
     def wake(self) -> None:
         """Look at once for what somebody waits for now."""
-        self._watcher.wake()
+        self._shared.watcher.wake()
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
@@ -221,6 +306,14 @@ class Studio:
         """
         return await self._describer.describe(model)
 
+    async def seal_keys(self) -> list[bytes]:
+        """The keys with which the states of questions to users are sealed; see `Ledger.seal_keys`."""
+        return await self._shared.ledger.seal_keys()
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
+        return await self._shared.ledger.use_answer(answer_id, forget_after_s)
+
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
         return await self._settler.candidates(request_id)
@@ -228,7 +321,7 @@ class Studio:
     @property
     def sent(self) -> Entry | None:
         """The row of what was last sent to the gateway from here, and paid for perhaps."""
-        return self._submitter.sent
+        return self._shared.submitter.sent
 
     @property
     def capabilities(self) -> Capabilities:

@@ -32,14 +32,21 @@ class Outputs:
     """The finished videos of one studio. All methods raise SoraError and nothing else."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, connector: Connector, poller: Poller, waiter: Waiter
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        connector: Connector,
+        poller: Poller,
+        waiter: Waiter,
+        viewer: Viewer,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
         self._poller = poller
         self._waiter = waiter
-        self._viewer = Viewer()
+        self._viewer = viewer
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def view(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sora_mcp.ledger.sqlite.answers import Answers
 from sora_mcp.ledger.sqlite.following import Following
 from sora_mcp.ledger.sqlite.paying import Paying
 from sora_mcp.ledger.sqlite.reading import Reading
 
 
-class SqliteLedger(Paying, Following, Reading):
+class SqliteLedger(Paying, Following, Reading, Answers):
     """The ledger in the file at `path`; opened, and made, at first use. It keeps what `Ledger` promises."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Any
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.cost import Cost, total
-from sora_mcp.core.records import Entry, Totals
+from sora_mcp.core.records import Entry, Totals, Usage, UsageKey
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, name_of, places, relative_sum
+from sora_mcp.ledger.sqlite.accounts import name_of
+from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, places, relative_sum
 
 
 def search(
@@ -83,6 +85,39 @@ _TOTALS_ELSEWHERE = (
     " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway)"
     " JOIN videos ON number = newest WHERE owner = ? AND videos"
 )
+
+
+def usage(db: sqlite3.Connection, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+    """What an owner's rows add up to, in groups. See Ledger.usage."""
+    keys = ", ".join(_KEYS[key] for key in by)
+    sql = (
+        f"SELECT {keys}, state = 'unknown', {CURRENCY}, count(*), total(cost), {MONEY},"  # noqa: S608 - ours
+        f" sum(cost IS NULL AND {CURRENCY} IS NULL)"
+        " FROM videos WHERE owner = ? AND created_at >= ? AND state != 'rejected' AND merged_into IS NULL"
+        f" GROUP BY {', '.join(str(number + 1) for number in range(len(by) + 2))}"
+    )
+    groups: dict[tuple[str | None, ...], list[sqlite3.Row]] = {}
+    for row in db.execute(sql, (owner, since)):
+        groups.setdefault(tuple(row[: len(by)]), []).append(row[len(by) :])
+    return [_usage(of, parts) for of, parts in groups.items()]
+
+
+_KEYS: dict[UsageKey, str] = {
+    "day": "date(created_at, 'unixepoch', 'localtime')",
+    "operation": "operation",
+    "address": "address",
+}
+
+
+def _usage(of: tuple[str | None, ...], parts: Sequence[Sequence[Any]]) -> Usage:
+    """One group, of rows of whether the outcome is unknown, the currency, a count, sums, and a count without a cost."""
+    videos, costs, unpriced = {False: 0, True: 0}, {False: list[Cost](), True: list[Cost]()}, 0
+    for is_unknown, currency, count, relative, money, without_cost in parts:
+        videos[bool(is_unknown)] += count
+        costs[bool(is_unknown)].append(relative_sum(relative) if currency is None else Cost(int(money), currency))
+        unpriced += 0 if is_unknown else without_cost
+    spent, uncertain = ([cost for cost in total(costs[each]) if cost.billionths] for each in (False, True))
+    return Usage(of, videos[False], tuple(spent), unpriced, videos[True], tuple(uncertain))
 
 
 def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:

@@ -121,13 +121,35 @@ _STEPS = (
         (gateway, state, cost, merged_into, estimate, currency, stated, stated_currency)
         WHERE coalesce(stated, estimate) IS NOT NULL;
     """,
+    """
+    CREATE TABLE IF NOT EXISTS batch_lines (
+        number INTEGER PRIMARY KEY,
+        address TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        file TEXT NOT NULL,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        request_id TEXT NOT NULL REFERENCES videos (request_id)
+    );
+    CREATE INDEX IF NOT EXISTS batch_lines_key ON batch_lines (address, owner, key, number);
+    CREATE INDEX IF NOT EXISTS batch_lines_request ON batch_lines (request_id);
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS seal_keys (
+        number INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        made_at REAL NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS used_answers (answer_id TEXT PRIMARY KEY, kept_until REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS used_answers_old ON used_answers (kept_until);
+    """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
 The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
 fifth once kept totals in a table of its own; files that have it keep it. The indexes of the seventh hold all that
 totals are added up from. Costs in a currency stand in columns of their own: an earlier release would take them for
-relative.
+relative. The eighth keeps which request each line of a batch file became.
 """
 
 CURRENT = len(_STEPS)
@@ -195,11 +217,12 @@ def read_as_current(db: sqlite3.Connection) -> None:
     for table, names in wanted.items():
         there = set(_columns(db, table))
         columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
-        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
+        rows = f"FROM main.{table}" if there else "WHERE 0"
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} {rows}")
 
 
-_WIDENED = ("videos", "generations")
-"""Tables that later steps have added columns to."""
+_WIDENED = ("videos", "generations", "batch_lines")
+"""Tables that later steps have made, or added columns to."""
 
 
 def read_as_is(db: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite import migrations, rows
+from sora_mcp.ledger.sqlite import lines, migrations, rows
 from sora_mcp.ledger.sqlite.file import OlderRelease
 from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged
 from sora_mcp.ledger.sqlite.rows import of_request, of_task
@@ -44,7 +44,10 @@ class Paying(Transactions):
                 first = self._decide(db, intent, policy)
             except OverCap as refusal:
                 return refusal  # not raised: what was found out about abandoned rows is to be committed
-            return (self._begin(db, intent), True) if first is None else (first, False)
+            entry, is_new = (self._begin(db, intent), True) if first is None else (first, False)
+            if intent.line is not None:
+                lines.keep(db, intent.account, intent.line, entry)
+            return entry, is_new
 
         begun = await _once_older_are_done(lambda: self._write(work))
         if isinstance(begun, OverCap):
@@ -131,6 +134,8 @@ class Paying(Transactions):
 
     def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
+        if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
+            return own
         duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account
+from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.errors import FileProblem
@@ -20,13 +20,7 @@ from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
-
-
-def name_of(account: Account) -> str:
-    """An account as one text, the column `gateway`: earlier releases and the indexes look for it. It is written and
-    compared, and never cut apart again."""
-    key = f"#{account.key_fingerprint}" if account.key_fingerprint else ""
-    return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
+from sora_mcp.ledger.sqlite.accounts import name_of, rows_of
 
 
 def words_of(intent: Intent | Entry) -> dict[str, str | None]:
@@ -81,10 +75,10 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
     if not video_id.startswith("req_"):
         return of_task(db, account, video_id)
-    known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
-    entry = of_request(db, video_id) if known else None
-    if entry is not None and entry.account.shares_requests_with(account):
-        return entry
+    sql = "SELECT address, key_fingerprint, owner FROM videos WHERE request_id = ?"
+    owner = db.execute(sql, [video_id]).fetchone()
+    if owner is not None and Account(*owner).shares_requests_with(account):  # of another's not even its damage is told
+        return of_request(db, video_id)
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
@@ -143,9 +137,12 @@ _NO_BODY = ("", "null")
 def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
     """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
     same = _same(db, intent) if policy.has_duplicates else ()
-    if not policy.has_caps:
-        return Standing(now, same)
-    return Standing(now, same, spending(db, intent.account, now - WINDOW_S, intent.settles))
+    since, own, team = now - WINDOW_S, Spending(), Spending()
+    if policy.has_caps:
+        own = spending(db, intent.account, since, intent.settles)
+    if policy.has_team_caps:
+        team = spending(db, Team(intent.account.address), since, intent.settles)
+    return Standing(now, same, own, team)
 
 
 def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
@@ -154,9 +151,14 @@ def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
     sql = (
         f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
         f" WHERE {_SAME} AND +state IN ({places(states)}) AND {_not_settled(intent.settles)}"
-        " AND merged_into IS NULL ORDER BY number DESC"
+        f" AND merged_into IS NULL AND NOT EXISTS ({_LINE_OF_THE_SAME_FILE}) ORDER BY number DESC"
     )
-    return tuple(_earlier(*row) for row in db.execute(sql, [*_same_values(intent), *states, *intent.settles]))
+    file = None if intent.line is None else intent.line.file
+    values = [*_same_values(intent), *states, *intent.settles, file]
+    return tuple(_earlier(*row) for row in db.execute(sql, values))
+
+
+_LINE_OF_THE_SAME_FILE = "SELECT 1 FROM batch_lines AS b WHERE b.request_id = videos.request_id AND b.file = ?"
 
 
 def _not_settled(request_ids: Sequence[str]) -> str:
@@ -184,30 +186,30 @@ def _same_values(intent: Intent) -> list[str | None]:
     return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
 
 
-def spending(db: sqlite3.Connection, account: Account, since: float, settles: Sequence[str] = ()) -> Spending:
+def spending(db: sqlite3.Connection, whose: Account | Team, since: float, settles: Sequence[str] = ()) -> Spending:
     """What was spent since then, and may have been; what is being sent counts whenever it was begun.
 
     Unknown ones that are about to be settled (`settles`) do not count.
     """
-    gateway, others = name_of(account), _not_settled(settles)
+    (theirs, values), others = rows_of(whose), _not_settled(settles)
     sql = (
         f"SELECT state = 'unknown', {CURRENCY}, total(cost), {MONEY}, count(fingerprint),"  # noqa: S608
         " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0))"
-        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
+        f" FROM videos WHERE {theirs} AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
         f" AND {others} GROUP BY 1, 2"
     )
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     calls, priced = 0, dict[Unit, int]()
-    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [gateway, since, *settles]):
+    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [*values, since, *settles]):
         cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
         costs[bool(is_unknown)].append(cost)
         calls += submitted
         priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
     sql = (
-        "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
+        f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
         f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
     )
-    running = db.execute(sql, [gateway, *OPEN, since, *settles])
+    running = db.execute(sql, [*values, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
     return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
 
@@ -225,28 +227,31 @@ def relative_sum(amount: float) -> Cost:
     return Cost.of(round(max(amount, 0), 6))
 
 
-_SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
+_SUCCEEDED = "created_at > ? AND +state = 'succeeded'"
 _ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
 _SINCE = (
     "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
 )
 
 
-def unsaved(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
+def unsaved(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
-    where = f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
-    return _readable(db, where, [name_of(account), now - DAY_S], limit)
+    theirs, values = rows_of(whose)
+    where = f"{theirs} AND {_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
+    return _readable(db, where, [*values, now - DAY_S], limit)
 
 
-def without_address(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
+def without_address(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
-    values = [name_of(account), now - DAY_S - HOUR_S, now - HOUR_S]
-    return _readable(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
+    theirs, values = rows_of(whose)
+    where = f"{theirs} AND {_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}"
+    return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
 
 
-def under_way(db: sqlite3.Connection, account: Account, limit: int) -> list[Entry]:
+def under_way(db: sqlite3.Connection, whose: Account | Team, limit: int) -> list[Entry]:
     """Rows whose task the gateway has not finished, newest first."""
-    by_state = [_readable(db, "gateway = ? AND state = ?", [name_of(account), state], limit) for state in UNDER_WAY]
+    theirs, values = rows_of(whose)
+    by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
     return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
 
 
