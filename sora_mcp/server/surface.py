@@ -138,8 +138,8 @@ class SoraServer(Server[Studio]):
         return self.links.of(principal.owner, ctx.request)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
-        """Where an owner's video is saved; None where it is not. Raises NotConfigured."""
-        return await next(iter(self._studios)).for_owner(owner).saved_file(video_id, variant)
+        """Where an owner's video is saved; see `Studio.saved_file`."""
+        return await next(iter(self._studios)).saved_file(owner, video_id, variant)
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed

@@ -266,12 +266,12 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
 
-    async def saved_file(self, video_id: str, variant: int) -> Path | None:
-        """Where one variant is saved; None where it is not, or there is no such video. The gateway is not asked.
-
-        Raises NotConfigured.
+    async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
+        """Where a variant is saved of one of those who share this studio; None where it is not, or they have no such
+        video. The gateway is not asked. Raises NotConfigured or FileProblem.
         """
-        return await self._outputs.saved_file(video_id, variant)
+        _, studio = self._of_owners.get(owner) or (None, self.for_owner(owner))
+        return await studio._outputs.saved_file(video_id, variant)  # noqa: SLF001 - of this class
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
