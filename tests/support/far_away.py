@@ -23,7 +23,6 @@ class FarAway:
     address: str
     home: Path
     tokens: dict[str, str]
-    pid: int
 
     def client(self, name: str, era: Era = "auto") -> Client:
         """A person's client."""
@@ -45,11 +44,11 @@ async def far_away(environment: dict[str, str], *names: str) -> AsyncIterator[Fa
     """A server that runs, which lets `names` in."""
     home = Path(environment["SORA_HOME"])
     tokens = {name: TokenFile(home).add(name, None, None) for name in names}
-    async with over_http(environment | {"SORA_AUTH": "tokens"}) as (address, process):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_read, process.stderr)
-            yield FarAway(address, home, tokens, process.pid)
-            tasks.cancel_scope.cancel()
+    running = over_http(environment | {"SORA_AUTH": "tokens"})
+    async with running as (address, process), anyio.create_task_group() as tasks:
+        tasks.start_soon(_read, process.stderr)
+        yield FarAway(address, home, tokens)
+        tasks.cancel_scope.cancel()
 
 
 async def _read(stream: anyio.abc.ByteReceiveStream | None) -> None:
