@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from urllib.parse import quote
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, MP4, TAKEN_NEXT, Era, finished
+from bench import KEY, MP4, TAKEN_NEXT, finished
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client, MCPError
 from reading import create
@@ -249,7 +248,10 @@ async def test_lists_completions_and_prompts_show_nothing_of_others(house: House
 
 
 async def test_each_route_beside_mcp_is_known(house: House) -> None:
-    """What the links of these routes allow, and to whom, is tested where links are."""
+    """What the links of these routes allow is tested where links are; here, that they lead to one's own alone."""
     links = house.team.server.links
     assert links is not None
-    assert {route.path for route in links.routes()} == {"/videos/{link}", "/images/{link}"}
+    assert {route.path for route in links.routes()} == {"/videos/{link:path}", "/images/{link:path}"}
+    assert await house.team.server.saved_file("ann", "task_1", 1) is not None
+    for video_id in ("task_1", "task_999"):
+        assert await house.team.server.saved_file("ben", video_id, 1) is None
