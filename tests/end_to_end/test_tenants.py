@@ -20,7 +20,7 @@ from bench import KEY, MP4, TAKEN_NEXT, finished
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client, MCPError
 from reading import create
-from team import Team, team
+from shared_server import Team, team
 
 from sora_mcp import tools
 from sora_mcp.config.settings import Settings

@@ -63,29 +63,42 @@ class Team:
         return opened()
 
 
+def app_of(settings: Settings) -> tuple[SoraServer, HttpApp]:
+    server = build(settings)
+    return server, HttpApp(server, settings, authentication=Authentication.configured(settings))
+
+
 @asynccontextmanager
 async def team(settings: Settings) -> AsyncIterator[Team]:
     """A server in this process, which its tests can look into."""
-    server = build(settings)
-    app = HttpApp(server, settings, authentication=Authentication.configured(settings))
+    server, app = app_of(settings)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2
     )
     running = _Running(config)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(running.serve)
+        tasks.start_soon(running.run_to_its_end)
         with anyio.fail_after(20):
             await running.is_ready.wait()
-        yield Team(settings, server, f"http://127.0.0.1:{running.port}{MCP_PATH}")
-        await app.end()
-        running.should_exit = True
+        try:
+            yield Team(settings, server, f"http://127.0.0.1:{running.port}{MCP_PATH}")
+        finally:
+            running.should_exit = True
+            with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+                await app.end()
+                await running.has_ended.wait()
 
 
 class _Running(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.is_ready = anyio.Event()
+        self.has_ended = anyio.Event()
         self.port = 0
+
+    async def run_to_its_end(self) -> None:
+        await self.serve()
+        self.has_ended.set()
 
     async def startup(self, sockets: object = None) -> None:  # noqa: ARG002 - a free port is taken
         await super().startup()
