@@ -17,6 +17,8 @@ from calls import ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
 from mcp.client.context import ClientRequestContext
+from mcp.client.session import MessageHandlerFnT
+from mcp.client.subscriptions import ResourceUpdated
 from reading import create
 from shared_server import Team, app_of, team
 
@@ -135,13 +137,13 @@ async def test_a_dry_run_tells_of_a_reached_cap_of_the_team_no_more_than_its_sum
 # --- questions ------------------------------------------------------------------------------------
 
 
-async def no(_: ClientRequestContext, __: types.ElicitRequestParams) -> types.ElicitResult:
+async def no(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001
     return types.ElicitResult(action="decline")
 
 
 async def answer(client: Client, state: str | None, **arguments: Any) -> Any:
     """A call that answers yes under a state; what it ends with."""
-    yes = {"pay": types.ElicitResult(action="accept", content={"pay": True})} if state is not None else None
+    yes: Any = {"pay": types.ElicitResult(action="accept", content={"pay": True})} if state is not None else None
     return await client.session.call_tool(
         "create_video", DEAR | arguments, input_responses=yes, request_state=state, allow_input_required=True
     )
@@ -211,7 +213,7 @@ async def test_only_whose_video_it_is_are_told(shared: Make, gateway: FaultGatew
     heard: dict[str, list[str]] = {"ann": [], "ben": []}
     news = anyio.Event()
 
-    def ears(name: str) -> Callable[[object], Any]:
+    def ears(name: str) -> MessageHandlerFnT:
         async def hear(message: object) -> None:
             if isinstance(message, types.ResourceUpdatedNotification):
                 heard[name].append(message.params.uri)
@@ -224,6 +226,7 @@ async def test_only_whose_video_it_is_are_told(shared: Make, gateway: FaultGatew
         async with client.listen(resource_subscriptions=uris) as events:
             ready.set()
             async for event in events:
+                assert isinstance(event, ResourceUpdated)
                 heard[name].append(event.uri)
                 if name == "ann":
                     news.set()

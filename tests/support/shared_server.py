@@ -10,7 +10,7 @@ import anyio
 import uvicorn
 from bench import Era
 from mcp import Client
-from mcp.client.client import Transport
+from mcp.client._transport import TransportStreams
 from mcp.client.session import ElicitationFnT, MessageHandlerFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -48,19 +48,17 @@ class Team:
         ears: MessageHandlerFnT | None = None,
     ) -> Client:
         """A person's client."""
-        return Client(self._transport(name), mode=era, elicitation_callback=user, message_handler=ears)
+        transport = self._transport(name)
+        return Client(transport, mode=era, elicitation_callback=user, message_handler=ears)
 
     def headers(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(name)}"}
 
-    def _transport(self, name: str) -> Transport:
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[object]:
-            http = create_mcp_http_client(headers=self.headers(name))
-            async with http, streamable_http_client(self.address, http_client=http) as streams:
-                yield streams
-
-        return opened()
+    @asynccontextmanager
+    async def _transport(self, name: str) -> AsyncIterator[TransportStreams]:
+        http = create_mcp_http_client(headers=self.headers(name))
+        async with http, streamable_http_client(self.address, http_client=http) as streams:
+            yield streams
 
 
 def app_of(settings: Settings) -> tuple[SoraServer, HttpApp]:
