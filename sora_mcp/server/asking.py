@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import secrets
-import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +35,7 @@ ANSWER_WITHIN = 600.0
 MOST_OPEN = 1000
 """Questions that are remembered until they are answered; beyond that the oldest is forgotten, and asked again."""
 FORGOTTEN_AFTER = 2 * ANSWER_WITHIN
-"""Seconds after which a used answer is forgotten: it is too late for it long before, by any of our clocks."""
+"""Seconds after which a used answer is forgotten: its seal does not open any more, by any of our clocks."""
 
 _KEY, _FIELD = "pay", "pay"
 _FORM: dict[str, Any] = {
@@ -114,16 +113,14 @@ class SealedQuestions:
 
     def remember(self, question: _Question) -> str:
         """As `Questions` says."""
-        return json.dumps([secrets.token_urlsafe(16), question.digest, time.time() + ANSWER_WITHIN])
+        return json.dumps([secrets.token_urlsafe(16), question.digest])
 
     async def is_answered(self, question: _Question, state: str | None) -> bool:
         """As `Questions` says. Raises FileProblem where nobody can tell whether it is the first."""
         if state is None:
             return False
-        answer_id, digest, answer_by = json.loads(state)
-        if digest != question.digest or time.time() > answer_by:
-            return False
-        return await self._studio.use_answer(answer_id, FORGOTTEN_AFTER)
+        answer_id, digest = json.loads(state)
+        return digest == question.digest and await self._studio.use_answer(answer_id, FORGOTTEN_AFTER)
 
 
 class Asker:

@@ -15,6 +15,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured, SoraError
+from sora_mcp.server.asking import ANSWER_WITHIN
 from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 
@@ -22,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Studio]
 
-SEALED_FOR_S = 3600.0
-"""Seconds for which the state of a question can be opened: longer than its answer counts, so that whoever is late is
-asked again instead of being refused."""
 AUDIENCE = "sora"
 
 
@@ -76,7 +74,17 @@ class Sealed:
         self._boundary = self._boundary or await _opened(ctx.lifespan_context)
         # Without the ledger's keys no question is asked, and no answer counts.
         boundary = self._boundary or _boundary_of(RequestStateSecurity.ephemeral())
-        return await boundary(ctx, call_next)
+        try:
+            return await boundary(ctx, call_next)
+        except MCPError as error:
+            if error.error.data != _NOT_OPENED:
+                raise
+        # Of another owner, about another call, too old, or made up: whoever answers is asked, as if it were not there.
+        return await boundary(replace(ctx, params={**(ctx.params or {}), "requestState": None}), call_next)
+
+
+_NOT_OPENED = {"reason": "invalid_request_state"}
+"""What the SDK says of a state that is none of this server's for this call; it is said before anything is done."""
 
 
 async def _opened(studio: Studio) -> RequestStateBoundary | None:
@@ -85,7 +93,7 @@ async def _opened(studio: Studio) -> RequestStateBoundary | None:
     except SoraError as error:
         logger.info("the keys for questions cannot be read now: %s", error.message)
         return None
-    return _boundary_of(RequestStateSecurity(keys=keys, ttl=SEALED_FOR_S, bind_principal=_owner))
+    return _boundary_of(RequestStateSecurity(keys=keys, ttl=ANSWER_WITHIN, bind_principal=_owner))
 
 
 def _boundary_of(security: RequestStateSecurity) -> RequestStateBoundary:
