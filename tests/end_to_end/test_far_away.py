@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import pytest
 from anyio import to_thread
-from bench import ERAS, PNG, Era, environment
+from bench import ERAS, PNG, Era, environment, finished
 from calls import ask, assert_accepted, assert_refused, create, item
 from far_away import FarAway, far_away
-from fault_gateway import FaultGateway, says
+from fault_gateway import CREATE, Answer, FaultGateway, says
+from films import at_rate, film
 from mcp import Client
+from player import BROWSER, plays
 
 from sora_mcp.identity.tokens import TokenFile
 
@@ -268,3 +270,30 @@ async def test_a_real_client_that_sends_100_mb_is_told_why_they_are_not_taken(
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603
+
+
+# --- a real player --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
+async def test_a_browser_plays_a_video_by_its_link_and_seeks_in_it(
+    tmp_path: Path, gateway: FaultGateway, http: httpx.AsyncClient
+) -> None:
+    """A video of some megabytes whose index stands at its end, as some encoders leave it."""
+    film(tmp_path / "film.mp4", at_rate(30, 600), (640, 360), crf="1", g="30")
+    content = (tmp_path / "film.mp4").read_bytes()
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/film.mp4"))
+    gateway.on("GET", "/film.mp4", Answer(200, content, {"Content-Type": "video/mp4"}))
+    async with far_away(environment(tmp_path, gateway), "alice") as team:
+        async with team.client("alice") as client:
+            task_id = str((await ask(client, *create())).data["task_id"])
+            link = str((await ask(client, "download_video", {"task_id": task_id})).data["url"])
+        assert (await http.get(link)).content == content
+        told = await to_thread.run_sync(plays, link)
+    assert told["error"] is None, told
+    assert told["duration"] == pytest.approx(20, abs=0.1)
+    metadata, late, early, played = told["seen"]
+    assert metadata == "metadata"
+    assert late == ["seeked", pytest.approx(16, abs=0.2)]
+    assert early == ["seeked", pytest.approx(2, abs=0.2)]
+    assert 2.3 <= played[1] <= 6
