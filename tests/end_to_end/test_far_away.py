@@ -159,6 +159,16 @@ async def test_a_file_that_was_removed_is_saved_again(team: Team, http: httpx.As
     assert (await http.get(anew["url"])).status_code == 200
 
 
+async def test_trouble_with_the_servers_disk_tells_of_none_of_its_folders(settings: Settings, tmp_path: Path) -> None:
+    settings.output_dir.write_text("in the way")
+    async with served_team(settings) as team, team.client("alice") as client:
+        told = await ask(client, "download_video", {"task_id": await made(client)})
+    assert told.data["error"]["kind"] == "file_problem"
+    assert "The folder for videos cannot be used" in told.text
+    assert str(tmp_path) not in told.text
+    assert str(tmp_path) not in json.dumps(told.data)
+
+
 async def test_anothers_video_gets_no_link(team: Team) -> None:
     async with team.client("alice") as alice, team.client("bob") as bob:
         task_id = await made(alice)
