@@ -31,6 +31,7 @@ from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
@@ -94,6 +95,7 @@ class Studio:
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
         self._describer = Describer(settings, ledger, connector, poller)
+        self._readiness = ReadinessCheck(settings, ledger, connector)
 
     @classmethod
     @asynccontextmanager
@@ -313,6 +315,14 @@ class Studio:
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
         """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
         return await self._shared.ledger.use_answer(answer_id, forget_after_s)
+
+    async def readiness(self) -> Readiness:
+        """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
+        return await self._readiness.look()
+
+    async def states(self) -> dict[State, int]:
+        """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
+        return await self._shared.ledger.states() if self._shared.ledger.exists() else {}
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
