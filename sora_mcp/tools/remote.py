@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel
 
 from sora_mcp.core.advice import Advice, Correct, Do, Message, Place, parts_of
-from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem
+from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Video
 from sora_mcp.core.tasks import clean
@@ -58,8 +58,11 @@ async def check_images(draft: VideoRequest, links: Links) -> None:
     if not missing:
         return
     error = InvalidInput([problem for problem, _ in missing])
-    commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MOST_NAMED]]
-    error.advice = (Do(_how(commands, links.lasts_s)), Correct())
+    try:
+        commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MOST_NAMED]]
+        error.advice = (Do(_how(commands, links.lasts_s)), Correct())
+    except SoraError as trouble:
+        error.advice = (Do(trouble.parts), *trouble.advice, Correct())
     raise error
 
 
@@ -88,7 +91,7 @@ def _file(text: str) -> str:
 
 def _how(commands: list[str], lasts_s: int) -> str:
     """How images are sent."""
-    these, answers = ("it", "answers") if len(commands) == 1 else ("them", "each answers")
+    these, answers = ("it", "it answers") if len(commands) == 1 else ("them", "each answers")
     run = " and ".join(f"`{command}`" for command in commands)
     return (
         f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD}…, to give as "

@@ -203,6 +203,14 @@ async def test_a_path_of_the_callers_machine_is_refused_with_a_link(
     assert gateway.connections == 0
 
 
+async def test_where_no_link_can_be_given_nothing_is_submitted_either(paying: Team, gateway: FaultGateway) -> None:
+    (paying.settings.home / "link-keys.json").write_text("not JSON", encoding="utf-8")
+    async with paying.client("alice") as client:
+        told = await assert_refused(client, *item(url="cat.png"), "is a path", "file of keys")
+    assert str(paying.settings.home) not in told.text
+    assert gateway.connections == 0
+
+
 async def test_a_folder_of_images_on_the_server_is_not_for_people_far_away(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(PNG)
     async with served_team(replace(settings, image_dirs=(tmp_path,))) as team, team.client("alice") as client:
