@@ -110,6 +110,14 @@ async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger,
     assert await ledger.find(BEN, "task_1") is None
 
 
+async def test_what_each_owner_spent_is_told_for_all_of_them(ledger: Ledger) -> None:
+    for account, cost in ((ANN, 1), (ANN, 2), (BEN, 4), (NOBODY, 8)):
+        await make(ledger, account, cost)
+    usage = {each.of: each.spent for each in await ledger.usage(None, ("owner",), 0)}
+    assert usage == {("ann",): (Cost.of(3),), ("ben",): (Cost.of(4),), ("",): (Cost.of(8),)}
+    assert [each.of for each in await ledger.usage("ann", ("owner",), 0)] == [("ann",)]
+
+
 # --- questions to users ----------------------------------------------------------------------------
 
 

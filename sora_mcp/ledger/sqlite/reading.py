@@ -88,7 +88,7 @@ class Reading(Transactions):
     async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
         return await self._read(lambda db: lines.known(db, account, keys))
 
-    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+    async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
         return await self._read(lambda db: listing.usage(db, owner, by, since))
 
     async def totals(self, account: Account) -> Totals:

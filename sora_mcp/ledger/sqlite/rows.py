@@ -25,8 +25,8 @@ from sora_mcp.ledger.sqlite.accounts import name_of, rows_of
 
 def words_of(intent: Intent | Entry) -> dict[str, str | None]:
     """In which words an intent is sent, and what was adjusted for that, as columns."""
-    adjusted = json.dumps([asdict(each) for each in intent.adjusted]) if intent.adjusted else None
-    return {"dialect": intent.dialect, "adjusted": adjusted}
+    adjusted = [{name: value for name, value in asdict(each).items() if value is not None} for each in intent.adjusted]
+    return {"dialect": intent.dialect, "adjusted": json.dumps(adjusted) if adjusted else None}
 
 
 def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
@@ -38,7 +38,7 @@ def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
 
 def columns_of(account: Account) -> dict[str, str]:
     """An account as columns."""
-    return {"gateway": name_of(account), **asdict(account)}
+    return {"gateway": name_of(account), **{name: getattr(account, name) for name in _ACCOUNT}}
 
 
 def salt_of(db: sqlite3.Connection) -> bytes | None:
