@@ -177,8 +177,8 @@ class VideoList(Model):
 
 
 class UsageGroup(Model):
-    """What videos of one day, operation, gateway or owner cost: one sum for each unit in `costs`, which may grow by those
-    of unknown outcome (`unknown` of them). `unpriced` have no known cost."""
+    """What videos of one day, operation, gateway or owner cost: one sum for each unit in `costs`, which may grow by
+    those of unknown outcome (`unknown` of them). `unpriced` have no known cost."""
 
     gateway: str
     day: str | None = None

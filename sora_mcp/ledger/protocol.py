@@ -191,7 +191,8 @@ class Ledger(Protocol):
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""
 
     async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
-        """The newest entries of the last 24 hours whose task the gateway has not finished."""
+        """The newest entries of the last 24 hours whose task the gateway has not finished; of a team the newest of each
+        account, then the second of each, so that nobody's many leave another's out."""
 
     async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos that succeeded within the last hour, but have no address yet."""

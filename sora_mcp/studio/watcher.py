@@ -26,9 +26,8 @@ AT_ONCE = 8
 SAVES_AT_ONCE = 2
 """The same for downloads."""
 MOST = 200
-"""Rows that are followed at once, the newest (reading them takes 6 ms); as they finish, older ones are."""
-MOST_OF_TEAM = 1000
-"""The same where people share a server."""
+"""Rows that are followed at once (reading them takes 6 ms): the newest, and as they finish, older ones. Of a team
+these are the newest of each of its people, then the second of each."""
 GIVE_WAY_ROUNDS = 3
 """Rounds in a row in which nothing is asked because creates come one after another, which go first."""
 IDLE_S = 30.0
@@ -46,15 +45,11 @@ UpstreamOf = Callable[[str], Awaitable[Upstream]]
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Whose videos are followed, at most `most` of them at once, the newest.
-
-    `pace` and `tick` are the gateway's: see `Upstream`.
-    """
+    """Whose videos are followed. `pace` and `tick` are the gateway's: see `Upstream`."""
 
     whose: Account | Team
     upstream_of: UpstreamOf
     pace: float
-    most: int = MOST
 
     @classmethod
     def of_one(cls, upstream: Upstream) -> Self:
@@ -68,7 +63,7 @@ class Followed:
     @classmethod
     def of_team(cls, endpoint: Endpoint, upstream_of: UpstreamOf) -> Self:
         """The videos of all who share a server."""
-        return cls(Team(canonical_address(endpoint.base_url)), upstream_of, pace_of(endpoint), MOST_OF_TEAM)
+        return cls(Team(canonical_address(endpoint.base_url)), upstream_of, pace_of(endpoint))
 
     @property
     def tick(self) -> float:
@@ -143,8 +138,8 @@ class Watcher:
 
     async def _round(self, followed: Followed, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
-        open_rows = await self._ledger.under_way(followed.whose, followed.most)
-        open_rows += await self._ledger.without_address(followed.whose, followed.most)
+        open_rows = await self._ledger.under_way(followed.whose, MOST)
+        open_rows += await self._ledger.without_address(followed.whose, MOST)
         wanted = self._wanted()
         await self._tell_changes(followed, open_rows, wanted)
         now = self._ledger.now()
@@ -153,7 +148,7 @@ class Watcher:
         self._start(work, due, self._queries, partial(self._ask, followed))
         if save is None:
             return bool(open_rows or wanted)
-        unsaved = await self._ledger.unsaved(followed.whose, followed.most)
+        unsaved = await self._ledger.unsaved(followed.whose, MOST)
         due = [entry for entry in unsaved if entry.is_due(now, followed.pace) or _is_new(entry, now)]
         self._start(work, due, self._saves, partial(self._save, save))
         return bool(open_rows or wanted or unsaved)
