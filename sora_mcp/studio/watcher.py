@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -145,7 +145,9 @@ class Watcher:
         now = self._ledger.now()
         due = [entry for entry in open_rows if entry.is_due(now, followed.pace)]
         due = [] if self._gives_way(followed) else due
-        self._start(work, due, self._queries, partial(self._ask, followed))
+        upstreams = await _upstreams(followed, due)
+        due = [entry for entry in due if entry.account in upstreams]
+        self._start(work, due, self._queries, lambda entry: self._poller.ask(upstreams[entry.account], entry))
         if save is None:
             return bool(open_rows or wanted)
         unsaved = await self._ledger.unsaved(followed.whose, MOST)
@@ -157,11 +159,6 @@ class Watcher:
         is_recent = anyio.current_time() - self._woken_at < followed.tick
         self._gave_way = self._gave_way + 1 if is_recent and self._gave_way < GIVE_WAY_ROUNDS else 0
         return self._gave_way > 0
-
-    async def _ask(self, followed: Followed, entry: Entry) -> None:
-        upstream = await followed.upstream_of(entry.account.owner)
-        if entry.account == upstream.account:  # one that was made with another key is asked about with that one alone
-            await self._poller.ask(upstream, entry)
 
     def _start(
         self,
@@ -208,6 +205,20 @@ class Watcher:
             for listener in self._listeners:
                 if listener.owner == entry.account.owner:
                     await listener.tell(entry)
+
+
+async def _upstreams(followed: Followed, due: Iterable[Entry]) -> dict[Account, Upstream]:
+    """The gateway as the owners of these can ask it now, by account: what was made with another key than an owner has
+    now is asked about with that one alone."""
+    upstreams: dict[Account, Upstream] = {}
+    for owner in {entry.account.owner for entry in due}:
+        try:
+            upstream = await followed.upstream_of(owner)
+        except SoraError as error:
+            logger.info("what %s made cannot be followed now: %s", owner or "nobody", error.message)
+        else:
+            upstreams[upstream.account] = upstream
+    return upstreams
 
 
 _Look = tuple[str, int | None, bool]
