@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,8 @@ from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.token_commands import token
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+if TYPE_CHECKING:
+    from sora_mcp.config.settings import Settings
 
 
 @click.group(
@@ -38,10 +39,15 @@ def main(ctx: click.Context) -> None:
 
 @main.command()
 @click.option("--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True)
-@click.option("--host", type=click.Choice(_LOOPBACK), default="127.0.0.1", show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Another than this machine's needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
 def serve(transport: str, host: str, port: int) -> None:
-    """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp on this machine."""
+    """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp."""
     if transport == "stdio":
         _serve_stdio()
         return
@@ -49,8 +55,22 @@ def serve(transport: str, host: str, port: int) -> None:
     with loading():
         from sora_mcp.server import serve_http  # noqa: PLC0415
 
+    host = host.strip("[] ")
+    _check_host(settings, host)
     with _port(host, port):
         serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
+
+
+def _check_host(settings: Settings, host: str) -> None:
+    """Say that the server may not listen there as wrong usage, which a port that is taken is, too."""
+    from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
+    from sora_mcp.config.binding import check_host  # noqa: PLC0415
+    from sora_mcp.core.errors import NotConfigured  # noqa: PLC0415
+
+    try:
+        check_host(settings, host)
+    except NotConfigured as error:
+        raise click.UsageError(f"{FOR_SHELL.message(error.parts)} {FOR_SHELL.next_step(error)}") from None
 
 
 @contextmanager

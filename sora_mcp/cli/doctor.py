@@ -19,6 +19,7 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
+from sora_mcp.cli.doctor_callers import callers
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
@@ -101,6 +102,7 @@ async def check_up(settings: Settings) -> list[Check]:
     checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
     if home.verdict == "ok":
         checks += await _ledger(settings)
+    checks += [Check(*finding) for finding in await callers(settings)]
     return checks + await _gateway(settings)
 
 

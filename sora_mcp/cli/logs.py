@@ -13,6 +13,8 @@ from sora_mcp.config.converters import MIN_KEY_LENGTH
 
 QUIET = ("httpx", "httpcore", "stamina")
 """Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
+TALKATIVE = ("mcp", "sse_starlette")
+"""Libraries that log ids of sessions, and whole messages with their prompts, below warnings."""
 
 _QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 _BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
@@ -25,6 +27,8 @@ def set_up(level: str, key: str) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Lines(logging.Formatter):

@@ -22,7 +22,6 @@ from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables,
 from sora_mcp.core.advice import AskUser, Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.core.owners import owner_folder
 
 _RESTART = Do("Correct it and start again.")
 
@@ -307,6 +306,8 @@ class Settings:
     def for_owner(self, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
         """The settings of one of several people who share a server: their rows, their folder, their cap for 24 hours
         (None: the one for everybody), and their own upstream key, if they have one."""
+        from sora_mcp.core.owners import owner_folder  # noqa: PLC0415 - most serve one person
+
         return replace(
             self,
             owner=owner,

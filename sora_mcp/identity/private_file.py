@@ -77,6 +77,8 @@ class PrivateFile:
             return
         if status.st_uid not in {os.geteuid(), 0}:
             raise self.problem("belongs to another user", "Make it belong to the user that runs the server.")
+        if not status.st_mode & stat.S_IRUSR:  # the superuser could read it nevertheless
+            raise self.problem("cannot be read", f"Run: chmod 600 {self.path}")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise self.problem("is open to other users", f"Run: chmod 600 {self.path}")
 

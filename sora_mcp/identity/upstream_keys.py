@@ -31,6 +31,10 @@ class UpstreamKeys:
             self._stamp = stamp
         return self._keys.get((owner, canonical_address(base_url)))
 
+    def owners(self) -> list[str]:
+        """Whose keys there are, each named once."""
+        return list(dict.fromkeys(owner for owner, _ in self._read()))
+
     def store(self, owner: str, base_url: str, key: Secret) -> None:
         """Keep a key, in place of an earlier one."""
         with self._file.change() as document:

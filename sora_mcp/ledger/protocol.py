@@ -206,6 +206,9 @@ class Ledger(Protocol):
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         """Every state that an entry has had, with the time at which it began, oldest first."""
 
+    async def states(self) -> dict[State, int]:
+        """How many entries stand in each state, of all accounts."""
+
     async def check(self) -> dict[State, int]:
         """How many entries stand in each state, of all accounts.
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.server import watching
 from sora_mcp.server.bounds import MOST_BYTES, in_words
 from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
 from sora_mcp.server.surface import SoraServer
+from sora_mcp.server.watching import AccessLog
 
 if TYPE_CHECKING:
     from sora_mcp.server.authentication import Authentication
@@ -46,17 +48,20 @@ class HttpApp:
             server.share(UpstreamKeys(settings.home).of)
             server.links = Links(settings, server.saved_file, authentication.lets_in)
             routes = [*routes, *server.links.routes()]
+        self.connections: set[Any] = set()
+        """Those that are open: kept by whoever listens, counted by `/metrics`."""
+        own_routes = watching.routes(server, self.connections, asks_callers=authentication is not None)
         app: ASGIApp = server.streamable_http_app(
             streamable_http_path=MCP_PATH,
             max_request_body_size=MOST_BYTES,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
-            custom_starlette_routes=[*routes, *(authentication.routes if authentication else ())],
         )
         self._draining = Draining(Lenient(in_words(app)), server)
-        app = _Endpoints(self._draining, app)
+        others = Router([*own_routes, *routes, *(authentication.routes if authentication else ())])
+        app = _Endpoints(self._draining, others, lifespan=app)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
-        self._app = _Gate(app, settings)
+        self._app = AccessLog(_Gate(app, settings), {MCP_PATH, *(each.path for each in own_routes)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -67,14 +72,19 @@ class HttpApp:
 
 
 class _Endpoints:
-    """The MCP endpoint needs more than the SDK does for it; the other routes do not."""
+    """The MCP endpoint is reached by its own path only, for which a token is asked: a router would also take `/mcp%0a`
+    for it. The lifespan is the SDK's."""
 
-    def __init__(self, mcp: ASGIApp, others: ASGIApp) -> None:
+    def __init__(self, mcp: ASGIApp, others: ASGIApp, *, lifespan: ASGIApp) -> None:
         self._mcp = mcp
         self._others = others
+        self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._mcp if scope.get("path") == MCP_PATH else self._others)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await (self._mcp if scope["path"] == MCP_PATH else self._others)(scope, receive, send)
 
 
 class _Gate:
@@ -96,7 +106,8 @@ class _Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refusal = await self._check.validate_request(Request(scope))
+            headers = [(name, value.lower()) for name, value in scope["headers"] if name in {b"host", b"origin"}]
+            refusal = await self._check.validate_request(Request({**scope, "headers": headers}))
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return

@@ -15,9 +15,8 @@ from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
 from sora_mcp.core.results import ListedVideo
 from sora_mcp.core.tables import FPS
 from sora_mcp.server.addresses import video_uri
-from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found
+from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found, wording
 from sora_mcp.studio import Studio
-from sora_mcp.tools.wording import FOR_AGENTS
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +67,9 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     except InvalidInput as error:
         if "?" not in uri:
             raise not_found(uri) from None
-        raise MCPError(types.INVALID_PARAMS, FOR_AGENTS.message(error.parts), {"uri": uri}) from None
+        raise MCPError(types.INVALID_PARAMS, wording().message(error.parts), {"uri": uri}) from None
     except SoraError as error:
-        words = f"{FOR_AGENTS.message(error.parts)} {FOR_AGENTS.next_step(error)}".strip()
+        words = f"{wording().message(error.parts)} {wording().next_step(error)}".strip()
         raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
     return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
 

@@ -58,7 +58,8 @@ async def _guide(_: Studio, __: Values) -> str:
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 
-def _wording() -> ForAgents:
+def wording() -> ForAgents:
+    """The words for whoever makes the request."""
     if current_principal() is None:
         return FOR_AGENTS
     from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - most callers are on this machine
@@ -67,22 +68,20 @@ def _wording() -> ForAgents:
 
 
 async def _gateway(studio: Studio, _: Values) -> str:
-    return _json(_wording().structured(await studio.describe()))
+    return _json(wording().structured(await studio.describe()))
 
 
 async def _unsettled(studio: Studio, _: Values) -> str:
     unsettled = await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
     advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
     next_step = (
-        FOR_AGENTS.advise(advice, Do("Do not submit it again blindly."))
-        if unsettled.videos
-        else "Nothing is unsettled."
+        wording().advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
     )
-    return _json({**FOR_AGENTS.structured(unsettled), "next_step": next_step})
+    return _json({**wording().structured(unsettled), "next_step": next_step})
 
 
 async def _video(studio: Studio, values: Values) -> str:
-    return _json(_wording().structured(await studio.get(values["task_id"])))
+    return _json(wording().structured(await studio.get(values["task_id"])))
 
 
 async def _file(studio: Studio, values: Values) -> bytes:

@@ -121,6 +121,11 @@ class SoraServer(Server[Studio]):
                 forget()
                 self._studios.discard(studio)
 
+    @property
+    def studio(self) -> Studio:
+        """The studio, while the server runs over HTTP: there is one for all."""
+        return next(iter(self._studios))
+
     def close_viewers(self) -> None:
         """End every `view` that is under way, so that a server can end."""
         for studio in self._studios:
@@ -138,8 +143,8 @@ class SoraServer(Server[Studio]):
         return self.links.of(principal.owner, ctx.request)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
-        """Where an owner's video is saved; None where it is not. Raises NotConfigured."""
-        return await next(iter(self._studios)).for_owner(owner).saved_file(video_id, variant)
+        """Where an owner's video is saved; see `Studio.saved_file`."""
+        return await self.studio.saved_file(owner, video_id, variant)
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed

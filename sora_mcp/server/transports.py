@@ -18,6 +18,7 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
+from sora_mcp.config.binding import check_host
 from sora_mcp.config.settings import Settings
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.server.bounds import TooLong, answer_to, read_line
@@ -111,16 +112,26 @@ def _is_json(line: str) -> bool:
 
 
 def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve any number of clients over streamable HTTP on a loopback address (there is no authentication).
+    """Serve any number of clients over streamable HTTP. Port 0 takes a free one; `ready` is told the address once
+    clients can connect.
 
-    Port 0 takes a free one; `ready` is told the address once clients can connect.
+    Raises NotConfigured where others than this machine could reach `host`, and SORA_AUTH, SORA_ALLOWED_HOSTS and
+    SORA_ALLOWED_ORIGINS are not all set; OSError where the port cannot be had.
     """
+    check_host(settings, host)
     from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
     from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415 - likewise
 
     server = build(settings)
     app = HttpApp(server, settings, authentication=_authentication(settings))
-    listen(app, host, port, lambda base_url: ready(f"{base_url}{MCP_PATH}"), ending=app.end)
+    listen(
+        app,
+        host,
+        port,
+        lambda base_url: ready(f"{base_url}{MCP_PATH}"),
+        ending=app.end,
+        connections=app.connections,
+    )
 
 
 def _authentication(settings: Settings) -> Authentication | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
@@ -78,14 +79,19 @@ class Verifier:
             ) from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
-        principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
-        return _verified(principal, grant, client="sora-mcp token")
+        return _of_grant(grant)
 
     def _tell(self, trouble: str) -> None:
         now = time.monotonic()
         if now - self._told.get(trouble, -TELL_AGAIN_AFTER_S) >= TELL_AGAIN_AFTER_S:
             self._told = {trouble: now}
             logger.error("%s", trouble)
+
+
+@lru_cache(maxsize=1000)
+def _of_grant(grant: Grant) -> VerifiedToken:
+    principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
+    return _verified(principal, grant, client="sora-mcp token")
 
 
 def _verified(
@@ -107,7 +113,7 @@ def _verified(
 
 def verifier_of(settings: Settings) -> Verifier:
     """The verifier that the settings ask for. Raises NotConfigured where OAuth lacks a setting."""
-    tokens = Tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
+    tokens = _tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
     if "oauth" not in settings.auth:
         return Verifier(tokens, None)
     for name in ("oauth_issuer", "oauth_audience"):
@@ -119,3 +125,13 @@ def verifier_of(settings: Settings) -> Verifier:
 
 
 _SET = Do("Set it and start again.")
+
+
+def _tokens(file: TokenFile) -> Tokens:
+    """The tokens of a file; in the log stands at once whether anybody is let in with one."""
+    try:
+        if not file.grants():
+            logger.warning("nobody has a token yet; sora-mcp token add NAME makes one")
+    except FileProblem as problem:
+        logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
+    return Tokens(file)

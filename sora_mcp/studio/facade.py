@@ -32,6 +32,7 @@ from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
@@ -100,6 +101,7 @@ class Studio:
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
         self._describer = Describer(settings, ledger, connector, poller)
+        self._readiness = ReadinessCheck(settings, ledger, connector)
 
     @classmethod
     @asynccontextmanager
@@ -299,12 +301,12 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
 
-    async def saved_file(self, video_id: str, variant: int) -> Path | None:
-        """Where one variant is saved; None where it is not, or there is no such video. The gateway is not asked.
-
-        Raises NotConfigured.
+    async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
+        """Where a variant is saved of one of those who share this studio; None where it is not, or they have no such
+        video. The gateway is not asked. Raises NotConfigured or FileProblem.
         """
-        return await self._outputs.saved_file(video_id, variant)
+        _, studio = self._of_owners.get(owner) or (None, self.for_owner(owner))
+        return await studio._outputs.saved_file(video_id, variant)  # noqa: SLF001 - of this class
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
@@ -346,6 +348,14 @@ class Studio:
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
         """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
         return await self._shared.ledger.use_answer(answer_id, forget_after_s)
+
+    async def readiness(self) -> Readiness:
+        """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
+        return await self._readiness.look()
+
+    async def states(self) -> dict[State, int]:
+        """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
+        return await self._shared.ledger.states() if self._shared.ledger.exists() else {}
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
-from sora_mcp.core.advice import Advice, Correct, Do
+from sora_mcp.core.advice import Advice, Correct, Do, Message, Place, parts_of
 from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Video
@@ -25,6 +25,9 @@ from sora_mcp.tools.wording import ForAgents
 
 class ForRemoteAgents(ForAgents):
     """The words for an agent on another machine: it is told of no file here."""
+
+    def message(self, message: Message) -> str:
+        return super().message(tuple(part.elsewhere if isinstance(part, Place) else part for part in parts_of(message)))
 
     def structured(self, result: BaseModel) -> dict[str, Any]:
         if isinstance(result, Video):

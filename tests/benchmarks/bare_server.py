@@ -1,10 +1,13 @@
 """The yardstick: tools that do nothing, on the low-level server of the SDK, over stdio or HTTP (`--http`).
 
-They are three, or those of a list (JSON) whose path comes last (`--tools FILE`).
+They are three, or those of a list (JSON) whose path comes last (`--tools FILE`). With `--token TOKEN` (last) callers
+over HTTP have to send that.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import sys
 from pathlib import Path
@@ -12,6 +15,8 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -47,7 +52,22 @@ def serve_http() -> None:
         sys.stderr.write(f"Serving MCP at {base_url}/mcp\n")
         sys.stderr.flush()
 
-    listen(SERVER.streamable_http_app(), "127.0.0.1", 0, ready)
+    app = SERVER.streamable_http_app(**_authentication(sys.argv[-1]) if "--token" in sys.argv else {})
+    listen(app, "127.0.0.1", 0, ready)
+
+
+def _authentication(token: str) -> dict[str, Any]:
+    """What the SDK needs to ask for one static token, of which it knows the hash."""
+    digest = hashlib.sha256(token.encode()).digest()
+
+    class Verifier:
+        async def verify_token(self, token: str) -> AccessToken | None:
+            known = hmac.compare_digest(hashlib.sha256(token.encode()).digest(), digest)
+            return AccessToken(token=token, client_id="anna", scopes=["videos:read"]) if known else None
+
+    address = "http://127.0.0.1/mcp"
+    settings = AuthSettings(issuer_url=address, resource_server_url=address, validate_token_resource=False)
+    return {"token_verifier": Verifier(), "auth": settings}
 
 
 if __name__ == "__main__":

@@ -11,11 +11,17 @@ import json
 import sys
 
 _NUMBERS = itertools.count(1)
+_ACCEPTED: dict[str, list[str]] = {}
+"""The tasks of each prompt; GET /accepted tells them."""
 
 
-def _answer(method: str, path: str) -> dict[str, object]:
+def _answer(method: str, path: str, body: bytes) -> object:
     if method == "POST":
-        return {"code": "success", "message": "", "data": f"task_{next(_NUMBERS):08d}"}
+        task_id = f"task_{next(_NUMBERS):08d}"
+        _ACCEPTED.setdefault(str(json.loads(body).get("prompt")), []).append(task_id)
+        return {"code": "success", "message": "", "data": task_id}
+    if path == "/accepted":
+        return _ACCEPTED
     generation = {"id": "gen_1", "url": "https://videos.example/1.mp4", "width": 854, "height": 480, "n_frames": 150}
     raw = {"generations": [generation]}
     task = {"task_id": path.rpartition("/")[2], "status": "SUCCESS", "progress": "100%", "data": raw}
@@ -36,9 +42,9 @@ class _Connection(asyncio.Protocol):
         head, blank, body = self._received.partition(b"\r\n\r\n")
         if not blank or len(body) < _length(head) or self._transport is None:
             return
-        self._received = body[_length(head) :]
+        body, self._received = body[: _length(head)], body[_length(head) :]
         method, path, _ = head.partition(b"\r\n")[0].decode().split(" ")
-        answer = json.dumps(_answer(method, path)).encode()
+        answer = json.dumps(_answer(method, path, body)).encode()
         status = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
         self._transport.write(status.encode() + answer)
 

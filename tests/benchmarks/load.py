@@ -23,20 +23,20 @@ _MODERN_META = {
 }
 
 
-class _Client:
+class HttpClient:
     """One keep-alive connection; in the older era with a session of its own."""
 
     _reader: asyncio.StreamReader
     _writer: asyncio.StreamWriter
 
-    def __init__(self, url: str, era: str) -> None:
+    def __init__(self, url: str, era: str, token: str = "") -> None:
         self._address = urlsplit(url)
         self._modern = era == "2026-07-28"
         self._headers = {
             "Host": self._address.netloc,
             "Accept": "application/json, text/event-stream",
             "Content-Type": "application/json",
-        }
+        } | ({"Authorization": f"Bearer {token}"} if token else {})
 
     async def connect(self) -> None:
         """A fresh connection (servers close idle ones); the session stays."""
@@ -80,6 +80,12 @@ class _Client:
         await self._reader.readexactly(2)
         return body
 
+    async def end_session(self) -> None:
+        """Tell the server that the session is over, where there is one."""
+        if "Mcp-Session-Id" in self._headers:
+            lines = ["DELETE /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in self._headers.items()), "", ""]
+            await self.send("\r\n".join(lines).encode())
+
     def close(self) -> None:
         self._writer.close()
 
@@ -89,7 +95,7 @@ class _Target:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.label: str = plan["label"]
-        self._clients = [_Client(plan["url"], plan["era"]) for _ in range(AT_ONCE)]
+        self._clients = [HttpClient(plan["url"], plan["era"], plan.get("token", "")) for _ in range(AT_ONCE)]
         self._call: tuple[str, dict[str, Any]] = (plan["method"], plan["params"])
 
     async def calls_per_second(self, calls: int) -> float:
@@ -103,7 +109,7 @@ class _Target:
             client.close()
         return calls // AT_ONCE * AT_ONCE / elapsed
 
-    async def _repeat(self, client: _Client, times: int) -> None:
+    async def _repeat(self, client: HttpClient, times: int) -> None:
         request = client.request(*self._call)
         for _ in range(times):
             await client.send(request)
@@ -123,4 +129,5 @@ async def _main() -> None:
     json.dump({"calls_per_s": found, "load_process_busy": share}, sys.stdout)
 
 
-asyncio.run(_main())
+if __name__ == "__main__":
+    asyncio.run(_main())

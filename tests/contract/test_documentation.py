@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from documentation import PAGES, README, ROOT, anchors, block, blocks, links, prose
@@ -122,10 +123,11 @@ def _inline() -> Iterator[str]:
 
 
 def _help(command: str) -> str:
-    group = [command, "new"] if command == "ledger" else [command]
-    shown = CliRunner().invoke(main, [*group, "--help"])
-    assert shown.exit_code == 0, command
-    return shown.output
+    inner = main.commands.get(command)
+    words = [[command, name] for name in inner.commands] if isinstance(inner, click.Group) else [[command]]
+    shown = [CliRunner().invoke(main, [*each, "--help"]) for each in words]
+    assert not any(each.exit_code for each in shown), command
+    return "".join(each.output for each in shown)
 
 
 # CONTRIBUTING

@@ -38,15 +38,20 @@ def claude_code(shop: Workshop) -> Told:
     _installed(shop, npm, "claude-code", ("claude", "mcp", "list"), "✔ Connected")
     shop.do(SERVER, "install", "claude-code", npm=npm)
     with scripted_model() as model:
-        shop.told |= {
-            "ANTHROPIC_BASE_URL": model.address.removesuffix("/v1"),
-            "ANTHROPIC_API_KEY": "none",
-            "DISABLE_AUTOUPDATER": "1",
-            "MCP_CONNECTION_NONBLOCKING": "false",  # else the first turn may come before the tools
-        }
-        asked = ("claude", "-p", "--allowedTools", "mcp__sora", "--", "Make a video of a paper boat")
-        shop.do(*asked, npm=npm, seconds=180)
-    return (), f"plugin validate --strict, install, mcp list: Connected, uninstall; {_conversation(model)}"
+        ask_claude(shop, npm, model)
+    return (), f"plugin validate --strict, install, mcp list: Connected, uninstall; {conversation(model)}"
+
+
+def ask_claude(shop: Workshop, npm: Path, model: Model) -> None:
+    """Have Claude Code, which has our server, make a video with a scripted model."""
+    shop.told |= {
+        "ANTHROPIC_BASE_URL": model.address.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY": "none",
+        "DISABLE_AUTOUPDATER": "1",
+        "MCP_CONNECTION_NONBLOCKING": "false",  # else the first turn may come before the tools
+    }
+    asked = ("claude", "-p", "--allowedTools", "mcp__sora", "--", "Make a video of a paper boat")
+    shop.do(*asked, npm=npm, seconds=180)
 
 
 def gemini_cli(shop: Workshop) -> Told:
@@ -80,7 +85,7 @@ def codex(shop: Workshop) -> Told:
     shop.do(SERVER, "uninstall", "codex", npm=npm)
     if "sora" in (left := shop.do("codex", "mcp", "list", npm=npm)):
         raise Failed(f"codex still has the server:\n{left}")
-    return (), f"install, mcp get --json: enabled, {_conversation(model)}, uninstall"
+    return (), f"install, mcp get --json: enabled, {conversation(model)}, uninstall"
 
 
 def opencode(shop: Workshop) -> Told:
@@ -99,7 +104,7 @@ def opencode(shop: Workshop) -> Told:
         if "connected" not in (listed := _all(shop, npm, ("opencode", "mcp", "list"))):
             raise Failed(f"opencode lists:\n{listed}")
         shop.do("opencode", "run", "--auto", "Make a video of a paper boat", npm=npm, seconds=180)
-    return (), f"the snippet of install, mcp list: connected, {_conversation(model)}"
+    return (), f"the snippet of install, mcp list: connected, {conversation(model)}"
 
 
 def copilot_cli(shop: Workshop) -> Told:
@@ -118,10 +123,10 @@ def copilot_cli(shop: Workshop) -> Told:
     shop.do(SERVER, "uninstall", "copilot-cli", npm=npm)
     if str(SERVER) in (left := _all(shop, npm, ("copilot", "mcp", "list"))):
         raise Failed(f"copilot still lists:\n{left}")
-    return (), f"install, {_conversation(model)}, uninstall"
+    return (), f"install, {conversation(model)}, uninstall"
 
 
-def _conversation(model: Model) -> str:
+def conversation(model: Model) -> str:
     """What a host showed its model. Raises Failed where something of it did not arrive."""
     if len(model.told) != len(_STEPS):
         raise Failed(f"the model was told {model.told}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 from workshop import CLIENTS, PROJECT, Failed, Told, Workshop, told_by
 
@@ -95,9 +96,14 @@ def _vendor(shop: Workshop, tests: str) -> Told:
 
 def _node(shop: Workshop, package: str, script: str) -> Told:
     npm = shop.npm(package)
-    for name in (script, "story.mjs"):  # Node looks for packages from where the script lies
+    return told_by(shop.do("node", script_in(npm, script), npm=npm))
+
+
+def script_in(npm: Path, script: str) -> Path:
+    """A script of ours where Node finds its packages: it looks for them from where the script lies."""
+    for name in (script, "story.mjs"):
         shutil.copy(CLIENTS / name, npm)
-    return told_by(shop.do("node", npm / script, npm=npm))
+    return npm / script
 
 
 def _python(shop: Workshop, script: str, *requirements: str) -> Told:

@@ -24,22 +24,25 @@ IS_ERROR = 5
 
 def conformance(shop: Workshop) -> Told:
     """Every scenario that means something for a product, over streamable HTTP."""
+    with shop.serving() as base_url:
+        return ERAS, scenarios_passed(shop, base_url)
+
+
+def scenarios_passed(shop: Workshop, base_url: str) -> str:
+    """Run every scenario against a server; how many passed. Raises Failed."""
     npm = shop.npm(CONFORMANCE)
     program = npm / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
     counts = []
-    with shop.serving() as base_url:
-        for era, scenarios in SCENARIOS.items():
-            checks = 0
-            for scenario in scenarios:
-                out = shop.scratch / era / scenario
-                asked = ("server", "--url", base_url, "--scenario", scenario, "--spec-version", era, "-o", str(out))
-                ended = shop.run("node", program, *asked, npm=npm)
-                checks += _passed(
-                    f"{scenario} ({era})", out, ended, NEED_A_FIXTURE if "stateless" in scenario else set()
-                )
-            counts.append(f"{era}: {len(scenarios)} scenarios, {checks} checks")
+    for era, scenarios in SCENARIOS.items():
+        checks = 0
+        for scenario in scenarios:
+            out = shop.scratch / era / scenario
+            asked = ("server", "--url", base_url, "--scenario", scenario, "--spec-version", era, "-o", str(out))
+            ended = shop.run("node", program, *asked, npm=npm)
+            checks += _passed(f"{scenario} ({era})", out, ended, NEED_A_FIXTURE if "stateless" in scenario else set())
+        counts.append(f"{era}: {len(scenarios)} scenarios, {checks} checks")
     exceptions = f"{len(NEED_A_FIXTURE)} checks of server-stateless need a fixture tool"
-    return ERAS, "; ".join([*counts, exceptions])
+    return "; ".join([*counts, exceptions])
 
 
 def _passed(scenario: str, out: Path, ended: Ended, excepted: set[str]) -> int:

@@ -20,6 +20,7 @@ import hosts
 import libraries
 import protocol
 import routers
+import teams
 import upstreams
 from platformdirs import user_cache_path
 from workshop import PROJECT, Failed, Missing, Told, Workshop
@@ -66,9 +67,17 @@ class Row:
 
 PROOFS = (
     Proof("Official conformance suite", protocol.CONFORMANCE, "HTTP", protocol.conformance, quick=True),
+    Proof(
+        "Official conformance suite, with a token",
+        protocol.CONFORMANCE,
+        "HTTP",
+        teams.conformance_with_tokens,
+        quick=True,
+    ),
     Proof("MCP Inspector (CLI)", protocol.INSPECTOR, "stdio", protocol.inspector, quick=True),
     Proof("TypeScript SDK 1.x", libraries.TYPESCRIPT_1, "stdio", libraries.typescript_1, quick=True),
     Proof("TypeScript client 2.x", libraries.TYPESCRIPT_2, "stdio", libraries.typescript_2, quick=True),
+    Proof("TypeScript client 2.x, with OAuth", libraries.TYPESCRIPT_2, "HTTP", teams.typescript_2_oauth, quick=True),
     Proof("Vercel AI SDK", libraries.AI_SDK, "stdio", libraries.ai_sdk, quick=True),
     Proof("fastmcp client", libraries.FASTMCP, "stdio", libraries.fastmcp, quick=True),
     Proof("LangChain adapters (Python SDK 1.30)", libraries.LANGCHAIN, "stdio", libraries.langchain),
@@ -76,6 +85,7 @@ PROOFS = (
     Proof("OpenAI Agents", libraries.OPENAI_AGENTS, "stdio", libraries.openai_agents),
     Proof("Pydantic AI", libraries.PYDANTIC_AI, "stdio", libraries.pydantic_ai),
     Proof("Claude Code", hosts.CLAUDE_CODE, "stdio", hosts.claude_code, quick=True),
+    Proof("Claude Code, with a token", hosts.CLAUDE_CODE, "HTTP", teams.claude_code_with_a_token, quick=True),
     Proof("Claude Desktop bundle (mcpb)", hosts.MCPB, "-", hosts.mcpb),
     Proof("Gemini CLI", hosts.GEMINI_CLI, "stdio", hosts.gemini_cli),
     Proof("Codex", hosts.CODEX, "stdio", hosts.codex, quick=True),

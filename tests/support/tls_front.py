@@ -23,21 +23,22 @@ _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream
 
 
 class Authority:
-    """One self-signed certificate for 127.0.0.1: whoever is given `pem` trusts it, nobody else does."""
+    """One self-signed certificate for 127.0.0.1 and other `names`: whoever is given `pem` trusts it, nobody else
+    does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sora-mcp test")])
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(7))
-        host = x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))])
+        host = x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST)), *map(x509.DNSName, names)])
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.pem = (
             builder.add_extension(host, critical=False)
             .sign(key, hashes.SHA256())
             .public_bytes(serialization.Encoding.PEM)
         )
-        self._key = key.private_bytes(
+        self.key = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
@@ -46,7 +47,7 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with TemporaryDirectory() as folder:
             file = Path(folder, "server.pem")
-            file.write_bytes(self.pem + self._key)
+            file.write_bytes(self.pem + self.key)
             context.load_cert_chain(file)
         return context
 

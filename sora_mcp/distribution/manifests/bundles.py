@@ -135,15 +135,25 @@ def gemini_extension() -> Document:
 
 DOCKERFILE = """\
 # Built from the source it lies in, at the repository's root: docker build -f manifests/Dockerfile -t sora-mcp .
-FROM python:3.13-slim
+FROM python:3.13-slim AS program
 COPY pyproject.toml README.md LICENSE /source/
 COPY sora_mcp /source/sora_mcp
-RUN pip install --no-cache-dir '/source[media]' && rm -r /source \\
-    && useradd --create-home sora && install -d -o sora /data
+RUN pip install --no-cache-dir '/source[media,metrics]' && rm -r /source \\
+    && useradd --uid 10001 --create-home sora && install -d -o sora /data
 USER sora
 ENV SORA_HOME=/data SORA_OUTPUT_DIR=/data/videos
 VOLUME /data
 ENTRYPOINT ["sora-mcp"]
+
+# A team's server over HTTP: docker build --target server. Its root can be read-only: it writes to /data and /tmp.
+FROM program AS server
+EXPOSE 8000
+HEALTHCHECK --start-period=30s CMD ["python", "-c", "from http.client import HTTPConnection as C; \\
+c = C('127.0.0.1', 8000, timeout=5); c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
+CMD ["serve", "--transport", "streamable-http", "--host", "0.0.0.0", "--port", "8000"]
+
+# One person's server over stdin and stdout: what is built where no target is named.
+FROM program
 """
 """From source rather than from the package registry: it works before anything is published."""
 

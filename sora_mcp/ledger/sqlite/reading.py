@@ -116,6 +116,9 @@ class Reading(Transactions):
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
         return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
+    async def states(self) -> dict[State, int]:
+        return await self._read(_states)
+
     async def check(self) -> dict[State, int]:
         return await self._read(_check)
 
@@ -132,12 +135,14 @@ def _check(db: sqlite3.Connection) -> dict[State, int]:
         raise Malformed
     for entry in rows.select(db, "1", [], CHECKED):
         summary(entry)
-    counts: dict[State, int] = dict(
-        db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall()
-    )
+    counts = _states(db)
     if counts:
         _salt(db)
     return counts
+
+
+def _states(db: sqlite3.Connection) -> dict[State, int]:
+    return dict(db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall())
 
 
 def _salt(db: sqlite3.Connection) -> bytes:

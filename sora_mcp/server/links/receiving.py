@@ -12,7 +12,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Send
+from starlette.types import Message, Receive, Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
@@ -44,13 +44,15 @@ class Images:
     async def answer(self, request: Request, send: Send) -> None:
         """Keep the image and tell its name, or say why not."""
         response: Response
+        body = _Body(request.receive)
+        request = Request(request.scope, body.receive)
         try:
             response = _told(await self._received(request))
         except ClientDisconnect:  # nobody reads an answer
             return
         except Refusal as refusal:
-            if not _waits_before_it_sends(request):  # whoever is cut off while they send reads no answer
-                await drain(request.receive)
+            if not (body.is_over or _waits_before_it_sends(request, body)):
+                await drain(request.receive)  # whoever is cut off while they send reads no answer
             response = refusal.response
         await response(request.scope, request.receive, send)
 
@@ -126,7 +128,6 @@ def _declared_size(request: Request) -> int:
 async def _take(request: Request, part: Part) -> None:
     """Write the body to the disk. Raises Refusal for what is no image, or too large."""
     head, done = b"", 0
-    request.state.is_read = True
     async for chunk in request.stream():
         if len(head) < _HEAD_BYTES:
             head = (head + chunk)[:_HEAD_BYTES]
@@ -144,7 +145,21 @@ def _too_large() -> Refusal:
     return Refusal(413, f"The image is too large; allowed: up to {MAX_IMAGE_BYTES // 1_000_000} MB.")
 
 
-def _waits_before_it_sends(request: Request) -> bool:
+def _waits_before_it_sends(request: Request, body: _Body) -> bool:
     """Whether the client still waits for a word before it sends its body, as curl does with a large one."""
-    is_sending = getattr(request.state, "is_read", False)
-    return not is_sending and request.headers.get("expect", "").lower() == "100-continue"
+    return not body.is_begun and request.headers.get("expect", "").lower() == "100-continue"
+
+
+class _Body:
+    """A body, of which it is known how much of it was read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_begun = False
+        self.is_over = False
+
+    async def receive(self) -> Message:
+        self.is_begun = True
+        message = await self._receive()
+        self.is_over = not message.get("more_body", False)
+        return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -13,14 +14,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.types import Scope, Send
 
+from sora_mcp.core.errors import SoraError
 from sora_mcp.server.links.answers import Desk, Refusal, link_of
 from sora_mcp.server.links.signing import Subject
 
 MOST_RANGES = 16
 """Ranges of one request; where more are asked for, the whole file is sent. Players ask for one."""
 
+logger = logging.getLogger(__name__)
+
 SavedFile = Callable[[str, str, int], Awaitable[Path | None]]
-"""The file of an owner's video, by its id and variant; None where it is not saved."""
+"""The file of an owner's video, by its id and variant; None where it is not saved. Raises SoraError."""
 
 
 def subject_of(video_id: str, variant: int, about: os.stat_result) -> Subject:
@@ -39,7 +43,11 @@ class Videos:
         """Send the file, or the ranges of it that are asked for. Raises Refusal."""
         link = await link_of(request, self._desk, "videos")
         video_id, variant = str(link.subject[0]), int(link.subject[1])
-        path = await self._saved_file(link.owner, video_id, variant)
+        try:
+            path = await self._saved_file(link.owner, video_id, variant)
+        except SoraError as error:
+            logger.error("a link cannot be used: %s", error.message)  # noqa: TRY400 - the message says it all
+            raise Refusal(503, "This server cannot look for the file now. Try again later.") from None
         about = None if path is None else await to_thread.run_sync(look_at, path)
         if path is None or about is None or subject_of(video_id, variant, about) != link.subject:
             raise Refusal(404, "The file is not here any more. download_video saves the video again, if it can be had.")

@@ -1,0 +1,72 @@
+"""What `doctor` says of who may use the server over HTTP, and what is wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from sora_mcp.cli.pasting import command
+from sora_mcp.cli.wording import FOR_SHELL
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.errors import SoraError
+from sora_mcp.identity.tokens import TokenFile
+from sora_mcp.identity.upstream_keys import UpstreamKeys
+
+MOST_NAMES = 5
+Finding = tuple[str, Literal["ok", "note", "wrong"], str, str]
+"""A check's name, its verdict, what was found and what to do next."""
+
+
+async def callers(settings: Settings) -> list[Finding]:
+    """Everything about callers; nothing where one person has the server to themselves."""
+    findings = list(_tokens(settings))
+    if "oauth" in settings.auth:
+        findings += await _oauth(settings)
+    elif settings.oauth_issuer or settings.oauth_audience:
+        words = f"an issuer is set, and {variable_of('auth')} does not name oauth"
+        findings.append(("oauth", "note", words, f"Set {variable_of('auth')}=oauth to let its tokens in."))
+    return findings
+
+
+def _tokens(settings: Settings) -> Iterator[Finding]:
+    asks = "tokens" in settings.auth
+    try:
+        names = [each.name for each in TokenFile(settings.home).grants()]
+        keys = UpstreamKeys(settings.home).owners()
+    except SoraError as error:
+        yield ("tokens", "wrong", FOR_SHELL.message(error.parts), FOR_SHELL.next_step(error))
+        return
+    people = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if names[MOST_NAMES:] else "")
+    if names and not asks:
+        advice = f"Set {variable_of('auth')}=tokens, or both kinds."
+        yield ("tokens", "note", f"{people}: there are tokens, and {variable_of('auth')} does not name them", advice)
+    elif names:
+        own = f"; with a key of the gateway's of their own: {', '.join(keys[:MOST_NAMES])}" if keys else ""
+        yield ("tokens", "ok", f"{people}{own}", "")
+    elif asks:
+        yield ("tokens", "note", "nobody has one yet", f"Add one with: {command('token', 'add')} NAME")
+
+
+async def _oauth(settings: Settings) -> list[Finding]:
+    missing = [name for name in ("oauth_issuer", "oauth_audience") if getattr(settings, name) is None]
+    if missing:
+        names = " and ".join(map(variable_of, missing))
+        return [("oauth", "wrong", f"{names} {'are' if len(missing) > 1 else 'is'} not set", "Set it.")]
+    from sora_mcp.identity.issuer import Issuer, IssuerDown  # noqa: PLC0415 - the HTTP client, where it is needed
+    from sora_mcp.identity.oauth import LEEWAY_S  # noqa: PLC0415
+
+    issuer = Issuer(settings.oauth_issuer or "")
+    try:
+        keys = await issuer.look_up()
+    except IssuerDown as down:
+        advice = f"Look at {variable_of('oauth_issuer')}, and whether this machine reaches it."
+        return [("oauth", "wrong", f"the issuer {issuer.address} is of no use: {down}", advice)]
+    number = f"{len(keys)} key{'s' * (len(keys) != 1)}"
+    findings: list[Finding] = [
+        ("oauth", "ok", f"{issuer.address} has {number}; tokens are for {settings.oauth_audience}", "")
+    ]
+    if issuer.skew_s is not None and abs(issuer.skew_s) > LEEWAY_S:
+        words = f"{abs(issuer.skew_s):.0f} s {'ahead of' if issuer.skew_s > 0 else 'behind'} the issuer's"
+        findings.append(("clock", "wrong", f"this machine's clock is {words}", "Set the clock: tokens are refused."))
+    return findings

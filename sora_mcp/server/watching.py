@@ -1,0 +1,102 @@
+"""What whoever runs a server looks at: whether it lives and is ready, its numbers, and a line for each request."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Collection, Sized
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sora_mcp.core.errors import SoraError
+from sora_mcp.server.counting import Calls
+from sora_mcp.server.principals import current_principal
+from sora_mcp.server.surface import SoraServer
+from sora_mcp.tools import ForAgents
+
+access_log = logging.getLogger("sora_mcp.access")
+
+_NO_EXTRA = "Numbers need the extra `metrics`: install sora-mcp[metrics] and start the server again.\n"
+_STRANGER = "Send the header Authorization: Bearer TOKEN; only this machine is told without one.\n"
+
+
+def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> list[Route]:
+    """`/healthz`, `/readyz` and `/metrics`. `asks_callers`: whether callers have to say who they are."""
+    calls = Calls()
+    server.middleware.insert(1, calls)  # inside the span of the request, outside of what may refuse it
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"alive": True})
+
+    async def ready(_: Request) -> Response:
+        seen = await server.studio.readiness()
+        words = ForAgents().message
+        looks = {"ledger": seen.ledger, "gateway": seen.gateway}
+        report = {name: "ok" if missing is None else words(missing) for name, missing in looks.items()}
+        return JSONResponse({"ready": seen.is_ready} | report, status_code=200 if seen.is_ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        if asks_callers and current_principal() is None and not _is_local(request):
+            return PlainTextResponse(_STRANGER, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        try:
+            from sora_mcp.server.metrics import CONTENT_TYPE, exposition  # noqa: PLC0415 - an extra, and 50 ms
+        except ModuleNotFoundError:
+            return PlainTextResponse(_NO_EXTRA, status_code=501)
+        try:
+            states = await server.studio.states()
+        except SoraError as error:
+            return PlainTextResponse(f"{error.message}\n", status_code=503)
+        return Response(exposition(calls, states, len(connections)), media_type=CONTENT_TYPE)
+
+    return [Route("/healthz", health), Route("/readyz", ready), Route("/metrics", metrics)]
+
+
+def _is_local(request: Request) -> bool:
+    try:
+        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+class AccessLog:
+    """Writes a line for each request: no query (it may be a signature), no header, and no path that is none of ours."""
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not access_log.isEnabledFor(logging.INFO):
+            await self._app(scope, receive, send)
+            return
+        began, status, size = anyio.current_time(), 0, 0
+
+        async def say(message: Message) -> None:
+            nonlocal status, size
+            status = message.get("status", status)
+            size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, say)
+        finally:
+            client, user = scope.get("client"), scope.get("user")
+            fields = {
+                "method": scope["method"],
+                "path": self._path(scope),
+                "status": status or None,
+                "seconds": f"{anyio.current_time() - began:.3f}",
+                "bytes": size,
+                "client": client[0] if client else None,
+                "owner": None if user is None else user.access_token.subject,
+            }
+            access_log.info("request", extra={"fields": fields})
+
+    def _path(self, scope: Scope) -> str:
+        if scope["path"] in self._paths:
+            return str(scope["path"])
+        return str(getattr(scope.get("route"), "path", "other"))

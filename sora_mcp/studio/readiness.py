@@ -1,0 +1,99 @@
+"""Whether paid calls could be made now: the ledger can be used, the gateway is set and answers. Costs nothing."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import Message, Setting
+from sora_mcp.core.errors import NotConfigured, SoraError, Unreachable
+from sora_mcp.ledger import Ledger
+from sora_mcp.studio.connector import Connector
+
+logger = logging.getLogger(__name__)
+
+LOOK_WITHIN_S = 5.0
+"""Seconds that the ledger and the gateway have to answer, each."""
+KNOWN_FOR_S = 5.0
+"""Seconds for which what was seen is told again: whoever asks often does not ask the gateway as often."""
+_NO_LIST = {404, 405, 501}
+"""Statuses of a gateway that answers, but has no list of models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What is missing, in a sentence each; None where nothing is. Nothing of it is secret: anybody may ask."""
+
+    ledger: Message | None
+    gateway: Message | None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ledger is None and self.gateway is None
+
+
+class ReadinessCheck:
+    """Looks at the ledger and the gateway once in a while."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, connector: Connector) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._connector = connector
+        self._seen = Readiness(None, None)
+        self._seen_until = -math.inf
+        self._one_at_a_time = anyio.Lock()
+
+    async def look(self) -> Readiness:
+        """How things stand, or stood at most KNOWN_FOR_S seconds ago. Raises nothing."""
+        async with self._one_at_a_time:
+            if anyio.current_time() >= self._seen_until:
+                self._seen = Readiness(await _bounded(self._look_at_ledger), await _bounded(self._look_at_gateway))
+                self._seen_until = anyio.current_time() + KNOWN_FOR_S
+            return self._seen
+
+    async def _look_at_ledger(self) -> Message | None:
+        try:
+            if self._ledger.exists():
+                await self._ledger.history("")
+        except SoraError as error:
+            logger.warning("not ready: %s", error.message)
+            return ("The ledger in ", Setting("home"), " cannot be used; `sora-mcp doctor` says why.")
+        if not _is_writable(self._settings.home):
+            return ("The folder of ", Setting("home"), " cannot be written.")
+        return None
+
+    async def _look_at_gateway(self) -> Message | None:
+        try:
+            upstream = await self._connector.connect()
+            await upstream.gateway.probe()
+        except NotConfigured as error:
+            return error.parts
+        except SoraError as error:
+            if error.http_status in _NO_LIST:
+                return None
+            logger.warning("not ready: %s", error.message)
+            if error.http_status in {401, 403}:
+                return "The gateway refuses the key."
+            if isinstance(error, Unreachable):
+                return "The gateway cannot be reached."
+            return "The gateway is in trouble: it answers, but not as it should."
+        return None
+
+
+async def _bounded(look: Callable[[], Awaitable[Message | None]]) -> Message | None:
+    with anyio.move_on_after(LOOK_WITHIN_S):
+        return await look()
+    return f"An answer takes longer than {LOOK_WITHIN_S:g} s."
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be written there; a folder that is not there yet is made when it is needed."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    return there is not None and os.access(there, os.W_OK | os.X_OK)
