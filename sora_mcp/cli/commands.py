@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -156,6 +156,42 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
         from sora_mcp.cli.tool_calls import settle as settle_request  # noqa: PLC0415
 
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
+
+
+@main.command(epilog="Example: sora-mcp batch films.jsonl --at-once 2")
+@click.argument("file", type=click.Path(allow_dash=True), metavar="FILE.jsonl")
+@click.option("--at-once", type=click.IntRange(1, 50), default=4, show_default=True, help="Videos under way at most.")
+@click.option("--dry-run", is_flag=True, help="Try all lines and show what they cost; send nothing.")
+@click.option("--retry-failed", is_flag=True, help="Send again what was rejected, failed, blocked or lost.")
+@click.option("--yes", is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST together.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the results there, in order.")
+@click.option(
+    "--download", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Save the videos there."
+)
+def batch(file: str, **options: Any) -> None:
+    """Make many videos, one request a line: {"prompt": "a fox in the snow"}. Costs money.
+
+    A line has the arguments of create, or of the "operation" that it names: storyboard, remix, blend; and perhaps a
+    "name". All lines are tried before the first is sent. Run again, it goes on where it ended: no line is sent twice.
+    The results are JSON, one line each. With - for FILE the lines come from standard input, each with a name.
+    """
+    settings = load_settings()
+    with loading():
+        from sora_mcp.cli.batch import Options, run  # noqa: PLC0415
+
+    raise SystemExit(run(settings, Options(file, **options)))
+
+
+@main.command(epilog="Example: sora-mcp usage --days 7")
+@click.option("--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="Today and the days before.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def usage(days: int, as_json: bool) -> None:
+    """Show what was spent: by day, by operation and by gateway, each unit apart."""
+    settings = load_settings()
+    with loading():
+        from sora_mcp.cli.usage import show  # noqa: PLC0415
+
+    show(settings, days, as_json=as_json)
 
 
 main.add_command(token)

@@ -24,7 +24,7 @@ _VIDEO_COMMANDS = {
     "gateway": "Show which gateway this is, what it takes, the caps, and what was spent.",
 }
 """Said by `--help` without loading what the commands are made from, in `cli.videos`."""
-_PAID = {name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money.")}
+_PAID = {"batch", *(name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money."))}
 
 
 class Group(click.Group):

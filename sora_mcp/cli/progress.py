@@ -38,7 +38,11 @@ class Bar:
 
     async def tell(self, progress: Progress) -> None:
         """Show what goes on, and how much of it is done."""
-        self._share, self._words = progress.share or 0.0, progress.activity
+        self.show(progress.share or 0.0, progress.activity)
+
+    def show(self, share: float, words: str) -> None:
+        """Show so many words about so much, of 1."""
+        self._share, self._words = share, words
         self._draw()
 
     async def tick(self) -> None:

@@ -11,6 +11,7 @@ import click
 
 from sora_mcp.cli.ending import print_json
 from sora_mcp.cli.pasting import next_page
+from sora_mcp.cli.tables import table
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
 
@@ -45,49 +46,63 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
 def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
     """Print the answer of list_videos to a call with these `arguments`: the videos on stdout, what is said of them on
     stderr."""
-    width = _columns() if sys.stdout.isatty() else None
     videos = answer.structured["videos"]
-    cost_width = max((len(_cost(video)) for video in videos), default=0)
-    for video in videos:
-        click.echo(_lines(video, width, cost_width))
+    if sys.stdout.isatty() and videos:
+        click.echo("\n".join(table(_HEADERS, list(map(_row, videos)), _columns())))
+    else:
+        cost_width = max((len(_cost(video)) for video in videos), default=0)
+        for video in videos:
+            click.echo(_plain_line(video, cost_width))
     click.echo(answer.text, err=True)
     if "next_cursor" in answer.structured:
         filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
         click.echo(f"There are more: {next_page(answer.structured['next_cursor'], filters)}", err=True)
 
 
-_PROMPT_AT = 82
-"""Columns that everything before the prompt takes."""
+_HEADERS = ("ID", "STATE", "CREATED", "OPERATION", "SIZE", "LEN", "COST", "PROMPT")
+
+
+def _row(video: Mapping[str, Any]) -> list[str]:
+    """A video as cells of a table."""
+    operation = _OPERATIONS.get(video.get("operation", ""), video.get("operation", ""))
+    cells = [_name(video), video["state"], _local_time(video["created_at"]), operation]
+    return [*cells, _size(video), _length(video), _cost(video), video.get("prompt", "")]
+
+
+_OPERATIONS = {"simple_compose": "create"}
+
+
+def _local_time(created_at: str) -> str:
+    """A time in the time zone of this machine, as short as it can be told: today's without the day."""
+    from datetime import datetime  # noqa: PLC0415 - for a terminal only
+
+    time, now = datetime.fromisoformat(created_at).astimezone(), datetime.now().astimezone()
+    if time.date() == now.date():
+        return f"{time:%H:%M}"
+    return f"{time:%m-%d %H:%M}" if time.year == now.year else f"{time:%Y-%m-%d}"
+
+
+def _plain_line(video: Mapping[str, Any], cost_width: int) -> str:
+    """A video on a line, for a program or a file: the prompt is the end of it."""
+    name, state, prompt, cost = _name(video), video["state"], video.get("prompt", ""), _cost(video)
+    before = f"{name:31} {state:9} {_size(video):8} {_length(video):3} {cost.ljust(max(4, cost_width))}"
+    return f"{before} {video['created_at']} {prompt}".rstrip()
+
+
+def _name(video: Mapping[str, Any]) -> str:
+    return str(video.get("task_id") or video["request_id"])
 
 
 def _cost(video: Mapping[str, Any]) -> str:
     return str(Cost.of(video["cost"], video.get("unit", RELATIVE))) if "cost" in video else ""
 
 
-def _lines(video: dict[str, Any], width: int | None, cost_width: int) -> str:
-    """One video on a line; where the terminal is too narrow for that, its id, which is never cut, on one of its own."""
-    name, state, prompt = video.get("task_id") or video["request_id"], video["state"], video.get("prompt", "")
-    if width is not None and width < _PROMPT_AT:
-        return f"{name}\n{_cut(f'  {state} {prompt}'.rstrip(), width)}"
-    size = f"{video['width']}x{video['height']}" if "width" in video else ""
-    length = f"{round(video['n_frames'] / video.get('fps', FPS), 2):g}s" if "n_frames" in video else ""
-    cost = _cost(video).ljust(max(4, cost_width))
-    line = f"{name:31} {state:9} {size:8} {length:3} {cost} {video['created_at']} {prompt}".rstrip()
-    return line if width is None else _cut(line, width)
+def _size(video: Mapping[str, Any]) -> str:
+    return f"{video['width']}x{video['height']}" if "width" in video else ""
 
 
-def _cut(text: str, width: int) -> str:
-    """As much of a text as fits in `width` columns; East Asian characters and emoji take two, marks none."""
-    if text.isascii():
-        return text[:width]
-    import unicodedata  # noqa: PLC0415 - for a terminal only
-
-    taken = 0
-    for at, character in enumerate(text):
-        taken += 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
-        if taken > width:
-            return text[:at]
-    return text
+def _length(video: Mapping[str, Any]) -> str:
+    return f"{round(video['n_frames'] / video.get('fps', FPS), 2):g}s" if "n_frames" in video else ""
 
 
 def _columns() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sora_mcp.cli.pasting import command, option
-from sora_mcp.core.advice import LookAgain, SeeList
+from sora_mcp.core.advice import LookAgain, SeeList, WaitForAll
 from sora_mcp.tools.wording import Wording, after
 
 
@@ -43,8 +43,10 @@ class ForShell(Wording):
     def wait(self, video_id: str) -> str:
         return f"Wait for it with {_quoted('get', video_id, '--wait')}; that is free."
 
-    def wait_for_all(self) -> str:
-        return f"Wait for all of them with {_quoted('list', '--wait')}; that is free."
+    def wait_for_all(self, advice: WaitForAll) -> str:
+        filters = [] if advice.query is None else ["--query", advice.query]
+        filters += ["--status", advice.status] if advice.status else []
+        return f"Wait for all of them with {_quoted('list', *filters, '--wait')}; that is free."
 
     def more(self) -> str:
         return ""  # the command stands below the list

@@ -212,7 +212,7 @@ class Settings:
         default=None,
         metadata=_about(
             "Whose videos these are, where several people share a key and a ledger; each sees only their own.",
-            kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
+            kinds.text(r"[A-Za-z0-9._@-]{1,64}|https?://[!-~]+#[ -~]+", "1 to 64 letters, digits or . _ @ -"),
         ),
     )
     public_url: str | None = field(

@@ -113,7 +113,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForAll:
-    """Wait until all videos that are under way have finished."""
+    """Wait until all videos that are under way have finished; what the list was asked for with, to ask for it again."""
+
+    query: str | None = None
+    status: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +251,12 @@ class WouldRepeat:
 
 @dataclass(frozen=True, slots=True)
 class WouldBeRefused:
-    """A real call would be refused: why, and what to do about that."""
+    """A real call would be refused: why, and what to do about that. `will_pass`: not any more once a video has
+    finished."""
 
     message: Message
     advice: tuple[Advice, ...]
+    will_pass: bool = False
 
 
 Note = str | WouldRepeat | WouldBeRefused

@@ -162,13 +162,24 @@ LEFT_OPEN = "the upstream's default"
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """One thing that was `asked` for, and what is `sent` in its place, both in words."""
+    """One thing that was `asked` for, and what is `sent` in its place, both in words.
+
+    `size` (width and height, in pixels) and `n_frames` (of 1/30 s) are what is sent, where that is a size or a length
+    that is known.
+    """
 
     field: AdjustedField
     asked: str
     sent: str
+    size: tuple[int, int] | None = None
+    n_frames: int | None = None
 
     @classmethod
     def read(cls, value: Any) -> Adjustment:
-        """One out of a record. Raises KeyError or TypeError."""
-        return cls(value["field"], str(value["asked"]), str(value["sent"]))
+        """One out of a record. Raises KeyError, TypeError or ValueError."""
+        size, n_frames = value.get("size"), value.get("n_frames")
+        if size is not None:
+            width, height = size
+            size = (int(width), int(height))
+        n_frames = None if n_frames is None else int(n_frames)
+        return cls(value["field"], str(value["asked"]), str(value["sent"]), size, n_frames)

@@ -184,7 +184,8 @@ class OverCallCap(OverCap):
 
 
 class TooManyRunning(OverCap):
-    """As many videos are under way, or may be, as the settings allow. `open_videos`: ids and states."""
+    """As many videos are under way, or may be, as the settings allow. `open_videos`: ids and states. `will_pass`: some
+    of them will finish; the others are unknown until a person settles them."""
 
     def __init__(self, cap: int, open_videos: list[tuple[str, str]]) -> None:
         number = len(open_videos)
@@ -194,6 +195,7 @@ class TooManyRunning(OverCap):
         running = [video_id for video_id, state in open_videos if state != "unknown"][:1]
         unknown = [video_id for video_id, state in open_videos if state == "unknown"][:MOST_NAMED]
         reached = f"{number} {verb} under way, or may be: {shown}{more}"
+        self.will_pass = bool(running)
         super().__init__("max_running", cap, reached, *map(Wait, running), *_to_settle(unknown))
 
 
@@ -246,9 +248,10 @@ class OtherUnit(OverCap):
 class TooManyCalls(OverCap):
     """As many videos were submitted within a day as the settings allow."""
 
-    def __init__(self, cap: int, calls: int) -> None:
+    def __init__(self, cap: int, calls: int, wanted: int = 1) -> None:
         videos = "1 video was" if calls == 1 else f"{calls} videos were"
-        super().__init__("max_calls_per_day", cap, f"{videos} submitted in the last 24 hours")
+        more = f" and this would add {wanted}" if wanted > 1 else ""
+        super().__init__("max_calls_per_day", cap, f"{videos} submitted in the last 24 hours{more}")
 
 
 class NoPrices(OverCap):

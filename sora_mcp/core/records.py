@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Setting, TellUser
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 _FAR = 1e9
 """Pixels, frames or costs that no video has."""
@@ -173,8 +173,9 @@ class KnownLine(NamedTuple):
     digest: str
 
 
-UsageKey = Literal["day", "operation", "address"]
-"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address."""
+UsageKey = Literal["day", "operation", "address", "owner"]
+"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address, the
+owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,19 +248,13 @@ def _true_shape(entry: Entry) -> dict[str, Any]:
 
 def sent_size(adjusted: Iterable[Adjustment]) -> dict[str, int]:
     """Width and height that were sent in place of what was asked for; nothing where that was not adjusted."""
-    sent = next((each.sent for each in adjusted if each.field == "size"), "")
-    size = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", sent)
-    return {"width": int(size[1]), "height": int(size[2])} if size else {}
+    size = next((each.size for each in adjusted if each.size is not None), None)
+    return {} if size is None else {"width": size[0], "height": size[1]}
 
 
 def sent_frames(adjusted: Iterable[Adjustment]) -> int | None:
-    """The length that was sent in place of what was asked for, in our frames; None where none was told."""
-    sent = next((each.sent for each in adjusted if each.field == "n_frames"), "")
-    if seconds := re.fullmatch(r"([1-9][0-9]{0,4}) s", sent):
-        return int(seconds[1]) * FPS
-    if frames := re.match(r"([1-9][0-9]{0,5}) frames at ([1-9][0-9]{0,2}) fps\b", sent):
-        return round(int(frames[1]) / int(frames[2]) * FPS)
-    return None
+    """The length that was sent in place of what was asked for, in our frames; None where none is known."""
+    return next((each.n_frames for each in adjusted if each.n_frames is not None), None)
 
 
 def _is_plain(columns: Mapping[str, Any]) -> bool:

@@ -176,6 +176,34 @@ class VideoList(Model):
     advice: tuple[Advice, ...] = Field(default=(), exclude=True)
 
 
+class UsageGroup(Model):
+    """What videos of one day, operation, gateway or owner cost: one sum for each unit in `costs`, which may grow by
+    those of unknown outcome (`unknown` of them). `unpriced` have no known cost."""
+
+    gateway: str
+    day: str | None = None
+    operation: str | None = None
+    owner: str | None = None
+    videos: int
+    costs: list[OtherCost] = []
+    unpriced: int | None = None
+    unknown: int | None = None
+
+
+class UsageReport(Model):
+    """What was spent since the day `since`, in the time zone of this machine. Units are never added, nor gateways.
+
+    `owners`: where people share a server, what each of them spent; "" are videos that were made without an owner.
+    """
+
+    gateway: str
+    since: str
+    days: list[UsageGroup]
+    operations: list[UsageGroup]
+    gateways: list[UsageGroup]
+    owners: list[UsageGroup] | None = None
+
+
 class Seen(Model):
     """A video on a sheet, as its file is: `seconds` is its length. `name` is what its stills are marked with, where
     there are several videos; of one whose rate varies, `fps` is left out."""

@@ -5,7 +5,7 @@ A cap on costs holds for costs of its own unit; where the gateway's are others, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
@@ -176,6 +176,16 @@ class SpendingPolicy:
         limit = self.ask_above
         return limit is not None and ((known := _known(cost, limit.unit)) is None or known > limit)
 
+    def check_sum(self, costs: Sequence[Cost | None], spending: Spending) -> None:
+        """Raise OverCap where calls of these costs may not all be paid within the window."""
+        self._check_calls(spending, len(costs))
+        if (cap := self.per_day) is not None and costs:
+            self._check_day(_sum(costs, cap.unit), spending)
+
+    def asks_about_sum(self, costs: Sequence[Cost | None]) -> bool:
+        """Whether the user is asked before calls of these costs are paid together."""
+        return bool(costs) and self.ask_above is not None and self.asks_about(_sum(costs, self.ask_above.unit))
+
     def decide(self, cost: Cost | None, standing: Standing) -> str | None:
         """The request of which this one is a duplicate; None where it may be paid. Raises OverCap where it may not."""
         duplicate = next(self._duplicates(standing), None)
@@ -193,9 +203,9 @@ class SpendingPolicy:
             if cap is not None:
                 raise NoPrices(name, cap)
 
-    def _check_calls(self, spending: Spending) -> None:
-        if self.calls_per_day is not None and spending.calls >= self.calls_per_day:
-            raise TooManyCalls(self.calls_per_day, spending.calls)
+    def _check_calls(self, spending: Spending, wanted: int = 1) -> None:
+        if self.calls_per_day is not None and spending.calls + wanted > self.calls_per_day:
+            raise TooManyCalls(self.calls_per_day, spending.calls, wanted)
 
     def _duplicates(self, standing: Standing) -> Iterator[Earlier]:
         """What is open, however old it is, and what succeeded within the window (or was made within it)."""
@@ -235,6 +245,13 @@ def _known(cost: Cost | None, unit: Unit) -> Cost | None:
     if cost is None or cost.unit != unit or not (cost.is_relative or cost.billionths):
         return None
     return cost
+
+
+def _sum(costs: Iterable[Cost | None], unit: Unit) -> Cost | None:
+    """What costs add up to in a unit; None where one of them is not known in it."""
+    known = [_known(cost, unit) for cost in costs]
+    amounts = [cost.billionths for cost in known if cost is not None]
+    return Cost(sum(amounts), unit) if len(amounts) == len(known) else None
 
 
 NO_POLICY = SpendingPolicy()

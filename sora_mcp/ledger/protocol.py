@@ -180,9 +180,9 @@ class Ledger(Protocol):
         Of several requests of a line it is the one that is under way, unknown or a success, else the newest.
         """
 
-    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
-        """What entries of an owner add up to that were made since then, in groups that differ in the keys `by`, at
-        whichever gateway and with whatever key. In no particular order."""
+    async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
+        """What entries of an owner (None: of everybody) add up to that were made since then, in groups that differ in
+        the keys `by`, at whichever gateway and with whatever key. In no particular order."""
 
     async def totals(self, account: Account) -> Totals:
         """What the account's entries add up to. Takes as long for a million entries as for one."""
@@ -191,7 +191,8 @@ class Ledger(Protocol):
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""
 
     async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
-        """The newest entries of the last 24 hours whose task the gateway has not finished."""
+        """The newest entries of the last 24 hours whose task the gateway has not finished; of a team the newest of each
+        account, then the second of each, so that nobody's many leave another's out."""
 
     async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos that succeeded within the last hour, but have no address yet."""

@@ -23,7 +23,7 @@ class Draining:
 
     def __init__(self, app: ASGIApp, server: SoraServer) -> None:
         # Else the library that writes event streams ends all of them at SIGTERM, answers of calls among them.
-        AppStatus.disable_automatic_graceful_drain()
+        AppStatus.enable_automatic_graceful_drain = False
         self._app = app
         self._server = server
         self._posts = 0

@@ -24,6 +24,7 @@ from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.principals import current_principal
 from sora_mcp.server.prompts import get_prompt, list_prompts
+from sora_mcp.server.spans import without_words
 from sora_mcp.server.subscribers import Audiences
 from sora_mcp.studio import KeyOf, Studio
 
@@ -92,6 +93,7 @@ class SoraServer(Server[Studio]):
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
+        self.middleware = without_words(self.middleware)
 
     def share(self, key_of: KeyOf) -> None:
         """Serve several people, who say who they are: from now on each request works in the studio of whoever makes it.

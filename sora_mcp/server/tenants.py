@@ -43,7 +43,7 @@ def check_settings(settings: Settings) -> None:
 async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
     """Middleware: from here on there is nothing but the studio of whoever makes the request."""
     principal = current_principal()
-    if principal is None:
+    if principal is None or not principal.owner:
         raise MCPError(types.INVALID_REQUEST, "It is not known who makes this request, so nothing was done.")
     try:
         studio = ctx.lifespan_context.for_owner(principal.owner, principal.max_cost_per_day)

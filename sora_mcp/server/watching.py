@@ -27,7 +27,7 @@ _STRANGER = "Send the header Authorization: Bearer TOKEN; only this machine is t
 def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> list[Route]:
     """`/healthz`, `/readyz` and `/metrics`. `asks_callers`: whether callers have to say who they are."""
     calls = Calls()
-    server.middleware.insert(1, calls)  # inside the span of the request, outside of what may refuse it
+    server.middleware.insert(0, calls)  # outside of all that may refuse a call
 
     async def health(_: Request) -> Response:
         return JSONResponse({"alive": True})
@@ -47,7 +47,7 @@ def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> lis
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_EXTRA, status_code=501)
         try:
-            states = await server.studio.states()
+            states = {str(state): number for state, number in (await server.studio.states()).items()}
         except SoraError as error:
             return PlainTextResponse(f"{error.message}\n", status_code=503)
         return Response(exposition(calls, states, len(connections)), media_type=CONTENT_TYPE)

@@ -65,7 +65,7 @@ class Connector:
 
         Raises SoraError, and TimeoutError after so many seconds.
         """
-        if self._endpoint is None or not self.dialect.capabilities.lists_models:
+        if not self.dialect.capabilities.lists_models or self._endpoint is None:
             return
         with anyio.fail_after(within_s):
             catalogue = (await self.connect()).catalogue

@@ -47,6 +47,7 @@ from sora_mcp.studio.submitter import Submitter, still_unknown
 from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
     from sora_mcp.gateway import Gateway
     from sora_mcp.media.converting import Converter
 
@@ -93,13 +94,14 @@ class Creator:
         confirm: Confirm | None = None,
         answers: bool = False,
         board: PictureFormat | None = None,
+        line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
         answer_by = anyio.current_time() + ANSWER_WITHIN
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
-            ready = await self._resolved(draft)
+            ready = replace(await self._resolved(draft), line=line)
             if dry_run:
                 return await self._with_board(await self._dry_run(ready, policy, confirm), ready, board)
             self._check_call(ready, policy)
@@ -110,7 +112,7 @@ class Creator:
             intent = self._intent(connection, ready)
             (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
             notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
-            if same is None or intent.settles:  # a duplicate costs nothing: nobody is asked, nothing is uploaded
+            if same is None or intent.settles or line:  # a duplicate costs nothing; of a line the ledger decides
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
@@ -123,11 +125,10 @@ class Creator:
                 else:
                     ready, call, body = await self._call(connection, ready)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
-                    # A wait for the ledger cannot be cut short; a call that was given up meanwhile ends here.
-                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
         if same is not None and declined is not None:
             raise still_unknown(same, declined)
-        if same is not None and not intent.settles:
+        if same is not None and not (intent.settles or line):
             entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
         else:
             entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
@@ -169,17 +170,16 @@ class Creator:
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
         await self._connector.know_models(RESOLVE_WITHIN)
+        dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
         with_images = take_local_images(draft, self._settings, self._ledger.owns)
-        self._connector.dialect.check(with_images.request)
-        capabilities = self._connector.dialect.capabilities
+        dialect.check(with_images.request)
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            with_images = await pictures.upright(with_images, self._images_converter(), capabilities.image_bytes)
-        with anyio.fail_after(RESOLVE_WITHIN):
-            ready = await resolve(with_images, self._lookup, opaque_ids=capabilities.opaque_ids)
-        self._connector.dialect.check(ready.request)
-        dialect = self._connector.dialect
+            with_images = await pictures.upright(with_images, self._images_converter(), limits.image_bytes)
+        ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, within_s=RESOLVE_WITHIN)
+        if ready is not with_images:
+            dialect.check(ready.request)
         plan = plan_of(dialect, ready.request, ready.source)
         if any(need.kind != "address" for need in plan.needs):
             media.require_installed()
@@ -266,6 +266,7 @@ class Creator:
             sent_fingerprint=ready.sent_fingerprint,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
+            line=ready.line,
         )
 
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
@@ -318,7 +319,7 @@ class Creator:
             plan=ready.plan,
         )
         request = ready.with_addresses(ready.paths)
-        pictures = _named(request) | preview.pictures_needed(ready)
+        pictures = preview.pictures_named(request) | preview.pictures_needed(ready)
         body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
         notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
@@ -383,11 +384,6 @@ def _nothing_sent() -> Iterator[None]:
         raise _not_submitted(InternalError(message, SeeLog())) from None
 
 
-def _named(request: VideoRequest) -> dict[int, Picture]:
-    """The images of a request by the names that the caller has for them, to show what would be sent."""
-    return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
-
-
 def _not_submitted(error: SoraError) -> SoraError:
     error.outcome = "not_submitted"
     return error
@@ -395,6 +391,8 @@ def _not_submitted(error: SoraError) -> SoraError:
 
 async def _with_uploads(gateway: Gateway, ready: Resolved) -> VideoRequest:
     """The request once its images are uploaded. Raises TimeoutError and what an upload raises."""
+    if not ready.images:
+        return ready.request
     with anyio.fail_after(RESOLVE_WITHIN):
         addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
     return ready.with_addresses(addresses)

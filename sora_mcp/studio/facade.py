@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,7 +20,8 @@ from sora_mcp.core.description import Description
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
-from sora_mcp.core.results import Download, Filters, Look, Submission, Video, VideoList
+from sora_mcp.core.records import KnownLine
+from sora_mcp.core.results import Download, Filters, Look, Submission, UsageReport, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
@@ -37,6 +38,10 @@ from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
 from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
+    from sora_mcp.studio.sums import Sums
 
 KeyOf = Callable[[str, str], Secret | None]
 """The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
@@ -74,6 +79,7 @@ class Studio:
         self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: _Shared | None = None
     ) -> None:
         self.settings = settings
+        self._ledger = ledger
         self._shared = shared or _Shared.of(settings, ledger, background)
         self._connector = connector = self._shared.connector.for_owner(settings) if shared else self._shared.connector
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
@@ -184,6 +190,7 @@ class Studio:
         confirm: Confirm | None = None,
         answers: bool = False,
         board: PictureFormat | None = None,
+        line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
 
@@ -192,14 +199,40 @@ class Studio:
         The same request within the duplicate window is not sent again (its first task is returned), unless
         `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
         SORA_ASK_ABOVE_COST is asked about first (`confirm`). A call that `answers` a question is for what was asked
-        about and nothing else: without a yes to it nothing is sent, and duplicates count.
+        about and nothing else: without a yes to it nothing is sent, and duplicates count. A `line` of a batch file is
+        sent once, see `Ledger.begin`.
 
         Nothing was submitted where it raises InvalidInput, NotConfigured, NotFound, NotReady, OverCap, Declined or
         FileProblem. Raises Unreachable, Refused or OutcomeUnknown, too.
         """
         return await self._creator.submit(
-            draft, dry_run=dry_run, allow_duplicate=allow_duplicate, confirm=confirm, answers=answers, board=board
+            draft,
+            dry_run=dry_run,
+            allow_duplicate=allow_duplicate,
+            confirm=confirm,
+            answers=answers,
+            board=board,
+            line=line,
         )
+
+    def _sums(self) -> Sums:
+        from sora_mcp.studio.sums import Sums  # noqa: PLC0415 - for the shell only
+
+        return Sums(self.settings, self._ledger, self._connector)
+
+    async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
+        """What became of lines of batch files, by their keys. Raises NotConfigured, FileProblem."""
+        return await self._sums().lines(keys)
+
+    async def check_sum(self, costs: Sequence[Cost | None]) -> bool:
+        """Whether the user is to be asked before videos of these costs are paid together. Raises OverCap where they
+        may not be paid within this day."""
+        return await self._sums().check(costs)
+
+    async def usage(self, days: int) -> UsageReport:
+        """What was spent in the last `days` days, today among them; by everybody, where people share the server and no
+        owner is set. Raises FileProblem."""
+        return await self._sums().usage(days)
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
         """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.

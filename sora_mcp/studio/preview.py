@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 
 from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
-from sora_mcp.core.errors import SoraError
+from sora_mcp.core.errors import SoraError, TooManyRunning
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.dialects.protocol import Need, Picture
 from sora_mcp.ledger import Entry
@@ -22,7 +22,7 @@ def duplicate(entry: Entry) -> Note:
 
 def refusal(error: SoraError) -> Note:
     """Why the real call of a dry run would be refused."""
-    return WouldBeRefused(error.parts, error.advice)
+    return WouldBeRefused(error.parts, error.advice, will_pass=isinstance(error, TooManyRunning))
 
 
 def no_board(error: SoraError) -> str:
@@ -79,6 +79,11 @@ def of_needs(ready: Resolved) -> Iterator[str]:
             what = "the file" if need.kind == "file" else _which(need)
             first = "takes" if path is not None and path.is_file() else "fetches the video and takes"
             yield f"A real call first {first} {what} of {name}, and sends it along."
+
+
+def pictures_named(request: VideoRequest) -> dict[int, Picture]:
+    """The images of a request by the names that the caller has for them, to show what would be sent."""
+    return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
 
 
 def pictures_needed(ready: Resolved) -> dict[int, Picture]:

@@ -10,7 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
@@ -27,6 +29,9 @@ from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.images import Image, IsLedgers
 from sora_mcp.studio.lookup import Lookup, Source
 
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
+
 PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
 
@@ -38,7 +43,7 @@ class Resolved:
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
     `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
     here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
-    becomes of it on its way. `estimate`: what it will cost, if that is known.
+    becomes of it on its way. `estimate`: what it will cost, if that is known. `line`: that of a batch file.
     """
 
     request: VideoRequest
@@ -50,6 +55,7 @@ class Resolved:
     variants: dict[str, int] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
     estimate: Estimate | None = None
+    line: BatchLine | None = None
 
     @property
     def cost(self) -> Cost | None:
@@ -105,6 +111,8 @@ class Resolved:
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
         """The request with the uploaded images' addresses in place."""
+        if not addresses:
+            return self.request
         items = [
             item.model_copy(update={"url": addresses[i]}) if i in addresses else item
             for i, item in enumerate(self.request.inpaint_items)
@@ -132,20 +140,24 @@ def take_local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLed
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 
 
-async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool = False) -> Resolved:
+async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool, within_s: float) -> Resolved:
     """Turn every task id into its generation; size and length not asked for become the first source's.
 
     With `opaque_ids` a task's id is what the gateway wants, and a remix is as its source is.
-    Raises NotFound, NotReady (not finished, failed, or without a generation id) or InvalidInput.
+    Raises NotFound, NotReady (not finished, failed, or without a generation id), InvalidInput, and TimeoutError after
+    `within_s` seconds.
     """
     request, sources = unresolved.request, _Sources(lookup, opaque_ids=opaque_ids)
+    if request.sdedit is None and not request.inpaint_items:
+        return unresolved
     changed: dict[str, Any] = {}
-    edit = request.sdedit
-    if edit is not None:
-        changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
-    changed["inpaint_items"] = [
-        item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(request.inpaint_items)
-    ]
+    edit, items = request.sdedit, request.inpaint_items
+    with anyio.fail_after(within_s):
+        if edit is not None:
+            changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
+        changed["inpaint_items"] = [
+            item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(items)
+        ]
     if request.operation in {"remix", "blend"} and not opaque_ids:
         changed |= _shape_not_given(request, sources)
     shape = sources.shape() if request.operation in {"remix", "blend"} else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -26,9 +26,8 @@ AT_ONCE = 8
 SAVES_AT_ONCE = 2
 """The same for downloads."""
 MOST = 200
-"""Rows that are followed at once, the newest (reading them takes 6 ms); as they finish, older ones are."""
-MOST_OF_TEAM = 1000
-"""The same where people share a server."""
+"""Rows that are followed at once (reading them takes 6 ms): the newest, and as they finish, older ones. Of a team
+these are the newest of each of its people, then the second of each."""
 GIVE_WAY_ROUNDS = 3
 """Rounds in a row in which nothing is asked because creates come one after another, which go first."""
 IDLE_S = 30.0
@@ -46,15 +45,11 @@ UpstreamOf = Callable[[str], Awaitable[Upstream]]
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Whose videos are followed, at most `most` of them at once, the newest.
-
-    `pace` and `tick` are the gateway's: see `Upstream`.
-    """
+    """Whose videos are followed. `pace` and `tick` are the gateway's: see `Upstream`."""
 
     whose: Account | Team
     upstream_of: UpstreamOf
     pace: float
-    most: int = MOST
 
     @classmethod
     def of_one(cls, upstream: Upstream) -> Self:
@@ -68,7 +63,7 @@ class Followed:
     @classmethod
     def of_team(cls, endpoint: Endpoint, upstream_of: UpstreamOf) -> Self:
         """The videos of all who share a server."""
-        return cls(Team(canonical_address(endpoint.base_url)), upstream_of, pace_of(endpoint), MOST_OF_TEAM)
+        return cls(Team(canonical_address(endpoint.base_url)), upstream_of, pace_of(endpoint))
 
     @property
     def tick(self) -> float:
@@ -143,17 +138,19 @@ class Watcher:
 
     async def _round(self, followed: Followed, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
-        open_rows = await self._ledger.under_way(followed.whose, followed.most)
-        open_rows += await self._ledger.without_address(followed.whose, followed.most)
+        open_rows = await self._ledger.under_way(followed.whose, MOST)
+        open_rows += await self._ledger.without_address(followed.whose, MOST)
         wanted = self._wanted()
         await self._tell_changes(followed, open_rows, wanted)
         now = self._ledger.now()
         due = [entry for entry in open_rows if entry.is_due(now, followed.pace)]
         due = [] if self._gives_way(followed) else due
-        self._start(work, due, self._queries, partial(self._ask, followed))
+        upstreams = await _upstreams(followed, due)
+        due = [entry for entry in due if entry.account in upstreams]
+        self._start(work, due, self._queries, lambda entry: self._poller.ask(upstreams[entry.account], entry))
         if save is None:
             return bool(open_rows or wanted)
-        unsaved = await self._ledger.unsaved(followed.whose, followed.most)
+        unsaved = await self._ledger.unsaved(followed.whose, MOST)
         due = [entry for entry in unsaved if entry.is_due(now, followed.pace) or _is_new(entry, now)]
         self._start(work, due, self._saves, partial(self._save, save))
         return bool(open_rows or wanted or unsaved)
@@ -162,11 +159,6 @@ class Watcher:
         is_recent = anyio.current_time() - self._woken_at < followed.tick
         self._gave_way = self._gave_way + 1 if is_recent and self._gave_way < GIVE_WAY_ROUNDS else 0
         return self._gave_way > 0
-
-    async def _ask(self, followed: Followed, entry: Entry) -> None:
-        upstream = await followed.upstream_of(entry.account.owner)
-        if entry.account == upstream.account:  # one that was made with another key is asked about with that one alone
-            await self._poller.ask(upstream, entry)
 
     def _start(
         self,
@@ -213,6 +205,20 @@ class Watcher:
             for listener in self._listeners:
                 if listener.owner == entry.account.owner:
                     await listener.tell(entry)
+
+
+async def _upstreams(followed: Followed, due: Iterable[Entry]) -> dict[Account, Upstream]:
+    """The gateway as the owners of these can ask it now, by account: what was made with another key than an owner has
+    now is asked about with that one alone."""
+    upstreams: dict[Account, Upstream] = {}
+    for owner in {entry.account.owner for entry in due}:
+        try:
+            upstream = await followed.upstream_of(owner)
+        except SoraError as error:
+            logger.info("what %s made cannot be followed now: %s", owner or "nobody", error.message)
+        else:
+            upstreams[upstream.account] = upstream
+    return upstreams
 
 
 _Look = tuple[str, int | None, bool]

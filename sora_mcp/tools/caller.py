@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -14,6 +14,9 @@ from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download
 from sora_mcp.studio import Confirm
 from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ class Caller:
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
-    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it; `links`: None where
-    the caller is on this machine.
+    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it. `links`: None where
+    the caller is on this machine. `line`: that of a batch file, where a paid call comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -121,6 +124,7 @@ class Caller:
     picture_format: PictureFormat = "jpeg"
     board_format: PictureFormat | None = "jpeg"
     links: Links | None = None
+    line: BatchLine | None = None
 
 
 NOBODY = Caller()

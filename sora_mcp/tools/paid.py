@@ -84,6 +84,7 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
         confirm=caller.confirm,
         answers=caller.answers,
         board=caller.board_format,
+        line=caller.line,
     )
 
 

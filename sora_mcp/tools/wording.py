@@ -138,7 +138,7 @@ class Wording(ABC):
             case Wait(video_id):
                 return self.wait(video_id)
             case WaitForAll():
-                return self.wait_for_all()
+                return self.wait_for_all(advice)
             case LookAgain():
                 return self.look_again(advice)
             case SeeList():
@@ -222,7 +222,7 @@ class Wording(ABC):
         """How to wait for a video."""
 
     @abstractmethod
-    def wait_for_all(self) -> str:
+    def wait_for_all(self, advice: WaitForAll) -> str:
         """How to wait for everything that is under way."""
 
     @abstractmethod
@@ -339,7 +339,7 @@ class ForAgents(Wording):
     def wait(self, video_id: str) -> str:
         return f"Call get_video with {video_id} and {self._waiting} until it has finished; that is free."
 
-    def wait_for_all(self) -> str:
+    def wait_for_all(self, advice: WaitForAll) -> str:  # noqa: ARG002
         return f"Call list_videos with {self._waiting} until all have finished; that is free."
 
     def more(self) -> str:

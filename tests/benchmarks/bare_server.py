@@ -20,6 +20,7 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
+from pydantic import AnyHttpUrl
 
 Context = ServerRequestContext[dict[str, Any]]
 
@@ -65,7 +66,7 @@ def _authentication(token: str) -> dict[str, Any]:
             known = hmac.compare_digest(hashlib.sha256(token.encode()).digest(), digest)
             return AccessToken(token=token, client_id="anna", scopes=["videos:read"]) if known else None
 
-    address = "http://127.0.0.1/mcp"
+    address = AnyHttpUrl("http://127.0.0.1/mcp")
     settings = AuthSettings(issuer_url=address, resource_server_url=address, validate_token_resource=False)
     return {"token_verifier": Verifier(), "auth": settings}
 

@@ -67,7 +67,7 @@ class HttpClient:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await self._chunks() if "transfer-encoding" in headers else await self._exactly(headers)
         if first.split(" ")[1] not in {"200", "202"} or b'"isError":true' in body or b'"error":{"code":' in body:
-            raise RuntimeError(f"{first}: {body[:300]!r}")
+            raise RuntimeError(f"{first}: {body[-300:]!r}")
         return headers, body
 
     async def _exactly(self, headers: dict[str, str]) -> bytes:

@@ -47,8 +47,18 @@ async def test_a_team_is_everybody_at_one_gateway(ledger: Ledger) -> None:
     spending = await ledger.spending(EVERYBODY)
     assert (spending.calls, of_unit(spending.spent, Cost.of(1).unit), len(spending.running)) == (5, Cost.of(5), 5)
     assert [entry.account for entry in await ledger.under_way(EVERYBODY, 10)] == [*ALL[::-1]]
-    assert [entry.account for entry in await ledger.under_way(EVERYBODY, 2)] == [NOBODY, WITHOUT_KEY]
     assert (await ledger.spending(ANN)).calls == 1
+
+
+async def test_nobodys_many_leave_anothers_out(open_ledger: OpenLedger) -> None:
+    now = 1_800_000_000.0
+    ledger = open_ledger(lambda: now)
+    for number, account in enumerate((WITH_OWN_KEY, BEN, BEN, ANN, ANN, ANN), 1):
+        if account == BEN:
+            now = 1_800_000_000.0 + 100_000
+        await ledger.accepted((await make(ledger, account)).request_id, f"task_{number}")
+    assert [entry.task_id for entry in await ledger.under_way(EVERYBODY, 3)] == ["task_6", "task_3", "task_5"]
+    assert [entry.task_id for entry in await ledger.under_way(EVERYBODY, 9)][-2:] == ["task_2", "task_4"]
 
 
 async def test_what_finished_is_found_for_a_team(ledger: Ledger) -> None:
@@ -108,6 +118,14 @@ async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger,
         db.execute("UPDATE videos SET body = 'x'")
     assert await ledger.find(BEN, entry.request_id) is None
     assert await ledger.find(BEN, "task_1") is None
+
+
+async def test_what_each_owner_spent_is_told_for_all_of_them(ledger: Ledger) -> None:
+    for account, cost in ((ANN, 1), (ANN, 2), (BEN, 4), (NOBODY, 8)):
+        await make(ledger, account, cost)
+    usage = {each.of: each.spent for each in await ledger.usage(None, ("owner",), 0)}
+    assert usage == {("ann",): (Cost.of(3),), ("ben",): (Cost.of(4),), ("",): (Cost.of(8),)}
+    assert [each.of for each in await ledger.usage("ann", ("owner",), 0)] == [("ann",)]
 
 
 # --- questions to users ----------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def settings_file() -> dict[str, str]:
 def ours(folder: Path, **more: str) -> dict[str, str]:
     """The settings that are deployed, with folders of the test's own."""
     values = {name.removeprefix("SORA_"): value for name, value in settings_file().items()}
-    return environment(folder, **values | {"SANDBOX_SECONDS": "2"} | more)
+    return environment(folder, None, **values | {"SANDBOX_SECONDS": "2"} | more)
 
 
 def token(environ: dict[str, str], name: str = "anna") -> str:
@@ -76,7 +76,7 @@ async def test_a_conversation_through_the_proxy_has_its_progress(deployed: tuple
     nginx, secret = deployed
     heard: list[float] = []
 
-    async def hear(*_: object) -> None:
+    async def hear(_: float, __: float | None, ___: str | None) -> None:
         heard.append(time.monotonic())
 
     with anyio.fail_after(120):

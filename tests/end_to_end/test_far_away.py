@@ -204,6 +204,7 @@ async def test_a_path_of_the_callers_machine_is_refused_with_a_link(
 
 
 async def test_where_no_link_can_be_given_nothing_is_submitted_either(paying: Team, gateway: FaultGateway) -> None:
+    paying.settings.home.mkdir(exist_ok=True)
     (paying.settings.home / "link-keys.json").write_text("not JSON", encoding="utf-8")
     async with paying.client("alice") as client:
         told = await assert_refused(client, *item(url="cat.png"), "is a path", "file of keys")

@@ -50,7 +50,7 @@ def test_another_address_than_this_machines_is_refused_until_callers_are_asked(r
 @pytest.mark.parametrize("missing", ["SORA_AUTH", "SORA_ALLOWED_HOSTS", "SORA_ALLOWED_ORIGINS"])
 async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, missing: str) -> None:
     settings = {"AUTH": "tokens", "ALLOWED_HOSTS": "a.example", "ALLOWED_ORIGINS": "https://a.example"}
-    environ = environment(tmp_path, **settings)
+    environ = environment(tmp_path, None, **settings)
     del environ[missing]
     command = [*COMMAND, "serve", "--transport", "streamable-http", "--host", "0.0.0.0"]  # noqa: S104
     done = await anyio.run_process(command, env=environ, check=False)
@@ -70,7 +70,7 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
 )
 async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name: str, value: str) -> None:
     command = [*COMMAND, "serve", "--transport", "streamable-http"]
-    done = await anyio.run_process(command, env=environment(tmp_path, **{name: value}), check=False)
+    done = await anyio.run_process(command, env=environment(tmp_path, None, **{name: value}), check=False)
     assert done.returncode != 0
     assert f"SORA_{name} cannot be used" in done.stderr.decode()
 

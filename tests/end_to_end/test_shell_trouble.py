@@ -12,7 +12,9 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -232,6 +234,21 @@ def test_a_list_fits_a_terminal_and_shows_the_state(
     for line in lines:
         assert len(line) + sum(character in "船🐙" for character in line) <= columns
     assert any(character in "船🐙a" for character in lines[-1])
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_a_list_at_a_terminal_is_a_table_with_the_local_time(
+    run: Run, environment: dict[str, str], columns: int
+) -> None:
+    environment["TZ"] = "Asia/Tokyo"
+    run("create", "a boat", "--width", "480", "--height", "854")
+    told = json.loads(run("list", "--json").stdout)["videos"][0]
+    shown = shown_at_a_terminal(environment, "list", columns=columns)
+    headers, cells = (" ".join(part).split() for part in (shown[: len(shown) // 2], shown[len(shown) // 2 :]))
+    assert headers == ["ID", "STATE", "CREATED", "OPERATION", "SIZE", "LEN", "COST", "PROMPT"]
+    hour = datetime.fromisoformat(told["created_at"]).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert cells == [told["task_id"], cells[1], f"{hour:%H:%M}", "create", "480x854", "5s", "1.25", "a", "boat"]
+    assert max(map(len, shown)) <= columns
 
 
 # --- what lies around -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 from sora_mcp.core import plans
 from sora_mcp.core.capabilities import LEFT_OPEN, Adjustment
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.records import sent_frames
 from sora_mcp.core.schedule import usual
 from sora_mcp.dialects.protocol import Plan
 from sora_mcp.media import board as boards
@@ -114,27 +113,18 @@ def test_what_is_usual_takes_some_history(durations: list[float], seconds: float
 # --- where a plan ends ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("sent", "n_frames"),
-    [
-        ("4 s", 120),
-        ("81 frames at 16 fps", 152),
-        ("121 frames at 24 fps, as Wan makes (what x makes is not known here)", 151),
-        (LEFT_OPEN, None),
-        ("0 s", None),
-        ("81 frames at 0 fps", None),
-    ],
-)
-def test_the_length_that_is_sent_is_read_off_what_was_adjusted(sent: str, n_frames: int | None) -> None:
-    assert sent_frames([Adjustment("size", "480x480", "1 s"), Adjustment("n_frames", "5 s", sent)]) == n_frames
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("adjusted", "shape"),
     [
         ((), (480, 480, 150)),
-        ((Adjustment("n_frames", "not given", "4 s"), Adjustment("size", "x", "640x480")), (640, 480, 120)),
+        (
+            (
+                Adjustment("n_frames", "not given", "4 s", n_frames=120),
+                Adjustment("size", "x", "640x480", size=(640, 480)),
+            ),
+            (640, 480, 120),
+        ),
         ((Adjustment("n_frames", "not given", LEFT_OPEN),), (480, 480, None)),
     ],
 )

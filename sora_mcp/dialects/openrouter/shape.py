@@ -99,11 +99,12 @@ def _size(request: VideoRequest, offer: ModelOffer) -> tuple[dict[str, Any], Siz
     if words is not None:
         sent = " ".join(words.values())
         is_other = bool(offer.sizes) and "size" not in words
-        return words, size, (Adjustment("size", _text(size), sent),) if is_other and is_asked else ()
+        return words, size, (Adjustment("size", _text(size), sent, size=size),) if is_other and is_asked else ()
     nearest = _by_nearness(size, sizes_of(offer))
     if not nearest:  # resolutions that cannot be read
         return {}, None, (Adjustment("size", NOT_GIVEN, LEFT_OPEN),)
-    return _words_for(nearest[0], offer) or {}, nearest[0], (Adjustment("size", NOT_GIVEN, _text(nearest[0])),)
+    adjusted = Adjustment("size", NOT_GIVEN, _text(nearest[0]), size=nearest[0])
+    return _words_for(nearest[0], offer) or {}, nearest[0], (adjusted,)
 
 
 def _in_open_size(size: Size, offer: ModelOffer) -> tuple[dict[str, Any], Size | None, tuple[Adjustment, ...]]:
@@ -139,7 +140,7 @@ def _length(request: VideoRequest, offer: ModelOffer) -> tuple[int | None, tuple
     least = actions[-1].time / FPS + LEAST_S if actions else 0
     lengths = [each for each in offer.seconds if each >= least] or offer.seconds
     nearest = min(lengths, key=lambda each: (abs(each - seconds), each))
-    return nearest, (Adjustment("n_frames", NOT_GIVEN, f"{nearest} s"),)
+    return nearest, (Adjustment("n_frames", NOT_GIVEN, f"{nearest} s", n_frames=nearest * FPS),)
 
 
 def _takes_seconds(seconds: float, offer: ModelOffer) -> bool:

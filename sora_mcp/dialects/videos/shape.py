@@ -46,9 +46,10 @@ def shape_of(request: VideoRequest, profile: Profile, model: str | None) -> Shap
         del fields["size"]
         adjusted.append(Adjustment("size", NOT_GIVEN, _IMAGES))
     elif size != asked:
-        adjusted.append(Adjustment("size", _size(asked) if asked else NOT_GIVEN, _size(size)))
+        adjusted.append(Adjustment("size", _size(asked) if asked else NOT_GIVEN, _size(size), size=size))
     seconds = f"{round(request.n_frames / FPS, 2):g} s" if length_given else NOT_GIVEN
-    adjusted.append(Adjustment("n_frames", seconds, _length(n_frames, rule.fps) + _whose_rule(profile, model, rule)))
+    length = _length(n_frames, rule.fps) + _whose_rule(profile, model, rule)
+    adjusted.append(Adjustment("n_frames", seconds, length, n_frames=_of_ours(n_frames, rule.fps)))
     return Shape(fields, tuple(adjusted), n_frames / rule.fps, left_open)
 
 
@@ -61,8 +62,9 @@ def shape_of_source(measures: Measures | None, profile: Profile, model: str | No
     n_frames = max(0, measures.n_frames - rule.rest) // rule.step * rule.step + rule.rest
     fields = {"size": _size(size), profile.frames_field: str(n_frames), profile.fps_field: str(fps)}
     own_size, own_length = f"{_SOURCES} {measures.width}x{measures.height}", f"{_SOURCES} {measures.n_frames} frames"
-    adjusted = (Adjustment("size", own_size, _size(size)), Adjustment("n_frames", own_length, _length(n_frames, fps)))
-    return Shape(fields, adjusted, n_frames / fps, left_open)
+    sent_size = Adjustment("size", own_size, _size(size), size=size)
+    sent_length = Adjustment("n_frames", own_length, _length(n_frames, fps), n_frames=_of_ours(n_frames, fps))
+    return Shape(fields, (sent_size, sent_length), n_frames / fps, left_open)
 
 
 def fitting_size(asked: tuple[int, int] | None, rule: Family) -> tuple[int, int]:
@@ -83,6 +85,11 @@ def _frames(n_frames: int | None, rule: Family) -> int:
     while (steps * rule.step + rule.rest) / rule.fps < rule.least_s:
         steps += 1
     return steps * rule.step + rule.rest
+
+
+def _of_ours(n_frames: int, fps: int) -> int:
+    """The frames of 1/30 s that last as long."""
+    return round(n_frames / fps * FPS)
 
 
 def _length(n_frames: int, fps: int) -> str:
@@ -114,7 +121,8 @@ def _in_seconds(request: VideoRequest, left_open: frozenset[str]) -> Shape:
     else:
         fields["seconds"] = str(seconds)
         if seconds * FPS != request.n_frames:
-            adjusted.append(Adjustment("n_frames", f"{round(request.n_frames / FPS, 2):g} s", f"{seconds} s"))
+            asked = f"{round(request.n_frames / FPS, 2):g} s"
+            adjusted.append(Adjustment("n_frames", asked, f"{seconds} s", n_frames=seconds * FPS))
     return Shape(fields, tuple(adjusted), seconds, left_open, is_open=True)
 
 

@@ -74,6 +74,8 @@ class File:
         self._watch: Watch | None = None
         self._newest = 0
         """Number of the newest change of a state that was seen when something was written here."""
+        self._patience_s: float | None = None
+        """How long SQLite waits for another process that holds the file, once that was said."""
         self._kept: dict[Hashable, object] = {}
         self._kept_of = -1
         self.paths = beside(path)
@@ -87,6 +89,7 @@ class File:
             watch.end(connections)
         self._is_migrated = False
         self._newest = 0
+        self._patience_s = None
         self._kept_of = -1
 
     def exists(self) -> bool:
@@ -102,7 +105,9 @@ class File:
             db, watch = self._open()
             if begin == "BEGIN" or not self._is_migrated:
                 watch.check()  # `_write` looks for itself
-            db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
+            if patience_s != self._patience_s:
+                db.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
+                self._patience_s = patience_s
             self._bring_up_to_date(db, to_write=begin != "BEGIN")
             if begin == "BEGIN":
                 with transaction(db, begin):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.records import Entry, KnownLine
 from sora_mcp.core.states import REFUSED
 from sora_mcp.ledger.sqlite.rows import of_request
+
+if TYPE_CHECKING:
+    from sora_mcp.core.batches import BatchLine
 
 
 def known(db: sqlite3.Connection, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:

@@ -87,17 +87,18 @@ _TOTALS_ELSEWHERE = (
 )
 
 
-def usage(db: sqlite3.Connection, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
-    """What an owner's rows add up to, in groups. See Ledger.usage."""
+def usage(db: sqlite3.Connection, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
+    """What an owner's rows, or everybody's, add up to, in groups. See Ledger.usage."""
     keys = ", ".join(_KEYS[key] for key in by)
+    theirs, values = ("1", []) if owner is None else ("owner = ?", [owner])
     sql = (
         f"SELECT {keys}, state = 'unknown', {CURRENCY}, count(*), total(cost), {MONEY},"  # noqa: S608 - ours
         f" sum(cost IS NULL AND {CURRENCY} IS NULL)"
-        " FROM videos WHERE owner = ? AND created_at >= ? AND state != 'rejected' AND merged_into IS NULL"
+        f" FROM videos WHERE {theirs} AND created_at >= ? AND state != 'rejected' AND merged_into IS NULL"
         f" GROUP BY {', '.join(str(number + 1) for number in range(len(by) + 2))}"
     )
     groups: dict[tuple[str | None, ...], list[sqlite3.Row]] = {}
-    for row in db.execute(sql, (owner, since)):
+    for row in db.execute(sql, [*values, since]):
         groups.setdefault(tuple(row[: len(by)]), []).append(row[len(by) :])
     return [_usage(of, parts) for of, parts in groups.items()]
 
@@ -106,6 +107,7 @@ _KEYS: dict[UsageKey, str] = {
     "day": "date(created_at, 'unixepoch', 'localtime')",
     "operation": "operation",
     "address": "address",
+    "owner": "owner",
 }
 
 

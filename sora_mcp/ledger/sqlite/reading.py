@@ -88,7 +88,7 @@ class Reading(Transactions):
     async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
         return await self._read(lambda db: lines.known(db, account, keys))
 
-    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+    async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
         return await self._read(lambda db: listing.usage(db, owner, by, since))
 
     async def totals(self, account: Account) -> Totals:
@@ -98,9 +98,9 @@ class Reading(Transactions):
         return await self._glance(lambda db: listing.durations(db, account, limit), key=("durations", account, limit))
 
     async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
-        read = partial(rows.under_way, whose=whose, limit=limit)
+        read = partial(rows.under_way, whose=whose, now=self._clock(), limit=limit)
         entries = await self._glance(read, key=("under way", whose, limit))
-        since = self._clock() - DAY_S
+        since = self._clock() - DAY_S  # what was read may be kept from earlier
         return [entry for entry in entries if entry.created_at > since]
 
     async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:

@@ -25,8 +25,8 @@ from sora_mcp.ledger.sqlite.accounts import name_of, rows_of
 
 def words_of(intent: Intent | Entry) -> dict[str, str | None]:
     """In which words an intent is sent, and what was adjusted for that, as columns."""
-    adjusted = json.dumps([asdict(each) for each in intent.adjusted]) if intent.adjusted else None
-    return {"dialect": intent.dialect, "adjusted": adjusted}
+    adjusted = [{name: value for name, value in asdict(each).items() if value is not None} for each in intent.adjusted]
+    return {"dialect": intent.dialect, "adjusted": json.dumps(adjusted) if adjusted else None}
 
 
 def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
@@ -38,7 +38,7 @@ def cost_of(cost: Cost | None) -> dict[str, str | float | None]:
 
 def columns_of(account: Account) -> dict[str, str]:
     """An account as columns."""
-    return {"gateway": name_of(account), **asdict(account)}
+    return {"gateway": name_of(account), **{name: getattr(account, name) for name in _ACCOUNT}}
 
 
 def salt_of(db: sqlite3.Connection) -> bytes | None:
@@ -207,7 +207,7 @@ def spending(db: sqlite3.Connection, whose: Account | Team, since: float, settle
         priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
     sql = (
         f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
+        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR +created_at > ?) AND {others} ORDER BY number DESC"
     )
     running = db.execute(sql, [*values, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
@@ -248,11 +248,18 @@ def without_address(db: sqlite3.Connection, whose: Account | Team, now: float, l
     return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
 
 
-def under_way(db: sqlite3.Connection, whose: Account | Team, limit: int) -> list[Entry]:
-    """Rows whose task the gateway has not finished, newest first."""
+def under_way(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+    """Rows whose task the gateway has not finished, newest first; of a team's the newest of each account, then the
+    second of each, of the last 24 hours: nobody's many keep another's from being followed."""
     theirs, values = rows_of(whose)
+    if isinstance(whose, Team):
+        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND +created_at > ?"
+        return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
     by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
     return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
+
+
+_IN_TURN = "row_number() OVER (PARTITION BY gateway ORDER BY number DESC), number DESC"
 
 
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
@@ -263,14 +270,18 @@ def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: 
     return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
 
 
-def _readable(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
+def _readable(
+    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = "number DESC"
+) -> list[Entry]:
     """Rows as `select` gives them, but for those that cannot be read."""
-    return list(islice((entry for entry in listed(db, where, values, -1) if not entry.is_damaged), limit))
+    return list(islice((entry for entry in listed(db, where, values, -1, order) if not entry.is_damaged), limit))
 
 
-def listed(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> Iterator[Entry]:
+def listed(
+    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = "number DESC"
+) -> Iterator[Entry]:
     """Rows as `select` gives them; one that cannot be read hides no other, and is there as damaged."""
-    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit), values):
+    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit, order), values):
         try:
             entry = _entry(db, row)
             summary(entry)
@@ -283,8 +294,8 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: i
     return [_entry(db, row) for row in db.execute(_sql(where, limit), values).fetchall()]
 
 
-def _sql(where: str, limit: int) -> str:
-    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
+def _sql(where: str, limit: int, order: str = "number DESC") -> str:
+    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order} LIMIT {limit:d}"  # noqa: S608 - ours
 
 
 def write_row(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> Entry:

@@ -1,4 +1,4 @@
-"""A team's server under load: `python tests/benchmarks/team.py [--clients 200] [--seconds 60] [--json FILE]`.
+"""A team's server under load: `python tests/benchmarks/shared.py [--clients 200] [--seconds 60] [--json FILE]`.
 
 Ten people with tokens of their own, on connections of both eras, make videos, look at them and list them, all at
 once; some ask for the same video twice. Nothing may be paid for twice, and nothing that was paid for may be missing
@@ -50,7 +50,7 @@ class Person:
             try:
                 await self._converse(f"person {self._number}, video {number}", twice=number % 5 == 0)
             except (RuntimeError, OSError, asyncio.IncompleteReadError) as error:
-                self.errors[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+                self.errors[f"{type(error).__name__}: {str(error)[-200:]}"] += 1
                 self._client.close()
                 await self._client.connect()
         self._client.close()

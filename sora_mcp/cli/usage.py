@@ -1,0 +1,91 @@
+"""`sora-mcp usage`: what was spent by day, by operation and by gateway, as tables or as one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import anyio
+import click
+
+from sora_mcp.cli.ending import print_json
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.cost import RELATIVE, Cost
+from sora_mcp.core.errors import SoraError
+from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
+from sora_mcp.studio import Studio
+
+
+def show(settings: Settings, days: int, *, as_json: bool) -> None:
+    """Print what was spent in so many days. Raises SoraError."""
+
+    async def work() -> UsageReport | SoraError:
+        async with Studio.open(settings) as studio:
+            try:
+                return await studio.usage(days)
+            except SoraError as error:
+                return error
+
+    report = anyio.run(work)
+    if isinstance(report, SoraError):
+        raise report
+    if as_json:
+        print_json(report.model_dump(mode="json", exclude_none=True))
+    else:
+        click.echo("\n".join(_lines(report)))
+
+
+def _lines(report: UsageReport) -> Iterator[str]:
+    if not report.gateways:
+        yield f"Nothing was submitted since {report.since}."
+        return
+    yield f"Since {report.since}; days are those of this machine."
+    is_one_place = {group.gateway for group in report.gateways} == {report.gateway}
+    yield ""
+    yield from _table("DAY", report.days, lambda group: group.day, is_one_place=is_one_place)
+    yield ""
+    yield from _table("OPERATION", report.operations, _operation, is_one_place=is_one_place)
+    yield ""
+    yield from _table("GATEWAY", report.gateways, lambda group: group.gateway, is_one_place=True)
+    if report.owners is not None:
+        yield ""
+        yield from _table("OWNER", report.owners, lambda group: group.owner or "-", is_one_place=is_one_place)
+
+
+def _operation(group: UsageGroup) -> str:
+    return {None: "made elsewhere", "simple_compose": "create"}.get(group.operation, group.operation or "")
+
+
+def _table(
+    title: str, groups: Sequence[UsageGroup], name: Callable[[UsageGroup], str | None], *, is_one_place: bool
+) -> Iterator[str]:
+    """One table; whose gateway differs from another's stands in a column of its own."""
+    places = [] if is_one_place else ["GATEWAY"]
+    rows = [[title, *places, "VIDEOS", "COST", ""]]
+    for group in groups:
+        place = [] if is_one_place else [group.gateway]
+        rows.append([name(group) or "", *place, f"{group.videos:,}", _cost(group), _besides(group)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    number = len(rows[0]) - 3
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[number] = row[number].rjust(widths[number])
+        yield "  ".join(cells).rstrip()
+
+
+def _cost(group: UsageGroup) -> str:
+    """What it cost, each unit apart."""
+    spent = [_amount(cost.cost, cost) for cost in group.costs if cost.cost]
+    return " + ".join(spent) or ("not known" if group.unpriced else "0")
+
+
+def _besides(group: UsageGroup) -> str:
+    """What is not known of it."""
+    parts = [f"{group.unpriced:,} without a known cost"] if group.unpriced and group.costs else []
+    if group.unknown:
+        perhaps = " + ".join(_amount(cost.uncertain, cost) for cost in group.costs if cost.uncertain)
+        parts.append(f"{group.unknown:,} unknown" + (f": perhaps {perhaps} more" if perhaps else ""))
+    return "; ".join(parts)
+
+
+def _amount(amount: float, cost: OtherCost) -> str:
+    return f"{amount:g} relative" if cost.unit == RELATIVE else str(Cost.of(amount, cost.unit))

@@ -1,0 +1,88 @@
+"""Sums over many videos: whether a batch may be paid, and what was spent when, on what and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, time, timedelta
+from typing import Any
+
+from sora_mcp.config.endpoint import label_of
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.cost import Cost, of_unit
+from sora_mcp.core.records import KnownLine, Usage, UsageKey
+from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
+from sora_mcp.ledger import Ledger
+from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.costs import policy_of
+
+
+class Sums:
+    """What lines of a batch, or videos of some days, add up to. All methods raise SoraError and nothing else."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, connector: Connector) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._connector = connector
+
+    async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
+        """See `Studio.lines`."""
+        upstream = await self._connector.connect()
+        return await self._ledger.lines(upstream.account, keys)
+
+    async def check(self, costs: Sequence[Cost | None]) -> bool:
+        """See `Studio.check_sum`."""
+        upstream = await self._connector.connect()
+        policy = policy_of(self._settings, self._connector.dialect.capabilities)
+        policy.check_sum(costs, await self._ledger.spending(upstream.account))
+        return policy.asks_about_sum(costs)
+
+    async def usage(self, days: int) -> UsageReport:
+        """See `Studio.usage`."""
+        today = datetime.fromtimestamp(self._ledger.now()).astimezone().date()
+        first = today - timedelta(days=days - 1)
+        since = datetime.combine(first, time()).timestamp()  # midnight here, whatever the clocks did since
+        return UsageReport(
+            gateway=self._connector.label,
+            since=first.isoformat(),
+            days=await self._groups(("address", "day"), since),
+            operations=await self._groups(("address", "operation"), since),
+            gateways=await self._groups(("address",), since),
+            owners=await self._groups(("address", "owner"), since) if self._is_of_everybody else None,
+        )
+
+    @property
+    def _is_of_everybody(self) -> bool:
+        """Whether people share this server, and none of them is meant: whoever runs it wants to know."""
+        return bool(self._settings.auth) and self._settings.owner is None
+
+    async def _groups(self, by: tuple[UsageKey, ...], since: float) -> list[UsageGroup]:
+        """Groups in order: this gateway first, the newest day first, operations by their names."""
+        if not self._ledger.exists():
+            return []
+        owner = None if self._is_of_everybody else self._settings.owner or ""
+        groups = [_group(by, usage) for usage in await self._ledger.usage(owner, by, since)]
+        groups.sort(key=lambda group: (group.owner or "", group.operation or ""))
+        groups.sort(key=lambda group: group.day or "", reverse=True)
+        groups.sort(key=lambda group: (group.gateway != self._connector.label, group.gateway))
+        return groups
+
+
+def _group(by: Sequence[UsageKey], usage: Usage) -> UsageGroup:
+    names: dict[str, Any] = dict(zip(by, usage.of, strict=True))
+    units = dict.fromkeys(cost.unit for cost in (*usage.spent, *usage.uncertain))
+    costs = [
+        OtherCost(
+            unit=unit,
+            cost=of_unit(usage.spent, unit).amount,
+            uncertain=of_unit(usage.uncertain, unit).amount or None,
+        )
+        for unit in sorted(units)
+    ]
+    return UsageGroup(
+        gateway=label_of(names.pop("address") or ""),
+        videos=usage.videos,
+        costs=costs,
+        unpriced=usage.unpriced or None,
+        unknown=usage.unknown or None,
+        **names,
+    )
