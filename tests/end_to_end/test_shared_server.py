@@ -287,6 +287,8 @@ async def test_people_with_keys_of_their_own_need_none_of_the_team(shared: Make,
     with anyio.fail_after(60):
         async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
             assert not (await ask(ann, "create_video", {"prompt": "one"})).is_error
+            async with httpx.AsyncClient(trust_env=False) as http:
+                assert (await http.get(made.address.replace("/mcp", "/readyz"))).json()["ready"]
             told = await ask(ben, "create_video", {"prompt": "two"})
             assert told.is_error
             assert told.data["outcome"] == "not_submitted"
