@@ -88,9 +88,9 @@ class _Agent:
         self._shots: list[Shot] = []
 
     async def hold(self) -> None:
-        await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280}, may_fail=True)
         await self._call("create_video", {"prompt": _PROMPT, "dry_run": True})
         day = await self._video("create_video", {"prompt": _PROMPT})
+        await self._call("create_video", {"prompt": _PROMPT, "width": 480, "height": 1280}, may_fail=True)
         night = await self._video(
             "remix_video", {"source_generation_id": day, "prompt": "Now at night, under stars", "amount": 6}
         )
@@ -110,9 +110,9 @@ class _Agent:
 
     async def hold_elsewhere(self) -> None:
         """The same where an upstream has other words: what is adjusted is told, what cannot be said is refused."""
-        await self._call("create_video", {"prompt": _PROMPT, "n_variants": 12}, may_fail=True)
         await self._call("create_video", {"prompt": _PROMPT, "width": 854, "height": 480, "dry_run": True})
         day = await self._video("create_video", {"prompt": _PROMPT, "width": 854, "height": 480})
+        await self._call("create_video", {"prompt": _PROMPT, "n_variants": 12}, may_fail=True)
         change = {"source_generation_id": day, "prompt": "Now at night, under stars"}
         await self._call("remix_video", change, may_fail=True)
         story = await self._video("storyboard_video", {"actions": _BEATS, "prompt": "Winter, stop motion"})
@@ -126,7 +126,6 @@ class _Agent:
         """The same where models differ in what they take: what one does not take is refused, and what it does is told
         with its cost."""
         models = (await self._call("describe_gateway", {}))["listed_models"]
-        await self._call("create_video", {"prompt": _PROMPT, "model": _MISSPELT}, may_fail=True)
         for model in models:
             name = model.rpartition("/")[2]
             with_model = {"prompt": _PROMPT, "model": model}
@@ -138,6 +137,7 @@ class _Agent:
             story = await self._video("storyboard_video", winter, f"{name}-storyboard")
             both = with_model | {"inpaint_items": [{"generation_id": day}, {"generation_id": story}]}
             await self._video("blend_videos", both, f"{name}-blend", may_fail=True)
+        await self._call("create_video", {"prompt": _PROMPT, "model": _MISSPELT}, may_fail=True)
         await self._call("list_videos", {})
         await self._call("describe_gateway", {})
         await self._finish()

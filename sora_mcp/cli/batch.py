@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -19,20 +20,23 @@ import click
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
+from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Do, Setting, WouldBeRefused
+from sora_mcp.core.advice import Do, SeeLog, Setting, WouldBeRefused
 from sora_mcp.core.cost import Cost, in_words, total
-from sora_mcp.core.errors import SUBMITTED, FileProblem, InvalidInput, OverCap, Problem, SoraError
+from sora_mcp.core.errors import SUBMITTED, FileProblem, InternalError, InvalidInput, OverCap, Problem, SoraError
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import clean
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
 from sora_mcp.studio.images import is_address
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,6 +59,7 @@ class Options:
     def again(self) -> str:
         """The command that goes on with it."""
         words = ["batch", self.file, "--at-once", str(self.at_once)]
+        words += ["--retry-failed"] if self.retry_failed else []
         words += ["--out", str(self.out)] if self.out else []
         words += ["--download", str(self.download)] if self.download else []
         return command(*words)
@@ -72,7 +77,7 @@ class _Told:
     def tell(self, line: Line) -> None:
         self.lines.append(line)
         if self.out is None:
-            click.echo(json.dumps(line))
+            click.echo(shown(line))
         self.bar.show(len(self.lines) / self.in_all, f"{len(self.lines)} of {self.in_all} lines")
 
     def write(self) -> None:
@@ -116,15 +121,17 @@ class _Batch:
             return _refuse(bad)
         if self._options.dry_run:
             for plan in plans:
-                click.echo(json.dumps(_tried_line(plan)))
+                click.echo(shown(_tried_line(plan)))
             return DONE
         if has_to_ask and not self._options.yes and not _agreed(costs, label):
             click.echo(SUBMITTED["not_submitted"], err=True)
             return INTERRUPTED
         with Bar(hidden=self._options.out is None and sys.stdout.isatty()) as bar:
             told = _Told(self._options.out, bar, len(plans))
-            work = self._in_loop(partial(self._send, plans, told))
-        told.write()
+            try:
+                work = self._in_loop(partial(self._send, plans, told))
+            finally:
+                told.write()
         if work is None:
             click.echo(f"\n{self._interrupted(len(told.lines))}", err=True)
             return INTERRUPTED
@@ -189,7 +196,8 @@ class _Batch:
         if work.stopped is not None:
             click.echo(f"sora-mcp: Nothing more was sent: {work.stopped}", err=True)
         if not states.keys().isdisjoint({"failed", "blocked", "lost", "rejected"}):
-            click.echo(f"Make what came to nothing again: {self._options.again()} --retry-failed", err=True)
+            again = replace(self._options, retry_failed=True).again()
+            click.echo(f"Make what came to nothing again: {again}", err=True)
         elif "not_submitted" in states:
             click.echo(f"Go on with: {self._options.again()}", err=True)
         if "unknown" in states:
@@ -224,15 +232,10 @@ async def _tried(studio: Studio, plans: Iterable[Planned], bar: Bar) -> tuple[li
         if not plan.is_sent:
             tried.append(plan)
             continue
-        request = plan.request
-        caller = tools.Caller(wording=FOR_SHELL, board_format=None, line=request.line)
-        arguments = request.arguments.model_copy(update={"dry_run": True})
         try:
-            _check_files(request, studio.settings.image_dirs)
-            submission: Submission = await tools.TABLE[request.tool].run(studio, arguments, caller)
-            _check(submission)
+            submission = await _dry_run(studio, plan.request)
         except SoraError as error:
-            bad.append(BadLine(request.number, error))
+            bad.append(BadLine(plan.request.number, error))
         else:
             amount, unit = submission.cost, submission.unit
             cost = None if amount is None else Cost.of(amount, unit) if unit else Cost.of(amount)
@@ -240,6 +243,25 @@ async def _tried(studio: Studio, plans: Iterable[Planned], bar: Bar) -> tuple[li
             taken.add(outside)
             tried.append(replace(plan, cost=cost, duplicate_of=outside))
     return tried, bad
+
+
+async def _dry_run(studio: Studio, request: Request) -> Submission:
+    """What sending a line would do. Raises SoraError where that would be refused, for more than as long as others are
+    under way."""
+    _check_files(request, studio.settings.image_dirs)
+    caller = tools.Caller(wording=FOR_SHELL, board_format=None, line=request.line)
+    arguments = request.arguments.model_copy(update={"dry_run": True})
+    try:
+        submission: Submission = await tools.TABLE[request.tool].run(studio, arguments, caller)
+    except SoraError:
+        raise
+    except Exception:
+        logger.exception("line %d failed unexpectedly", request.number)
+        raise InternalError("Something failed unexpectedly.", SeeLog()) from None
+    for note in submission.notes:
+        if isinstance(note, WouldBeRefused) and not note.will_pass:
+            raise SoraError(note.message, *note.advice)
+    return submission
 
 
 def _check_files(request: Request, folders: Sequence[Path]) -> None:
@@ -256,13 +278,6 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-def _check(submission: Submission) -> None:
-    """Raise SoraError where a real call would be refused, for more than as long as others are under way."""
-    for note in submission.notes:
-        if isinstance(note, WouldBeRefused) and not note.will_pass:
-            raise SoraError(note.message, *note.advice)
 
 
 def _summary(plans: Sequence[Planned], costs: Sequence[Cost | None], gateway: str, notice: str | None) -> str:

@@ -12,13 +12,13 @@ import anyio
 from sora_mcp import tools
 from sora_mcp.cli.batch_files import Request
 from sora_mcp.cli.wording import FOR_SHELL
+from sora_mcp.core.advice import SeeLog
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import (
     FileProblem,
     GatewayError,
     InternalError,
     NotConfigured,
-    OutcomeUnknown,
     OverCap,
     SoraError,
     TooManyRunning,
@@ -99,10 +99,16 @@ class Run:
 
     async def _work(self, waiting: Iterable[Planned]) -> None:
         for plan in waiting:
-            line = _of_known(plan) if not plan.is_sent else await self._submit(plan)
-            if line["state"] in {"sending", *UNDER_WAY}:
-                line = await self._follow(line)
+            try:
+                line = await self._made(plan)
+            except Exception:
+                logger.exception("line %d failed unexpectedly", plan.request.number)
+                line = _line(plan.request, "unknown") | _why(InternalError("Something failed unexpectedly.", SeeLog()))
             await self._end(plan, line)
+
+    async def _made(self, plan: Planned) -> Line:
+        line = await self._submit(plan) if plan.is_sent else _of_known(plan)
+        return await self._follow(line) if line["state"] in {"sending", *UNDER_WAY} else line
 
     async def _end(self, plan: Planned, line: Line) -> None:
         if self._download and line["state"] == "succeeded":
@@ -143,11 +149,6 @@ class Run:
                 if not error.will_pass or self.stopped is not None or anyio.current_time() > give_up_at:
                     raise
                 await anyio.sleep(ROOM_EVERY_S)
-            except SoraError:
-                raise
-            except Exception:
-                logger.exception("line %d failed unexpectedly", request.number)
-                raise OutcomeUnknown("Something failed unexpectedly.") from None
             else:
                 return submission
 

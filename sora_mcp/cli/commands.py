@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sora_mcp import __version__
+from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.token_commands import token
 
 if TYPE_CHECKING:
+    from sora_mcp.cli.login import Store
     from sora_mcp.config.settings import Settings
 
 
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted.",
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted.\n\n"
+    'Example: SORA_BASE_URL=sandbox sora-mcp create "a paper boat in the rain" --wait --download',
 )
-@click.version_option(__version__, prog_name="sora-mcp")
+@click.version_option(__version__, "-V", "--version", prog_name="sora-mcp")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Videos for agents: an MCP server for a Sora-format gateway, and the same for a person at a shell.
@@ -37,7 +40,7 @@ def main(ctx: click.Context) -> None:
         _serve_stdio()
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp serve --transport streamable-http --port 8000")
 @click.option("--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True)
 @click.option(
     "--host",
@@ -83,7 +86,7 @@ def _port(host: str, port: int) -> Iterator[None]:
         raise click.UsageError(f"{wrong} Name another with --port; 0 picks a free port.") from None
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp sandbox --port 8765")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks a free port.")
 def sandbox(port: int) -> None:
     """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
@@ -108,7 +111,7 @@ def sandbox(port: int) -> None:
         )
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp demo --out sora-demo")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sora-demo"), show_default=True)
 @click.option("--dialect", default="sora", show_default=True, help="What the sandbox speaks, such as videos:vllm-omni.")
 def demo(out: Path, dialect: str) -> None:
@@ -123,7 +126,7 @@ def demo(out: Path, dialect: str) -> None:
     run(out.absolute(), dialect)
 
 
-@main.command("doctor")
+@main.command("doctor", epilog="Example: sora-mcp doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def diagnose(as_json: bool) -> None:
     """Find out what is wrong: settings, gateway, key, folders, ledger, extras. Costs nothing."""
@@ -133,7 +136,51 @@ def diagnose(as_json: bool) -> None:
     raise SystemExit(show(as_json=as_json))
 
 
-@main.command()
+def _refuse_key(_ctx: click.Context, _param: click.Parameter, key: str | None) -> None:
+    """Say why a key is no option, without repeating it."""
+    if key is not None:
+        raise click.UsageError(
+            "A key is never an argument: other programs can read those, and the shell keeps them. Leave it out: it is "
+            "asked for, or read from standard input."
+        )
+
+
+@main.command(epilog="Example: sora-mcp login --base-url https://api.example.com < key.txt")
+@click.option("--base-url", metavar="URL", help="The gateway's address.")
+@click.option("--dialect", metavar="NAME", help="What it speaks, such as videos:vllm-omni.  [default: sora]")
+@click.option("--store", type=click.Choice(["key-store", "file"]), help="Where to keep the key.")
+@click.option("--no-check", is_flag=True, help="Keep the login without asking the gateway, which is free.")
+@click.option("--api-key", "--key", metavar="KEY", callback=_refuse_key, expose_value=False, hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def login(base_url: str | None, dialect: str | None, store: Store | None, no_check: bool, as_json: bool) -> None:
+    """Keep a gateway's address and key, for this shell and for every client's server.
+
+    Asks for both at a terminal; elsewhere the key is read from standard input. The key is kept in the system's key
+    store, or where there is none in a file that only you can read. The last login is the default; SORA_BASE_URL
+    chooses another, and SORA_API_KEY wins over all.
+    """
+    from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
+
+    if dialect is not None and dialect.lower() not in UPSTREAMS:
+        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
+    with loading():
+        from sora_mcp.cli.login import Wanted, log_in  # noqa: PLC0415
+
+    log_in(Wanted(base_url, dialect and dialect.lower(), store, check=not no_check), as_json=as_json)
+
+
+@main.command(epilog="Example: sora-mcp logout https://api.example.com")
+@click.argument("address", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def logout(address: str | None, as_json: bool) -> None:
+    """Forget a login and its key: the one for ADDRESS, or the only one."""
+    with loading():
+        from sora_mcp.cli.login import log_out  # noqa: PLC0415
+
+    log_out(address, as_json=as_json)
+
+
+@main.command(epilog="Example: sora-mcp settle req_… --none")
 @click.argument("request_id")
 @click.option("--task", "task_id", metavar="TASK_ID", help="The task that it became.")
 @click.option("--none", "nothing", is_flag=True, help="It became nothing.")
@@ -173,7 +220,8 @@ def batch(file: str, **options: Any) -> None:
 
     A line has the arguments of create, or of the "operation" that it names: storyboard, remix, blend; and perhaps a
     "name". All lines are tried before the first is sent. Run again, it goes on where it ended: no line is sent twice.
-    The results are JSON, one line each. With - for FILE the lines come from standard input, each with a name.
+    The results are JSON, one line each; at a terminal, words. With - for FILE the lines come from standard input, each
+    with a name.
     """
     settings = load_settings()
     with loading():
@@ -197,12 +245,12 @@ def usage(days: int, as_json: bool) -> None:
 main.add_command(token)
 
 
-@main.group()
+@main.group(epilog="Example: sora-mcp ledger new --yes")
 def ledger() -> None:
     """The record of what was paid for, in SORA_HOME."""
 
 
-@ledger.command("new")
+@ledger.command("new", epilog="Example: sora-mcp ledger new --yes")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def new_ledger(yes: bool, as_json: bool) -> None:
@@ -216,7 +264,7 @@ def new_ledger(yes: bool, as_json: bool) -> None:
     start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp manifests --check")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("manifests"), show_default=True)
 def manifests(check: bool, out: Path) -> None:
@@ -241,7 +289,7 @@ def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
     return [name for name in BY_NAME if name.startswith(incomplete.lower())]
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp install claude-code --dry-run")
 @click.argument("client", shell_complete=_clients)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def install(client: str, dry_run: bool) -> None:
@@ -254,7 +302,7 @@ def install(client: str, dry_run: bool) -> None:
     add(client, dry_run=dry_run)
 
 
-@main.command()
+@main.command(epilog="Example: sora-mcp uninstall claude-code --dry-run")
 @click.argument("client", shell_complete=_clients)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def uninstall(client: str, dry_run: bool) -> None:
@@ -262,6 +310,40 @@ def uninstall(client: str, dry_run: bool) -> None:
     from sora_mcp.cli.client_commands import remove  # noqa: PLC0415
 
     remove(client, dry_run=dry_run)
+
+
+@main.command(epilog="Example: sora-mcp completion bash --install")
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.option("--install", "install_it", is_flag=True, help="Set it up for this user, and say what was written.")
+def completion(shell: str | None, install_it: bool) -> None:
+    """Print what completes our commands in bash, zsh or fish (by default the shell that you use), or set it up."""
+    from sora_mcp.cli.completion import install_script, script, your_shell  # noqa: PLC0415
+
+    shell = shell or your_shell()
+    click.echo(install_script(shell, main) if install_it else script(shell, main))
+
+
+@main.command(epilog="Example: sora-mcp version")
+def version() -> None:
+    """Show the version."""
+    click.echo(f"sora-mcp, version {__version__}")
+
+
+@main.command("help", epilog="Example: sora-mcp help create")
+@click.argument("names", metavar="[COMMAND]...", nargs=-1)
+@click.pass_context
+def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Show what there is, or the help of a command."""
+    assert ctx.parent is not None
+    about = ctx.parent
+    for name in names:
+        group = about.command
+        if not isinstance(group, click.Group):
+            raise click.UsageError(f"{about.command_path!r} has no commands of its own.", about)
+        _, named, _ = group.resolve_command(about, [name])
+        assert named is not None
+        about = named.context_class(named, info_name=name, parent=about)
+    click.echo(about.get_help())
 
 
 def _serve_stdio() -> None:

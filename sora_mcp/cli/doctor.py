@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sqlite3
@@ -20,13 +19,16 @@ import click
 
 from sora_mcp import __version__, dialects
 from sora_mcp.cli.doctor_callers import callers
+from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.endpoint import Endpoint
+from sora_mcp.config.logins import KEY_STORE, Login
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
+from sora_mcp.core.accounts import Team
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
@@ -60,16 +62,17 @@ class Check:
 def show(*, as_json: bool) -> int:
     """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
     settings, unusable = load_what_can_be()
-    key = settings.key_to_strike
-    set_up(settings.log_level, key)
+    set_up(settings)
     checks = [_wrong("settings", error) for error in unusable]
     checks += anyio.run(check_up, settings)
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
-        text = json.dumps(report, indent=2, ensure_ascii=False)
+        text = json_text(report)
     else:
-        text = "\n".join([*_lines(checks), "", "Settings from the environment", *_setting_lines(settings)])
+        title = f"Settings from the environment{' and the login' if settings.stored.login else ''}"
+        text = "\n".join([*_lines(checks), "", title, *_setting_lines(settings)])
+    key = settings.key_to_strike
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
     return 3 if wrong else 0
 
@@ -90,7 +93,11 @@ def _lines(checks: list[Check]) -> Iterator[str]:
 def _setting_lines(settings: Settings) -> Iterator[str]:
     """What is set, so that a terminal holds the checks as well; --json has all."""
     rows = _settings(settings)
-    own_values = {name: row["value"] for name, row in rows.items() if row["from"] == "environment"}
+    own_values = {
+        name: row["value"] if row["from"] == "environment" else f"{row['value']} (from: {row['from']})"
+        for name, row in rows.items()
+        if row["from"] not in {"default", "base address"}
+    }
     yield from (f"    {name} = {value}" for name, value in own_values.items())
     yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 
@@ -196,14 +203,17 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
     """What was spent at the gateway, beside the caps; nothing where none is configured."""
     try:
         endpoint = settings.endpoint()
+        key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
     except SoraError:
         return []
-    key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
-    spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
+    account = await ledger.account(endpoint.base_url, key, owner)
+    is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
+    spending = await ledger.spending(Team(account.address) if is_of_everybody else account)
     unit = dialects.configured(settings).capabilities.unit
     uncertain = of_unit(spending.uncertain, unit)
     maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    words = f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
+    words = "everybody: " if is_of_everybody else ""
+    words += f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
     words += "".join(f", apart from that {_sum(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
@@ -228,6 +238,10 @@ async def _gateway(settings: Settings) -> list[Check]:
         endpoint = settings.endpoint()
     except SoraError as error:
         return [_wrong("gateway", error)]
+    try:
+        endpoint.api_key.get_secret_value()
+    except SoraError as error:
+        return [_wrong("key", error)]
     dialect = dialects.configured(settings)
     try:
         gateway = connect(settings, endpoint, dialect)
@@ -259,7 +273,7 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway, dial
     unproven = f"sent; the list of models is open to all, so only a video shows whether it is accepted; {number}"
     checks = [
         Check("gateway", "ok", endpoint.about),
-        Check("key", "note", unproven) if is_open else Check("key", "ok", accepted),
+        Check("key", "note" if is_open else "ok", f"{unproven if is_open else accepted}{_key_from(settings)}"),
         *_upstream(settings, dialect.capabilities, recognized(await gateway.replies(LOOKS)), seen.models),
     ]
     if seen.clock_skew_s is not None and abs(seen.clock_skew_s) > MAX_SKEW_S:
@@ -312,10 +326,28 @@ def _upstream(
         policy_of(settings, capabilities).check_units()
     except OverCap as error:
         yield _wrong("caps", error)
+    if settings.max_cost_per_owner is not None and not settings.auth:
+        problem = f"{variable_of('max_cost_per_owner')} holds for nobody without {variable_of('auth')}"
+        yield Check("caps", "note", problem, f"Set {variable_of('max_cost_per_day')} for one person.")
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
         problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
         yield Check("caps", "wrong", problem, f"Set {variable_of('max_calls_per_day')}, which counts videos.")
+
+
+def _key_from(settings: Settings) -> str:
+    """Where the key came from, in words."""
+    login = settings.stored.login
+    if settings.api_key is None:
+        return ""
+    if "api_key" in settings.explicit or login is None:
+        return f"; from the environment ({variable_of('api_key')})"
+    return f"; from the {'key store' if login.place == KEY_STORE else f'file {login.place}'} (sora-mcp login)"
+
+
+def _from_login(login: Login) -> dict[str, str]:
+    """Where the settings came from that are the login's."""
+    return {"base_url": "login", "dialect": "login"} | ({"api_key": login.place} if login.place else {})
 
 
 def _settings(settings: Settings) -> dict[str, dict[str, str]]:
@@ -324,10 +356,12 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
     for variable in variables():
         value = getattr(settings, variable.field)
         if variable.secret:
-            value = "present" if value else "absent"
+            value = "absent" if value is None else "present"
         shown = "not set" if value in {None, ()} else str(value)
         origin = "environment" if variable.field in settings.explicit else "default"
         if variable.field == "dialect" and settings.dialect_is_implied:
             origin = "base address"
+        elif origin == "default" and settings.stored.login is not None:
+            origin = _from_login(settings.stored.login).get(variable.field, origin)
         by_name[variable.name] = {"value": shown, "from": origin}
     return by_name

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from sora_mcp.cli.pasting import command
+from sora_mcp.cli.terminal import fitted, holds_json
 from sora_mcp.core.advice import Do
-from sora_mcp.core.errors import FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
+from sora_mcp.core.errors import SUBMITTED, FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 _CLICKS_BROKEN_PIPE = 1
@@ -65,7 +66,8 @@ def tell(error: SoraError, *, as_json: bool, paid: bool, words: Callable[[], Non
     else:
         from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
 
-        click.echo(f"sora-mcp: {FOR_SHELL.message(error.parts)} {FOR_SHELL.next_step(error)}".rstrip(), err=True)
+        submitted = SUBMITTED[error.outcome] if paid and error.outcome else ""
+        say_wrong(" ".join(filter(None, [FOR_SHELL.message(error.parts), submitted, FOR_SHELL.next_step(error)])))
 
 
 def _misused(error: click.ClickException) -> SoraError:
@@ -82,15 +84,19 @@ _ENDED: dict[Outcome | None, str] = {
 }
 
 
-def interrupted(video_id: str | None, *, as_json: bool, outcome: Outcome | None = None) -> None:
+def interrupted(
+    video_id: str | None, *, as_json: bool, outcome: Outcome | None = None, come_back: Sequence[str] | None = None
+) -> None:
     """Say what a person should know who pressed Ctrl-C, or ended the command otherwise.
 
-    `outcome` is that of a paid call, `video_id` what it or a wait was about.
+    `outcome` is that of a paid call, `video_id` what it or a wait was about, `come_back` the words of the command that
+    goes on with it, where that is not `get ID --wait`.
     """
-    goes_on = video_id and f"Stopped waiting; {video_id} goes on. Come back with: {command('get', video_id, '--wait')}"
+    back = come_back or ("get", video_id or "", "--wait")
+    goes_on = video_id and f"Stopped waiting; {video_id} goes on. Come back with: {command(*back)}"
     words = goes_on if goes_on and outcome in {None, "accepted"} else _ENDED[outcome]
     if not as_json:
-        click.echo(f"\n{words}", err=True)
+        click.echo(f"\n{fitted(words, sys.stderr)}", err=True)
         return
     fields: dict[str, Any] = {"outcome": outcome} if outcome else {}
     about = {"request_id" if video_id.startswith("req_") else "task_id": video_id} if video_id else {}
@@ -107,6 +113,17 @@ def _say_unshown(error: OSError, *, paid: bool) -> None:
     click.echo(f"sora-mcp: not all of it could be written: {error.strerror}.{advice}", err=True)
 
 
+def say_wrong(words: str) -> None:
+    """Say on stderr what went wrong."""
+    click.echo(fitted(f"sora-mcp: {words}", sys.stderr), err=True)
+
+
 def print_json(data: dict[str, Any]) -> None:
     """One JSON object on stdout."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(json_text(data))
+
+
+def json_text(data: dict[str, Any]) -> str:
+    """JSON as stdout can hold it: in ASCII where its encoding is not JSON's."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return text if holds_json(text) else json.dumps(data, indent=2)

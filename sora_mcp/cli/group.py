@@ -9,8 +9,11 @@ from typing import Any
 
 import click
 
+from sora_mcp.cli import terminal
+from sora_mcp.cli.command import Command, EndsWithExample
 from sora_mcp.cli.ending import USAGE, status_of
 from sora_mcp.cli.loading import loading
+from sora_mcp.cli.pasting import command
 
 _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
@@ -27,8 +30,31 @@ _VIDEO_COMMANDS = {
 _PAID = {"batch", *(name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money."))}
 
 
-class Group(click.Group):
+class SubGroup(EndsWithExample, click.Group):
+    """A command that has commands."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from sora_mcp.tools.arguments import closest  # noqa: PLC0415
+
+            message = self.of_another_api(args[0])
+            raise click.UsageError(f"There is no command {args[0]!r}{message or f'{closest(args[0], known)}.'}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def of_another_api(self, name: str) -> str | None:  # noqa: ARG002
+        """How a name that others have for a command goes on in a sentence of ours; None where it is none."""
+        return None
+
+
+class Group(SubGroup):
     """Builds the video commands when one is asked for, and says our errors as a sentence, without a traceback."""
+
+    group_class = SubGroup
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_VIDEO_COMMANDS, *super().list_commands(ctx)]
@@ -37,32 +63,30 @@ class Group(click.Group):
         if cmd_name not in _VIDEO_COMMANDS:
             return super().get_command(ctx, cmd_name)
         with loading():
-            from sora_mcp.cli.videos import command  # noqa: PLC0415
+            from sora_mcp.cli.videos import video_command  # noqa: PLC0415
 
-        return command(cmd_name, _VIDEO_COMMANDS[cmd_name])
+        return video_command(cmd_name, _VIDEO_COMMANDS[cmd_name])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {name: self.commands[name].get_short_help_str(100) for name in super().list_commands(ctx)}
+        own = {name: self.commands[name].get_short_help_str(160) for name in super().list_commands(ctx)}
         for title, rows in (("Videos", _VIDEO_COMMANDS), ("The rest", own)):
             with formatter.section(title):
                 formatter.write_dl(list(rows.items()))
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args and args[0] not in known and not args[0].startswith("-"):
-            from sora_mcp.tools.arguments import closest  # noqa: PLC0415
-            from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
+    def of_another_api(self, name: str) -> str | None:
+        from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
 
-            if sentence := UnknownTool(args[0], ()).sentence:
-                raise click.UsageError(f"There is no command {args[0]!r}. {sentence}", ctx)
-            raise click.UsageError(f"There is no command {args[0]!r}{closest(args[0], known)}.", ctx)
-        return super().resolve_command(ctx, args)
+        if " " in name:
+            return f". To make a video: {command('create', name)}"
+        sentence = UnknownTool(name, ()).sentence
+        return f". {sentence}" if sentence else None
 
     def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
         """Run the command that the arguments name, and end the process as it ended."""
         words = list(sys.argv[1:] if args is None else args)
+        terminal.prepare()
+        if terminal.without_colour():
+            named["color"] = False
         run = partial(super().main, words, *options, standalone_mode=False, **named)
         if not standalone_mode:
             return run()

@@ -38,7 +38,7 @@ def load_settings() -> Settings:
     settings = load()
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415
 
-    set_up(settings.log_level, settings.key_to_strike)
+    set_up(settings)
     for variable in settings.unknown:
         click.echo(f"sora-mcp: {variable}", err=True)
     return settings

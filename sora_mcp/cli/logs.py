@@ -6,10 +6,12 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from sora_mcp.config.converters import MIN_KEY_LENGTH
+from sora_mcp.config.settings import Settings
 
 QUIET = ("httpx", "httpcore", "stamina")
 """Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
@@ -20,10 +22,11 @@ _QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 _BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
 
 
-def set_up(level: str, key: str) -> None:
-    """Log to stderr from `level` on; `key` is struck wherever it would stand."""
+def set_up(settings: Settings) -> None:
+    """Log to stderr as the settings say; the key is struck wherever it would stand, once it is known."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(key))
+    handler.setFormatter(Lines(lambda: settings.key_to_strike))
+    level = settings.log_level
     logging.basicConfig(level=level, handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -38,7 +41,7 @@ class Lines(logging.Formatter):
     key is struck and addresses lose their query, which may be a signature.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: Callable[[], str]) -> None:
         super().__init__()
         self._key = key
 
@@ -57,6 +60,6 @@ class Lines(logging.Formatter):
 
     def _value(self, value: object) -> str:
         text = _QUERY.sub(r"\1", str(value))
-        if len(self._key) >= MIN_KEY_LENGTH:
-            text = text.replace(self._key, "[key]")
+        if len(key := self._key()) >= MIN_KEY_LENGTH:
+            text = text.replace(key, "[key]")
         return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import Self, TextIO
 
 import anyio
 
+from sora_mcp.cli.terminal import columns, is_dumb
 from sora_mcp.tools import Progress
 
 _FULL, _EMPTY = "█", "░"
@@ -17,12 +17,13 @@ _FULL, _EMPTY = "█", "░"
 class Bar:
     """Progress of one call; `tell` is what the tools call, `tick` keeps the elapsed time going.
 
-    One line, drawn over itself, never wider than the terminal.
+    One line, drawn over itself, never wider than the terminal; on one that cannot do that, a line for each state.
     """
 
     def __init__(self, *, hidden: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._hidden = hidden or self._stream is None or not self._stream.isatty()
+        self._in_place = not is_dumb()
         self._began = time.monotonic()
         self._share = 0.0
         self._words = ""
@@ -32,9 +33,14 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Leave the line empty, for something else to be written there."""
         if self._drawn:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+            self._drawn = False
 
     async def tell(self, progress: Progress) -> None:
         """Show what goes on, and how much of it is done."""
@@ -42,12 +48,17 @@ class Bar:
 
     def show(self, share: float, words: str) -> None:
         """Show so many words about so much, of 1."""
+        is_new = words != self._words
         self._share, self._words = share, words
-        self._draw()
+        if self._in_place:
+            self._draw()
+        elif is_new and not self._hidden:
+            self._stream.write(f"{self._words}\n")
+            self._stream.flush()
 
     async def tick(self) -> None:
         """Draw twice a second, until cancelled."""
-        while not self._hidden:
+        while self._in_place and not self._hidden:
             await anyio.sleep(0.5)
             self._draw()
 
@@ -56,7 +67,7 @@ class Bar:
             return
         seconds = int(time.monotonic() - self._began)
         tail = f" {self._share:4.0%} {self._words} {seconds // 60}:{seconds % 60:02d}"
-        width = max(0, min(40, shutil.get_terminal_size().columns - len(tail) - 1))
+        width = max(0, min(40, columns() - len(tail) - 1))
         full = round(width * self._share)
         self._stream.write(f"\r\x1b[K{_FULL * full}{_EMPTY * (width - full)}{tail}")
         self._stream.flush()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.ending import print_json, say_wrong
 from sora_mcp.cli.pasting import next_page
 from sora_mcp.cli.tables import table
+from sora_mcp.cli.terminal import fitted
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
 
@@ -26,18 +27,18 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
         print_json(answer.structured | path)
         return
     if answer.is_error:
-        click.echo(f"sora-mcp: {answer.text}", err=True)
+        say_wrong(answer.text)
         if message := answer.structured["error"].get("gateway_message"):
             click.echo(f"The gateway's words: {message!r}", err=True)
         return
     if "videos" in answer.structured:
         _listing(answer, arguments)
         return
-    click.echo(answer.text)
+    click.echo(fitted(answer.text, sys.stdout))
     if arguments.get("dry_run"):
         print_json(answer.structured["body"])
     for generation in answer.structured.get("generations", []):
-        if generation.get("url"):
+        if generation.get("url") and answer.file is None:
             click.echo(f"{generation['variant']}: {generation['url']}")
     if picture is not None:
         click.echo(f"The {'plan' if arguments.get('dry_run') else 'picture'} is {picture}")

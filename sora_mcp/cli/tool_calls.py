@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from os import replace as move
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +17,128 @@ import click
 from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
+from sora_mcp.cli.files import check_folder, check_new, write_picture
+from sora_mcp.cli.following import Following, follow, opened, until_finished
+from sora_mcp.cli.opening import open_file
+from sora_mcp.cli.paid_options import replace_shorthands
 from sora_mcp.cli.progress import Bar
-from sora_mcp.cli.wording import FOR_SHELL
+from sora_mcp.cli.terminal import has_surrogates
+from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Do
-from sora_mcp.core.errors import FileProblem, Outcome, SoraError
+from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Video
-from sora_mcp.core.tasks import FINAL, clean
+from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import ListedTask
-from sora_mcp.ledger import Entry
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
+from sora_mcp.studio.short_ids import LAST
 from sora_mcp.tools.sentences import say_video
 
 
 def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool) -> int:
     """Call a tool with what was given at the shell and show what came of it; returns the exit code."""
-    wait, out = bool(options.pop("wait", False)), options.pop("out", None)
-    if out is not None and tools.TABLE[tool].board is not None and not options.get("dry_run"):
-        raise click.UsageError("--board goes with --dry-run: it draws a plan. Nothing was submitted.")
-    files = [
-        storyboard_files.read_file(options[key], key)
-        for key in ("actions", "inpaint_items")
-        if options.get(key) is not None
-    ]
-    options |= {file.name: file.items for file in files}
-    settings = _collect(options, settings)
-    arguments = {key: value for key, value in options.items() if value is not None}
-    studios: list[Studio] = []
-    picture_format: PictureFormat = "jpeg" if out is not None and out.suffix.lower() in {".jpg", ".jpeg"} else "png"
-    person = tools.Caller(
-        wording=FOR_SHELL, picture_format=picture_format, board_format=None if out is None else picture_format
-    )
-    call = partial(_call, settings, tool, arguments, studios, person, wait=wait, quiet=as_json)
+    asked = _Asked(tool, as_json=as_json)
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
-        result = _placed(anyio.run(call), files)
+        settings = asked.read(options, settings)
+        result = _placed(anyio.run(_call, settings, asked), asked.files)
     if result is None:
-        sent = studios[0].sent if studios else None
-        _tell_interrupted(tool, arguments.get("task_id"), sent, as_json=as_json)
+        _tell_interrupted(asked)
         return INTERRUPTED
-    if out is not None and result.picture is not None:
-        _write_picture(out, result.picture)
-    show.result(result, arguments, as_json=as_json, picture=out if result.picture is not None else None)
+    if asked.picture is not None and result.picture is not None:
+        write_picture(asked.picture, result.picture)
+        if asked.following.open_it and (problem := open_file(asked.picture)):
+            result = replace(result, text=f"{result.text}\n{problem}")
+    picture = asked.picture if result.picture is not None else None
+    show.result(result, asked.arguments, as_json=as_json, picture=picture)
     return exit_code(result)
 
 
-def _tell_interrupted(tool: str, task_id: str | None, sent: Entry | None, *, as_json: bool) -> None:
+@dataclass(slots=True)
+class _Asked:
+    """What was asked for at the shell: the call of a tool, and what is to follow. `wait` is for a tool that waits.
+
+    `picture`: where the picture goes that the call gives; `studios`: where it is under way.
+    """
+
+    tool: str
+    as_json: bool
+    arguments: dict[str, Any] = field(default_factory=dict)
+    following: Following = field(default_factory=Following)
+    wait: bool = False
+    picture: Path | None = None
+    files: list[storyboard_files.FromFile] = field(default_factory=list)
+    studios: list[Studio] = field(default_factory=list)
+
+    @property
+    def paid(self) -> bool:
+        return tools.TABLE[self.tool].paid
+
+    def read(self, options: dict[str, Any], settings: Settings) -> Settings:
+        """Take everything from the options; returns the settings of this call. Raises click.UsageError."""
+        self._take_what_follows(options)
+        if self.picture is not None and tools.TABLE[self.tool].board is not None and not options.get("dry_run"):
+            raise click.UsageError("--board goes with --dry-run: it draws a plan. Nothing was submitted.")
+        if self.paid:
+            replace_shorthands(options, settings)
+        for key in ("actions", "inpaint_items"):
+            if options.get(key) is not None:
+                self.files.append(storyboard_files.read_file(options[key], key))
+                options[key] = self.files[-1].items
+        settings = _collect(options, settings)
+        self.arguments = {key: value for key, value in options.items() if value is not None}
+        self._check_files(settings)
+        return settings
+
+    def _take_what_follows(self, options: dict[str, Any]) -> None:
+        wait, out = bool(options.pop("wait", False)), options.pop("out", None)
+        download, open_it = bool(options.pop("download", False)), bool(options.pop("open_it", False))
+        self.picture = options.pop("board", None)
+        match self.tool:
+            case "view_video":
+                self.picture, self.following = out, Following(open_it=open_it)
+            case "download_video":
+                self.following = Following(wait=wait, download=True, out=out, open_it=open_it)
+            case _ if self.paid:
+                download = download or open_it or out is not None
+                self.following = Following(wait=wait or download, download=download, out=out, open_it=open_it)
+            case _:
+                self.wait = wait
+
+    def _check_files(self, settings: Settings) -> None:
+        """What can be known beforehand: a video that was paid for should not fail for the name of its file."""
+        if not self.following.download:
+            return
+        variants = str(self.arguments.get("n_variants", 1))
+        of = int(variants) if self.paid and variants.isdecimal() and len(variants) < 4 else 1
+        for variant in range(1, of + 1):
+            if path := self.following.file_of(variant, of):
+                check_new(path, "Nothing was submitted and nothing was charged." if self.paid else "Nothing was saved.")
+        if self.paid and self.following.out is None and not self.arguments.get("dry_run"):
+            check_folder(settings.output_dir)
+
+
+def _tell_interrupted(asked: _Asked) -> None:
     """Say what became of a call that was ended; the answer to a POST that was under way was waited for."""
-    if not tools.TABLE[tool].paid:
-        interrupted(task_id if tool == "get_video" else None, as_json=as_json)
-    elif sent is None:
-        interrupted(None, as_json=as_json, outcome="not_submitted")
-    elif sent.task_id is not None:
-        interrupted(sent.task_id, as_json=as_json, outcome="accepted")
+    following, tell = asked.following, partial(interrupted, as_json=asked.as_json)
+    sent = asked.studios[0].sent if asked.studios else None
+    if not asked.paid:
+        waits = asked.tool == "get_video" or following.wait
+        video_id = (following.video_id or asked.arguments.get("task_id")) if waits else None
+        following.video_id = video_id
+        tell(video_id, come_back=following.words_to_come_back)
+        return
+    if sent is not None:
+        following.video_id = sent.task_id or sent.request_id
+    come_back = following.words_to_come_back if following.wait else None
+    if following.video_id is None:
+        tell(None, outcome="not_submitted")
+    elif sent is None or sent.task_id is not None:
+        tell(following.video_id, outcome="accepted", come_back=come_back)
     else:
         outcome: Outcome = "rejected" if sent.state == "rejected" else "unknown"
-        interrupted(sent.request_id, as_json=as_json, outcome=outcome)
+        tell(following.video_id, outcome=outcome)
 
 
 def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile]) -> tools.Result | None:
@@ -153,6 +215,9 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
         options["actions"] = [storyboard_files.parse(beat) for beat in options["beats"]]
     images, sources = options.pop("images", ()), options.pop("sources", ())
     options.pop("beats", None)
+    for path in filter(has_surrogates, (*images, *sources)):
+        words = f"The name of {path!r} is no text in UTF-8: rename it, or make a link to it (ln -s) with another name."
+        raise click.UsageError(f"{words} Nothing was submitted.")
     for image in images:
         if "://" not in image and not _is_path(image):
             raise click.BadParameter(f"There is no file {image[:80]!r}. Nothing was submitted.", param_hint="--image")
@@ -171,6 +236,8 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
 def _source(text: str) -> dict[str, str]:
     if text.startswith("media_"):
         return {"upload_media_id": text}
+    if text.partition("#")[0] == LAST:
+        return {"generation_id": text}
     return {"url": _whole(text)} if "://" in text or _is_path(text) else {"generation_id": text}
 
 
@@ -186,63 +253,61 @@ def _is_path(text: str) -> bool:
         return False
 
 
-async def _call(
-    settings: Settings,
-    tool: str,
-    arguments: dict[str, Any],
-    studios: list[Studio],
-    person: tools.Caller,
-    *,
-    wait: bool,
-    quiet: bool,
-) -> tools.Result | None:
+async def _call(settings: Settings, asked: _Asked) -> tools.Result | None:
     """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM)
         async with Studio.open(settings) as studio:
-            studios.append(studio)
-            with Bar(hidden=quiet) as bar:
-                if not wait:
-                    result = await tools.call(studio, tool, arguments, replace(person, progress=bar.tell))
-                else:
-                    result = await _until_finished(partial(tools.call, studio, tool), arguments, bar)
+            asked.studios.append(studio)
+            with Bar(hidden=asked.as_json) as bar:
+                result = await _answer(studio, asked, bar)
         tasks.cancel_scope.cancel()
         return result
     return None
 
 
-async def _until_finished(
-    call: Callable[..., Awaitable[tools.Result]], arguments: dict[str, Any], bar: Bar
-) -> tools.Result:
-    while True:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(bar.tick)
-            result = await call(arguments | {"wait_seconds": 50}, tools.Caller(bar.tell, wording=FOR_SHELL))
-            tasks.cancel_scope.cancel()
-        if result.is_error or _is_settled(result.structured):
-            return result
-
-
-def _is_settled(structured: dict[str, Any]) -> bool:
-    """Whether there is nothing left to wait for: a video has finished, or all of a list have."""
-    if "waited_for" in structured:
-        return bool(structured["finished"] == structured["waited_for"])
-    state = structured.get("state")
-    return state in FINAL or state in {"unknown", "sending"}
-
-
-def _write_picture(out: Path, picture: bytes) -> None:
-    """Write it whole or not at all; what is no file, such as /dev/stdout, is written to as it is."""
-    is_file = not out.exists() or out.is_file()
-    part = out.with_name(f".{out.name}.part") if is_file else out
+async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     try:
-        try:
-            part.write_bytes(picture)
-            if is_file:
-                move(part, out.resolve())  # noqa: PTH105 - a test takes `.replace` for that of a text
-        except OSError:
-            if is_file:
-                part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None
+        arguments = asked.arguments = await _with_full_ids(
+            studio, asked.arguments, blended=asked.tool == "blend_videos"
+        )
+    except SoraError as error:
+        error.outcome = "not_submitted"  # whatever else it would mean of a call that was made
+        return tools.failed(error, paid=asked.paid, wording=FOR_SHELL)
+    picture_format: PictureFormat = "png"
+    if asked.picture is not None and asked.picture.suffix.lower() in {".jpg", ".jpeg"}:
+        picture_format = "jpeg"
+    following = asked.following
+    wording = FOR_WHOEVER_WAITS if following.wait and asked.paid and not arguments.get("dry_run") else FOR_SHELL
+    board_format = None if asked.picture is None else picture_format
+    person = tools.Caller(bar.tell, wording=wording, picture_format=picture_format, board_format=board_format)
+    if asked.wait:
+        return await until_finished(studio, asked.tool, arguments, bar, person)
+    if asked.tool == "download_video":
+        following.video_id, following.variant = arguments["task_id"], arguments.get("variant", 1)
+    if not following.wait:
+        result = await tools.call(studio, asked.tool, arguments, replace(person, save_as=following.out))
+        return opened(result, following) if following.download else result
+    submitted = await tools.call(studio, asked.tool, arguments, person) if asked.paid else None
+    return await follow(studio, submitted, following, bar, as_json=asked.as_json)
+
+
+async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool) -> dict[str, Any]:
+    """The arguments with the whole ids of what `last` and beginnings of ids stand for. Raises SoraError.
+
+    `blended`: the items are sources that stood on the command line.
+    """
+    full: dict[str, Any] = {
+        name: await studio.full_id(value, name)
+        for name in ("task_id", "source_generation_id", "beside")
+        if isinstance(value := arguments.get(name), str)
+    }
+    if blended:
+        items = [
+            item | {"generation_id": await studio.full_id(item["generation_id"], "source")}
+            if "generation_id" in item
+            else item
+            for item in arguments["inpaint_items"]
+        ]
+        full["inpaint_items"] = items
+    return arguments | full

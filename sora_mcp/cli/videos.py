@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from sora_mcp.cli.command import Command, SourceType
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.pasting import option
 
@@ -31,14 +32,39 @@ class _Shape:
 
 
 _IMAGE = click.Option(
-    ["--image", "images"], multiple=True, metavar="PATH|URL", help="An image to build on. May be repeated."
+    ["--image", "images"],
+    multiple=True,
+    type=SourceType(),
+    metavar="PATH|URL",
+    help="An image to build on. May be repeated.",
 )
+_WAIT = click.Option(["--wait"], is_flag=True, help="Wait until it has finished. Ctrl-C leaves it running.")
+_OUT = click.Option(
+    ["--out"],
+    type=click.Path(path_type=Path),
+    metavar="FILE.mp4",
+    help="Save it as this file, which must not be there yet.",
+)
+_OPEN = click.Option(["--open", "open_it"], is_flag=True, help="Open the file with this desktop's own program.")
+_SHAPE = (
+    click.Option(["--size"], metavar="WxH", help="Width and height in one, such as 720x720."),
+    click.Option(["--seconds"], metavar="NUMBER", help="The length in seconds, instead of --n-frames."),
+)
+_AND_THEN = (
+    _WAIT,
+    click.Option(
+        ["--download"], is_flag=True, help="Wait for it, and save every variant (in SORA_OUTPUT_DIR, without --out)."
+    ),
+    _OUT,
+    _OPEN,
+)
+"""What a command that costs money may do with its video; --open and --out save it, and saving waits for it."""
 _SHAPES = {
     "create": _Shape(
         "create_video",
         ("prompt",),
-        'sora-mcp create "a paper boat in the rain" --width 480 --height 854',
-        (_IMAGE,),
+        'sora-mcp create "a paper boat in the rain" --size 480x854 --wait --download',
+        (_IMAGE, *_SHAPE, *_AND_THEN),
     ),
     "storyboard": _Shape(
         "storyboard_video",
@@ -52,8 +78,10 @@ _SHAPES = {
                 help="A beat: a frame, or seconds such as 2.5s, and what is seen from there on. May be repeated.",
             ),
             _IMAGE,
+            *_SHAPE,
+            *_AND_THEN,
             click.Option(
-                ["--board", "out"],
+                ["--board"],
                 type=click.Path(dir_okay=False, path_type=Path),
                 metavar="FILE.png",
                 help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
@@ -61,20 +89,23 @@ _SHAPES = {
         ),
     ),
     "remix": _Shape(
-        "remix_video", ("source_generation_id", "prompt"), 'sora-mcp remix task_… "now at night" --amount 6'
+        "remix_video",
+        ("source_generation_id", "prompt"),
+        'sora-mcp remix last "now at night" --amount 6',
+        (*_SHAPE, *_AND_THEN),
     ),
     "blend": _Shape(
         "blend_videos",
         (),
         "sora-mcp blend task_… task_…",
-        (click.Argument(["sources"], nargs=2, metavar="SOURCE SOURCE"),),
+        (click.Argument(["sources"], nargs=2, type=SourceType(), metavar="SOURCE SOURCE"), *_SHAPE, *_AND_THEN),
         hidden=("inpaint_items",),
     ),
     "get": _Shape(
         "get_video",
         ("task_id",),
-        "sora-mcp get task_… --wait",
-        (click.Option(["--wait"], is_flag=True, help="Wait until it has finished. Ctrl-C leaves it running."),),
+        "sora-mcp get last --wait",
+        (_WAIT,),
     ),
     "list": _Shape(
         "list_videos",
@@ -85,7 +116,7 @@ _SHAPES = {
     "view": _Shape(
         "view_video",
         ("task_id",),
-        "sora-mcp view task_… --out sheet.png",
+        "sora-mcp view last --out sheet.png",
         (
             click.Option(
                 ["--out"],
@@ -94,30 +125,30 @@ _SHAPES = {
                 show_default=True,
                 help="Where to write the PNG, or a JPEG where the name ends in .jpg; replaced if it is there.",
             ),
+            _OPEN,
         ),
     ),
-    "download": _Shape("download_video", ("task_id",), "sora-mcp download task_…"),
+    "download": _Shape(
+        "download_video", ("task_id",), "sora-mcp download last --wait --out boat.mp4", (_WAIT, _OUT, _OPEN)
+    ),
     "gateway": _Shape("describe_gateway", (), "sora-mcp gateway"),
 }
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout, nothing else.")
 
 
-class _VideoCommand(click.Command):
+class _VideoCommand(Command):
     """A tool as a command. An option of another API is answered with ours."""
 
     def __init__(self, tool: str, *settings: Any, **named: Any) -> None:
         super().__init__(*settings, **named)
         self._tool = tool
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what was given. Raises click.UsageError."""
-        words = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if meaning := _in_our_words(self._tool, error.option_name, words):
-                raise click.UsageError(f"{meaning} See the options: {ctx.command_path} --help.", ctx) from None
-            raise
+    def meant(self, ctx: click.Context, error: click.NoSuchOption, words: list[str]) -> click.UsageError | None:
+        if typed := super().meant(ctx, error, words):
+            return typed
+        if meaning := _in_our_words(self._tool, error.option_name, words):
+            return click.UsageError(f"{meaning} See the options: {ctx.command_path} --help.", ctx)
+        return None
 
 
 def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
@@ -133,21 +164,33 @@ def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
     return in_our_words(TABLE[tool].arguments, name, value, dialects.configured(load_settings()).capabilities)
 
 
-def command(name: str, summary: str) -> click.Command:
+def video_command(name: str, summary: str) -> click.Command:
     """The click command of one tool."""
     shape = _SHAPES[name]
     schema = _input_schema(shape.tool)
     properties = {key: node for key, node in schema["properties"].items() if key not in shape.hidden}
     params = [_argument(key, required=key in schema["required"]) for key in shape.positional]
     params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
+    names = {*shape.positional, *(param.name for param in shape.extra)}
     return _VideoCommand(
         shape.tool,
         name,
         callback=partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],
-        help=f"{summary}\n\nExample: {shape.example}",
+        help="\n\n".join([summary, *(words for name, words in _ARGUMENTS.items() if name in names)]),
+        epilog=f"Example: {shape.example}",
         short_help=summary,
     )
+
+
+_IDS = "For an id, `last` stands for the newest video, and its beginning for the only one that begins so."
+_ARGUMENTS = {
+    "prompt": "With - for PROMPT it is read from standard input.",
+    "task_id": _IDS,
+    "source_generation_id": _IDS,
+    "sources": _IDS,
+}
+"""What is to be known of arguments: in the help of a command there is no other place for it."""
 
 
 def _input_schema(tool: str) -> dict[str, Any]:

@@ -97,4 +97,15 @@ class ForShell(Wording):
         return f"Only you may raise {setting}."
 
 
+class ForWhoeverWaits(ForShell):
+    """The same for a person whose command waits for the video, and saves it."""
+
+    def wait(self, video_id: str) -> str:  # noqa: ARG002
+        return ""
+
+    def use(self, video_id: str, *, can_remix: bool) -> str:  # noqa: ARG002
+        return f"Look at it with {_quoted('view', video_id)}."
+
+
 FOR_SHELL = ForShell()
+FOR_WHOEVER_WAITS = ForWhoeverWaits()

@@ -15,13 +15,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOCUMENTATION_HOSTS = ("apifox.cn", "apifox.com")
 
 
-def checked_address(raw: str) -> tuple[str, bool]:
+def checked_address(raw: str, *, called: str = variable_of("base_url")) -> tuple[str, bool]:
     """The base URL in its one spelling, without what people paste along, and whether it is local.
 
     One spelling, because videos are remembered by it: host in small letters, no default port. Raises NotConfigured.
     """
     text = raw.strip()
-    wrong = (variable_of("base_url"), " is not an address that can be used: ")
+    wrong = (called, " is not an address that can be used: ")
     if "${" in text:
         raise NotConfigured((*wrong, "it holds ${…}, a variable that was not expanded."), Configure())
     try:

@@ -33,20 +33,41 @@ class Secret:
     def get_secret_value(self) -> str:
         return self._text
 
+    @property
+    def known(self) -> str:
+        """The text, as far as it was read already: what has to be struck from logs."""
+        return self._text
+
     def __len__(self) -> int:
-        return len(self._text)
+        return len(self.get_secret_value())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
+        return isinstance(other, Secret) and self.get_secret_value() == other.get_secret_value()
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        return hash(self.get_secret_value())
 
     def __repr__(self) -> str:
         return "Secret('**********')"
 
     def __str__(self) -> str:
         return "**********"
+
+
+class StoredKey(Secret):
+    """A key that a login has kept: read when it is first asked for, and known from then on."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        super().__init__("")
+        self._read = read
+
+    def get_secret_value(self) -> str:
+        """The key. Raises what `read` raises."""
+        if not self._text:
+            self._text = self._read()
+        return self._text
 
 
 _QUOTES = ('""', "''", "“”", "\u2018\u2019", "„“", "””", "\u2019\u2019")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sora_mcp.config.addresses import checked_address
-from sora_mcp.config.converters import Secret, unquoted
+from sora_mcp.config.converters import Secret, StoredKey, unquoted
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
@@ -85,6 +85,15 @@ class Endpoint:
         return f"{self.base_url} answers"
 
 
+def is_sandbox(base_url: str | None) -> bool:
+    """Whether the built-in sandbox is named instead of an address."""
+    return base_url is not None and base_url.strip().lower() == SANDBOX
+
+
+class NotSet(NotConfigured):
+    """The gateway's address, or its key, is nowhere set."""
+
+
 def label_of(base_url: str) -> str:
     """The name for people of the gateway at an address."""
     return SANDBOX if base_url == IN_PROCESS else base_url.partition("://")[2]
@@ -93,24 +102,35 @@ def label_of(base_url: str) -> str:
 def endpoint_of(base_url: str | None, api_key: Secret | None, upstream: str = SORA) -> Endpoint:
     """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
     if base_url is None:
-        raise NotConfigured(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
-    if base_url.strip().lower() == SANDBOX:
+        raise NotSet(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
+    if is_sandbox(base_url):
         return Endpoint(IN_PROCESS, Secret("sk-sandbox"), local=True, sandbox=True)
-    checked, local = checked_address(base_url)
+    address, local = _address(base_url, upstream)
+    if not isinstance(api_key, StoredKey):  # that one was checked before it was kept
+        api_key = checked_key(api_key, is_needed=needs_key(upstream, is_local=local))
+    return Endpoint(address, api_key, local=local, sandbox=False)
+
+
+def address_of(base_url: str, upstream: str) -> str:
+    """The gateway's address in its one spelling. Raises NotConfigured."""
+    return _address(base_url, upstream)[0]
+
+
+def _address(base_url: str, upstream: str) -> tuple[str, bool]:
+    address, local = checked_address(base_url)
     if upstream == OPENROUTER:
-        checked = re.sub(r"(/+api)?(/+v1/+videos/+models)?$", "", checked)  # its paths begin with /api themselves
-    is_needed = needs_key(upstream, is_local=local)
-    return Endpoint(checked, _checked_key(api_key, is_needed=is_needed), local=local, sandbox=False)
+        address = re.sub(r"(/+api)?(/+v1/+videos/+models)?$", "", address)  # its paths begin with /api themselves
+    return address, local
 
 
-def _checked_key(api_key: Secret | None, *, is_needed: bool) -> Secret:
+def checked_key(api_key: Secret | None, *, is_needed: bool) -> Secret:
     """The key without what people paste along: spaces, quotes, the word Bearer. Raises NotConfigured."""
     key = (api_key.get_secret_value() if api_key else "").strip()
     key = unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
     if not key and not is_needed:
         return Secret("")
     if not key:
-        raise NotConfigured((_KEY, " is not set."), Configure())
+        raise NotSet((_KEY, " is not set."), Configure())
     if "${" in key:
         raise NotConfigured((_KEY, " holds ${…}: a variable in it was not expanded."), Configure())
     if not re.fullmatch(r"[\x21-\x7e]+", key):

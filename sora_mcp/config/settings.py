@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
-from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, endpoint_of, upstream_at
+from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
+from sora_mcp.config.logins import Login, Stored, chosen
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
-from sora_mcp.core.advice import AskUser, Do
+from sora_mcp.core.advice import AskUser, Do, LogIn
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
@@ -58,8 +59,8 @@ def _known_home(field: str) -> Iterator[None]:
 class Settings:
     """All settings; the field names are the environment variables without `SORA_`. Made by `load`, which checks them.
 
-    `given` names those that were set; the others have their defaults. `unknown` are variables that look like settings
-    and are none.
+    `explicit` names those that were set; the others have their defaults, or are those of the login that is `stored`.
+    `unknown` are variables that look like settings and are none.
     """
 
     base_url: str | None = field(
@@ -148,11 +149,7 @@ class Settings:
     )
     max_cost_per_owner: Cost | None = field(
         default=None,
-        metadata=_about(
-            "Most that 24 hours may cost each person who shares this server (`3`, or `5 USD`), if their token names no "
-            "other cap. Default: no cap.",
-            kinds.cost(above_0=True),
-        ),
+        metadata=_about("Most that 24 hours may cost one person of a team. Default: no cap.", kinds.cost(above_0=True)),
     )
     ask_above_cost: Cost | None = field(
         default=None,
@@ -270,11 +267,10 @@ class Settings:
         default="WARNING",
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
-    is_shared: bool = False
-    """Whether these are of one of several people who share a server (`for_owner`), and no variable."""
-    personal_cap: Cost | None = None
-    """Most that 24 hours may cost that one of them; the other caps hold for all of them together."""
+    is_shared: bool = False  # of one of several people who share a server: see `config.sharing`
+    personal_cap: Cost | None = None  # theirs for 24 hours; the other caps hold for all of them together
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
+    stored: Stored = field(default=Stored(), compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
     @property
@@ -289,8 +285,9 @@ class Settings:
 
     @property
     def key_to_strike(self) -> str:
-        """What of the key must never be shown: all but the word Bearer that people paste along; empty without a key."""
-        words = self.api_key.get_secret_value().split() if self.api_key else []
+        """What of the key must never be shown: all but the word Bearer that people paste along; empty without a key,
+        and as long as one of a login was not read."""
+        words = self.api_key.known.split() if self.api_key is not None else []
         return kinds.unquoted(words[-1]) if words else ""
 
     def check_guards_spelling(self) -> None:
@@ -303,27 +300,18 @@ class Settings:
                 AskUser("correct its name, or to remove it, and to start this server again"),
             )
 
-    def for_owner(self, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
-        """The settings of one of several people who share a server: their rows, their folder, their cap for 24 hours
-        (None: the one for everybody), and their own upstream key, if they have one."""
-        from sora_mcp.core.owners import owner_folder  # noqa: PLC0415 - most serve one person
-
-        return replace(
-            self,
-            owner=owner,
-            api_key=api_key or self.api_key,
-            output_dir=self.output_dir / owner_folder(owner),
-            personal_cap=cap or self.max_cost_per_owner,
-            is_shared=True,
-        )
-
     def endpoint(self) -> Endpoint:
         """Where requests go. Raises NotConfigured, naming the setting, where that is missing or cannot be right."""
-        return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
-
-    def endpoint_of_anybody(self) -> Endpoint:
-        """The same where each person may have a key of their own, and none is set for all: its key says nothing."""
-        return endpoint_of(self.base_url, self.api_key or Secret("none"), upstream=self.dialect)
+        try:
+            return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
+        except NotSet as error:
+            if self.stored.trouble is not None:
+                raise self.stored.trouble from None
+            if self.base_url is None or not self.stored.others:
+                raise
+            others = " and for ".join(self.stored.others[:3])
+            words = f" There is a login for {others}; its key is sent to no other address."
+            raise NotSet((*error.parts, words), LogIn()) from None
 
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings) if each.metadata}
@@ -334,8 +322,29 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     """The settings of this process; `values` stand above the environment. Raises NotConfigured naming the variable."""
     raw = {name: environ.get(f"{PREFIX}{name.upper()}", "") for name in FIELDS} | values
     explicit = {name: _read(name, value) for name, value in raw.items() if not _is_missing(value)}
-    implied = {"dialect": upstream} if (upstream := upstream_at(explicit.get("base_url"))) else {}
-    return Settings(**implied | explicit, explicit=frozenset(explicit), unknown=_unknown(environ))
+    stored = _stored(explicit)
+    return Settings(
+        **_implied(explicit, stored.login) | explicit,
+        explicit=frozenset(explicit),
+        stored=stored,
+        unknown=_unknown(environ),
+    )
+
+
+def _stored(explicit: Mapping[str, Any]) -> Stored:
+    """What the logins say; nothing where the environment names the address and the key, or the sandbox."""
+    base_url = explicit.get("base_url")
+    if is_sandbox(base_url) or (base_url is not None and "api_key" in explicit):
+        return Stored()
+    return chosen(explicit.get("home") or _data_folder(), base_url, explicit.get("dialect"))
+
+
+def _implied(explicit: Mapping[str, Any], login: Login | None) -> dict[str, Any]:
+    """What follows from the login, or from the address alone, where nothing is set."""
+    if login is not None:
+        return {"base_url": login.address, "dialect": login.dialect, "api_key": login.key}
+    upstream = upstream_at(explicit.get("base_url"))
+    return {} if upstream is None else {"dialect": upstream}
 
 
 def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:

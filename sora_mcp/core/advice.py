@@ -93,6 +93,21 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckKey:
+    """The gateway refuses the key: it has to be set, or kept, anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """A person has to log in to the gateway, or set its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockKeyStore:
+    """The system's key store does not give the key: a person has to unlock it, or keep the key elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseCap:
     """Only the user may raise a cap; `field` is its setting's."""
 
@@ -220,6 +235,9 @@ Advice = (
     | TryAgain
     | Correct
     | Configure
+    | CheckKey
+    | LogIn
+    | UnlockKeyStore
     | RaiseCap
     | SeeLog
     | Wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -81,6 +82,23 @@ async def fetch(
         with suppress(OSError):
             part.unlink()
     return size
+
+
+def copy_new(source: Path, target: Path) -> None:
+    """Copy a saved video as `fetch` would save it: whole or not at all, never over a file. Raises FileProblem."""
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with source.open("rb") as saved, part.open("xb") as copy:
+            shutil.copyfileobj(saved, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        _put_in_place(part, target)
+    except OSError as error:
+        words = f"The video cannot be saved in {target.parent}: {error.strerror or 'the disk refuses'}."
+        raise FileProblem(words) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 class _Cut(BadReply):

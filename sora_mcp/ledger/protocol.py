@@ -148,6 +148,10 @@ class Ledger(Protocol):
     async def find_generation(self, account: Account, generation_id: str) -> tuple[Entry, Generation] | None:
         """The entry and the variant that a `gen_…` id belongs to."""
 
+    async def ids_beginning_with(self, account: Account, text: str, limit: int) -> list[str]:
+        """The task ids at this gateway and of this owner that begin with `text`, newest first; request ids where it
+        begins with `req_`."""
+
     async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 
 from sora_mcp import dialects
+from sora_mcp.config.converters import Secret, StoredKey
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
@@ -14,6 +17,10 @@ from sora_mcp.studio.upstream import Upstream
 
 NOT_CONFIGURED = "not configured"
 """The label where no gateway is set."""
+
+
+_LOOK_EVERY_S = 0.01
+"""Seconds between two looks whether the key store has answered."""
 
 
 class Line:
@@ -74,7 +81,7 @@ class Connector:
 
     async def _open(self) -> Upstream:
         endpoint = self._settings.endpoint()
-        key, owner = endpoint.api_key.get_secret_value(), self._settings.owner or ""
+        key, owner = await _read(endpoint.api_key), self._settings.owner or ""
         account = await self._ledger.account(endpoint.base_url, key, owner)
         return self._line.upstream(self._settings, endpoint, account, self.label)
 
@@ -112,3 +119,27 @@ class Connector:
             return self._settings.endpoint()
         except SoraError:
             return None
+
+
+async def _read(key: Secret) -> str:
+    """The key; one of a login may have to be asked for. Raises NotConfigured where it cannot be had.
+
+    In a daemon thread: a key store that hangs holds up neither other calls nor the end of this process.
+    """
+    if key.known or not isinstance(key, StoredKey):
+        return key.get_secret_value()
+    trouble: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            key.get_secret_value()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            trouble.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    while thread.is_alive():  # noqa: ASYNC110 - the thread knows nothing of this loop
+        await anyio.sleep(_LOOK_EVERY_S)
+    if trouble:
+        raise trouble[0]
+    return key.known

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
+from sora_mcp.config.sharing import endpoint_of_anybody, settings_of
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
@@ -25,8 +25,6 @@ from sora_mcp.core.results import Download, Filters, Look, Submission, UsageRepo
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
-from sora_mcp.media.viewer import Viewer
-from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
@@ -34,18 +32,14 @@ from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
-from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.shared import KeyOf, Shared
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
-from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
+from sora_mcp.studio.watcher import Followed, Told, Wanted
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.studio.sums import Sums
-
-KeyOf = Callable[[str, str], Secret | None]
-"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
-Raises FileProblem."""
 
 _MadeFor = tuple[Cost | None, Secret | None]
 """The cap and the key of an owner for which their studio was made."""
@@ -54,33 +48,15 @@ MOST_OWNERS = 1000
 """People whose studios are kept; beyond that the one that was made first is made again when they come back."""
 
 
-@dataclass(slots=True)
-class _Shared:
-    """What the studios of all who share a server have in common."""
-
-    ledger: Ledger
-    background: TaskGroup
-    connector: Connector
-    submitter: Submitter
-    watcher: Watcher
-    viewer: Viewer
-
-    @classmethod
-    def of(cls, settings: Settings, ledger: Ledger, background: TaskGroup) -> Self:
-        """For the first of them."""
-        connector, submitter = Connector(settings, ledger), Submitter(ledger, background)
-        return cls(ledger, background, connector, submitter, Watcher(ledger, Poller(ledger)), Viewer())
-
-
 class Studio:
     """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: _Shared | None = None
+        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: Shared | None = None
     ) -> None:
         self.settings = settings
         self._ledger = ledger
-        self._shared = shared or _Shared.of(settings, ledger, background)
+        self._shared = shared or Shared.of(settings, ledger, background)
         self._connector = connector = self._shared.connector.for_owner(settings) if shared else self._shared.connector
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
         self._key_of: KeyOf | None = None
@@ -141,7 +117,7 @@ class Studio:
         key = self._key_of(owner, self._base_url) if self._key_of else None
         made_for, studio = self._of_owners.get(owner, (None, None))
         if studio is None or made_for != (cap, key):
-            settings = self.settings.for_owner(owner, cap=cap, api_key=key)
+            settings = settings_of(self.settings, owner, cap=cap, api_key=key)
             studio = Studio(settings, self._shared.ledger, self._shared.background, shared=self._shared)
             self._of_owners[owner] = ((cap, key), studio)
             while len(self._of_owners) > MOST_OWNERS:
@@ -152,7 +128,7 @@ class Studio:
     def _base_url(self) -> str:
         """The gateway's address, empty where none is configured."""
         try:
-            return self.settings.endpoint_of_anybody().base_url
+            return endpoint_of_anybody(self.settings).base_url
         except SoraError:
             return ""
 
@@ -166,7 +142,7 @@ class Studio:
         if self._key_of is None:
             upstream = await self._connector.connect()
             return Followed.of_one(upstream)
-        return Followed.of_team(self.settings.endpoint_of_anybody(), self._upstream_of)
+        return Followed.of_team(endpoint_of_anybody(self.settings), self._upstream_of)
 
     async def _upstream_of(self, owner: str) -> Upstream:
         return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these
@@ -292,10 +268,18 @@ class Studio:
         self._outputs.close()
 
     async def download(
-        self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
+        self,
+        video_id: str,
+        *,
+        variant: int = 1,
+        on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None,
+        save_as: Path | None = None,
     ) -> Download:
-        """Save one variant in the output folder, once. Raises NotReady, FileProblem and what `get` raises."""
-        return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes)
+        """Save one variant in the output folder, once, or as the new file `save_as`.
+
+        Nothing is overwritten. Raises NotReady, FileProblem and what `get` raises.
+        """
+        return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes, save_as=save_as)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
@@ -322,6 +306,16 @@ class Studio:
     def wake(self) -> None:
         """Look at once for what somebody waits for now."""
         self._shared.watcher.wake()
+
+    async def full_id(self, text: str, field: str) -> str:
+        """The whole id that `last` (the newest video) or the unique beginning of one stands for; else what it is.
+
+        `field` is the argument that it is given for. Raises InvalidInput where several ids begin so, NotFound where
+        there is no video yet, and what connecting raises.
+        """
+        from sora_mcp.studio.short_ids import ShortIds  # noqa: PLC0415 - only a person shortens ids
+
+        return await ShortIds(self._ledger, self._connector).full(text, field)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.

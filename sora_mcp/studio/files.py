@@ -21,7 +21,7 @@ from sora_mcp.core.results import Download
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
-from sora_mcp.gateway.download import Progress, fetch
+from sora_mcp.gateway.download import Progress, copy_new, fetch
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.film import Probe
 from sora_mcp.media.viewer import Viewer
@@ -52,11 +52,25 @@ class Files:
         """Whether the gateway is on this machine or network."""
         return self._gateway.endpoint.local
 
-    async def save(self, entry: Entry, variant: int, label: str, on_progress: Progress | None = None) -> Download:
-        """Save one variant in the output folder, once. Raises NotReady, InvalidInput, BadReply or FileProblem."""
+    async def save(
+        self,
+        entry: Entry,
+        variant: int,
+        label: str,
+        on_progress: Progress | None = None,
+        *,
+        save_as: Path | None = None,
+    ) -> Download:
+        """Save one variant in the output folder, once, or as the new file `save_as`.
+
+        Raises NotReady, InvalidInput, BadReply or FileProblem.
+        """
         usable_generation(entry, variant, "task_id")
         path, is_new = entry.files.get(variant), False
-        if path is None or not path.is_file():
+        if save_as is not None:
+            await self._save_as(entry, variant, save_as, on_progress or _silent)
+            path, is_new = save_as, True
+        elif path is None or not path.is_file():
             path, is_new = await self._save_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
@@ -133,6 +147,17 @@ class Files:
         """Whether one variant lies in the output folder."""
         path = entry.files.get(variant)
         return path is not None and path.is_file()
+
+    async def _save_as(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
+        """Save one variant under a name of the caller's: what lies in a file already is copied."""
+        try:
+            if self.is_saved(entry, variant):
+                await to_thread.run_sync(copy_new, entry.files[variant], path)
+                return
+            await self._fetch(entry, variant, path, on_progress)
+        except FileProblem as error:
+            raise FileProblem(error.parts, AskUser("check the folder and the free space")) from None
+        await self._ledger.saved(entry.request_id, variant, path)
 
     async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
         """The file of one variant that is not recorded, and whether it was fetched now.

@@ -97,7 +97,12 @@ class Outputs:
         self._viewer.close()
 
     async def download(
-        self, video_id: str, *, variant: int = 1, on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None
+        self,
+        video_id: str,
+        *,
+        variant: int = 1,
+        on_bytes: Callable[[int, int | None], Awaitable[None]] | None = None,
+        save_as: Path | None = None,
     ) -> Download:
         """Save one variant, once; see `Studio.download`."""
         connection = await self._connector.connect()
@@ -106,7 +111,7 @@ class Outputs:
         named = variant_of(video_id, "task_id", entry)
         async with self._saving[entry.request_id]:
             entry = await self._ledger.find(connection.account, entry.request_id) or entry
-            saved = await files.save(entry, named or variant, connection.label, on_bytes)
+            saved = await files.save(entry, named or variant, connection.label, on_bytes, save_as=save_as)
         entry = await self._ledger.find(connection.account, entry.request_id) or entry
         await files.learn_shape(entry, named or variant, self._viewer)
         return saved

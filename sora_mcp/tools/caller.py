@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -110,7 +111,8 @@ class Caller:
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
     are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it. `links`: None where
-    the caller is on this machine. `line`: that of a batch file, where a paid call comes from one.
+    the caller is on this machine. `save_as`: the file that a download is to become, None for one in the output folder;
+    `line`: that of a batch file, where a paid call comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -125,6 +127,7 @@ class Caller:
     board_format: PictureFormat | None = "jpeg"
     links: Links | None = None
     line: BatchLine | None = None
+    save_as: Path | None = None
 
 
 NOBODY = Caller()

@@ -37,7 +37,8 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
-    download = await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell)
+    variant, save_as = arguments.variant, caller.save_as
+    download = await studio.download(arguments.task_id, variant=variant, on_bytes=tell, save_as=save_as)
     if caller.links is None:
         return download
     from sora_mcp.tools.remote import linked  # noqa: PLC0415 - most callers are on this machine

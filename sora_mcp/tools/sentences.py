@@ -38,8 +38,10 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
         plan = [] if submission.board is None else ["The picture is a plan: no video is made yet."]
         return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *plan, *estimate, *notes, next_step])
     if submission.duplicate:
-        return f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}"
-    return " ".join([f"Submitted as {name(submission)} ({what}).", *notes, next_step])
+        return (
+            f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}".rstrip()
+        )
+    return " ".join(filter(None, [f"Submitted as {name(submission)} ({what}).", *notes, next_step]))
 
 
 def cost_words(amount: float, unit: str | None) -> str:

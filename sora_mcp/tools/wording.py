@@ -15,11 +15,13 @@ from sora_mcp.core.advice import (
     Advice,
     AllowDuplicate,
     AskUser,
+    CheckKey,
     Configure,
     Correct,
     Do,
     GiveUp,
     KnownBefore,
+    LogIn,
     LookAgain,
     Message,
     MoreIds,
@@ -37,6 +39,7 @@ from sora_mcp.core.advice import (
     TellUser,
     TryAgain,
     UnknownState,
+    UnlockKeyStore,
     UseVideo,
     Wait,
     WaitForAll,
@@ -48,6 +51,7 @@ from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video, VideoList
 from sora_mcp.core.tasks import State, is_plain_id
+from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY, AboutGateway
 
 LONGEST_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
@@ -177,15 +181,15 @@ class Wording(ABC):
                 return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | Configure | Revise | StartNewLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | UnknownState | KnownBefore
     ) -> str:
         match advice:
             case Do(sentence):
                 return self.message(sentence)
             case TryAgain(after_s):
                 return f"Try again {after(after_s) if after_s else 'later'}."
-            case Configure():
-                return self.ask(self.message(_CONFIGURE))
+            case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
+                return self.ask(self.message(ABOUT_GATEWAY[type(advice)]))
             case Revise(state):
                 return _REVISE[state]
             case StartNewLedger():
@@ -270,15 +274,6 @@ class Wording(ABC):
         """Who may raise a cap."""
 
 
-_CONFIGURE: Message = (
-    "set ",
-    Setting("base_url"),
-    " (the gateway's address) and ",
-    Setting("api_key"),
-    " (its key) for this server, or ",
-    Setting("base_url"),
-    "=sandbox to try everything without a gateway",
-)
 _REVISE: dict[State, str] = {
     "failed": (
         "Only the gateway knows whether it was charged. Change the prompt or the arguments before creating it again: "

@@ -47,6 +47,18 @@ async def test_a_row_is_never_seen_from_another_gateway(ledger: Ledger) -> None:
     assert await ledger.page(Account("two"), limit=10) == []
 
 
+async def test_ids_are_found_by_their_beginning_at_their_own_gateway_only_newest_first(ledger: Ledger) -> None:
+    for task_id in ("task_1a", "task_1b", "task_2", "tasks"):
+        await ledger.accepted(await begin(ledger), task_id)
+    request_id = await begin(ledger)
+    await ledger.accepted(await begin(ledger, Account("two")), "task_1c")
+    assert await ledger.ids_beginning_with(G, "task_1", 10) == ["task_1b", "task_1a"]
+    assert await ledger.ids_beginning_with(G, "task_", 2) == ["task_2", "task_1b"]
+    assert await ledger.ids_beginning_with(G, "task%", 10) == []
+    assert await ledger.ids_beginning_with(G, request_id[:12], 10) == [request_id]
+    assert await ledger.ids_beginning_with(Account("two"), "req_", 10) != [request_id]
+
+
 async def test_an_account_tells_keys_apart_and_never_holds_one(open_ledger: OpenLedger, ledger: Ledger) -> None:
     first = await ledger.account("https://g", "sk-canary-1")
     assert first != await ledger.account("https://g", "sk-canary-2")

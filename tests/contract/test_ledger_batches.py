@@ -141,3 +141,15 @@ def test_a_line_is_known_by_what_it_says_and_not_by_how_it_is_written() -> None:
     assert digest != digest_of("create_video", {"prompt": "Fox", "width": 480})
     keys = keys_of_unnamed("a.jsonl", [digest, digest, "other"])
     assert len({*keys, *keys_of_unnamed("b.jsonl", [digest]), key_of_name(keys[0])}) == 5
+
+
+async def test_while_an_older_release_is_sending_no_line_is_known_and_all_else_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as older:
+        await older.begin(FOX, GUARDED)
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript("DROP TABLE batch_lines; PRAGMA user_version = 7;")
+        with closing(open_ledger(path)) as ledger:
+            assert await ledger.lines(G, [ONE.key]) == {}
+            assert (await ledger.same_before(of(ONE), GUARDED)).duplicate is not None
+            assert [entry.state for entry in await ledger.page(G, limit=9)] == ["sending"]

@@ -334,8 +334,17 @@ CONFIGURATIONS = {
     "codex.toml": ["mcp_servers"],
     "goose.yaml": ["extensions"],
     "opencode.json": ["$schema", "mcp"],
+    "qwen-code.json": ["mcpServers"],
+    "cline.json": ["mcpServers"],
+    "continue.yaml": ["name", "version", "schema", "mcpServers"],
 }
 """Each configuration, with the top-level keys that its client knows."""
+
+
+def ours(servers: Any) -> dict[str, Any]:
+    """Our server among those of a client; Continue has them in a list."""
+    entry: dict[str, Any] = servers[0] if isinstance(servers, list) else servers["sora"]
+    return entry
 
 
 def started(entry: dict[str, Any]) -> list[str]:
@@ -347,7 +356,7 @@ def started(entry: dict[str, Any]) -> list[str]:
 def test_every_client_is_told_of_the_pinned_server_in_its_own_words(name: str) -> None:
     document = read(f"clients/{name}")
     assert list(document) == CONFIGURATIONS[name]
-    assert started(document[CONFIGURATIONS[name][-1]]["sora"]) == UVX
+    assert started(ours(document[CONFIGURATIONS[name][-1]])) == UVX
 
 
 def test_every_client_has_a_configuration() -> None:
@@ -361,12 +370,14 @@ REFERENCES = {
     "gemini-cli.json": "${%s}",
     "copilot-cli.json": "${%s}",
     "opencode.json": "{env:%s}",
+    "qwen-code.json": "${%s}",
+    "continue.yaml": "${{ secrets.%s }}",
 }
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_where_a_file_can_name_a_variable_the_key_is_named(name: str) -> None:
-    entry = read(f"clients/{name}")[CONFIGURATIONS[name][-1]]["sora"]
+    entry = ours(read(f"clients/{name}")[CONFIGURATIONS[name][-1]])
     assert entry.get("env", entry.get("environment")) == {each: REFERENCES[name] % each for each in REQUIRED}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -256,6 +257,8 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
     assert (status == 0) == bool(sent)
     assert len(gateway.creates()) == sent
     assert states(await batch("--dry-run")) == (["succeeded"] * 2 if sent else ["not_submitted"] * 2)
+    if sent:
+        assert re.search(rb"line 2  succeeded  task_[12]  1\r", shown)
     if not sent:
         assert b"Nothing was submitted" in shown
     assert b"Traceback" not in shown

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from machines import (
+    FETCHED,
     GATEWAY,
     KEEPS,
     KEY,
@@ -28,6 +29,7 @@ from machines import (
 )
 from worded import next_step
 
+from sora_mcp.config.logins import LoginFile
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.distribution.install import install, uninstall
 from sora_mcp.distribution.install.machine import installed
@@ -44,10 +46,11 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))
 def test_no_key_is_written_said_or_handed_to_a_program(home: Path, client: Any) -> None:
-    for name in ("claude", "codex", "gemini", "copilot", "code"):
+    for name in ("claude", "codex", "gemini", "copilot", "code", "qwen", "opencode"):
         program(home, name)
     for name in ("claude-desktop", "cursor", "windsurf"):
         client_file(home, name)
+    (home / KEEPS["cline"][0]).parent.mkdir(parents=True)
     here = machine(home, **GATEWAY)
     said = install(client, here, LOCAL) + install(client, here, LOCAL, dry_run=True)
     assert KEY not in said
@@ -125,6 +128,11 @@ COMMANDS = {
         "copilot",
         ["mcp", "add", "sora", *REFERENCED, "SORA_API_KEY=${SORA_API_KEY}", "--", LOCAL.command],
         ["mcp", "remove", "sora"],
+    ),
+    "qwen-code": (
+        "qwen",
+        ["mcp", "add", "--scope", "user", "sora", LOCAL.command, *REFERENCED, "SORA_API_KEY=${SORA_API_KEY}"],
+        ["mcp", "remove", "--scope", "user", "sora"],
     ),
 }
 
@@ -297,7 +305,7 @@ def test_a_dry_run_shows_and_writes_nothing(home: Path, client: Any) -> None:
     assert everything(home) == before
 
 
-@pytest.mark.parametrize("name", ["zed", "goose", "lm-studio", "opencode"])
+@pytest.mark.parametrize("name", ["zed", "goose", "lm-studio", "continue"])
 def test_the_rest_get_a_snippet_in_their_own_format(home: Path, name: str) -> None:
     said = install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
     document = yaml.safe_load(said.partition("\n\n")[2].rpartition("\n\n")[0])  # JSON is YAML too
@@ -326,6 +334,84 @@ def test_a_setting_with_which_the_server_would_not_start_is_not_written(home: Pa
     with pytest.raises(NotConfigured, match=next(iter(setting))):
         install(BY_NAME["cursor"], machine(home, **GATEWAY, **setting), LOCAL)
     assert everything(home) == before
+
+
+def test_opencode_adds_by_its_own_command_and_loses_our_entry_from_its_file(home: Path) -> None:
+    program(home, "opencode")
+    here = machine(home, **GATEWAY)
+    install(BY_NAME["opencode"], here, FETCHED)
+    key = "SORA_API_KEY={env:SORA_API_KEY}"
+    assert calls(home) == [["mcp", "add", "sora", *REFERENCED, key, "--", FETCHED.command, *FETCHED.args]]
+    assert "Changed in" in install(BY_NAME["opencode"], machine(home, SORA_BASE_URL="sandbox"), LOCAL)
+    assert kept(home, "opencode") == {
+        "type": "local",
+        "command": [LOCAL.command],
+        "environment": {"SORA_BASE_URL": "sandbox"},
+        "enabled": True,
+    }
+    uninstall(BY_NAME["opencode"], here)
+    assert kept(home, "opencode") is None
+
+
+def test_opencodes_other_file_is_the_one_where_it_is_there(home: Path) -> None:
+    program(home, "opencode")
+    file = home / ".config" / "opencode" / "opencode.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"mcp": {"sora": {"type": "local", "command": ["/old/sora-mcp"]}}}))
+    install(BY_NAME["opencode"], machine(home, SORA_BASE_URL="sandbox"), LOCAL)
+    assert calls(home) == []
+    assert json.loads(file.read_text())["mcp"]["sora"]["command"] == [LOCAL.command]
+
+
+def test_cline_is_given_time(home: Path) -> None:
+    file = home / KEEPS["cline"][0]
+    file.parent.mkdir(parents=True)
+    file.write_text('{"mcpServers": {"other": {"transport": {"type": "stdio"}}}}')
+    install(BY_NAME["cline"], machine(home, **GATEWAY), LOCAL)
+    assert kept(home, "cline") == {
+        "command": LOCAL.command,
+        "args": [],
+        "env": {"SORA_BASE_URL": "https://gateway.example"},
+        "timeout": 60,
+    }
+    uninstall(BY_NAME["cline"], machine(home))
+    assert json.loads(file.read_text()) == {"mcpServers": {"other": {"transport": {"type": "stdio"}}}}
+
+
+@pytest.mark.parametrize("name", ["claude-code", "codex", "copilot-cli", "cursor", "gemini-cli", "qwen-code"])
+def test_what_fetches_the_package_is_ours_as_well(home: Path, name: str) -> None:
+    program(home, PROGRAMS.get(name, "x"))
+    client_file(home)
+    install(BY_NAME[name], machine(home), FETCHED)
+    assert [kept(home, name)["command"], *kept(home, name)["args"]] == [FETCHED.command, *FETCHED.args]
+    install(BY_NAME[name], machine(home), LOCAL)
+    assert [kept(home, name)["command"], *kept(home, name)["args"]] == [LOCAL.command]
+    install(BY_NAME[name], machine(home), FETCHED)
+    uninstall(BY_NAME[name], machine(home))
+
+
+# With a login
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: str(client.name))
+def test_after_a_login_no_client_is_asked_or_told_for_a_key(home: Path, client: Any) -> None:
+    for name in PROGRAMS.values():
+        program(home, name)
+    program(home, "opencode")
+    for name in ("claude-desktop", "cursor", "windsurf"):
+        client_file(home, name)
+    (home / KEEPS["cline"][0]).parent.mkdir(parents=True)
+    LoginFile(home / "data").add("https://gateway.example", "sora", KEY, in_key_store=False)
+    for chosen in ({}, {"SORA_BASE_URL": "https://gateway.example/v1"}):
+        said = install(client, machine(home, SORA_HOME=str(home / "data"), **chosen), LOCAL)
+        assert "It uses the login for https://gateway.example" in said
+        rest = home / "calls.jsonl"
+        written = "".join(path.read_text() for path in home.rglob("*.json*") if "login" not in str(path))
+        assert KEY not in said + written
+        assert "SORA_API_KEY" not in said + written
+        assert not rest.exists() or "SORA_API_KEY" not in rest.read_text()
+    said = install(client, machine(home, SORA_HOME=str(home / "data"), SORA_BASE_URL="https://other.example"), LOCAL)
+    assert "It uses the login" not in said
 
 
 # At the shell

@@ -129,7 +129,7 @@ async def test_at_the_default_level_nothing_is_logged(gateway: FaultGateway, tmp
 def line(message: str, *values: object, key: str = KEY) -> str:
     """How one record is written, without its time."""
     record = logging.LogRecord("library", logging.WARNING, "", 0, message, values, None)
-    return Lines(key).format(record).partition(" ")[2]
+    return Lines(lambda: key).format(record).partition(" ")[2]
 
 
 def test_a_record_is_one_line_whatever_stands_in_it() -> None:
@@ -145,7 +145,7 @@ def test_a_traceback_stays_on_the_line_and_loses_key_and_signature() -> None:
         fail()
     except ValueError:
         record = logging.LogRecord("library", logging.ERROR, "", 0, "failed", (), sys.exc_info())
-    written = Lines(KEY).format(record)
+    written = Lines(lambda: KEY).format(record)
     assert "\n" not in written
     assert "ValueError: [key] https://cdn.example/v.mp4\\nmore" in written
     assert KEY not in written

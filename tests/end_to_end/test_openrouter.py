@@ -388,7 +388,7 @@ async def test_no_log_holds_what_a_signed_address_is_signed_with(
             await assert_accepted(client, "create_video", PROMPT)
             await ask(client, "get_video", {"task_id": JOB["id"]})
             failed = await ask(client, "download_video", {"task_id": JOB["id"]})
-    lines = "\n".join(map(Lines(KEY).format, caplog.records))
+    lines = "\n".join(map(Lines(lambda: KEY).format, caplog.records))
     assert "/signed/a.mp4" in lines
     assert "s3cret" not in f"{lines}{failed.text}{failed.data}"
 

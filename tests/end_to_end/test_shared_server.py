@@ -24,8 +24,9 @@ from shared_server import Team, app_of, team
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
+from sora_mcp.config.sharing import endpoint_of_anybody
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import NotConfigured
+from sora_mcp.core.errors import NotConfigured, NotFound, OutcomeUnknown
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.owners import owner_folder
 from sora_mcp.identity.upstream_keys import UpstreamKeys
@@ -283,10 +284,12 @@ async def test_a_persons_own_key_goes_upstream_for_them_and_for_nobody_else(
 
 async def test_people_with_keys_of_their_own_need_none_of_the_team(shared: Make, gateway: FaultGateway) -> None:
     settings = shared(api_key=None)
-    UpstreamKeys(settings.home).store("ann", settings.endpoint_of_anybody().base_url, Secret(ANNS_OWN))
+    UpstreamKeys(settings.home).store("ann", endpoint_of_anybody(settings).base_url, Secret(ANNS_OWN))
     with anyio.fail_after(60):
         async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
             assert not (await ask(ann, "create_video", {"prompt": "one"})).is_error
+            async with httpx.AsyncClient(trust_env=False) as http:
+                assert (await http.get(made.address.replace("/mcp", "/readyz"))).json()["ready"]
             told = await ask(ben, "create_video", {"prompt": "two"})
             assert told.is_error
             assert told.data["outcome"] == "not_submitted"
@@ -345,3 +348,49 @@ async def test_what_was_made_at_the_shell_without_an_owner_is_nobodys(shared: Ma
         async with team(settings) as made, made.client("ann") as ann:
             assert (await ask(ann, "list_videos", {})).data["videos"] == []
             assert (await ask(ann, "get_video", {"task_id": "task_1"})).is_error
+
+
+# --- without a client -------------------------------------------------------------------------------
+
+
+async def test_settling_what_is_somebody_elses_is_as_settling_what_was_never_made(
+    shared: Make, gateway: FaultGateway
+) -> None:
+    gateway.on("POST", CREATE, Answer(502, b"<html>"))
+    async with Studio.open(shared(), key_of=lambda *_: None) as studio:
+        ann, ben = studio.for_owner("ann"), studio.for_owner("ben")
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await ann.submit(VideoRequest(operation="simple_compose", prompt="x"))
+        request_id, never_made = unknown.value.request_id or "", "req_" + "0" * 24
+        gateway.received.clear()
+        for task_id in (None, "task_1"):
+            told = []
+            for each in (request_id, never_made):
+                with pytest.raises(NotFound) as refused:
+                    await ben.settle(each, task_id)
+                told.append(refused.value.message.replace(each, ""))
+            assert told[0] == told[1]
+        assert (await ann.settle(request_id, None)).state == "rejected"
+        assert gateway.received == []
+
+
+async def test_owners_share_one_studio_for_as_long_as_nothing_of_theirs_changes(shared: Make) -> None:
+    async with Studio.open(shared(), key_of=lambda *_: None) as studio:
+        ann = studio.for_owner("ann", Cost.of(1))
+        assert studio.for_owner("ann", Cost.of(1)) is ann
+        assert studio.for_owner("ann", Cost.of(2)) is not ann
+        assert studio.for_owner("ben") is not studio.for_owner("Ben")
+
+
+async def test_the_gateways_patience_is_shared_by_whoever_has_the_same_key(shared: Make) -> None:
+    """Nobody asks a gateway that has asked one of them to be left alone; another key is another matter."""
+    keys = {"cid": Secret(ANNS_OWN)}
+    async with Studio.open(shared(), key_of=lambda owner, _: keys.get(owner)) as studio:
+        ann, ben, cid = [
+            await studio.for_owner(owner)._connector.connect()  # noqa: SLF001 - shown by no call in less than minutes
+            for owner in ("ann", "ben", "cid")
+        ]
+        ann.leave_alone(60)
+        assert [each.may_be_asked() for each in (ann, ben, cid)] == [False, False, True]
+        assert [each.account.owner for each in (ann, ben, cid)] == ["ann", "ben", "cid"]
+        assert ann.account.key_fingerprint == ben.account.key_fingerprint != cid.account.key_fingerprint

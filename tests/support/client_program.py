@@ -1,6 +1,7 @@
 """Stands in for a client's program: it notes its calls, and keeps servers where and as the real one was seen to.
 
-Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0, Copilot CLI 1.0.102; VS Code by its documentation.
+Claude Code 2.1.197, Gemini CLI 0.61.0, Codex 0.169.0, Copilot CLI 1.0.102, Qwen Code 0.15.10, opencode 1.18.33; VS Code
+by its documentation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ FILES = {
     "gemini": (HOME / ".gemini" / "settings.json", "mcpServers"),
     "codex": (HOME / ".codex" / "config.toml", "mcp_servers"),
     "copilot": (HOME / ".copilot" / "mcp-config.json", "mcpServers"),
+    "qwen": (HOME / ".qwen" / "settings.json", "mcpServers"),
+    "opencode": (HOME / ".config" / "opencode" / "opencode.jsonc", "mcp"),
     "code": (HOME / ".config" / "Code" / "User" / "mcp.json", "servers"),
 }
 
@@ -35,6 +38,10 @@ def main(name: str, *arguments: str) -> None:
             del servers["sora"]
         case ["mcp", "add", *_] if name == "claude" and "sora" in servers:
             sys.exit("MCP server sora already exists in user config")
+        case ["mcp", "add", *words] if name == "opencode":
+            told = entry(words)
+            command = [told["command"], *told["args"]]
+            servers["sora"] = {"type": "local", "command": command, "environment": told["env"]}
         case ["mcp", "add", *words]:
             servers["sora"] = entry(words)
         case ["--add-mcp", told]:

@@ -12,6 +12,7 @@ from sora_mcp.distribution.install.machine import Machine
 from sora_mcp.distribution.manifests.product import Launch
 
 LOCAL = Launch("/opt/venv/bin/sora-mcp")
+FETCHED = Launch("/opt/bin/uvx", ("--from", "sora-mcp[media] @ file:///src", "sora-mcp"))
 MOVED = Launch("/elsewhere/bin/sora-mcp")
 KEY = "sk-canary-0123456789"
 GATEWAY = {"SORA_BASE_URL": "https://gateway.example", "SORA_API_KEY": KEY}
@@ -63,6 +64,7 @@ PROGRAMS = {
     "codex": "codex",
     "vscode": "code",
     "copilot-cli": "copilot",
+    "qwen-code": "qwen",
 }
 KEEPS = {
     "claude-code": (".claude.json", "mcpServers"),
@@ -71,6 +73,9 @@ KEEPS = {
     "vscode": (".config/Code/User/mcp.json", "servers"),
     "cursor": (".cursor/mcp.json", "mcpServers"),
     "copilot-cli": (".copilot/mcp-config.json", "mcpServers"),
+    "qwen-code": (".qwen/settings.json", "mcpServers"),
+    "cline": (".cline/data/settings/cline_mcp_settings.json", "mcpServers"),
+    "opencode": (".config/opencode/opencode.jsonc", "mcp"),
 }
 
 

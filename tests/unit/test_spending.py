@@ -19,6 +19,7 @@ from sora_mcp.core.errors import (
     OverCallCap,
     OverCap,
     OverDailyCap,
+    TooManyCalls,
     TooManyRunning,
 )
 from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
@@ -216,3 +217,28 @@ def test_no_order_of_calls_passes_a_days_cap(calls: list[tuple[Decimal, str, boo
         assert fits
         spent, uncertain = (spent, uncertain + amount) if is_lost else (spent + amount, uncertain)
     assert spent + uncertain <= cap
+
+
+def test_calls_that_are_to_be_paid_together_are_held_against_what_is_left_of_the_day() -> None:
+    spending = Spending((Cost.of(1),), (Cost.of(1),), calls=3, priced={RELATIVE: 3})
+    policy = SpendingPolicy(per_day=Cost.of(4), calls_per_day=5, running=1)
+    policy.check_sum([ONE, ONE], spending)
+    policy.check_sum([], spending)
+    with pytest.raises(TooManyCalls, match="would add 3"):
+        policy.check_sum([ONE] * 3, spending)
+    with pytest.raises(OverDailyCap, match=r"would add 2\.5"):
+        policy.check_sum([ONE, Cost.of(1.5)], spending)
+    for unknown in (None, Cost.of(1, "USD")):
+        with pytest.raises(OverDailyCap, match="unknown cost"):
+            policy.check_sum([ONE, unknown], spending)
+
+
+@pytest.mark.parametrize(
+    ("costs", "is_asked"),
+    [([], False), ([ONE, ONE], False), ([ONE] * 3, True), ([None], True), ([ONE, Cost.of(1, "USD")], True)],
+)
+def test_the_user_is_asked_about_the_sum_of_calls_that_are_paid_together(
+    costs: list[Cost | None], is_asked: bool
+) -> None:
+    assert SpendingPolicy(ask_above=Cost.of(2)).asks_about_sum(costs) is is_asked
+    assert not SpendingPolicy().asks_about_sum(costs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TryAgain
+from sora_mcp.core.advice import Advice, AskUser, CheckKey, Do, Setting, Settle, TryAgain
 from sora_mcp.core.errors import GatewayError, OutcomeUnknown
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import clean
@@ -92,7 +92,7 @@ _CHANGE = Do("Change the arguments as the gateway says, then call again.")
 _ADDRESS = ("check ", Setting("base_url"), " and ", Setting("dialect"))
 _ADVICE: dict[int, tuple[Advice, ...]] = {
     400: (_CHANGE,),
-    401: (AskUser(("check ", Setting("api_key"))),),
+    401: (CheckKey(),),
     402: (AskUser("add credits to the account or the key at the gateway"), TryAgain()),
     403: (AskUser("check at the gateway what the key may do"),),
     404: (Do("The model may have been withdrawn: name another."), AskUser(_ADDRESS)),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TellUser, TryAgain
+from sora_mcp.core.advice import Advice, AskUser, CheckKey, Do, Setting, Settle, TellUser, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.tasks import clean, is_plain_code
 from sora_mcp.dialects.replies import Reply, beginning, from_text, header, kind_of, parsed, retry_after
@@ -33,7 +33,7 @@ _ADVICE: dict[str, tuple[Advice, ...]] = {
     "build_request_failed": (TellUser("the gateway cannot build such a job now"),),
     "invalid_request": _CHANGE,
     "400": _CHANGE,
-    "401": (AskUser(("check ", Setting("api_key"))),),
+    "401": (CheckKey(),),
     "402": _TOP_UP,
     "403": (AskUser("check the key's rights and balance at the gateway"),),
     "404": _NO_ENDPOINT,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sora_mcp.core.advice import Advice, AskUser, Do, Setting, Settle, TryAgain
+from sora_mcp.core.advice import Advice, AskUser, CheckKey, Do, Setting, Settle, TryAgain
 from sora_mcp.core.errors import GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import State, clean
@@ -171,7 +171,7 @@ def free_error(reply: Reply) -> GatewayError:
 _CHANGE = Do("Change the arguments as the server says, then call again.")
 _ADVICE: dict[int, Advice] = {
     400: _CHANGE,
-    401: AskUser(("check ", Setting("api_key"))),
+    401: CheckKey(),
     402: AskUser("top up the balance there"),
     403: AskUser("check the key's rights and balance there"),
     404: AskUser(("check ", Setting("base_url"), " and ", Setting("dialect"), ": this address has no /v1/videos")),

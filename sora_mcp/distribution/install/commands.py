@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import clean
 from sora_mcp.distribution.install.machine import Machine
+from sora_mcp.distribution.install.own_entry import env_of, words_of
 from sora_mcp.distribution.manifests.clients import Client
 from sora_mcp.distribution.manifests.product import KEY, Document
 
@@ -24,13 +25,15 @@ _REMOVE: Mapping[str, Command] = {
     "codex": ["codex", "mcp", "remove", KEY],
     "gemini-cli": ["gemini", "mcp", "remove", "--scope", "user", KEY],
     "copilot-cli": ["copilot", "mcp", "remove", KEY],
+    "qwen-code": ["qwen", "mcp", "remove", "--scope", "user", KEY],
 }
 
 
 def add_command(client: Client, entry: Document, questions: Sequence[Document]) -> Command | None:
     """A client's own command that adds this entry, where it has one."""
-    started = [entry["command"], *entry["args"]]
-    pairs = [word for name, value in entry["env"].items() for word in ("--env", f"{name}={value}")]
+    started = words_of(entry)
+    pairs = [word for name, value in entry[env_of(entry)].items() for word in ("--env", f"{name}={value}")]
+    beyond = ["--", *started[1:]] if started[1:] else []
     match client.name:
         case "claude-code":
             return ["claude", "mcp", "add", "--scope", "user", KEY, *pairs, "--", *started]
@@ -39,7 +42,11 @@ def add_command(client: Client, entry: Document, questions: Sequence[Document]) 
         case "copilot-cli":
             return ["copilot", "mcp", "add", KEY, *pairs, "--", *started]
         case "gemini-cli":
-            return ["gemini", "mcp", "add", "--scope", "user", *pairs, KEY, *started]
+            return ["gemini", "mcp", "add", "--scope", "user", *pairs, KEY, started[0], *beyond]
+        case "qwen-code":
+            return ["qwen", "mcp", "add", "--scope", "user", KEY, started[0], *pairs, *beyond]
+        case "opencode":
+            return ["opencode", "mcp", "add", KEY, *pairs, "--", *started]
         case "vscode":
             return ["code", "--add-mcp", json.dumps({"name": KEY, **entry, "inputs": questions})]
         case _:
@@ -47,7 +54,7 @@ def add_command(client: Client, entry: Document, questions: Sequence[Document]) 
 
 
 def remove_command(client: Client) -> Command | None:
-    """A client's own command that removes our entry. VS Code has one that adds and none that removes."""
+    """A client's own command that removes our entry. VS Code and opencode have one that adds, none that removes."""
     return _REMOVE.get(client.name)
 
 

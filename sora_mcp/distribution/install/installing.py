@@ -15,7 +15,7 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
 from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
 from sora_mcp.distribution.install.machine import Machine
-from sora_mcp.distribution.install.own_entry import renewed
+from sora_mcp.distribution.install.own_entry import env_of, renewed
 from sora_mcp.distribution.manifests.clients import Client, Values, uses_sandbox, vscode_inputs
 from sora_mcp.distribution.manifests.product import KEY, Document, Launch
 
@@ -28,10 +28,10 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
     if file is None:
         would = "Nothing would be written. This is to be pasted" if dry_run else "Paste this"
         return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}"
-    wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (values, {}))
+    wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (values, Values()))
 
     def renew(held: Document | None) -> Document:
-        return wanted if held is None else renewed(held, wanted, values, references=unset["env"])
+        return wanted if held is None else renewed(held, wanted, values, references=unset[env_of(unset)])
 
     try:
         if dry_run:
@@ -46,7 +46,7 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
     """Take the server out of a client; says what was done. Raises FileProblem where it cannot."""
     by_hand = f'To do it yourself, delete "{KEY}" in {client.place}.'
-    file = _file(client, machine, {})
+    file = _file(client, machine, Values())
     if file is None:
         return by_hand
     try:
@@ -74,6 +74,14 @@ def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None
             return CodexFile(Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml")
         case "copilot-cli":
             return ClientFile(Path(environ.get("COPILOT_HOME") or home / ".copilot") / "mcp-config.json")
+        case "cline":
+            return ClientFile(home / ".cline" / "data" / "settings" / "cline_mcp_settings.json")
+        case "qwen-code":
+            return ClientFile(home / ".qwen" / "settings.json")
+        case "opencode":
+            folder = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode"
+            plain = folder / "opencode.json"
+            return ClientFile(plain if plain.exists() else folder / "opencode.jsonc", "mcp")
         case "gemini-cli":
             return ClientFile(Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini" / "settings.json")
         case _:
@@ -143,6 +151,8 @@ def _advice(client: Client, values: Values) -> str:
     """What is still to be done: the gateway's address and its key."""
     if uses_sandbox(values):
         return "It uses the sandbox, which needs no key."
+    if values.login is not None:
+        return f"It uses the login for {values.login}; the key stands in no file of the client's."
     if client.references or "SORA_BASE_URL" in values:
         return client.key
     return (

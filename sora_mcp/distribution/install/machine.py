@@ -19,6 +19,8 @@ from sora_mcp.config.variables import Variable, variables
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.tasks import clean
+from sora_mcp.distribution.install.origin import fetching, throw_away
+from sora_mcp.distribution.manifests.clients import Values
 from sora_mcp.distribution.manifests.product import NAME, Launch
 
 _TIMEOUT_S = 60
@@ -44,7 +46,7 @@ class Machine:
         return Path(self.environ.get("XDG_CONFIG_HOME") or self.home / ".config")
 
     @property
-    def plain_settings(self) -> dict[str, str]:
+    def plain_settings(self) -> Values:
         """The settings that are set here and no secret: a client is told these as they are. Raises NotConfigured."""
         plain = [variable for variable in variables() if not variable.secret]
         named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
@@ -55,8 +57,10 @@ class Machine:
             if self.struck(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))
         values = {name: value for name, value in named.items() if value and "${" not in value}
-        load(values)  # with what cannot be used the server would not start
-        return values
+        login = load(values).stored.login  # with what cannot be used the server would not start
+        told = Values(values)
+        told.login = None if login is None else login.address
+        return told
 
     def struck(self, text: str) -> str:
         """The text without any secret that is set here."""
@@ -107,8 +111,13 @@ def this_machine(environ: Mapping[str, str]) -> Machine:
     return Machine(sys.platform, Path.home(), environ)
 
 
-def installed() -> Launch:
-    """The script beside this Python. By its absolute path: nobody else can take that over, and no PATH is needed."""
+def installed(environ: Mapping[str, str] = os.environ) -> Launch:
+    """The script beside this Python. By its absolute path: nobody else can take that over, and no PATH is needed.
+
+    From where it will not stay, what was really run is written instead. Raises FileProblem where that is not known.
+    """
+    if (folder := throw_away(Path(sys.prefix))) is not None:
+        return fetching(folder, environ)
     path = shutil.which(NAME, path=sysconfig.get_path("scripts"))
     if path is None:
         raise FileProblem(

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlencode
 
+from sora_mcp import __version__
 from sora_mcp.config.variables import Variable, variables
 from sora_mcp.distribution.manifests.formats import to_json, to_toml, to_yaml
 from sora_mcp.distribution.manifests.product import DESCRIPTION, KEY, PUBLISHED, TITLE, Document, Launch
 
-Values = Mapping[str, str]
-"""Settings that are no secret and whose values are written as they are, by variable."""
 
-SANDBOX: Values = {"SORA_BASE_URL": "sandbox"}
+class Values(dict[str, str]):
+    """Settings that are no secret and whose values are written as they are, by variable.
+
+    `login`: the address that a login holds a key for, where the server needs to be told no other.
+    """
+
+    login: str | None = None
+
+
+SANDBOX = Values({"SORA_BASE_URL": "sandbox"})
 
 _UVX_TIMEOUT_S = 60
-"""Codex gives a server 10 seconds to start; the first start of the published form downloads the package."""
+"""Codex gives a server 10 seconds to start; the first one by uvx or pipx downloads or builds the package."""
+
+_CLINE_TIMEOUT_S = 60
+"""Cline gives up on a call after its own time, which varies; a wait takes up to 50 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Client:
 
     def published(self) -> str:
         """The snippet of the published form. Where nothing can be referenced it names the sandbox, to start with."""
-        return self.snippet(PUBLISHED, {} if self.references else SANDBOX)
+        return self.snippet(PUBLISHED, Values() if self.references else SANDBOX)
 
 
 def uses_sandbox(values: Values) -> bool:
@@ -53,8 +64,8 @@ def uses_sandbox(values: Values) -> bool:
 
 
 def _needed(values: Values) -> list[Variable]:
-    """The settings that a client must come by in its own way; the sandbox needs no key."""
-    if uses_sandbox(values):
+    """The settings that a client must come by in its own way; the sandbox needs no key, and a login has one."""
+    if uses_sandbox(values) or values.login is not None:
         return []
     return [variable for variable in variables() if variable.required and variable.name not in values]
 
@@ -111,7 +122,7 @@ def forwarded(values: Values) -> list[str]:
 
 def _codex(launch: Launch, values: Values) -> Document:
     server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(values)}
-    if launch == PUBLISHED:
+    if not launch.is_lasting:
         server["startup_timeout_sec"] = _UVX_TIMEOUT_S
     return {"mcp_servers": {KEY: {**server, "env": dict(values)}}}
 
@@ -141,17 +152,34 @@ def _opencode(launch: Launch, values: Values) -> Document:
     return {"$schema": "https://opencode.ai/config.json", "mcp": {KEY: server}}
 
 
-_FROM_ENVIRONMENT = "{title} takes the key from the variable SORA_API_KEY of the environment it is started in."
+def _cline(launch: Launch, values: Values) -> Document:
+    return {"mcpServers": {KEY: {**_entry(launch, values, None), "timeout": _CLINE_TIMEOUT_S}}}
 
-_BY_HAND = "add SORA_API_KEY to `env` by hand, readable to whoever reads the file."
+
+def _continue(launch: Launch, values: Values) -> Document:
+    env = {
+        name: value if name in values else f"${{{{ secrets.{name} }}}}" for name, value in _env(values, "%s").items()
+    }
+    server = {"name": KEY, "type": "stdio", "command": launch.command, "args": list(launch.args), "env": env}
+    return {"name": TITLE, "version": __version__, "schema": "v1", "mcpServers": [server]}
+
+
+_FROM_ENVIRONMENT = (
+    "{title} takes the key from the variable SORA_API_KEY of the environment it is started in, or from "
+    "`sora-mcp login`."
+)
+
+_BY_HAND = (
+    "run `sora-mcp login`, which keeps the key where only you can read it. (Or add SORA_API_KEY to `env` by hand, "
+    "readable to whoever reads the file.)"
+)
 
 CLIENTS: tuple[Client, ...] = (
     Client(
         "claude-desktop",
         "Claude Desktop",
         "claude_desktop_config.json (Settings, Developer, Edit Config)",
-        f"Claude Desktop passes no variables on, and its file cannot name one: {_BY_HAND} (The bundle in "
-        "manifests/mcpb keeps it in the keychain; it starts the published package, so it is for the day there is one.)",
+        f"Claude Desktop passes no variables on, and its file cannot name one: {_BY_HAND}",
         _mcp_servers(None),
         references=False,
     ),
@@ -216,7 +244,7 @@ CLIENTS: tuple[Client, ...] = (
         "goose",
         "Goose",
         "~/.config/goose/config.yaml",
-        "Goose takes the key from its own keyring, or from the variable SORA_API_KEY.",
+        "Goose takes the key from its own keyring, from the variable SORA_API_KEY, or from `sora-mcp login`.",
         _goose,
         format="yaml",
     ),
@@ -235,6 +263,29 @@ CLIENTS: tuple[Client, ...] = (
         _FROM_ENVIRONMENT.format(title="opencode"),
         _opencode,
     ),
+    Client(
+        "qwen-code",
+        "Qwen Code",
+        "~/.qwen/settings.json",
+        _FROM_ENVIRONMENT.format(title="Qwen Code"),
+        _mcp_servers("${%s}"),
+    ),
+    Client(
+        "cline",
+        "Cline",
+        "~/.cline/data/settings/cline_mcp_settings.json",
+        f"Cline documents no way to name a variable: {_BY_HAND}",
+        _cline,
+        references=False,
+    ),
+    Client(
+        "continue",
+        "Continue",
+        "a file of its own in ~/.continue/mcpServers, or `mcpServers` of ~/.continue/config.yaml",
+        "Continue takes the key from its secrets (SORA_API_KEY in ~/.continue/.env), or from `sora-mcp login`.",
+        _continue,
+        format="yaml",
+    ),
 )
 
 BY_NAME = {client.name: client for client in CLIENTS}
@@ -243,7 +294,7 @@ BY_NAME = {client.name: client for client in CLIENTS}
 def links() -> dict[str, str]:
     """Links that install the published form, by client. Each opens the client, which asks before it adds anything."""
     return {
-        "cursor": f"cursor://anysphere.cursor-deeplink/mcp/install?{_named(_entry(PUBLISHED, {}, '${env:%s}'))}",
+        "cursor": f"cursor://anysphere.cursor-deeplink/mcp/install?{_named(_entry(PUBLISHED, Values(), '${env:%s}'))}",
         "vscode": "vscode:mcp/install?" + quote(_compact(_vscode_link()), safe=""),
         "lm-studio": f"lmstudio://add_mcp?{_named(_entry(PUBLISHED, SANDBOX, None))}",
         "goose": "goose://extension?" + urlencode(_goose_link(), quote_via=quote),
@@ -251,7 +302,7 @@ def links() -> dict[str, str]:
 
 
 def _vscode_link() -> Document:
-    return {"name": KEY, **vscode_entry(PUBLISHED, {}), "inputs": vscode_inputs({})}
+    return {"name": KEY, **vscode_entry(PUBLISHED, Values()), "inputs": vscode_inputs(Values())}
 
 
 def _goose_link() -> list[tuple[str, str]]:
@@ -261,7 +312,7 @@ def _goose_link() -> list[tuple[str, str]]:
         ("id", KEY),
         ("name", TITLE),
         ("description", DESCRIPTION),
-        *(("env", f"{variable.name}={variable.description}") for variable in _needed({})),
+        *(("env", f"{variable.name}={variable.description}") for variable in _needed(Values())),
     ]
 
 

@@ -33,6 +33,11 @@ class Launch:
     command: str
     args: tuple[str, ...] = ()
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the command itself stays where it is, rather than fetching the package at each start."""
+        return not self.args
+
 
 PUBLISHED = Launch("uvx", ("--from", REQUIREMENT, NAME))
 """For the day on which the package is published; until then, an installed script's absolute path."""

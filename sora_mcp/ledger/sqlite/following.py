@@ -59,9 +59,23 @@ class Following(Transactions):
         return await self._write_in_background(work)
 
     async def saved(self, request_id: str, variant: int, file: Path) -> None:
+        if not _is_text(file):  # it is found by its name
+            return
         sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
         await self._write_in_background(lambda db: db.execute(sql, (str(file), request_id, variant)))
 
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
+        if not _is_text(file):
+            return False
         sql = "SELECT 1 FROM generations WHERE file = ? AND request_id != ? LIMIT 1"
         return await self._read(lambda db: db.execute(sql, (str(file), request_id)).fetchone() is not None)
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a path is Unicode text: on Linux it is bytes, which another encoding may have made, and SQLite keeps
+    text."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

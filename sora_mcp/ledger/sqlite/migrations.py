@@ -216,9 +216,12 @@ def read_as_current(db: sqlite3.Connection) -> None:
     read_as_is(db)
     for table, names in wanted.items():
         there = set(_columns(db, table))
+        if not there:
+            nothing = ", ".join(f"NULL AS {name}" for name in names)
+            db.execute(f"CREATE TEMP VIEW {table} AS SELECT {nothing} WHERE 0")
+            continue
         columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
-        rows = f"FROM main.{table}" if there else "WHERE 0"
-        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} {rows}")
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
 
 
 _WIDENED = ("videos", "generations", "batch_lines")

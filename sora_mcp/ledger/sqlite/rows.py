@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id, summary
+from sora_mcp.core.records import Entry, Intent, readable, shown_id, summary
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
-from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
+from sora_mcp.core.tasks import Generation, State, Task
 from sora_mcp.ledger.sqlite.accounts import name_of, rows_of
 
 
@@ -80,6 +79,17 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     if owner is not None and Account(*owner).shares_requests_with(account):  # of another's not even its damage is told
         return of_request(db, video_id)
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
+
+
+def ids_beginning_with(db: sqlite3.Connection, account: Account, text: str, limit: int) -> list[str]:
+    """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
+    column = "request_id" if text.startswith("req_") else "task_id"
+    sql = (
+        f"SELECT {column} FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"  # noqa: S608 - ours
+        " AND merged_into IS NULL ORDER BY number DESC LIMIT ?"
+    )
+    values = [text, f"{text}\U0010ffff", account.address, account.owner, limit]
+    return [str(row[0]) for row in db.execute(sql, values)]
 
 
 def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
@@ -227,41 +237,6 @@ def relative_sum(amount: float) -> Cost:
     return Cost.of(round(max(amount, 0), 6))
 
 
-_SUCCEEDED = "created_at > ? AND +state = 'succeeded'"
-_ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
-_SINCE = (
-    "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
-)
-
-
-def unsaved(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
-    """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
-    theirs, values = rows_of(whose)
-    where = f"{theirs} AND {_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
-    return _readable(db, where, [*values, now - DAY_S], limit)
-
-
-def without_address(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
-    """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
-    theirs, values = rows_of(whose)
-    where = f"{theirs} AND {_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}"
-    return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
-
-
-def under_way(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
-    """Rows whose task the gateway has not finished, newest first; of a team's the newest of each account, then the
-    second of each, of the last 24 hours: nobody's many keep another's from being followed."""
-    theirs, values = rows_of(whose)
-    if isinstance(whose, Team):
-        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND +created_at > ?"
-        return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
-    by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
-    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
-
-
-_IN_TURN = "row_number() OVER (PARTITION BY gateway ORDER BY number DESC), number DESC"
-
-
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
 
 
@@ -270,15 +245,12 @@ def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: 
     return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
 
 
-def _readable(
-    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = "number DESC"
-) -> list[Entry]:
-    """Rows as `select` gives them, but for those that cannot be read."""
-    return list(islice((entry for entry in listed(db, where, values, -1, order) if not entry.is_damaged), limit))
+NEWEST = "number DESC"
+"""The order in which rows are given, unless another is asked for."""
 
 
 def listed(
-    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = "number DESC"
+    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = NEWEST
 ) -> Iterator[Entry]:
     """Rows as `select` gives them; one that cannot be read hides no other, and is there as damaged."""
     for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit, order), values):
@@ -294,7 +266,7 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: i
     return [_entry(db, row) for row in db.execute(_sql(where, limit), values).fetchall()]
 
 
-def _sql(where: str, limit: int, order: str = "number DESC") -> str:
+def _sql(where: str, limit: int, order: str = NEWEST) -> str:
     return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order} LIMIT {limit:d}"  # noqa: S608 - ours
 
 

@@ -1,0 +1,275 @@
+"""`sora-mcp login` and `logout`: a gateway's key, checked for free and kept where only this user can read it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import anyio
+import click
+
+from sora_mcp import dialects
+from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.loading import load_settings
+from sora_mcp.cli.logs import set_up
+from sora_mcp.config.addresses import checked_address
+from sora_mcp.config.converters import Secret
+from sora_mcp.config.endpoint import UPSTREAMS, address_of, checked_key, is_sandbox, needs_key, upstream_at
+from sora_mcp.config.key_store import (
+    SERVICE,
+    UNLOCKED_WITHIN_S,
+    WITHIN_S,
+    WORDS,
+    KeyStoreProblem,
+    delete_key,
+    store_key,
+)
+from sora_mcp.config.logins import KEY_STORE, Login, LoginFile, Stored
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.core.advice import Advice, Do
+from sora_mcp.core.errors import FileProblem, NotConfigured, Refused, SoraError
+from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.studio.upstream import connect
+
+Store = Literal["key-store", "file"]
+
+_MOST_KEY_BYTES = 10_000
+_INSTALL_KEYRING = f"{sys.executable} -m pip install keyring"
+_KEPT_NOTHING = "No login was kept."
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks `login` for: what is missing is asked for at a terminal."""
+
+    base_url: str | None
+    dialect: str | None
+    store: Store | None
+    check: bool
+
+
+def log_in(wanted: Wanted, *, as_json: bool) -> None:
+    """Check a key and keep it. Raises NotConfigured, Refused, FileProblem, and click's errors of usage."""
+    settings = load_settings()
+    file = LoginFile(settings.home)
+    before = {login.address: login for login in file.read()}
+    trial = _asked_for(settings, wanted, before)
+    set_up(trial)
+    endpoint = trial.endpoint()
+    facts = anyio.run(_check, trial) if wanted.check else ["Neither the address nor the key was checked."]
+    key = endpoint.api_key.get_secret_value()
+    in_key_store = bool(key) and _stored(endpoint.base_url, key, wanted.store)
+    file.add(endpoint.base_url, trial.dialect, key, in_key_store=in_key_store)
+    old = before.get(endpoint.base_url)
+    if old is not None and old.place == KEY_STORE and not in_key_store:
+        facts += _forgotten(endpoint.base_url)
+    place = KEY_STORE if in_key_store else str(file.path) if key else None
+    if as_json:
+        print_json({"base_url": endpoint.base_url, "dialect": trial.dialect, "key_in": place, "notes": facts})
+        return
+    click.echo(f"Logged in to {endpoint.base_url} ({trial.dialect}).")
+    for fact in [*facts, *_where(place, wanted.store), *_set_here(settings)]:
+        click.echo(fact)
+
+
+def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) -> Settings:
+    """The settings of the login. What was not said is asked for at a terminal; elsewhere stdin holds the key."""
+    is_asking = sys.stdin is not None and sys.stdin.isatty()
+    base_url = wanted.base_url or (None if is_sandbox(settings.base_url) else settings.base_url)
+    if wanted.base_url is None and is_asking:
+        base_url = click.prompt("The gateway's address", default=base_url, value_proc=_usable, err=True)
+    elif wanted.base_url is None and "base_url" not in settings.explicit:
+        raise click.UsageError("Name the gateway with --base-url; the key is read from standard input.")
+    base_url = _usable(base_url or "sandbox")
+    dialect = wanted.dialect or (settings.dialect if "dialect" in settings.explicit else None) or upstream_at(base_url)
+    if dialect is None:
+        dialect = next((login.dialect for login in before.values() if login.fits(base_url, None)), UPSTREAMS[0])
+        if is_asking:
+            speaks = click.Choice(UPSTREAMS, case_sensitive=False)
+            dialect = click.prompt("What it speaks", default=dialect, type=speaks, err=True)
+    address = address_of(base_url, dialect)
+    is_needed = needs_key(dialect, is_local=checked_address(address)[1])
+    key = _typed_key(is_needed=is_needed) if is_asking else _piped_key(is_needed=is_needed)
+    return replace(
+        settings,
+        base_url=address,
+        dialect=dialect,
+        api_key=key or None,
+        explicit=settings.explicit | {"base_url", "dialect", "api_key"},
+        stored=Stored(),
+    )
+
+
+def _usable(base_url: str) -> str:
+    """The address, if it can be a gateway's. Raises click's error of usage."""
+    if is_sandbox(base_url):
+        raise click.UsageError(f"The sandbox needs no login: set {variable_of('base_url')}=sandbox.")
+    try:
+        checked_address(base_url, called="This")
+    except NotConfigured as error:
+        raise click.UsageError(error.message) from None
+    return base_url
+
+
+def _typed_key(*, is_needed: bool) -> Secret:
+    def read(typed: str) -> Secret:
+        try:
+            return checked_key(Secret(typed), is_needed=is_needed)
+        except NotConfigured:
+            raise click.UsageError("no key has spaces, line breaks or such characters.") from None
+
+    words = "The key (not shown)" if is_needed else "The key (not shown; none where the server needs none)"
+    default = None if is_needed else ""
+    key: Secret = click.prompt(words, hide_input=True, default=default, show_default=False, value_proc=read, err=True)
+    return key
+
+
+def _piped_key(*, is_needed: bool) -> Secret:
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read(_MOST_KEY_BYTES)
+    text = content.decode("utf-8-sig", "replace").strip()
+    if not text and is_needed:
+        raise click.UsageError("Standard input holds no key; it is read from there where no terminal is.")
+    try:
+        return checked_key(Secret(text), is_needed=is_needed)
+    except NotConfigured:
+        raise click.UsageError(
+            "What standard input holds is no key: it has spaces, line breaks or characters that no key has."
+        ) from None
+
+
+async def _check(settings: Settings) -> list[str]:
+    """Ask the gateway for its models, which is free; returns what that shows. Raises what it is refused with."""
+    endpoint, dialect = settings.endpoint(), dialects.configured(settings)
+    gateway = connect(settings, endpoint, dialect)
+    try:
+        try:
+            seen = await gateway.probe()
+        except SoraError as error:
+            replies = await gateway.replies(LOOKS) if error.http_status else None
+            raise _refusal(error, settings, None if replies is None else recognized(replies)) from None
+        looks_like = recognized(await gateway.replies(LOOKS))
+    finally:
+        await gateway.aclose()
+    number = f"{len(seen.models)} model{'s' * (len(seen.models) != 1)}"
+    if not endpoint.api_key:
+        facts = [f"The gateway answers and lists {number}; no key is sent."]
+    elif dialect.capabilities.lists_models and not endpoint.local:
+        facts = [f"The gateway answers and lists {number}, to anybody: only a video shows whether it accepts the key."]
+    else:
+        facts = [f"The gateway accepts the key and lists {number}."]
+    if looks_like not in {None, settings.dialect}:
+        facts.append(f"It looks like {looks_like}: if that is what it is, log in again with --dialect {looks_like}.")
+    return facts
+
+
+def _refusal(error: SoraError, settings: Settings, looks_like: str | None) -> SoraError:
+    """What keeps the login from being kept, and what to do about it."""
+    judged = error.http_status in {401, 403}
+    advice: list[Advice] = [Do("Run it again with a key of this gateway.")] if judged else list(error.advice)
+    if not judged and looks_like not in {None, settings.dialect}:
+        advice = [Do(f"The server looks like {looks_like}: run it again with --dialect {looks_like}.")]
+    if not judged:
+        advice.append(Do("To keep the login as it is, unchecked, run it with --no-check."))
+    return Refused((*error.parts, f" {_KEPT_NOTHING}"), *advice, http_status=error.http_status)
+
+
+def _stored(address: str, key: str, store: Store | None) -> bool:
+    """Keep the key in the system's key store; False where it goes into the file. Raises FileProblem."""
+    if store == "file":
+        return False
+    is_watched = sys.stdin is not None and sys.stdin.isatty()
+    try:
+        if store_key(address, key, within_s=UNLOCKED_WITHIN_S if is_watched else WITHIN_S):
+            return True
+        words = "the system's key store keeps nothing"
+    except KeyStoreProblem as error:
+        if error.problem != "absent":
+            raise FileProblem(
+                f"The key could not be kept: {WORDS[error.problem]}. {_KEPT_NOTHING}",
+                Do("Unlock the key store and run it again, or add --store file: a file that only you can read."),
+            ) from None
+        words = WORDS["absent"]
+    if store is None:
+        return False
+    raise FileProblem(
+        f"The key could not be kept: {words}. {_KEPT_NOTHING}",
+        Do(f"Install keyring ({_INSTALL_KEYRING}), or add --store file: a file that only you can read."),
+    )
+
+
+def _where(place: str | None, store: Store | None) -> list[str]:
+    """Where the key is now, in words."""
+    if place is None:
+        return []
+    used = f"It is used wherever {variable_of('api_key')} is not set, for this address only."
+    if place == KEY_STORE:
+        return [f"The key is in the system's key store. {used}"]
+    why = "" if store == "file" else f"\n{_no_key_store()}"
+    return [f"The key is in {place}, which only you can read. {used}{why}"]
+
+
+def _no_key_store() -> str:
+    """Why the key is in a file."""
+    if find_spec("keyring") is None:
+        return f"To have it in the system's key store, install keyring ({_INSTALL_KEYRING}) and log in again."
+    return "This system has no key store that keeps it."
+
+
+def _set_here(settings: Settings) -> list[str]:
+    """The variables of this shell that win over a login."""
+    names = [variable_of(name) for name in ("base_url", "api_key") if name in settings.explicit]
+    verb = "is" if len(names) == 1 else "are"
+    return [f"{' and '.join(names)} {verb} set in this shell, and win over the login here."] if names else []
+
+
+def log_out(address: str | None, *, as_json: bool) -> None:
+    """Forget a login and its key. Raises NotConfigured, FileProblem, and click's errors of usage."""
+    settings = load_settings()
+    file = LoginFile(settings.home)
+    logins = file.read()
+    login = _named(address, settings, logins)
+    notes = _forgotten(login.address) if login.place == KEY_STORE else []
+    file.remove(login.address)
+    rest = [each.address for each in logins if each is not login]
+    if as_json:
+        told: dict[str, Any] = {"base_url": login.address, "default": rest[-1] if rest else None, "notes": notes}
+        print_json(told)
+        return
+    click.echo(f"Logged out of {login.address}: its key is not kept any more.")
+    for note in notes:
+        click.echo(note)
+    if rest:
+        click.echo(f"Where {variable_of('base_url')} is not set, {rest[-1]} is used now.")
+
+
+def _named(address: str | None, settings: Settings, logins: tuple[Login, ...]) -> Login:
+    """The login that is meant: by its address, or by SORA_BASE_URL, or the only one."""
+    known = f" There are logins for {', '.join(each.address for each in logins)}." if logins else ""
+    if address is None and "base_url" in settings.explicit:
+        address = settings.base_url
+    if address is None:
+        if len(logins) == 1:
+            return logins[0]
+        raise click.UsageError(f"Name the address.{known}" if logins else "There is no login.")
+    login = next((each for each in logins if each.fits(address, None)), None)
+    if login is None:
+        raise click.UsageError(f"There is no login for {address}.{known}")
+    return login
+
+
+def _forgotten(address: str) -> list[str]:
+    """Take a key out of the key store; says so where there is none any more. Raises FileProblem."""
+    try:
+        delete_key(address)
+    except KeyStoreProblem as error:
+        if error.problem != "absent":
+            raise FileProblem(
+                f"The key could not be taken out: {WORDS[error.problem]}. The login was left as it was.",
+                Do("Unlock the key store and run it again."),
+            ) from None
+        return [f"If the system's key store still holds the key, delete it there: {SERVICE}, {address}."]
+    return []

@@ -1,0 +1,104 @@
+# ruff: noqa: ARG002 - the methods are keyring's
+"""Key stores as machines have them, for PYTHON_KEYRING_BACKEND: one that keeps, and some that do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked, PasswordDeleteError
+
+
+class Keeping(KeyringBackend):
+    """Keeps keys in the file that KEY_STORE names, and says things on stdout, as some do."""
+
+    priority = 1
+
+    @property
+    def _file(self) -> Path:
+        return Path(os.environ.get("KEY_STORE") or Path.home() / "key-store.json")
+
+    def _kept(self) -> dict[str, str]:
+        sys.stdout.write("unlocked for you\n")
+        sys.stdout.flush()
+        kept: dict[str, str] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        return kept
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self._kept().get(f"{service} {username}")
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._file.write_text(json.dumps(self._kept() | {f"{service} {username}": password}))
+
+    def delete_password(self, service: str, username: str) -> None:
+        kept = self._kept()
+        if kept.pop(f"{service} {username}", None) is None:
+            raise PasswordDeleteError("there is none")
+        self._file.write_text(json.dumps(kept))
+
+
+class Forgetting(Keeping):
+    """Keeps keys as long as its process lives."""
+
+    kept: dict[str, str] = {}
+
+    def _kept(self) -> dict[str, str]:
+        return self.kept
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[f"{service} {username}"] = password
+
+
+class Locked(KeyringBackend):
+    """Waits for nobody."""
+
+    priority = 1
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise KeyringLocked("locked, dear user")
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise KeyringLocked(f"locked, dear user of {password}")
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise KeyringLocked("locked, dear user")
+
+
+class Broken(KeyringBackend):
+    """Fails in its own way."""
+
+    priority = 1
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise ZeroDivisionError(service)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise ZeroDivisionError(password)
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise ZeroDivisionError(service)
+
+
+class Hanging(KeyringBackend):
+    """Waits for ever for somebody to unlock it, and has a child that does."""
+
+    priority = 1
+
+    def _hang(self) -> None:
+        if os.fork() == 0:
+            threading.Event().wait()
+        threading.Event().wait()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._hang()
+        return None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._hang()
+
+    def delete_password(self, service: str, username: str) -> None:
+        self._hang()
