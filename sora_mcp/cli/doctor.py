@@ -70,7 +70,7 @@ def show(*, as_json: bool) -> int:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
         text = json_text(report)
     else:
-        title = f"Settings from the environment{' and the login' if settings.stored.login else ''}"
+        title = f"Settings from the environment{' and the login' if settings.login else ''}"
         text = "\n".join([*_lines(checks), "", title, *_setting_lines(settings)])
     key = settings.key_to_strike
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
@@ -337,7 +337,7 @@ def _upstream(
 
 def _key_from(settings: Settings) -> str:
     """Where the key came from, in words."""
-    login = settings.stored.login
+    login = settings.login
     if settings.api_key is None:
         return ""
     if "api_key" in settings.explicit or login is None:
@@ -361,7 +361,7 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
         origin = "environment" if variable.field in settings.explicit else "default"
         if variable.field == "dialect" and settings.dialect_is_implied:
             origin = "base address"
-        elif origin == "default" and settings.stored.login is not None:
-            origin = _from_login(settings.stored.login).get(variable.field, origin)
+        elif origin == "default" and settings.login is not None:
+            origin = _from_login(settings.login).get(variable.field, origin)
         by_name[variable.name] = {"value": shown, "from": origin}
     return by_name

@@ -26,6 +26,11 @@ async def callers(settings: Settings) -> list[Finding]:
     elif settings.oauth_issuer or settings.oauth_audience:
         words = f"an issuer is set, and {variable_of('auth')} does not name oauth"
         findings.append(("oauth", "note", words, f"Set {variable_of('auth')}=oauth to let its tokens in."))
+    if settings.allowed_hosts and not settings.auth:
+        words = (
+            f"over HTTP it answers to {', '.join(settings.allowed_hosts[:MOST_NAMES])}, and asks nobody who they are"
+        )
+        findings.append(("callers", "note", words, f"Set {variable_of('auth')}, unless the proxy in front of it asks."))
     return findings
 
 

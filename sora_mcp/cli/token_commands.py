@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from sora_mcp.cli.group import SubGroup
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.pasting import command
 
@@ -19,7 +21,7 @@ LONGEST_KEY = 4096
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 
 
-@click.group()
+@click.group(cls=SubGroup, epilog="Example: sora-mcp token add alice")
 def token() -> None:
     """The people who share this server over HTTP, with SORA_AUTH=tokens: one token for each name."""
 
@@ -29,7 +31,7 @@ def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
     if value is None:
         return None
-    words = [word for word in value.replace(",", " ").split() if word]
+    words = [word for word in re.split(r"[,\s]+", value) if word]
     if not words or not set(words) <= set(SCOPES):
         raise click.BadParameter(f"{value!r} is none; there are {' and '.join(SCOPES)}, separated by a comma.")
     return tuple(scope for scope in SCOPES if scope in words)
@@ -45,7 +47,7 @@ def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cos
         raise click.BadParameter(f"{value!r} is none; allowed: {kind.allowed}.") from None
 
 
-@token.command()
+@token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')
 @click.argument("name")
 @click.option("--scopes", callback=_scopes, help="videos:read, videos:create or both (the default), with a comma.")
 @click.option("--cap", callback=_cap, help='The most that 24 hours of this person may cost, such as 3 or "5 USD".')
@@ -55,9 +57,6 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
     """Make a token for NAME and show it, this once; only its hash is kept.
 
     NAME is whose videos are made with it. A running server takes it within seconds.
-
-    \b
-    Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"
     """
     file = _file()
     secret = file.add(name, scopes, cap, replace=replace)
@@ -70,14 +69,10 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
     click.echo("It is not shown again. Send it as the header Authorization: Bearer TOKEN.", err=True)
 
 
-@token.command("list")
+@token.command("list", epilog="Example: sora-mcp token list")
 @_as_json
 def show(as_json: bool) -> None:
-    """Show whose tokens there are, and what each allows.
-
-    \b
-    Example: sora-mcp token list
-    """
+    """Show whose tokens there are, and what each allows."""
     grants = _file().grants()
     if as_json:
         click.echo(json.dumps({"tokens": [_shown(each) for each in grants]}))
@@ -88,15 +83,11 @@ def show(as_json: bool) -> None:
         click.echo(f"There are no tokens. Add one with: {command('token', 'add')} NAME")
 
 
-@token.command()
+@token.command(epilog="Example: sora-mcp token revoke bob")
 @click.argument("name")
 @_as_json
 def revoke(name: str, as_json: bool) -> None:
-    """Take the token of NAME back. A running server refuses it, and ends its streams, within seconds.
-
-    \b
-    Example: sora-mcp token revoke alice
-    """
+    """Take the token of NAME back. A running server refuses it, and ends its streams, within seconds."""
     _file().revoke(name)
     if as_json:
         click.echo(json.dumps({"revoked": name}))
@@ -104,7 +95,7 @@ def revoke(name: str, as_json: bool) -> None:
     click.echo(f"The token of {name} is revoked. The videos of {name} stay in the ledger.")
 
 
-@token.command()
+@token.command(epilog="Example: sora-mcp token key alice --remove")
 @click.argument("name")
 @click.option("--remove", is_flag=True, help="Forget it; the server's own key is used again.")
 @_as_json
@@ -113,9 +104,6 @@ def key(name: str, remove: bool, as_json: bool) -> None:
 
     NAME is a token's, or ISSUER#SUBJECT of somebody who comes by OAuth. The key is kept for the gateway that
     SORA_BASE_URL names, and is sent to no other.
-
-    \b
-    Example: sora-mcp token key alice < key.txt
     """
     settings = load_settings()
     from sora_mcp.config.converters import Secret  # noqa: PLC0415

@@ -13,16 +13,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
-from sora_mcp.config.logins import Login, Stored, chosen
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do, LogIn
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
+
+if TYPE_CHECKING:
+    from sora_mcp.config.logins import Login, Stored
 
 _RESTART = Do("Correct it and start again.")
 
@@ -270,13 +272,18 @@ class Settings:
     is_shared: bool = False  # of one of several people who share a server: see `config.sharing`
     personal_cap: Cost | None = None  # theirs for 24 hours; the other caps hold for all of them together
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
-    stored: Stored = field(default=Stored(), compare=False)
+    stored: Stored | None = field(default=None, compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
     @property
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.home / "ledger.sqlite3"
+
+    @property
+    def login(self) -> Login | None:
+        """The login that says what the environment does not."""
+        return None if self.stored is None else self.stored.login
 
     @property
     def dialect_is_implied(self) -> bool:
@@ -305,6 +312,8 @@ class Settings:
         try:
             return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
         except NotSet as error:
+            if self.stored is None:
+                raise
             if self.stored.trouble is not None:
                 raise self.stored.trouble from None
             if self.base_url is None or not self.stored.others:
@@ -324,18 +333,20 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     explicit = {name: _read(name, value) for name, value in raw.items() if not _is_missing(value)}
     stored = _stored(explicit)
     return Settings(
-        **_implied(explicit, stored.login) | explicit,
+        **_implied(explicit, stored.login if stored else None) | explicit,
         explicit=frozenset(explicit),
         stored=stored,
         unknown=_unknown(environ),
     )
 
 
-def _stored(explicit: Mapping[str, Any]) -> Stored:
+def _stored(explicit: Mapping[str, Any]) -> Stored | None:
     """What the logins say; nothing where the environment names the address and the key, or the sandbox."""
     base_url = explicit.get("base_url")
     if is_sandbox(base_url) or (base_url is not None and "api_key" in explicit):
-        return Stored()
+        return None
+    from sora_mcp.config.logins import chosen  # noqa: PLC0415 - not where the environment says all
+
     return chosen(explicit.get("home") or _data_folder(), base_url, explicit.get("dialect"))
 
 

@@ -174,7 +174,7 @@ class Issuer:
                     raise IssuerDown("its answer is too long")
         try:
             document = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             raise IssuerDown("its answer is not a JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ CLOCK_WRONG_S = 3600
 """Seconds up to which a wrong clock may be why a token seems expired, or not valid yet."""
 TELL_AGAIN_AFTER_S = 60.0
 """Seconds between two lines in the log about clocks."""
+MOST_CHECKED = 1000
+"""Tokens that are remembered as checked: for as long as their key is listed, only their end is looked at."""
 LONGEST_TOKEN = 16_384
 """Characters."""
 LONGEST_SUBJECT = 255
@@ -61,6 +64,8 @@ class OAuthTokens:
     def __init__(self, issuer: Issuer, audience: str) -> None:
         self.issuer = issuer
         self._told_at = 0.0
+        self._checked: dict[bytes, tuple[Key, AccessClaims]] = {}
+        """By the hash of a token: the key with which it was found to be signed, and what it says."""
         self._audiences = [audience.rstrip("/"), f"{audience.rstrip('/')}/"]
 
     async def claims(self, token: str) -> AccessClaims:
@@ -74,9 +79,17 @@ class OAuthTokens:
         algorithm, name = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
             raise TokenRefused("The token is not signed as an issuer signs.")
-        return self._read(token, await self._key(name, algorithm), algorithm)
+        key = await self._key(name, algorithm)
+        digest = hashlib.sha256(token.encode()).digest()
+        checked = self._checked.get(digest)
+        if checked is None or checked[0] != key or not checked[1].holds:
+            checked = key, self._read(token, _usable(key, algorithm), algorithm)
+            self._checked[digest] = checked
+            if len(self._checked) > MOST_CHECKED:
+                del self._checked[next(iter(self._checked))]
+        return checked[1]
 
-    async def _key(self, name: object, algorithm: str) -> jwt.PyJWK:
+    async def _key(self, name: object, algorithm: str) -> Key:
         try:
             keys = await self.issuer.keys(None if name is None else str(name))
         except UnknownKey:
@@ -84,10 +97,7 @@ class OAuthTokens:
         usable = [each for each in keys if _is_for(each, algorithm)]
         if len(usable) != 1:
             raise TokenRefused("The token does not tell which key of the issuer it is signed with.")
-        try:
-            return jwt.PyJWK(usable[0], algorithm)
-        except (jwt.PyJWTError, ValueError, TypeError):
-            raise TokenRefused("The issuer's key cannot be used.") from None
+        return usable[0]
 
     def _read(self, token: str, key: jwt.PyJWK, algorithm: str) -> AccessClaims:
         try:
@@ -144,6 +154,13 @@ class OAuthTokens:
                 LEEWAY_S,
             )
         return reason
+
+
+def _usable(key: Key, algorithm: str) -> jwt.PyJWK:
+    try:
+        return jwt.PyJWK(key, algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise TokenRefused("The issuer's key cannot be used.") from None
 
 
 def _is_for(key: Key, algorithm: str) -> bool:

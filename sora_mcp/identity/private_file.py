@@ -50,7 +50,7 @@ class PrivateFile:
             return {}
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.problem("is damaged, or only half written: it is not JSON") from None
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise self.problem("is damaged, or of a newer release")

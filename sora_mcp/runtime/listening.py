@@ -23,6 +23,8 @@ TELL_AGAIN_AFTER_S = 60.0
 """Seconds between two lines in the log about connections that cannot be taken."""
 ACCEPTED_AT_ONCE = 4
 """Connections that are taken in one turn of the event loop, so that the next ones find the first ones counted."""
+BODY_WITHIN_S = 300.0
+"""Seconds for a body as a whole: 20 MB at half a megabit a second."""
 UNREAD_FOR_S = 30.0
 """Seconds for which a client may read nothing of what waits for it."""
 GRACE_S = 55.0
@@ -60,6 +62,7 @@ class _Connection(H11Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _idle_since = math.inf
+    _body_until = math.inf
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
@@ -113,8 +116,12 @@ class _Connection(H11Protocol):
         if in_head and self._timer is not None:
             return
         self._stop_watching()
-        if in_head or self.conn.their_state is h11.SEND_BODY:
-            self._timer = self.loop.call_later(REQUEST_WITHIN_S, self._refuse, b"408 Request Timeout")
+        now, until = self.loop.time(), math.inf
+        if self.conn.their_state is h11.SEND_BODY:
+            until = self._body_until if self._body_until < math.inf else now + BODY_WITHIN_S
+        self._body_until = until
+        if in_head or until < math.inf:
+            self._timer = self.loop.call_at(min(now + REQUEST_WITHIN_S, until), self._refuse, b"408 Request Timeout")
 
     def _stop_watching(self) -> None:
         if self._timer is not None:

@@ -189,7 +189,7 @@ def _needed(body: bytes) -> str | None:
     """The scope that a message needs; None for one that cannot be read: whoever serves it says so."""
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("method"), str):
         return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from sora_mcp.server.authentication import Authentication
 
 MCP_PATH = "/mcp"
+
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+_SHOWN = ("Mcp-Session-Id", "WWW-Authenticate")
+"""Headers of answers that a web page has to read; browsers show it a few only."""
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -61,6 +66,14 @@ class HttpApp:
         app = _Endpoints(self._draining, others, lifespan=app)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
+        if settings.allowed_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.allowed_origins,
+                allow_methods=_METHODS,
+                allow_headers=["*"],
+                expose_headers=_SHOWN,
+            )
         self._app = AccessLog(_Gate(app, settings), {MCP_PATH, *(each.path for each in own_routes)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -131,7 +131,7 @@ def _tokens(file: TokenFile) -> Tokens:
     """The tokens of a file; in the log stands at once whether anybody is let in with one."""
     try:
         if not file.grants():
-            logger.warning("nobody has a token yet; sora-mcp token add NAME makes one")
+            logger.info("nobody has a token yet; sora-mcp token add NAME makes one")
     except FileProblem as problem:
         logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
     return Tokens(file)

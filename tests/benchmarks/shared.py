@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from statistics import median
@@ -133,15 +134,16 @@ def beside_a_bare_server(url: str, token: str, task_id: str, rounds: int, calls:
     return report
 
 
-def remembering(server: Process, url: str, token: str, task_id: str, *, conversations: int, sessions: int) -> Report:
+def remembering(
+    server: Process, url: str, token: str, task_id: str, *, conversations: int, sessions: int
+) -> Iterator[Report]:
     """Megabytes that the server holds: before, after so many conversations, and with so many sessions left open."""
-    report = {"mb_before": server.memory_bytes / 1e6}
+    yield {"mb_before": server.memory_bytes / 1e6}
     for part in range(1, 5):
         asyncio.run(_converse(url, token, task_id, conversations // 4))
-        report[f"mb_after_{part * conversations // 4}_conversations"] = server.memory_bytes / 1e6
+        yield {f"mb_after_{part * conversations // 4}_conversations": server.memory_bytes / 1e6}
     asyncio.run(_leave_open(url, token, sessions))
-    report[f"mb_with_{sessions}_sessions_open"] = server.memory_bytes / 1e6
-    return report
+    yield {f"mb_with_{sessions}_sessions_open": server.memory_bytes / 1e6}
 
 
 async def _converse(url: str, token: str, task_id: str, times: int) -> None:
@@ -176,7 +178,7 @@ def tokens_of(people: int, env: Env) -> list[str]:
     return [json.loads(run((*SORA, "token", "add", name, "--json"), env)[1])["token"] for name in names]
 
 
-def measure(folder: Path, asked: argparse.Namespace) -> Report:
+def measure(folder: Path, asked: argparse.Namespace) -> Iterator[Report]:
     """Everything, one after the other."""
     with serving(GATEWAY) as gateway:
         address = gateway.address()
@@ -189,16 +191,15 @@ def measure(folder: Path, asked: argparse.Namespace) -> Report:
         tokens = tokens_of(PEOPLE, env)
         with serving(SERVE, env) as server:
             url = server.address()
-            report = at_once(url, tokens, gateway=address, home=folder, clients=asked.clients, seconds=asked.seconds)
+            yield at_once(url, tokens, gateway=address, home=folder, clients=asked.clients, seconds=asked.seconds)
             with urlopen(f"{address}/accepted") as reply:  # noqa: S310 - our own gateway
                 task_id = json.load(reply)["person 0, video 1"][0]
             if asked.rounds:
-                report |= beside_a_bare_server(url, tokens[0], task_id, asked.rounds, asked.calls)
+                yield beside_a_bare_server(url, tokens[0], task_id, asked.rounds, asked.calls)
             if asked.conversations:
-                report |= remembering(
+                yield from remembering(
                     server, url, tokens[0], task_id, conversations=asked.conversations, sessions=asked.sessions
                 )
-    return report
 
 
 def main() -> None:
@@ -212,10 +213,13 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=2000)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     asked = parser.parse_args()
+    report: Report = {}
     with TemporaryDirectory() as folder:
-        report = measure(Path(folder), asked)
-    for name, value in report.items():
-        sys.stdout.write(f"{name:40} {value:12,.4g}\n")
+        for figures in measure(Path(folder), asked):
+            report |= figures
+            for name, value in figures.items():
+                sys.stdout.write(f"{name:40} {value:12,.4g}\n")
+            sys.stdout.flush()
     if asked.json:
         asked.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 

@@ -76,7 +76,7 @@ async def test_a_conversation_through_the_proxy_has_its_progress(deployed: tuple
     nginx, secret = deployed
     heard: list[float] = []
 
-    async def hear(_: float, __: float | None, ___: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 - its type
         heard.append(time.monotonic())
 
     with anyio.fail_after(120):

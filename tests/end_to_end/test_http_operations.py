@@ -75,6 +75,12 @@ async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name:
     assert f"SORA_{name} cannot be used" in done.stderr.decode()
 
 
+async def test_doctor_says_where_a_name_is_known_and_nobody_is_asked(tmp_path: Path) -> None:
+    environ = environment(tmp_path, ALLOWED_HOSTS="videos.example.org")
+    done = await anyio.run_process([*COMMAND, "doctor"], env=environ, check=False)
+    assert "answers to videos.example.org, and asks nobody who they are" in done.stdout.decode()
+
+
 async def test_a_bad_host_or_origin_is_refused_on_every_path(server: tuple[str, Process]) -> None:
     base, _ = server
     async with httpx.AsyncClient(base_url=base) as client:
@@ -109,6 +115,22 @@ async def test_its_own_names_and_the_pages_that_may_use_it_are_served(
 ) -> None:
     async with httpx.AsyncClient(base_url=server[0]) as client:
         assert (await client.get("/healthz", headers=headers)).json() == {"alive": True}
+
+
+async def test_a_page_that_may_use_it_is_let_by_its_browser(server: tuple[str, Process]) -> None:
+    page = {"Origin": "https://chat.example.org"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,mcp-method"}
+    async with httpx.AsyncClient(base_url=server[0]) as client:
+        allowed = await client.options("/mcp", headers=page | asked)
+        reply = await client.post("/mcp", headers=page)
+        refused = await client.options("/mcp", headers={"Origin": "https://evil.example"} | asked)
+        plain = await client.get("/healthz")
+    assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
+    assert "mcp-method" in allowed.headers["Access-Control-Allow-Headers"]
+    assert reply.headers["Access-Control-Allow-Origin"] == page["Origin"]
+    assert "Mcp-Session-Id" in reply.headers["Access-Control-Expose-Headers"]
+    assert refused.status_code == 403
+    assert "Access-Control-Allow-Origin" not in plain.headers
 
 
 async def test_ready_is_told_of_ledger_and_gateway_without_a_paid_call(

@@ -11,11 +11,11 @@ import anyio
 import httpx
 import pytest
 from bench import KEY, TAKEN_NEXT, Era
+from callers import ACCEPT, META, bearer, client_of, message, opened, post, team_server
 from fault_gateway import CREATE, FaultGateway, Hold
 from issuer import Issuer, issuing
 from mcp import MCPError
 from mcp.shared.exceptions import MCPError as ProtocolError
-from team import ACCEPT, META, bearer, client_of, message, opened, post, team_server
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotConfigured
@@ -243,6 +243,12 @@ async def test_an_issuers_token_that_lacks_a_scope_is_to_be_changed_for_a_better
     assert "lacks the scope videos:create" in challenge
     assert BOTH in challenge
     assert METADATA in challenge
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 100_000, b"\xff", b"[]", b'{"method": 7}', b'{"method": "tools/call"}'])
+async def test_a_body_that_cannot_be_looked_into_is_refused_as_ever(address: str, issuer: Issuer, body: bytes) -> None:
+    answer = await post(address, ACCEPT | bearer(issuer.token(PUBLIC, scope="videos:create")), body)
+    assert answer.status_code in {400, 403}
 
 
 async def test_a_token_without_any_of_our_scopes_opens_nothing(address: str, era: Era, issuer: Issuer) -> None:

@@ -61,12 +61,14 @@ ELSEWHERE = {"sora-mcp login", "sora-mcp logout"}
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every example works: two finished videos, and a request of which nobody knows what became."""
+    """A folder in which every example works: two finished videos, a request of which nobody knows what became, and
+    somebody with a token."""
     folder = tmp_path_factory.mktemp("prepared")
     subprocess.run([*COMMAND, "create", "[lost] x"], check=False, capture_output=True, env=environment(folder))  # noqa: S603
     for prompt in ("\u8239 in the rain \U0001f419", "a caf\u00e9 at night"):
         words = ["create", prompt, "--size", "480x480", "--wait"]
         subprocess.run([*COMMAND, *words], check=True, capture_output=True, env=environment(folder))  # noqa: S603
+    subprocess.run([*COMMAND, "token", "add", "bob"], check=True, capture_output=True, env=environment(folder))  # noqa: S603
     (folder / "films.jsonl").write_text('{"prompt": "a fox in the snow", "width": 480, "height": 480}\n')
     return folder
 

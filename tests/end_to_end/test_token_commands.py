@@ -12,8 +12,8 @@ import anyio
 import httpx
 import pytest
 from bench import COMMAND, KEY, Run, over_http
+from callers import ACCEPT, META, bearer, message, opened
 from issuer import Issuer, issuing
-from team import ACCEPT, META, bearer, message, opened
 
 pytestmark = pytest.mark.anyio
 

@@ -87,7 +87,7 @@ async def test_whoever_waits_for_a_video_is_told_and_goes_on_being_told(
     answers: list[Any] = []
     heard = anyio.Event()
 
-    async def hear(_: float, __: float | None, ___: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 - its type
         heard.set()
 
     async def wait_for(client: Client) -> None:

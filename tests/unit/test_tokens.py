@@ -135,6 +135,7 @@ TEXTS: dict[str, Callable[[str], str] | str] = {
     "half written": lambda text: text[: len(text) // 2],
     "empty": "",
     "no object": "[]",
+    "endlessly deep": "[" * 100_000,
     "another format": lambda text: text.replace('"format": 1', '"format": 2'),
     "a scope of a newer release": lambda text: text.replace(READ, "videos:watch"),
     "a key of a newer release": lambda text: text.replace('"created_at"', '"expires_at"'),
