@@ -13,7 +13,6 @@ from pathlib import Path
 import anyio
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import endpoint_of_anybody
 from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.errors import NotConfigured, SoraError, Unreachable
 from sora_mcp.ledger import Ledger
@@ -90,6 +89,8 @@ class ReadinessCheck:
 
     def _has_key_for_each(self) -> bool:
         """Whether nothing is missing but a key for all: callers may have one each."""
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - most servers have one person
+
         with suppress(NotConfigured):
             endpoint_of_anybody(self._settings)
             return bool(self._settings.auth) and self._settings.api_key is None
