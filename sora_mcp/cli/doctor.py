@@ -28,6 +28,7 @@ from sora_mcp.config.logins import KEY_STORE, Login
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
+from sora_mcp.core.accounts import Team
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
@@ -206,11 +207,14 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
         key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
     except SoraError:
         return []
-    spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
+    account = await ledger.account(endpoint.base_url, key, owner)
+    is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
+    spending = await ledger.spending(Team(account.address) if is_of_everybody else account)
     unit = dialects.configured(settings).capabilities.unit
     uncertain = of_unit(spending.uncertain, unit)
     maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    words = f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
+    words = "everybody: " if is_of_everybody else ""
+    words += f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
     words += "".join(f", apart from that {_sum(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
@@ -323,6 +327,9 @@ def _upstream(
         policy_of(settings, capabilities).check_units()
     except OverCap as error:
         yield _wrong("caps", error)
+    if settings.max_cost_per_owner is not None and not settings.auth:
+        problem = f"{variable_of('max_cost_per_owner')} holds for nobody without {variable_of('auth')}"
+        yield Check("caps", "note", problem, f"Set {variable_of('max_cost_per_day')} for one person.")
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
         problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"

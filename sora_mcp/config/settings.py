@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,27 +33,15 @@ def _about(description: str, kind: Kind) -> dict[str, Any]:
 
 
 def _data_folder() -> Path:
-    with _known_home("home"):
-        import platformdirs  # noqa: PLC0415 - only where no folder is named
+    from sora_mcp.config.folders import data_folder  # noqa: PLC0415 - only where no folder is named
 
-        return platformdirs.user_data_path("sora-mcp")
+    return data_folder()
 
 
 def _video_folder() -> Path:
-    with _known_home("output_dir"):
-        import platformdirs  # noqa: PLC0415
+    from sora_mcp.config.folders import video_folder  # noqa: PLC0415 - likewise
 
-        return platformdirs.user_videos_path() / "sora"
-
-
-@contextmanager
-def _known_home(field: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError:
-        raise NotConfigured(
-            "The home folder of this user is not known.", Do(("Set HOME, or ", variable_of(field), "."))
-        ) from None
+    return video_folder()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +136,10 @@ class Settings:
             kinds.cost(above_0=True),
         ),
     )
+    max_cost_per_owner: Cost | None = field(
+        default=None,
+        metadata=_about("Most that 24 hours may cost one person of a team. Default: no cap.", kinds.cost(above_0=True)),
+    )
     ask_above_cost: Cost | None = field(
         default=None,
         metadata=_about(
@@ -207,7 +198,15 @@ class Settings:
         default=None,
         metadata=_about(
             "Whose videos these are, where several people share a key and a ledger; each sees only their own.",
-            kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
+            kinds.text(r"[A-Za-z0-9._@-]{1,64}|https?://[!-~]+#[ -~]+", "1 to 64 letters, digits or . _ @ -"),
+        ),
+    )
+    public_url: str | None = field(
+        default=None,
+        metadata=_about(
+            "Address under which people reach this server over HTTP, such as `https://videos.example.org`; links to "
+            "files begin with it. Default: the host of the request, if it is an allowed one.",
+            kinds.public_address(),
         ),
     )
     auth: tuple[str, ...] = field(
@@ -257,6 +256,8 @@ class Settings:
         default="WARNING",
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
+    is_shared: bool = False  # of one of several people who share a server: see `config.sharing`
+    personal_cap: Cost | None = None  # theirs for 24 hours; the other caps hold for all of them together
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
     stored: Stored | None = field(default=None, compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)

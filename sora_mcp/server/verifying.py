@@ -57,6 +57,16 @@ class Verifier:
             self._tell(problem.message)
             return False
 
+    def lets_in(self, owner: str) -> bool:
+        """Whether an owner may still have a token that is good: of people with an issuer's that is not known here."""
+        if "#" in owner:
+            return self._oauth is not None
+        try:
+            return self._tokens is not None and self._tokens.has(owner)
+        except FileProblem as problem:
+            self._tell(problem.message)
+            return False
+
     def _static(self, token: str) -> VerifiedToken:
         if self._tokens is None:
             raise TokenRefused("Static tokens are not let in here.")

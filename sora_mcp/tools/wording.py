@@ -76,7 +76,7 @@ class Wording(ABC):
     def message(self, message: Message) -> str:
         """A message with the names that settings have for everyone."""
         return "".join(
-            f"SORA_{part.field.upper()}" if isinstance(part, Setting) else part for part in parts_of(message)
+            f"SORA_{part.field.upper()}" if isinstance(part, Setting) else str(part) for part in parts_of(message)
         )
 
     def next_step(self, error: SoraError) -> str:
