@@ -19,7 +19,7 @@ from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
-from sora_mcp.core.advice import AskUser, Do, LogIn
+from sora_mcp.core.advice import AskUser, Do, LogIn, Message
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
