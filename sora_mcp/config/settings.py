@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
+from sora_mcp.config.folders import data_folder, video_folder
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do, LogIn, Message
 from sora_mcp.core.cost import Cost
@@ -31,30 +31,6 @@ _RESTART = Do("Correct it and start again.")
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
     return {"description": description, "kind": kind}
-
-
-def _data_folder() -> Path:
-    with _known_home("home"):
-        import platformdirs  # noqa: PLC0415 - only where no folder is named
-
-        return platformdirs.user_data_path("sora-mcp")
-
-
-def _video_folder() -> Path:
-    with _known_home("output_dir"):
-        import platformdirs  # noqa: PLC0415
-
-        return platformdirs.user_videos_path() / "sora"
-
-
-@contextmanager
-def _known_home(field: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError:
-        raise NotConfigured(
-            "The home folder of this user is not known.", Do(("Set HOME, or ", variable_of(field), "."))
-        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +64,13 @@ class Settings:
         ),
     )
     home: Path = field(
-        default_factory=_data_folder,
+        default_factory=data_folder,
         metadata=_about(
             "Folder of the ledger and the sandbox's videos. Default: the platform's data folder.", kinds.folder()
         ),
     )
     output_dir: Path = field(
-        default_factory=_video_folder,
+        default_factory=video_folder,
         metadata=_about(
             "Folder that videos are downloaded to. Default: `sora` in the user's video folder.", kinds.folder()
         ),
@@ -343,7 +319,7 @@ def _stored(explicit: Mapping[str, Any]) -> Stored | None:
         return None
     from sora_mcp.config.logins import chosen  # noqa: PLC0415 - not where the environment says all
 
-    return chosen(explicit.get("home") or _data_folder(), base_url, explicit.get("dialect"))
+    return chosen(explicit.get("home") or data_folder(), base_url, explicit.get("dialect"))
 
 
 def _implied(explicit: Mapping[str, Any], login: Login | None) -> dict[str, Any]:
