@@ -205,9 +205,6 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
     settle_request(load_settings(), request_id, task_id, as_json=as_json)
 
 
-main.add_command(token)
-
-
 @main.command(epilog="Example: sora-mcp batch films.jsonl --at-once 2")
 @click.argument("file", type=click.Path(allow_dash=True), metavar="FILE.jsonl")
 @click.option("--at-once", type=click.IntRange(1, 50), default=4, show_default=True, help="Videos under way at most.")
@@ -243,6 +240,9 @@ def usage(days: int, as_json: bool) -> None:
         from sora_mcp.cli.usage import show  # noqa: PLC0415
 
     show(settings, days, as_json=as_json)
+
+
+main.add_command(token)
 
 
 @main.group(epilog="Example: sora-mcp ledger new --yes")

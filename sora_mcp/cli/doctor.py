@@ -18,7 +18,7 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
-from sora_mcp.cli.doctor_callers import callers
+from sora_mcp.cli.doctor_callers import oauth, tokens
 from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
@@ -28,6 +28,7 @@ from sora_mcp.config.logins import KEY_STORE, Login
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
+from sora_mcp.core.accounts import Team
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
@@ -69,7 +70,7 @@ def show(*, as_json: bool) -> int:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
         text = json_text(report)
     else:
-        title = f"Settings from the environment{' and the login' if settings.stored.login else ''}"
+        title = f"Settings from the environment{' and the login' if settings.login else ''}"
         text = "\n".join([*_lines(checks), "", title, *_setting_lines(settings)])
     key = settings.key_to_strike
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
@@ -108,7 +109,8 @@ async def check_up(settings: Settings) -> list[Check]:
     checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
     if home.verdict == "ok":
         checks += await _ledger(settings)
-    checks += [Check(*finding) for finding in await callers(settings)]
+        checks += [Check(*finding) for finding in tokens(settings)]
+    checks += [Check(*finding) for finding in await oauth(settings)]
     return checks + await _gateway(settings)
 
 
@@ -205,11 +207,14 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
         key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
     except SoraError:
         return []
-    spending = await ledger.spending(await ledger.account(endpoint.base_url, key, owner))
+    account = await ledger.account(endpoint.base_url, key, owner)
+    is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
+    spending = await ledger.spending(Team(account.address) if is_of_everybody else account)
     unit = dialects.configured(settings).capabilities.unit
     uncertain = of_unit(spending.uncertain, unit)
     maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    words = f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
+    words = "everybody: " if is_of_everybody else ""
+    words += f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
     words += "".join(f", apart from that {_sum(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
@@ -322,6 +327,9 @@ def _upstream(
         policy_of(settings, capabilities).check_units()
     except OverCap as error:
         yield _wrong("caps", error)
+    if settings.max_cost_per_owner is not None and not settings.auth:
+        problem = f"{variable_of('max_cost_per_owner')} holds for nobody without {variable_of('auth')}"
+        yield Check("caps", "note", problem, f"Set {variable_of('max_cost_per_day')} for one person.")
     caps = settings.max_cost_per_call is not None or settings.max_cost_per_day is not None
     if not capabilities.has_prices and caps and settings.max_calls_per_day is None:
         problem = "no price is known here, so a cap on costs cannot hold: nothing is submitted"
@@ -330,7 +338,7 @@ def _upstream(
 
 def _key_from(settings: Settings) -> str:
     """Where the key came from, in words."""
-    login = settings.stored.login
+    login = settings.login
     if settings.api_key is None:
         return ""
     if "api_key" in settings.explicit or login is None:
@@ -354,7 +362,7 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
         origin = "environment" if variable.field in settings.explicit else "default"
         if variable.field == "dialect" and settings.dialect_is_implied:
             origin = "base address"
-        elif origin == "default" and settings.stored.login is not None:
-            origin = _from_login(settings.stored.login).get(variable.field, origin)
+        elif origin == "default" and settings.login is not None:
+            origin = _from_login(settings.login).get(variable.field, origin)
         by_name[variable.name] = {"value": shown, "from": origin}
     return by_name

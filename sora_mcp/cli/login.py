@@ -27,7 +27,7 @@ from sora_mcp.config.key_store import (
     delete_key,
     store_key,
 )
-from sora_mcp.config.logins import KEY_STORE, Login, LoginFile, Stored
+from sora_mcp.config.logins import KEY_STORE, Login, LoginFile
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Advice, Do
@@ -100,7 +100,7 @@ def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) 
         dialect=dialect,
         api_key=key or None,
         explicit=settings.explicit | {"base_url", "dialect", "api_key"},
-        stored=Stored(),
+        stored=None,
     )
 
 

@@ -46,6 +46,9 @@ def _lines(report: UsageReport) -> Iterator[str]:
     yield from _table("OPERATION", report.operations, _operation, is_one_place=is_one_place)
     yield ""
     yield from _table("GATEWAY", report.gateways, lambda group: group.gateway, is_one_place=True)
+    if report.owners is not None:
+        yield ""
+        yield from _table("OWNER", report.owners, lambda group: group.owner or "-", is_one_place=is_one_place)
 
 
 def _operation(group: UsageGroup) -> str:

@@ -258,6 +258,18 @@ def origins() -> Kind:
     return _names(rf"https?://(?:{_HOST}){_PORT}", "origins, such as https://chat.example.org, with nothing after them")
 
 
+def public_address() -> Kind:
+    """An http(s) address with which others begin; a slash at its end is taken off."""
+
+    def read(raw: Any) -> str:
+        address = raw.strip().rstrip("/")
+        if not re.fullmatch(rf"https?://(?:{_HOST}){_PORT}(?:/[\w.~-]+)*", address, re.ASCII | re.IGNORECASE):
+            raise ValueError
+        return str(address)
+
+    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
+
+
 def _names(pattern: str, allowed: str) -> Kind:
     def read(raw: Any) -> str:
         name = raw.strip().lower()

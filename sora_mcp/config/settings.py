@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
-from sora_mcp.config.logins import Login, Stored, chosen
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
-from sora_mcp.core.advice import AskUser, Do, LogIn
+from sora_mcp.core.advice import AskUser, Do, LogIn, Message
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
+
+if TYPE_CHECKING:
+    from sora_mcp.config.logins import Login, Stored
 
 _RESTART = Do("Correct it and start again.")
 
@@ -32,27 +33,15 @@ def _about(description: str, kind: Kind) -> dict[str, Any]:
 
 
 def _data_folder() -> Path:
-    with _known_home("home"):
-        import platformdirs  # noqa: PLC0415 - only where no folder is named
+    from sora_mcp.config.folders import data_folder  # noqa: PLC0415 - only where no folder is named
 
-        return platformdirs.user_data_path("sora-mcp")
+    return data_folder()
 
 
 def _video_folder() -> Path:
-    with _known_home("output_dir"):
-        import platformdirs  # noqa: PLC0415
+    from sora_mcp.config.folders import video_folder  # noqa: PLC0415 - likewise
 
-        return platformdirs.user_videos_path() / "sora"
-
-
-@contextmanager
-def _known_home(field: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError:
-        raise NotConfigured(
-            "The home folder of this user is not known.", Do(("Set HOME, or ", variable_of(field), "."))
-        ) from None
+    return video_folder()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +136,10 @@ class Settings:
             kinds.cost(above_0=True),
         ),
     )
+    max_cost_per_owner: Cost | None = field(
+        default=None,
+        metadata=_about("Most that 24 hours may cost one person of a team. Default: no cap.", kinds.cost(above_0=True)),
+    )
     ask_above_cost: Cost | None = field(
         default=None,
         metadata=_about(
@@ -205,8 +198,12 @@ class Settings:
         default=None,
         metadata=_about(
             "Whose videos these are, where several people share a key and a ledger; each sees only their own.",
-            kinds.text(r"[A-Za-z0-9._@-]{1,64}", "1 to 64 letters, digits or . _ @ -"),
+            kinds.text(r"[A-Za-z0-9._@-]{1,64}|https?://[!-~]+#[ -~]+", "1 to 64 letters, digits or . _ @ -"),
         ),
+    )
+    public_url: str | None = field(
+        default=None,
+        metadata=_about("Address that links to files begin with. Default: as the request.", kinds.public_address()),
     )
     auth: tuple[str, ...] = field(
         default=(),
@@ -255,14 +252,21 @@ class Settings:
         default="WARNING",
         metadata=_about("What is logged to stderr.", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR")),
     )
+    is_shared: bool = False  # of one of several people who share a server: see `config.sharing`
+    personal_cap: Cost | None = None  # theirs for 24 hours; the other caps hold for all of them together
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
-    stored: Stored = field(default=Stored(), compare=False)
+    stored: Stored | None = field(default=None, compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
 
     @property
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.home / "ledger.sqlite3"
+
+    @property
+    def login(self) -> Login | None:
+        """The login that says what the environment does not."""
+        return None if self.stored is None else self.stored.login
 
     @property
     def dialect_is_implied(self) -> bool:
@@ -291,6 +295,8 @@ class Settings:
         try:
             return endpoint_of(self.base_url, self.api_key, upstream=self.dialect)
         except NotSet as error:
+            if self.stored is None:
+                raise
             if self.stored.trouble is not None:
                 raise self.stored.trouble from None
             if self.base_url is None or not self.stored.others:
@@ -310,18 +316,20 @@ def load(environ: Mapping[str, str] = os.environ, **values: Any) -> Settings:
     explicit = {name: _read(name, value) for name, value in raw.items() if not _is_missing(value)}
     stored = _stored(explicit)
     return Settings(
-        **_implied(explicit, stored.login) | explicit,
+        **_implied(explicit, stored.login if stored else None) | explicit,
         explicit=frozenset(explicit),
         stored=stored,
         unknown=_unknown(environ),
     )
 
 
-def _stored(explicit: Mapping[str, Any]) -> Stored:
+def _stored(explicit: Mapping[str, Any]) -> Stored | None:
     """What the logins say; nothing where the environment names the address and the key, or the sandbox."""
     base_url = explicit.get("base_url")
     if is_sandbox(base_url) or (base_url is not None and "api_key" in explicit):
-        return Stored()
+        return None
+    from sora_mcp.config.logins import chosen  # noqa: PLC0415 - not where the environment says all
+
     return chosen(explicit.get("home") or _data_folder(), base_url, explicit.get("dialect"))
 
 
@@ -364,18 +372,11 @@ def _read(name: str, value: object) -> Any:
     try:
         return kind.read(kinds.unquoted(value) if isinstance(value, str) else value)
     except (ValueError, TypeError, AttributeError, OSError):  # of the value nothing is said: it may be a key
+        wrong = f" cannot be used; allowed: {kind.allowed}. Its meaning: {metadata['description']}"
+        message: Message = ("The value of ", variable_of(name), wrong)
         if "${" in str(value):
-            raise NotConfigured(
-                (variable_of(name), " holds ${…}: a variable in it was not expanded."), _RESTART
-            ) from None
-        raise NotConfigured(
-            (
-                "The value of ",
-                variable_of(name),
-                f" cannot be used; allowed: {kind.allowed}. Its meaning: {metadata['description']}",
-            ),
-            _RESTART,
-        ) from None
+            message = (variable_of(name), " holds ${…}: a variable in it was not expanded.")
+        raise NotConfigured(message, _RESTART) from None
 
 
 def _is_missing(value: object) -> bool:

@@ -20,6 +20,7 @@ def variable_of(field: str) -> str:
 GUARDS = (
     "SORA_MAX_COST_PER_CALL",
     "SORA_MAX_COST_PER_DAY",
+    "SORA_MAX_COST_PER_OWNER",
     "SORA_MAX_CALLS_PER_DAY",
     "SORA_MAX_RUNNING",
     "SORA_MAX_VARIANTS",

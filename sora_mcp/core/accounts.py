@@ -30,6 +30,13 @@ class Account:
         return (self.address, self.owner) == (other.address, other.owner)
 
 
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Everybody whose rows are of one gateway, whatever key and owner: `address` is the gateway's canonical one."""
+
+    address: str
+
+
 def fingerprint(salt: bytes, api_key: str) -> str:
     """What tells a key from others: 16 hexadecimal digits from which nobody can tell the key."""
     return hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]

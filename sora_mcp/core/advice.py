@@ -1,7 +1,8 @@
 """What to do next, as values: an error or a result carries them, and each surface words them for its reader.
 
 An agent reads of tools and arguments, a person at a shell of commands; neither is known here. A message (what is
-wrong) is a text, or a text in parts where it names a setting, which is called differently on different surfaces.
+wrong) is a text, or a text in parts where it names a setting, which is called differently on different surfaces, or
+something of this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ class Setting:
         return self.field
 
 
-Part = str | Setting
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something of this machine in a message: a path, or a command. Whoever is on another machine reads `elsewhere`."""
+
+    text: str
+    elsewhere: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Part = str | Setting | Place
 Message = str | tuple[Part, ...]
 """A text, or its parts in order."""
 

@@ -69,7 +69,8 @@ class Description(Model):
     `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
     what they become here (see `Support`), the operations that do; `rules` say what else holds there. `caps` are those
     that are set, one in a currency as it is written (`5 USD`), and what is left of them (`left_today`, `places_left`,
-    `calls_left`), where unknown outcomes count as if they had run. `offers`: all models, where the gateway lists what
+    `calls_left`), where unknown outcomes count as if they had run; where people share a server these are the caller's
+    own, and `team_…` what holds for all together. `offers`: all models, where the gateway lists what
     each takes; `models` has the one that is set or asked about then. `is_dialect_implied`: the host told it.
     `problems` say what could not be found out, and why;
     `advice` what to do about that.

@@ -33,6 +33,7 @@ from sora_mcp.core.advice import (
     RaiseCap,
     Setting,
     Settle,
+    TellUser,
     Wait,
     parts_of,
     plain,
@@ -148,8 +149,20 @@ class NotConfigured(SoraError):
     default_outcome = "not_submitted"
 
 
+PERSONAL = "personal"
+"""Stands for a setting's name where the cap for a day is that of one of several people who share a server."""
+
+
+def _cap(field: str) -> Part:
+    return "your cap for 24 hours" if field == PERSONAL else Setting(field)
+
+
+def _raise(field: str) -> Advice:
+    return TellUser("whoever runs this server can raise that") if field == PERSONAL else RaiseCap(field)
+
+
 class OverCap(SoraError):
-    """A spending cap of the settings forbids it; the message names the setting, `field`.
+    """A spending cap forbids it; the message names the setting, `field`, or PERSONAL.
 
     `ways_out`: what can be done before the user raises the cap.
     """
@@ -158,7 +171,7 @@ class OverCap(SoraError):
     default_outcome = "not_submitted"
 
     def __init__(self, field: str, cap: Cost | int, reached: str, *ways_out: Advice) -> None:
-        super().__init__((f"{reached}, and ", Setting(field), f" allows {cap}."), *ways_out, RaiseCap(field))
+        super().__init__((f"{reached}, and ", _cap(field), f" allows {cap}."), *ways_out, _raise(field))
 
 
 class OverCallCap(OverCap):
@@ -189,23 +202,34 @@ class TooManyRunning(OverCap):
 class OverDailyCap(OverCap):
     """The cap for a day would be exceeded, or may be. Unknown requests may have cost `uncertain`."""
 
-    def __init__(self, cap: Cost, spent: Cost, uncertain: Cost, cost: Cost | None, unknown: list[str]) -> None:
+    def __init__(
+        self,
+        cap: Cost,
+        spent: Cost,
+        uncertain: Cost,
+        cost: Cost | None,
+        unknown: list[str],
+        *,
+        field: str = "max_cost_per_day",
+    ) -> None:
         wanted = "an unknown cost" if cost is None else str(cost)
         maybe = f", {uncertain} more may have been ({', '.join(unknown)}: outcome unknown)" if unknown else ""
         reached = f"{spent} was spent in the last 24 hours{maybe} and this would add {wanted}"
         reached += " (relative cost)" if cap.is_relative else ""
-        super().__init__("max_cost_per_day", cap, reached, *_to_know(cost), *_to_settle(unknown))
+        super().__init__(field, cap, reached, *_to_know(cost), *_to_settle(unknown))
 
 
 class CostsNotKnown(OverCap):
     """What some calls of the day cost is not known in the currency of the cap, so that it cannot hold."""
 
-    def __init__(self, cap: Cost, calls: int) -> None:
+    def __init__(self, cap: Cost, calls: int, field: str = "max_cost_per_day") -> None:
         videos = "1 video" if calls == 1 else f"{calls} videos"
         way_out = Do("A video counts with what the gateway states once it has finished.")
-        super().__init__(
-            "max_cost_per_day", cap, f"The cost of {videos} of the last 24 hours is not known in {cap.unit}", way_out
-        )
+        super().__init__(field, cap, f"The cost of {videos} of the last 24 hours is not known in {cap.unit}", way_out)
+
+
+class OverTeamCap(OverCap):
+    """A cap is reached that all who share a server have together: see `core.team_caps`."""
 
 
 class OtherUnit(OverCap):
@@ -216,8 +240,13 @@ class OtherUnit(OverCap):
             why, form = "costs at this gateway are relative", "as a number without a currency"
         else:
             why, form = f"costs at this gateway are in {unit}", f'with the word {unit}, such as "{cap.amount:g} {unit}"'
-        message = (Setting(field), f" is {cap}, but {why}: it cannot hold, and paid calls are refused.")
-        SoraError.__init__(self, message, AskUser(("write ", Setting(field), f" {form}")))
+        if field == PERSONAL:
+            message: Message = f"Your cap for 24 hours is {cap}, but {why}: it cannot hold, and paid calls are refused."
+            advice: Advice = TellUser(f"whoever runs this server has to write it {form}")
+        else:
+            message = (Setting(field), f" is {cap}, but {why}: it cannot hold, and paid calls are refused.")
+            advice = AskUser(("write ", Setting(field), f" {form}"))
+        SoraError.__init__(self, message, advice)
 
 
 class TooManyCalls(OverCap):
@@ -236,8 +265,9 @@ class NoPrices(OverCap):
         way_out = AskUser(
             ("set ", Setting("max_calls_per_day"), ", which counts videos, if they want to make any here")
         )
-        message = ("No price is known at this gateway, so the cap ", Setting(field), f" ({cap}) cannot hold.")
-        SoraError.__init__(self, message, way_out, RaiseCap(field))
+        the_cap = () if field == PERSONAL else ("the cap ",)
+        message = ("No price is known at this gateway, so ", *the_cap, _cap(field), f" ({cap}) cannot hold.")
+        SoraError.__init__(self, message, way_out, _raise(field))
 
 
 MOST_NAMED = 3

@@ -173,8 +173,9 @@ class KnownLine(NamedTuple):
     digest: str
 
 
-UsageKey = Literal["day", "operation", "address"]
-"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address."""
+UsageKey = Literal["day", "operation", "address", "owner"]
+"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address, the
+owner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,12 +177,13 @@ class VideoList(Model):
 
 
 class UsageGroup(Model):
-    """What videos of one day, operation or gateway cost: one sum for each unit in `costs`, which may grow by those of
-    unknown outcome (`unknown` of them). `unpriced` have no known cost."""
+    """What videos of one day, operation, gateway or owner cost: one sum for each unit in `costs`, which may grow by
+    those of unknown outcome (`unknown` of them). `unpriced` have no known cost."""
 
     gateway: str
     day: str | None = None
     operation: str | None = None
+    owner: str | None = None
     videos: int
     costs: list[OtherCost] = []
     unpriced: int | None = None
@@ -190,13 +191,17 @@ class UsageGroup(Model):
 
 
 class UsageReport(Model):
-    """What was spent since the day `since`, in the time zone of this machine. Units are never added, nor gateways."""
+    """What was spent since the day `since`, in the time zone of this machine. Units are never added, nor gateways.
+
+    `owners`: where people share a server, what each of them spent; "" are videos that were made without an owner.
+    """
 
     gateway: str
     since: str
     days: list[UsageGroup]
     operations: list[UsageGroup]
     gateways: list[UsageGroup]
+    owners: list[UsageGroup] | None = None
 
 
 class Seen(Model):
@@ -265,11 +270,16 @@ class Look(Seen):
 
 
 class Download(Model):
-    """A video on disk. `outcome` says whether it was saved now or stood there already."""
+    """A video on disk. `outcome` says whether it was saved now or stood there already.
+
+    Whoever is on another machine is given no `path` but a `url`, which can be used for `url_seconds`.
+    """
 
     gateway: str
     task_id: str
     variant: int
-    path: str
+    path: str | None = None
+    url: Annotated[str | None, Unlisted()] = None
+    url_seconds: Annotated[int | None, Unlisted()] = None
     bytes: int
     outcome: Literal["saved", "already_saved"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
 from sora_mcp.core.errors import (
     MOST_NAMED,
+    PERSONAL,
     CostsNotKnown,
     NoPrices,
     OtherUnit,
@@ -68,12 +69,40 @@ class Spending:
 class Standing:
     """What the ledger knows of an intent at the moment in which it is decided about.
 
-    `same`: earlier requests for the same thing that are open or succeeded, newest first.
+    `same`: earlier requests for the same thing that are open or succeeded, newest first. `team`: what all who share
+    the server spent together.
     """
 
     now: float
     same: tuple[Earlier, ...] = ()
     spending: Spending = Spending()
+    team: Spending = Spending()
+
+
+@dataclass(frozen=True, slots=True)
+class TeamCaps:
+    """What all who share a server may spend together. A cap of None does not hold."""
+
+    per_day: Cost | None = None
+    running: int | None = None
+    calls_per_day: int | None = None
+
+    def check(self, cost: Cost | None, spending: Spending, *, bounds_costs: bool = True) -> None:
+        """Raise OverTeamCap where one is reached. `bounds_costs`: a cap on costs can hold here."""
+        from sora_mcp.core import team_caps  # noqa: PLC0415 - most servers have one person
+
+        if self.running is not None and len(spending.running) >= self.running:
+            raise team_caps.TeamTooManyRunning(self.running, len(spending.running))
+        if self.calls_per_day is not None and spending.calls >= self.calls_per_day:
+            raise team_caps.TeamTooManyCalls(self.calls_per_day, spending.calls)
+        if self.per_day is None or not bounds_costs:
+            return
+        if _unpriced(self.per_day, spending):
+            raise team_caps.TeamCostsNotKnown(self.per_day)
+        unit = self.per_day.unit
+        spent, known = of_unit(spending.spent, unit) + of_unit(spending.uncertain, unit), _known(cost, unit)
+        if known is None or spent + known > self.per_day:
+            raise team_caps.TeamOverDailyCap(self.per_day, spent, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,8 @@ class SpendingPolicy:
     `per_call` and `per_day` bound costs, `calls_per_day` the number of requests, `running` that of videos under way
     or unknown; `ask_above`: the user is asked about what costs more. `unit`: that of the gateway's prices, None where
     none are known. Caps on costs cannot hold there: nothing may be paid then, unless there is a cap on calls. Nor can
-    a cap in another unit hold, whatever other caps there are.
+    a cap in another unit hold, whatever other caps there are. `team`: what several people who share a server may spend
+    together; `per_day`, `running` and `calls_per_day` are those of one of them then.
     """
 
     duplicate_window_s: float = 0
@@ -94,6 +124,7 @@ class SpendingPolicy:
     ask_above: Cost | None = None
     calls_per_day: int | None = None
     unit: Unit | None = RELATIVE
+    team: TeamCaps | None = None
 
     @property
     def has_duplicates(self) -> bool:
@@ -106,20 +137,36 @@ class SpendingPolicy:
         return not (self.per_day is None and self.running is None and self.calls_per_day is None)
 
     @property
+    def has_team_caps(self) -> bool:
+        """The same for what the whole team spent."""
+        return self.team is not None and self.team != TeamCaps()
+
+    @property
     def _bounds_costs(self) -> bool:
-        return self.unit is not None or self.calls_per_day is None
+        return self.unit is not None or not self._counts_calls
+
+    @property
+    def _counts_calls(self) -> bool:
+        return self.calls_per_day is not None or (self.team is not None and self.team.calls_per_day is not None)
+
+    @property
+    def _caps_on_costs(self) -> dict[str, Cost | None]:
+        """By the names of their settings."""
+        caps = {"max_cost_per_call": self.per_call}
+        if self.team is None:
+            return caps | {"max_cost_per_day": self.per_day}
+        return caps | {"max_cost_per_day": self.team.per_day, PERSONAL: self.per_day}
 
     def check_units(self) -> None:
         """Raise OverCap where a cap is in another unit than the gateway's prices, so that nothing may be paid."""
-        caps = {"max_cost_per_call": self.per_call, "max_cost_per_day": self.per_day, "ask_above_cost": self.ask_above}
-        for name, cap in caps.items():
+        for name, cap in (self._caps_on_costs | {"ask_above_cost": self.ask_above}).items():
             if cap is not None and self.unit not in {None, cap.unit}:
                 raise OtherUnit(name, cap, str(self.unit))
 
     def check_call(self, cost: Cost | None) -> None:
         """Raise OverCap for a call that alone costs too much, or may."""
         self.check_units()
-        if self.unit is None and self.calls_per_day is None:
+        if self.unit is None and not self._counts_calls:
             self._check_prices()
         cap = self.per_call
         if cap is not None and self._bounds_costs and ((known := _known(cost, cap.unit)) is None or known > cap):
@@ -148,11 +195,12 @@ class SpendingPolicy:
         self._check_running(standing.spending)
         self._check_calls(standing.spending)
         self._check_day(cost, standing.spending)
+        if self.team is not None:
+            self.team.check(cost, standing.team, bounds_costs=self._bounds_costs)
         return None
 
     def _check_prices(self) -> None:
-        caps = {"max_cost_per_call": self.per_call, "max_cost_per_day": self.per_day}
-        for name, cap in caps.items():
+        for name, cap in self._caps_on_costs.items():
             if cap is not None:
                 raise NoPrices(name, cap)
 
@@ -178,14 +226,19 @@ class SpendingPolicy:
         cap = self.per_day
         if cap is None or not self._bounds_costs:
             return
-        unpriced = spending.calls - spending.priced.get(cap.unit, 0)
-        if unpriced > 0 and not cap.is_relative:
-            raise CostsNotKnown(cap, unpriced)
+        field = "max_cost_per_day" if self.team is None else PERSONAL
+        if unpriced := _unpriced(cap, spending):
+            raise CostsNotKnown(cap, unpriced, field)
         spent, uncertain = of_unit(spending.spent, cap.unit), of_unit(spending.uncertain, cap.unit)
         known = _known(cost, cap.unit)
         if known is None or spent + uncertain + known > cap:
             unknown = [video.id for video in spending.running if video.state == "unknown"]
-            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED])
+            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED], field=field)
+
+
+def _unpriced(cap: Cost, spending: Spending) -> int:
+    """How many calls have no figure that can be held against a cap in a currency."""
+    return 0 if cap.is_relative else max(0, spending.calls - spending.priced.get(cap.unit, 0))
 
 
 def _known(cost: Cost | None, unit: Unit) -> Cost | None:

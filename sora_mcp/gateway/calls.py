@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 
 import anyio
@@ -64,6 +65,12 @@ class Gateway:
         self._dialect = dialect
         self.client = Client(endpoint, settings, transport=transport)
         self._settings = settings
+
+    def with_key(self, endpoint: Endpoint) -> Gateway:
+        """The same gateway with another key, that of `endpoint`, over the same connections."""
+        twin = copy(self)
+        twin.endpoint, twin.client = endpoint, self.client.with_key(endpoint)
+        return twin
 
     async def aclose(self) -> None:
         """Close all connections."""

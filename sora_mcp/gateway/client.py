@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -57,6 +58,13 @@ class Client:
         self._trust: ssl.SSLContext | None = None
         self._clients: dict[tuple[str | None, bool], httpx.AsyncClient] = {}
         self._client = self.client_for(httpx.URL(endpoint.base_url))
+
+    def with_key(self, endpoint: Endpoint) -> Client:
+        """The same connections, which carry no key, with the key of another endpoint at this address."""
+        twin = copy(self)
+        twin.endpoint = endpoint
+        twin._key, twin._striker = endpoint.api_key, Striker(endpoint.api_key)  # noqa: SLF001 - a copy of this one
+        return twin
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import httpx
 from anyio import to_thread
 
-from sora_mcp.core.advice import AskUser, Do, Setting
+from sora_mcp.core.advice import AskUser, Do, Place, Setting
 from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway.address import LATER, open_address
 from sora_mcp.gateway.calls import Gateway
@@ -71,7 +71,11 @@ async def fetch(
         raise BadReply("The connection broke while the video was downloaded.", LATER) from None
     except OSError as error:
         raise FileProblem(
-            f"The video cannot be saved in {target.parent}: {error.strerror or 'the disk refuses'}.",
+            (
+                "The video cannot be saved",
+                Place(f" in {target.parent}", ""),
+                f": {error.strerror or 'the disk refuses'}.",
+            ),
             AskUser(("check the folder (setting ", Setting("output_dir"), ") and the free space")),
         ) from None
     finally:

@@ -125,6 +125,10 @@ class Tokens:
         """Whether a grant stands unchanged. Raises FileProblem."""
         return self._current().get(grant.digest) == grant
 
+    def has(self, name: str) -> bool:
+        """Whether somebody of this name has a token. Raises FileProblem."""
+        return any(grant.name == name for grant in self._current().values())
+
     def _current(self) -> dict[str, Grant]:
         stamp = self._file.file.stamp()
         if stamp != self._stamp:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sora_mcp.core.accounts import Account
+from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
@@ -100,6 +100,15 @@ class Ledger(Protocol):
         belongs to another request.
         """
 
+    # --- questions to users ---------------------------------------------------------------------------
+
+    async def seal_keys(self) -> list[bytes]:
+        """The keys (32 bytes each) with which the states of questions are sealed, the one to use first; made at the
+        first call, and the same for every process."""
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        """Whether an answer is used for the first time, by whichever process. It is remembered for so many seconds."""
+
     # --- following --------------------------------------------------------------------------------
 
     async def adopt(self, account: Account, task_id: str, task: Task, dialect: str | None = None) -> Entry:
@@ -175,9 +184,9 @@ class Ledger(Protocol):
         Of several requests of a line it is the one that is under way, unknown or a success, else the newest.
         """
 
-    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
-        """What entries of an owner add up to that were made since then, in groups that differ in the keys `by`, at
-        whichever gateway and with whatever key. In no particular order."""
+    async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
+        """What entries of an owner (None: of everybody) add up to that were made since then, in groups that differ in
+        the keys `by`, at whichever gateway and with whatever key. In no particular order."""
 
     async def totals(self, account: Account) -> Totals:
         """What the account's entries add up to. Takes as long for a million entries as for one."""
@@ -185,16 +194,17 @@ class Ledger(Protocol):
     async def durations(self, account: Account, limit: int) -> list[float]:
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""
 
-    async def under_way(self, account: Account, limit: int) -> list[Entry]:
-        """The newest entries of the last 24 hours whose task the gateway has not finished."""
+    async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
+        """The newest entries of the last 24 hours whose task the gateway has not finished; of a team the newest of each
+        account, then the second of each, so that nobody's many leave another's out."""
 
-    async def without_address(self, account: Account, limit: int) -> list[Entry]:
+    async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos that succeeded within the last hour, but have no address yet."""
 
-    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
+    async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
 
-    async def spending(self, account: Account) -> Spending:
+    async def spending(self, whose: Account | Team) -> Spending:
         """What the caps look at."""
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 
-from sora_mcp.core.advice import AskUser
+from sora_mcp.core.advice import AskUser, Place
 from sora_mcp.core.errors import NotConfigured
 
 
@@ -19,6 +19,9 @@ def require() -> None:
         raise not_installed() from None
 
 
+_INSTALL = ["-m", "pip", "install", "av", "pillow"]
+
+
 def require_installed() -> None:
     """Raise NotConfigured where the extra `media` is not installed; nothing is loaded into this process."""
     if find_spec("av") is None or find_spec("PIL") is None:
@@ -29,5 +32,5 @@ def not_installed() -> NotConfigured:
     """The extra `media` is missing, or cannot be loaded."""
     return NotConfigured(
         "This needs the extra `media` (PyAV and Pillow), which is not installed.",
-        AskUser(f"install it: {shlex.join([sys.executable, '-m', 'pip', 'install', 'av', 'pillow'])}"),
+        AskUser(("install it: ", Place(shlex.join([sys.executable, *_INSTALL]), f"python {shlex.join(_INSTALL)}"))),
     )

@@ -2,17 +2,20 @@
 
 Until 2025-11-25 a server sends its client a request while the call waits. From 2026-07-28 on the call ends with what
 is to be answered, and the client makes it again with the answer. There a question is remembered here under a random
-state, with the tool and the very request it was about; its answer counts once, for a while, and for nothing else.
+state, with the tool and the very request it was about; its answer counts once, for a while, and for nothing else. Where
+people share a server the state itself says all that, sealed (`tenants.Sealed`), and the ledger knows which answers were
+used: it counts once after a restart, and at another process, too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import mcp_types as types
@@ -23,6 +26,7 @@ from pydantic import ValidationError
 
 from sora_mcp.core.advice import AskUser, Do, Setting, TellUser
 from sora_mcp.core.errors import Declined
+from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ ANSWER_WITHIN = 600.0
 """Seconds a user has to answer; while a call waits, silence counts as no, and a later answer is asked for again."""
 MOST_OPEN = 1000
 """Questions that are remembered until they are answered; beyond that the oldest is forgotten, and asked again."""
+FORGOTTEN_AFTER = 2 * ANSWER_WITHIN
+"""Seconds after which a used answer is forgotten: its seal does not open any more, by any of our clocks."""
 
 _KEY, _FIELD = "pay", "pay"
 _FORM: dict[str, Any] = {
@@ -48,22 +54,42 @@ class _Question:
     arguments: str
     fingerprint: str
 
+    @property
+    def digest(self) -> str:
+        """The same for the same question about the same call."""
+        parts = [self.text, self.tool, self.arguments, self.fingerprint]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-class Questions:
-    """The questions of one server that wait for their answers."""
+
+class Questions(Protocol):
+    """Questions that wait for their answers."""
+
+    def remember(self, question: _Question) -> str:
+        """Remember a question; the state under which its answer comes."""
+
+    async def is_answered(self, question: _Question, state: str | None) -> bool:
+        """Whether an answer that comes under a state is one to this question, in time, and the first."""
+
+
+def asker_of(
+    questions: Questions,
+    session: ServerSession,
+    request_id: types.RequestId | None,
+    params: types.CallToolRequestParams,
+) -> Asker | None:
+    """Whoever can ask the user about this call, None where the client does not let anybody ask."""
+    if not _shows_forms(session.client_capabilities):
+        return None
+    if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return _LaterAsker(questions, params)
+    return _WaitingAsker(session, request_id) if session.can_send_request else None
+
+
+class OwnQuestions:
+    """The questions of one server to one person."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[_Question, float]] = {}
-
-    def asker(
-        self, session: ServerSession, request_id: types.RequestId | None, params: types.CallToolRequestParams
-    ) -> Asker | None:
-        """Whoever can ask the user about this call, None where the client does not let anybody ask."""
-        if not _shows_forms(session.client_capabilities):
-            return None
-        if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            return _LaterAsker(self, params)
-        return _WaitingAsker(session, request_id) if session.can_send_request else None
 
     def remember(self, question: _Question) -> str:
         """Remember a question; the state under which its answer comes."""
@@ -73,10 +99,28 @@ class Questions:
             del self._open[next(iter(self._open))]
         return state
 
-    def take(self, state: str | None) -> _Question | None:
-        """The question of a state, which is open no longer."""
-        question, answer_by = self._open.pop(state or "", (None, -math.inf))
-        return question if anyio.current_time() <= answer_by else None
+    async def is_answered(self, question: _Question, state: str | None) -> bool:
+        """As `Questions` says; the question is open no longer."""
+        asked, answer_by = self._open.pop(state or "", (None, -math.inf))
+        return asked == question and anyio.current_time() <= answer_by
+
+
+class SealedQuestions:
+    """Questions to several people: nothing is kept but in the state, which only this server can read and write."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    def remember(self, question: _Question) -> str:
+        """As `Questions` says."""
+        return json.dumps([secrets.token_urlsafe(16), question.digest])
+
+    async def is_answered(self, question: _Question, state: str | None) -> bool:
+        """As `Questions` says. Raises FileProblem where nobody can tell whether it is the first."""
+        if state is None:
+            return False
+        answer_id, digest = json.loads(state)
+        return digest == question.digest and await self._studio.use_answer(answer_id, FORGOTTEN_AFTER)
 
 
 class Asker:
@@ -115,7 +159,7 @@ class _LaterAsker(Asker):
         arguments = json.dumps(params.arguments or {}, sort_keys=True)
         question = _Question(text, params.name, arguments, fingerprint)
         answer = (params.input_responses or {}).get(_KEY)
-        if answer is not None and self._questions.take(params.request_state) == question:
+        if answer is not None and await self._questions.is_answered(question, params.request_state):
             return _check(answer)
         asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
         self.to_be_answered = types.InputRequiredResult(

@@ -103,6 +103,10 @@ class Authentication:
 
         return [Route(path, metadata) for path in self._paths]
 
+    def lets_in(self, owner: str) -> bool:
+        """Whether somebody may still have access: only who has none any more, for sure, has not."""
+        return self._verifier.lets_in(owner)
+
     def protect(self, server: Server[Any], app: ASGIApp, path: str) -> ASGIApp:
         """The app of `server`, which serves MCP at `path` only to callers whose token is good, and allows the request.
 

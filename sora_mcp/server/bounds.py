@@ -124,7 +124,7 @@ def in_words(app: App) -> App:
             nonlocal refused
             if message["type"] == "http.response.start" and message["status"] == 413:
                 refused = True
-                await _drain(receive)
+                await drain(receive)
                 await _send_refusal(send)
             elif not refused:
                 await send(message)
@@ -134,7 +134,8 @@ def in_words(app: App) -> App:
     return wrapped
 
 
-async def _drain(receive: Receive) -> None:
+async def drain(receive: Receive) -> None:
+    """Take in the rest of a body, for a while, and forget it."""
     with anyio.move_on_after(_DRAIN_WITHIN):
         while (await receive()).get("more_body", False):
             pass

@@ -46,6 +46,13 @@ class HttpApp:
         authentication: Authentication | None = None,
         routes: Sequence[Route] = (),
     ) -> None:
+        if authentication is not None:
+            from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - a single person does without
+            from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
+
+            server.share(UpstreamKeys(settings.home).of)
+            server.links = Links(settings, server.saved_file, authentication.lets_in)
+            routes = [*routes, *server.links.routes()]
         self.connections: set[Any] = set()
         """Those that are open: kept by whoever listens, counted by `/metrics`."""
         own_routes = watching.routes(server, self.connections, asks_callers=authentication is not None)

@@ -12,13 +12,13 @@ class PatienceOfSessions:
     """What each session's time-outs have shown."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Patience] = {}
+        self._known: dict[tuple[str, str], Patience] = {}
 
-    def of(self, session_id: str | None) -> Patience:
-        """The patience of a session; of a call that belongs to none, nothing is known and nothing is kept."""
+    def of(self, session_id: str | None, owner: str = "") -> Patience:
+        """The patience of an owner's session; of a call that belongs to none, nothing is known and nothing is kept."""
         if session_id is None:
             return Patience()
-        patience = self._known.setdefault(session_id, Patience())
+        patience = self._known.setdefault((owner, session_id), Patience())
         while len(self._known) > MOST_SESSIONS:
             del self._known[next(iter(self._known))]
         return patience

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mcp_types as types
@@ -16,9 +15,8 @@ from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
 from sora_mcp.core.results import ListedVideo
 from sora_mcp.core.tables import FPS
 from sora_mcp.server.addresses import video_uri
-from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found
+from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found, wording
 from sora_mcp.studio import Studio
-from sora_mcp.tools.wording import FOR_AGENTS
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +60,17 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     """Serve `resources/read`. Raises MCPError: -32602 where there is no such resource, else -32603 saying why."""
     uri = params.uri
     resource, values = find(uri)
+    studio = ctx.lifespan_context
     try:
-        content = await resource.read(ctx.lifespan_context, values)
+        content = await resource.read(studio, values)
     except NotFound:
         raise not_found(uri) from None
     except InvalidInput as error:
         if "?" not in uri:
             raise not_found(uri) from None
-        raise MCPError(types.INVALID_PARAMS, FOR_AGENTS.message(error.parts), {"uri": uri}) from None
+        raise MCPError(types.INVALID_PARAMS, wording(studio).message(error.parts), {"uri": uri}) from None
     except SoraError as error:
-        words = f"{FOR_AGENTS.message(error.parts)} {FOR_AGENTS.next_step(error)}".strip()
+        words = f"{wording(studio).message(error.parts)} {wording(studio).next_step(error)}".strip()
         raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
     return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
 
@@ -97,8 +96,7 @@ def _listed(video: ListedVideo) -> types.Resource:
     )
 
 
-def file_link(download: Mapping[str, Any]) -> types.ResourceLink:
-    """A link to a video that was downloaded, from the structured result."""
+def file_link(download: Mapping[str, Any], name: str) -> types.ResourceLink:
+    """A link to a video that was downloaded, from the structured result and the file's name."""
     uri = f"{video_uri(download['task_id'])}/{download['variant']}.mp4"
-    name = Path(download["path"]).name
     return types.ResourceLink(name=name, uri=uri, mime_type=FILE.mime_type, size=download["bytes"])

@@ -7,6 +7,7 @@ Until 2025-11-25 a session names resources (`resources/subscribe`) and is told f
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio
 import mcp_types as types
@@ -32,8 +33,57 @@ TELL_WITHIN = 5.0
 """Seconds that telling a session may take; one that does not read by then is forgotten."""
 
 
+MOST_OWNERS = 1000
+"""Owners whose subscribers are remembered; beyond that those are forgotten who wait for nothing now."""
+
+
+class Audiences:
+    """The subscribers of one server, by whose videos they are told of: nobody is told of another owner's."""
+
+    def __init__(self) -> None:
+        self._of_owners: dict[str, Subscribers] = {}
+        self._forget: dict[str, Callable[[], None]] = {}
+
+    def follow(self, studio: Studio) -> Callable[[], None]:
+        """Tell of what changes in a studio; the result ends that."""
+        subscribers = self._of_owners.setdefault(studio.settings.owner or "", Subscribers())
+        return studio.on_change(subscribers.tell, subscribers.wanted)
+
+    def of(self, studio: Studio) -> Subscribers:
+        """Those who are told of what changes in a studio."""
+        owner = studio.settings.owner or ""
+        if owner not in self._of_owners:
+            self._forget_idle()
+            self._forget[owner] = self.follow(studio)
+        return self._of_owners[owner]
+
+    @property
+    def open_requests(self) -> int:
+        """How many `subscriptions/listen` are open: each stands until it is ended."""
+        return sum(subscribers.open_requests for subscribers in self._of_owners.values())
+
+    def close(self) -> None:
+        """End every open `subscriptions/listen`, so that a server can end."""
+        for subscribers in self._of_owners.values():
+            subscribers.close()
+
+    def forget_all(self) -> None:
+        """Tell nobody any more."""
+        for owner in list(self._forget):
+            self._forget_one(owner)
+
+    def _forget_idle(self) -> None:
+        if len(self._of_owners) >= MOST_OWNERS:
+            for owner in [each for each, subscribers in self._of_owners.items() if subscribers.is_idle]:
+                self._forget_one(owner)
+
+    def _forget_one(self, owner: str) -> None:
+        self._forget.pop(owner)()
+        del self._of_owners[owner]
+
+
 class Subscribers:
-    """The subscribers of one server, all its sessions together."""
+    """The subscribers to the videos of one owner, all their sessions together."""
 
     def __init__(self) -> None:
         self._sessions: dict[Connection, set[str]] = {}
@@ -45,6 +95,11 @@ class Subscribers:
     def close(self) -> None:
         """End every open `subscriptions/listen`, so that a server can end."""
         self._listen.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not (self._sessions or self._listening)
 
     @property
     def open_requests(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -18,13 +19,17 @@ from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
-from sora_mcp.server.asking import Questions
+from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, asker_of
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.spans import without_words
-from sora_mcp.server.subscribers import Subscribers
-from sora_mcp.studio import Studio
+from sora_mcp.server.subscribers import Audiences
+from sora_mcp.studio import KeyOf, Studio
+
+if TYPE_CHECKING:
+    from sora_mcp.server.links import Links
+    from sora_mcp.server.links.desk import OwnersLinks
 
 Context = ServerRequestContext[Studio]
 
@@ -56,11 +61,14 @@ class SoraServer(Server[Studio]):
     """The server; its lifespan is a studio, shared by all sessions."""
 
     def __init__(self, settings: Settings) -> None:
-        self.subscribers = Subscribers()
+        self.subscribers = Audiences()
         self._settings = settings
-        self._questions = Questions()
+        self._key_of: KeyOf | None = None
+        self._questions = OwnQuestions()
         self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
+        self.links: Links | None = None
+        """Those for callers on other machines; None where nobody is asked who they are."""
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
         input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
         super().__init__(
@@ -75,14 +83,27 @@ class SoraServer(Server[Studio]):
             on_list_resources=_one_page(reading.list_resources),
             on_list_resource_templates=_one_page(reading.list_templates),
             on_read_resource=reading.read,
-            on_subscribe_resource=self.subscribers.subscribe,
-            on_unsubscribe_resource=self.subscribers.unsubscribe,
-            on_subscriptions_listen=self.subscribers.listen,
+            on_subscribe_resource=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).subscribe(ctx, params),
+            on_unsubscribe_resource=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).unsubscribe(
+                ctx, params
+            ),
+            on_subscriptions_listen=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).listen(ctx, params),
             on_list_prompts=_one_page(list_prompts),
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
         self.middleware = without_words(self.middleware)
+
+    def share(self, key_of: KeyOf) -> None:
+        """Serve several people, who say who they are: from now on each request works in the studio of whoever makes it.
+
+        `key_of`: an owner's own upstream key. Raises NotConfigured where the settings name one owner.
+        """
+        from sora_mcp.server.tenants import Sealed, as_owner, check_settings  # noqa: PLC0415 - most serve one person
+
+        check_settings(self._settings)
+        self._key_of = key_of
+        self.middleware += [as_owner, Sealed()]
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """What is so: videos come and go, tools and prompts stay as they are."""
@@ -92,9 +113,9 @@ class SoraServer(Server[Studio]):
 
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
-        async with Studio.open(self._settings, watch=True) as studio:
+        async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
             self._studios.add(studio)
-            forget = studio.on_change(self.subscribers.tell, self.subscribers.wanted)
+            forget = self.subscribers.forget_all if self._key_of else self.subscribers.follow(studio)
             try:
                 yield studio
             finally:
@@ -115,6 +136,17 @@ class SoraServer(Server[Studio]):
         """End every stream that stands until it is ended, so that a server can end."""
         self.subscribers.close()
 
+    def _links(self, ctx: Context) -> OwnersLinks | None:
+        """The caller's links; None for somebody on this machine."""
+        owner = ctx.lifespan_context.settings.owner
+        if self.links is None or owner is None or ctx.request is None:
+            return None
+        return self.links.of(owner, ctx.request)
+
+    async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
+        """Where an owner's video is saved; see `Studio.saved_file`."""
+        return await self.studio.saved_file(owner, video_id, variant)
+
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return self._listed
 
@@ -124,23 +156,27 @@ class SoraServer(Server[Studio]):
         async def progress(now: tools.Progress) -> None:
             await ctx.session.report_progress(now.done, now.total, now.message)
 
-        asker = self._questions.asker(ctx.session, ctx.request_id, params)
-        patience = self._patience.of(_session_id(ctx))
+        studio = ctx.lifespan_context
+        questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
+        asker = asker_of(questions, ctx.session, ctx.request_id, params)
+        patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
+        links = self._links(ctx)
         caller = tools.Caller(
             progress,
             asker.confirm if asker else None,
             answers=params.request_state is not None or bool(params.input_responses),
-            wording=tools.ForAgents(patience.most_s),
+            wording=(tools.ForAgents if links is None else links.wording)(patience.most_s),
             patience=patience,
+            links=links,
         )
-        result = await tools.call(ctx.lifespan_context, params.name, params.arguments, caller)
+        result = await tools.call(studio, params.name, params.arguments, caller)
         if asker is not None and asker.to_be_answered is not None:
             return asker.to_be_answered
         if result.structured.get("outcome") == "unknown":
-            await self.subscribers.tell_unsettled(result.structured.get("request_id"))
+            await self.subscribers.of(studio).tell_unsettled(result.structured.get("request_id"))
         content = _content(result)
         if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
-            content.append(reading.file_link(result.structured))
+            content.append(reading.file_link(result.structured, result.file.name))
         # Three hosts show the model nothing but the structured content where there is some: not the picture.
         is_picture = not result.is_error and tools.TABLE[params.name].picture is not None
         structured = None if is_picture else result.structured

@@ -57,6 +57,16 @@ class Verifier:
             self._tell(problem.message)
             return False
 
+    def lets_in(self, owner: str) -> bool:
+        """Whether an owner may still have a token that is good: of people with an issuer's that is not known here."""
+        if "#" in owner:
+            return self._oauth is not None
+        try:
+            return self._tokens is not None and self._tokens.has(owner)
+        except FileProblem as problem:
+            self._tell(problem.message)
+            return False
+
     def _static(self, token: str) -> VerifiedToken:
         if self._tokens is None:
             raise TokenRefused("Static tokens are not let in here.")
@@ -121,7 +131,7 @@ def _tokens(file: TokenFile) -> Tokens:
     """The tokens of a file; in the log stands at once whether anybody is let in with one."""
     try:
         if not file.grants():
-            logger.warning("nobody has a token yet; sora-mcp token add NAME makes one")
+            logger.info("nobody has a token yet; sora-mcp token add NAME makes one")
     except FileProblem as problem:
         logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
     return Tokens(file)

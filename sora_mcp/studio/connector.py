@@ -11,7 +11,8 @@ from sora_mcp.config.converters import Secret, StoredKey
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger import Ledger
+from sora_mcp.dialects.protocol import Dialect
+from sora_mcp.ledger import Account, Ledger
 from sora_mcp.studio.upstream import Upstream
 
 NOT_CONFIGURED = "not configured"
@@ -22,12 +23,36 @@ _LOOK_EVERY_S = 0.01
 """Seconds between two looks whether the key store has answered."""
 
 
-class Connector:
-    """Opens the gateway of the settings once. All methods raise SoraError and nothing else."""
+class Line:
+    """One client of one gateway, and the dialect it is spoken to in, for all who share them."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self._first: Upstream | None = None
+
+    def upstream(self, settings: Settings, endpoint: Endpoint, account: Account, label: str) -> Upstream:
+        """The gateway for an account. Raises NotConfigured where it cannot be one."""
+        if self._first is None:
+            self._first = Upstream(settings, endpoint, self.dialect, account, label)
+            return self._first
+        return self._first.for_account(account, endpoint)
+
+    async def aclose(self) -> None:
+        """Close the client, if there is one."""
+        if self._first is not None:
+            await self._first.aclose()
+
+
+class Connector:
+    """Opens the gateway of the settings once. All methods raise SoraError and nothing else.
+
+    `line`: what those who share the gateway have in common; None for the first of them.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, line: Line | None = None) -> None:
         self._settings = settings
-        self.dialect = dialects.configured(settings)
+        self._line = line or Line(dialects.configured(settings))
+        self.dialect = self._line.dialect
         """How the gateway is spoken to."""
         self._ledger = ledger
         self._opened: Upstream | None = None
@@ -58,12 +83,16 @@ class Connector:
         endpoint = self._settings.endpoint()
         key, owner = await _read(endpoint.api_key), self._settings.owner or ""
         account = await self._ledger.account(endpoint.base_url, key, owner)
-        return Upstream(self._settings, endpoint, self.dialect, account, self.label)
+        return self._line.upstream(self._settings, endpoint, account, self.label)
+
+    def for_owner(self, settings: Settings) -> Connector:
+        """The same gateway for one of those who share it, by their own settings: another account, perhaps another
+        key."""
+        return Connector(settings, self._ledger, self._line)
 
     async def aclose(self) -> None:
-        """Close what was opened."""
-        if self._opened is not None:
-            await self._opened.aclose()
+        """Close what was opened, by whoever shares it."""
+        await self._line.aclose()
 
     @property
     def notes(self) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Costs, Unit, of_unit
 from sora_mcp.core.results import OtherCost
-from sora_mcp.core.spending import SpendingPolicy
+from sora_mcp.core.spending import SpendingPolicy, TeamCaps
 
 
 def policy_of(settings: Settings, capabilities: Capabilities, *, allow_duplicate: bool = False) -> SpendingPolicy:
     """What the settings say about money, at a gateway with these prices."""
-    return SpendingPolicy(
+    policy = SpendingPolicy(
         duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
         per_day=settings.max_cost_per_day,
         running=settings.max_running,
@@ -22,6 +23,10 @@ def policy_of(settings: Settings, capabilities: Capabilities, *, allow_duplicate
         calls_per_day=settings.max_calls_per_day,
         unit=capabilities.unit if capabilities.has_prices else None,
     )
+    if not settings.is_shared:
+        return policy
+    team = TeamCaps(policy.per_day, policy.running, policy.calls_per_day)
+    return replace(policy, per_day=settings.personal_cap, running=None, calls_per_day=None, team=team)
 
 
 def sums(spent: Costs, uncertain: Costs, unit: Unit) -> dict[str, Any]:

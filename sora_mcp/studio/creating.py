@@ -23,6 +23,7 @@ from sora_mcp.core.errors import (
     InternalError,
     InvalidInput,
     OverCap,
+    OverTeamCap,
     Problem,
     Refused,
     SoraError,
@@ -170,7 +171,7 @@ class Creator:
         """The request with its sources found, checked against the tables."""
         await self._connector.know_models(RESOLVE_WITHIN)
         dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
-        with_images = take_local_images(draft, self._settings.image_dirs, self._ledger.owns)
+        with_images = take_local_images(draft, self._settings, self._ledger.owns)
         dialect.check(with_images.request)
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
@@ -247,7 +248,7 @@ class Creator:
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
-        except (TooManyRunning, CostsNotKnown):
+        except (TooManyRunning, CostsNotKnown, OverTeamCap):
             unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
         return await self._ledger.same_before(intent, policy)

@@ -15,7 +15,7 @@ from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
 from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, OverCap, Problem, SoraError, Unreachable
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.spending import Spending
+from sora_mcp.core.spending import Spending, TeamCaps
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import is_plain_id
 from sora_mcp.dialects.protocol import Catalogued
@@ -139,26 +139,33 @@ class Describer:
     def _caps(self, spending: Spending | None) -> dict[str, float | str]:
         """The caps that are set, and what is left of them."""
         settings = self._settings
-        day, places, calls = settings.max_cost_per_day, settings.max_running, settings.max_calls_per_day
+        policy = policy_of(settings, self._connector.dialect.capabilities)
+        day, places, calls, team = policy.per_day, policy.running, policy.calls_per_day, policy.team or TeamCaps()
         costs = {
             "per_call": settings.max_cost_per_call,
             "per_day": day,
             "left_today": None if day is None or spending is None else _left(day, spending),
             "ask_above": settings.ask_above_cost,
+            "team_per_day": team.per_day,
         }
         numbers = {
             "running": places,
             "places_left": None if places is None or spending is None else places - len(spending.running),
             "calls_per_day": calls,
             "calls_left": None if calls is None or spending is None else calls - spending.calls,
+            "team_running": team.running,
+            "team_calls_per_day": team.calls_per_day,
         }
         caps: dict[str, float | str] = {name: max(0, value) for name, value in numbers.items() if value is not None}
         caps |= {name: cap.amount if cap.is_relative else str(cap) for name, cap in costs.items() if cap is not None}
         return {name: caps[name] for name in _CAPS if name in caps}
 
 
-_CAPS = (*("per_call", "per_day", "left_today", "running", "places_left", "calls_per_day", "calls_left", "ask_above"),)
-"""In this order."""
+_CAPS = (
+    *("per_call", "per_day", "left_today", "running", "places_left", "calls_per_day", "calls_left", "ask_above"),
+    *("team_per_day", "team_running", "team_calls_per_day"),
+)
+"""In this order; of the team's no more than what they are is told."""
 
 
 def _spent(spending: Spending, limits: Capabilities) -> Spent:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
+from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
+from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.records import KnownLine
@@ -21,6 +24,7 @@ from sora_mcp.core.results import Download, Filters, Look, Submission, UsageRepo
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
+from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.describing import Describer
@@ -30,52 +34,83 @@ from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
+from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
-from sora_mcp.studio.watcher import Told, Wanted, Watcher
+from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.studio.sums import Sums
 
+KeyOf = Callable[[str, str], Secret | None]
+"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
+Raises FileProblem."""
+
+_MadeFor = tuple[Cost | None, Secret | None]
+"""The cap and the key of an owner for which their studio was made."""
+
+MOST_OWNERS = 1000
+"""People whose studios are kept; beyond that the one that was made first is made again when they come back."""
+
+
+class _Parts(NamedTuple):
+    """What the studios of all who share a server have in common."""
+
+    connector: Connector
+    submitter: Submitter
+    watcher: Watcher
+    viewer: Viewer
+
 
 class Studio:
     """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, background: TaskGroup) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, parts: _Parts | None = None
+    ) -> None:
         self.settings = settings
         self._ledger = ledger
-        self._connector = Connector(settings, ledger)
-        self._submitter = Submitter(ledger, background)
-        poller = Poller(ledger)
+        self._background = background
+        self._parts = parts or _Parts(
+            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, Poller(ledger)), Viewer()
+        )
+        first, self._submitter, self._watcher, self._viewer = self._parts
+        self._connector = connector = first.for_owner(settings) if settings.is_shared else first
+        self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
+        self._key_of: KeyOf | None = None
+        poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
-        self._watcher = Watcher(ledger, poller)
-        self._outputs = Outputs(settings, ledger, self._connector, poller, self._waiter)
+        self._outputs = Outputs(
+            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._viewer
+        )
         self._creator = Creator(
             settings,
             ledger,
-            connector=self._connector,
+            connector=connector,
             poller=poller,
             outputs=self._outputs,
             submitter=self._submitter,
             submitted=self._watcher.wake,
         )
-        self._lists = Lists(ledger, self._connector, poller)
-        self._settler = Settler(ledger, self._connector, poller)
-        self._describer = Describer(settings, ledger, self._connector, poller)
-        self._readiness = ReadinessCheck(settings, ledger, self._connector)
+        self._lists = Lists(ledger, connector, poller)
+        self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
+        self._describer = Describer(settings, ledger, connector, poller)
+        self._readiness = ReadinessCheck(settings, ledger, connector)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, watch: bool = False) -> AsyncIterator[Self]:
+    async def open(cls, settings: Settings, *, watch: bool = False, key_of: KeyOf | None = None) -> AsyncIterator[Self]:
         """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded.
 
-        With `watch` it follows everything that is under way in the background, for as long as it is open.
+        With `watch` it follows everything that is under way in the background, for as long as it is open. With `key_of`
+        several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
         """
         ledger = open_ledger(settings.ledger)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
                 studio = cls(settings, ledger, background)
+                studio._key_of = key_of
                 watching = anyio.CancelScope()
                 if watch:
                     background.start_soon(studio._watch, watching)
@@ -90,10 +125,59 @@ class Studio:
                     await studio._connector.aclose()
             ledger.close()
 
+    def for_owner(self, owner: str, cap: Cost | None = None) -> Studio:
+        """The studio of one of those who share this one, who sees their own videos and nobody else's.
+
+        `cap`: the most that 24 hours may cost them, None for what holds for everybody. Raises FileProblem where it is
+        not known whether they have a key of their own.
+        """
+        key = self._key_of(owner, self._base_url) if self._key_of else None
+        made_for, studio = self._of_owners.get(owner, (None, None))
+        if studio is None or made_for != (cap, key):
+            from sora_mcp.config.sharing import settings_of  # noqa: PLC0415 - most servers have one person
+
+            settings = settings_of(self.settings, owner, cap=cap, api_key=key)
+            studio = Studio(settings, self._ledger, self._background, parts=self._parts)
+            self._of_owners[owner] = ((cap, key), studio)
+            while len(self._of_owners) > MOST_OWNERS:
+                del self._of_owners[next(iter(self._of_owners))]
+        return studio
+
+    @cached_property
+    def _base_url(self) -> str:
+        """The gateway's address, empty where none is configured."""
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+
+        try:
+            return endpoint_of_anybody(self.settings).base_url
+        except SoraError:
+            return ""
+
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        save = self._outputs.save_all if self.settings.save_finished else None
+        save = self._save if self.settings.save_finished else None
         with scope:
-            await self._watcher.run(self._connector.connect, save)
+            await self._watcher.run(self._followed, save)
+
+    async def _followed(self) -> Followed:
+        """Whose videos are followed: the account's; where people share this, everybody's at this gateway."""
+        if self._key_of is None:
+            return Followed.of_one(await self._connector.connect())
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+
+        return Followed.of_team(endpoint_of_anybody(self.settings), self._upstream_of)
+
+    async def _upstream_of(self, owner: str) -> Upstream:
+        return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these
+
+    def _whose(self, owner: str) -> Studio:
+        """The studio in which the videos of an owner are followed: this one for those that were made without one."""
+        if self._key_of is None or not owner:
+            return self
+        (cap, _), _ = self._of_owners.get(owner, ((None, None), None))
+        return self.for_owner(owner, cap)
+
+    async def _save(self, entry: Entry) -> None:
+        await self._whose(entry.account.owner)._outputs.save_all(entry)  # noqa: SLF001 - likewise
 
     async def submit(
         self,
@@ -144,7 +228,8 @@ class Studio:
         return await self._sums().check(costs)
 
     async def usage(self, days: int) -> UsageReport:
-        """What was spent in the last `days` days, today among them. Raises FileProblem."""
+        """What was spent in the last `days` days, today among them; by everybody, where people share the server and no
+        owner is set. Raises FileProblem."""
         return await self._sums().usage(days)
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
@@ -222,18 +307,23 @@ class Studio:
         """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
 
+    async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
+        """Where a variant is saved of one of those who share this studio; None where it is not, or they have no such
+        video. The gateway is not asked. Raises NotConfigured or FileProblem.
+        """
+        _, studio = self._of_owners.get(owner) or (None, self.for_owner(owner))
+        return await studio._outputs.saved_file(video_id, variant)  # noqa: SLF001 - of this class
+
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
         """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
         return await self._lists.recent(limit=limit, states=states)
 
     def on_change(self, tell: Told, wanted: Wanted) -> Callable[[], None]:
-        """Have every row told that changes while this studio watches; the result ends that.
+        """Have every row of the caller's told that changes while this studio watches; the result ends that.
 
         Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
         """
-        listener = (tell, wanted)
-        self._watcher.listeners.append(listener)
-        return lambda: self._watcher.listeners.remove(listener)
+        return self._watcher.listen(self.settings.owner or "", tell, wanted)
 
     def wake(self) -> None:
         """Look at once for what somebody waits for now."""
@@ -266,6 +356,14 @@ class Studio:
         known is told.
         """
         return await self._describer.describe(model)
+
+    async def seal_keys(self) -> list[bytes]:
+        """The keys with which the states of questions to users are sealed; see `Ledger.seal_keys`."""
+        return await self._ledger.seal_keys()
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
+        return await self._ledger.use_answer(answer_id, forget_after_s)
 
     async def readiness(self) -> Readiness:
         """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""

@@ -14,7 +14,7 @@ from anyio import to_thread
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Save, Setting, TellUser
+from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Place, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
 from sora_mcp.core.pictures import View
 from sora_mcp.core.results import Download
@@ -88,7 +88,7 @@ class Files:
             try:
                 return await path.read_bytes()
             except OSError as error:
-                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+                raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
 
     @asynccontextmanager
     async def bounded(
@@ -108,7 +108,7 @@ class Files:
             try:
                 await check((await path.stat()).st_size)
             except OSError as error:
-                raise FileProblem(f"{path} cannot be read: {error.strerror}.") from None
+                raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
             yield path
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
@@ -273,7 +273,8 @@ def temporary_folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
     except OSError as error:
-        words = f"Nothing can be put into {tempfile.gettempdir()}: {error.strerror}."
+        folder_name = Place(tempfile.gettempdir(), "the folder for temporary files")
+        words = ("Nothing can be put into ", folder_name, f": {error.strerror}.")
         raise FileProblem(words, AskUser("make room there")) from None
     with folder:
         yield Path(folder.name)
@@ -296,6 +297,8 @@ def _free_name(folder: Path, stem: str) -> Path:
                 return path
     except OSError as error:
         raise FileProblem(
-            f"The folder {folder} cannot be used: {error.strerror}.", AskUser(("check ", Setting("output_dir")))
+            ("The folder", Place(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
+            AskUser(("check ", Setting("output_dir"))),
         ) from None
-    raise FileProblem(f"{folder} holds a hundred files of {stem} already.", AskUser("tidy up"))
+    holds = f" holds a hundred files of {stem} already."
+    raise FileProblem((Place(str(folder), "The folder for videos"), holds), AskUser("tidy up"))

@@ -61,6 +61,15 @@ def is_address(text: str) -> bool:
     return re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", text, re.IGNORECASE) is not None
 
 
+UPLOAD = "upload:"
+"""How the names of images begin that somebody sent from another machine."""
+
+
+def is_upload(text: str) -> bool:
+    """Whether `text` is such a name."""
+    return re.fullmatch(rf"{UPLOAD}[0-9a-f]{{32}}", text) is not None
+
+
 _SETTING = Setting("image_dirs")
 
 IsLedgers = Callable[[Path | int], bool]
@@ -80,7 +89,11 @@ def read(text: str, folders: tuple[Path, ...], where: str, is_ledgers: IsLedgers
     root, path = _allowed_path(text, folders, where, inside)
     if is_ledgers(path):
         raise _is_the_ledgers(where)
-    content = _read_regular(root, path, where, is_ledgers)
+    return check(_read_regular(root, path, where, is_ledgers), where)
+
+
+def check(content: bytes, where: str) -> Image:
+    """An image of the bytes of its file. Raises InvalidInput naming `where`."""
     if kind_of(content) is None:
         raise refused(where, "is not an image", KINDS)
     image = _up_to_its_end(content)

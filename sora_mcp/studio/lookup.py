@@ -35,7 +35,7 @@ class Lookup:
         connection = await self._connector.connect()
         source = await self._ledger.find_generation(connection.account, generation_id)
         if source is None:
-            await self._poller.check_owner(connection, generation_id)
+            await self._poller.check_may_ask(connection, generation_id)
             if self._is_owned:  # whose it is cannot be known
                 raise NotFound(f"{generation_id} is not known here.", Do("Ask for its task first."))
         return source

@@ -32,14 +32,21 @@ class Outputs:
     """The finished videos of one studio. All methods raise SoraError and nothing else."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, connector: Connector, poller: Poller, waiter: Waiter
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        connector: Connector,
+        poller: Poller,
+        waiter: Waiter,
+        viewer: Viewer,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
         self._poller = poller
         self._waiter = waiter
-        self._viewer = Viewer()
+        self._viewer = viewer
         self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def view(
@@ -115,6 +122,12 @@ class Outputs:
         files = self._files(connection)
         entry = await self._waiter.look_up(connection, video_id)
         return await files.read(entry, variant, max_bytes)
+
+    async def saved_file(self, video_id: str, variant: int) -> Path | None:
+        """Where one variant is saved, as the ledger knows it; see `Studio.saved_file`."""
+        connection = await self._connector.connect()
+        entry = await self._ledger.find(connection.account, video_id)
+        return None if entry is None else entry.files.get(variant)
 
     async def material(self, connection: Upstream, ready: Resolved) -> Material:
         """What a request needs of earlier videos. Raises SoraError where that cannot be had."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from sora_mcp.core.advice import Message, Place
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.dialects.protocol import Picture
 from sora_mcp.studio import images
@@ -65,7 +66,7 @@ _NOT_TURNED = "is stored turned and is sent so: the gateway may show it sideways
 _NAMES = {"png": "PNG", "jpg": "JPEG", "webp": "WebP", None: "an image"}
 
 
-def _why_not(reason: Reason, image: Image, max_bytes: int) -> tuple[str, str]:
+def _why_not(reason: Reason, image: Image, max_bytes: int) -> tuple[str, Message]:
     """Why an image cannot be converted, and what can be sent instead."""
     name = _NAMES.get(image.kind, image.kind.upper())
     what, by_hand = (
@@ -83,8 +84,8 @@ def _why_not(reason: Reason, image: Image, max_bytes: int) -> tuple[str, str]:
     }
     if reason == "not_installed":
         packages = "pillow pi-heif" if image.kind == "heic" else "pillow"
-        install = f"{sys.executable} -m pip install {packages}"
-        return f"is {name}, and what converts it is not installed", f"{by_hand}. Or install it: {install}"
+        install = (Place(sys.executable, "python"), f" -m pip install {packages}")
+        return f"is {name}, and what converts it is not installed", (f"{by_hand}. Or install it: ", *install)
     return words[reason], by_hand
 
 

@@ -41,10 +41,15 @@ REFRESH_AT_ONCE = 8
 
 
 class Poller:
-    """Rows of the ledger, brought up to date. All methods raise SoraError and nothing else."""
+    """Rows of the ledger, brought up to date. All methods raise SoraError and nothing else.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `adopts`: a task that stands in no row of the caller's may be asked about, and gets one. Where people share a server
+    it may not: it is somebody else's, or nobody's, and neither is told.
+    """
+
+    def __init__(self, ledger: Ledger, *, adopts: bool = True) -> None:
         self._ledger = ledger
+        self._adopts = adopts
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """The row of an id, asked anew where that can tell more.
@@ -56,7 +61,7 @@ class Poller:
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
                 raise NotFound(f"No request {video_id} was made at this gateway.", SeeList())
-            await self.check_owner(upstream, video_id)
+            await self.check_may_ask(upstream, video_id)
             task = await upstream.gateway.query(video_id)
             return await self._ledger.adopt(upstream.account, video_id, task, upstream.dialect_name)
         if entry.state in UNDER_WAY:
@@ -75,9 +80,10 @@ class Poller:
         entry = await self._recorded(upstream, video_id.strip())
         return entry or await self._recorded(upstream, without_variant(video_id))
 
-    async def check_owner(self, upstream: Upstream, shown_id: str) -> None:
-        """Raise NotFound for an id that is somebody else's: to know it is no permission."""
-        if await self._ledger.is_of_another_owner(upstream.account, shown_id):
+    async def check_may_ask(self, upstream: Upstream, shown_id: str) -> None:
+        """Raise NotFound for an id in no row of the caller's that is, or may be, somebody else's: to know it is no
+        permission."""
+        if not self._adopts or await self._ledger.is_of_another_owner(upstream.account, shown_id):
             raise NotFound(f"{shown_id} is not known here.", SeeList())
 
     async def abandonable(self, upstream: Upstream, request_id: str) -> GivenUp | None:

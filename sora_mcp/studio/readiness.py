@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class ReadinessCheck:
             upstream = await self._connector.connect()
             await upstream.gateway.probe()
         except NotConfigured as error:
-            return error.parts
+            return None if self._has_key_for_each() else error.parts
         except SoraError as error:
             if error.http_status in _NO_LIST:
                 return None
@@ -85,6 +86,15 @@ class ReadinessCheck:
                 return "The gateway cannot be reached."
             return "The gateway is in trouble: it answers, but not as it should."
         return None
+
+    def _has_key_for_each(self) -> bool:
+        """Whether nothing is missing but a key for all: callers may have one each."""
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - most servers have one person
+
+        with suppress(NotConfigured):
+            endpoint_of_anybody(self._settings)
+            return bool(self._settings.auth) and self._settings.api_key is None
+        return False
 
 
 async def _bounded(look: Callable[[], Awaitable[Message | None]]) -> Message | None:

@@ -135,10 +135,10 @@ def advice(entry: Entry, *, can_remix: bool) -> tuple[Advice, ...]:
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
     is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
-    return *more, *((_ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, can_remix)
+    return *more, *((ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, can_remix)
 
 
-_ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
+ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
 
 
 def _after_dry_run(gateway: str) -> tuple[Advice, ...]:

@@ -25,9 +25,13 @@ AROUND_S = 900.0
 
 
 class Settler:
-    """Records what a person found out. All methods raise SoraError and nothing else."""
+    """Records what a person found out. All methods raise SoraError and nothing else.
 
-    def __init__(self, ledger: Ledger, connector: Connector, poller: Poller) -> None:
+    `is_shared`: several people share the server and its key, so that what the upstream lists may be anybody's.
+    """
+
+    def __init__(self, ledger: Ledger, connector: Connector, poller: Poller, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
         self._ledger = ledger
         self._connector = connector
         self._poller = poller
@@ -70,7 +74,7 @@ class Settler:
         if entry is None or entry.state != "unknown":
             raise NotFound(report.not_settled(request_id, entry), SeeList())
         dialect = connection.dialect_of(entry)
-        if not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
+        if self._is_shared or not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
             return None
         listed = await connection.gateway.tasks(dialect)
         near = [task for task in listed if abs(task.created_at - entry.created_at) <= AROUND_S]
@@ -82,7 +86,7 @@ class Settler:
         """Raise InvalidInput or NotFound for a task that cannot have come of a request."""
         if not is_id(task_id):
             raise InvalidInput([Problem("task", "is not an id", "task_…")])
-        await self._poller.check_owner(connection, task_id)
+        await self._poller.check_may_ask(connection, task_id)
         entry = await self._ledger.find(connection.account, request_id)
         words = connection.dialect if entry is None else connection.dialect_of(entry)
         try:

@@ -10,11 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
@@ -125,13 +125,17 @@ def name_of(entry: Entry, generation: Generation) -> str:
     return entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}"
 
 
-def take_local_images(draft: VideoRequest, folders: tuple[Path, ...], is_ledgers: IsLedgers) -> Resolved:
-    """Read the local images that the draft names. Raises InvalidInput; nothing is sent."""
-    local = {
-        i: images.read(item.url, folders, f"inpaint_items[{i}].url", is_ledgers)
-        for i, item in enumerate(draft.inpaint_items)
-        if item.url is not None and not images.is_address(item.url)
-    }
+def take_local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> Resolved:
+    """Read the images that the draft names and that lie here. Raises InvalidInput; nothing is sent."""
+    local = dict[int, Image]()
+    for i, item in enumerate(draft.inpaint_items):
+        where = f"inpaint_items[{i}].url"
+        if item.url is not None and images.is_upload(item.url):
+            from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415 - most callers are on this machine
+
+            local[i] = Uploads(settings.home, settings.owner or "").read(item.url, where)
+        elif item.url is not None and not images.is_address(item.url):
+            local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
     resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 

@@ -47,14 +47,21 @@ class Sums:
             days=await self._groups(("address", "day"), since),
             operations=await self._groups(("address", "operation"), since),
             gateways=await self._groups(("address",), since),
+            owners=await self._groups(("address", "owner"), since) if self._is_of_everybody else None,
         )
+
+    @property
+    def _is_of_everybody(self) -> bool:
+        """Whether people share this server, and none of them is meant: whoever runs it wants to know."""
+        return bool(self._settings.auth) and self._settings.owner is None
 
     async def _groups(self, by: tuple[UsageKey, ...], since: float) -> list[UsageGroup]:
         """Groups in order: this gateway first, the newest day first, operations by their names."""
         if not self._ledger.exists():
             return []
-        groups = [_group(by, usage) for usage in await self._ledger.usage(self._settings.owner or "", by, since)]
-        groups.sort(key=lambda group: group.operation or "")
+        owner = None if self._is_of_everybody else self._settings.owner or ""
+        groups = [_group(by, usage) for usage in await self._ledger.usage(owner, by, since)]
+        groups.sort(key=lambda group: (group.owner or "", group.operation or ""))
         groups.sort(key=lambda group: group.day or "", reverse=True)
         groups.sort(key=lambda group: (group.gateway != self._connector.label, group.gateway))
         return groups

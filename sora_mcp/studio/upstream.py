@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -41,6 +43,15 @@ TICK = 1.0
 """Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
 
+@dataclass(slots=True)
+class _Heard:
+    """What a gateway last said to a key: until when it wants to be left alone, and its models. Times are anyio's."""
+
+    left_alone_until: float = -math.inf
+    models: list[str] = field(default_factory=list)
+    models_until: float = -math.inf
+
+
 class Upstream:
     """One gateway with its account in the ledger, and its name to the world (`label`).
 
@@ -55,12 +66,25 @@ class Upstream:
         self.label = label
         self.usual_s: float | None = settings.sandbox_seconds if endpoint.sandbox else None
         """Seconds that a video takes, where that is a setting."""
-        self.pace = LOCAL_PACE if _on_this_machine(endpoint) else PACE
+        self.pace = pace_of(endpoint)
         self.tick = min(self.pace, TICK)
         self.questions = Questions()
-        self._left_alone_until = -math.inf
-        self._models: list[str] = []
-        self._models_until = -math.inf
+        self._heard = _Heard()
+
+    def for_account(self, account: Account, endpoint: Endpoint) -> Upstream:
+        """The same gateway for another of those who share it, with the key of `endpoint`, over the same connections.
+
+        Whoever has the same key shares what the gateway said to it. Raises NotConfigured as `gateway` does.
+        """
+        shared, _ = self.gateway, self.catalogue  # both made before the copy, which has them then
+        twin = copy(self)
+        twin.account = account
+        if endpoint.api_key.get_secret_value() != self._endpoint.api_key.get_secret_value():
+            twin._endpoint, twin._heard = endpoint, _Heard()  # noqa: SLF001 - a copy of this one
+            twin.questions = Questions()
+            twin.__dict__.pop("catalogue", None)
+            twin.gateway = shared.with_key(endpoint)
+        return twin
 
     def dialect_of(self, entry: Entry) -> Dialect:
         """The words that a video was made in, whatever is configured now. Raises NotConfigured."""
@@ -73,11 +97,12 @@ class Upstream:
 
     def leave_alone(self, seconds: float) -> None:
         """The gateway asked for that much patience; ten minutes at most are granted."""
-        self._left_alone_until = max(self._left_alone_until, anyio.current_time() + min(seconds, LONGEST_BACKOFF_S))
+        until = anyio.current_time() + min(seconds, LONGEST_BACKOFF_S)
+        self._heard.left_alone_until = max(self._heard.left_alone_until, until)
 
     def may_be_asked(self) -> bool:
         """Whether the gateway has not asked to be left alone for now."""
-        return anyio.current_time() >= self._left_alone_until
+        return anyio.current_time() >= self._heard.left_alone_until
 
     @property
     def can_remix(self) -> bool:
@@ -116,17 +141,18 @@ class Upstream:
         where what each takes is known, and checked, anyway."""
         if self.catalogue is not None:
             return []
-        if anyio.current_time() >= self._models_until:
+        heard = self._heard
+        if anyio.current_time() >= heard.models_until:
             with anyio.move_on_after(MODELS_WITHIN_S):
                 try:
-                    self._models = (await self.gateway.probe()).models
+                    heard.models = (await self.gateway.probe()).models
                 except SoraError as error:
                     logger.info("the models could not be listed: %s", error.message)
                     return []
-                self._models_until = anyio.current_time() + MODELS_KNOWN_S
-                return self._models
+                heard.models_until = anyio.current_time() + MODELS_KNOWN_S
+                return heard.models
             return []
-        return self._models
+        return heard.models
 
     async def what_it_is(self) -> tuple[Advice, ...]:
         """What kind of server this is, where it has no address of the documented kind: found out with free requests."""
@@ -149,6 +175,11 @@ class Upstream:
         """Close the client, if there is one."""
         if "gateway" in self.__dict__:
             await self.gateway.aclose()
+
+
+def pace_of(endpoint: Endpoint) -> float:
+    """Seconds between two queries of a task at a gateway."""
+    return LOCAL_PACE if _on_this_machine(endpoint) else PACE
 
 
 def _on_this_machine(endpoint: Endpoint) -> bool:

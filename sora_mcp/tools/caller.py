@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from sora_mcp.core.pictures import PictureFormat
+from sora_mcp.core.results import Download
 from sora_mcp.studio import Confirm
 from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
 
@@ -86,15 +87,32 @@ _SHARE = 0.8
 """Of the time after which a host gave up: the rest is for the answer's way. No wait becomes shorter than 3 s by it."""
 
 
+class Links(Protocol):
+    """Signed links for a caller who is on another machine: they read no file of this one. Each works for `lasts_s`
+    seconds. All methods raise SoraError and nothing else."""
+
+    @property
+    def lasts_s(self) -> int: ...
+
+    async def to_video(self, download: Download) -> str:
+        """A link to a video that is saved here."""
+
+    async def for_image(self) -> str:
+        """A link by which one image can be sent."""
+
+    def has_image(self, name: str) -> bool:
+        """Whether the caller has sent the image of this name (`upload:…`), and it is still here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever called, as far as a tool can speak to them.
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it
     ended with; `wording`: how results are worded; `patience`: how long a call may wait; `picture_format`: how pictures
-    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it; `save_as`: the file
-    that a download is to become, None for one in the output folder; `line`: that of a batch file, where a paid call
-    comes from one.
+    are given; `board_format`: the same of the plan of a storyboard, None where nobody would see it. `links`: None where
+    the caller is on this machine. `save_as`: the file that a download is to become, None for one in the output folder;
+    `line`: that of a batch file, where a paid call comes from one.
 
     Each `progress` of a call is further than the one before: the protocol demands it (specification 2025-11-25,
     basic/utilities/progress), however slowly or fast things go.
@@ -107,6 +125,7 @@ class Caller:
     patience: Patience = field(default_factory=Patience)
     picture_format: PictureFormat = "jpeg"
     board_format: PictureFormat | None = "jpeg"
+    links: Links | None = None
     line: BatchLine | None = None
     save_as: Path | None = None
 

@@ -121,6 +121,9 @@ _CAPS = {
     "calls_per_day": "{} calls in 24 hours",
     "calls_left": "{} of them left",
     "ask_above": "a question first above {}, where the host can ask",
+    "team_per_day": "{} in 24 hours for the whole team",
+    "team_running": "at most {} of the whole team under way or unknown at once",
+    "team_calls_per_day": "{} calls in 24 hours for the whole team",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -36,7 +37,13 @@ async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Down
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
-    return await studio.download(arguments.task_id, variant=arguments.variant, on_bytes=tell, save_as=caller.save_as)
+    variant, save_as = arguments.variant, caller.save_as
+    download = await studio.download(arguments.task_id, variant=variant, on_bytes=tell, save_as=save_as)
+    if caller.links is None:
+        return download
+    from sora_mcp.tools.remote import linked  # noqa: PLC0415 - most callers are on this machine
+
+    return await linked(download, caller.links)
 
 
 DOWNLOAD_VIDEO = Tool(
@@ -48,7 +55,7 @@ DOWNLOAD_VIDEO = Tool(
     Download,
     _run,
     sentences.say_download,
-    file=lambda download: Path(download.path),
+    file=lambda download: Path(download.path or urlsplit(download.url or "").path),
     read_only=False,
     examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),
 )

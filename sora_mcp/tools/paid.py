@@ -73,6 +73,10 @@ class FromSource(Paid):
 async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Operation, **parts: Any) -> Submission:
     """Submit what the arguments of a paid tool ask for; `parts` are the fields that only this tool has."""
     draft = arguments.request(operation, **parts)
+    if caller.links is not None:
+        from sora_mcp.tools.remote import check_images  # noqa: PLC0415 - most callers are on this machine
+
+        await check_images(draft, caller.links)
     return await studio.submit(
         draft,
         dry_run=arguments.dry_run,

@@ -172,5 +172,12 @@ def quote(text: str, limit: int = 200) -> str:
 
 def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:
     """Where the file is."""
+    size = f"({download.bytes / 1e6:.1f} MB)"
+    if download.url is not None:
+        lasts = duration(download.url_seconds or 0)
+        return (
+            f"Ready {size}: {download.url} Give the user this link: a browser plays it, curl -O saves it. It works for "
+            f"{lasts}; a further call gives another, free."
+        )
     verb = "Saved as" if download.outcome == "saved" else "Already saved as"
-    return f"{verb} {download.path} ({download.bytes / 1e6:.1f} MB)."
+    return f"{verb} {download.path} {size}."

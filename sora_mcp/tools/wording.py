@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from typing import TYPE_CHECKING, Any, ClassVar, assert_never
 
 from pydantic import BaseModel
 
@@ -51,7 +51,9 @@ from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video, VideoList
 from sora_mcp.core.tasks import State, is_plain_id
-from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY, AboutGateway
+
+if TYPE_CHECKING:
+    from sora_mcp.tools.gateway_advice import AboutGateway
 
 LONGEST_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
@@ -74,7 +76,7 @@ class Wording(ABC):
     def message(self, message: Message) -> str:
         """A message with the names that settings have for everyone."""
         return "".join(
-            f"SORA_{part.field.upper()}" if isinstance(part, Setting) else part for part in parts_of(message)
+            f"SORA_{part.field.upper()}" if isinstance(part, Setting) else str(part) for part in parts_of(message)
         )
 
     def next_step(self, error: SoraError) -> str:
@@ -189,6 +191,8 @@ class Wording(ABC):
             case TryAgain(after_s):
                 return f"Try again {after(after_s) if after_s else 'later'}."
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
+                from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY  # noqa: PLC0415 - rarely needed
+
                 return self.ask(self.message(ABOUT_GATEWAY[type(advice)]))
             case Revise(state):
                 return _REVISE[state]

@@ -54,3 +54,24 @@ def test_before_the_first_video_and_for_another_owner_nothing_was_spent(run: Run
     assert "Nothing was submitted since" in run("usage", OWNER="zoe").stdout
     for days in ("0", "x"):
         assert run("usage", "--days", days).returncode == 2
+
+
+def test_where_people_share_a_server_it_tells_what_each_spent(run: Run) -> None:
+    for owner, prompt in (("ann", "one"), ("ann", "two"), ("ben", "three")):
+        run("create", prompt, "--width", "480", "--height", "480", OWNER=owner)
+    told = json.loads(run("usage", "--json", AUTH="tokens").stdout)
+    assert [(each["owner"], each["videos"]) for each in told["owners"]] == [("ann", 2), ("ben", 1)]
+    assert [each["videos"] for each in told["gateways"]] == [3]
+    assert run("usage", AUTH="tokens").stdout.splitlines()[-2].split() == ["ann", "2", "2", "relative"]
+    told = json.loads(run("usage", "--json", AUTH="tokens", OWNER="ben").stdout)
+    assert "owners" not in told
+    assert [each["videos"] for each in told["gateways"]] == [1]
+
+
+def test_doctor_counts_for_everybody_where_people_share_a_server(run: Run) -> None:
+    for owner in ("ann", "ben"):
+        run("create", "one", "--width", "480", "--height", "480", OWNER=owner)
+    told = run("doctor", AUTH="tokens", MAX_COST_PER_DAY="9").stdout
+    assert "everybody: relative cost 2 in the last 24 hours (at most 9)" in told
+    assert "everybody" not in run("doctor", OWNER="ann").stdout
+    assert "SORA_MAX_COST_PER_OWNER holds for nobody without SORA_AUTH" in run("doctor", MAX_COST_PER_OWNER="2").stdout

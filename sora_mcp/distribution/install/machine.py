@@ -57,7 +57,7 @@ class Machine:
             if self.struck(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))
         values = {name: value for name, value in named.items() if value and "${" not in value}
-        login = load(values).stored.login  # with what cannot be used the server would not start
+        login = load(values).login  # with what cannot be used the server would not start
         told = Values(values)
         told.login = None if login is None else login.address
         return told

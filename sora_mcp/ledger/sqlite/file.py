@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
-from sora_mcp.core.advice import AskUser, Setting, TryAgain
+from sora_mcp.core.advice import AskUser, Place, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite import migrations, rows
 from sora_mcp.ledger.sqlite.integrity import (
@@ -253,7 +253,7 @@ def problem(path: Path, error: Exception) -> FileProblem:
     what, code = why(error), code_of(error)
     if isinstance(error, Malformed) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Damaged(path, what)
-    message = f"The ledger {path} cannot be used ({what})."
+    message = ("The ledger", Place(f" {path}", ""), f" cannot be used ({what}).")
     if code in _HELD:
         return Held(message, TryAgain(), AskUser("end whatever holds it if it stays so"))
     if isinstance(error, migrations.NewerSchema):

@@ -134,6 +134,15 @@ _STEPS = (
     CREATE INDEX IF NOT EXISTS batch_lines_key ON batch_lines (address, owner, key, number);
     CREATE INDEX IF NOT EXISTS batch_lines_request ON batch_lines (request_id);
     """,
+    """
+    CREATE TABLE IF NOT EXISTS seal_keys (
+        number INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        made_at REAL NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS used_answers (answer_id TEXT PRIMARY KEY, kept_until REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS used_answers_old ON used_answers (kept_until);
+    """,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 

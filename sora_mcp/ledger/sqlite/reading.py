@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account
+from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
@@ -91,7 +91,7 @@ class Reading(Transactions):
     async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
         return await self._read(lambda db: lines.known(db, account, keys))
 
-    async def usage(self, owner: str, by: Sequence[UsageKey], since: float) -> list[Usage]:
+    async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
         return await self._read(lambda db: listing.usage(db, owner, by, since))
 
     async def totals(self, account: Account) -> Totals:
@@ -100,20 +100,20 @@ class Reading(Transactions):
     async def durations(self, account: Account, limit: int) -> list[float]:
         return await self._glance(lambda db: listing.durations(db, account, limit), key=("durations", account, limit))
 
-    async def under_way(self, account: Account, limit: int) -> list[Entry]:
-        read = partial(rows.under_way, account=account, limit=limit)
-        entries = await self._glance(read, key=("under way", account, limit))
-        since = self._clock() - DAY_S
+    async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
+        read = partial(listing.under_way, whose=whose, now=self._clock(), limit=limit)
+        entries = await self._glance(read, key=("under way", whose, limit))
+        since = self._clock() - DAY_S  # what was read may be kept from earlier
         return [entry for entry in entries if entry.created_at > since]
 
-    async def without_address(self, account: Account, limit: int) -> list[Entry]:
-        return await self._glance(lambda db: rows.without_address(db, account, self._clock(), limit))
+    async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
+        return await self._glance(lambda db: listing.without_address(db, whose, self._clock(), limit))
 
-    async def unsaved(self, account: Account, limit: int) -> list[Entry]:
-        return await self._glance(lambda db: rows.unsaved(db, account, self._clock(), limit))
+    async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
+        return await self._glance(lambda db: listing.unsaved(db, whose, self._clock(), limit))
 
-    async def spending(self, account: Account) -> Spending:
-        return await self._read(lambda db: rows.spending(db, account, self._clock() - WINDOW_S))
+    async def spending(self, whose: Account | Team) -> Spending:
+        return await self._read(lambda db: rows.spending(db, whose, self._clock() - WINDOW_S))
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"

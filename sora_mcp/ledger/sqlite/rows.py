@@ -6,20 +6,19 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account
+from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Intent, readable, shown_id, summary
+from sora_mcp.core.records import Entry, Intent, readable, shown_id, summary
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
-from sora_mcp.core.tasks import UNDER_WAY, Generation, State, Task
+from sora_mcp.core.tasks import Generation, State, Task
 
 
 def name_of(account: Account) -> str:
@@ -27,6 +26,23 @@ def name_of(account: Account) -> str:
     compared, and never cut apart again."""
     key = f"#{account.key_fingerprint}" if account.key_fingerprint else ""
     return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
+
+
+def rows_of(whose: Account | Team) -> tuple[str, list[str]]:
+    """A condition for the rows of an account or of a team, and its values. The indexes begin with `gateway`."""
+    if isinstance(whose, Account):
+        return "gateway = ?", [name_of(whose)]
+    beyond = f"{whose.address}\U0010ffff"
+    return f"gateway IN ({_NAMES}) AND +address = ?", [whose.address, beyond, whose.address]
+
+
+_NAMES = (
+    "WITH RECURSIVE names (name) AS ("
+    "SELECT min(gateway) FROM videos WHERE gateway >= ?"
+    " UNION ALL SELECT (SELECT min(gateway) FROM videos WHERE gateway > name) FROM names WHERE name < ?"
+    ") SELECT name FROM names WHERE name IS NOT NULL"
+)
+"""The names of all accounts from one address on: each is one look at an index, however many rows it has."""
 
 
 def words_of(intent: Intent | Entry) -> dict[str, str | None]:
@@ -81,10 +97,10 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
     if not video_id.startswith("req_"):
         return of_task(db, account, video_id)
-    known = db.execute("SELECT 1 FROM videos WHERE request_id = ?", [video_id]).fetchone()
-    entry = of_request(db, video_id) if known else None
-    if entry is not None and entry.account.shares_requests_with(account):
-        return entry
+    sql = "SELECT address, key_fingerprint, owner FROM videos WHERE request_id = ?"
+    owner = db.execute(sql, [video_id]).fetchone()
+    if owner is not None and Account(*owner).shares_requests_with(account):  # of another's not even its damage is told
+        return of_request(db, video_id)
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
@@ -154,9 +170,12 @@ _NO_BODY = ("", "null")
 def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
     """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
     same = _same(db, intent) if policy.has_duplicates else ()
-    if not policy.has_caps:
-        return Standing(now, same)
-    return Standing(now, same, spending(db, intent.account, now - WINDOW_S, intent.settles))
+    since, own, team = now - WINDOW_S, Spending(), Spending()
+    if policy.has_caps:
+        own = spending(db, intent.account, since, intent.settles)
+    if policy.has_team_caps:
+        team = spending(db, Team(intent.account.address), since, intent.settles)
+    return Standing(now, same, own, team)
 
 
 def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
@@ -200,30 +219,30 @@ def _same_values(intent: Intent) -> list[str | None]:
     return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
 
 
-def spending(db: sqlite3.Connection, account: Account, since: float, settles: Sequence[str] = ()) -> Spending:
+def spending(db: sqlite3.Connection, whose: Account | Team, since: float, settles: Sequence[str] = ()) -> Spending:
     """What was spent since then, and may have been; what is being sent counts whenever it was begun.
 
     Unknown ones that are about to be settled (`settles`) do not count.
     """
-    gateway, others = name_of(account), _not_settled(settles)
+    (theirs, values), others = rows_of(whose), _not_settled(settles)
     sql = (
         f"SELECT state = 'unknown', {CURRENCY}, total(cost), {MONEY}, count(fingerprint),"  # noqa: S608
         " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0))"
-        f" FROM videos WHERE gateway = ? AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
+        f" FROM videos WHERE {theirs} AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
         f" AND {others} GROUP BY 1, 2"
     )
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     calls, priced = 0, dict[Unit, int]()
-    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [gateway, since, *settles]):
+    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [*values, since, *settles]):
         cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
         costs[bool(is_unknown)].append(cost)
         calls += submitted
         priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
     sql = (
-        "SELECT request_id, task_id, state FROM videos WHERE gateway = ? AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND (state = 'sending' OR (state IN ({places(OPEN)}) AND +created_at > ?)) AND {others} ORDER BY number DESC"
+        f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
+        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR +created_at > ?) AND {others} ORDER BY number DESC"
     )
-    running = db.execute(sql, [gateway, *OPEN, since, *settles])
+    running = db.execute(sql, [*values, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
     return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
 
@@ -241,31 +260,6 @@ def relative_sum(amount: float) -> Cost:
     return Cost.of(round(max(amount, 0), 6))
 
 
-_SUCCEEDED = "gateway = ? AND created_at > ? AND +state = 'succeeded'"
-_ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
-_SINCE = (
-    "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
-)
-
-
-def unsaved(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
-    """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
-    where = f"{_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
-    return _readable(db, where, [name_of(account), now - DAY_S], limit)
-
-
-def without_address(db: sqlite3.Connection, account: Account, now: float, limit: int) -> list[Entry]:
-    """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
-    values = [name_of(account), now - DAY_S - HOUR_S, now - HOUR_S]
-    return _readable(db, f"{_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}", values, limit)
-
-
-def under_way(db: sqlite3.Connection, account: Account, limit: int) -> list[Entry]:
-    """Rows whose task the gateway has not finished, newest first."""
-    by_state = [_readable(db, "gateway = ? AND state = ?", [name_of(account), state], limit) for state in UNDER_WAY]
-    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
-
-
 # A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
 
 
@@ -274,14 +268,15 @@ def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: 
     return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
 
 
-def _readable(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
-    """Rows as `select` gives them, but for those that cannot be read."""
-    return list(islice((entry for entry in listed(db, where, values, -1) if not entry.is_damaged), limit))
+NEWEST = "number DESC"
+"""The order in which rows are given, unless another is asked for."""
 
 
-def listed(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> Iterator[Entry]:
+def listed(
+    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = NEWEST
+) -> Iterator[Entry]:
     """Rows as `select` gives them; one that cannot be read hides no other, and is there as damaged."""
-    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit), values):
+    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit, order), values):
         try:
             entry = _entry(db, row)
             summary(entry)
@@ -294,8 +289,8 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: i
     return [_entry(db, row) for row in db.execute(_sql(where, limit), values).fetchall()]
 
 
-def _sql(where: str, limit: int) -> str:
-    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY number DESC LIMIT {limit:d}"  # noqa: S608 - ours
+def _sql(where: str, limit: int, order: str = NEWEST) -> str:
+    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order} LIMIT {limit:d}"  # noqa: S608 - ours
 
 
 def write_row(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> Entry:

@@ -1,0 +1,32 @@
+"""The settings of several people who share a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sora_mcp.config.converters import Secret
+from sora_mcp.config.endpoint import Endpoint, endpoint_of
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.cost import Cost
+from sora_mcp.core.owners import owner_folder
+
+
+def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
+    """The settings of one of them: their rows, their folder, their cap for 24 hours (None: the one for everybody), and
+    their own upstream key, if they have one."""
+    return replace(
+        settings,
+        owner=owner,
+        api_key=api_key or settings.api_key,
+        output_dir=settings.output_dir / owner_folder(owner),
+        personal_cap=cap or settings.max_cost_per_owner,
+        is_shared=True,
+    )
+
+
+def endpoint_of_anybody(settings: Settings) -> Endpoint:
+    """Where the gateway is, though each may have a key of their own, and none is set for all: its key says nothing.
+
+    Raises NotConfigured.
+    """
+    return endpoint_of(settings.base_url, Secret("none"), upstream=settings.dialect)

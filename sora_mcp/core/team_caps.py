@@ -1,0 +1,48 @@
+"""What is said where a cap is reached that all who share a server have together.
+
+Of what the others did each of these tells one sum, and nothing else: no ids, no names, no states.
+"""
+
+from __future__ import annotations
+
+from sora_mcp.core.advice import Do
+from sora_mcp.core.cost import Cost
+from sora_mcp.core.errors import OverTeamCap
+
+
+class TeamOverDailyCap(OverTeamCap):
+    """The team's cap for a day would be exceeded, or may be: what may have been spent counts as spent."""
+
+    def __init__(self, cap: Cost, spent: Cost, cost: Cost | None) -> None:
+        wanted = "an unknown cost" if cost is None else str(cost)
+        reached = f"The team spent {spent} in the last 24 hours, or may have, and this would add {wanted}"
+        reached += " (relative cost)" if cap.is_relative else ""
+        super().__init__("max_cost_per_day", cap, reached)
+
+
+class TeamCostsNotKnown(OverTeamCap):
+    """What some of the team's calls of the day cost is not known in the currency of the cap, so that it cannot hold."""
+
+    def __init__(self, cap: Cost) -> None:
+        way_out = Do("A video counts with what the gateway states once it has finished.")
+        reached = f"Not all that the team spent in the last 24 hours is known in {cap.unit}"
+        super().__init__("max_cost_per_day", cap, reached, way_out)
+
+
+class TeamTooManyRunning(OverTeamCap):
+    """The team has as many videos under way, or may have, as the settings allow."""
+
+    def __init__(self, cap: int, running: int) -> None:
+        way_out = Do("Call again once some of them have finished.")
+        super().__init__("max_running", cap, f"The team has {_videos(running)} under way, or may have", way_out)
+
+
+class TeamTooManyCalls(OverTeamCap):
+    """The team has submitted as many videos within a day as the settings allow."""
+
+    def __init__(self, cap: int, calls: int) -> None:
+        super().__init__("max_calls_per_day", cap, f"The team submitted {_videos(calls)} in the last 24 hours")
+
+
+def _videos(number: int) -> str:
+    return "1 video" if number == 1 else f"{number} videos"

@@ -1,0 +1,100 @@
+"""Where links are made and answered: for each owner those to their videos and for their images, and the routes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.routing import Route
+
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Setting
+from sora_mcp.core.errors import FileProblem, NotConfigured
+from sora_mcp.core.results import Download
+from sora_mcp.server.links.answers import Desk, Endpoint, path_of
+from sora_mcp.server.links.keys import LinkKeys
+from sora_mcp.server.links.receiving import Images
+from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
+from sora_mcp.server.links.signing import LASTS_S, Signer, Subject, Use
+from sora_mcp.studio.uploads import Uploads
+from sora_mcp.tools.remote import ForRemoteAgents
+
+_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
+
+
+class Links:
+    """All links of one server."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        saved_file: SavedFile,
+        is_let_in: Callable[[str], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._saved_file = saved_file
+        self._desk = Desk(Signer(LinkKeys(settings.home).read, clock), is_let_in)
+
+    def routes(self) -> list[Route]:
+        """Where links lead. Whoever puts them into an app checks Host and Origin."""
+        videos = Endpoint(Videos(self._desk, self._saved_file).answer)
+        images = Endpoint(Images(self._desk, self._settings.home).answer)
+        return [
+            Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
+            Route(path_of("images"), images, methods=["PUT", "POST"]),
+        ]
+
+    def of(self, owner: str, request: Request) -> OwnersLinks:
+        """The links of an owner who makes a request, whose Host was found to be allowed."""
+        audience = (self._settings.oauth_audience or "").removesuffix("/mcp")
+        base_url = self._settings.public_url or audience or _base_url(request)
+        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(self._settings.home, owner))
+
+
+def _base_url(request: Request) -> str | None:
+    """How the client reaches this server, as its request shows."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnersLinks:
+    """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known."""
+
+    owner: str
+    base_url: str | None
+    signer: Signer
+    uploads: Uploads
+    lasts_s: int = LASTS_S
+    wording: type[ForRemoteAgents] = ForRemoteAgents
+
+    async def to_video(self, download: Download) -> str:
+        """A link to a video that is saved. Raises FileProblem or NotConfigured."""
+        path = Path(download.path or "")
+        about = await to_thread.run_sync(look_at, path)
+        if about is None:
+            raise FileProblem("The file was removed just now.", AskUser("call again"))
+        subject = subject_of(download.task_id, download.variant, about)
+        return await self._signed("videos", subject, re.sub(r"[^A-Za-z0-9._-]", "_", path.name))
+
+    async def for_image(self) -> str:
+        """A link by which one image may be sent. Raises FileProblem or NotConfigured."""
+        return await self._signed("images", (secrets.token_hex(8),), "")
+
+    async def _signed(self, use: Use, subject: Subject, name: str) -> str:
+        if self.base_url is None:
+            address = ("this server's own address is not known (setting ", Setting("public_url"), ").")
+            raise NotConfigured(("No link can be given: ", *address), AskUser("have whoever runs this server set it"))
+        path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
+        return f"{self.base_url}{path}"
+
+    def has_image(self, name: str) -> bool:
+        """Whether the owner has sent the image of this name."""
+        return self.uploads.knows(name)

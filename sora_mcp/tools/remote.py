@@ -1,0 +1,99 @@
+"""What differs for a caller on another machine, which has no files here: links take the place of paths, both ways."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel
+
+from sora_mcp.core.advice import Advice, Correct, Do, Message, Place, parts_of
+from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
+from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.results import Download, Video
+from sora_mcp.core.tasks import clean
+from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, is_address
+from sora_mcp.studio.report import ON_THIS_MACHINE
+from sora_mcp.studio.uploads import NOT_HERE
+from sora_mcp.tools.caller import Links
+from sora_mcp.tools.sentences import duration
+from sora_mcp.tools.wording import ForAgents
+
+
+class ForRemoteAgents(ForAgents):
+    """The words for an agent on another machine: it is told of no file here."""
+
+    def message(self, message: Message) -> str:
+        return super().message(tuple(part.elsewhere if isinstance(part, Place) else part for part in parts_of(message)))
+
+    def structured(self, result: BaseModel) -> dict[str, Any]:
+        if isinstance(result, Video):
+            generations = [
+                each.model_copy(update={"url": None}) if (each.url or "").startswith("file:") else each
+                for each in result.generations
+            ]
+            result = result.model_copy(update={"files": [], "generations": generations})
+        return super().structured(result)
+
+    def advise(self, *advice: Advice, about: str | None = None) -> str:
+        return super().advise(*(each for each in advice if each != ON_THIS_MACHINE), about=about)
+
+
+FOR_REMOTE_AGENTS = ForRemoteAgents()
+
+
+async def linked(download: Download, links: Links) -> Download:
+    """A video that is saved, with a link in place of its path. Raises what making the link raises."""
+    url = await links.to_video(download)
+    return download.model_copy(update={"path": None, "url": url, "url_seconds": links.lasts_s})
+
+
+async def check_images(draft: VideoRequest, links: Links) -> None:
+    """Raise InvalidInput for images that are files of the caller's machine and were not sent here, with links to send
+    them by."""
+    missing = list(_missing(draft, links))
+    if not missing:
+        return
+    error = InvalidInput([problem for problem, _ in missing])
+    try:
+        commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MOST_NAMED]]
+        error.advice = (Do(_how(commands, links.lasts_s)), Correct())
+    except SoraError as trouble:
+        error.advice = (Do(trouble.parts), *trouble.advice, Correct())
+    raise error
+
+
+def _missing(draft: VideoRequest, links: Links) -> Iterator[tuple[Problem, str]]:
+    """What is wrong with each image that is not here, and its file on the caller's machine, quoted for a shell."""
+    for i, item in enumerate(draft.inpaint_items):
+        where = f"inpaint_items[{i}].url"
+        if item.url is None:
+            continue
+        if item.url.lower().startswith(UPLOAD):
+            if not links.has_image(item.url):
+                yield Problem(where, *NOT_HERE), "FILE"
+        elif not is_address(item.url):
+            wrong = "is a path, and this server cannot read the files of your machine"
+            allowed = "an http(s) address, or the name of an image that you have sent here"
+            yield Problem(where, wrong, allowed), _file(item.url)
+
+
+def _file(text: str) -> str:
+    """A path, or a file: address, as an argument of a command."""
+    path = text.strip()
+    if path.lower().startswith("file:"):
+        path = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(urlsplit(path).path))
+    return shlex.quote(path) if path and path == clean(path, 300) else "FILE"
+
+
+def _how(commands: list[str], lasts_s: int) -> str:
+    """How images are sent."""
+    these, answers = ("it", "it answers") if len(commands) == 1 else ("them", "each answers")
+    run = " and ".join(f"`{command}`" for command in commands)
+    return (
+        f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD}…, to give as "
+        f"url. A link takes one image, up to {MAX_IMAGE_BYTES // 1_000_000} MB, within {duration(lasts_s)}."
+    )
