@@ -18,7 +18,7 @@ from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
-from sora_mcp.core.advice import AskUser, Do, LogIn
+from sora_mcp.core.advice import AskUser, Do, LogIn, Message
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
@@ -203,11 +203,7 @@ class Settings:
     )
     public_url: str | None = field(
         default=None,
-        metadata=_about(
-            "Address under which people reach this server over HTTP, such as `https://videos.example.org`; links to "
-            "files begin with it. Default: the host of the request, if it is an allowed one.",
-            kinds.public_address(),
-        ),
+        metadata=_about("Address that links to files begin with. Default: as the request.", kinds.public_address()),
     )
     auth: tuple[str, ...] = field(
         default=(),
@@ -376,18 +372,11 @@ def _read(name: str, value: object) -> Any:
     try:
         return kind.read(kinds.unquoted(value) if isinstance(value, str) else value)
     except (ValueError, TypeError, AttributeError, OSError):  # of the value nothing is said: it may be a key
+        wrong = f" cannot be used; allowed: {kind.allowed}. Its meaning: {metadata['description']}"
+        message: Message = ("The value of ", variable_of(name), wrong)
         if "${" in str(value):
-            raise NotConfigured(
-                (variable_of(name), " holds ${…}: a variable in it was not expanded."), _RESTART
-            ) from None
-        raise NotConfigured(
-            (
-                "The value of ",
-                variable_of(name),
-                f" cannot be used; allowed: {kind.allowed}. Its meaning: {metadata['description']}",
-            ),
-            _RESTART,
-        ) from None
+            message = (variable_of(name), " holds ${…}: a variable in it was not expanded.")
+        raise NotConfigured(message, _RESTART) from None
 
 
 def _is_missing(value: object) -> bool:
