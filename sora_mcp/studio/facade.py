@@ -31,7 +31,6 @@ from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
-from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
@@ -40,14 +39,14 @@ from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
+    from sora_mcp.studio.readiness import Readiness, ReadinessCheck
     from sora_mcp.studio.sums import Sums
 
 KeyOf = Callable[[str, str], Secret | None]
 """The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
 Raises FileProblem."""
 
-_MadeFor = tuple[Cost | None, Secret | None]
-"""The cap and the key of an owner for which their studio was made."""
+_MadeFor = tuple[Cost | None, Secret | None]  # the cap and the key of an owner for which their studio was made
 
 MOST_OWNERS = 1000
 """People whose studios are kept; beyond that the one that was made first is made again when they come back."""
@@ -95,7 +94,6 @@ class Studio:
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
         self._describer = Describer(settings, ledger, connector, poller)
-        self._readiness = ReadinessCheck(settings, ledger, connector)
 
     @classmethod
     @asynccontextmanager
@@ -173,8 +171,7 @@ class Studio:
         """The studio in which the videos of an owner are followed: this one for those that were made without one."""
         if self._key_of is None or not owner:
             return self
-        (cap, _), _ = self._of_owners.get(owner, ((None, None), None))
-        return self.for_owner(owner, cap)
+        return self.for_owner(owner, self._of_owners[owner][0][0] if owner in self._of_owners else None)
 
     async def _save(self, entry: Entry) -> None:
         await self._whose(entry.account.owner)._outputs.save_all(entry)  # noqa: SLF001 - likewise
@@ -308,9 +305,8 @@ class Studio:
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
-        """Where a variant is saved of one of those who share this studio; None where it is not, or they have no such
-        video. The gateway is not asked. Raises NotConfigured or FileProblem.
-        """
+        """Where an owner's variant is saved; None where it is not, or they have no such video. Nobody is asked. Raises
+        NotConfigured or FileProblem."""
         _, studio = self._of_owners.get(owner) or (None, self.for_owner(owner))
         return await studio._outputs.saved_file(video_id, variant)  # noqa: SLF001 - of this class
 
@@ -368,6 +364,12 @@ class Studio:
     async def readiness(self) -> Readiness:
         """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
         return await self._readiness.look()
+
+    @cached_property
+    def _readiness(self) -> ReadinessCheck:
+        from sora_mcp.studio.readiness import ReadinessCheck  # noqa: PLC0415 - only over HTTP somebody asks
+
+        return ReadinessCheck(self.settings, self._ledger, self._connector)
 
     async def states(self) -> dict[State, int]:
         """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
