@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
-from sora_mcp.config.folders import data_folder, video_folder
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
 from sora_mcp.core.advice import AskUser, Do, LogIn, Message
 from sora_mcp.core.cost import Cost
@@ -31,6 +30,18 @@ _RESTART = Do("Correct it and start again.")
 
 def _about(description: str, kind: Kind) -> dict[str, Any]:
     return {"description": description, "kind": kind}
+
+
+def _data_folder() -> Path:
+    from sora_mcp.config.folders import data_folder  # noqa: PLC0415 - only where no folder is named
+
+    return data_folder()
+
+
+def _video_folder() -> Path:
+    from sora_mcp.config.folders import video_folder  # noqa: PLC0415 - likewise
+
+    return video_folder()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +75,13 @@ class Settings:
         ),
     )
     home: Path = field(
-        default_factory=data_folder,
+        default_factory=_data_folder,
         metadata=_about(
             "Folder of the ledger and the sandbox's videos. Default: the platform's data folder.", kinds.folder()
         ),
     )
     output_dir: Path = field(
-        default_factory=video_folder,
+        default_factory=_video_folder,
         metadata=_about(
             "Folder that videos are downloaded to. Default: `sora` in the user's video folder.", kinds.folder()
         ),
@@ -319,7 +330,7 @@ def _stored(explicit: Mapping[str, Any]) -> Stored | None:
         return None
     from sora_mcp.config.logins import chosen  # noqa: PLC0415 - not where the environment says all
 
-    return chosen(explicit.get("home") or data_folder(), base_url, explicit.get("dialect"))
+    return chosen(explicit.get("home") or _data_folder(), base_url, explicit.get("dialect"))
 
 
 def _implied(explicit: Mapping[str, Any], login: Login | None) -> dict[str, Any]:

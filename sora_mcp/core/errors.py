@@ -228,6 +228,10 @@ class CostsNotKnown(OverCap):
         super().__init__(field, cap, f"The cost of {videos} of the last 24 hours is not known in {cap.unit}", way_out)
 
 
+class OverTeamCap(OverCap):
+    """A cap is reached that all who share a server have together: see `core.team_caps`."""
+
+
 class OtherUnit(OverCap):
     """A cap is in another unit than the gateway's prices: it cannot hold."""
 

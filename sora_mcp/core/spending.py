@@ -22,7 +22,6 @@ from sora_mcp.core.errors import (
 )
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
-from sora_mcp.core.team_caps import TeamCostsNotKnown, TeamOverDailyCap, TeamTooManyCalls, TeamTooManyRunning
 
 WINDOW_S = 86_400
 """The caps look back so many seconds: a day."""
@@ -90,18 +89,20 @@ class TeamCaps:
 
     def check(self, cost: Cost | None, spending: Spending, *, bounds_costs: bool = True) -> None:
         """Raise OverTeamCap where one is reached. `bounds_costs`: a cap on costs can hold here."""
+        from sora_mcp.core import team_caps  # noqa: PLC0415 - most servers have one person
+
         if self.running is not None and len(spending.running) >= self.running:
-            raise TeamTooManyRunning(self.running, len(spending.running))
+            raise team_caps.TeamTooManyRunning(self.running, len(spending.running))
         if self.calls_per_day is not None and spending.calls >= self.calls_per_day:
-            raise TeamTooManyCalls(self.calls_per_day, spending.calls)
+            raise team_caps.TeamTooManyCalls(self.calls_per_day, spending.calls)
         if self.per_day is None or not bounds_costs:
             return
         if _unpriced(self.per_day, spending):
-            raise TeamCostsNotKnown(self.per_day)
+            raise team_caps.TeamCostsNotKnown(self.per_day)
         unit = self.per_day.unit
         spent, known = of_unit(spending.spent, unit) + of_unit(spending.uncertain, unit), _known(cost, unit)
         if known is None or spent + known > self.per_day:
-            raise TeamOverDailyCap(self.per_day, spent, known)
+            raise team_caps.TeamOverDailyCap(self.per_day, spent, known)
 
 
 @dataclass(frozen=True, slots=True)

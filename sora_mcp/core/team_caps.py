@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverCap
-
-
-class OverTeamCap(OverCap):
-    """A cap of the whole team is reached."""
+from sora_mcp.core.errors import OverTeamCap
 
 
 class TeamOverDailyCap(OverTeamCap):

@@ -60,16 +60,17 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     """Serve `resources/read`. Raises MCPError: -32602 where there is no such resource, else -32603 saying why."""
     uri = params.uri
     resource, values = find(uri)
+    studio = ctx.lifespan_context
     try:
-        content = await resource.read(ctx.lifespan_context, values)
+        content = await resource.read(studio, values)
     except NotFound:
         raise not_found(uri) from None
     except InvalidInput as error:
         if "?" not in uri:
             raise not_found(uri) from None
-        raise MCPError(types.INVALID_PARAMS, wording().message(error.parts), {"uri": uri}) from None
+        raise MCPError(types.INVALID_PARAMS, wording(studio).message(error.parts), {"uri": uri}) from None
     except SoraError as error:
-        words = f"{wording().message(error.parts)} {wording().next_step(error)}".strip()
+        words = f"{wording(studio).message(error.parts)} {wording(studio).next_step(error)}".strip()
         raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
     return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
 

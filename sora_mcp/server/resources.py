@@ -18,7 +18,6 @@ from sora_mcp.core.advice import Do, Settle
 from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
-from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import Caller
@@ -58,9 +57,9 @@ async def _guide(_: Studio, __: Values) -> str:
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 
-def wording() -> ForAgents:
+def wording(studio: Studio) -> ForAgents:
     """The words for whoever makes the request."""
-    if current_principal() is None:
+    if not studio.settings.is_shared:
         return FOR_AGENTS
     from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - most callers are on this machine
 
@@ -68,20 +67,20 @@ def wording() -> ForAgents:
 
 
 async def _gateway(studio: Studio, _: Values) -> str:
-    return _json(wording().structured(await studio.describe()))
+    return _json(wording(studio).structured(await studio.describe()))
 
 
 async def _unsettled(studio: Studio, _: Values) -> str:
-    unsettled = await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
+    words, unsettled = wording(studio), await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
     advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
     next_step = (
-        wording().advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
+        words.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
     )
-    return _json({**wording().structured(unsettled), "next_step": next_step})
+    return _json({**words.structured(unsettled), "next_step": next_step})
 
 
 async def _video(studio: Studio, values: Values) -> str:
-    return _json(wording().structured(await studio.get(values["task_id"])))
+    return _json(wording(studio).structured(await studio.get(values["task_id"])))
 
 
 async def _file(studio: Studio, values: Values) -> bytes:

@@ -22,7 +22,6 @@ from sora_mcp.server import reading
 from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, asker_of
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
-from sora_mcp.server.principals import current_principal
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.spans import without_words
 from sora_mcp.server.subscribers import Audiences
@@ -139,10 +138,10 @@ class SoraServer(Server[Studio]):
 
     def _links(self, ctx: Context) -> OwnersLinks | None:
         """The caller's links; None for somebody on this machine."""
-        principal = current_principal()
-        if principal is None or self.links is None or ctx.request is None:
+        owner = ctx.lifespan_context.settings.owner
+        if self.links is None or owner is None or ctx.request is None:
             return None
-        return self.links.of(principal.owner, ctx.request)
+        return self.links.of(owner, ctx.request)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
         """Where an owner's video is saved; see `Studio.saved_file`."""

@@ -23,6 +23,7 @@ from sora_mcp.core.errors import (
     InternalError,
     InvalidInput,
     OverCap,
+    OverTeamCap,
     Problem,
     Refused,
     SoraError,
@@ -33,7 +34,6 @@ from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, clean
-from sora_mcp.core.team_caps import OverTeamCap
 from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import endpoint_of_anybody, settings_of
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.description import Description
@@ -25,6 +24,8 @@ from sora_mcp.core.results import Download, Filters, Look, Submission, UsageRepo
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, open_ledger
+from sora_mcp.media.viewer import Viewer
+from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
 from sora_mcp.studio.describing import Describer
 from sora_mcp.studio.listing import ListProgress, Lists
@@ -32,14 +33,18 @@ from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.readiness import Readiness, ReadinessCheck
 from sora_mcp.studio.settling import Settler
-from sora_mcp.studio.shared import KeyOf, Shared
+from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
-from sora_mcp.studio.watcher import Followed, Told, Wanted
+from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.studio.sums import Sums
+
+KeyOf = Callable[[str, str], Secret | None]
+"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
+Raises FileProblem."""
 
 _MadeFor = tuple[Cost | None, Secret | None]
 """The cap and the key of an owner for which their studio was made."""
@@ -48,22 +53,35 @@ MOST_OWNERS = 1000
 """People whose studios are kept; beyond that the one that was made first is made again when they come back."""
 
 
+class _Parts(NamedTuple):
+    """What the studios of all who share a server have in common."""
+
+    connector: Connector
+    submitter: Submitter
+    watcher: Watcher
+    viewer: Viewer
+
+
 class Studio:
     """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, shared: Shared | None = None
+        self, settings: Settings, ledger: Ledger, background: TaskGroup, *, parts: _Parts | None = None
     ) -> None:
         self.settings = settings
         self._ledger = ledger
-        self._shared = shared or Shared.of(settings, ledger, background)
-        self._connector = connector = self._shared.connector.for_owner(settings) if shared else self._shared.connector
+        self._background = background
+        self._parts = parts or _Parts(
+            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, Poller(ledger)), Viewer()
+        )
+        first, self._submitter, self._watcher, self._viewer = self._parts
+        self._connector = connector = first.for_owner(settings) if settings.is_shared else first
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
         self._key_of: KeyOf | None = None
         poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._outputs = Outputs(
-            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._shared.viewer
+            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._viewer
         )
         self._creator = Creator(
             settings,
@@ -71,8 +89,8 @@ class Studio:
             connector=connector,
             poller=poller,
             outputs=self._outputs,
-            submitter=self._shared.submitter,
-            submitted=self._shared.watcher.wake,
+            submitter=self._submitter,
+            submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)
@@ -100,7 +118,7 @@ class Studio:
                     yield studio
                 finally:
                     watching.cancel()
-                    studio._shared.submitter.left.set()
+                    studio._submitter.left.set()
         finally:
             if studio is not None:
                 with anyio.CancelScope(shield=True):
@@ -110,15 +128,16 @@ class Studio:
     def for_owner(self, owner: str, cap: Cost | None = None) -> Studio:
         """The studio of one of those who share this one, who sees their own videos and nobody else's.
 
-        `cap`: the most that 24 hours may cost them, None for what holds for everybody. What they have in common costs
-        nothing twice: one ledger, one client of the gateway, one watcher. Raises FileProblem where it is not known
-        whether they have a key of their own.
+        `cap`: the most that 24 hours may cost them, None for what holds for everybody. Raises FileProblem where it is
+        not known whether they have a key of their own.
         """
         key = self._key_of(owner, self._base_url) if self._key_of else None
         made_for, studio = self._of_owners.get(owner, (None, None))
         if studio is None or made_for != (cap, key):
+            from sora_mcp.config.sharing import settings_of  # noqa: PLC0415 - most servers have one person
+
             settings = settings_of(self.settings, owner, cap=cap, api_key=key)
-            studio = Studio(settings, self._shared.ledger, self._shared.background, shared=self._shared)
+            studio = Studio(settings, self._ledger, self._background, parts=self._parts)
             self._of_owners[owner] = ((cap, key), studio)
             while len(self._of_owners) > MOST_OWNERS:
                 del self._of_owners[next(iter(self._of_owners))]
@@ -127,6 +146,8 @@ class Studio:
     @cached_property
     def _base_url(self) -> str:
         """The gateway's address, empty where none is configured."""
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+
         try:
             return endpoint_of_anybody(self.settings).base_url
         except SoraError:
@@ -135,13 +156,14 @@ class Studio:
     async def _watch(self, scope: anyio.CancelScope) -> None:
         save = self._save if self.settings.save_finished else None
         with scope:
-            await self._shared.watcher.run(self._followed, save)
+            await self._watcher.run(self._followed, save)
 
     async def _followed(self) -> Followed:
         """Whose videos are followed: the account's; where people share this, everybody's at this gateway."""
         if self._key_of is None:
-            upstream = await self._connector.connect()
-            return Followed.of_one(upstream)
+            return Followed.of_one(await self._connector.connect())
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+
         return Followed.of_team(endpoint_of_anybody(self.settings), self._upstream_of)
 
     async def _upstream_of(self, owner: str) -> Upstream:
@@ -301,11 +323,11 @@ class Studio:
 
         Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
         """
-        return self._shared.watcher.listen(self.settings.owner or "", tell, wanted)
+        return self._watcher.listen(self.settings.owner or "", tell, wanted)
 
     def wake(self) -> None:
         """Look at once for what somebody waits for now."""
-        self._shared.watcher.wake()
+        self._watcher.wake()
 
     async def full_id(self, text: str, field: str) -> str:
         """The whole id that `last` (the newest video) or the unique beginning of one stands for; else what it is.
@@ -337,11 +359,11 @@ class Studio:
 
     async def seal_keys(self) -> list[bytes]:
         """The keys with which the states of questions to users are sealed; see `Ledger.seal_keys`."""
-        return await self._shared.ledger.seal_keys()
+        return await self._ledger.seal_keys()
 
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
         """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
-        return await self._shared.ledger.use_answer(answer_id, forget_after_s)
+        return await self._ledger.use_answer(answer_id, forget_after_s)
 
     async def readiness(self) -> Readiness:
         """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
@@ -349,7 +371,7 @@ class Studio:
 
     async def states(self) -> dict[State, int]:
         """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
-        return await self._shared.ledger.states() if self._shared.ledger.exists() else {}
+        return await self._ledger.states() if self._ledger.exists() else {}
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
@@ -358,7 +380,7 @@ class Studio:
     @property
     def sent(self) -> Entry | None:
         """The row of what was last sent to the gateway from here, and paid for perhaps."""
-        return self._shared.submitter.sent
+        return self._submitter.sent
 
     @property
     def capabilities(self) -> Capabilities:

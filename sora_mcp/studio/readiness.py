@@ -13,7 +13,6 @@ from pathlib import Path
 import anyio
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import endpoint_of_anybody
 from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.errors import NotConfigured, SoraError, Unreachable
 from sora_mcp.ledger import Ledger
@@ -66,7 +65,7 @@ class ReadinessCheck:
                 await self._ledger.history("")
         except SoraError as error:
             logger.warning("not ready: %s", error.message)
-            return ("The ledger in ", Setting("home"), " cannot be used; `sora-mcp doctor` says why.")
+            return ("The ledger in ", Setting("home"), " cannot be used.")
         if not _is_writable(self._settings.home):
             return ("The folder of ", Setting("home"), " cannot be written.")
         return None
@@ -90,6 +89,8 @@ class ReadinessCheck:
 
     def _has_key_for_each(self) -> bool:
         """Whether nothing is missing but a key for all: callers may have one each."""
+        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - most servers have one person
+
         with suppress(NotConfigured):
             endpoint_of_anybody(self._settings)
             return bool(self._settings.auth) and self._settings.api_key is None

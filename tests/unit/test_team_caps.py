@@ -9,9 +9,9 @@ from sora_mcp.config.sharing import settings_of
 from sora_mcp.core.advice import RaiseCap, TellUser
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap
+from sora_mcp.core.errors import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap, OverTeamCap
 from sora_mcp.core.spending import OpenVideo, Spending, SpendingPolicy, Standing, TeamCaps
-from sora_mcp.core.team_caps import OverTeamCap, TeamCostsNotKnown
+from sora_mcp.core.team_caps import TeamCostsNotKnown
 from sora_mcp.studio.costs import policy_of
 from sora_mcp.tools.wording import FOR_AGENTS
 

@@ -1,19 +1,20 @@
-"""What lists are made from beside their rows: a search in prompts, what rows add up to, how long videos took."""
+"""What lists are made from beside their rows: a search in prompts, what rows add up to, how long videos took, and what
+is looked after in the background."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Any
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account
+from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.cost import Cost, total
-from sora_mcp.core.records import Entry, Totals, Usage, UsageKey
-from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite.accounts import name_of
-from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, body_of, listed, places, relative_sum
+from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Totals, Usage, UsageKey
+from sora_mcp.core.tasks import UNDER_WAY, State
+from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, NEWEST, body_of, listed, name_of, places, relative_sum, rows_of
 
 
 def search(
@@ -130,3 +131,47 @@ def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[floa
         f" AND merged_into IS NULL ORDER BY number DESC LIMIT {limit:d}"
     )
     return [float(row[0]) for row in db.execute(sql, [name_of(account)]) if isinstance(row[0], int | float)]
+
+
+# --- what is looked after in the background ---
+
+_SUCCEEDED = "created_at > ? AND +state = 'succeeded'"
+_ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
+_SINCE = (
+    "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
+)
+
+
+def unsaved(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+    """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
+    theirs, values = rows_of(whose)
+    where = f"{theirs} AND {_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
+    return _readable(db, where, [*values, now - DAY_S], limit)
+
+
+def without_address(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+    """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
+    theirs, values = rows_of(whose)
+    where = f"{theirs} AND {_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}"
+    return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
+
+
+def under_way(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+    """Rows whose task the gateway has not finished, newest first; of a team's the newest of each account, then the
+    second of each, of the last 24 hours: nobody's many keep another's from being followed."""
+    theirs, values = rows_of(whose)
+    if isinstance(whose, Team):
+        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND +created_at > ?"
+        return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
+    by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
+    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
+
+
+_IN_TURN = "row_number() OVER (PARTITION BY gateway ORDER BY number DESC), number DESC"
+
+
+def _readable(
+    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = NEWEST
+) -> list[Entry]:
+    """Rows as `select` gives them, but for those that cannot be read."""
+    return list(islice((entry for entry in listed(db, where, values, -1, order) if not entry.is_damaged), limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _WAIT_FOR_OLDER_S = 10.0
 """Seconds to wait until an older release has recorded what it is sending."""
 _LOOK_EVERY_S = 0.2
+_SEAL_KEY_BYTES = 32
 
 
 class Paying(Transactions):
@@ -119,6 +121,25 @@ class Paying(Transactions):
 
         return await self._write(work)
 
+    async def seal_keys(self) -> list[bytes]:
+        def work(db: sqlite3.Connection) -> list[bytes]:
+            if not (keys := _seal_keys(db)):
+                made = (secrets.token_bytes(_SEAL_KEY_BYTES), self._clock())
+                db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", made)
+                keys = _seal_keys(db)
+            return keys
+
+        return await self._write(work)
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            now = self._clock()
+            db.execute("DELETE FROM used_answers WHERE kept_until < ?", [now])
+            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            return db.execute(sql, [answer_id, now + forget_after_s]).rowcount == 1
+
+        return await self._write(work)
+
     # --- inside a transaction ---------------------------------------------------------------------
 
     def _begin(self, db: sqlite3.Connection, intent: Intent) -> Entry:
@@ -149,6 +170,10 @@ class Paying(Transactions):
         newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
         if self._newest and not db.execute(newest, self._newest).fetchone():
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
+
+
+def _seal_keys(db: sqlite3.Connection) -> list[bytes]:
+    return [bytes(row[0]) for row in db.execute("SELECT key FROM seal_keys ORDER BY number DESC")]
 
 
 async def _once_older_are_done(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageK
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
-from sora_mcp.ledger.sqlite import lines, listing, rows, watched
+from sora_mcp.ledger.sqlite import lines, listing, rows
 from sora_mcp.ledger.sqlite.integrity import Malformed
 from sora_mcp.ledger.sqlite.transactions import Transactions
 
@@ -101,16 +101,16 @@ class Reading(Transactions):
         return await self._glance(lambda db: listing.durations(db, account, limit), key=("durations", account, limit))
 
     async def under_way(self, whose: Account | Team, limit: int) -> list[Entry]:
-        read = partial(watched.under_way, whose=whose, now=self._clock(), limit=limit)
+        read = partial(listing.under_way, whose=whose, now=self._clock(), limit=limit)
         entries = await self._glance(read, key=("under way", whose, limit))
         since = self._clock() - DAY_S  # what was read may be kept from earlier
         return [entry for entry in entries if entry.created_at > since]
 
     async def without_address(self, whose: Account | Team, limit: int) -> list[Entry]:
-        return await self._glance(lambda db: watched.without_address(db, whose, self._clock(), limit))
+        return await self._glance(lambda db: listing.without_address(db, whose, self._clock(), limit))
 
     async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
-        return await self._glance(lambda db: watched.unsaved(db, whose, self._clock(), limit))
+        return await self._glance(lambda db: listing.unsaved(db, whose, self._clock(), limit))
 
     async def spending(self, whose: Account | Team) -> Spending:
         return await self._read(lambda db: rows.spending(db, whose, self._clock() - WINDOW_S))
