@@ -18,7 +18,6 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
-from sora_mcp.config.binding import check_host
 from sora_mcp.config.settings import Settings
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.server.bounds import TooLong, answer_to, read_line
@@ -118,10 +117,11 @@ def serve_http(settings: Settings, host: str, port: int, ready: Callable[[str], 
     Raises NotConfigured where others than this machine could reach `host`, and SORA_AUTH, SORA_ALLOWED_HOSTS and
     SORA_ALLOWED_ORIGINS are not all set; OSError where the port cannot be had.
     """
-    check_host(settings, host)
-    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - stdio does without it
-    from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415 - likewise
+    from sora_mcp.config.binding import check_host  # noqa: PLC0415 - stdio does without these
+    from sora_mcp.runtime.listening import listen  # noqa: PLC0415
+    from sora_mcp.server.http import MCP_PATH, HttpApp  # noqa: PLC0415
 
+    check_host(settings, host)
     server = build(settings)
     app = HttpApp(server, settings, authentication=_authentication(settings))
     listen(
