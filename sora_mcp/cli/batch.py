@@ -23,6 +23,7 @@ from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE
+from sora_mcp.cli.files import check_folder
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.wording import FOR_SHELL
@@ -97,6 +98,8 @@ def run(settings: Settings, options: Options) -> int:
     folder = Path.cwd() if options.file == "-" else Path(options.file).absolute().parent
     settings = replace(settings, image_dirs=(folder, Path.cwd(), *settings.image_dirs))
     if options.download is not None:
+        if not options.dry_run:
+            check_folder(options.download, Do("Name another folder with --download."))
         settings = replace(settings, output_dir=options.download.absolute())
     return _Batch(settings, options, requests).run()
 
@@ -286,7 +289,7 @@ def _summary(plans: Sequence[Planned], costs: Sequence[Cost | None], gateway: st
     outside = sum(plan.duplicate_of is not None for plan in plans)
     parts = [f"{_count(len(plans))} for {gateway}", f"{before} sent before" if before else ""]
     pays = '("allow_duplicate": true in the line pays for another)'
-    parts += [f"{outside} made outside this file for the same request {pays}" if outside else ""]
+    parts += [f"{outside} made before for the same request {pays}" if outside else ""]
     parts += [f"{len(costs)} to send" + (f" for {_sum(costs)}" if costs else "")]
     return f"{'; '.join(part for part in parts if part)}." + (f" {notice}" if notice and costs else "")
 

@@ -4,6 +4,7 @@ is sent."""
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 import unicodedata
@@ -86,17 +87,24 @@ def read(path: str, limits: Capabilities) -> list[Request]:
         bad += [BadLine(request.number, _nameless()) for request in requests if request.name is None]
     if bad:
         raise BadLines(sorted(bad, key=lambda each: each.number))
-    return _known_by(Path(path).name if is_kept else "-", requests)
+    return _known_by(_name_of(path) if is_kept else "-", requests)
 
 
 def _open(path: str) -> BinaryIO:
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise InvalidInput([Problem("standard input", "is closed", "a file, or lines from a pipe")])
             return sys.stdin.buffer
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "that is no name of a file"
         raise InvalidInput([Problem(path, f"cannot be read: {why}")]) from None
+
+
+def _name_of(path: str) -> str:
+    """A file's own name, whatever link leads to it and whatever the locale: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(Path(path).resolve().name).decode("utf-8", "backslashreplace")
 
 
 def _lines(file: BinaryIO) -> tuple[list[tuple[int, str]], list[BadLine]]:
@@ -212,7 +220,7 @@ def _as_name(value: object) -> object:
 
 
 def _plain(name: str) -> str:
-    stripped = name.strip()
+    stripped = unicodedata.normalize("NFC", name.strip())  # the same name, however it was typed
     if len(stripped) > MOST_OF_A_NAME:
         message = f"is longer than {MOST_OF_A_NAME} characters; allowed: a shorter one"
         raise PydanticCustomError("sora", "{message}", {"message": message})
@@ -241,7 +249,8 @@ def _known_by(file: str, requests: list[Request]) -> list[Request]:
     """The requests with what each line is known by."""
     unnamed = iter(keys_of_unnamed(file, (request.line.digest for request in requests if request.name is None)))
     keys = [next(unnamed) if request.name is None else key_of_name(request.name) for request in requests]
+    in_file = frozenset(keys)
     return [
-        replace(request, line=replace(request.line, file=file, key=key))
+        replace(request, line=replace(request.line, file=file, key=key, keys=in_file))
         for request, key in zip(requests, keys, strict=True)
     ]

@@ -48,7 +48,7 @@ class Planned:
     """A line and what is to become of it: `known` is what it became already, `cost` what it will cost, if known.
 
     `is_sent`: it is sent in this run. `is_changed`: it asks for something else than what was sent for it.
-    `duplicate_of`: what was made outside this file for the same request, and is taken for it.
+    `duplicate_of`: what was made before for the same request, but for no line of this file, and is taken for it.
     """
 
     request: Request

@@ -145,7 +145,14 @@ def _refuse_key(_ctx: click.Context, _param: click.Parameter, key: str | None) -
         )
 
 
+def _refuse_words(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> None:
+    """Say why a word is not taken, without repeating it: it may be a key."""
+    if words:
+        raise click.UsageError("Name the gateway with --base-url. A key is asked for, or read from standard input.")
+
+
 @main.command(epilog="Example: sora-mcp login --base-url https://api.example.com < key.txt")
+@click.argument("words", nargs=-1, metavar="", callback=_refuse_words, expose_value=False)
 @click.option("--base-url", metavar="URL", help="The gateway's address.")
 @click.option("--dialect", metavar="NAME", help="What it speaks, such as videos:vllm-omni.  [default: sora]")
 @click.option("--store", type=click.Choice(["key-store", "file"]), help="Where to keep the key.")

@@ -18,7 +18,7 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
-from sora_mcp.cli.doctor_callers import callers
+from sora_mcp.cli.doctor_callers import oauth, tokens
 from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
@@ -109,7 +109,8 @@ async def check_up(settings: Settings) -> list[Check]:
     checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
     if home.verdict == "ok":
         checks += await _ledger(settings)
-    checks += [Check(*finding) for finding in await callers(settings)]
+        checks += [Check(*finding) for finding in tokens(settings)]
+    checks += [Check(*finding) for finding in await oauth(settings)]
     return checks + await _gateway(settings)
 
 

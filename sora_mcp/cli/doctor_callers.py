@@ -18,23 +18,8 @@ Finding = tuple[str, Literal["ok", "note", "wrong"], str, str]
 """A check's name, its verdict, what was found and what to do next."""
 
 
-async def callers(settings: Settings) -> list[Finding]:
-    """Everything about callers; nothing where one person has the server to themselves."""
-    findings = list(_tokens(settings))
-    if "oauth" in settings.auth:
-        findings += await _oauth(settings)
-    elif settings.oauth_issuer or settings.oauth_audience:
-        words = f"an issuer is set, and {variable_of('auth')} does not name oauth"
-        findings.append(("oauth", "note", words, f"Set {variable_of('auth')}=oauth to let its tokens in."))
-    if settings.allowed_hosts and not settings.auth:
-        words = (
-            f"over HTTP it answers to {', '.join(settings.allowed_hosts[:MOST_NAMES])}, and asks nobody who they are"
-        )
-        findings.append(("callers", "note", words, f"Set {variable_of('auth')}, unless the proxy in front of it asks."))
-    return findings
-
-
-def _tokens(settings: Settings) -> Iterator[Finding]:
+def tokens(settings: Settings) -> Iterator[Finding]:
+    """Who has a static token; nothing where one person has the server to themselves."""
     asks = "tokens" in settings.auth
     try:
         names = [each.name for each in TokenFile(settings.home).grants()]
@@ -53,7 +38,13 @@ def _tokens(settings: Settings) -> Iterator[Finding]:
         yield ("tokens", "note", "nobody has one yet", f"Add one with: {command('token', 'add')} NAME")
 
 
-async def _oauth(settings: Settings) -> list[Finding]:
+async def oauth(settings: Settings) -> list[Finding]:
+    """What the issuer says; nothing where none is named."""
+    if "oauth" not in settings.auth:
+        if not (settings.oauth_issuer or settings.oauth_audience):
+            return []
+        words = f"an issuer is set, and {variable_of('auth')} does not name oauth"
+        return [("oauth", "note", words, f"Set {variable_of('auth')}=oauth to let its tokens in.")]
     missing = [name for name in ("oauth_issuer", "oauth_audience") if getattr(settings, name) is None]
     if missing:
         names = " and ".join(map(variable_of, missing))

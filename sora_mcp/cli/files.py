@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sora_mcp.core.advice import AskUser, Do, Setting
+from sora_mcp.core.advice import Advice, Do
 from sora_mcp.core.errors import FileProblem
 
 
@@ -31,15 +31,15 @@ def _wrong_with(path: Path) -> str | None:
     return _trial(path)
 
 
-def check_folder(folder: Path) -> None:
-    """Make the folder for videos if need be. Raises FileProblem where none can be saved in it."""
+def check_folder(folder: Path, *advice: Advice) -> None:
+    """Make the folder for videos if need be. Raises FileProblem, with this advice, where none can be saved."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         problem = _trial(folder / "video.v1.mp4")
     except OSError as error:
         problem = f"The folder {folder} cannot be made: {error.strerror}."
     if problem:
-        refused = FileProblem(problem, AskUser(("check ", Setting("output_dir"))), Do("Or name a file with --out."))
+        refused = FileProblem(problem, *advice)
         refused.outcome = "not_submitted"
         raise refused
 

@@ -25,6 +25,7 @@ from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.terminal import has_surrogates
 from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Video
@@ -116,7 +117,9 @@ class _Asked:
             if path := self.following.file_of(variant, of):
                 check_new(path, "Nothing was submitted and nothing was charged." if self.paid else "Nothing was saved.")
         if self.paid and self.following.out is None and not self.arguments.get("dry_run"):
-            check_folder(settings.output_dir)
+            check_folder(
+                settings.output_dir, AskUser(("check ", Setting("output_dir"))), Do("Or name a file with --out.")
+            )
 
 
 def _tell_interrupted(asked: _Asked) -> None:

@@ -10,20 +10,22 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sora_mcp.config.converters import Secret, StoredKey
 from sora_mcp.config.endpoint import UPSTREAMS, address_of
-from sora_mcp.core.advice import Do, LogIn, UnlockKeyStore
+from sora_mcp.core.advice import Do, LogIn, TryAgain, UnlockKeyStore
 from sora_mcp.core.errors import FileProblem, NotConfigured
 
 KEY_STORE = "key store"
 
 _MOST_BYTES = 1_000_000
+_WAIT_S = 10.0
+"""Seconds to wait for another command that changes the logins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,13 @@ class LoginFile:
         entry: dict[str, Any] = {"address": address, "dialect": dialect}
         if key:
             entry |= {"in_key_store": True} if in_key_store else {"key": key}
-        self._write([*(each for each in self._entries() if each["address"] != address), entry])
+        with self._alone():
+            self._write([*(each for each in self._entries() if each["address"] != address), entry])
 
     def remove(self, address: str) -> None:
         """Forget a login. Raises NotConfigured or FileProblem."""
-        self._write([each for each in self._entries() if each["address"] != address])
+        with self._alone():
+            self._write([each for each in self._entries() if each["address"] != address])
 
     def _login(self, entry: dict[str, Any]) -> Login:
         address, dialect = entry["address"], entry["dialect"]
@@ -117,12 +121,27 @@ class LoginFile:
     def _unusable(self, why: str, then: str) -> NotConfigured:
         return NotConfigured(f"The file of the logins, {self.path}, {why}; no key was taken from it.", Do(then))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Make the folder, and hold its lock: what two write at once would lose a login. Raises FileProblem."""
+        import sqlite3  # noqa: PLC0415 - its locks are the same on every system, and end with the process
+
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+            with closing(sqlite3.connect(folder / "lock", timeout=_WAIT_S, isolation_level=None)) as lock:
+                lock.execute("BEGIN EXCLUSIVE")
+                yield
+        except OSError as error:
+            raise FileProblem(f"{self.path} cannot be written ({error.strerror}).") from None
+        except sqlite3.Error:
+            raise FileProblem(f"{self.path} cannot be written (another command holds it).", TryAgain()) from None
+
     def _write(self, entries: Sequence[dict[str, Any]]) -> None:
         """Write the file whole or not at all. Raises FileProblem."""
         folder, name = self.path.parent, ""
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.chmod(0o700)
             handle, name = tempfile.mkstemp(dir=folder, prefix=".logins.")  # of mode 0600
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump({"logins": entries}, file, indent=2)

@@ -8,13 +8,12 @@ from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import Endpoint, endpoint_of
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.cost import Cost
+from sora_mcp.core.owners import owner_folder
 
 
 def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
     """The settings of one of them: their rows, their folder, their cap for 24 hours (None: the one for everybody), and
     their own upstream key, if they have one."""
-    from sora_mcp.core.owners import owner_folder  # noqa: PLC0415 - a single person does without
-
     return replace(
         settings,
         owner=owner,

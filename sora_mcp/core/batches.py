@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,13 +16,15 @@ class BatchLine:
 
     `key`: what it is known by at one gateway, for one owner: its own name, or its file, its `digest` and its count
     among equal lines. `digest`: a hash of what it asks for. `after`: the request of this line that came to nothing
-    and is to be made again; None where it is sent for the first time.
+    and is to be made again; None where it is sent for the first time. `keys`: those of all lines of the file as it is
+    now, of which none is a duplicate of another.
     """
 
     file: str
     key: str
     digest: str
     after: str | None = None
+    keys: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def key_of_name(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import anyio
 from sse_starlette.sse import AppStatus
@@ -13,9 +12,6 @@ from sora_mcp.runtime.listening import GRACE_S
 from sora_mcp.server.surface import SoraServer
 
 logger = logging.getLogger(__name__)
-
-VIEWED_WITHIN_S = 1.5
-"""Seconds that pictures have to be finished; they cost nothing, and a video can be made so that they take for ever."""
 
 
 class Draining:
@@ -50,18 +46,13 @@ class Draining:
         """Wait for the calls under way, at most GRACE_S seconds, then end what goes on for long without harm."""
         if self.under_way > 0:
             logger.warning("ending: calls under way are finished first, within %g s: %d", GRACE_S, self.under_way)
+        self._server.close_viewers()  # pictures cost nothing, and a video can be made so that they take for ever
         with anyio.move_on_after(GRACE_S):
-            await self._answered(within_s=VIEWED_WITHIN_S)
-            self._server.close_viewers()
-            await self._answered()
-        self._server.close()
-        self._closing.set()
-
-    async def _answered(self, within_s: float = math.inf) -> None:
-        with anyio.move_on_after(within_s):
             while self.under_way > 0:
                 self._changed = anyio.Event()
                 await self._changed.wait()
+        self._server.close()
+        self._closing.set()
 
 
 def _until(closing: anyio.Event, receive: Receive) -> Receive:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -62,7 +63,8 @@ class HttpApp:
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
         )
         self._draining = Draining(Lenient(in_words(app)), server)
-        others = Router([*own_routes, *routes, *(authentication.routes if authentication else ())])
+        slash = Route(f"{MCP_PATH}/", _without_slash, methods=["GET", "POST", "DELETE"])
+        others = Router([slash, *own_routes, *routes, *(authentication.routes if authentication else ())])
         app = _Endpoints(self._draining, others, lifespan=app)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
@@ -82,6 +84,11 @@ class HttpApp:
     async def end(self) -> None:
         """Finish the calls under way, then end what never would by itself."""
         await self._draining.end()
+
+
+async def _without_slash(_: Request) -> Response:
+    """The MCP endpoint has no slash at its end; people write one."""
+    return RedirectResponse(MCP_PATH, status_code=307)
 
 
 class _Endpoints:

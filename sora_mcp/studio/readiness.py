@@ -65,7 +65,7 @@ class ReadinessCheck:
                 await self._ledger.history("")
         except SoraError as error:
             logger.warning("not ready: %s", error.message)
-            return ("The ledger in ", Setting("home"), " cannot be used; `sora-mcp doctor` says why.")
+            return ("The ledger in ", Setting("home"), " cannot be used.")
         if not _is_writable(self._settings.home):
             return ("The folder of ", Setting("home"), " cannot be written.")
         return None

@@ -21,7 +21,7 @@ from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy, open_ledger
 pytestmark = pytest.mark.anyio
 
 FOX = Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25))
-ONE, TWO = (BatchLine("film.jsonl", f"line:{n}", "d") for n in (1, 2))
+ONE, TWO = (BatchLine("film.jsonl", f"line:{n}", "d", keys=frozenset({"line:1", "line:2"})) for n in (1, 2))
 
 
 def of(line: BatchLine, account: Account = G) -> Intent:
@@ -78,11 +78,12 @@ async def test_equal_lines_of_a_file_are_intents_of_their_own_and_all_else_of_it
     assert is_new
     assert (await ledger.lines(G, [ONE.key]))[ONE.key].entry.request_id == outside.request_id
     assert not (await ledger.begin(FOX, GUARDED))[1]
-    renamed = {
-        (await ledger.begin(of(BatchLine("renamed.jsonl", f"line:{n}b", "d")), GUARDED))[0].request_id for n in (1, 2)
-    }
-    assert renamed == {outside.request_id, second.request_id}
-    assert (await ledger.begin(of(BatchLine("renamed.jsonl", "line:3b", "d")), GUARDED))[1]
+    keys = frozenset({"name:1", "name:2", "name:3"})
+    for file in ("film.jsonl", "renamed.jsonl"):
+        lines = [BatchLine(file, f"name:{n}", "d", keys=keys) for n in (1, 2, 3)]
+        begun = [await ledger.begin(of(line), GUARDED) for line in lines]
+        assert {entry.request_id for entry, _ in begun[:2]} == {outside.request_id, second.request_id}
+        assert begun[2][1] == (file == "film.jsonl")
 
 
 async def test_a_look_beforehand_keeps_no_line_and_a_refusal_neither(ledger: Ledger) -> None:

@@ -163,12 +163,27 @@ async def test_what_was_made_outside_for_the_same_request_is_taken_and_stays_so(
     await anyio.run_process(create, env=environment(tmp_path, gateway))
     write(tmp_path, FOX, FOX)
     done = await batch()
-    assert b"1 made outside this file" in done.stderr
+    assert b"1 made before for the same request" in done.stderr
     assert states(done) == ["succeeded", "succeeded"]
     assert [told(done)[number]["task_id"] for number in (1, 2)] == ["task_1", "task_2"]
     assert states(await batch(DUPLICATE_WINDOW="0")) == ["succeeded", "succeeded"]
     await anyio.run_process(create, env=environment(tmp_path, gateway))
     assert prompts(gateway) == {"fox": 2}
+
+
+async def test_a_line_that_was_given_a_name_or_a_space_is_no_other_video(
+    batch: Batch, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    write(tmp_path, FOX, BOAT, CAT)
+    await batch()
+    write(tmp_path, FOX | {"name": "fox"}, {"prompt": "boat "} | SMALL, CAT, CAT)
+    tried = await batch("--dry-run")
+    assert b"2 made before for the same request" in tried.stderr
+    assert [line.get("duplicate") for _, line in sorted(told(await batch()).items())] == [True, True, None, None]
+    assert prompts(gateway) == {"fox": 1, "boat": 1, "cat": 2}
+    write(tmp_path, FOX | {"name": "vixen"}, BOAT | {"name": "raft", "allow_duplicate": True})
+    await batch()
+    assert prompts(gateway) == {"fox": 1, "boat": 2, "cat": 2}
 
 
 async def test_two_processes_on_the_same_file_send_each_line_once(
@@ -342,6 +357,17 @@ async def test_a_reader_that_has_enough_ends_it_and_nothing_is_sent_twice(
     assert len(gateway.creates()) < 10
     assert states(await batch()) == ["succeeded"] * 10
     assert set(prompts(gateway).values()) == {1}
+
+
+async def test_where_the_videos_cannot_be_saved_nothing_is_paid(
+    batch: Batch, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    write(tmp_path, FOX)
+    done = await batch("--download", "films.jsonl/videos")
+    assert done.returncode == 3
+    assert b"Nothing was submitted" in done.stderr
+    assert b"--download" in done.stderr
+    assert gateway.creates() == []
 
 
 def test_videos_are_saved_where_that_is_asked_for(run: Any, tmp_path: Path) -> None:

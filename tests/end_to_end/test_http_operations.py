@@ -133,6 +133,13 @@ async def test_a_page_that_may_use_it_is_let_by_its_browser(server: tuple[str, P
     assert "Access-Control-Allow-Origin" not in plain.headers
 
 
+async def test_a_slash_at_the_end_of_the_address_leads_to_the_endpoint(server: tuple[str, Process]) -> None:
+    async with httpx.AsyncClient(base_url=server[0]) as client:
+        for method in ("GET", "POST", "DELETE"):
+            reply = await client.request(method, "/mcp/")
+            assert (reply.status_code, reply.headers["Location"]) == (307, "/mcp")
+
+
 async def test_ready_is_told_of_ledger_and_gateway_without_a_paid_call(
     server: tuple[str, Process], gateway: FaultGateway
 ) -> None:

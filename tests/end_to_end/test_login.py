@@ -204,6 +204,10 @@ async def test_a_key_is_never_an_argument(shell: Shell) -> None:
     for option in ("--key", "--api-key"):
         status, said = await shell.run("login", "--base-url", "https://api.example", option, KEY)
         assert (status, "never an argument" in said) == (2, True)
+    for words in ([KEY], ["https://api.example", KEY], ["--token", KEY], [f"--password={KEY}"]):
+        status, said = await shell.run("login", *words)
+        assert (status, KEY in said) == (2, False)
+        assert "--key" not in said
     status, said = await shell.run("login")
     assert (status, "--base-url" in said) == (2, True)
 

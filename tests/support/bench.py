@@ -79,13 +79,20 @@ async def over_http(
     command = [*program, "serve", "--transport", "streamable-http", "--port", "0"]
     async with await anyio.open_process(command, env=environment) as process:
         try:
-            assert process.stderr is not None
-            with anyio.fail_after(30):
-                words = (await process.stderr.receive()).decode()
-            yield words.split()[-1], process
+            yield await address_of(process), process
         finally:
             if process.returncode is None:
                 process.terminate()
+
+
+async def address_of(process: Process) -> str:
+    """Where a server that is starting serves, as it says on stderr after whatever else it has to say."""
+    assert process.stderr is not None
+    said = ""
+    with anyio.fail_after(30):
+        while "\n" not in (line := said.partition("Serving MCP at ")[2]):
+            said += (await process.stderr.receive()).decode()
+    return line.split()[0]
 
 
 @asynccontextmanager

@@ -74,6 +74,9 @@ def test_a_line_is_known_by_its_name_wherever_it_stands_and_whatever_it_says(tmp
     assert keys(batch(tmp_path, lines({"prompt": "fox", "name": 7}))) == keys(
         batch(tmp_path, lines({"prompt": "fox", "name": "7"}))
     )
+    assert keys(batch(tmp_path, lines({"prompt": "fox", "name": "caf\u00e9"}))) == keys(
+        batch(tmp_path, lines({"prompt": "fox", "name": "cafe\u0301"}))
+    )
 
 
 def test_a_line_without_a_name_is_known_by_file_content_and_count(tmp_path: Path) -> None:
@@ -88,6 +91,14 @@ def test_a_line_without_a_name_is_known_by_file_content_and_count(tmp_path: Path
     assert keys(batch(tmp_path, lines(fox | {"allow_duplicate": True}))) == first[:1]
     assert keys(batch(tmp_path, lines(fox), "folder/films.jsonl")) == first[:1]
     assert keys(batch(tmp_path, lines(fox), "others.jsonl")) != first[:1]
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "folder" / "films.jsonl")
+    assert [request.line.key for request in read(str(tmp_path / "link.jsonl"), LIMITS)] == first[:1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are always text there")
+def test_a_file_whose_name_is_no_text_is_taken(tmp_path: Path) -> None:
+    (path := tmp_path / os.fsdecode(b"f\xff.jsonl")).write_text(lines({"prompt": "fox"}))
+    assert read(str(path), LIMITS)[0].line.file == r"f\xff.jsonl"
 
 
 def test_every_bad_line_is_named_and_what_is_right_instead(tmp_path: Path) -> None:
@@ -161,7 +172,10 @@ def test_a_file_of_another_encoding_and_one_with_too_many_lines_are_refused(tmp_
         batch(tmp_path, '{"prompt": "fox"}\n' * (MOST_LINES + 1))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where it is closed
+    with pytest.raises(InvalidInput, match="is closed"):
+        read("-", LIMITS)
     for path in (tmp_path, tmp_path / "none.jsonl", "a\0b"):
         with pytest.raises(InvalidInput, match="cannot be read"):
             read(str(path), LIMITS)

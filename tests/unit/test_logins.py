@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,14 @@ def test_the_file_is_for_this_user_alone_whatever_the_mask_says(home: Path, keep
         os.umask(before)
     path = LoginFile(home).path
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert [each.name for each in path.parent.iterdir()] == ["logins.json"]
+    assert {each.name for each in path.parent.iterdir()} == {"lock", "logins.json"}
+
+
+def test_of_many_logins_at_once_none_is_lost(home: Path, keep: Keep) -> None:
+    addresses = [f"https://{number}.example" for number in range(20)]
+    with ThreadPoolExecutor(len(addresses)) as people:
+        list(people.map(keep, addresses))
+    assert {login.address for login in LoginFile(home).read()} == set(addresses)
 
 
 def test_a_folder_that_cannot_be_made_is_said(home: Path) -> None:

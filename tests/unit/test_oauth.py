@@ -75,7 +75,7 @@ async def test_a_good_token_says_whose_it_is_and_what_it_allows(tokens: OAuthTok
         ({"scope": 7}, set()),
         ({"scope": ""}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 async def test_scopes_are_a_text_or_a_list(
     tokens: OAuthTokens, issuer: OtherIssuer, claims: dict[str, Any], scopes: set[str]

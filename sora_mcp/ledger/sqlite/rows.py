@@ -184,14 +184,13 @@ def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
     sql = (
         f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
         f" WHERE {_SAME} AND +state IN ({places(states)}) AND {_not_settled(intent.settles)}"
-        f" AND merged_into IS NULL AND NOT EXISTS ({_LINE_OF_THE_SAME_FILE}) ORDER BY number DESC"
+        " AND merged_into IS NULL ORDER BY number DESC"
     )
-    file = None if intent.line is None else intent.line.file
-    values = [*_same_values(intent), *states, *intent.settles, file]
-    return tuple(_earlier(*row) for row in db.execute(sql, values))
-
-
-_LINE_OF_THE_SAME_FILE = "SELECT 1 FROM batch_lines AS b WHERE b.request_id = videos.request_id AND b.file = ?"
+    values = [*_same_values(intent), *states, *intent.settles]
+    same = tuple(_earlier(*row) for row in db.execute(sql, values))
+    keys = frozenset[str]() if intent.line is None else intent.line.keys
+    of = "SELECT key FROM batch_lines WHERE request_id = ?"
+    return tuple(each for each in same if keys.isdisjoint(key for (key,) in db.execute(of, [each.request_id]) if keys))
 
 
 def _not_settled(request_ids: Sequence[str]) -> str:
