@@ -50,9 +50,10 @@ def shared(make_settings: Make, gateway: FaultGateway) -> Make:
     return make
 
 
-def rows(made: Team) -> list[tuple[str, str]]:
+def owners(made: Team) -> list[str]:
+    """Of all rows of the ledger."""
     with closing(sqlite3.connect(made.settings.ledger)) as db:
-        return db.execute("SELECT owner, state FROM videos ORDER BY number").fetchall()
+        return [owner for (owner,) in db.execute("SELECT owner FROM videos")]
 
 
 # --- money ----------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ async def test_the_same_film_of_two_people_is_two_and_of_one_in_two_sessions_is_
                     paying.start_soon(pay, name, client)
             assert tasks["ann"] == tasks["ann at home"] != tasks["ben"]
             assert len(gateway.accepted()) == 2
-            assert sorted(rows(made)) == [("ann", "submitted"), ("ben", "submitted")]
+            assert sorted(owners(made)) == ["ann", "ben"]
 
 
 async def test_each_has_their_cap_and_all_have_one_together(shared: Make, gateway: FaultGateway) -> None:
