@@ -22,10 +22,11 @@ from sora_mcp import dialects, tools
 from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
-from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE
+from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, say_wrong
 from sora_mcp.cli.files import check_folder
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
+from sora_mcp.cli.terminal import fitted
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Do, SeeLog, Setting, WouldBeRefused
@@ -171,7 +172,7 @@ class _Batch:
         costs = [plan.cost for plan in plans if plan.is_sent and plan.duplicate_of is None]
         has_to_ask = not bad and await studio.check_sum(costs)
         if not bad:
-            click.echo(_summary(plans, costs, studio.label, studio.notice), err=True)
+            click.echo(fitted(_summary(plans, costs, studio.label, studio.notice), sys.stderr), err=True)
         return _Tried(plans, bad, costs, studio.label, has_to_ask)
 
     async def _send(self, plans: Sequence[Planned], told: _Told, studio: Studio) -> Run | None:
@@ -197,7 +198,7 @@ class _Batch:
             states[line["state"]] = states.get(line["state"], 0) + 1
         click.echo(f"{_count(len(lines))}: {', '.join(f'{n} {state}' for state, n in states.items())}.", err=True)
         if work.stopped is not None:
-            click.echo(f"sora-mcp: Nothing more was sent: {work.stopped}", err=True)
+            say_wrong(f"Nothing more was sent: {work.stopped}")
         if not states.keys().isdisjoint({"failed", "blocked", "lost", "rejected"}):
             again = replace(self._options, retry_failed=True).again()
             click.echo(f"Make what came to nothing again: {again}", err=True)
@@ -320,10 +321,10 @@ def _tried_line(plan: Planned) -> dict[str, Any]:
 def _refuse(bad: Sequence[BadLine]) -> int:
     for line in bad[:MOST_TOLD]:
         step = "" if isinstance(line.error, InvalidInput) else FOR_SHELL.next_step(line.error)
-        click.echo(f"sora-mcp: line {line.number}: {FOR_SHELL.message(line.error.parts)} {step}".rstrip(), err=True)
+        say_wrong(f"line {line.number}: {FOR_SHELL.message(line.error.parts)} {step}".rstrip())
     if len(bad) > MOST_TOLD:
-        click.echo(f"sora-mcp: {len(bad) - MOST_TOLD} more lines are wrong.", err=True)
-    click.echo(f"sora-mcp: {SUBMITTED['not_submitted']} Correct that and run the command again.", err=True)
+        say_wrong(f"{len(bad) - MOST_TOLD} more lines are wrong.")
+    say_wrong(f"{SUBMITTED['not_submitted']} Correct that and run the command again.")
     return USAGE
 
 

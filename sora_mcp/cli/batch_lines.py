@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from click import wrap_text
-
 from sora_mcp.cli.tables import INDENT, table
+from sora_mcp.cli.terminal import columns, fitted
 from sora_mcp.core.cost import RELATIVE, Cost
 
 
@@ -18,7 +16,7 @@ def shown(line: Mapping[str, Any]) -> str:
     """What is told of a line."""
     if not sys.stdout.isatty():
         return json.dumps(line)
-    return "\n".join(_words(line, shutil.get_terminal_size().columns))
+    return "\n".join(_words(line, columns()))
 
 
 def _words(line: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -30,5 +28,5 @@ def _words(line: Mapping[str, Any], width: int) -> Iterator[str]:
     error = line.get("error", {})
     why = [line.get("reason", ""), error.get("message", ""), error.get("next_step", "")]
     if any(why):
-        yield wrap_text(" ".join(filter(None, why)), width, INDENT, INDENT)
+        yield fitted(INDENT + " ".join(filter(None, why)), sys.stdout)
     yield from (f"{INDENT}{path}" for path in line.get("paths", [line["path"]] if "path" in line else []))

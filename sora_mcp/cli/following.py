@@ -166,8 +166,10 @@ def _generations(video: tools.Result) -> Iterator[dict[str, Any]]:
 
 
 def _with_way_back(failed: tools.Result, following: Following) -> tools.Result:
-    """An error after the call was accepted, with the command that goes on."""
-    back = f"{following.video_id} is still at the gateway. Go on with: {command(*following.words_to_come_back)}"
+    """An error after the call was accepted, with the command that goes on, unless the video is gone."""
     error = failed.structured["error"]
+    if error["kind"] == "gone":
+        return failed
+    back = f"{following.video_id} is still at the gateway. Go on with: {command(*following.words_to_come_back)}"
     told = error | {"next_step": f"{error['next_step']} {back}".strip()}
     return replace(failed, text=f"{failed.text}\n{back}", structured=failed.structured | {"error": told})

@@ -80,7 +80,7 @@ def _from_stdin() -> str:
     written = sys.stdin.buffer.read(MOST_CHARACTERS + 1)
     if len(written) > MOST_CHARACTERS:
         raise click.UsageError(f"Standard input is longer than {MOST_CHARACTERS} bytes. {_NOTHING_SENT}")
-    prompt = _text(written).strip()
+    prompt = _text(written).replace("\r\n", "\n").strip()
     if not prompt:
         raise click.UsageError(f"Standard input is empty: there is no prompt to read. {_NOTHING_SENT}")
     return prompt

@@ -12,7 +12,7 @@ import click
 from sora_mcp.cli.ending import print_json, say_wrong
 from sora_mcp.cli.pasting import next_page
 from sora_mcp.cli.tables import table
-from sora_mcp.cli.terminal import fitted
+from sora_mcp.cli.terminal import columns, fitted
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
 
@@ -49,12 +49,12 @@ def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
     stderr."""
     videos = answer.structured["videos"]
     if sys.stdout.isatty() and videos:
-        click.echo("\n".join(table(_HEADERS, list(map(_row, videos)), _columns())))
+        click.echo("\n".join(table(_HEADERS, list(map(_row, videos)), columns())))
     else:
         cost_width = max((len(_cost(video)) for video in videos), default=0)
         for video in videos:
             click.echo(_plain_line(video, cost_width))
-    click.echo(answer.text, err=True)
+    click.echo(fitted(answer.text, sys.stderr), err=True)
     if "next_cursor" in answer.structured:
         filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
         click.echo(f"There are more: {next_page(answer.structured['next_cursor'], filters)}", err=True)
@@ -104,9 +104,3 @@ def _size(video: Mapping[str, Any]) -> str:
 
 def _length(video: Mapping[str, Any]) -> str:
     return f"{round(video['n_frames'] / video.get('fps', FPS), 2):g}s" if "n_frames" in video else ""
-
-
-def _columns() -> int:
-    import shutil  # noqa: PLC0415 - for a terminal only; it loads the compressors
-
-    return shutil.get_terminal_size().columns

@@ -272,7 +272,7 @@ async def _call(settings: Settings, asked: _Asked) -> tools.Result | None:
 async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     try:
         arguments = asked.arguments = await _with_full_ids(
-            studio, asked.arguments, blended=asked.tool == "blend_videos"
+            studio, asked.arguments, blended=asked.tool == "blend_videos", told=asked.paid and not asked.as_json
         )
     except SoraError as error:
         error.outcome = "not_submitted"  # whatever else it would mean of a call that was made
@@ -295,19 +295,26 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     return await follow(studio, submitted, following, bar, as_json=asked.as_json)
 
 
-async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool) -> dict[str, Any]:
+async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool, told: bool) -> dict[str, Any]:
     """The arguments with the whole ids of what `last` and beginnings of ids stand for. Raises SoraError.
 
-    `blended`: the items are sources that stood on the command line.
+    `blended`: the items are sources that stood on the command line. `told`: what they stand for is said on stderr.
     """
+
+    async def full_id(text: str, field: str) -> str:
+        whole = await studio.full_id(text, field)
+        if told and whole != text:
+            click.echo(f"{text} is {whole}.", err=True)
+        return whole
+
     full: dict[str, Any] = {
-        name: await studio.full_id(value, name)
+        name: await full_id(value, name)
         for name in ("task_id", "source_generation_id", "beside")
         if isinstance(value := arguments.get(name), str)
     }
     if blended:
         items = [
-            item | {"generation_id": await studio.full_id(item["generation_id"], "source")}
+            item | {"generation_id": await full_id(item["generation_id"], "source")}
             if "generation_id" in item
             else item
             for item in arguments["inpaint_items"]

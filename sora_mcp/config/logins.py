@@ -104,7 +104,8 @@ class LoginFile:
                 raise OSError
             if os.name == "posix":
                 self._check(about, self.path, 0o077, "600")
-                self._check(self.path.parent.stat(), self.path.parent, 0o022, "700")
+                for folder in {self.path.parent, self.path.resolve().parent}:
+                    self._check(folder.stat(), folder, 0o022, "700")
             return file.read(_MOST_BYTES).decode()
 
     def _check(self, about: os.stat_result, path: Path, forbidden: int, mode: str) -> None:
@@ -139,15 +140,15 @@ class LoginFile:
             raise FileProblem(f"{self.path} cannot be written (another command holds it).", TryAgain()) from None
 
     def _write(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Write the file whole or not at all. Raises FileProblem."""
-        folder, name = self.path.parent, ""
+        """Write the file whole or not at all; of one that is a link, what it leads to. Raises FileProblem."""
+        path, name = self.path.resolve(), ""
         try:
-            handle, name = tempfile.mkstemp(dir=folder, prefix=".logins.")  # of mode 0600
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".logins.")  # of mode 0600
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump({"logins": entries}, file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(self.path)
+            Path(name).replace(path)
         except OSError as error:
             raise FileProblem(f"{self.path} cannot be written ({error.strerror}).") from None
         finally:

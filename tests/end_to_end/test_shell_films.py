@@ -159,6 +159,7 @@ def test_a_folder_for_videos_that_cannot_be_used_is_said_before_anything_is_paid
         (b"mer \xe9", "utf-8", None),
         (b"mer \xe9", "ascii", None),
         (b"", "utf-8", None),
+        (b"a boat\r\nat sea\r\n", "utf-8", "a boat\nat sea"),
         (b" \n\n", "utf-8", None),
     ],
     ids=str,
@@ -184,6 +185,8 @@ def test_last_and_the_beginning_of_an_id_stand_for_it(run: Run, tmp_path: Path, 
     newest = told(run("create", "another", *SMALL, "--wait", "--json"))["task_id"]
     assert told(run("get", "last", "--json"))["task_id"] == newest
     assert run("view", "last", "--beside", task_id[:-1]).returncode == 0
+    for words in (("remix", "last", "at night"), ("blend", "last", task_id)):
+        assert f"last is {newest}." in run(*words, "--dry-run").stderr.splitlines()
     ambiguous = run("remix", "task_0", "at night")
     assert (ambiguous.returncode, task_id in ambiguous.stderr, newest in ambiguous.stderr) == (2, True, True)
     assert "Nothing was submitted" in ambiguous.stderr

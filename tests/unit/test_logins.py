@@ -172,6 +172,21 @@ def test_the_file_is_for_this_user_alone_whatever_the_mask_says(home: Path, keep
     assert {each.name for each in path.parent.iterdir()} == {"lock", "logins.json"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need a right on Windows")
+def test_of_a_file_that_is_a_link_no_old_key_is_left_behind(home: Path, keep: Keep) -> None:
+    keep()
+    path, elsewhere = LoginFile(home).path, home / "elsewhere.json"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    keep("https://other.example", key="sk-other-0123456789")
+    LoginFile(home).remove(ADDRESS)
+    assert path.is_symlink()
+    assert KEY not in elsewhere.read_text()
+    assert [login.address for login in LoginFile(home).read()] == ["https://other.example"]
+    home.chmod(0o777)
+    assert settings(home).stored.trouble is not None
+
+
 def test_of_many_logins_at_once_none_is_lost(home: Path, keep: Keep) -> None:
     addresses = [f"https://{number}.example" for number in range(20)]
     with ThreadPoolExecutor(len(addresses)) as people:
