@@ -31,8 +31,10 @@ class Command(EndsWithExample):
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             hidden = {option for param in self.params if getattr(param, "hidden", False) for option in param.opts}
-            error.possibilities = [each for each in error.possibilities or () if each not in hidden]
-            raise self.meant(ctx, error, words) or error from None
+            shown = [each for each in error.possibilities or () if each not in hidden]
+            raise self.meant(ctx, error, words) or click.NoSuchOption(
+                error.option_name, error.message, shown, ctx
+            ) from None
         for param in self.params:
             if type(param.type) is click.types.StringParamType and any(map(has_surrogates, _texts(ctx, param))):
                 raise click.UsageError(_NO_TEXT.format(_name_of(param)), ctx)

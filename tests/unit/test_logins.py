@@ -184,7 +184,9 @@ def test_of_a_file_that_is_a_link_no_old_key_is_left_behind(home: Path, keep: Ke
     assert KEY not in elsewhere.read_text()
     assert [login.address for login in LoginFile(home).read()] == ["https://other.example"]
     home.chmod(0o777)
-    assert settings(home).stored.trouble is not None
+    stored = settings(home).stored
+    assert stored is not None
+    assert stored.trouble is not None
 
 
 def test_of_many_logins_at_once_none_is_lost(home: Path, keep: Keep) -> None:
