@@ -225,8 +225,8 @@ class Studio:
         return await self._sums().check(costs)
 
     async def usage(self, days: int) -> UsageReport:
-        """What was spent in the last `days` days, today among them; by everybody, where people share the server and no
-        owner is set. Raises FileProblem."""
+        """What was spent in the last `days` days, today among them, by the owner that is set, or else by everybody.
+        Raises FileProblem."""
         return await self._sums().usage(days)
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:

@@ -47,20 +47,21 @@ class Sums:
             days=await self._groups(("address", "day"), since),
             operations=await self._groups(("address", "operation"), since),
             gateways=await self._groups(("address",), since),
-            owners=await self._groups(("address", "owner"), since) if self._is_of_everybody else None,
+            owners=await self._owners(since),
         )
 
-    @property
-    def _is_of_everybody(self) -> bool:
-        """Whether people share this server, and none of them is meant: whoever runs it wants to know."""
-        return bool(self._settings.auth) and self._settings.owner is None
+    async def _owners(self, since: float) -> list[UsageGroup] | None:
+        """What each owner spent, where none is meant and there are several, or may be."""
+        if self._settings.owner is not None:
+            return None
+        owners = await self._groups(("address", "owner"), since)
+        return owners if self._settings.auth or any(group.owner for group in owners) else None
 
     async def _groups(self, by: tuple[UsageKey, ...], since: float) -> list[UsageGroup]:
         """Groups in order: this gateway first, the newest day first, operations by their names."""
         if not self._ledger.exists():
             return []
-        owner = None if self._is_of_everybody else self._settings.owner or ""
-        groups = [_group(by, usage) for usage in await self._ledger.usage(owner, by, since)]
+        groups = [_group(by, usage) for usage in await self._ledger.usage(self._settings.owner, by, since)]
         groups.sort(key=lambda group: (group.owner or "", group.operation or ""))
         groups.sort(key=lambda group: group.day or "", reverse=True)
         groups.sort(key=lambda group: (group.gateway != self._connector.label, group.gateway))

@@ -59,9 +59,9 @@ def test_before_the_first_video_and_for_another_owner_nothing_was_spent(run: Run
 def test_where_people_share_a_server_it_tells_what_each_spent(run: Run) -> None:
     for owner, prompt in (("ann", "one"), ("ann", "two"), ("ben", "three")):
         run("create", prompt, "--width", "480", "--height", "480", OWNER=owner)
-    told = json.loads(run("usage", "--json", AUTH="tokens").stdout)
-    assert [(each["owner"], each["videos"]) for each in told["owners"]] == [("ann", 2), ("ben", 1)]
-    assert [each["videos"] for each in told["gateways"]] == [3]
+    for told in (json.loads(run("usage", "--json", AUTH=auth).stdout) for auth in ("tokens", "")):
+        assert [(each["owner"], each["videos"]) for each in told["owners"]] == [("ann", 2), ("ben", 1)]
+        assert [each["videos"] for each in told["gateways"]] == [3]
     assert run("usage", AUTH="tokens").stdout.splitlines()[-2].split() == ["ann", "2", "2", "relative"]
     told = json.loads(run("usage", "--json", AUTH="tokens", OWNER="ben").stdout)
     assert "owners" not in told
