@@ -58,6 +58,15 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
     assert f"{missing} is not set" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("name", ["SORA_AUHT", "SORA_MCP_AUTH", "sora_auth "])
+async def test_nothing_is_served_where_it_may_be_misspelt_that_callers_are_asked(tmp_path: Path, name: str) -> None:
+    """A proxy in front of this machine would let everybody in."""
+    command = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+    done = await anyio.run_process(command, env=environment(tmp_path) | {name: "tokens"}, check=False)
+    assert done.returncode == 2
+    assert "SORA_AUTH may be misspelt" in done.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
