@@ -134,8 +134,9 @@ class _Connection(H11Protocol):
         longest._refuse(b"503 Service Unavailable")  # noqa: SLF001 - of this class
 
     def is_idle(self) -> bool:
-        """Whether no request is under way: none has come, or the last one was answered."""
-        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+        """Whether no request is under way: none has come, or the last one was answered, though its body may still be
+        coming in: a stranger is answered before that."""
+        return self.conn.their_state is h11.IDLE if self.cycle is None else bool(self.cycle.response_complete)
 
     def _refuse(self, status: bytes) -> None:
         """Close it, with a status where nothing was answered yet."""
