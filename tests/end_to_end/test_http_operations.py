@@ -229,3 +229,18 @@ async def test_the_log_has_a_line_for_each_request_and_no_secret(server: tuple[s
     assert "method=GET path=/healthz status=200" in log
     assert "path=other status=404" in log
     assert not [word for word in ("canary", KEY, "session") if word in log]
+
+
+async def test_numbers_that_cannot_be_read_name_no_file(tmp_path: Path, gateway: FaultGateway) -> None:
+    with anyio.fail_after(30):
+        async with (
+            over_http(environment(tmp_path, gateway)) as (address, _),
+            Client(address) as client,
+            httpx.AsyncClient(base_url=address.removesuffix("/mcp"), trust_env=False) as scraper,
+        ):
+            await client.call_tool("create_video", {"prompt": "fly man"})
+            (tmp_path / "home" / "ledger.sqlite3").rename(tmp_path / "home" / "moved")
+            answer = await scraper.get("/metrics")
+            assert answer.status_code == 503
+            assert "cannot be used" in answer.text
+            assert str(tmp_path) not in answer.text
