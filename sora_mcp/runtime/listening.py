@@ -227,7 +227,8 @@ def listen(
     if connections is not None:
         server.server_state.connections = connections
     bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    with _Listener(bound.family, bound.type, bound.proto, fileno=bound.detach()) as listener:
+    # asyncio sends small parts at once (TCP_NODELAY) only where the socket says that it is TCP's.
+    with _Listener(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach()) as listener:
         server.run([listener])
 
 
