@@ -60,6 +60,9 @@ class Issuer:
         self._keys: list[Key] = []
         self._read_at: float | None = None
         self._tried_at = -FRESH_S
+        self._failure: str | None = None
+        """Why the last look-up failed; None where it did not."""
+        self._look_ups = 0
         self._left, self._left_at = float(MOST_AT_ONCE), now()
         self._looking_up = anyio.Lock()
         self._trust: ssl.SSLContext | None = None
@@ -93,20 +96,31 @@ class Issuer:
         return [each for each in self._keys if name is None or each.get("kid") == name]
 
     async def _look_up(self, name: str | None, *, is_new: bool = False) -> None:
-        """Look up the keys, one at a time. Raises IssuerDown where none are known either way."""
+        """Look up the keys, one at a time. Raises IssuerDown where none are known either way.
+
+        Whoever waits for a look-up that fails takes its failure for theirs: a slow issuer costs them one wait.
+        """
+        before = self._look_ups
         async with self._looking_up:
-            if self._named(name) and not self._is_to_be_looked_up():  # while this one waited
-                return
-            if is_new and not self._may_look_up():
-                return
+            if self._look_ups == before or self._failure is None:
+                if self._named(name) and not self._is_to_be_looked_up():  # while this one waited
+                    return
+                if is_new and not self._may_look_up():
+                    return
+                await self._try()
+        if self._failure is not None and (is_new or not self._known()):
+            raise IssuerDown(self._failure)
+
+    async def _try(self) -> None:
+        try:
+            self._keys = await self.look_up()
+            self._read_at, self._failure = self._now(), None
+        except IssuerDown as down:
+            logger.warning("the keys of the issuer %s cannot be looked up: %s", self.address, down)
+            self._failure = str(down)
+        finally:
             self._tried_at = self._now()
-            try:
-                self._keys = await self.look_up()
-                self._read_at = self._now()
-            except IssuerDown as down:
-                logger.warning("the keys of the issuer %s cannot be looked up: %s", self.address, down)
-                if is_new or not self._known():
-                    raise
+            self._look_ups += 1
 
     def _may_look_up(self) -> bool:
         """Whether one more look-up for a key that is not known is allowed now; it is counted."""
@@ -142,22 +156,31 @@ class Issuer:
         )
 
     async def _ask(self, client: httpx.AsyncClient) -> list[Key]:
+        document = await self._get(client, await self._address_of_keys(client))
+        entries = document.get("keys") if document is not None else None
+        if not isinstance(entries, list):
+            raise IssuerDown("it gives no keys")
+        return [each for each in entries[:MOST_KEYS] if isinstance(each, dict)]
+
+    async def _address_of_keys(self, client: httpx.AsyncClient) -> str:
+        """What the first usable metadata name. Raises IssuerDown: why the first of those that are there are not."""
+        trouble = None
         for address in metadata_addresses(self.address):
-            metadata = await self._get(client, address)
-            if metadata is not None:
-                break
-        else:
-            raise IssuerDown("it has no metadata at the addresses of RFC 8414 and OpenID Connect")
+            try:
+                metadata = await self._get(client, address)
+                if metadata is not None:
+                    return self._jwks_uri(metadata)
+            except IssuerDown as down:  # some answer every address with a page, and have metadata at another one
+                trouble = trouble or down
+        raise trouble or IssuerDown("it has no metadata at the addresses of RFC 8414 and OpenID Connect")
+
+    def _jwks_uri(self, metadata: dict[str, Any]) -> str:
         if metadata.get("issuer") != self.address:
             raise IssuerDown(f"its metadata name another issuer: {str(metadata.get('issuer'))[:200]!r}")
         jwks_uri = metadata.get("jwks_uri")
         if not isinstance(jwks_uri, str) or not may_be_asked(jwks_uri):
             raise IssuerDown("its metadata name no https address of keys (jwks_uri)")
-        document = await self._get(client, jwks_uri)
-        entries = document.get("keys") if document is not None else None
-        if not isinstance(entries, list):
-            raise IssuerDown("it gives no keys")
-        return [each for each in entries[:MOST_KEYS] if isinstance(each, dict)]
+        return jwks_uri
 
     async def _get(self, client: httpx.AsyncClient, address: str) -> dict[str, Any] | None:
         """A JSON object; None where there is none at this address. Raises IssuerDown where an answer is none."""

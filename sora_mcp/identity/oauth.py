@@ -110,6 +110,7 @@ class OAuthTokens:
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
+            expires_at = float(claims["exp"])
         except jwt.PyJWTError as error:
             raise TokenRefused(self._reason(token, error)) from None
         except (ValueError, TypeError, OverflowError):
@@ -118,7 +119,7 @@ class OAuthTokens:
         if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
             raise TokenRefused("The token's subject cannot be used.")
         client = claims.get("client_id") or claims.get("azp") or ""
-        return AccessClaims(self.issuer.address, subject, str(client), _scopes(claims), float(claims["exp"]))
+        return AccessClaims(self.issuer.address, subject, str(client), _scopes(claims), expires_at)
 
     def _reason(self, token: str, error: jwt.PyJWTError) -> str:
         """Why a token is refused. Its claims are compared only after its signature was found to be good."""

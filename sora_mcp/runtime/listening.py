@@ -142,7 +142,7 @@ class _Connection(H11Protocol):
         """Close it, with a status where nothing was answered yet."""
         self._timer = None
         self.connections.discard(self)  # it counts no more from now on
-        if self.conn.our_state is h11.IDLE and not self.transport.is_closing():
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
         self.transport.close()
 

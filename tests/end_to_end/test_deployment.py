@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ import httpx
 import httpx2
 import pytest
 import yaml
-from bench import COMMAND, ERAS, Era, address_of, environment, over_http
+from bench import COMMAND, ERAS, PNG, Era, address_of, environment, over_http
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from nginx import CONFIGURATION, NAME, NGINX, Front, free_port, front
@@ -117,6 +118,41 @@ async def test_the_proxy_lets_in_what_is_meant_for_it_and_logs_no_secret(deploye
     assert "POST /mcp 401" in log
     assert "GET /videos 403" in log
     assert secret not in log
+
+
+async def test_signed_links_work_through_the_proxy_which_logs_none_even_where_something_goes_wrong(
+    deployed: tuple[Front, str],
+) -> None:
+    nginx, secret = deployed
+    with anyio.fail_after(120):
+        async with nginx.client(Authorization=f"Bearer {secret}") as http, nginx.client() as anybody:
+            transport = streamable_http_client(f"https://{NAME}/mcp", http_client=http)
+            async with Client(transport) as client:
+                made = (await client.call_tool("create_video", {"prompt": "fly man"})).structured_content or {}
+                video = {"task_id": made["task_id"]}
+                await client.call_tool("get_video", video | {"wait_seconds": 50})
+                saved = (await client.call_tool("download_video", video)).structured_content or {}
+                image = {"prompt": "fly man", "inpaint_items": [{"url": "/home/anna/cat.png"}]}
+                refused = str((await client.call_tool("create_video", image)).structured_content)
+            link = re.search(rf"https://{NAME}/images/[^\s`]+", refused)
+            assert link is not None
+            part = await anybody.get(saved["url"], headers={"Range": "bytes=4-7"})
+            sent = await anybody.put(link[0], content=_png(20_000_000))
+            again = [await anybody.put(link[0], content=b"x" * 23_000_000) for _ in range(2)]
+    assert saved["url"].startswith(f"https://{NAME}/videos/")
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    assert (sent.status_code, sent.json()["bytes"]) == (201, 20_000_000)
+    assert [answer.status_code for answer in again] == [413, 413]
+    logs = "".join(path.read_text(encoding="utf-8") for path in nginx.log.parent.glob("*.log"))
+    assert not any(urlsplit(each).path.split("/")[2] in logs for each in (saved["url"], link[0]))
+
+
+def _png(size: int) -> bytes:
+    """An image of so many bytes: a chunk that says nothing fills it."""
+    chunk = b"prVt" + b"x" * (size - len(PNG) - 12)
+    ending = PNG.index(b"IEND") - 4
+    filling = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return PNG[:ending] + filling + PNG[ending:]
 
 
 def test_a_request_is_passed_on_once_and_answers_as_they_come() -> None:

@@ -178,10 +178,21 @@ async def test_anothers_video_gets_no_link(team: Team) -> None:
     assert of_another.text.replace(task_id, "ID") == unknown.text.replace("task_nobodys", "ID")
 
 
-async def test_the_public_address_begins_links(make_settings: Callable[..., Settings]) -> None:
-    public = make_settings(auth="tokens", public_url="https://videos.example.org/sora/")
-    async with served_team(public) as team:
-        assert (await link_for_an_image(team)).startswith("https://videos.example.org/sora/images/")
+@pytest.mark.parametrize(
+    ("settings", "base_url"),
+    [
+        ({"public_url": "https://videos.example.org/sora/"}, "https://videos.example.org/sora"),
+        ({"oauth_audience": "https://videos.example.org:8443/mcp"}, "https://videos.example.org:8443"),
+        ({"oauth_audience": "https://videos.example.org/sora/mcp/"}, "https://videos.example.org/sora"),
+        ({"oauth_audience": "https://videos.example.org/"}, "https://videos.example.org"),
+    ],
+    ids=str,
+)
+async def test_the_public_address_begins_links(
+    make_settings: Callable[..., Settings], settings: dict[str, str], base_url: str
+) -> None:
+    async with served_team(make_settings(auth="tokens", **settings)) as team:
+        assert (await link_for_an_image(team)).startswith(f"{base_url}/images/")
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -32,13 +32,17 @@ ALL = "videos:read videos:create"
 
 
 class Issuer:
-    """Made by `issuing`. `asked` counts the requests to each path; `status` answers all, `pause` delays all (s)."""
+    """Made by `issuing`. `asked` counts the requests to each path; `status` answers all, `pause` delays all (s).
+
+    `pages`: paths that answer something else, a status and a body.
+    """
 
     def __init__(self) -> None:
         self.address = ""
         self.asked: Counter[str] = Counter()
         self.status = 200
         self.pause = 0.0
+        self.pages: dict[str, tuple[int, str]] = {}
         self.subject = "alice"
         self._keys: list[tuple[str, ec.EllipticCurvePrivateKey]] = []
         self._codes: dict[str, dict[str, str]] = {}
@@ -127,8 +131,9 @@ class _Weather:
         if scope["type"] == "http":
             self._issuer.asked[scope["path"]] += 1
             await anyio.sleep(self._issuer.pause)
-        bad = self._issuer.status != 200
-        await (Response(status_code=self._issuer.status) if bad else self._app)(scope, receive, send)
+        status, body = self._issuer.pages.get(scope.get("path", ""), (self._issuer.status, ""))
+        is_other = status != 200 or body
+        await (Response(body, status_code=status) if is_other else self._app)(scope, receive, send)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def issuer(served: OtherIssuer) -> Iterator[OtherIssuer]:
     served.asked.clear()
     yield served
     served.status, served.pause = 200, 0.0
+    served.pages.clear()
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def from_now(claims: dict[str, Any]) -> dict[str, Any]:
         ({"exp": None}, "says no exp"),
         ({"exp": "soon"}, "cannot be read"),
         ({"exp": 1e400}, "cannot be read"),
+        ({"exp": 10**400}, "cannot be read"),
         ({"nbf": 300}, "not valid yet"),
         ({"iat": 300}, "not valid yet"),
         ({"sub": None}, "says no sub"),
@@ -260,6 +262,37 @@ async def test_where_the_issuer_is_slow_nobody_waits_long(
         await tokens.claims(token)
         with pytest.raises(IssuerDown, match="did not answer"):
             await tokens.claims(issuer.token(HERE, headers={"kid": "another"}))
+
+
+@pytest.mark.parametrize("has_keys", [False, True])
+async def test_where_the_issuer_is_slow_a_crowd_waits_no_longer_than_one(
+    tokens: OAuthTokens, issuer: OtherIssuer, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, has_keys: bool
+) -> None:
+    if has_keys:
+        await tokens.claims(issuer.token(HERE))
+    clock.seconds += issuers.ANOTHER_AFTER_S + 1
+    monkeypatch.setattr(issuers, "ASKED_WITHIN_S", 0.3)
+    issuer.pause = 2
+
+    async def ask(number: int) -> None:
+        with pytest.raises(IssuerDown, match="did not answer"):
+            await tokens.claims(issuer.token(HERE, headers={"kid": f"unknown-{number}"}))
+
+    with anyio.fail_after(1.5):
+        async with anyio.create_task_group() as crowd:
+            for number in range(20):
+                crowd.start_soon(ask, number)
+
+
+@pytest.mark.parametrize("page", [(200, "<html>"), (200, "{}"), (500, ""), (200, '{"issuer": "https://a.example"}')])
+async def test_metadata_that_cannot_be_used_hide_none_at_another_address(
+    issuer: OtherIssuer, tokens: OAuthTokens, page: tuple[int, str]
+) -> None:
+    issuer.pages["/.well-known/oauth-authorization-server"] = page
+    assert (await tokens.claims(issuer.token(HERE))).subject == "alice"
+    issuer.pages["/.well-known/openid-configuration"] = (404, "")
+    with pytest.raises(IssuerDown, match=r"not a JSON object|another issuer|answers 500"):
+        await Issuer(issuer.address).look_up()
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "https://nowhere.invalid"])

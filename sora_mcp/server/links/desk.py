@@ -53,7 +53,7 @@ class Links:
 
     def of(self, owner: str, request: Request) -> OwnersLinks:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
-        audience = (self._settings.oauth_audience or "").removesuffix("/mcp")
+        audience = (self._settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         base_url = self._settings.public_url or audience or _base_url(request)
         return OwnersLinks(owner, base_url, self._desk.signer, Uploads(self._settings.home, owner))
 
