@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do, Setting
 from sora_mcp.core.errors import NotConfigured
 
@@ -21,7 +22,9 @@ def is_loopback(host: str) -> bool:
 
 def check_host(settings: Settings, host: str) -> None:
     """Raise NotConfigured where the server may not listen at `host`: others would reach it, and nobody would be asked
-    who they are, or web pages of strangers could use it (DNS rebinding)."""
+    who they are, or web pages of strangers could use it (DNS rebinding). Nor where a variable is set that may be meant
+    as SORA_AUTH, but is none: a proxy in front would let everybody in."""
+    _check_spelling(settings)
     missing = [field for field in _NEEDED if not getattr(settings, field)]
     if is_loopback(host) or not missing:
         return
@@ -41,3 +44,14 @@ def check_host(settings: Settings, host: str) -> None:
             )
         ),
     )
+
+
+def _check_spelling(settings: Settings) -> None:
+    meant = variable_of("auth")
+    misspelt = [] if settings.auth else [each for each in settings.unknown if each.meant == meant]
+    if misspelt:
+        raise NotConfigured(
+            f"{misspelt[0]} Nothing is served over HTTP while {meant} may be misspelt: callers would not be asked who "
+            "they are.",
+            Do("Correct its name, or remove it."),
+        )

@@ -25,9 +25,22 @@ class Account:
         """The account of a key at a gateway; `salt` is the ledger's own."""
         return cls(canonical_address(base_url), fingerprint(salt, api_key), owner)
 
+    @property
+    def person(self) -> Person:
+        """Whose it is."""
+        return Person(self.address, self.owner)
+
     def shares_requests_with(self, other: Account) -> bool:
         """Whether a request of the other one is one of this one's, too: same gateway and owner, whatever key."""
         return (self.address, self.owner) == (other.address, other.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One owner's rows at one gateway, whatever key each was made with: `address` is the gateway's canonical one."""
+
+    address: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)

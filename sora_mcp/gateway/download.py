@@ -63,7 +63,7 @@ async def fetch(
             )
             size = await until_it_works(coming.go_on, _may_pass, attempts=ATTEMPTS, seconds=seconds)
             await to_thread.run_sync(os.fsync, file.fileno())
-        await to_thread.run_sync(_put_in_place, part, target)
+        await to_thread.run_sync(put_in_place, part, target)
     except TimeoutError:
         late = ("The video could not be downloaded in time (setting ", Setting("download_timeout"), ").")
         raise BadReply(late, LATER) from None
@@ -92,7 +92,7 @@ def copy_new(source: Path, target: Path) -> None:
             shutil.copyfileobj(saved, copy)
             copy.flush()
             os.fsync(copy.fileno())
-        _put_in_place(part, target)
+        put_in_place(part, target)
     except OSError as error:
         words = f"The video cannot be saved in {target.parent}: {error.strerror or 'the disk refuses'}."
         raise FileProblem(words) from None
@@ -236,7 +236,7 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _put_in_place(part: Path, target: Path) -> None:
+def put_in_place(part: Path, target: Path) -> None:
     """Give the finished file its name; unlike a rename, a link never replaces a file that is there."""
     try:
         target.hardlink_to(part)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sora_mcp.core.accounts import Account, Team
+from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
@@ -204,7 +204,7 @@ class Ledger(Protocol):
     async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
         """Videos of the last 24 hours that succeeded and have a variant with an address and without a file."""
 
-    async def spending(self, whose: Account | Team) -> Spending:
+    async def spending(self, whose: Account | Person | Team) -> Spending:
         """What the caps look at."""
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:

@@ -134,8 +134,9 @@ class _Connection(H11Protocol):
         longest._refuse(b"503 Service Unavailable")  # noqa: SLF001 - of this class
 
     def is_idle(self) -> bool:
-        """Whether no request is under way: none has come, or the last one was answered."""
-        return self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete)
+        """Whether no request is under way: none has come, or the last one was answered, though its body may still be
+        coming in: a stranger is answered before that."""
+        return self.conn.their_state is h11.IDLE if self.cycle is None else bool(self.cycle.response_complete)
 
     def _refuse(self, status: bytes) -> None:
         """Close it, with a status where nothing was answered yet."""
@@ -226,7 +227,8 @@ def listen(
     if connections is not None:
         server.server_state.connections = connections
     bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    with _Listener(bound.family, bound.type, bound.proto, fileno=bound.detach()) as listener:
+    # asyncio sends small parts at once (TCP_NODELAY) only where the socket says that it is TCP's.
+    with _Listener(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach()) as listener:
         server.run([listener])
 
 

@@ -27,6 +27,8 @@ Context = ServerRequestContext[Studio]
 
 MOST_URIS = 1000
 """Resources that one session, or one open request, may subscribe to."""
+MOST_WANTED = 5000
+"""The same for all sessions and requests of an owner together: each is looked for in the ledger once a second."""
 MOST_KNOWN = 1000
 """Videos that are remembered as told, so that a new one is known as new."""
 TELL_WITHIN = 5.0
@@ -106,17 +108,22 @@ class Subscribers:
         """How many `subscriptions/listen` are open: each stands until it is ended."""
         return len(self._listening)
 
+    @property
+    def _subscribed(self) -> list[set[str]]:
+        """The resources that each session and each open request has named."""
+        return [*self._sessions.values(), *self._listening.values()]
+
     def wanted(self) -> set[str]:
         """The ids of the videos that anybody has named."""
-        uris = set().union(*self._sessions.values(), *self._listening.values())
-        return {video_id for uri in uris if (video_id := video_of(uri))}
+        return {video_id for uri in set().union(*self._subscribed) if (video_id := video_of(uri))}
 
     async def listen(
         self, ctx: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         """Serve `subscriptions/listen`. Raises MCPError for too many resources."""
         uris = set(params.notifications.resource_subscriptions or [])
-        _check_number(uris)
+        _check_number(uris, MOST_URIS)
+        _check_number(uris.union(*self._subscribed), MOST_WANTED)
         request = object()
         self._listening[request] = uris
         ctx.lifespan_context.wake()
@@ -132,7 +139,8 @@ class Subscribers:
         if session not in self._sessions:
             self._sessions[session] = set()
             session.exit_stack.callback(self._sessions.pop, session, None)
-        _check_number(self._sessions[session] | {params.uri})
+        _check_number(self._sessions[session] | {params.uri}, MOST_URIS)
+        _check_number({params.uri}.union(*self._subscribed), MOST_WANTED)
         self._sessions[session].add(params.uri)
         ctx.lifespan_context.wake()
         return types.EmptyResult()
@@ -157,7 +165,7 @@ class Subscribers:
 
     def _uris_of(self, ids: set[str]) -> set[str]:
         """The addresses of a video's state: ours, and as subscribers have spelt them (`%2f` is `%2F`)."""
-        wanted = set().union(*self._sessions.values(), *self._listening.values())
+        wanted = set().union(*self._subscribed)
         return set(map(video_uri, ids)) | {uri for uri in wanted if video_of(uri) in ids and is_state(uri)}
 
     async def _tell(self, uris: set[str]) -> None:
@@ -178,9 +186,9 @@ class Subscribers:
             self._sessions.pop(session, None)
 
 
-def _check_number(uris: set[str]) -> None:
-    if len(uris) > MOST_URIS:
-        raise MCPError(types.INVALID_PARAMS, f"One may subscribe to {MOST_URIS} resources.")
+def _check_number(uris: set[str], most: int) -> None:
+    if len(uris) > most:
+        raise MCPError(types.INVALID_PARAMS, f"One may subscribe to {most} resources.")
 
 
 def _connection(ctx: Context) -> Connection:

@@ -49,7 +49,9 @@ def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> lis
         try:
             states = {str(state): number for state, number in (await server.studio.states()).items()}
         except SoraError as error:
-            return PlainTextResponse(f"{error.message}\n", status_code=503)
+            from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - whoever asks is told of no file here
+
+            return PlainTextResponse(f"{FOR_REMOTE_AGENTS.message(error.parts)}\n", status_code=503)
         return Response(exposition(calls, states, len(connections)), media_type=CONTENT_TYPE)
 
     return [Route("/healthz", health), Route("/readyz", ready), Route("/metrics", metrics)]

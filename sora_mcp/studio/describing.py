@@ -108,7 +108,8 @@ class Describer:
         try:
             if may_ask and self._ledger.exists():
                 await self._poller.refresh_unfinished(upstream)
-            return await self._ledger.spending(upstream.account) if self._ledger.exists() else Spending()
+            whose = upstream.account.person if self._settings.is_shared else upstream.account
+            return await self._ledger.spending(whose) if self._ledger.exists() else Spending()
         except SoraError as error:
             problems.append(error)
             return None

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
+from sora_mcp.gateway.download import put_in_place
 from sora_mcp.studio import images
 from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, Image, is_upload
 
@@ -120,12 +121,15 @@ class Uploads:
     def _bind(self, link_id: str, digest: str) -> None:
         """Have a link stand for one image from now on. Raises LinkUsed where it stands for another."""
         marker = self._folder / f"{hashlib.sha256(link_id.encode()).hexdigest()[:32]}.link"
+        whole = self._folder / f"{secrets.token_hex(8)}.part"
         try:
-            with marker.open("x", encoding="ascii") as file:
-                file.write(digest)
-        except FileExistsError:
+            whole.write_text(digest, encoding="ascii")
+            with suppress(FileExistsError):
+                put_in_place(whole, marker)  # never there in part: the same image may come several times at once
             if marker.read_text(encoding="ascii") != digest:
-                raise LinkUsed from None
+                raise LinkUsed
+        finally:
+            whole.unlink(missing_ok=True)
 
     def _check_quota(self, size: int) -> None:
         """Raise QuotaReached where another image of `size` bytes is one too many."""

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Advice, Correct, Do, Message, Place, parts_of
 from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
 from sora_mcp.core.models import VideoRequest
@@ -40,6 +41,29 @@ class ForRemoteAgents(ForAgents):
 
     def advise(self, *advice: Advice, about: str | None = None) -> str:
         return super().advise(*(each for each in advice if each != ON_THIS_MACHINE), about=about)
+
+    def settle(self, request_ids: tuple[str, ...]) -> str:
+        which, command = " and ".join(request_ids) or "it", _settle((*request_ids, "REQUEST_ID")[0])
+        return (
+            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; whoever runs this server "
+            f"settles it at its shell with `{command} --task task_…` or `{command} --none` ({_NAME})."
+        )
+
+    def said_not_to_have_run(self, request_id: str) -> str:
+        return (
+            "A person said that it did not run. If a task of it turns up after all, whoever runs this server corrects "
+            f"that with `{_settle(request_id)} --task task_…` ({_NAME})."
+        )
+
+    def give_up(self, request_id: str) -> str:
+        return f"Tell the user: whoever runs this server can run `{_settle(request_id)} --none` ({_NAME})."
+
+
+def _settle(request_id: str) -> str:
+    return f"{variable_of('owner')}=NAME sora-mcp settle {request_id}"
+
+
+_NAME = "NAME is the user's name at this server"
 
 
 FOR_REMOTE_AGENTS = ForRemoteAgents()

@@ -12,7 +12,7 @@ from ledgers import BODY, OpenLedger
 
 from sora_mcp.core.accounts import Team
 from sora_mcp.core.cost import Cost, of_unit
-from sora_mcp.core.errors import OverCap
+from sora_mcp.core.errors import OverCap, OverDailyCap
 from sora_mcp.core.spending import TeamCaps
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.core.team_caps import TeamOverDailyCap, TeamTooManyCalls, TeamTooManyRunning
@@ -80,6 +80,17 @@ async def test_a_teams_caps_hold_for_all_of_them_together(ledger: Ledger) -> Non
             await make(ledger, WITHOUT_KEY, policy=team(**{name: cap}))
         await make(ledger, ELSEWHERE[0], policy=team(**{name: cap}))
     await make(ledger, WITHOUT_KEY, policy=team(per_day=Cost.of(4), running=4, calls_per_day=4))
+
+
+async def test_a_persons_cap_holds_whatever_key_they_pay_with(ledger: Ledger) -> None:
+    other_key, policy = replace(ANN, key_fingerprint="b" * 16), SpendingPolicy(per_day=Cost.of(2), team=TeamCaps())
+    for account in (BEN, ANN, other_key):
+        await make(ledger, account, policy=policy)
+    with pytest.raises(OverDailyCap):
+        await make(ledger, other_key, policy=policy)
+    spending = await ledger.spending(other_key.person)
+    assert (spending.calls, of_unit(spending.spent, Cost.of(1).unit)) == (2, Cost.of(2))
+    await make(ledger, BEN, policy=policy)
 
 
 async def test_a_persons_cap_and_the_teams_are_decided_in_one_transaction(open_ledger: OpenLedger) -> None:

@@ -58,6 +58,15 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
     assert f"{missing} is not set" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("name", ["SORA_AUHT", "SORA_MCP_AUTH", "sora_auth "])
+async def test_nothing_is_served_where_it_may_be_misspelt_that_callers_are_asked(tmp_path: Path, name: str) -> None:
+    """A proxy in front of this machine would let everybody in."""
+    command = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+    done = await anyio.run_process(command, env=environment(tmp_path) | {name: "tokens"}, check=False)
+    assert done.returncode == 2
+    assert "SORA_AUTH may be misspelt" in done.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -220,3 +229,18 @@ async def test_the_log_has_a_line_for_each_request_and_no_secret(server: tuple[s
     assert "method=GET path=/healthz status=200" in log
     assert "path=other status=404" in log
     assert not [word for word in ("canary", KEY, "session") if word in log]
+
+
+async def test_numbers_that_cannot_be_read_name_no_file(tmp_path: Path, gateway: FaultGateway) -> None:
+    with anyio.fail_after(30):
+        async with (
+            over_http(environment(tmp_path, gateway)) as (address, _),
+            Client(address) as client,
+            httpx.AsyncClient(base_url=address.removesuffix("/mcp"), trust_env=False) as scraper,
+        ):
+            await client.call_tool("create_video", {"prompt": "fly man"})
+            (tmp_path / "home" / "ledger.sqlite3").rename(tmp_path / "home" / "moved")
+            answer = await scraper.get("/metrics")
+            assert answer.status_code == 503
+            assert "cannot be used" in answer.text
+            assert str(tmp_path) not in answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -19,7 +20,7 @@ from mcp import Client, MCPError
 from mcp.client.context import ClientRequestContext
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.subscriptions import ResourceUpdated
-from reading import create
+from reading import create, text
 from shared_server import Team, app_of, team
 
 from sora_mcp.config.converters import Secret
@@ -352,6 +353,20 @@ async def test_what_was_made_at_the_shell_without_an_owner_is_nobodys(shared: Ma
 
 
 # --- without a client -------------------------------------------------------------------------------
+
+
+async def test_an_unknown_outcome_is_settled_by_whoever_runs_the_server(shared: Make, gateway: FaultGateway) -> None:
+    gateway.on("POST", CREATE, Answer(fault="reset", at="replied", accepts=True))
+    with anyio.fail_after(30):
+        async with team(shared()) as made, made.client("ann") as ann:
+            told = [(await ask(ann, "create_video", {"prompt": "one"})).text for _ in range(2)]
+            request_id = re.findall("req_[0-9a-f]+", told[0])[0]
+            told.append((await ask(ann, "get_video", {"task_id": request_id})).text)
+            told.append(await text(ann, "sora://ledger/unsettled"))
+            for words in map(str, told):
+                command = f"`SORA_OWNER=NAME sora-mcp settle {request_id} --none`"
+                assert "whoever runs this server settles it at its shell with" in words
+                assert command in words
 
 
 async def test_settling_what_is_somebody_elses_is_as_settling_what_was_never_made(

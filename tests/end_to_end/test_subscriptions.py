@@ -19,7 +19,7 @@ from mcp.server.connection import Connection
 from reading import blob, create, text
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.server import build
+from sora_mcp.server import build, subscribers
 from sora_mcp.studio import Studio
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
@@ -238,3 +238,20 @@ async def test_a_server_that_ends_tells_its_listeners(environment: dict[str, str
         assert process.stderr is not None
         with pytest.raises(anyio.EndOfStream):
             await process.stderr.receive()
+
+
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+async def test_all_sessions_of_one_person_together_have_a_limit(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these videos is looked for once a second, and others share the server."""
+    monkeypatch.setattr(subscribers, "MOST_WANTED", 3)
+    server = build(make_settings())
+    with anyio.fail_after(30):
+        async with Client(server, mode="legacy") as one, Client(server, mode="legacy") as two:
+            for number in (1, 2):
+                await one.subscribe_resource(f"sora://videos/task_{number}")
+            for number in (2, 3):
+                await two.subscribe_resource(f"sora://videos/task_{number}")
+            with pytest.raises(MCPError, match="One may subscribe to 3 resources"):
+                await one.subscribe_resource("sora://videos/task_4")

@@ -153,3 +153,22 @@ def rest_of(connection: socket.socket) -> bytes:
     with suppress(ConnectionError):
         return b"".join(iter(partial(connection.recv, 4096), b""))
     return b""
+
+
+@posix
+@pytest.mark.parametrize("request_line", ["POST /mcp", "PUT /images/x", "GET /healthz"])
+async def test_bodies_of_strangers_that_never_come_lock_nobody_out(tmp_path: Path, request_line: str) -> None:
+    """Whoever may not send a body is answered before it comes, and their place can be taken."""
+    begun = f"{request_line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx".encode()
+    with anyio.fail_after(60):
+        async with over_http(environment(tmp_path, AUTH="tokens"), FEW) as (address, _):
+            with ExitStack() as stack:
+                for _ in range(40):
+                    [connection] = stack.enter_context(idle(address, 1, begun))
+                    connection.settimeout(0.1)
+                    with suppress(OSError):
+                        connection.recv(1)  # its beginning has arrived
+                parts = urlsplit(address)
+                with socket.create_connection((parts.hostname, parts.port), timeout=5) as another:
+                    another.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert another.recv(12) == b"HTTP/1.1 200"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -121,6 +122,18 @@ async def test_of_two_images_that_come_by_one_link_at_once_one_is_kept(room: Roo
             tasks.start_soon(send, content)
     assert sorted(answers) == [201, 409]
     assert len(kept(room)) == 1
+
+
+def test_the_same_image_may_come_by_one_link_several_times_at_once(tmp_path: Path) -> None:
+    def send(link: str) -> None:
+        mine = Uploads(tmp_path, "alice")
+        part = mine.begin(len(PNG))
+        part.file.write(PNG)
+        mine.keep(part, link)
+        part.discard()
+
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(send, [f"link {number // 8}" for number in range(160)]))
 
 
 async def test_a_link_by_which_nothing_came_can_still_be_used(room: Room, http: httpx.AsyncClient) -> None:

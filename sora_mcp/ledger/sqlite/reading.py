@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account, Team
+from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
@@ -112,7 +112,7 @@ class Reading(Transactions):
     async def unsaved(self, whose: Account | Team, limit: int) -> list[Entry]:
         return await self._glance(lambda db: listing.unsaved(db, whose, self._clock(), limit))
 
-    async def spending(self, whose: Account | Team) -> Spending:
+    async def spending(self, whose: Account | Person | Team) -> Spending:
         return await self._read(lambda db: rows.spending(db, whose, self._clock() - WINDOW_S))
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account, Team
+from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.errors import FileProblem
@@ -28,12 +28,13 @@ def name_of(account: Account) -> str:
     return f"{account.address}{key}" + (f"@{account.owner}" if account.owner else "")
 
 
-def rows_of(whose: Account | Team) -> tuple[str, list[str]]:
-    """A condition for the rows of an account or of a team, and its values. The indexes begin with `gateway`."""
+def rows_of(whose: Account | Person | Team) -> tuple[str, list[str]]:
+    """A condition for the rows of an account, a person or a team, and its values. The indexes begin with `gateway`."""
     if isinstance(whose, Account):
         return "gateway = ?", [name_of(whose)]
     beyond = f"{whose.address}\U0010ffff"
-    return f"gateway IN ({_NAMES}) AND +address = ?", [whose.address, beyond, whose.address]
+    theirs, values = f"gateway IN ({_NAMES}) AND +address = ?", [whose.address, beyond, whose.address]
+    return (f"{theirs} AND +owner = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
 
 
 _NAMES = (
@@ -172,7 +173,8 @@ def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now
     same = _same(db, intent) if policy.has_duplicates else ()
     since, own, team = now - WINDOW_S, Spending(), Spending()
     if policy.has_caps:
-        own = spending(db, intent.account, since, intent.settles)
+        whose = intent.account if policy.team is None else intent.account.person
+        own = spending(db, whose, since, intent.settles)
     if policy.has_team_caps:
         team = spending(db, Team(intent.account.address), since, intent.settles)
     return Standing(now, same, own, team)
@@ -218,7 +220,9 @@ def _same_values(intent: Intent) -> list[str | None]:
     return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
 
 
-def spending(db: sqlite3.Connection, whose: Account | Team, since: float, settles: Sequence[str] = ()) -> Spending:
+def spending(
+    db: sqlite3.Connection, whose: Account | Person | Team, since: float, settles: Sequence[str] = ()
+) -> Spending:
     """What was spent since then, and may have been; what is being sent counts whenever it was begun.
 
     Unknown ones that are about to be settled (`settles`) do not count.

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Send
 from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import Desk, Refusal, link_of
+from sora_mcp.server.links.signing import Link
 from sora_mcp.studio.image_files import kind_of
 from sora_mcp.studio.images import KINDS, MAX_IMAGE_BYTES
 from sora_mcp.studio.uploads import LinkUsed, Part, QuotaReached, Uploaded, Uploads
@@ -43,11 +44,12 @@ class Images:
 
     async def answer(self, request: Request, send: Send) -> None:
         """Keep the image and tell its name, or say why not."""
+        link = await link_of(request, self._desk, "images")  # nobody's body is waited for before they may send one
         response: Response
         body = _Body(request.receive)
         request = Request(request.scope, body.receive)
         try:
-            response = _told(await self._received(request))
+            response = _told(await self._received(link, request))
         except ClientDisconnect:  # nobody reads an answer
             return
         except Refusal as refusal:
@@ -56,8 +58,7 @@ class Images:
             response = refusal.response
         await response(request.scope, request.receive, send)
 
-    async def _received(self, request: Request) -> Uploaded:
-        link = await link_of(request, self._desk, "images")
+    async def _received(self, link: Link, request: Request) -> Uploaded:
         _check_head(request)
         uploads = Uploads(self._home, link.owner)
         with self._one_more(link.owner), _in_words():
