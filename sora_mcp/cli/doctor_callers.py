@@ -48,7 +48,8 @@ async def oauth(settings: Settings) -> list[Finding]:
     missing = [name for name in ("oauth_issuer", "oauth_audience") if getattr(settings, name) is None]
     if missing:
         names = " and ".join(map(variable_of, missing))
-        return [("oauth", "wrong", f"{names} {'are' if len(missing) > 1 else 'is'} not set", "Set it.")]
+        verb, them = ("are", "them") if len(missing) > 1 else ("is", "it")
+        return [("oauth", "wrong", f"{names} {verb} not set", f"Set {them}.")]
     from sora_mcp.identity.issuer import Issuer, IssuerDown  # noqa: PLC0415 - the HTTP client, where it is needed
     from sora_mcp.identity.oauth import LEEWAY_S  # noqa: PLC0415
 

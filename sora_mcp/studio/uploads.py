@@ -163,9 +163,17 @@ class Part:
     path: Path
     file: BinaryIO
 
+    def write(self, chunk: bytes) -> None:
+        """Add bytes to its end. Raises FileProblem."""
+        try:
+            self.file.write(chunk)
+        except OSError as error:
+            raise _cannot_keep(error) from None
+
     def discard(self) -> None:
         """Close it, and remove it where it was not kept."""
-        self.file.close()
+        with suppress(OSError):  # what is still to be written finds no room
+            self.file.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,6 +228,27 @@ async def test_a_body_that_comes_too_slowly_is_given_up(
     answer = await http.put(await room.for_image(), content=body())
     assert answer.status_code == 408
     assert kept(room) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system has no limit for files")
+@pytest.mark.parametrize("size", [700_000, 4_000_000])
+async def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
+    room: Room, http: httpx.AsyncClient, size: int
+) -> None:
+    import resource  # noqa: PLC0415 - not on every platform
+
+    link = await room.for_image()
+    content = PNG + bytes(size)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+    try:
+        answer = await http.put(link, content=in_parts(content, 300_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert answer.status_code == 507
+    assert answer.json()["error"].startswith("The image cannot be kept here: ")
+    assert kept(room) == []
+    assert (await http.put(link, content=in_parts(content, 300_000))).status_code == 201
 
 
 # --- how much -------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def _declared_size(request: Request) -> int:
 
 
 async def _take(request: Request, part: Part) -> None:
-    """Write the body to the disk. Raises Refusal for what is no image, or too large."""
+    """Write the body to the disk. Raises Refusal for what is no image, or too large; FileProblem."""
     head, done = b"", 0
     async for chunk in request.stream():
         if len(head) < _HEAD_BYTES:
@@ -137,7 +137,7 @@ async def _take(request: Request, part: Part) -> None:
         done += len(chunk)
         if done > MAX_IMAGE_BYTES:
             raise _too_large()
-        await to_thread.run_sync(part.file.write, chunk)
+        await to_thread.run_sync(part.write, chunk)
     if kind_of(head) is None:
         raise Refusal(415, f"What was sent is not an image. {_HOW}; allowed: {KINDS}.")
 
