@@ -252,7 +252,7 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
     environ = environment(tmp_path, gateway, ASK_ABOVE_COST="1.5")
 
     async def read() -> bytes:
-        return await anyio.to_thread.run_sync(os.read, terminal, 4096)
+        return await anyio.to_thread.run_sync(os.read, terminal, 4096, abandon_on_cancel=True)
 
     with anyio.fail_after(60):
         command = ["setsid", "--ctty", *COMMAND, "batch", "films.jsonl"]
