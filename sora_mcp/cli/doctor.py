@@ -18,7 +18,7 @@ import anyio
 import click
 
 from sora_mcp import __version__, dialects
-from sora_mcp.cli.doctor_callers import oauth, tokens
+from sora_mcp.cli.doctor_callers import hosts, oauth, tokens
 from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
@@ -110,7 +110,7 @@ async def check_up(settings: Settings) -> list[Check]:
     if home.verdict == "ok":
         checks += await _ledger(settings)
         checks += [Check(*finding) for finding in tokens(settings)]
-    checks += [Check(*finding) for finding in await oauth(settings)]
+    checks += [Check(*finding) for finding in (*await oauth(settings), *hosts(settings))]
     return checks + await _gateway(settings)
 
 

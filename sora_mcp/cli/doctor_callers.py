@@ -38,6 +38,14 @@ def tokens(settings: Settings) -> Iterator[Finding]:
         yield ("tokens", "note", "nobody has one yet", f"Add one with: {command('token', 'add')} NAME")
 
 
+def hosts(settings: Settings) -> Iterator[Finding]:
+    """That the server has names on a network, and asks nobody who they are; nothing where that is not so."""
+    if settings.allowed_hosts and not settings.auth:
+        shown = ", ".join(settings.allowed_hosts[:MOST_NAMES])
+        advice = f"Set {variable_of('auth')}, unless the proxy in front of it asks."
+        yield ("callers", "note", f"over HTTP it answers to {shown}, and asks nobody who they are", advice)
+
+
 async def oauth(settings: Settings) -> list[Finding]:
     """What the issuer says; nothing where none is named."""
     if "oauth" not in settings.auth:

@@ -58,7 +58,7 @@ def states(done: subprocess.CompletedProcess[bytes]) -> list[str]:
 
 
 def prompts(gateway: FaultGateway) -> Counter[str]:
-    return Counter(request.json()["prompt"] for request in gateway.creates())
+    return Counter(request.json()["prompt"] for request in gateway.creates() if request.complete)
 
 
 def rows(folder: Path) -> list[tuple[str, str]]:

@@ -235,7 +235,7 @@ async def test_a_wait_that_cannot_help_ends_at_once(gateway: FaultGateway, conne
         assert (told.data["waited_for"], told.data["finished"]) == (2, 0)
         for text in (told.text, (await listed(client)).text):
             assert "status 401" in text
-            assert "Ask the user to check SORA_API_KEY." in text
+            assert "Ask the user to check SORA_API_KEY, or run `sora-mcp login` again" in text
             assert "wait_seconds" not in text
 
 

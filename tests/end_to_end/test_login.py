@@ -120,7 +120,7 @@ async def test_where_no_key_store_keeps_it_a_file_does_that_only_this_user_reads
     assert shell.files_with(KEY) == [shell.logins]
     assert shell.logins.stat().st_mode & 0o777 == 0o600
     assert shell.logins.parent.stat().st_mode & 0o777 == 0o700
-    assert [path.name for path in shell.logins.parent.iterdir()] == ["logins.json"]
+    assert sorted(path.name for path in shell.logins.parent.iterdir()) == ["lock", "logins.json"]
     status, said = await shell.run("doctor")
     assert (status, f"from the file {shell.logins}" in said) == (0, True), said
 
