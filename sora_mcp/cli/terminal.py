@@ -80,8 +80,8 @@ def columns() -> int:
 
 
 def fitted(text: str, stream: TextIO | None) -> str:
-    """A text broken into lines that fit, where `stream` is a terminal: not within an id, an address or a command in
-    backticks, which can then be copied. Lines that are short enough, and tables, stay as they are."""
+    """A text broken into lines that fit, where `stream` is a terminal: not within an id, an address or a command (in
+    backticks, or behind a colon at the end), which can then be copied. Lines that are short enough, and tables, stay as they are."""
     if stream is None or not stream.isatty():
         return text
     width = columns()
@@ -93,7 +93,7 @@ def _folded(line: str, width: int) -> str:
         return line
     indent = line[: len(line) - len(line.lstrip())]
     lines: list[str] = []
-    for word in re.findall(r"[^\s`]*`[^`]*`[^\s`]*|\S+", line):
+    for word in re.findall(r"(?<=: )sora-mcp .*|[^\s`]*`[^`]*`[^\s`]*|\S+", line):
         if lines and width_of(lines[-1]) + 1 + width_of(word) <= width:
             lines[-1] += f" {word}"
         else:
