@@ -81,7 +81,8 @@ def columns() -> int:
 
 def fitted(text: str, stream: TextIO | None) -> str:
     """A text broken into lines that fit, where `stream` is a terminal: not within an id, an address or a command (in
-    backticks, or behind a colon at the end), which can then be copied. Lines that are short enough, and tables, stay as they are."""
+    backticks, or behind a colon at the end), which can then be copied. Lines that are short enough, and tables, stay as
+    they are."""
     if stream is None or not stream.isatty():
         return text
     width = columns()
