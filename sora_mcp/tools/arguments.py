@@ -197,9 +197,13 @@ def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, val
     counts = [each for each in model.model_fields[name].metadata if isinstance(each, Items)]
     if isinstance(value, list):
         return all(each.least <= len(value) <= each.most for each in counts)
-    if limits is not None and name == "n_variants":
-        return float(str(value)) <= limits.max_variants
-    return limits is None or name != "n_frames" or limits.any_length or float(str(value)) in limits.lengths
+    if limits is None or name not in {"n_frames", "n_variants"}:
+        return True
+    try:
+        number = float(str(value))
+    except ValueError:  # such as "null", which stands for nothing
+        return False
+    return number <= limits.max_variants if name == "n_variants" else limits.any_length or number in limits.lengths
 
 
 _ALIKE = frozenset({"extra_forbidden", "missing"})

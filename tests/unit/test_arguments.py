@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -264,6 +264,8 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 @pytest.mark.parametrize("model", [tool.arguments for tool in tools.TOOLS], ids=lambda model: str(model.__name__))
 @settings(deadline=None)
 @given(arguments=st.dictionaries(names, values, max_size=5))
+@example(arguments={"n": "null"})
+@example(arguments={"seconds": "null", "duration": "NaN"})
 def test_any_arguments_either_parse_or_are_refused_in_our_words(
     model: type[BaseModel], arguments: dict[str, Any]
 ) -> None:
