@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ async def test_the_same_request_of_two_people_is_two(ledger: Ledger) -> None:
 async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger, tmp_path: Path) -> None:
     entry = await make(ledger, ANN)
     await ledger.accepted(entry.request_id, "task_1")
-    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
         db.execute("UPDATE videos SET body = 'x'")
     assert await ledger.find(BEN, entry.request_id) is None
     assert await ledger.find(BEN, "task_1") is None
@@ -183,5 +184,5 @@ async def test_used_answers_are_forgotten_when_they_are_too_late_anyway(
     assert not await ledger.use_answer("0", 600)
     now += 2
     assert await ledger.use_answer("new", 600)
-    with sqlite3.connect(tmp_path / "home" / "ledger.sqlite3") as db:
+    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
         assert db.execute("SELECT count(*) FROM used_answers").fetchone() == (1,)
