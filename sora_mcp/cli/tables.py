@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from sora_mcp.cli.terminal import width_of
+
 INDENT = "  "
 """Before the second and further lines of a row, and between two columns."""
 LEAST_OF_TEXT = 10
@@ -45,14 +47,12 @@ def _line(row: Sequence[str], columns: Sequence[int], widths: Sequence[int], ind
 
 
 def cut(text: str, width: int) -> str:
-    """As much of a text as fits in `width` columns; East Asian characters and emoji take two, marks none."""
+    """As much of a text as fits in `width` columns."""
     if text.isascii():
         return text[: max(0, width)]
-    import unicodedata  # noqa: PLC0415 - for other scripts only
-
     taken = 0
     for at, character in enumerate(text):
-        taken += 0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        taken += width_of(character)
         if taken > width:
             return text[:at]
     return text

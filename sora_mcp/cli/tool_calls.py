@@ -22,15 +22,14 @@ from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.paid_options import replace_shorthands
 from sora_mcp.cli.progress import Bar
+from sora_mcp.cli.studios import in_studio
 from sora_mcp.cli.terminal import has_surrogates
 from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.pictures import PictureFormat
-from sora_mcp.core.results import Video
 from sora_mcp.core.tasks import clean
-from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.runtime.signals import cancel_on
 from sora_mcp.studio import Studio
 from sora_mcp.studio.short_ids import LAST
@@ -156,36 +155,16 @@ def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile])
 
 def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
     """Settle an unknown outcome and show what became of it."""
-
-    async def work() -> Video | SoraError:
-        async with Studio.open(settings) as studio:
-            try:
-                return await studio.settle(request_id, task_id)
-            except SoraError as error:
-                return error
-
-    outcome = anyio.run(work)
-    if isinstance(outcome, SoraError):
-        raise outcome
-    result = tools.Result(say_video(outcome, FOR_SHELL), FOR_SHELL.structured(outcome))
+    video = in_studio(settings, lambda studio: studio.settle(request_id, task_id))
+    result = tools.Result(say_video(video, FOR_SHELL), FOR_SHELL.structured(video))
     show.result(result, {}, as_json=as_json, picture=None)
 
 
 def offer_tasks(settings: Settings, request_id: str, *, as_json: bool) -> None:
     """Show the tasks that may have come of an unknown request. Raises UsageError where the gateway lists none."""
-
-    async def work() -> list[ListedTask] | SoraError:
-        async with Studio.open(settings) as studio:
-            try:
-                return await studio.candidates(request_id)
-            except SoraError as error:
-                return error
-
     if not dialects.configured(settings).capabilities.can_list:
         raise click.UsageError("Give either --task TASK_ID or --none.")
-    listed = anyio.run(work)
-    if isinstance(listed, SoraError):
-        raise listed
+    listed = in_studio(settings, lambda studio: studio.candidates(request_id))
     if as_json:
         click.echo(json.dumps({"request_id": request_id, "tasks": [asdict(task) for task in listed]}))
         return

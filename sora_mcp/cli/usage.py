@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import anyio
 import click
 
 from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.studios import in_studio
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.cost import RELATIVE, Cost
-from sora_mcp.core.errors import SoraError
 from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
-from sora_mcp.studio import Studio
 
 
 def show(settings: Settings, days: int, *, as_json: bool) -> None:
     """Print what was spent in so many days. Raises SoraError."""
-
-    async def work() -> UsageReport | SoraError:
-        async with Studio.open(settings) as studio:
-            try:
-                return await studio.usage(days)
-            except SoraError as error:
-                return error
-
-    report = anyio.run(work)
-    if isinstance(report, SoraError):
-        raise report
+    report = in_studio(settings, lambda studio: studio.usage(days))
     if as_json:
         print_json(report.model_dump(mode="json", exclude_none=True))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Collection, Sized
 
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sora_mcp.config.binding import is_loopback
 from sora_mcp.core.errors import SoraError
 from sora_mcp.server.counting import Calls
 from sora_mcp.server.principals import current_principal
@@ -58,10 +58,7 @@ def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> lis
 
 
 def _is_local(request: Request) -> bool:
-    try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+    return request.client is not None and is_loopback(request.client.host)
 
 
 class AccessLog:
