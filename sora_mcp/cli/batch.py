@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from os import replace as move
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +22,7 @@ from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, say_wrong
-from sora_mcp.cli.files import check_folder
+from sora_mcp.cli.files import check_folder, write_file
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.terminal import fitted
@@ -86,7 +85,8 @@ class _Told:
         """Put the file in place, whole. Raises FileProblem."""
         if self.out is not None:
             ordered = sorted(self.lines, key=lambda line: line["line"])
-            _write(self.out, "".join(f"{json.dumps(line)}\n" for line in ordered))
+            text = "".join(f"{json.dumps(line)}\n" for line in ordered)
+            write_file(self.out, text.encode(), Do("Run the same command again: nothing is sent twice."))
 
 
 def run(settings: Settings, options: Options) -> int:
@@ -370,16 +370,3 @@ def _is_result(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(line, dict) and "line" in line and "state" in line
-
-
-def _write(out: Path, text: str) -> None:
-    part = out.with_name(f".{out.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        move(part, out)  # noqa: PTH105 - a test takes `.replace` for that of a text
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise FileProblem(
-            f"{out} cannot be written: {error.strerror}.", Do("Run the same command again: nothing is sent twice.")
-        ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sora_mcp.core.advice import Advice, Do
+from sora_mcp.core.advice import Advice
 from sora_mcp.core.errors import FileProblem
 
 
@@ -55,13 +55,16 @@ def _trial(path: Path) -> str | None:
     return None
 
 
-def write_picture(out: Path, picture: bytes) -> None:
-    """Write it whole or not at all; what is no file, such as /dev/stdout, is written to as it is."""
+def write_file(out: Path, content: bytes, advice: Advice) -> None:
+    """Write it whole or not at all; what is no file, such as /dev/stdout, is written to as it is.
+
+    Raises FileProblem, with this advice.
+    """
     is_file = not out.exists() or out.is_file()
     part = out.with_name(f".{out.name}.part") if is_file else out
     try:
         try:
-            part.write_bytes(picture)
+            part.write_bytes(content)
             if is_file:
                 move(part, out.resolve())  # noqa: PTH105 - a test takes `.replace` for that of a text
         except OSError:
@@ -69,4 +72,4 @@ def write_picture(out: Path, picture: bytes) -> None:
                 part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise FileProblem(f"{out} cannot be written: {error.strerror}.", Do("Name another file with --out.")) from None
+        raise FileProblem(f"{out} cannot be written: {error.strerror}.", advice) from None

@@ -13,6 +13,7 @@ from sora_mcp.cli.ending import print_json, say_wrong
 from sora_mcp.cli.pasting import next_page
 from sora_mcp.cli.tables import table
 from sora_mcp.cli.terminal import columns, fitted
+from sora_mcp.core.capabilities import verb_of
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
 
@@ -65,12 +66,8 @@ _HEADERS = ("ID", "STATE", "CREATED", "OPERATION", "SIZE", "LEN", "COST", "PROMP
 
 def _row(video: Mapping[str, Any]) -> list[str]:
     """A video as cells of a table."""
-    operation = _OPERATIONS.get(video.get("operation", ""), video.get("operation", ""))
-    cells = [_name(video), video["state"], _local_time(video["created_at"]), operation]
+    cells = [_name(video), video["state"], _local_time(video["created_at"]), verb_of(video.get("operation", ""))]
     return [*cells, _size(video), _length(video), _cost(video), video.get("prompt", "")]
-
-
-_OPERATIONS = {"simple_compose": "create"}
 
 
 def _local_time(created_at: str) -> str:

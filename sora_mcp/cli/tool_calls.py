@@ -17,7 +17,7 @@ import click
 from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
-from sora_mcp.cli.files import check_folder, check_new, write_picture
+from sora_mcp.cli.files import check_folder, check_new, write_file
 from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.paid_options import replace_shorthands
@@ -47,7 +47,7 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
         _tell_interrupted(asked)
         return INTERRUPTED
     if asked.picture is not None and result.picture is not None:
-        write_picture(asked.picture, result.picture)
+        write_file(asked.picture, result.picture, Do("Name another file with --out."))
         if asked.following.open_it and (problem := open_file(asked.picture)):
             result = replace(result, text=f"{result.text}\n{problem}")
     picture = asked.picture if result.picture is not None else None

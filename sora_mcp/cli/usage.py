@@ -9,6 +9,7 @@ import click
 from sora_mcp.cli.ending import print_json
 from sora_mcp.cli.studios import in_studio
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.capabilities import verb_of
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
 
@@ -40,7 +41,7 @@ def _lines(report: UsageReport) -> Iterator[str]:
 
 
 def _operation(group: UsageGroup) -> str:
-    return {None: "made elsewhere", "simple_compose": "create"}.get(group.operation, group.operation or "")
+    return "made elsewhere" if group.operation is None else verb_of(group.operation)
 
 
 def _table(

@@ -20,6 +20,11 @@ Images = Literal["any", "none", "first", "first_and_last", "references"]
 OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
 
 
+def verb_of(operation: str) -> str:
+    """What people call an operation of the documented body."""
+    return "create" if operation == "simple_compose" else operation
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """A frame size; `cost` is relative to 480x480 at 5 s."""

@@ -10,7 +10,7 @@ from sora_mcp import dialects
 from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, AskUser, Message, Setting, TryAgain
-from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support
+from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support, verb_of
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
 from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, OverCap, Problem, SoraError, Unreachable
@@ -23,16 +23,12 @@ from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.costs import policy_of, sums
 from sora_mcp.studio.poller import Poller
-from sora_mcp.studio.upstream import Upstream
+from sora_mcp.studio.upstream import NO_LIST, Upstream
 
 ASK_WITHIN = 10.0
 """Seconds that the gateway has to answer."""
 MOST_MODELS = 20
 """So many of the models that a gateway lists are named."""
-_NO_LIST = {404, 405, 501}
-"""Statuses of a gateway that answers, but has no list of models."""
-_VERBS = {"simple_compose": "create"}
-"""What an operation is called, where that is not its own name."""
 
 
 class Describer:
@@ -123,7 +119,7 @@ class Describer:
             problems.append(BadReply(f"The gateway did not answer within {ASK_WITHIN:g} s.", TryAgain()))
             return "trouble", None
         except SoraError as error:
-            if error.http_status in _NO_LIST:
+            if error.http_status in NO_LIST:
                 return "ok", None
             problems.append(error)
             return _status(error), None
@@ -196,7 +192,7 @@ def _status(error: SoraError) -> Status:
 def _operations(limits: Capabilities) -> dict[Support, list[str]]:
     verbs: dict[Support, list[str]] = {}
     for operation in OPERATIONS:
-        verbs.setdefault(limits.support(operation), []).append(_VERBS.get(operation, operation))
+        verbs.setdefault(limits.support(operation), []).append(verb_of(operation))
     return verbs
 
 

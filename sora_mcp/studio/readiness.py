@@ -17,6 +17,7 @@ from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.errors import NotConfigured, SoraError, Unreachable
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.upstream import NO_LIST
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +25,6 @@ LOOK_WITHIN_S = 5.0
 """Seconds that the ledger and the gateway have to answer, each."""
 KNOWN_FOR_S = 5.0
 """Seconds for which what was seen is told again: whoever asks often does not ask the gateway as often."""
-_NO_LIST = {404, 405, 501}
-"""Statuses of a gateway that answers, but has no list of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class ReadinessCheck:
         except NotConfigured as error:
             return None if self._has_key_for_each() else error.parts
         except SoraError as error:
-            if error.http_status in _NO_LIST:
+            if error.http_status in NO_LIST:
                 return None
             logger.warning("not ready: %s", error.message)
             if error.http_status in {401, 403}:

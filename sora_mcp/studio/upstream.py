@@ -39,6 +39,8 @@ MODELS_WITHIN_S = 5.0
 """Seconds for asking for the models before a create; a list that does not come says nothing."""
 MODELS_KNOWN_S = 60.0
 """Seconds for which a list of models is taken to hold."""
+NO_LIST = frozenset({404, 405, 501})
+"""Statuses of a gateway that answers, but has no list of models."""
 TICK = 1.0
 """Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
