@@ -7,10 +7,10 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
@@ -21,6 +21,7 @@ LOCKED_WITHIN_S = 10.0
 """Seconds that a writer waits for another one."""
 FORMAT = 1
 
+T = TypeVar("T")
 Stamp = tuple[int, ...]
 """What changes whenever a file does: also where it is replaced, or its permissions change."""
 
@@ -122,6 +123,23 @@ class PrivateFile:
         """What is wrong with the file, as an error."""
         way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
         return FileProblem(f"{self.path} {wrong}.", Do(way_out))
+
+
+class Kept(Generic[T]):
+    """What a file holds, as a running server knows it: read again whenever the file has changed, at the next use."""
+
+    def __init__(self, file: PrivateFile, read: Callable[[], T]) -> None:
+        self._file = file
+        self._read = read
+        self._known: tuple[Stamp | None, T] | None = None
+
+    def now(self) -> T:
+        """What it holds now. Raises what `read` raises, and FileProblem: nothing that was known before counts then."""
+        stamp = self._file.stamp()
+        if self._known is None or self._known[0] != stamp:
+            self._known = None
+            self._known = stamp, self._read()
+        return self._known[1]
 
 
 def _stamp(status: os.stat_result) -> Stamp:

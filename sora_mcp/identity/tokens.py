@@ -17,8 +17,8 @@ from typing import Any
 from sora_mcp.config import converters
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import FileProblem, NotConfigured, NotFound
-from sora_mcp.identity.private_file import PrivateFile
+from sora_mcp.core.errors import NotConfigured, NotFound
+from sora_mcp.identity.private_file import Kept, PrivateFile
 from sora_mcp.identity.scopes import SCOPES
 
 PREFIX = "sora_mcp_"
@@ -108,38 +108,23 @@ class Tokens:
     """The file as a running server sees it: read again whenever it has changed, never later than at the next use."""
 
     def __init__(self, file: TokenFile) -> None:
-        self._file = file
-        self._stamp: object = object()
-        self._grants: dict[str, Grant] = {}
-        self._problem: FileProblem | None = None
+        self._grants = Kept(file.file, lambda: {each.digest: each for each in file.grants()})
 
     def grant(self, token: str) -> Grant | None:
         """What a token gives, None where it is none. Raises FileProblem: then nobody is let in."""
         if not _TOKEN.fullmatch(token):
             return None
         digest = _digest(token)
-        grant = self._current().get(digest)
+        grant = self._grants.now().get(digest)
         return grant if grant is not None and hmac.compare_digest(grant.digest, digest) else None
 
     def holds(self, grant: Grant) -> bool:
         """Whether a grant stands unchanged. Raises FileProblem."""
-        return self._current().get(grant.digest) == grant
+        return self._grants.now().get(grant.digest) == grant
 
     def has(self, name: str) -> bool:
         """Whether somebody of this name has a token. Raises FileProblem."""
-        return any(grant.name == name for grant in self._current().values())
-
-    def _current(self) -> dict[str, Grant]:
-        stamp = self._file.file.stamp()
-        if stamp != self._stamp:
-            self._grants, self._problem, self._stamp = {}, None, stamp
-            try:
-                self._grants = {each.digest: each for each in self._file.grants()}
-            except FileProblem as problem:
-                self._problem = problem
-        if self._problem is not None:
-            raise self._problem
-        return self._grants
+        return any(grant.name == name for grant in self._grants.now().values())
 
 
 def _digest(token: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.core.accounts import canonical_address
-from sora_mcp.identity.private_file import PrivateFile
+from sora_mcp.identity.private_file import Kept, PrivateFile
 
 
 class UpstreamKeys:
@@ -17,19 +17,14 @@ class UpstreamKeys:
 
     def __init__(self, home: Path) -> None:
         self._file = PrivateFile(home / "upstream-keys.json")
-        self._stamp: object = object()
-        self._keys: dict[tuple[str, str], Secret] = {}
+        self._keys = Kept(self._file, self._read)
 
     def of(self, owner: str, base_url: str) -> Secret | None:
         """An owner's own key at a gateway; None where they have none, and use the team's.
 
         A file that cannot be read is a FileProblem, so that nobody pays with another's key by mistake.
         """
-        stamp = self._file.stamp()
-        if stamp != self._stamp:
-            self._keys = self._read()
-            self._stamp = stamp
-        return self._keys.get((owner, canonical_address(base_url)))
+        return self._keys.now().get((owner, canonical_address(base_url)))
 
     def owners(self) -> list[str]:
         """Whose keys there are, each named once."""

@@ -196,6 +196,21 @@ def test_a_file_that_was_mended_lets_people_in_again(file: TokenFile) -> None:
     assert tokens.grant(token) is not None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit on Windows")
+def test_a_moment_without_descriptors_locks_nobody_out_for_longer(file: TokenFile) -> None:
+    import resource  # noqa: PLC0415 - not on Windows
+
+    token = file.add("alice", None, None)
+    tokens, limits = Tokens(file), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(FileProblem, match="cannot be read"):
+            tokens.grant(token)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert tokens.grant(token) is not None
+
+
 def test_people_who_are_added_at_once_are_all_kept(file: TokenFile) -> None:
     names = [f"person{number}" for number in range(24)]
     with ThreadPoolExecutor(8) as threads:
