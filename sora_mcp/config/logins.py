@@ -9,23 +9,20 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sora_mcp.config.converters import Secret, StoredKey
 from sora_mcp.config.endpoint import UPSTREAMS, address_of
-from sora_mcp.core.advice import Do, LogIn, TryAgain, UnlockKeyStore
+from sora_mcp.core.advice import Advice, Do, LogIn, TryAgain, UnlockKeyStore
 from sora_mcp.core.errors import FileProblem, NotConfigured
 
 KEY_STORE = "key store"
 
 _MOST_BYTES = 1_000_000
-_WAIT_S = 10.0
-"""Seconds to wait for another command that changes the logins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +122,27 @@ class LoginFile:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Make the folder, and hold its lock: what two write at once would lose a login. Raises FileProblem."""
-        import sqlite3  # noqa: PLC0415 - its locks are the same on every system, and end with the process
+        from sora_mcp.config.private_file import Locked, locked  # noqa: PLC0415 - only where something is written
 
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
-            with closing(sqlite3.connect(folder / "lock", timeout=_WAIT_S, isolation_level=None)) as lock:
-                lock.execute("BEGIN EXCLUSIVE")
+            with locked(folder / "lock"):
                 yield
         except OSError as error:
-            raise FileProblem(f"{self.path} cannot be written ({error.strerror}).") from None
-        except sqlite3.Error:
-            raise FileProblem(f"{self.path} cannot be written (another command holds it).", TryAgain()) from None
+            raise self._unwritable(error.strerror or "the disk refuses") from None
+        except Locked:
+            raise self._unwritable("another command holds it", TryAgain()) from None
+
+    def _unwritable(self, why: str, *advice: Advice) -> FileProblem:
+        return FileProblem(f"{self.path} cannot be written ({why}).", *advice)
 
     def _write(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Write the file whole or not at all; of one that is a link, what it leads to. Raises FileProblem."""
-        path, name = self.path.resolve(), ""
-        try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".logins.")  # of mode 0600
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"logins": entries}, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except OSError as error:
-            raise FileProblem(f"{self.path} cannot be written ({error.strerror}).") from None
-        finally:
-            if name:
-                with suppress(OSError):
-                    Path(name).unlink(missing_ok=True)
+        """Write the file whole or not at all. Raises OSError."""
+        from sora_mcp.config.private_file import replace  # noqa: PLC0415 - likewise
+
+        replace(self.path, json.dumps({"logins": entries}, indent=2))
 
 
 def _entries_in(text: str) -> list[dict[str, Any]]:

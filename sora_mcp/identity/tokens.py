@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sora_mcp.config import converters
+from sora_mcp.config.private_file import Kept, PrivateFile
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured, NotFound
-from sora_mcp.identity.private_file import Kept, PrivateFile
 from sora_mcp.identity.scopes import SCOPES
 
 PREFIX = "sora_mcp_"

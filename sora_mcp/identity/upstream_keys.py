@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sora_mcp.config.converters import Secret
+from sora_mcp.config.private_file import Kept, PrivateFile
 from sora_mcp.core.accounts import canonical_address
-from sora_mcp.identity.private_file import Kept, PrivateFile
 
 
 class UpstreamKeys:

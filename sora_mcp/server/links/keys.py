@@ -12,9 +12,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from sora_mcp.config.private_file import PrivateFile
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.identity.private_file import PrivateFile
 
 logger = logging.getLogger(__name__)
 

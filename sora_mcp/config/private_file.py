@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -77,7 +77,7 @@ class PrivateFile:
         if os.name == "nt":  # permissions are no bits there
             return
         if status.st_uid not in {os.geteuid(), 0}:
-            raise self.problem("belongs to another user", "Make it belong to the user that runs the server.")
+            raise self.problem("belongs to another user", "Make it belong to whoever runs the server.")
         if not status.st_mode & stat.S_IRUSR:  # the superuser could read it nevertheless
             raise self.problem("cannot be read", f"Run: chmod 600 {self.path}")
         if stat.S_IMODE(status.st_mode) & 0o077:
@@ -88,41 +88,52 @@ class PrivateFile:
         """The document, to be changed in place; it is written where nothing was raised. Raises FileProblem."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._locked():
+            with locked(self.path.with_suffix(".lock")):
                 document = self.read()
                 yield document
-                self._write(json.dumps({"format": FORMAT} | document, indent=1) + "\n")
+                replace(self.path, json.dumps({"format": FORMAT} | document, indent=1) + "\n")
+        except Locked:
+            raise self.problem("cannot be locked: another process holds it", "Try again.") from None
         except OSError as error:
             raise self.problem(f"cannot be written ({error.strerror})") from None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """SQLite's own lock on a file beside it: the same on every platform, and given back if the process dies."""
-        lock = sqlite3.connect(self.path.with_suffix(".lock"), timeout=LOCKED_WITHIN_S, isolation_level=None)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-            yield
-        except sqlite3.Error as error:
-            raise self.problem(f"cannot be locked ({error})") from None
-        finally:
-            lock.close()
-
-    def _write(self, text: str) -> None:
-        target = self.path.resolve()  # through a link, to its target
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # of mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     def problem(self, wrong: str, advice: str = "") -> FileProblem:
         """What is wrong with the file, as an error."""
         way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
         return FileProblem(f"{self.path} {wrong}.", Do(way_out))
+
+
+class Locked(Exception):
+    """Another process holds a lock."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all processes that lock this file. Raises Locked where one of them holds it for too long.
+
+    The lock is SQLite's own: the same on every system, and given back where the process dies.
+    """
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context(closing(sqlite3.connect(path, timeout=LOCKED_WITHIN_S, isolation_level=None)))
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            raise Locked from None
+        yield
+
+
+def replace(path: Path, text: str) -> None:
+    """Put a file of mode 0600 in place, whole or not at all; of a link, what it leads to. Raises OSError."""
+    target = path.resolve()
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # of mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 class Kept(Generic[T]):
