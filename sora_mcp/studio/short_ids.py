@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sora_mcp.core.advice import SeeList
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem
 from sora_mcp.ledger import Ledger
@@ -10,6 +12,8 @@ from sora_mcp.studio.connector import Connector
 LAST = "last"
 """The word for the newest video."""
 _MOST_NAMED = 5
+_COUNTED = re.compile(r"(?:^|[\W_])[^\W\d_]*\d+$")
+"""A last part that is a number, or letters with a number behind them."""
 
 
 class ShortIds:
@@ -50,6 +54,6 @@ class ShortIds:
 
 
 def _is_another_number(begins: str, whole: str) -> bool:
-    """Whether an id goes on with digits only where the text ends in one: `job_12` is not the beginning of `job_120`,
-    but a job of its own, which may have been made elsewhere."""
-    return begins[-1].isdecimal() and whole[len(begins) :].isdecimal()
+    """Whether an id only counts on from the text: `job_12` is not the beginning of `job_120`, but a job of its own,
+    which may have been made elsewhere. An id like `task_01k3f7` mixes digits and letters, and does not count."""
+    return _COUNTED.search(begins) is not None and whole[len(begins) :].isdecimal()

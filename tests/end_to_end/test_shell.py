@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from bench import COMMAND
 from PIL import Image
+from terminals import shown_until
 
 from sora_mcp import media
 
@@ -222,16 +223,7 @@ def at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) ->
 
 def read_until(terminal: int, words: str = "") -> str:
     """What a terminal shows, until `words` appear or the program is gone."""
-    shown = b""
-    while not words or words not in shown.decode(errors="replace"):
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        shown += chunk
-    return shown.decode(errors="replace")
+    return shown_until(terminal, words.encode()).decode(errors="replace")
 
 
 @pytest.mark.parametrize("columns", [40, 100])

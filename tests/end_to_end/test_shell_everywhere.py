@@ -21,6 +21,7 @@ import click
 import pytest
 from bench import COMMAND, environment
 from documentation import ROOT
+from terminals import shown_until
 
 from sora_mcp.cli import main
 
@@ -145,15 +146,7 @@ def shown_at_a_terminal(line: str, cwd: Path, environ: dict[str, str], columns: 
         command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=end, stderr=end
     ):
         os.close(end)
-        shown = b""
-        while True:
-            try:
-                chunk = os.read(terminal, 4096)
-            except OSError:
-                break
-            if not chunk:
-                break
-            shown += chunk
+        shown = shown_until(terminal)
     os.close(terminal)
     return shown
 

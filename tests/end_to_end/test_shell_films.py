@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import anyio
 import pytest
 from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, taken
 from bench import environment as settings_of
+from disks import small_disk_at
 from fault_gateway import CREATE, Answer, FaultGateway
 
 from sora_mcp import media
@@ -206,6 +206,16 @@ async def test_a_number_that_only_goes_on_is_another_id(
         assert await studio.full_id("last", "task_id") == "job_120"
 
 
+@pytest.mark.anyio
+async def test_an_id_of_digits_and_letters_may_break_off_before_a_digit(
+    make_settings: Callable[..., Settings], gateway: FaultGateway
+) -> None:
+    gateway.on("POST", CREATE, taken("task_01k3f7q42"))
+    async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
+        await studio.submit(VideoRequest(operation="simple_compose", prompt="a boat"))
+        assert await studio.full_id("task_01k3f7q4", "task_id") == "task_01k3f7q42"
+
+
 def test_last_where_there_is_none_is_said(run: Run, tmp_path: Path) -> None:
     for words in (
         ("get", "last"),
@@ -255,13 +265,8 @@ def test_an_interrupted_wait_says_the_id_and_how_to_come_back(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
-        pytest.skip("this user cannot mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+    with small_disk_at(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 @pytest.mark.anyio

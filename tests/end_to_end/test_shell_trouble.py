@@ -21,6 +21,7 @@ import pytest
 from bench import COMMAND, TAKEN, Run
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
+from terminals import shown_until
 
 
 def assert_one_object(done: subprocess.CompletedProcess[str]) -> None:
@@ -209,13 +210,7 @@ def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: i
     size = {"COLUMNS": str(columns), "LINES": "24"}
     done = subprocess.Popen([*COMMAND, *arguments], stdout=end, env=environment | size)  # noqa: S603
     os.close(end)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        shown += chunk
+    shown = shown_until(terminal)
     with done:
         assert done.wait(timeout=60) == 0
     os.close(terminal)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from bench import COMMAND, environment, finished
+from disks import small_disk_at
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway
 from fetching import Reach
 from worded import next_step
@@ -49,14 +49,8 @@ async def client(reach: Reach) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
-        pytest.skip("this user cannot mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+    with small_disk_at(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
 async def refused(client: Gateway, gateway: FaultGateway, target: Path, **more: Any) -> FileProblem:

@@ -13,8 +13,7 @@ import httpx
 import pytest
 from bench import PNG
 from photos import HEIC
-from starlette.applications import Starlette
-from test_links import Room
+from rooms import Room
 
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.server.links import receiving
@@ -35,8 +34,7 @@ def room(tmp_path: Path) -> Room:
 
 @pytest.fixture
 async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(Starlette(routes=room.links.routes()), raise_app_exceptions=True)
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with room.client() as client:
         yield client
 
 
