@@ -140,6 +140,9 @@ class Ledger(Protocol):
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
         """Whether a file was saved for another entry."""
 
+    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
+        """Return once another may have changed an entry, where the engine is told of that, else after `seconds`."""
+
     # --- reading ----------------------------------------------------------------------------------
 
     async def find(self, account: Account, video_id: str) -> Entry | None:

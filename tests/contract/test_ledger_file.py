@@ -18,9 +18,9 @@ from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotFound, OverCap
 from sora_mcp.core.schedule import LEASE_S
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
+from sora_mcp.ledger.sql.transactions import GONE
 from sora_mcp.ledger.sqlite.file import File
 from sora_mcp.ledger.sqlite.liveness import LONGEST_SENDING_S
-from sora_mcp.ledger.sqlite.transactions import GONE
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from bench import TAKEN_NEXT, Connect
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client
 
-from sora_mcp.ledger.sqlite.file import BUSY_S
+from sora_mcp.ledger.sql.transactions import BUSY_S
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,7 @@ from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
 from mcp import Client, StdioServerParameters
 
 from sora_mcp.config.settings import load
-from sora_mcp.ledger.sqlite.file import BUSY_S
+from sora_mcp.ledger.sql.transactions import BUSY_S
 from sora_mcp.server import build
 
 PAGE = Path(__file__).parents[1] / "faults" / "LEDGER_FAULTS.md"

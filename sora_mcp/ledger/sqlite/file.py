@@ -12,7 +12,10 @@ from typing import TypeVar, cast
 
 from sora_mcp.core.advice import AskUser, Place, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger.sqlite import migrations, rows
+from sora_mcp.ledger.sql import rows
+from sora_mcp.ledger.sql.transactions import BUSY_S, Held, OlderRelease
+from sora_mcp.ledger.sqlite import migrations
+from sora_mcp.ledger.sqlite.connection import Connection
 from sora_mcp.ledger.sqlite.integrity import (
     TAKEN_AWAY,
     Changed,
@@ -27,33 +30,12 @@ from sora_mcp.ledger.sqlite.integrity import (
 )
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
 
 KEPT_MOST = 256
 """Reads that are kept for as long as the file does not change."""
 
-BUSY_S = 10.0
-"""Seconds to wait for another process that holds the file, where what is to be written matters."""
-BRIEFLY_S = 0.2
-"""The same where it can be done later, or by others."""
 
-
-class Held(FileProblem):
-    """Another process holds the file, and may do so for long: one that was stopped, perhaps."""
-
-    retryable = True
-
-
-class OlderRelease(Held):
-    """A process of an older release is in the middle of a POST: until it has recorded the answer, the file stays as
-    it is, and can only be read."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Another window runs an older release, which is in the middle of a create.",
-            TryAgain(60),
-            AskUser("restart the other windows"),
-        )
+Work = Callable[[Connection], T]
 
 
 class File:
@@ -63,14 +45,14 @@ class File:
     in a file that nobody finds again is forgotten.
     """
 
-    def __init__(self, path: Path, may_migrate: Callable[[sqlite3.Connection], bool] = lambda _: True) -> None:
+    def __init__(self, path: Path, may_migrate: Callable[[Connection], bool] = lambda _: True) -> None:
         self.path = path
         self._may_migrate = may_migrate
         self._is_migrated = False
         self._reads_older = False
         """Whether the reader still takes the file for one of an older release."""
-        self._connection: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
+        self._reader: Connection | None = None
         self._watch: Watch | None = None
         self._newest = 0
         """Number of the newest change of a state that was seen when something was written here."""
@@ -142,7 +124,7 @@ class File:
             self._kept[key] = read
         return read
 
-    def _open(self) -> tuple[sqlite3.Connection, Watch]:
+    def _open(self) -> tuple[Connection, Watch]:
         if self._connection is None or self._watch is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             was_used = look_before_opening(self.path)
@@ -166,7 +148,7 @@ class File:
                 if_it_fails.pop_all()
         return self._connection, self._watch
 
-    def _write(self, db: sqlite3.Connection, watch: Watch, begin: str, work: Work[T]) -> T:
+    def _write(self, db: Connection, watch: Watch, begin: str, work: Work[T]) -> T:
         changed = watch.look()
         if changed is Changed.BY_OTHERS:
             self._read_anew(db, watch)
@@ -180,7 +162,7 @@ class File:
         watch.note()
         return done
 
-    def _read_anew(self, db: sqlite3.Connection, watch: Watch) -> None:
+    def _read_anew(self, db: Connection, watch: Watch) -> None:
         """Forget what SQLite holds in memory of files that others have written to. Raises Damaged where they spoilt
         them."""
         with transaction(db, "BEGIN IMMEDIATE"):
@@ -190,7 +172,7 @@ class File:
                 each.execute("PRAGMA shrink_memory")
         watch.note()
 
-    def _bring_up_to_date(self, db: sqlite3.Connection, *, to_write: bool) -> None:
+    def _bring_up_to_date(self, db: Connection, *, to_write: bool) -> None:
         """Migrate a file that could not be migrated when it was opened. Raises OlderRelease where that has to wait."""
         if self._is_migrated:
             return
@@ -202,7 +184,7 @@ class File:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+def transaction(db: Connection, begin: str) -> Iterator[Connection]:
     db.execute(begin)
     try:
         yield db
@@ -213,8 +195,8 @@ def transaction(db: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connecti
         raise
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+def open_file(path: Path) -> Connection:
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection)
     try:
         db.row_factory = sqlite3.Row
         _into_wal(db)
@@ -226,14 +208,14 @@ def open_file(path: Path) -> sqlite3.Connection:
     return db
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path) -> Connection:
     """A second connection to a file that `open_file` made: it writes nothing and waits for nothing."""
-    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
     db.row_factory = sqlite3.Row
     return db
 
 
-def _into_wal(db: sqlite3.Connection) -> None:
+def _into_wal(db: Connection) -> None:
     """WAL mode. The change is the one statement that SQLite's busy time-out does not cover: of several that open a new
     file at once, all but one are told that it is locked."""
     give_up_at = time.monotonic() + BUSY_S

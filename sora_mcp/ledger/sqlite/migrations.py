@@ -12,6 +12,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sqlite.connection import Connection
+
 _ACCOUNT = {
     "address": "CASE instr(gateway, '#') WHEN 0 THEN gateway ELSE substr(gateway, 1, instr(gateway, '#') - 1) END",
     "key_fingerprint": "CASE instr(gateway, '#') WHEN 0 THEN '' ELSE substr(gateway, instr(gateway, '#') + 1, 16) END",
@@ -166,18 +169,17 @@ class NewerSchema(sqlite3.DatabaseError):
         super().__init__("made by a newer version of sora-mcp")
 
 
-def is_current(db: sqlite3.Connection) -> bool:
+def is_current(db: Database) -> bool:
     """Whether a file has the form that is read and written now."""
     return version(db) == CURRENT
 
 
-def version(db: sqlite3.Connection) -> int:
+def version(db: Database) -> int:
     """How many steps a file has seen; 0 for an empty one."""
-    with closing(db.execute("PRAGMA user_version")) as cursor:
-        return int(cursor.fetchone()[0])
+    return int(db.execute("PRAGMA user_version").fetchall()[0][0])
 
 
-def migrate(db: sqlite3.Connection, begin: Begin, may_change: Callable[[sqlite3.Connection], bool]) -> bool:
+def migrate(db: Connection, begin: Begin, may_change: Callable[[Connection], bool]) -> bool:
     """Bring a file up to date; of two processes that start at once, one does and the other waits.
 
     False where `may_change` forbids it: a process of an older release is in the middle of a POST, and must still be
@@ -203,13 +205,13 @@ def migrate(db: sqlite3.Connection, begin: Begin, may_change: Callable[[sqlite3.
 _FIRST_WITH_WRITERS = 2
 """The first version whose rows say which process is sending them."""
 
-Begin = Callable[[sqlite3.Connection, str], AbstractContextManager[sqlite3.Connection]]
+Begin = Callable[[Connection, str], AbstractContextManager[Connection]]
 """Opens a transaction."""
 
 
-def read_as_current(db: sqlite3.Connection) -> None:
+def read_as_current(db: Connection) -> None:
     """Let queries of today read an older file that cannot be brought up to date yet: as a view of this connection."""
-    with closing(sqlite3.connect(":memory:")) as model:
+    with closing(sqlite3.connect(":memory:", factory=Connection)) as model:
         for script in _STEPS:
             model.executescript(script)
         wanted = {table: _columns(model, table) for table in _WIDENED}
@@ -228,17 +230,17 @@ _WIDENED = ("videos", "generations", "batch_lines")
 """Tables that later steps have made, or added columns to."""
 
 
-def read_as_is(db: sqlite3.Connection) -> None:
+def read_as_is(db: Connection) -> None:
     """Take back what `read_as_current` did to a connection."""
     for view in _WIDENED:
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
 
 
-def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+def _columns(db: Connection, table: str) -> list[str]:
     return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
 
 
-def _adds_what_is_there(db: sqlite3.Connection, statement: str) -> bool:
+def _adds_what_is_there(db: Connection, statement: str) -> bool:
     """Whether a statement adds a column that a file has already: one that was taken back to an earlier step."""
     column = re.match(r"\s*ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
     return column is not None and column[2] in _columns(db, column[1])

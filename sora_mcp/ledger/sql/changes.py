@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import FINAL, State, Task
-from sora_mcp.ledger.sqlite.rows import columns_of, of_task, places, upsert_generations, write_row
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.rows import GENERATION, columns_of, of_task, places, write_row
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """Changes that are made in one transaction, at one moment (`now`, unix seconds)."""
 
-    db: sqlite3.Connection
+    db: Database
     now: float
 
     def insert(self, account: Account, row: dict[str, Any], body: dict[str, Any], sources: Sequence[str]) -> Entry:
@@ -85,20 +85,23 @@ class Changes:
         state = task.state if may_move(entry.state, task.state) else entry.state
         if state != entry.state:
             self._remember(entry.request_id, state, None, task.failure_reason)
+        elif task.progress not in {None, entry.progress}:
+            self.db.tell(entry.request_id)
         word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
         now = self.now
         ended_well = state == "succeeded"  # whatever was said before
         stated = task.cost if task.state in FINAL and task.cost is not None and not task.cost.is_relative else None
         cost = (None, None) if stated is None else (stated.billionths, stated.unit)
-        upsert_generations(self.db, entry.request_id, task)
+        self._keep_variants(entry.request_id, task)
         return write_row(
             self.db,
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
-            " not_before = coalesce(?, not_before), misses = iif(?, 0, misses),"
+            " not_before = coalesce(?, not_before), misses = CASE WHEN ? THEN 0 ELSE misses END,"
             " gateway_state = ?, enhanced_prompt = coalesce(?, enhanced_prompt),"
-            " failure_reason = iif(?, NULL, coalesce(?, failure_reason)),"
-            " gateway_message = iif(?, NULL, coalesce(?, gateway_message)),"
-            " failure_code = coalesce(?, iif(?, NULL, failure_code)), withheld = coalesce(?, withheld),"
+            " failure_reason = CASE WHEN ? THEN NULL ELSE coalesce(?, failure_reason) END,"
+            " gateway_message = CASE WHEN ? THEN NULL ELSE coalesce(?, gateway_message) END,"
+            " failure_code = coalesce(?, CASE WHEN ? THEN NULL ELSE failure_code END),"
+            " withheld = coalesce(?, withheld),"
             " stated = coalesce(?, stated), stated_currency = coalesce(?, stated_currency) WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
@@ -107,6 +110,17 @@ class Changes:
                 *(*cost, entry.request_id),
             ),
         )
+
+    def _keep_variants(self, request_id: str, task: Task) -> None:
+        """Bring the variants of a row up to date; what a reply leaves out stays."""
+        names, others = ", ".join(GENERATION), [name for name in GENERATION if name != "variant"]
+        updates = ", ".join(f"{name} = coalesce(excluded.{name}, generations.{name})" for name in others)
+        for generation in task.generations:
+            self.db.execute(
+                f"INSERT INTO generations (request_id, {names}) VALUES (?, {places(GENERATION)})"  # noqa: S608 - our own names
+                f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
+                (request_id, *asdict(generation).values()),
+            )
 
     def _merge(self, adopted: Entry, entry: Entry) -> None:
         ids = (entry.request_id, adopted.request_id)
@@ -119,6 +133,7 @@ class Changes:
             "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)",
             (request_id, self.now, state, task_id, reason),
         )
+        self.db.tell(request_id)
 
 
 def _as_task(entry: Entry) -> Task:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sqlite import lines, migrations, rows
-from sora_mcp.ledger.sqlite.file import OlderRelease
-from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged
-from sora_mcp.ledger.sqlite.rows import of_request, of_task
-from sora_mcp.ledger.sqlite.transactions import Transactions
+from sora_mcp.ledger.sql import lines, rows
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.rows import of_request, of_task
+from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
 
 T = TypeVar("T")
 _WAIT_FOR_OLDER_S = 10.0
@@ -33,13 +29,9 @@ _SEAL_KEY_BYTES = 32
 class Paying(Transactions):
     """Intents and their outcomes."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        super().__init__(path, clock)
-        self._newest: tuple[int, str] | None = None
-        """Number and request id of the last row that was begun here."""
-
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
-        def work(db: sqlite3.Connection) -> tuple[Entry, bool] | OverCap:
+        def work(db: Database) -> tuple[Entry, bool] | OverCap:
+            db.lock(f"gateway {intent.account.address}")
             self._check_place(db)
             self._bury_the_abandoned(db)
             try:
@@ -60,14 +52,15 @@ class Paying(Transactions):
         return begun
 
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
-        def work(db: sqlite3.Connection) -> SameBefore:
+        def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)
             return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
     async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
-        def work(db: sqlite3.Connection) -> Entry:
+        def work(db: Database) -> Entry:
+            db.lock(f"task {task_id}")
             entry, changes = of_request(db, request_id), self._changes(db)
             if entry.task_id not in {None, task_id}:
                 row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
@@ -92,7 +85,7 @@ class Paying(Transactions):
     ) -> Entry:
         words = {"gateway_message": gateway_message, "failure_code": code, "answer": answer}
 
-        def work(db: sqlite3.Connection) -> Entry:
+        def work(db: Database) -> Entry:
             return self._changes(db).move(of_request(db, request_id), state, reason=reason, **words)
 
         return await self._write(work)
@@ -105,7 +98,9 @@ class Paying(Transactions):
     async def settle(
         self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
     ) -> Entry | None:
-        def work(db: sqlite3.Connection) -> Entry | None:
+        def work(db: Database) -> Entry | None:
+            if task_id is not None:
+                db.lock(f"task {task_id}")
             entry = rows.find(db, account, request_id)
             if entry is None:
                 return None
@@ -122,7 +117,8 @@ class Paying(Transactions):
         return await self._write(work)
 
     async def seal_keys(self) -> list[bytes]:
-        def work(db: sqlite3.Connection) -> list[bytes]:
+        def work(db: Database) -> list[bytes]:
+            db.lock("seal keys")
             if not (keys := _seal_keys(db)):
                 made = (secrets.token_bytes(_SEAL_KEY_BYTES), self._clock())
                 db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", made)
@@ -132,7 +128,7 @@ class Paying(Transactions):
         return await self._write(work)
 
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
-        def work(db: sqlite3.Connection) -> bool:
+        def work(db: Database) -> bool:
             now = self._clock()
             db.execute("DELETE FROM used_answers WHERE kept_until < ?", [now])
             sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -142,37 +138,26 @@ class Paying(Transactions):
 
     # --- inside a transaction ---------------------------------------------------------------------
 
-    def _begin(self, db: sqlite3.Connection, intent: Intent) -> Entry:
+    def _begin(self, db: Database, intent: Intent) -> Entry:
         for request_id in intent.settles:
             settled = rows.find(db, intent.account, request_id)
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
                 self._changes(db).did_not_run(settled, reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending"} | rows.cost_of(intent.cost)
-        row |= {"fingerprint": intent.fingerprint, "writer": self._writer.hold()} | rows.words_of(intent)
+        row |= {"fingerprint": intent.fingerprint, "writer": self._hold_writer(db)} | rows.words_of(intent)
         row |= {"sent_fingerprint": intent.sent_fingerprint} if intent.sent_fingerprint else {}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
-    def _decide(self, db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy) -> Entry | None:
+    def _decide(self, db: Database, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
         if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
             return own
         duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 
-    def _check_place(self, db: sqlite3.Connection) -> None:
-        """Raise FileProblem where nothing may be begun in this file any more."""
-        if not migrations.is_current(db):
-            raise FileProblem(
-                "A newer release has taken over the ledger while this one was running.",
-                AskUser("restart this server (the window that it runs in)"),
-            )
-        newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
-        if self._newest and not db.execute(newest, self._newest).fetchone():
-            raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
 
-
-def _seal_keys(db: sqlite3.Connection) -> list[bytes]:
+def _seal_keys(db: Database) -> list[bytes]:
     return [bytes(row[0]) for row in db.execute("SELECT key FROM seal_keys ORDER BY number DESC")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -10,13 +9,14 @@ import anyio
 
 from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.core.schedule import LEASE_S, LONGEST_BACKOFF_S
-from sora_mcp.ledger.sqlite.file import Held
-from sora_mcp.ledger.sqlite.rows import of_request
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.rows import of_request
+from sora_mcp.ledger.sql.transactions import Held
 
 END_WITHIN_S = 1.0
 """Seconds to wait for a claim's end to be recorded where somebody gave up; otherwise it ends by itself."""
 
-Write = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
+Write = Callable[[Callable[[Database], object]], Awaitable[object]]
 """Does some work in one transaction that writes."""
 
 
@@ -63,7 +63,7 @@ class _Claim:
     async def take(self) -> bool:
         """Whether the row could be claimed."""
 
-        def work(db: sqlite3.Connection) -> bool:
+        def work(db: Database) -> bool:
             now = self._clock()
             if not of_request(db, self._request_id).may_be_asked(now):
                 return False
@@ -76,7 +76,7 @@ class _Claim:
     async def keep(self) -> None:
         """Keep the claim alive, until cancelled."""
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: Database) -> None:
             if self._stands(db):
                 self._until = self._clock() + LEASE_S
                 self._set(db, self._clock(), self._until)
@@ -89,17 +89,17 @@ class _Claim:
     async def end(self, pause_s: float, *, missed: bool) -> None:
         """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_BACKOFF_S at most)."""
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: Database) -> None:
             now = self._clock()
             if self._stands(db):
                 self._set(db, now, now + min(pause_s, LONGEST_BACKOFF_S))
-            db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [missed, self._request_id])
+            db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [int(missed), self._request_id])
 
         await self._write(work)
 
-    def _stands(self, db: sqlite3.Connection) -> bool:
+    def _stands(self, db: Database) -> bool:
         return of_request(db, self._request_id).not_before == self._until
 
-    def _set(self, db: sqlite3.Connection, looked_at: float, not_before: float) -> None:
+    def _set(self, db: Database, looked_at: float, not_before: float) -> None:
         sql = "UPDATE videos SET looked_at = ?, not_before = ? WHERE request_id = ?"
         db.execute(sql, (looked_at, not_before, self._request_id))

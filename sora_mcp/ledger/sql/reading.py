@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
+from sora_mcp.core.advice import AskUser, Setting
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
-from sora_mcp.ledger.sqlite import lines, listing, rows
-from sora_mcp.ledger.sqlite.integrity import Malformed
-from sora_mcp.ledger.sqlite.transactions import Transactions
+from sora_mcp.ledger.sql import lines, listing, rows
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.transactions import Transactions
 
 CHECKED = 1000
 """Rows that a check reads, the newest."""
@@ -123,7 +124,16 @@ class Reading(Transactions):
         return await self._read(_states)
 
     async def check(self) -> dict[State, int]:
-        return await self._read(_check)
+        def work(db: Database) -> dict[State, int]:
+            self._check_structure(db)
+            for entry in rows.select(db, "TRUE", [], CHECKED):
+                summary(entry)
+            counts = _states(db)
+            if counts and rows.salt_of(db) is None:
+                raise _without_salt()
+            return counts
+
+        return await self._read(work)
 
     def now(self) -> float:
         return self._clock()
@@ -133,27 +143,25 @@ class Reading(Transactions):
         return age if age >= 0 else float("inf")
 
 
-def _check(db: sqlite3.Connection) -> dict[State, int]:
-    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise Malformed
-    for entry in rows.select(db, "1", [], CHECKED):
-        summary(entry)
-    counts = _states(db)
-    if counts:
-        _salt(db)
-    return counts
-
-
-def _states(db: sqlite3.Connection) -> dict[State, int]:
+def _states(db: Database) -> dict[State, int]:
     return dict(db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall())
 
 
-def _salt(db: sqlite3.Connection) -> bytes:
+def _salt(db: Database) -> bytes:
     """The salt, made with the first row: with another, nothing that was paid for would be found again."""
+    db.lock("salt")
     salt = rows.salt_of(db)
     if salt is None:
         if db.execute("SELECT 1 FROM videos LIMIT 1").fetchone():
-            raise Malformed
+            raise _without_salt()
         salt = secrets.token_bytes(16)
         db.execute("INSERT INTO salt VALUES (?)", (salt,))
     return salt
+
+
+def _without_salt() -> FileProblem:
+    """Of a ledger with entries, whose accounts nobody can tell any more."""
+    return FileProblem(
+        ("The ledger in ", Setting("home"), " cannot be used (it is damaged)."),
+        AskUser("restore it from a backup, then restart this server"),
+    )

@@ -1,9 +1,8 @@
-"""A row of the ledger, what may become of it, and how it is read from SQLite. Loads nothing heavy."""
+"""A row of the ledger, and how it is read. Loads nothing heavy."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from operator import itemgetter
@@ -18,7 +17,8 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, Intent, readable, shown_id, summary
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
-from sora_mcp.core.tasks import Generation, State, Task
+from sora_mcp.core.tasks import Generation, State
+from sora_mcp.ledger.sql.database import Database, Row
 
 
 def name_of(account: Account) -> str:
@@ -33,8 +33,8 @@ def rows_of(whose: Account | Person | Team) -> tuple[str, list[str]]:
     if isinstance(whose, Account):
         return "gateway = ?", [name_of(whose)]
     beyond = f"{whose.address}\U0010ffff"
-    theirs, values = f"gateway IN ({_NAMES}) AND +address = ?", [whose.address, beyond, whose.address]
-    return (f"{theirs} AND +owner = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
+    theirs, values = f"gateway IN ({_NAMES}) AND address || '' = ?", [whose.address, beyond, whose.address]
+    return (f"{theirs} AND owner || '' = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
 
 
 _NAMES = (
@@ -64,37 +64,37 @@ def columns_of(account: Account) -> dict[str, str]:
     return {"gateway": name_of(account), **{name: getattr(account, name) for name in _ACCOUNT}}
 
 
-def salt_of(db: sqlite3.Connection) -> bytes | None:
+def salt_of(db: Database) -> bytes | None:
     """The salt of a ledger, None where it has none yet."""
     row = db.execute("SELECT value FROM salt").fetchone()
     return None if row is None else bytes(row[0])
 
 
-def sending(db: sqlite3.Connection) -> list[tuple[str, str | None, float]]:
+def sending(db: Database) -> list[tuple[str, str | None, float]]:
     """The rows that are being sent, as request id, writer, and the unix second in which they were begun."""
     sql = "SELECT request_id, writer, updated_at FROM videos WHERE state = 'sending'"
     return [(row[0], row[1], row[2]) for row in db.execute(sql)]
 
 
-def newest_change(db: sqlite3.Connection) -> int:
+def newest_change(db: Database) -> int:
     """The number of the newest change of a state; 0 where nothing was recorded yet. It never falls."""
     return int(db.execute("SELECT coalesce(max(number), 0) FROM history").fetchone()[0])
 
 
-def of_request(db: sqlite3.Connection, request_id: str) -> Entry:
-    """The row of a `req_…` id that is there, or the one it was merged into."""
+def of_request(db: Database, request_id: str) -> Entry:
+    """The row of a `req_…` id that is there, or the one it was merged into; nobody else changes it meanwhile."""
     entry = _rows(db, "request_id = ?", [request_id], 1)[0]
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
-def of_task(db: sqlite3.Connection, account: Account, task_id: str) -> Entry | None:
+def of_task(db: Database, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
-    entries = select(db, "task_id = ? AND +gateway = ?", [task_id, name_of(account)])
+    entries = select(db, "task_id = ? AND gateway || '' = ?", [task_id, name_of(account)])
     entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, account.address, account.owner])
     return entries[0] if entries else None
 
 
-def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | None:
+def find(db: Database, account: Account, video_id: str) -> Entry | None:
     """The row of a `task_…` or `req_…` id at this gateway, whatever key it was made with."""
     if not video_id.startswith("req_"):
         return of_task(db, account, video_id)
@@ -105,7 +105,7 @@ def find(db: sqlite3.Connection, account: Account, video_id: str) -> Entry | Non
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
-def ids_beginning_with(db: sqlite3.Connection, account: Account, text: str, limit: int) -> list[str]:
+def ids_beginning_with(db: Database, account: Account, text: str, limit: int) -> list[str]:
     """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
     column = "request_id" if text.startswith("req_") else "task_id"
     sql = (
@@ -116,30 +116,31 @@ def ids_beginning_with(db: sqlite3.Connection, account: Account, text: str, limi
     return [str(row[0]) for row in db.execute(sql, values)]
 
 
-def of_generation(db: sqlite3.Connection, account: Account, generation_id: str) -> Entry | None:
+def of_generation(db: Database, account: Account, generation_id: str) -> Entry | None:
     """The row of a `gen_…` id of this account."""
-    entries = select(db, f"+gateway = ? AND {_OF_GENERATION}", [name_of(account), generation_id])
+    entries = select(db, f"gateway || '' = ? AND {_OF_GENERATION}", [name_of(account), generation_id])
     return entries[0] if entries else None
 
 
-def is_of_another_owner(db: sqlite3.Connection, account: Account, shown_id: str) -> bool:
+def is_of_another_owner(db: Database, account: Account, shown_id: str) -> bool:
     """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner.
 
     Whoever asked about a task has not made it: such rows do not count.
     """
     which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
-    sql = f"SELECT 1 FROM videos WHERE +address = ? AND +key_fingerprint = ? AND +owner != ? AND {which} LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM videos WHERE {_AT} AND key_fingerprint || '' = ? AND owner || '' != ? AND {which} LIMIT 1"  # noqa: S608
     values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
     return db.execute(sql, values).fetchone() is not None
 
 
 _OF_GENERATION = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-_SIBLING = "+address = ? AND +owner = ?"
+_AT = "address || '' = ?"
+_SIBLING = f"{_AT} AND owner || '' = ?"
 """Rows of the same gateway and owner, whatever key."""
 
 
 def page(
-    db: sqlite3.Connection, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
+    db: Database, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
 ) -> list[Entry]:
     """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given.
 
@@ -168,7 +169,7 @@ _NO_BODY = ("", "null")
 """How earlier releases wrote that a request is not known."""
 
 
-def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
+def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
     """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
     same = _same(db, intent) if policy.has_duplicates else ()
     since, own, team = now - WINDOW_S, Spending(), Spending()
@@ -180,12 +181,12 @@ def standing(db: sqlite3.Connection, intent: Intent, policy: SpendingPolicy, now
     return Standing(now, same, own, team)
 
 
-def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
+def _same(db: Database, intent: Intent) -> tuple[Earlier, ...]:
     states = (*OPEN, "succeeded")
     success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
     sql = (
         f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
-        f" WHERE {_SAME} AND +state IN ({places(states)}) AND {_not_settled(intent.settles)}"
+        f" WHERE {_SAME} AND state || '' IN ({places(states)}) AND {_not_settled(intent.settles)}"
         " AND merged_into IS NULL ORDER BY number DESC"
     )
     values = [*_same_values(intent), *states, *intent.settles]
@@ -197,7 +198,7 @@ def _same(db: sqlite3.Connection, intent: Intent) -> tuple[Earlier, ...]:
 
 def _not_settled(request_ids: Sequence[str]) -> str:
     """Leaves out those of these requests whose outcome is unknown: somebody says that they did not run."""
-    return f"NOT (+state = 'unknown' AND request_id IN ({places(request_ids)}))"
+    return f"NOT (state || '' = 'unknown' AND request_id IN ({places(request_ids)}))" if request_ids else "TRUE"
 
 
 def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
@@ -205,14 +206,14 @@ def _earlier(request_id: str, state: State, created_at: float, succeeded_at: flo
         return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
 
 
-def refused_before(db: sqlite3.Connection, intent: Intent, since: float) -> Entry | None:
+def refused_before(db: Database, intent: Intent, since: float) -> Entry | None:
     """The newest row of after `since` that asks for the same thing and came to nothing."""
-    where = f"{_SAME} AND +state IN ({places(REFUSED)}) AND +created_at > ?"
+    where = f"{_SAME} AND state || '' IN ({places(REFUSED)}) AND created_at + 0 > ?"
     entries = select(db, where, [*_same_values(intent), *REFUSED, since])
     return entries[0] if entries else None
 
 
-_SAME = "(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND +address = ? AND +owner = ?"
+_SAME = "(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND address || '' = ? AND owner || '' = ?"
 
 
 def _same_values(intent: Intent) -> list[str | None]:
@@ -220,17 +221,16 @@ def _same_values(intent: Intent) -> list[str | None]:
     return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
 
 
-def spending(
-    db: sqlite3.Connection, whose: Account | Person | Team, since: float, settles: Sequence[str] = ()
-) -> Spending:
+def spending(db: Database, whose: Account | Person | Team, since: float, settles: Sequence[str] = ()) -> Spending:
     """What was spent since then, and may have been; what is being sent counts whenever it was begun.
 
     Unknown ones that are about to be settled (`settles`) do not count.
     """
     (theirs, values), others = rows_of(whose), _not_settled(settles)
     sql = (
-        f"SELECT state = 'unknown', {CURRENCY}, total(cost), {MONEY}, count(fingerprint),"  # noqa: S608
-        " sum(fingerprint IS NOT NULL AND (coalesce(stated, cost) IS NOT NULL OR coalesce(estimate, 0) > 0))"
+        f"SELECT state = 'unknown', {CURRENCY}, {RELATIVE}, {MONEY}, count(fingerprint),"  # noqa: S608
+        " sum(CASE WHEN fingerprint IS NOT NULL AND (stated IS NOT NULL OR cost IS NOT NULL OR estimate > 0)"
+        " THEN 1 ELSE 0 END)"
         f" FROM videos WHERE {theirs} AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
         f" AND {others} GROUP BY 1, 2"
     )
@@ -243,19 +243,24 @@ def spending(
         priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
     sql = (
         f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR +created_at > ?) AND {others} ORDER BY number DESC"
+        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR created_at + 0 > ?) AND {others}"
+        " ORDER BY number DESC"
     )
     running = db.execute(sql, [*values, *OPEN, since, *settles])
     open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
     return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
 
 
-CURRENCY = "iif(stated IS NOT NULL, stated_currency, iif(estimate IS NOT NULL, currency, NULL))"
+CURRENCY = "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END"
 """What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
 
 
-MONEY = "sum(max(coalesce(stated, estimate), 0))"
+MONEY = "sum(CASE WHEN coalesce(stated, estimate) > 0 THEN coalesce(stated, estimate) ELSE 0 END)"
 """The sum of what is in a currency, in billionths; grouped by `CURRENCY`."""
+
+
+RELATIVE = "coalesce(sum(cost), 0.0)"
+"""The sum of relative costs."""
 
 
 def relative_sum(amount: float) -> Cost:
@@ -263,10 +268,7 @@ def relative_sum(amount: float) -> Cost:
     return Cost.of(round(max(amount, 0), 6))
 
 
-# A `+` before a column keeps SQLite from walking all rows of a gateway where a narrower index is there.
-
-
-def select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
+def select(db: Database, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
     """Rows, newest first, but for those that were merged into another."""
     return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
 
@@ -276,10 +278,13 @@ NEWEST = "number DESC"
 
 
 def listed(
-    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = NEWEST
+    db: Database, where: str, values: Sequence[object], limit: int, *, order: str = NEWEST, offset: int = 0
 ) -> Iterator[Entry]:
-    """Rows as `select` gives them; one that cannot be read hides no other, and is there as damaged."""
-    for row in db.execute(_sql(f"({where}) AND merged_into IS NULL", limit, order), values):
+    """Rows as `select` gives them, but for the first `offset`; one that cannot be read hides no other, and is there as
+    damaged."""
+    for row in db.execute(
+        _sql(db, f"({where}) AND merged_into IS NULL", limit, order=order, offset=offset), values
+    ).fetchall():
         try:
             entry = _entry(db, row)
             summary(entry)
@@ -288,15 +293,16 @@ def listed(
         yield entry
 
 
-def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Entry]:
-    return [_entry(db, row) for row in db.execute(_sql(where, limit), values).fetchall()]
+def _rows(db: Database, where: str, values: Sequence[object], limit: int) -> list[Entry]:
+    return [_entry(db, row) for row in db.execute(_sql(db, where, limit), values).fetchall()]
 
 
-def _sql(where: str, limit: int, order: str = NEWEST) -> str:
-    return f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order} LIMIT {limit:d}"  # noqa: S608 - ours
+def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0) -> str:
+    found = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
+    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update}"
 
 
-def write_row(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> Entry:
+def write_row(db: Database, sql: str, values: Sequence[object]) -> Entry:
     """The one row that a statement has inserted or updated, as it stands now."""
     (row,) = db.execute(f"{sql} RETURNING {_COLUMNS}", values).fetchall()
     return _entry(db, row)
@@ -307,7 +313,7 @@ def places(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
+def _entry(db: Database, row: Row) -> Entry:
     address, key_fingerprint, owner, *rest = row
     values = dict(zip(_FIELDS, rest, strict=True))
     request_id = values["request_id"]
@@ -324,7 +330,7 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         return Entry(
             **values | lists | {"body": json.loads(values["body"])},
             account=Account(address, key_fingerprint, owner),
-            generations=tuple(Generation(**{name: v[name] for name in _GENERATION}) for v in variants),
+            generations=tuple(Generation(**{name: v[name] for name in GENERATION}) for v in variants),
             files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
         )
 
@@ -343,7 +349,7 @@ def _money(billionths: int | None, currency: str | None) -> Cost | None:
     return Cost(billionths, currency)
 
 
-def _damaged(row: sqlite3.Row) -> Entry:
+def _damaged(row: Row) -> Entry:
     """What can be told of a row that somebody else has changed."""
     address, key_fingerprint, owner, *rest = row
     values = dict(zip(_FIELDS, rest, strict=True))
@@ -360,9 +366,10 @@ def _damaged(row: sqlite3.Row) -> Entry:
     return Entry(**nothing | known, account=Account(address, key_fingerprint, owner), is_damaged=True)
 
 
-def _variants(db: sqlite3.Connection, request_id: str) -> list[sqlite3.Row]:
-    sql = f"SELECT {', '.join(_GENERATION)}, file FROM generations WHERE request_id = ? ORDER BY variant"  # noqa: S608
-    return db.execute(sql, [request_id]).fetchall()
+def _variants(db: Database, request_id: str) -> list[dict[str, Any]]:
+    names = (*GENERATION, "file")
+    sql = f"SELECT {', '.join(names)} FROM generations WHERE request_id = ? ORDER BY variant"  # noqa: S608 - our own names
+    return [dict(zip(names, row, strict=True)) for row in db.execute(sql, [request_id])]
 
 
 _numbers = itemgetter(
@@ -372,7 +379,7 @@ _numbers = itemgetter(
 _TEXTS = {str, bytes}
 """What SQLite would keep in a column of numbers, too."""
 
-_GENERATION = tuple(each.name for each in fields(Generation))
+GENERATION = tuple(each.name for each in fields(Generation))
 _ACCOUNT = tuple(each.name for each in fields(Account))
 _OF_ENTRY = tuple(
     each.name for each in fields(Entry) if each.name not in {"account", "generations", "files", "is_damaged"}
@@ -382,15 +389,3 @@ _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
 _COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))
 """Columns by their names: a newer release may have added others."""
-
-
-def upsert_generations(db: sqlite3.Connection, request_id: str, task: Task) -> None:
-    """Bring the variants of a row up to date; what a reply leaves out stays."""
-    names = ", ".join(_GENERATION)
-    updates = ", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in _GENERATION if name != "variant")
-    for generation in task.generations:
-        db.execute(
-            f"INSERT INTO generations (request_id, {names}) VALUES (?, {places(_GENERATION)})"  # noqa: S608 - our own names
-            f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
-            (request_id, *asdict(generation).values()),
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
 from sora_mcp.core.tasks import Task
-from sora_mcp.ledger.sqlite.file import BRIEFLY_S
-from sora_mcp.ledger.sqlite.leases import lease
-from sora_mcp.ledger.sqlite.rows import of_request, of_task
-from sora_mcp.ledger.sqlite.transactions import Transactions
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.leases import lease
+from sora_mcp.ledger.sql.rows import of_request, of_task
+from sora_mcp.ledger.sql.transactions import BRIEFLY_S, Transactions
 
 
 class Following(Transactions):
@@ -27,7 +26,8 @@ class Following(Transactions):
         if task.created_at is not None:
             row["created_at"] = task.created_at
 
-        def work(db: sqlite3.Connection) -> Entry:
+        def work(db: Database) -> Entry:
+            db.lock(f"task {task_id}")
             changes = self._changes(db)
             entry = of_task(db, account, task_id) or changes.insert(account, row, body, [])
             return changes.update(entry, task)
@@ -38,7 +38,7 @@ class Following(Transactions):
         return lease(partial(self._write_in_background, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
 
     async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
-        def work(db: sqlite3.Connection) -> Entry:
+        def work(db: Database) -> Entry:
             entry = of_request(db, asked.request_id)
             if entry.task_id != asked.task_id and asked.task_id is not None:
                 entry = of_task(db, asked.account, asked.task_id) or entry
@@ -51,7 +51,7 @@ class Following(Transactions):
         return await self._write_in_background(work)
 
     async def missed(self, asked: Entry) -> Entry:
-        def work(db: sqlite3.Connection) -> Entry:
+        def work(db: Database) -> Entry:
             sql = "UPDATE videos SET missed_since = coalesce(missed_since, ?) WHERE request_id = ?"
             db.execute(sql, [self._clock(), asked.request_id])
             return of_request(db, asked.request_id)
@@ -72,7 +72,7 @@ class Following(Transactions):
 
 
 def _is_text(file: Path) -> bool:
-    """Whether a path is Unicode text: on Linux it is bytes, which another encoding may have made, and SQLite keeps
+    """Whether a path is Unicode text: on Linux it is bytes, which another encoding may have made, and tables hold
     text."""
     try:
         str(file).encode()

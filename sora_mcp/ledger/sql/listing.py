@@ -3,9 +3,7 @@ is looked after in the background."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -14,11 +12,23 @@ from sora_mcp.core.accounts import Account, Team
 from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Totals, Usage, UsageKey
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.ledger.sqlite.rows import CURRENCY, MONEY, NEWEST, body_of, listed, name_of, places, relative_sum, rows_of
+from sora_mcp.ledger.sql.database import Database, Row
+from sora_mcp.ledger.sql.rows import (
+    CURRENCY,
+    MONEY,
+    NEWEST,
+    RELATIVE,
+    body_of,
+    listed,
+    name_of,
+    places,
+    relative_sum,
+    rows_of,
+)
 
 
 def search(
-    db: sqlite3.Connection,
+    db: Database,
     account: Account,
     mentions: Callable[[plans.Body], bool],
     *,
@@ -52,7 +62,7 @@ def search(
     return entries, looked_at, not_below
 
 
-def totals(db: sqlite3.Connection, account: Account) -> Totals:
+def totals(db: Database, account: Account) -> Totals:
     """What an account's rows add up to. See Ledger.totals."""
     counts: dict[State, int] = {}
     relative: dict[State, float] = {}
@@ -73,43 +83,35 @@ def totals(db: sqlite3.Connection, account: Account) -> Totals:
 
 
 _OWN_TOTALS = (
-    "SELECT state, count(*), total(cost), count(*) - count(cost) FROM videos"
+    f"SELECT state, count(*), {RELATIVE}, count(*) - count(cost) FROM videos"  # noqa: S608 - ours
     " WHERE gateway = ? AND merged_into IS NULL GROUP BY state"
 )
 _OWN_MONEY = (
-    f"SELECT state, {CURRENCY}, {MONEY}, total(cost), count(*) - count(cost)"  # noqa: S608 - ours
+    f"SELECT state, {CURRENCY}, {MONEY}, {RELATIVE}, count(*) - count(cost)"  # noqa: S608 - ours
     " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
 )
 _TOTALS_ELSEWHERE = (
-    "SELECT address, key_fingerprint, owner, videos FROM"
-    " (SELECT max(number) AS newest, count(*) AS videos FROM videos"
-    " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway)"
-    " JOIN videos ON number = newest WHERE owner = ? AND videos"
+    "SELECT address, key_fingerprint, owner, how_many FROM"
+    " (SELECT max(number) AS newest, count(*) AS how_many FROM videos"
+    " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway) AS elsewhere"
+    " JOIN videos ON number = newest WHERE owner = ?"
 )
 
 
-def usage(db: sqlite3.Connection, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
+def usage(db: Database, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
     """What an owner's rows, or everybody's, add up to, in groups. See Ledger.usage."""
-    keys = ", ".join(_KEYS[key] for key in by)
-    theirs, values = ("1", []) if owner is None else ("owner = ?", [owner])
+    keys = ", ".join(db.day_of("created_at") if key == "day" else key for key in by)
+    theirs, values = ("TRUE", []) if owner is None else ("owner = ?", [owner])
     sql = (
-        f"SELECT {keys}, state = 'unknown', {CURRENCY}, count(*), total(cost), {MONEY},"  # noqa: S608 - ours
-        f" sum(cost IS NULL AND {CURRENCY} IS NULL)"
+        f"SELECT {keys}, state = 'unknown', {CURRENCY}, count(*), {RELATIVE}, {MONEY},"  # noqa: S608 - ours
+        f" sum(CASE WHEN cost IS NULL AND {CURRENCY} IS NULL THEN 1 ELSE 0 END)"
         f" FROM videos WHERE {theirs} AND created_at >= ? AND state != 'rejected' AND merged_into IS NULL"
         f" GROUP BY {', '.join(str(number + 1) for number in range(len(by) + 2))}"
     )
-    groups: dict[tuple[str | None, ...], list[sqlite3.Row]] = {}
+    groups: dict[tuple[str | None, ...], list[Row]] = {}
     for row in db.execute(sql, [*values, since]):
         groups.setdefault(tuple(row[: len(by)]), []).append(row[len(by) :])
     return [_usage(of, parts) for of, parts in groups.items()]
-
-
-_KEYS: dict[UsageKey, str] = {
-    "day": "date(created_at, 'unixepoch', 'localtime')",
-    "operation": "operation",
-    "address": "address",
-    "owner": "owner",
-}
 
 
 def _usage(of: tuple[str | None, ...], parts: Sequence[Sequence[Any]]) -> Usage:
@@ -123,7 +125,7 @@ def _usage(of: tuple[str | None, ...], parts: Sequence[Sequence[Any]]) -> Usage:
     return Usage(of, videos[False], tuple(spent), unpriced, videos[True], tuple(uncertain))
 
 
-def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[float]:
+def durations(db: Database, account: Account, limit: int) -> list[float]:
     """Seconds from the submission to the success of the newest videos. See Ledger.durations."""
     success = "SELECT min(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
     sql = (
@@ -135,33 +137,33 @@ def durations(db: sqlite3.Connection, account: Account, limit: int) -> list[floa
 
 # --- what is looked after in the background ---
 
-_SUCCEEDED = "created_at > ? AND +state = 'succeeded'"
+_SUCCEEDED = "created_at > ? AND state || '' = 'succeeded'"
 _ADDRESSES = "EXISTS (SELECT 1 FROM generations AS g WHERE g.request_id = videos.request_id AND g.url IS NOT NULL"
 _SINCE = (
     "EXISTS (SELECT 1 FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded' AND at > ?)"
 )
 
 
-def unsaved(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+def unsaved(db: Database, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
     theirs, values = rows_of(whose)
     where = f"{theirs} AND {_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
     return _readable(db, where, [*values, now - DAY_S], limit)
 
 
-def without_address(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+def without_address(db: Database, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
     theirs, values = rows_of(whose)
     where = f"{theirs} AND {_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}"
     return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
 
 
-def under_way(db: sqlite3.Connection, whose: Account | Team, now: float, limit: int) -> list[Entry]:
+def under_way(db: Database, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows whose task the gateway has not finished, newest first; of a team's the newest of each account, then the
     second of each, of the last 24 hours: nobody's many keep another's from being followed."""
     theirs, values = rows_of(whose)
     if isinstance(whose, Team):
-        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND +created_at > ?"
+        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND created_at + 0 > ?"
         return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
     by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
     return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
@@ -170,8 +172,13 @@ def under_way(db: sqlite3.Connection, whose: Account | Team, now: float, limit: 
 _IN_TURN = "row_number() OVER (PARTITION BY gateway ORDER BY number DESC), number DESC"
 
 
-def _readable(
-    db: sqlite3.Connection, where: str, values: Sequence[object], limit: int, order: str = NEWEST
-) -> list[Entry]:
+def _readable(db: Database, where: str, values: Sequence[object], limit: int, order: str = NEWEST) -> list[Entry]:
     """Rows as `select` gives them, but for those that cannot be read."""
-    return list(islice((entry for entry in listed(db, where, values, -1, order) if not entry.is_damaged), limit))
+    readable: list[Entry] = []
+    seen = 0
+    while len(readable) < limit and (more := list(listed(db, where, values, limit, order=order, offset=seen))):
+        readable += (entry for entry in more if not entry.is_damaged)
+        seen += len(more)
+        if len(more) < limit:
+            break
+    return readable[:limit]

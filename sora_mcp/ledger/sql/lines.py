@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry, KnownLine
 from sora_mcp.core.states import REFUSED
-from sora_mcp.ledger.sqlite.rows import of_request
+from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sql.rows import of_request
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
 
 
-def known(db: sqlite3.Connection, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+def known(db: Database, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
     """What became of lines, by their keys."""
     of_key = {key: _of_key(db, account, key) for key in keys}
     return {key: line for key, line in of_key.items() if line is not None}
 
 
-def in_the_way(db: sqlite3.Connection, account: Account, line: BatchLine) -> Entry | None:
+def in_the_way(db: Database, account: Account, line: BatchLine) -> Entry | None:
     """The request because of which a line is not sent (again); None where it may be."""
     own = _of_key(db, account, line.key)
     if own is None or (own.entry.state in REFUSED and own.entry.request_id == line.after):
@@ -29,7 +29,7 @@ def in_the_way(db: sqlite3.Connection, account: Account, line: BatchLine) -> Ent
     return own.entry
 
 
-def keep(db: sqlite3.Connection, account: Account, line: BatchLine, entry: Entry) -> None:
+def keep(db: Database, account: Account, line: BatchLine, entry: Entry) -> None:
     """Record which request a line became, once."""
     values = (account.address, account.owner, line.key, entry.request_id)
     sql = "SELECT 1 FROM batch_lines WHERE address = ? AND owner = ? AND key = ? AND request_id = ?"
@@ -38,7 +38,7 @@ def keep(db: sqlite3.Connection, account: Account, line: BatchLine, entry: Entry
         db.execute(sql, (*values, line.file, line.digest))
 
 
-def _of_key(db: sqlite3.Connection, account: Account, key: str) -> KnownLine | None:
+def _of_key(db: Database, account: Account, key: str) -> KnownLine | None:
     sql = "SELECT request_id, digest FROM batch_lines WHERE address = ? AND owner = ? AND key = ? ORDER BY number DESC"
     requests = db.execute(sql, (account.address, account.owner, key)).fetchall()
     lines = [KnownLine(of_request(db, request_id), digest) for request_id, digest in requests]

@@ -1,0 +1,50 @@
+"""The SQL that engines share, and the few things that each of them says in its own way.
+
+Statements are written once, with `?` for values, in what SQLite and PostgreSQL both understand. Two conventions:
+
+- `column || ''` and `column + 0` keep an engine from walking a wide index of that column where a narrower one is there.
+- What is read in order to be changed is read with `for_update`, so that it is still true when it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+Row = Sequence[Any]
+
+
+class Cursor(Protocol):
+    """The rows that a statement gives."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Database(Protocol):
+    """One transaction of an engine."""
+
+    @property
+    def for_update(self) -> str:
+        """What stands behind a SELECT whose row is to be changed: nobody else changes it until the transaction ends.
+
+        Empty in a transaction that only reads, and where an engine lets one write at a time.
+        """
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
+        """Run one statement."""
+
+    def lock(self, name: str) -> None:
+        """Wait until no other transaction holds this name, and hold it until this one ends."""
+
+    def day_of(self, column: str) -> str:
+        """An expression for the day, as `2026-05-31`, of a column of unix seconds."""
+
+    def tell(self, request_id: str) -> None:
+        """Once this is committed, let those who wait for the entry look at it."""
