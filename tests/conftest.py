@@ -16,9 +16,10 @@ import stamina
 from bench import COMMAND, ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from fetching import Reach
-from ledgers import STORES, OpenLedger
+from ledgers import STORES, OpenLedger, Store
 from mcp import Client
 from mcp.client.session import ElicitationFnT
+from postgres import Cluster, running_cluster
 
 from sora_mcp import dialects
 from sora_mcp.config.settings import Settings, load
@@ -160,13 +161,27 @@ def _environment(tmp_path: Path) -> dict[str, str]:
     return environment(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL for all tests of this process, with a database for each."""
+    with running_cluster() as started:
+        yield started
+
+
 @pytest.fixture(params=STORES)
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLedger]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """One kind of ledger, empty."""
+    in_postgres = request.param == "postgres"
+    return Store(tmp_path, request.getfixturevalue("cluster").database() if in_postgres else None)
+
+
+@pytest.fixture
+def open_ledger(store: Store) -> Iterator[OpenLedger]:
     """Opens the ledger of one store; each call is another connection to the same record."""
     opened: list[Ledger] = []
 
     def make(clock: Callable[[], float] = time.time) -> Ledger:
-        opened.append(STORES[request.param](tmp_path, clock))
+        opened.append(store.open(clock))
         return opened[-1]
 
     yield make

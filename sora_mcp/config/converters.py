@@ -109,6 +109,13 @@ def secret() -> Kind:
     return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
+def database() -> Kind:
+    """The address of a PostgreSQL database, shown nowhere: it holds a password."""
+    allowed = "an address such as postgresql://user:password@host:5432/database"
+    plain = text(r"postgres(ql)?://[!-~]+", allowed)
+    return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), allowed, secret=True)
+
+
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
     """A finite number within its bounds; all but `above` are allowed themselves."""
 

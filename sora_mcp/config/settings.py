@@ -80,6 +80,14 @@ class Settings:
             "Folder of the ledger and the sandbox's videos. Default: the platform's data folder.", kinds.folder()
         ),
     )
+    ledger_url: Secret | None = field(
+        default=None,
+        metadata=_about(
+            "PostgreSQL database of the ledger, for several servers that share it: "
+            "`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`. Default: a file in SORA_HOME.",
+            kinds.database(),
+        ),
+    )
     output_dir: Path = field(
         default_factory=_video_folder,
         metadata=_about(

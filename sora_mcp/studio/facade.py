@@ -103,7 +103,7 @@ class Studio:
         With `watch` it follows everything that is under way in the background, for as long as it is open. With `key_of`
         several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
         """
-        ledger = open_ledger(settings.ledger)
+        ledger = open_ledger(settings.ledger, url=settings.ledger_url)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:

@@ -123,6 +123,10 @@ class Poller:
             return await self.ask(upstream, entry)
         return entry
 
+    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
+        """Wait for another look at a row: it may have changed, or so many seconds are over."""
+        await self._ledger.wait_for_change(entry, seconds)
+
     async def ask(self, upstream: Upstream, entry: Entry, *, anyway: bool = False) -> Entry:
         """The row brought up to date.
 

@@ -94,7 +94,7 @@ class Submitter:
 
     async def _wait_for(self, entry: Entry) -> Entry:
         while entry.state == "sending":
-            await anyio.sleep(LOOK_EVERY)
+            await self._ledger.wait_for_change(entry, LOOK_EVERY)
             with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
                 entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry

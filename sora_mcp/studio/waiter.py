@@ -46,7 +46,7 @@ class Waiter:
             if entry.task_id is None and entry.state != "sending":
                 break
             with anyio.CancelScope(deadline=deadline):
-                await anyio.sleep(upstream.tick if entry.task_id else LOOK_EVERY)
+                await self._poller.wait_for_change(entry, upstream.tick if entry.task_id else LOOK_EVERY)
                 entry, trouble = await self._next_look(upstream, entry, trouble)
             video = await self._told(upstream, entry, trouble)
         return video

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import pytest
-from ledgers import BODY, OpenLedger
+from ledgers import BODY, OpenLedger, Store
 
 from sora_mcp.core.accounts import Team
 from sora_mcp.core.cost import Cost, of_unit
@@ -123,11 +120,10 @@ async def test_the_same_request_of_two_people_is_two(ledger: Ledger) -> None:
     assert (entry.request_id, is_new) == (first.request_id, False)
 
 
-async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger, tmp_path: Path) -> None:
+async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger, store: Store) -> None:
     entry = await make(ledger, ANN)
     await ledger.accepted(entry.request_id, "task_1")
-    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
-        db.execute("UPDATE videos SET body = 'x'")
+    store.query("UPDATE videos SET body = 'x'")
     assert await ledger.find(BEN, entry.request_id) is None
     assert await ledger.find(BEN, "task_1") is None
 
@@ -173,9 +169,7 @@ async def test_an_answer_is_used_once_by_whichever_process(open_ledger: OpenLedg
     assert not await open_ledger().use_answer("one", 600)
 
 
-async def test_used_answers_are_forgotten_when_they_are_too_late_anyway(
-    open_ledger: OpenLedger, tmp_path: Path
-) -> None:
+async def test_used_answers_are_forgotten_when_they_are_too_late_anyway(open_ledger: OpenLedger, store: Store) -> None:
     now = 1_000_000.0
     ledger = open_ledger(lambda: now)
     for number in range(50):
@@ -184,5 +178,4 @@ async def test_used_answers_are_forgotten_when_they_are_too_late_anyway(
     assert not await ledger.use_answer("0", 600)
     now += 2
     assert await ledger.use_answer("new", 600)
-    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db, db:
-        assert db.execute("SELECT count(*) FROM used_answers").fetchone() == (1,)
+    assert store.query("SELECT count(*) FROM used_answers") == [(1,)]

@@ -220,10 +220,10 @@ def test_the_registry_manifest_fits_the_official_schema_and_knows_no_other_keys(
     assert len(document["description"]) <= 100
 
 
-def test_the_registry_manifest_names_every_setting_once_and_only_the_key_as_secret() -> None:
+def test_the_registry_manifest_names_every_setting_once_and_what_is_secret() -> None:
     listed = read("server.json")["packages"][0]["environmentVariables"]
     assert [v["name"] for v in listed] == [variable.name for variable in variables()]
-    assert [v["name"] for v in listed if v["isSecret"]] == ["SORA_API_KEY"]
+    assert [v["name"] for v in listed if v["isSecret"]] == ["SORA_API_KEY", "SORA_LEDGER_URL"]
     assert [v["name"] for v in listed if v["isRequired"]] == ["SORA_BASE_URL", "SORA_API_KEY"]
 
 
@@ -253,7 +253,7 @@ def test_the_bundle_fits_the_official_schema_and_asks_for_every_setting() -> Non
     document = read("mcpb/manifest.json")
     jsonschema.validate(document, official("mcpb-manifest-v0.4.schema.json"))  # it refuses unknown keys itself
     assert list(document["user_config"]) == [variable.field for variable in variables()]
-    assert [name for name, asked in document["user_config"].items() if asked["sensitive"]] == ["api_key"]
+    assert [name for name, asked in document["user_config"].items() if asked["sensitive"]] == ["api_key", "ledger_url"]
     started = document["server"]["mcp_config"]
     assert started["env"] == {v.name: f"${{user_config.{v.field}}}" for v in variables()}
 
@@ -299,7 +299,7 @@ def test_the_gemini_extension_asks_for_what_is_needed() -> None:
 def test_dockers_entry_keeps_the_key_a_secret_and_lists_the_tools() -> None:
     document = read("docker/server.yaml")
     assert set(document) == {"name", "image", "type", "meta", "about", "source", "run", "config"}
-    assert [each["env"] for each in document["config"]["secrets"]] == ["SORA_API_KEY"]
+    assert [each["env"] for each in document["config"]["secrets"]] == ["SORA_API_KEY", "SORA_LEDGER_URL"]
     parameters = document["config"]["parameters"]
     for each in document["config"]["env"]:
         assert each["value"].removeprefix("{{sora-mcp.").removesuffix("}}") in parameters["properties"]

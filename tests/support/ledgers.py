@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
@@ -19,10 +24,33 @@ BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
 Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 
-STORES: dict[str, Callable[[Path, Clock], Ledger]] = {
-    "sqlite": lambda folder, clock: open_ledger(folder / "home" / "ledger.sqlite3", clock)
-}
-"""Every kind of ledger, opened for a folder and a clock; all of them keep the same contract."""
+STORES = ("sqlite", "postgres")
+"""Every kind of ledger; all of them keep the same contract."""
+
+
+class Store:
+    """One kind of ledger, empty at first: in a file below `folder`, or in a database of its own."""
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self._file = folder / "home" / "ledger.sqlite3"
+        self._url = url
+
+    def open(self, clock: Clock) -> Ledger:
+        """Another connection to the same record."""
+        if self._url is None:
+            return open_ledger(self._file, clock)
+        from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415 - not every machine has it
+
+        return PostgresLedger(self._url, clock)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the tables, as somebody else might; the rows that it gives."""
+        if self._url is None:
+            with closing(sqlite3.connect(self._file)) as file, file:
+                return file.execute(sql).fetchall()
+        with psycopg.connect(self._url, autocommit=True) as database:
+            cursor = database.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
 
 
 async def begin(ledger: Ledger, account: Account = G) -> str:

@@ -1,0 +1,80 @@
+"""What went wrong with PostgreSQL, in our words: its own could say anything, and name more than an agent may know.
+
+SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+from __future__ import annotations
+
+import psycopg
+
+from sora_mcp.core.advice import AskUser, Setting, TryAgain
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.sql.transactions import Held
+
+_WHY = {
+    "25006": "it is read-only",
+    "42501": "no permission",
+    "53100": "the disk is full",
+    "53300": "it has no connection left",
+    "55P03": "another process holds it",
+    "57014": "it takes too long to answer",
+}
+_WHY_OF_CLASS = {
+    "08": "the connection was lost",
+    "53": "it lacks a resource",
+    "57": "it is being shut down, or started",
+}
+
+
+class Unavailable(Held):
+    """PostgreSQL cannot be reached now, or refuses; later it may not."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The ledger in PostgreSQL cannot be used ({why}).",
+            TryAgain(30),
+            AskUser(("look at the database of ", Setting("ledger_url"), " if it stays so")),
+        )
+
+
+class Unsuitable(FileProblem):
+    """The database, or the way to it, is not one in which what was paid for is safe."""
+
+    def __init__(self, why: str, what_to_do: str) -> None:
+        super().__init__(
+            f"The ledger in PostgreSQL cannot be used: {why}.",
+            AskUser((what_to_do, " (setting ", Setting("ledger_url"), ")")),
+        )
+
+
+class TakenBack(FileProblem):
+    """The database lacks what was in it before."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The ledger in PostgreSQL was taken back to an earlier state: it was restored from a backup, or a copy has "
+            "taken over that may lack the last requests.",
+            AskUser(
+                "compare the gateway's own log with the newest videos in the list, then to restart every server; until "
+                "then nothing is submitted"
+            ),
+        )
+
+
+def problem(error: psycopg.Error) -> FileProblem:
+    """What to say of an error."""
+    code = error.sqlstate or ""
+    if not code and "FATAL" in str(error):
+        return Unavailable("it refuses the connection: user, password, database or the number of connections")
+    why = _WHY.get(code) or _WHY_OF_CLASS.get(code[:2])
+    return Unavailable(why or ("it cannot be reached" if not code else "it does not take what is written"))
+
+
+def may_pass(error: psycopg.Error) -> bool:
+    """Whether a transaction that failed so came to nothing, and may do better at once: two were in each other's way."""
+    return error.sqlstate in {"40001", "40P01"}
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, and with it, perhaps, the answer."""
+    return not error.sqlstate or error.sqlstate[:2] in {"08", "57"}

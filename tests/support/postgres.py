@@ -1,0 +1,93 @@
+"""A PostgreSQL of the tests' own: started from Debian's or anybody's programs in a folder of its own, on loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+NONE = "PostgreSQL is not installed (Debian: postgresql)"
+
+
+def programs() -> Path | None:
+    """The folder of PostgreSQL's programs, the newest; None where there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -float(folder.parent.name))
+    found += [Path(which).parent] if (which := shutil.which("initdb")) else []
+    return next((folder for folder in found if (folder / "pg_ctl").exists()), None)
+
+
+class Cluster:
+    """One PostgreSQL, with as many databases as tests ask for."""
+
+    def __init__(self, folder: Path, *, settings: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self._settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", *settings)
+        self._number = count(1)
+
+    def run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one of PostgreSQL's programs, as a user that it accepts: it does not run as root."""
+        folder = programs()
+        assert folder is not None
+        command = [str(folder / program), *arguments]
+        user = pwd.getpwnam("postgres").pw_uid if os.getuid() == 0 else None
+        return subprocess.run(  # noqa: S603
+            command, check=check, capture_output=True, text=True, user=user, cwd=self.folder, timeout=120
+        )
+
+    def make(self) -> None:
+        """Make its folder; it is not started yet."""
+        if os.getuid() == 0:
+            shutil.chown(self.folder, "postgres")
+        self.run("initdb", "-D", str(self.data), "-U", "sora", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = " ".join(f"-c {each}" for each in self._settings)
+        log = str(self.folder / "log")
+        self.run("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-o", f"-p {self.port} {options}", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: `fast` ends its connections, `immediate` is a crash."""
+        self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop", check=False)
+
+    def sql(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run a statement; the rows that it gives."""
+        with psycopg.connect(f"postgresql://sora@127.0.0.1:{self.port}/{database}", autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def database(self) -> str:
+        """The address of a new, empty database."""
+        name = f"ledger_{next(self._number)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return f"postgresql://sora@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def running_cluster(*settings: str) -> Iterator[Cluster]:
+    """A new one, stopped and removed afterwards. Skips where PostgreSQL is not installed."""
+    if programs() is None:
+        pytest.skip(NONE)
+    with tempfile.TemporaryDirectory(prefix="sora-pg-", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(Path(folder), settings=settings)
+        cluster.make()
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop("immediate")
