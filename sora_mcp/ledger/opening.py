@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sora_mcp.config.converters import Secret
-from sora_mcp.core.advice import AskUser
-from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.in_postgres import extra_needed
 from sora_mcp.ledger.protocol import Ledger
 from sora_mcp.ledger.sqlite.engine import SqliteLedger
 
@@ -27,9 +26,6 @@ def open_ledger(path: Path, clock: Callable[[], float] = time.time, *, url: Secr
 
 
 def _in_postgres(url: str) -> PostgresLedger:
-    try:
+    with extra_needed():
         from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415 - one person's server has a file
-    except ImportError:
-        message = "The ledger is in PostgreSQL, and what speaks to it is not installed."
-        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None
     return PostgresLedger(url)

@@ -51,6 +51,9 @@ class Paying(Transactions):
             self._newest = (entry.number, entry.request_id)
         return begun
 
+    async def check_place(self) -> None:
+        await self._read(self._check_place)
+
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)

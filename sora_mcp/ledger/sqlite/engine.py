@@ -11,9 +11,11 @@ from typing import TypeVar
 
 import anyio
 
+from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry
+from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore
+from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -22,6 +24,7 @@ from sora_mcp.ledger.sql.reading import Reading
 from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
+from sora_mcp.ledger.sqlite.copied import Copied, mark_of
 from sora_mcp.ledger.sqlite.file import File
 from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged, Malformed, identity
 from sora_mcp.ledger.sqlite.liveness import Writer
@@ -58,6 +61,16 @@ class SqliteLedger(Paying, Following, Reading):
     def exists(self) -> bool:
         return self._file.exists()
 
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        await self._glance(self._check_mark)
+        return await super().same_before(intent, policy)
+
+    async def settle(
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+    ) -> Entry | None:
+        await self._read(self._check_mark)
+        return await super().settle(account, request_id, task_id, given_up=given_up)
+
     async def wait_for_change(self, entry: Entry, seconds: float) -> None:  # noqa: ARG002 - a file tells nobody
         await anyio.sleep(seconds)
 
@@ -93,6 +106,11 @@ class SqliteLedger(Paying, Following, Reading):
             )
         if not self._has_newest(db):
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
+        self._check_mark(db)
+
+    def _check_mark(self, db: Database) -> None:
+        if mark := mark_of(db):
+            raise Copied(self._file.path, mark)
 
     def _check_structure(self, db: Database) -> None:
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":

@@ -1,0 +1,72 @@
+"""The mark of a ledger that was copied to PostgreSQL: nothing is begun in its file any more, by a server of any release.
+
+A trigger keeps every process from adding a video. Those of earlier releases, which know nothing of a copy, are told
+that the ledger cannot be written. Reading goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sora_mcp.core.advice import Advice, AskUser, CopyLedger, Place, Setting
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.sql.database import Database
+
+_TRIGGER = "videos_begun_after_the_copy"
+_MARK = (
+    "CREATE TABLE IF NOT EXISTS copied_to (place TEXT NOT NULL, begun_at REAL NOT NULL, ended_at REAL)",
+    f"CREATE TRIGGER IF NOT EXISTS {_TRIGGER} BEFORE INSERT ON videos"
+    " BEGIN SELECT RAISE(ABORT, 'copied to PostgreSQL'); END",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a ledger was copied to, and when that ended (unix seconds); None where it was not seen to end."""
+
+    place: str
+    ended_at: float | None
+
+
+def mark_of(db: Database) -> Mark | None:
+    """The mark of a file, None where it was not copied."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ?", [_TRIGGER]).fetchone():
+        return None
+    row = db.execute("SELECT place, ended_at FROM copied_to").fetchone()
+    return Mark("", None) if row is None else Mark(row[0], row[1])
+
+
+def put_mark(db: Database, place: str, begun_at: float) -> None:
+    """From now on nothing is begun here."""
+    for statement in _MARK:
+        db.execute(statement)
+    db.execute("DELETE FROM copied_to")
+    db.execute("INSERT INTO copied_to (place, begun_at) VALUES (?, ?)", [place, begun_at])
+
+
+def end_mark(db: Database, ended_at: float) -> None:
+    """The copy is there."""
+    db.execute("UPDATE copied_to SET ended_at = coalesce(ended_at, ?)", [ended_at])
+
+
+def take_mark(db: Database) -> None:
+    """There is no copy after all."""
+    db.execute(f"DROP TRIGGER IF EXISTS {_TRIGGER}")
+    db.execute("DROP TABLE IF EXISTS copied_to")
+
+
+class Copied(FileProblem):
+    """The ledger was copied to PostgreSQL, or a copy was begun: this file pays for nothing any more."""
+
+    def __init__(self, path: Path, mark: Mark) -> None:
+        where = Place(f" ({mark.place})" if mark.place else "", "")
+        set_it: tuple[str | Setting, ...] = ("set ", Setting("ledger_url"), " to that database and restart this server")
+        advice: tuple[Advice, ...] = (AskUser(set_it),)
+        what = " was copied to PostgreSQL"
+        if mark.ended_at is None:
+            what, advice = " is being copied to PostgreSQL", (CopyLedger(), *advice)
+        super().__init__(
+            ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more."),
+            *advice,
+        )
