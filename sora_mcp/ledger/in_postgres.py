@@ -27,7 +27,7 @@ def extra_needed() -> Iterator[None]:
 
 
 def place_of(url: Secret) -> str:
-    """Where the database is, in words without user and password. Raises FileProblem where the address cannot be read."""
+    """Where the database is, without user and password. Raises FileProblem where the address cannot be read."""
     with extra_needed():
         from sora_mcp.ledger.postgres import place  # noqa: PLC0415
     return place.place_of(url.get_secret_value())

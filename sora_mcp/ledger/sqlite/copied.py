@@ -1,4 +1,4 @@
-"""The mark of a ledger that was copied to PostgreSQL: nothing is begun in its file any more, by a server of any release.
+"""The mark of a ledger that was copied to PostgreSQL: nothing is begun in its file any more, by any release.
 
 A trigger keeps every process from adding a video. Those of earlier releases, which know nothing of a copy, are told
 that the ledger cannot be written. Reading goes on.
@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_mcp.core.advice import Advice, AskUser, CopyLedger, Place, Setting
+from sora_mcp.core.advice import AskUser, CopyLedger, Place, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.database import Database
 
 _TRIGGER = "videos_begun_after_the_copy"
-_MARK = (
-    "CREATE TABLE IF NOT EXISTS copied_to (place TEXT NOT NULL, begun_at REAL NOT NULL, ended_at REAL)",
+_TABLE = "CREATE TABLE IF NOT EXISTS copied_to (place TEXT NOT NULL, begun_at REAL NOT NULL, ended_at REAL)"
+_REFUSE = (
     f"CREATE TRIGGER IF NOT EXISTS {_TRIGGER} BEFORE INSERT ON videos"
-    " BEGIN SELECT RAISE(ABORT, 'copied to PostgreSQL'); END",
+    " BEGIN SELECT RAISE(ABORT, 'copied to PostgreSQL'); END"
 )
 
 
@@ -39,8 +39,8 @@ def mark_of(db: Database) -> Mark | None:
 
 def put_mark(db: Database, place: str, begun_at: float) -> None:
     """From now on nothing is begun here."""
-    for statement in _MARK:
-        db.execute(statement)
+    db.execute(_TABLE)
+    db.execute(_REFUSE)
     db.execute("DELETE FROM copied_to")
     db.execute("INSERT INTO copied_to (place, begun_at) VALUES (?, ?)", [place, begun_at])
 
@@ -61,12 +61,7 @@ class Copied(FileProblem):
 
     def __init__(self, path: Path, mark: Mark) -> None:
         where = Place(f" ({mark.place})" if mark.place else "", "")
-        set_it: tuple[str | Setting, ...] = ("set ", Setting("ledger_url"), " to that database and restart this server")
-        advice: tuple[Advice, ...] = (AskUser(set_it),)
-        what = " was copied to PostgreSQL"
-        if mark.ended_at is None:
-            what, advice = " is being copied to PostgreSQL", (CopyLedger(), *advice)
-        super().__init__(
-            ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more."),
-            *advice,
-        )
+        what = " was copied to PostgreSQL" if mark.ended_at is not None else " is being copied to PostgreSQL"
+        message = ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more.")
+        use_it = AskUser(("set ", Setting("ledger_url"), " to that database and restart this server"))
+        super().__init__(message, *([] if mark.ended_at is not None else [CopyLedger()]), use_it)
