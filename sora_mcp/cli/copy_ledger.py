@@ -10,7 +10,7 @@ import click
 from sora_mcp.cli.ending import print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
-from sora_mcp.ledger.in_postgres import copy_ledger, place_of
+from sora_mcp.ledger.opening import copy_ledger, place_of
 
 if TYPE_CHECKING:
     from sora_mcp.ledger.postgres.copying import Copy

@@ -24,6 +24,7 @@ from sora_mcp.config.converters import Secret
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import Task
 from sora_mcp.ledger import Ledger, open_ledger
+from sora_mcp.ledger.opening import copy_ledger
 
 pytestmark = pytest.mark.slow
 
@@ -106,14 +107,14 @@ async def test_nothing_is_paid_from_the_file_any_more_and_it_can_be_read(run: Ru
             assert "was copied to PostgreSQL" in refused.value.message
         assert await ledger.page(account, limit=50) == page
     # An earlier release looks for no mark, and its insert fails all the same.
+    names = "request_id, gateway, address, state, body, sources, created_at, updated_at"
+    insert = f"INSERT INTO videos ({names}) VALUES ('req_1', 'g', 'g', 'sending', '{{}}', '[]', 1, 1)"  # noqa: S608
     with closing(sqlite3.connect(file)) as db, pytest.raises(sqlite3.IntegrityError):
-        row = {"request_id": "req_1", "gateway": "g", "address": "g", "state": "sending", "body": "{}", "sources": "[]"}
-        names = ", ".join([*row, "created_at", "updated_at"])
-        db.execute(f"INSERT INTO videos ({names}) VALUES (?, ?, ?, ?, ?, ?, 1, 1)", list(row.values()))  # noqa: S608
+        db.execute(insert)
     said = run("create", "a boat")
     assert said.returncode == 3
-    assert "Set SORA_LEDGER_URL" in said.stderr or "set SORA_LEDGER_URL" in said.stderr
-    assert "not submitted" in said.stderr.lower() or "nothing was submitted" in said.stderr.lower()
+    assert "Nothing was submitted" in said.stderr
+    assert "set SORA_LEDGER_URL to that database" in said.stderr
     assert run("list").returncode == 0
 
 
@@ -138,7 +139,7 @@ def test_a_try_leaves_nothing_behind(run: Run, file: Path, url: str) -> None:
 
 
 def test_of_another_ledger_and_of_an_empty_database_after_the_copy_nothing_is_touched(
-    run: Run, file: Path, url: str, cluster: Cluster, tmp_path: Path
+    run: Run, file: Path, url: str, cluster: Cluster
 ) -> None:
     with closing(in_postgres(file, url)) as other:
         anyio.run(pay, other)
@@ -221,18 +222,17 @@ def test_what_a_dead_server_was_sending_is_unknown_there(run: Run, file: Path, u
         ("UPDATE generations SET file = hex(randomblob(5000))", "does not take row req_"),
     ],
 )
-def test_what_postgresql_cannot_hold_is_told_with_its_row(
-    run: Run, file: Path, url: str, change: str, words: str
-) -> None:
+def test_what_postgresql_cannot_hold_is_told_with_its_row(file: Path, url: str, change: str, words: str) -> None:
     with closing(sqlite3.connect(file)) as db, db:
         db.execute(change)
     with closing(sqlite3.connect(file)) as db:
         (request_id,) = db.execute("SELECT request_id FROM videos WHERE number = 3").fetchone()
-    done = run(*COPY, LEDGER_URL=url)
-    assert done.returncode == 3
-    assert words in done.stderr
-    assert "Nothing was copied." in done.stderr
-    assert request_id in done.stderr or "of the table history" in done.stderr or "generations" in done.stderr
+    with pytest.raises(FileProblem) as refused:
+        copy_ledger(file, Secret(url))
+    assert words in refused.value.message
+    assert "Nothing was copied." in refused.value.message
+    if "UPDATE videos" in change:
+        assert request_id in refused.value.message
     assert not in_database(url, file)["videos"]
     with closing(open_ledger(file)) as ledger:
         anyio.run(pay, ledger)
@@ -304,7 +304,6 @@ def test_interrupted_at_its_last_word_neither_pays_until_it_is_run_again(
         end_the_copy(url)
         _, said = copying.communicate(timeout=30)
     if not is_killed:
-        assert "run" not in said.lower() or "Traceback" not in said
         assert "`sora-mcp ledger copy` goes on with it" in said
     refused = run("create", "a boat")
     assert refused.returncode == 3

@@ -1,4 +1,4 @@
-"""A ledger in a file that holds something of everything, and what stands in a ledger's tables, here and in PostgreSQL."""
+"""A ledger in a file that holds something of everything, and what stands in a ledger's tables."""
 
 from __future__ import annotations
 
@@ -73,10 +73,7 @@ def multiply(path: Path, times: int) -> None:
 def in_file(path: Path) -> Rows:
     """Every column of every row."""
     with closing(sqlite3.connect(path)) as db:
-        return {
-            table: db.execute(f"SELECT {', '.join(columns_of(path, table))} FROM {table} ORDER BY {order}").fetchall()
-            for table, order in TABLES.items()
-        }  # noqa: E501, S608
+        return {table: db.execute(_select(path, table)).fetchall() for table in TABLES}
 
 
 def in_database(url: str, path: Path) -> Rows:
@@ -84,13 +81,10 @@ def in_database(url: str, path: Path) -> Rows:
     with psycopg.connect(url) as db:
         if db.execute("SELECT to_regclass('videos')").fetchone() == (None,):
             return {table: [] for table in TABLES}
-        sql = "SELECT {} FROM {} ORDER BY {}"
-        return {
-            table: db.execute(sql.format(", ".join(columns_of(path, table)), table, order).encode()).fetchall()
-            for table, order in TABLES.items()
-        }
+        return {table: db.execute(_select(path, table).encode()).fetchall() for table in TABLES}
 
 
-def columns_of(path: Path, table: str) -> list[str]:
+def _select(path: Path, table: str) -> str:
     with closing(sqlite3.connect(path)) as db:
-        return [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+        columns = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+    return f"SELECT {columns} FROM {table} ORDER BY {TABLES[table]}"  # noqa: S608 - our own names

@@ -12,11 +12,11 @@ from pathlib import Path
 from sora_mcp.core.advice import AskUser, CopyLedger, Place, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.database import Database
+from sora_mcp.ledger.sqlite.migrations import COPIED, is_copied
 
-_TRIGGER = "videos_begun_after_the_copy"
 _TABLE = "CREATE TABLE IF NOT EXISTS copied_to (place TEXT NOT NULL, begun_at REAL NOT NULL, ended_at REAL)"
 _REFUSE = (
-    f"CREATE TRIGGER IF NOT EXISTS {_TRIGGER} BEFORE INSERT ON videos"
+    f"CREATE TRIGGER IF NOT EXISTS {COPIED} BEFORE INSERT ON videos"
     " BEGIN SELECT RAISE(ABORT, 'copied to PostgreSQL'); END"
 )
 
@@ -31,7 +31,7 @@ class Mark:
 
 def mark_of(db: Database) -> Mark | None:
     """The mark of a file, None where it was not copied."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ?", [_TRIGGER]).fetchone():
+    if not is_copied(db):
         return None
     row = db.execute("SELECT place, ended_at FROM copied_to").fetchone()
     return Mark("", None) if row is None else Mark(row[0], row[1])
@@ -52,14 +52,15 @@ def end_mark(db: Database, ended_at: float) -> None:
 
 def take_mark(db: Database) -> None:
     """There is no copy after all."""
-    db.execute(f"DROP TRIGGER IF EXISTS {_TRIGGER}")
+    db.execute(f"DROP TRIGGER IF EXISTS {COPIED}")
     db.execute("DROP TABLE IF EXISTS copied_to")
 
 
 class Copied(FileProblem):
     """The ledger was copied to PostgreSQL, or a copy was begun: this file pays for nothing any more."""
 
-    def __init__(self, path: Path, mark: Mark) -> None:
+    def __init__(self, path: Path, db: Database) -> None:
+        mark = mark_of(db) or Mark("", None)
         where = Place(f" ({mark.place})" if mark.place else "", "")
         what = " was copied to PostgreSQL" if mark.ended_at is not None else " is being copied to PostgreSQL"
         message = ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more.")

@@ -24,7 +24,6 @@ from sora_mcp.ledger.sql.reading import Reading
 from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
-from sora_mcp.ledger.sqlite.copied import Copied, mark_of
 from sora_mcp.ledger.sqlite.file import File
 from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged, Malformed, identity
 from sora_mcp.ledger.sqlite.liveness import Writer
@@ -109,8 +108,10 @@ class SqliteLedger(Paying, Following, Reading):
         self._check_mark(db)
 
     def _check_mark(self, db: Database) -> None:
-        if mark := mark_of(db):
-            raise Copied(self._file.path, mark)
+        if migrations.is_copied(db):
+            from sora_mcp.ledger.sqlite.copied import Copied  # noqa: PLC0415 - of few ledgers
+
+            raise Copied(self._file.path, db)
 
     def _check_structure(self, db: Database) -> None:
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":

@@ -16,7 +16,6 @@ from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.transactions import BUSY_S, Held, OlderRelease
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
-from sora_mcp.ledger.sqlite.copied import Copied, mark_of
 from sora_mcp.ledger.sqlite.integrity import (
     TAKEN_AWAY,
     Changed,
@@ -99,8 +98,10 @@ class File:
                 done = self._write(db, watch, begin, work)
         except (sqlite3.Error, OSError) as error:
             is_refused = code_of(error) == sqlite3.SQLITE_CONSTRAINT and self._connection is not None
-            if is_refused and (mark := mark_of(db)):
-                raise Copied(self.path, mark) from None
+            if is_refused and migrations.is_copied(db):
+                from sora_mcp.ledger.sqlite.copied import Copied  # noqa: PLC0415 - of few ledgers
+
+                raise Copied(self.path, db) from None
             raise problem(self.path, error) from error
         return done
 
