@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,7 +62,8 @@ def show(*, as_json: bool) -> int:
     settings, unusable = load_what_can_be()
     set_up(settings)
     checks = [_wrong("settings", error) for error in unusable]
-    checks += anyio.run(check_up, settings)
+    knows_ledger = not any(variable_of("ledger_url") in error.parts for error in unusable)
+    checks += anyio.run(partial(check_up, settings, knows_ledger=knows_ledger))
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
@@ -99,12 +101,12 @@ def _setting_lines(settings: Settings) -> Iterator[str]:
     yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 
 
-async def check_up(settings: Settings) -> list[Check]:
-    """Everything, in the order in which a person would look."""
+async def check_up(settings: Settings, *, knows_ledger: bool = True) -> list[Check]:
+    """Everything, in the order in which a person would look; the ledger where it is known which one is meant."""
     home = _folder("home folder", settings.home, "SORA_HOME")
     checks = [*_unknown(settings), _versions(), *_extras(), home]
     checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
-    if home.verdict == "ok" or settings.ledger_url is not None:
+    if knows_ledger and (home.verdict == "ok" or settings.ledger_url is not None):
         checks += [Check(*finding) for finding in await ledger(settings)]
     if home.verdict == "ok":
         checks += [Check(*finding) for finding in tokens(settings)]
