@@ -1,4 +1,4 @@
-"""The shell where the ledger is in PostgreSQL: every command, the doctor's words, and addresses that cannot be meant."""
+"""The shell where the ledger is in PostgreSQL: every command, the doctor, and addresses that cannot be meant."""
 
 from __future__ import annotations
 

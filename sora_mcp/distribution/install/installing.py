@@ -41,7 +41,8 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
     except FileProblem as problem:
         paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
         raise FileProblem(problem.parts, *(problem.advice or (Do(paste),))) from None
-    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, values)}{_about_ledger(client, machine)}"
+    beside = f"{_advice(client, values)}{_about_ledger(client, machine)}"
+    return f"{client.title}: {done} Restart it to see the tools.\n{beside}"
 
 
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
