@@ -14,17 +14,17 @@ from postgres import Cluster
 
 pytestmark = pytest.mark.slow
 
-SECRET = "geheim-123"
+NEVER_SHOWN = "geheim-123"
 
 
 @pytest.fixture
 def url(cluster: Cluster) -> str:
-    return cluster.database().replace("sora@", f"sora:{SECRET}@")
+    return cluster.database().replace("sora@", f"sora:{NEVER_SHOWN}@")
 
 
 def checks(run: Run, **settings: str) -> dict[str, dict[str, Any]]:
     done = run("doctor", "--json", **settings)
-    assert SECRET not in done.stdout + done.stderr
+    assert NEVER_SHOWN not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
@@ -81,7 +81,7 @@ def test_the_doctor_says_why_a_database_cannot_keep_it(run: Run, url: str, clust
         (f"{base}latin", "its encoding is LATIN1"),
         (f"{base}not_there", "at 127.0.0.1"),
         (f"{base}postgres".replace("sora:", "guest:"), "its user may not write there"),
-        (f"postgresql://sora:{SECRET}@127.0.0.1:9/{name}", "it cannot be reached"),
+        (f"postgresql://sora:{NEVER_SHOWN}@127.0.0.1:9/{name}", "it cannot be reached"),
     ):
         found = checks(run, LEDGER_URL=address)["ledger"]
         assert found["verdict"] == "wrong"
@@ -92,13 +92,13 @@ def test_the_doctor_says_why_a_database_cannot_keep_it(run: Run, url: str, clust
 @pytest.mark.parametrize(
     ("address", "status"),
     [
-        (f"mysql://sora:{SECRET}@db.example/x", 2),
-        (f"postgresql://sora:{SECRET}%zz@db.example/x", 2),
-        (f"postgresql://sora:{SECRET}@ss@db.example/x", 2),
-        (f"postgresql://sora:{SECRET} @db.example/x", 2),
-        (f"postgresql://sora:{SECRET}@db.example:99999/x", 2),
-        (f"postgresql://sora:{SECRET}@[::1/x", 2),
-        (f"postgresql://sora:{SECRET}@db.example/x?sslmod=require", 3),
+        (f"mysql://sora:{NEVER_SHOWN}@db.example/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN}%zz@db.example/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN}@ss@db.example/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN} @db.example/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN}@db.example:99999/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN}@[::1/x", 2),
+        (f"postgresql://sora:{NEVER_SHOWN}@db.example/x?sslmod=require", 3),
     ],
 )
 def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(run: Run, address: str, status: int) -> None:
@@ -106,16 +106,16 @@ def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(run: Run, a
     assert done.returncode == status
     assert "SORA_LEDGER_URL" in done.stderr
     assert "Traceback" not in done.stderr
-    assert SECRET not in done.stderr + done.stdout
+    assert NEVER_SHOWN not in done.stderr + done.stdout
     report = run("doctor", LEDGER_URL=address)
     assert report.returncode == 3
-    assert SECRET not in report.stderr + report.stdout
+    assert NEVER_SHOWN not in report.stderr + report.stdout
     assert "ledger.sqlite3" not in report.stdout  # which is not the one that is meant
 
 
 def test_a_socket_and_a_query_are_addresses_too(run: Run, url: str, cluster: Cluster) -> None:
     name = url.rpartition("/")[2]
-    by_socket = f"postgresql:///{name}?host={cluster.folder}&port={cluster.port}&user=sora&password={SECRET}"
+    by_socket = f"postgresql:///{name}?host={cluster.folder}&port={cluster.port}&user=sora&password={NEVER_SHOWN}"
     found = checks(run, LEDGER_URL=by_socket)["ledger"]
     assert found["verdict"] == "ok"
     assert f"database {name} at the socket in {cluster.folder}, port {cluster.port}" in found["found"]
@@ -124,7 +124,7 @@ def test_a_socket_and_a_query_are_addresses_too(run: Run, url: str, cluster: Clu
 @pytest.mark.parametrize("words", [("doctor",), ("list",), ("create", "x"), ("ledger", "copy", "--yes"), ()])
 def test_without_the_extra_it_is_named(environment: dict[str, str], words: tuple[str, ...]) -> None:
     program = "import sys; sys.modules['psycopg'] = None; from sora_mcp.cli.commands import main; main()"
-    environ = environment | {"SORA_LEDGER_URL": f"postgresql://sora:{SECRET}@db.example/x"}
+    environ = environment | {"SORA_LEDGER_URL": f"postgresql://sora:{NEVER_SHOWN}@db.example/x"}
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", program, *words],
         check=False,
@@ -141,14 +141,14 @@ def test_without_the_extra_it_is_named(environment: dict[str, str], words: tuple
 
 def test_a_misspelt_address_keeps_paid_calls_from_the_wrong_ledger(run: Run) -> None:
     for name in ("LEDGER_URI", "POSTGRES_URL"):
-        done = run("create", "a boat", **{name: f"postgresql://sora:{SECRET}@db.example/x"})
+        done = run("create", "a boat", **{name: f"postgresql://sora:{NEVER_SHOWN}@db.example/x"})
         assert done.returncode == 2
         assert "SORA_LEDGER_URL" in done.stderr
-        assert SECRET not in done.stderr
+        assert NEVER_SHOWN not in done.stderr
 
 
 def test_install_writes_no_password_and_says_what_is_missing(run: Run, url: str) -> None:
     for client in ("cursor", "claude-desktop"):
         done = run("install", client, "--dry-run", LEDGER_URL=url)
-        assert SECRET not in done.stdout + done.stderr
+        assert NEVER_SHOWN not in done.stdout + done.stderr
         assert "SORA_LEDGER_URL is set here, and is written into no file" in done.stdout
