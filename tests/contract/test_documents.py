@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import pytest
 from ledgers import STORES
-from postgres import Cluster
+from postgres import Cluster, running_cluster
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.documents import Documents
@@ -21,6 +24,7 @@ from sora_mcp.identity.scopes import READ
 from sora_mcp.identity.tokens import Tokens, TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 from sora_mcp.ledger import open_documents
+from sora_mcp.ledger.postgres.documents import WatchedDocuments
 from sora_mcp.server.links.keys import KNOWN_EVERYWHERE_AFTER_S, SIGNS_FOR_S, LinkKeys
 from sora_mcp.server.links.signing import LASTS_S, Signer, UnusableLink
 
@@ -218,6 +222,53 @@ def test_servers_that_rotate_at_once_make_one_key(opened: Open) -> None:
 
 
 # --- without the database -------------------------------------------------------------------------
+
+
+def test_without_the_database_who_is_known_stays_so_for_a_while_and_nobody_is_called_a_stranger(
+    open_in: OpenIn, make_settings: Callable[..., Settings]
+) -> None:
+    with running_cluster() as cluster:
+        settings = make_settings(ledger_url=cluster.database())
+        people = TokenStore(open_in(settings))
+        alice = people.add("alice", None, None)
+        assert settings.ledger_url is not None
+        url = settings.ledger_url.get_secret_value()
+        with closing(WatchedDocuments(url, known_for_s=4.5)) as brief, closing(WatchedDocuments(url)) as usual:
+            tokens, of_usual = Tokens(TokenStore(brief)), Tokens(TokenStore(usual))
+            grant = tokens.grant(alice)
+            assert grant is not None
+            cluster.stop("immediate")
+            until(lambda: is_problem(lambda: tokens.grant("sora_mcp_" + "0" * 64)))
+            assert tokens.holds(grant)
+            until(lambda: is_problem(lambda: tokens.holds(grant)))
+            assert is_problem(lambda: tokens.grant(alice))
+            assert is_problem(lambda: people.revoke("alice"))
+            assert of_usual.grant(alice) == grant
+            with closing(WatchedDocuments(url)) as late:
+                assert is_problem(lambda: Tokens(TokenStore(late)).grant(alice))
+            cluster.start()
+            until(lambda: not is_problem(lambda: tokens.grant(alice)))
+            people.revoke("alice")
+            until(lambda: tokens.grant(alice) is None and of_usual.grant(alice) is None)
+
+
+def test_a_connection_on_which_nothing_is_answered_is_given_up(
+    open_in: OpenIn, shared: Settings, cluster: Cluster
+) -> None:
+    """As where a database was stopped and another has taken its place: the old one holds its connections."""
+    people = TokenStore(open_in(shared))
+    alice = people.add("alice", None, None)
+    tokens = Tokens(TokenStore(open_in(shared, watched=True)))
+    assert tokens.grant(alice)
+    assert shared.ledger_url is not None
+    database = shared.ledger_url.get_secret_value().rpartition("/")[2]
+    ((pid,),) = cluster.sql(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        people.revoke("alice")
+        until(lambda: tokens.grant(alice) is None)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_the_clock_is_the_databases(open_in: OpenIn, shared: Settings) -> None:
