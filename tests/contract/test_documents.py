@@ -29,7 +29,7 @@ from sora_mcp.server.links.keys import KNOWN_EVERYWHERE_AFTER_S, SIGNS_FOR_S, Li
 from sora_mcp.server.links.signing import LASTS_S, Signer, UnusableLink
 
 GATEWAY = "https://gateway.example"
-OpenIn = Open = Callable[..., Documents]
+Open = Callable[..., Documents]
 
 
 @pytest.fixture(params=STORES)
@@ -45,7 +45,7 @@ def shared(cluster: Cluster, make_settings: Callable[..., Settings]) -> Settings
 
 
 @pytest.fixture
-def open_in() -> Iterator[OpenIn]:
+def open_in() -> Iterator[Open]:
     """Opens the documents that settings name, as one more process would."""
     made: list[Documents] = []
 
@@ -59,7 +59,7 @@ def open_in() -> Iterator[OpenIn]:
 
 
 @pytest.fixture
-def opened(settings: Settings, open_in: OpenIn) -> Open:
+def opened(settings: Settings, open_in: Open) -> Open:
     """The same for each kind of place."""
     return partial(open_in, settings)
 
@@ -129,7 +129,7 @@ def test_a_server_that_runs_hears_of_every_change_within_seconds(opened: Open) -
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 1, "tokens": [{"name": "eve"}]}'])
 def test_a_document_that_somebody_spoilt_in_the_database_lets_nobody_in(
-    open_in: OpenIn, shared: Settings, cluster: Cluster, content: str
+    open_in: Open, shared: Settings, cluster: Cluster, content: str
 ) -> None:
     people = TokenStore(open_in(shared))
     token = people.add("alice", None, None)
@@ -177,7 +177,7 @@ def keys_in(documents: Documents) -> list[str]:
 
 
 def test_keys_rotate_while_every_link_that_lives_is_served_by_all(
-    open_in: OpenIn, make_settings: Callable[..., Settings]
+    open_in: Open, make_settings: Callable[..., Settings]
 ) -> None:
     now, opened = 1_800_000_000.0, partial(open_in, make_settings())
     servers = [Server(opened(), lambda: now) for _ in range(3)]
@@ -225,7 +225,7 @@ def test_servers_that_rotate_at_once_make_one_key(opened: Open) -> None:
 
 
 def test_without_the_database_who_is_known_stays_so_for_a_while_and_nobody_is_called_a_stranger(
-    open_in: OpenIn, make_settings: Callable[..., Settings]
+    open_in: Open, make_settings: Callable[..., Settings]
 ) -> None:
     with running_cluster() as cluster:
         settings = make_settings(ledger_url=cluster.database())
@@ -253,7 +253,7 @@ def test_without_the_database_who_is_known_stays_so_for_a_while_and_nobody_is_ca
 
 
 def test_a_connection_on_which_nothing_is_answered_is_given_up(
-    open_in: OpenIn, shared: Settings, cluster: Cluster
+    open_in: Open, shared: Settings, cluster: Cluster
 ) -> None:
     """As where a database was stopped and another has taken its place: the old one holds its connections."""
     people = TokenStore(open_in(shared))
@@ -271,6 +271,6 @@ def test_a_connection_on_which_nothing_is_answered_is_given_up(
         os.kill(pid, signal.SIGCONT)
 
 
-def test_the_clock_is_the_databases(open_in: OpenIn, shared: Settings) -> None:
+def test_the_clock_is_the_databases(open_in: Open, shared: Settings) -> None:
     for watched in (False, True):
         assert abs(open_in(shared, watched=watched).now() - time.time()) < 5
