@@ -1,4 +1,7 @@
-"""Which engine keeps the ledger, and what can be done with one in PostgreSQL. What speaks to it is loaded only then."""
+"""Which engine keeps the ledger, what servers know beside it, and what can be done with a database.
+
+What speaks to PostgreSQL is loaded only where it is needed: one person's server has a file.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sora_mcp.config.converters import Secret
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.protocol import Ledger
 from sora_mcp.ledger.sqlite.engine import SqliteLedger
 
 if TYPE_CHECKING:
+    from sora_mcp.config.documents import Documents
     from sora_mcp.ledger.postgres.copying import Copy
     from sora_mcp.ledger.postgres.engine import PostgresLedger
     from sora_mcp.ledger.postgres.looking import Look
@@ -31,18 +36,23 @@ def open_ledger(path: Path, clock: Callable[[], float] = time.time, *, url: Secr
 
 def _in_postgres(url: str) -> PostgresLedger:
     with _extra():
-        from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415 - one person's server has a file
+        from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
     return PostgresLedger(url)
 
 
-@contextmanager
-def _extra() -> Iterator[None]:
-    """Raise FileProblem where what is imported inside is not installed."""
-    try:
-        yield
-    except ImportError:
-        message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and what speaks to it is not installed.")
-        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None
+def open_documents(settings: Settings, *, watched: bool = False) -> Documents:
+    """The documents of a server: files below SORA_HOME, or where the ledger is, for all servers that share it.
+
+    `watched`: for a server that runs: nothing that reads them waits for a database. Raises FileProblem as
+    `open_ledger` does.
+    """
+    if settings.ledger_url is None:
+        from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415 - one person's server has none
+
+        return PrivateFiles(settings.home)
+    with _extra():
+        from sora_mcp.ledger.postgres.documents import PostgresDocuments, WatchedDocuments  # noqa: PLC0415
+    return (WatchedDocuments if watched else PostgresDocuments)(settings.ledger_url.get_secret_value())
 
 
 def place_of(url: Secret) -> str:
@@ -64,3 +74,13 @@ def copy_ledger(path: Path, url: Secret, *, is_dry_run: bool = False, again: boo
     with _extra():
         from sora_mcp.ledger.postgres import copying  # noqa: PLC0415
     return copying.copy_ledger(path, url.get_secret_value(), is_dry_run=is_dry_run, again=again)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Raise FileProblem where what is imported inside is not installed."""
+    try:
+        yield
+    except ImportError:
+        message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and what speaks to it is not installed.")
+        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None
