@@ -52,7 +52,9 @@ class Paying(Transactions):
         return begun
 
     async def check_place(self) -> None:
-        await self._read(self._check_place)
+        await self._write_in_background(
+            self._check_place
+        )  # as `begin` does: a read may see less than this server was told
 
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
