@@ -7,7 +7,7 @@ what may be paid is decided by the policy that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,8 @@ SEARCHED = 10_000
 """Entries that one search looks at."""
 SEARCH_WITHIN_S = 3.0
 """Seconds that it takes at most."""
+LONGEST_MESSAGE = 7_900
+"""Bytes of what servers tell each other (PostgreSQL's NOTIFY carries less than 8,000)."""
 
 
 class Ledger(Protocol):
@@ -108,6 +110,15 @@ class Ledger(Protocol):
 
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
         """Whether an answer is used for the first time, by whichever process. It is remembered for so many seconds."""
+
+    # --- servers among themselves -----------------------------------------------------------------------
+
+    async def tell_others(self, message: str) -> None:
+        """Tell every server that shares the ledger something, this one too, where the engine can. What is longer than
+        LONGEST_MESSAGE bytes is told to nobody; so is what comes while a server is away. Raises FileProblem."""
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """From now on tell `listener`, in this event loop, what servers tell each other."""
 
     # --- following --------------------------------------------------------------------------------
 

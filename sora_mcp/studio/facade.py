@@ -361,6 +361,14 @@ class Studio:
         """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
         return await self._ledger.use_answer(answer_id, forget_after_s)
 
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """Have what other servers tell told here; see `Ledger.hear`."""
+        self._ledger.hear(listener)
+
+    async def tell_others(self, message: str) -> None:
+        """Tell all servers that share the ledger something; see `Ledger.tell_others`."""
+        await self._ledger.tell_others(message)
+
     async def readiness(self) -> Readiness:
         """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
         return await self._readiness.look()

@@ -13,6 +13,8 @@ import psycopg
 
 CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
+BETWEEN_SERVERS = "sora_servers"
+"""Where servers tell each other what their clients said to one of them."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
