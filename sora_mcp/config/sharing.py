@@ -20,6 +20,7 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
         api_key=api_key or settings.api_key,
         output_dir=settings.output_dir / owner_folder(owner),
         personal_cap=cap or settings.max_cost_per_owner,
+        videos_root=settings.output_dir,
         is_shared=True,
     )
 

@@ -119,7 +119,7 @@ class SealedQuestions:
         if state is None:
             return False
         answer_id, digest = json.loads(state)
-        return digest == question.digest and await self._studio.use_answer(answer_id, FORGOTTEN_AFTER)
+        return digest == question.digest and await self._studio.servers.use_answer(answer_id, FORGOTTEN_AFTER)
 
 
 class Asker:

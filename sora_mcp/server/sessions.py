@@ -63,7 +63,7 @@ class _Client:
     @property
     def opening(self) -> dict[str, Any]:
         """The request by which it would open its session again."""
-        capabilities = {} if self.asks is None else {"elicitation": {way: {} for way in self.asks}}
+        capabilities: dict[str, Any] = {} if self.asks is None else {"elicitation": {way: {} for way in self.asks}}
         about = {"name": "client", "version": "1"}
         params = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": about}
         return {"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params}
@@ -152,7 +152,7 @@ class Sessions:
             return
         body = await _Body.read(receive) if scope["method"] == "POST" else None
         is_said = body is not None and body.says_something
-        if is_said or (body is not None and body.subscribes):
+        if body is not None and (is_said or body.subscribes):
             self._tell_others(session_id, kind="said", message=body.text)
         if scope["method"] == "DELETE":
             self._end(session_id)
@@ -223,7 +223,7 @@ class Sessions:
     async def _send_on(self, text: str) -> None:
         for _ in range(TRIES):
             try:
-                await self._server.studio.tell_others(text)
+                await self._server.studio.servers.tell_others(text)
             except SoraError as error:
                 logger.info("the other servers cannot be told now: %s", error.message)
             else:

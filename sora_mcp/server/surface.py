@@ -118,7 +118,7 @@ class SoraServer(Server[Studio]):
         async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
             self._studios.add(studio)
             if self.on_message is not None:
-                studio.hear(self.on_message)
+                studio.servers.hear(self.on_message)
             forget = self.subscribers.forget_all if self._key_of else self.subscribers.follow(studio)
             try:
                 yield studio

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
-from sora_mcp.gateway.download import put_in_place
+from sora_mcp.gateway.folder import put_in_place
 from sora_mcp.studio import images
 from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, Image, is_upload
 
@@ -56,6 +57,11 @@ class Uploaded:
     name: str
     kind: str
     bytes: int
+
+
+def home_of(settings: Settings) -> Path:
+    """The folder below which images lie: the server's own, or the one that several servers share."""
+    return settings.shared_folder or settings.home
 
 
 class Uploads:

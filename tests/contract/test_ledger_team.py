@@ -154,6 +154,31 @@ async def test_the_keys_of_seals_are_the_same_for_everybody(open_ledger: OpenLed
     assert len(set(keys[0][0])) > 8
 
 
+async def test_keys_of_seals_change_every_day_once_for_everybody_and_the_last_one_still_opens(
+    open_ledger: OpenLedger,
+) -> None:
+    now = 1_800_000_000.0
+    ledgers = [open_ledger(lambda: now) for _ in range(4)]
+    first = await ledgers[0].seal_keys()
+    now += 86_000
+    assert await ledgers[1].seal_keys() == first
+    now += 500
+    keys: list[list[bytes]] = []
+
+    async def read(ledger: Ledger) -> None:
+        keys.append(await ledger.seal_keys())
+
+    async with anyio.create_task_group() as reading:
+        for each in ledgers * 2:
+            reading.start_soon(read, each)
+    assert keys[1:] == keys[:-1]
+    assert keys[0][1:] == first
+    now += 86_500
+    newest, *others = await ledgers[2].seal_keys()
+    assert others == keys[0][:1]
+    assert newest not in keys[0]
+
+
 async def test_an_answer_is_used_once_by_whichever_process(open_ledger: OpenLedger) -> None:
     ledgers = [open_ledger() for _ in range(4)]
     firsts: list[bool] = []

@@ -47,8 +47,8 @@ async def test_a_whole_conversation_with_both(
     gateway.on("GET", CREATE, about("IN_PROGRESS", progress="40%"))
     heard: list[float] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
-        heard.append(done)
+    async def progress(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001
+        heard.append(progress)
 
     with anyio.fail_after(60):
         async with servers.client("ann", era) as ann:

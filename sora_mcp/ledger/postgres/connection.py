@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -39,7 +40,8 @@ def shut(connection: Connection) -> None:
 class Transaction:
     """An open transaction of a connection. `for_update` is empty where it only reads."""
 
-    def __init__(self, connection: Connection, *, to_write: bool) -> None:
+    def __init__(self, connection: Connection, *, to_write: bool, folder: Path = Path()) -> None:
+        self.folder = folder
         self._connection = connection
         self.for_update = " FOR UPDATE" if to_write else ""
 

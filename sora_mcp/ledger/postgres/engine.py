@@ -61,6 +61,7 @@ class PostgresLedger(Paying, Following, Reading):
     """The ledger in the database at `url`, whose schema is made at first use. It keeps what `Ledger` promises.
 
     `clock`: unix seconds; the database's own where there is none. `steps`: those of the schema.
+    `folder`: of the videos; what lies in it is recorded by where it lies there.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class PostgresLedger(Paying, Following, Reading):
         clock: Callable[[], float] | None = None,
         *,
         steps: tuple[migrations.Step, ...] = migrations.STEPS,
+        folder: Path | None = None,
     ) -> None:
-        self._connections = Connections(url, self._migrate)
+        self._connections = Connections(url, self._migrate, folder or Path())
         super().__init__(clock or self._connections.now)
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)

@@ -22,7 +22,7 @@ from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
 from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
 from sora_mcp.server.links.signing import LASTS_S, Signer, Subject, Use
-from sora_mcp.studio.uploads import Uploads
+from sora_mcp.studio.uploads import Uploads, home_of
 from sora_mcp.tools.remote import ForRemoteAgents
 
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
@@ -45,7 +45,7 @@ class Links:
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
         videos = Endpoint(Videos(self._desk, self._saved_file).answer)
-        images = Endpoint(Images(self._desk, self._settings.home).answer)
+        images = Endpoint(Images(self._desk, home_of(self._settings)).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -55,7 +55,7 @@ class Links:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
         audience = (self._settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         base_url = self._settings.public_url or audience or _base_url(request)
-        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(self._settings.home, owner))
+        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(home_of(self._settings), owner))
 
 
 def _base_url(request: Request) -> str | None:
