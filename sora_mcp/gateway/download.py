@@ -21,19 +21,14 @@ from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway.address import LATER, open_address
 from sora_mcp.gateway.calls import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
-from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, in_folder, put_in_place, within
+from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, in_folder, put_in_place, remove_leftovers, within
 from sora_mcp.gateway.retrying import until_it_works
 
 ATTEMPTS = 4
 """How often the address is asked in all, where the video is cut or the host is in trouble."""
 
-LEFTOVER_AGE = 7_200
-"""Seconds for which nothing was written to half a file, after which it is removed: whoever began it was killed. No
-download takes so long (SORA_DOWNLOAD_TIMEOUT)."""
 _TIDY_WITHIN_S = 2.0
 """Seconds to tidy up in the folder, after which what is left there is for `LEFTOVER_AGE`."""
-
-_LEFTOVERS = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
 
 Progress = Callable[[int, int | None], Awaitable[None]]
 """Told bytes so far and bytes in all (None where the sender does not say)."""
@@ -87,7 +82,8 @@ async def fetch(
 def _begin(part: Path) -> BinaryIO:
     """A new file, once the halves were removed that killed servers have left."""
     file = part.open("xb")
-    _remove_leftovers(part)
+    with suppress(OSError):
+        remove_leftovers(part.parent, part.stat().st_mtime)
     return file
 
 
@@ -240,13 +236,3 @@ def _validator(headers: httpx.Headers) -> str:
     except (ValueError, TypeError):
         return ""
     return modified if age.total_seconds() >= 1 else ""
-
-
-def _remove_leftovers(part: Path) -> None:
-    """Remove what processes that were killed left half beside a new file: files of our own naming only, and only old
-    ones. Their age is by the folder's own clock, which may be another machine's."""
-    with suppress(OSError):
-        now = part.stat().st_mtime
-        for path in part.parent.glob(_LEFTOVERS):
-            if path.is_file() and now - path.stat().st_mtime > LEFTOVER_AGE:
-                path.unlink()

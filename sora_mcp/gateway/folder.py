@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +31,15 @@ FLUSHED_WITHIN_S = 120.0
 
 MARK = ".sora-mcp-folder"
 """A file by which a server knows the folder again that several share."""
+
+
+SWEEP_EVERY_S = 3_600
+"""Seconds after which one of the servers looks for halves in all folders again."""
+LEFTOVER_AGE = 7_200
+"""Seconds for which nothing was written to half a file, after which it is removed: whoever began it was killed. No
+download takes so long (SORA_DOWNLOAD_TIMEOUT)."""
+
+_LEFTOVERS = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
 
 
 class Silent(OSError):
@@ -92,6 +102,27 @@ def check_mounted(folder: Path) -> None:
         is_same = False
     if not is_same:
         raise NotMounted
+    _sweep(folder, mark)
+
+
+def _sweep(folder: Path, mark: Path) -> None:
+    """Now and then, remove what killed servers left half, whoever's videos they were: in folders that nobody uses any
+    more, too."""
+    with suppress(OSError):
+        if 0 <= time.time() - mark.stat().st_mtime < SWEEP_EVERY_S:
+            return
+        mark.touch()
+        now = mark.stat().st_mtime
+        for each in (folder, *folder.iterdir()):
+            remove_leftovers(each, now)
+
+
+def remove_leftovers(folder: Path, now: float) -> None:
+    """Remove what processes that were killed left half: files of our own naming only, and only old ones. `now` is by
+    the folder's own clock, which may be another machine's. Raises OSError."""
+    for path in folder.glob(_LEFTOVERS):
+        if path.is_file() and now - path.stat().st_mtime > LEFTOVER_AGE:
+            path.unlink(missing_ok=True)
 
 
 def put_in_place(part: Path, target: Path) -> None:
