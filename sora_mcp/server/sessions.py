@@ -151,7 +151,7 @@ class Sessions:
             await Response("Session not found", status_code=404)(scope, receive, send)
             return
         body = await _Body.read(receive) if scope["method"] == "POST" else None
-        is_said = body is not None and body.says_something
+        is_said = body is not None and body.is_for_any
         if body is not None and (is_said or body.subscribes):
             self._tell_others(session_id, kind="said", message=body.text)
         if scope["method"] == "DELETE":
@@ -299,18 +299,14 @@ class _Body:
         return self._content.decode("utf-8", "replace")
 
     @property
-    def says_something(self) -> bool:
-        """Whether it is an answer, or tells of something: whichever server it concerns."""
-        method = self.message.get("method")
-        return bool(self.message) and method != "notifications/initialized" and (method is None or not self._is_request)
+    def is_for_any(self) -> bool:
+        """Whether it is an answer, or takes a call back: whichever server waits for it."""
+        is_answer = "method" not in self.message and ("result" in self.message or "error" in self.message)
+        return is_answer or self.message.get("method") == "notifications/cancelled"
 
     @property
     def subscribes(self) -> bool:
-        return self._is_request and self.message["method"] in _SUBSCRIBING
-
-    @property
-    def _is_request(self) -> bool:
-        return "id" in self.message and "method" in self.message
+        return "id" in self.message and self.message.get("method") in _SUBSCRIBING
 
     def replay(self) -> Receive:
         """A `receive` that gives it from its beginning."""

@@ -173,8 +173,9 @@ class Files:
         folder, stem = self._settings.output_dir, f"{file_stem(entry)}.v{variant}"
         named = folder / f"{stem}.mp4"
         try:
-            if self._settings.shared_folder is not None:
-                await in_folder(check_mounted, self._settings.shared_folder)
+            shared = self._settings.shared_folder
+            if shared is not None and folder.is_relative_to(shared):
+                await in_folder(check_mounted, shared)
             if await self._is_ours(entry, named):
                 return named, False
             path = await in_folder(_free_name, folder, stem)
