@@ -90,10 +90,12 @@ def check_mounted(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not mark.exists():
             made = folder / f"{MARK}.{secrets.token_hex(4)}"
-            made.write_text(secrets.token_hex(16), encoding="ascii")
-            with suppress(FileExistsError):
-                put_in_place(made, mark)
-            made.unlink(missing_ok=True)
+            try:
+                made.write_text(secrets.token_hex(16), encoding="ascii")
+                with suppress(FileExistsError):
+                    put_in_place(made, mark)
+            finally:
+                made.unlink(missing_ok=True)
         _marks[folder] = mark.read_text(encoding="ascii")
         return
     try:
