@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import Endpoint, endpoint_of
@@ -23,6 +24,12 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
         videos_root=settings.output_dir,
         is_shared=True,
     )
+
+
+def shared_folder(settings: Settings) -> Path:
+    """The folder of files that every server must see which serves the same people: SORA_HOME where there is one server,
+    and that of the videos where there may be several."""
+    return settings.shared_folder or settings.home
 
 
 def endpoint_of_anybody(settings: Settings) -> Endpoint:

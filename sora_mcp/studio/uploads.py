@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
 from sora_mcp.gateway.folder import put_in_place
@@ -59,16 +58,11 @@ class Uploaded:
     bytes: int
 
 
-def home_of(settings: Settings) -> Path:
-    """The folder below which images lie: the server's own, or the one that several servers share."""
-    return settings.shared_folder or settings.home
-
-
 class Uploads:
-    """The images of one owner; `home` is the server's folder. What touches the disk raises FileProblem."""
+    """The images of one owner, below `folder` (see `shared_folder`). What touches the disk raises FileProblem."""
 
-    def __init__(self, home: Path, owner: str, clock: Callable[[], float] = time.time) -> None:
-        self._all = home / "uploads"
+    def __init__(self, folder: Path, owner: str, clock: Callable[[], float] = time.time) -> None:
+        self._all = folder / "uploads"
         self._folder = self._all / owner_folder(owner)
         self._clock = clock
 
