@@ -134,7 +134,7 @@ class Job(Generic[T]):
 class Connections:
     """The way to one database: `url` as https://www.postgresql.org/docs/current/libpq-connect.html has it."""
 
-    def __init__(self, url: str, prepare: Callable[[Connection], None], folder: Path) -> None:
+    def __init__(self, url: str, prepare: Callable[[Connection], None], folder: Path = Path()) -> None:
         self.folder = folder
         self._prepare = prepare
         self._is_prepared = False
