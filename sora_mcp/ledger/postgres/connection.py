@@ -7,12 +7,15 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
+BETWEEN_SERVERS = "sora_servers"
+"""Where servers tell each other what their clients said to one of them."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -37,7 +40,8 @@ def shut(connection: Connection) -> None:
 class Transaction:
     """An open transaction of a connection. `for_update` is empty where it only reads."""
 
-    def __init__(self, connection: Connection, *, to_write: bool) -> None:
+    def __init__(self, connection: Connection, *, to_write: bool, folder: Path = Path()) -> None:
+        self.folder = folder
         self._connection = connection
         self.for_update = " FOR UPDATE" if to_write else ""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import psycopg
@@ -104,7 +105,7 @@ class Job(Generic[T]):
             self._hold(connection)
             try:
                 self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
-                done = self.work(Transaction(connection, to_write=self.to_write))
+                done = self.work(Transaction(connection, to_write=self.to_write, folder=self.connections.folder))
                 self._commit(connection, done)
             except BaseException:
                 with suppress(psycopg.Error):
@@ -132,7 +133,8 @@ class Job(Generic[T]):
 class Connections:
     """The way to one database: `url` as https://www.postgresql.org/docs/current/libpq-connect.html has it."""
 
-    def __init__(self, url: str, prepare: Callable[[Connection], None]) -> None:
+    def __init__(self, url: str, prepare: Callable[[Connection], None], folder: Path = Path()) -> None:
+        self.folder = folder
         self._prepare = prepare
         self._is_prepared = False
         self._preparing = threading.Lock()

@@ -14,10 +14,11 @@ import anyio
 from sora_mcp.core.records import Entry, Intent
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.ledger.postgres import migrations
-from sora_mcp.ledger.postgres.connection import Connection
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable
+from sora_mcp.ledger.protocol import LONGEST_MESSAGE
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -59,6 +60,7 @@ class PostgresLedger(Paying, Following, Reading):
     """The ledger in the database at `url`, whose schema is made at first use. It keeps what `Ledger` promises.
 
     `clock`: unix seconds; the database's own where there is none. `steps`: those of the schema.
+    `folder`: of the videos; what lies in it is recorded by where it lies there.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class PostgresLedger(Paying, Following, Reading):
         clock: Callable[[], float] | None = None,
         *,
         steps: tuple[migrations.Step, ...] = migrations.STEPS,
+        folder: Path | None = None,
     ) -> None:
-        self._connections = Connections(url, self._migrate)
+        self._connections = Connections(url, self._migrate, folder or Path())
         super().__init__(clock or self._connections.now)
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)
@@ -98,6 +101,13 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def wait_for_change(self, entry: Entry, seconds: float) -> None:
         await self._presence.wait_for(entry.request_id, seconds)
+
+    async def tell_others(self, message: str) -> None:
+        if len(message.encode()) <= LONGEST_MESSAGE:
+            await self._write(lambda db: db.execute(f"SELECT pg_notify('{BETWEEN_SERVERS}', ?)", [message]))
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        self._presence.hear(listener)
 
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         waiting = dict(self._never_sent)

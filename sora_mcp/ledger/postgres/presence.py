@@ -17,7 +17,7 @@ from contextlib import suppress
 import psycopg
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger.postgres.connection import CHANNEL, Connection, shut
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Presence:
         self._starting = threading.Lock()
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: Callable[[str], None] | None = None
 
     def writer(self) -> str | None:
         """The id that stands for this server now; None where PostgreSQL cannot be reached within WITHIN_S."""
@@ -69,6 +70,11 @@ class Presence:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """Tell `listener` what servers tell each other, in this event loop."""
+        self._loop, self._listener = asyncio.get_running_loop(), listener
+        self.start()
 
     async def wait_for(self, request_id: str, seconds: float) -> None:
         """Wait until an entry changes, for so many seconds at most."""
@@ -108,15 +114,23 @@ class Presence:
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
         connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
-        connection.execute(f"LISTEN {CHANNEL}".encode())
+        connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
         self._writer = writer
         self._there.set()
         while not self._ended.is_set():
             for heard in connection.notifies(timeout=_LOOK_EVERY_S):
                 if self._ended.is_set():
                     return
-                self._tell(heard.payload)
+                if heard.channel == BETWEEN_SERVERS:
+                    self._pass_on(heard.payload)
+                else:
+                    self._tell(heard.payload)
             connection.execute("SELECT 1")  # so that a connection that was lost is seen
+
+    def _pass_on(self, message: str) -> None:
+        if self._loop is not None and self._listener is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._listener, message)
 
     def _tell(self, request_id: str) -> None:
         if self._loop is not None and request_id in self._waiting:

@@ -9,6 +9,7 @@ Statements are written once, with `?` for values, in what SQLite and PostgreSQL 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 Row = Sequence[Any]
@@ -36,6 +37,10 @@ class Database(Protocol):
 
         Empty in a transaction that only reads, and where an engine lets one write at a time.
         """
+
+    @property
+    def folder(self) -> Path:
+        """Where files lie whose path is recorded as a relative one; empty where none is."""
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from sora_mcp.core import plans
@@ -331,7 +330,7 @@ def _entry(db: Database, row: Row) -> Entry:
             **values | lists | {"body": json.loads(values["body"])},
             account=Account(address, key_fingerprint, owner),
             generations=tuple(Generation(**{name: v[name] for name in GENERATION}) for v in variants),
-            files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+            files={v["variant"]: db.folder / v["file"] for v in variants if v["file"]},
         )
 
 

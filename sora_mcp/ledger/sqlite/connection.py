@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 
 class Connection(sqlite3.Connection):
     """SQLite lets one transaction at a time write: nothing needs a lock of its own. Nobody is told of a commit."""
 
     for_update = ""
+    folder = Path()
 
     def lock(self, name: str) -> None:
         pass

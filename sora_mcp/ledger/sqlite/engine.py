@@ -73,6 +73,12 @@ class SqliteLedger(Paying, Following, Reading):
     async def wait_for_change(self, entry: Entry, seconds: float) -> None:  # noqa: ARG002 - a file tells nobody
         await anyio.sleep(seconds)
 
+    async def tell_others(self, message: str) -> None:
+        """As `Ledger` says: a file tells nobody."""
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """Likewise."""
+
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
         return await anyio.to_thread.run_sync(write, limiter=self._one_at_a_time)
