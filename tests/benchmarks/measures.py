@@ -196,7 +196,7 @@ def loading(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
         ]
         urls = {server: server.address() for server in (sora, calling, listing)}
         targets = [
-            {"label": f"{label} {era}", "url": urls[server], "era": era, "method": label[5:], "params": params}
+            {"label": f"{label} {era}", "urls": [urls[server]], "era": era, "method": label[5:], "params": params}
             for era in ERAS
             for label, server, params in requests
         ]
