@@ -29,17 +29,23 @@ _KEY = "'000000000000000' || (n % {keys})"
 _OWNER = "'person' || (n % {owners})"
 _STATE = "CASE WHEN (n / 30) % 20 > 0 THEN 'succeeded' WHEN (n / 600) % 2 = 0 THEN 'running' ELSE 'unknown' END"
 _FILL = (
-    ("INSERT INTO videos (request_id, gateway, address, key_fingerprint, owner, task_id, operation, state, body,"
-    " sources, cost, fingerprint, created_at, updated_at) {copies}"
-    " SELECT 'req_' || n, '{address}#' || {key} || '@' || {owner}, '{address}', {key}, {owner},"
-    " CASE WHEN {state} != 'unknown' THEN 'task_' || n END, 'simple_compose', {state},"
-    """ '{{"prompt": "A fox runs through fresh snow at dawn, take ' || n || '"}}',"""
-    " '[]', 1.25, 'same ' || n, {now} - ({count} - n) * {every}, {now} - ({count} - n) * {every} FROM copies"),
-    ("INSERT INTO generations (request_id, variant, generation_id, url, file) {copies}"
-    " SELECT 'req_' || n, 1, 'gen_' || n, 'https://videos.example/' || n, '/videos/' || n || '.mp4' FROM copies"
-    " WHERE {state} = 'succeeded'"),
-    ("INSERT INTO history (request_id, at, state) {copies}"
-    " SELECT 'req_' || n, {now} - ({count} - n) * {every} + 60, {state} FROM copies"),
+    (
+        "INSERT INTO videos (request_id, gateway, address, key_fingerprint, owner, task_id, operation, state, body,"
+        " sources, cost, fingerprint, created_at, updated_at) {copies}"
+        " SELECT 'req_' || n, '{address}#' || {key} || '@' || {owner}, '{address}', {key}, {owner},"
+        " CASE WHEN {state} != 'unknown' THEN 'task_' || n END, 'simple_compose', {state},"
+        """ '{{"prompt": "A fox runs through fresh snow at dawn, take ' || n || '"}}',"""
+        " '[]', 1.25, 'same ' || n, {now} - ({count} - n) * {every}, {now} - ({count} - n) * {every} FROM copies"
+    ),
+    (
+        "INSERT INTO generations (request_id, variant, generation_id, url, file) {copies}"
+        " SELECT 'req_' || n, 1, 'gen_' || n, 'https://videos.example/' || n, '/videos/' || n || '.mp4' FROM copies"
+        " WHERE {state} = 'succeeded'"
+    ),
+    (
+        "INSERT INTO history (request_id, at, state) {copies}"
+        " SELECT 'req_' || n, {now} - ({count} - n) * {every} + 60, {state} FROM copies"
+    ),
 )
 
 

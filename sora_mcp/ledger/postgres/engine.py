@@ -11,9 +11,11 @@ from typing import TypeVar
 
 import anyio
 
-from sora_mcp.core.records import Entry, Intent
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.records import Entry, Intent, Totals
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
-from sora_mcp.ledger.postgres import migrations
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger.postgres import counting, migrations
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, Presence
@@ -96,6 +98,12 @@ class PostgresLedger(Paying, Following, Reading):
         except CommitUnknown as error:
             self._was_not_sent(error.done)
             raise
+
+    async def totals(self, account: Account) -> Totals:
+        return await self._glance(lambda db: counting.totals(db, account))
+
+    async def states(self) -> dict[State, int]:
+        return await self._read(counting.states)
 
     async def wait_for_change(self, entry: Entry, seconds: float) -> None:
         await self._presence.wait_for(entry.request_id, seconds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
+from sora_mcp.ledger.postgres.counting import TABLES as COUNTS
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 MIGRATION_LOCK = 0x534F_5241_0001
@@ -27,7 +28,8 @@ class Step:
 
 
 STEPS = (
-    Step("""
+    Step(
+        """
     CREATE TABLE videos (
         number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         request_id TEXT COLLATE "C" NOT NULL UNIQUE,
@@ -117,7 +119,9 @@ STEPS = (
     CREATE TABLE used_answers (answer_id TEXT COLLATE "C" PRIMARY KEY, kept_until DOUBLE PRECISION NOT NULL);
     CREATE INDEX used_answers_old ON used_answers (kept_until);
     CREATE TABLE salt (value BYTEA NOT NULL);
-    """),
+    """
+        + COUNTS
+    ),
 )
 """Each once, in order; `ledger_schema.version` counts those that a database has seen."""
 

@@ -3,7 +3,7 @@ is looked after in the background."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -64,22 +64,34 @@ def search(
 
 def totals(db: Database, account: Account) -> Totals:
     """What an account's rows add up to. See Ledger.totals."""
-    counts: dict[State, int] = {}
-    relative: dict[State, float] = {}
-    unpriced: dict[State, int] = {}
-    for state, videos, share, without_price in db.execute(_OWN_TOTALS, [name_of(account)]):
-        counts[state], relative[state], unpriced[state] = videos, share, without_price
-    money: dict[State, list[Cost]] = {}
-    for state, currency, billionths, also_relative, not_relative in db.execute(_OWN_MONEY, [name_of(account)]):
-        money.setdefault(state, []).append(Cost(int(billionths), currency))
-        relative[state] -= also_relative
-        unpriced[state] -= not_relative
+    of_state = db.execute(_OWN_TOTALS, [name_of(account)]).fetchall()
+    in_money = db.execute(_OWN_MONEY, [name_of(account)]).fetchall()
+    groups: list[Group] = [(state, None, videos, share, 0, unpriced) for state, videos, share, unpriced in of_state]
+    for state, currency, billionths, also_relative, not_relative in in_money:
+        groups.append((state, currency, 0, -also_relative, int(billionths), -not_relative))
+    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
+    return totals_of(groups, {Account(*of): videos for *of, videos in of_others})
+
+
+Group = tuple[State, str | None, int, float, int, int]
+"""What some rows add up to: their state, the currency (None: none), how many, the sum of relative costs, that in the
+currency in billionths, and how many have no cost."""
+
+
+def totals_of(groups: Iterable[Group], elsewhere: dict[Account, int]) -> Totals:
+    """The totals of an account, from groups of its rows."""
+    counts, relative = dict[State, int](), dict[State, float]()
+    money, unpriced = dict[State, list[Cost]](), 0
+    for state, currency, videos, share, billionths, without_cost in groups:
+        counts[state] = counts.get(state, 0) + videos
+        relative[state] = relative.get(state, 0.0) + share
+        unpriced += 0 if state == "rejected" else without_cost
+        if currency is not None:
+            money.setdefault(state, []).append(Cost(billionths, currency))
     costs = {state: [relative_sum(share), *money.get(state, ())] for state, share in relative.items()}
     uncertain = total(costs.pop("unknown", ()))
     spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
-    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
-    elsewhere = {Account(*of): videos for *of, videos in of_others}
-    return Totals(counts, spent, uncertain, sum(unpriced.values()) - unpriced.get("rejected", 0), elsewhere)
+    return Totals(counts, spent, uncertain, unpriced, elsewhere)
 
 
 _OWN_TOTALS = (
@@ -91,10 +103,15 @@ _OWN_MONEY = (
     " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
 )
 _TOTALS_ELSEWHERE = (
-    "SELECT address, key_fingerprint, owner, how_many FROM"
-    " (SELECT max(number) AS newest, count(*) AS how_many FROM videos"
-    " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway) AS elsewhere"
-    " JOIN videos ON number = newest WHERE owner = ?"
+    "WITH RECURSIVE names (name) AS ("
+    "SELECT min(gateway) FROM videos"
+    " UNION ALL SELECT (SELECT min(gateway) FROM videos WHERE gateway > name) FROM names WHERE name IS NOT NULL"
+    "), others AS ("
+    "SELECT address, key_fingerprint, owner, name FROM names"
+    " JOIN videos ON number = (SELECT max(number) FROM videos WHERE gateway = name) WHERE name != ? AND owner = ?"
+    ") SELECT * FROM (SELECT address, key_fingerprint, owner,"
+    " (SELECT count(*) FROM videos WHERE gateway = name AND merged_into IS NULL) AS how_many FROM others"
+    ") AS counted WHERE how_many > 0"
 )
 
 
@@ -163,7 +180,7 @@ def under_way(db: Database, whose: Account | Team, now: float, limit: int) -> li
     second of each, of the last 24 hours: nobody's many keep another's from being followed."""
     theirs, values = rows_of(whose)
     if isinstance(whose, Team):
-        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND created_at + 0 > ?"
+        where = f"{theirs} AND state || '' IN ({places(UNDER_WAY)}) AND created_at > ?"
         return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
     by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
     return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]

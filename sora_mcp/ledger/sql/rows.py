@@ -33,8 +33,19 @@ def rows_of(whose: Account | Person | Team) -> tuple[str, list[str]]:
     if isinstance(whose, Account):
         return "gateway = ?", [name_of(whose)]
     beyond = f"{whose.address}\U0010ffff"
-    theirs, values = f"gateway IN ({_NAMES}) AND address || '' = ?", [whose.address, beyond, whose.address]
-    return (f"{theirs} AND owner || '' = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
+    theirs, values = f"gateway IN ({_NAMES}) AND address = ?", [whose.address, beyond, whose.address]
+    return (f"{theirs} AND owner = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
+
+
+def _directly(whose: Account | Person | Team) -> tuple[str, list[str]]:
+    """The same where the rows are few: no index is to be walked for it."""
+    match whose:
+        case Account():
+            return "gateway || '' = ?", [name_of(whose)]
+        case Person():
+            return _SIBLING, [whose.address, whose.owner]
+        case Team():
+            return "address = ?", [whose.address]
 
 
 _NAMES = (
@@ -105,14 +116,19 @@ def find(db: Database, account: Account, video_id: str) -> Entry | None:
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
+MOST_IDS = 1000
+"""Ids with the same beginning that are put in order; of more, it is the newest of these."""
+
+
 def ids_beginning_with(db: Database, account: Account, text: str, limit: int) -> list[str]:
     """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
     column = "request_id" if text.startswith("req_") else "task_id"
     sql = (
-        f"SELECT {column} FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"  # noqa: S608 - ours
-        " AND merged_into IS NULL ORDER BY number DESC LIMIT ?"
+        "SELECT id FROM"  # noqa: S608 - our own names
+        f" (SELECT {column} AS id, number FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"
+        f" AND merged_into IS NULL ORDER BY {column} LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
     )
-    values = [text, f"{text}\U0010ffff", account.address, account.owner, limit]
+    values = [text, f"{text}\U0010ffff", account.address, account.owner, MOST_IDS, limit]
     return [str(row[0]) for row in db.execute(sql, values)]
 
 
@@ -128,14 +144,13 @@ def is_of_another_owner(db: Database, account: Account, shown_id: str) -> bool:
     Whoever asked about a task has not made it: such rows do not count.
     """
     which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
-    sql = f"SELECT 1 FROM videos WHERE {_AT} AND key_fingerprint || '' = ? AND owner || '' != ? AND {which} LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM videos WHERE address = ? AND key_fingerprint = ? AND owner != ? AND {which} LIMIT 1"  # noqa: S608
     values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
     return db.execute(sql, values).fetchone() is not None
 
 
 _OF_GENERATION = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-_AT = "address || '' = ?"
-_SIBLING = f"{_AT} AND owner || '' = ?"
+_SIBLING = "address = ? AND owner = ?"
 """Rows of the same gateway and owner, whatever key."""
 
 
@@ -213,7 +228,7 @@ def refused_before(db: Database, intent: Intent, since: float) -> Entry | None:
     return entries[0] if entries else None
 
 
-_SAME = "(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND address || '' = ? AND owner || '' = ?"
+_SAME = f"(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND {_SIBLING}"
 
 
 def _same_values(intent: Intent) -> list[str | None]:
@@ -230,25 +245,32 @@ def spending(db: Database, whose: Account | Person | Team, since: float, settles
     sql = (
         f"SELECT state = 'unknown', {CURRENCY}, {RELATIVE}, {MONEY}, count(fingerprint),"  # noqa: S608
         " sum(CASE WHEN fingerprint IS NOT NULL AND (stated IS NOT NULL OR cost IS NOT NULL OR estimate > 0)"
-        " THEN 1 ELSE 0 END)"
-        f" FROM videos WHERE {theirs} AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
-        f" AND {others} GROUP BY 1, 2"
+        f" THEN 1 ELSE 0 END), {_IF_OPEN}, max(request_id), max(task_id), max(state)"
+        f" FROM videos WHERE {theirs} AND created_at > ? AND state || '' != 'rejected' AND merged_into IS NULL"
+        f" AND {others} GROUP BY 1, 2, {_IF_OPEN}"
     )
+    groups = db.execute(sql, [*values, since, *settles])
+    theirs, values = _directly(whose)
+    sql = (
+        f"SELECT number, request_id, task_id, state FROM videos WHERE state = 'sending' AND {theirs}"  # noqa: S608
+        " AND created_at + 0 <= ? AND merged_into IS NULL"
+    )
+    open_rows = [tuple(row) for row in db.execute(sql, [*values, since])]
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     calls, priced = 0, dict[Unit, int]()
-    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [*values, since, *settles]):
+    for is_unknown, currency, relative, money, submitted, with_figure, number, *shown in groups:
         cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
         costs[bool(is_unknown)].append(cost)
         calls += submitted
         priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
-    sql = (
-        f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR created_at + 0 > ?) AND {others}"
-        " ORDER BY number DESC"
-    )
-    running = db.execute(sql, [*values, *OPEN, since, *settles])
-    open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
-    return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
+        if number is not None:
+            open_rows.append((number, *shown))
+    open_videos = (OpenVideo(shown_id(*row[1:3]), row[3]) for row in sorted(open_rows, reverse=True))
+    return Spending(total(costs[False]), total(costs[True]), tuple(open_videos), calls, priced)
+
+
+_IF_OPEN = f"CASE WHEN state || '' IN ({', '.join(map(repr, map(str, OPEN)))}) THEN number END"
+"""The number of a row whose task may still run: each is a group of its own; NULL for the others."""
 
 
 CURRENCY = "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END"
