@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +17,14 @@ CHANNEL = "sora_ledger"
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection to PostgreSQL. `is_set_up`: it was looked at whether what is committed on it is safe."""
+    """A connection to PostgreSQL.
+
+    `is_set_up`: it was looked at whether what is committed on it is safe. `has_warned`: PostgreSQL said so of the last
+    statement, as of a commit that a cancelled wait has kept from its copies.
+    """
 
     is_set_up = False
+    has_warned = False
 
     def run(self, script: str) -> list[tuple[Any, ...]]:
         """Run several statements in one round trip; the rows of the last one."""
@@ -26,6 +32,18 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         while cursor.nextset():
             pass
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def within(seconds: float, connection: Connection) -> Iterator[None]:
+    """Shut a connection that takes longer: it raises psycopg.Error then. PostgreSQL may stand still."""
+    timer = threading.Timer(seconds, shut, [connection])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def shut(connection: Connection) -> None:
