@@ -1,4 +1,8 @@
-"""One transaction, as `Database` asks for it."""
+"""One transaction, as `Database` asks for it.
+
+Its statements are sent on without waiting for their answers, up to the first whose rows are read: one round trip for
+all of them. Where one of them fails, the next read raises that, or the commit.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +56,41 @@ def shut(connection: Connection) -> None:
         ours.shutdown(socket.SHUT_RDWR)
 
 
-class Transaction:
-    """An open transaction of a connection. `for_update` is empty where it only reads."""
+class Answer:
+    """The rows of a statement that was sent: they are waited for when they are read."""
 
-    def __init__(self, connection: Connection, *, to_write: bool) -> None:
+    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], pipeline: psycopg.Pipeline | None) -> None:
+        self._cursor = cursor
+        self._pipeline = pipeline
+
+    def fetchone(self) -> Any:
+        return self._answered().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._answered().fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._answered())
+
+    def _answered(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        if self._pipeline is not None and self._cursor.pgresult is None:
+            # Not only flushed: a server that is stopped before it goes on is seen to idle in a transaction.
+            self._pipeline.sync()
+        return self._cursor
+
+
+class Transaction:
+    """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty where it only
+    reads."""
+
+    def __init__(self, connection: Connection, pipeline: psycopg.Pipeline | None = None, *, to_write: bool) -> None:
         self._connection = connection
+        self._pipeline = pipeline
         self.for_update = " FOR UPDATE" if to_write else ""
 
-    def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self._connection.execute(_translated(sql), [_storable(each) for each in values])
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Answer:
+        cursor = self._connection.execute(_translated(sql), [_storable(each) for each in values])
+        return Answer(cursor, self._pipeline)
 
     def lock(self, name: str) -> None:
         self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", [name])

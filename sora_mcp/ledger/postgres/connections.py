@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -45,8 +45,12 @@ _IS_SAFE = (
 )
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
+_CLOCK_WITHIN_S = 1.0
+"""Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""
 
-logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it says is told in our words
+for _name in ("psycopg", "psycopg.pool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # what they say is told in our words
 
 
 class CommitUnknown(Unavailable):
@@ -55,6 +59,13 @@ class CommitUnknown(Unavailable):
     def __init__(self, done: object) -> None:
         super().__init__("the connection was lost")
         self.done = done
+
+
+class Clock(NamedTuple):
+    """What a transaction asked for as its first statement: the time of the database, and when that was."""
+
+    asked_at: float
+    answer: psycopg.Cursor[tuple[Any, ...]]
 
 
 @dataclass(eq=False)
@@ -103,9 +114,13 @@ class Job(Generic[T]):
         with self.connections.borrowed(self.give_up_at) as connection:
             self._hold(connection)
             try:
-                self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
-                done = self.work(Transaction(connection, to_write=self.to_write))
-                self._commit(connection, done)
+                self.connections.make_ready(connection)
+                with ExitStack() as until_committed:
+                    pipeline = until_committed.enter_context(connection.pipeline())
+                    clock = self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
+                    done = self.work(Transaction(connection, pipeline, to_write=self.to_write))
+                    self._commit(connection, until_committed, done)
+                self.connections.read(clock)
             except BaseException:
                 with suppress(psycopg.Error):
                     connection.execute("ROLLBACK")
@@ -114,10 +129,11 @@ class Job(Generic[T]):
                 self._hold(None)
             return done
 
-    def _commit(self, connection: Connection, done: T) -> None:
+    def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
         connection.has_warned = False
         try:
             connection.execute("COMMIT")
+            until_committed.close()
         except psycopg.Error as error:
             if not (self.to_write and is_lost(error)):
                 raise
@@ -209,18 +225,28 @@ class Connections:
                 )
             return self._pool.connection(max(give_up_at - time.monotonic(), 0.05))
 
-    def begin(self, connection: Connection, *, to_write: bool, patience_s: float) -> None:
-        """Begin a transaction, and read the clock."""
+    def make_ready(self, connection: Connection) -> None:
+        """Set up a connection that is new, and read the clock of the database behind it."""
         if not connection.is_set_up:
             _set_up(connection)
-        if to_write:
-            waiting = f"SET LOCAL lock_timeout = {patience_s * 1000:.0f}"
-            start = f"BEGIN; {waiting}; SELECT pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
-        else:
-            start = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        sent_at = time.monotonic()
-        ((now,),) = connection.run(f"{start}; {_CLOCK}")
-        self._offset = float(now) - (sent_at if not to_write else time.monotonic())
+            asked_at = time.monotonic()
+            ((now,),) = connection.run(_CLOCK)
+            self._offset = float(now) - asked_at
+
+    def begin(self, connection: Connection, *, to_write: bool, patience_s: float) -> Clock:
+        """Begin a transaction, and ask what time it is."""
+        asked_at = time.monotonic()
+        if not to_write:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return Clock(asked_at, connection.execute(_CLOCK))
+        connection.execute("BEGIN")
+        return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{patience_s * 1000:.0f}"]))
+
+    def read(self, clock: Clock) -> None:
+        """Read the clock that a transaction asked for, once that has ended."""
+        row = clock.answer.fetchone()
+        if row is not None and time.monotonic() - clock.asked_at < _CLOCK_WITHIN_S:
+            self._offset = float(row[0]) - clock.asked_at
 
     def close(self) -> None:
         """Close all of them; the next transaction opens others."""

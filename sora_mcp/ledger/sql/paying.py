@@ -131,8 +131,8 @@ class Paying(Transactions):
         def work(db: Database) -> bool:
             now = self._clock()
             db.execute("DELETE FROM used_answers WHERE kept_until < ?", [now])
-            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING"
-            return db.execute(sql, [answer_id, now + forget_after_s]).rowcount == 1
+            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+            return bool(db.execute(sql, [answer_id, now + forget_after_s]).fetchall())
 
         return await self._write(work)
 
