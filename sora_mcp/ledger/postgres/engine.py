@@ -141,7 +141,9 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def _read(self, work: Callable[[Database], T]) -> T:
         def read(db: Database) -> list[T]:
-            return [] if self._abandoned(db) else [work(db)]
+            dead = db.execute(_DEAD_SENDERS)
+            done = work(db)
+            return [] if dead.fetchall() else [done]
 
         if done := await self._run(read, to_write=False):
             return done[0]
@@ -167,17 +169,20 @@ class PostgresLedger(Paying, Following, Reading):
 
     def _check_place(self, db: Database) -> None:
         known, heard = self._place, self._presence.heard
-        oldest, is_there, is_told = db.execute(_PLACE, [*known.history, heard, heard]).fetchone()
+        place = db.execute(_PLACE, [*known.history, heard, heard])
+        log = db.execute(_LOG, [known.written]) if self._log_is_shown else None
+        newest, has_newest = db.execute(_NEWEST), self._has_newest(db)
+        oldest, is_there, is_told = place.fetchone()
         if oldest > len(self._steps):
             raise migrations.NewerRelease
         timeline, is_behind, written, is_copied = known.timeline, False, known.written, False
-        if self._log_is_shown:
-            timeline, is_behind, written, is_copied = db.execute(_LOG, [known.written]).fetchone()
+        if log is not None:
+            timeline, is_behind, written, is_copied = log.fetchone()
         has_moved = known.timeline not in {None, timeline}
-        is_lost = not self._has_newest(db) or (known.history[0] and not is_there) or not is_told
+        is_lost = not has_newest() or (known.history[0] and not is_there) or not is_told
         if is_lost or (has_moved and not known.is_copied) or (is_behind and not has_moved):
             raise TakenBack
-        self._place = _Place(db.execute(_NEWEST).fetchone() or (0, ""), timeline, written, is_copied)
+        self._place = _Place(newest.fetchone() or (0, ""), timeline, written, is_copied)
 
     def _check_structure(self, db: Database) -> None:
         db.execute("SELECT 1")

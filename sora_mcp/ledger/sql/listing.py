@@ -13,18 +13,8 @@ from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Totals, Usage, UsageKey
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.ledger.sql.database import Database, Row
-from sora_mcp.ledger.sql.rows import (
-    CURRENCY,
-    MONEY,
-    NEWEST,
-    RELATIVE,
-    body_of,
-    listed,
-    name_of,
-    places,
-    relative_sum,
-    rows_of,
-)
+from sora_mcp.ledger.sql.rows import NEWEST, body_of, listed, name_of, places, rows_of
+from sora_mcp.ledger.sql.standing import CURRENCY, MONEY, RELATIVE, relative_sum
 
 
 def search(
@@ -70,7 +60,7 @@ def totals(db: Database, account: Account) -> Totals:
     for state, currency, billionths, also_relative, not_relative in in_money:
         groups.append((state, currency, 0, -also_relative, int(billionths), -not_relative))
     of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
-    return totals_of(groups, {Account(*of): videos for *of, videos in of_others})
+    return totals_of(groups, {Account(*of): videos for *of, videos in of_others if videos})
 
 
 Group = tuple[State, str | None, int, float, int, int]
@@ -106,12 +96,10 @@ _TOTALS_ELSEWHERE = (
     "WITH RECURSIVE names (name) AS ("
     "SELECT min(gateway) FROM videos"
     " UNION ALL SELECT (SELECT min(gateway) FROM videos WHERE gateway > name) FROM names WHERE name IS NOT NULL"
-    "), others AS ("
-    "SELECT address, key_fingerprint, owner, name FROM names"
-    " JOIN videos ON number = (SELECT max(number) FROM videos WHERE gateway = name) WHERE name != ? AND owner = ?"
-    ") SELECT * FROM (SELECT address, key_fingerprint, owner,"
-    " (SELECT count(*) FROM videos WHERE gateway = name AND merged_into IS NULL) AS how_many FROM others"
-    ") AS counted WHERE how_many > 0"
+    ") SELECT address, key_fingerprint, owner,"
+    " (SELECT count(*) FROM videos AS theirs WHERE theirs.gateway = name AND theirs.merged_into IS NULL)"
+    " FROM names JOIN videos ON number = (SELECT max(number) FROM videos WHERE gateway = name)"
+    " WHERE name != ? AND owner = ?"
 )
 
 

@@ -17,6 +17,7 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sql import lines, rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
+from sora_mcp.ledger.sql.standing import refused_before, standing
 from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Paying(Transactions):
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)
-            return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
+            return SameBefore(duplicate, refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
@@ -153,7 +154,7 @@ class Paying(Transactions):
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
         if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
             return own
-        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
+        duplicate_of = policy.decide(intent.cost, standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 
 
