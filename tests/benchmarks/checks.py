@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from people import Findings, Person
-from replicas import Ledger
+from replicas import Ledger, Replicas
 
 TRIES = 40
 """Half seconds until the last answers are recorded: a server goes on trying for a while."""
@@ -22,19 +22,15 @@ NOT_SENT = {"not_submitted", "rejected"}
 
 
 async def check(
-    urls: Sequence[str],
-    token: str,
-    home: Path,
-    ledger: Ledger,
-    accepted: Mapping[str, Sequence[str]],
-    findings: Findings,
+    replicas: Replicas, ledger: Ledger, token: str, accepted: Mapping[str, Sequence[str]], findings: Findings
 ) -> dict[str, float]:
     """Counts of what was accepted for each prompt, of which there are rows, and of what has to be 0."""
+    urls = replicas.urls
     for _ in range(TRIES):
         await asyncio.sleep(0.5)
         for number in range(len(urls)):  # whoever lists sees to the rows whose writer is gone
             await Person(number, urls[number : number + 1], token, Findings()).list()
-        rows = _rows(home, ledger)
+        rows = _rows(replicas.home, ledger)
         if not any(state == "sending" for _, _, state in rows):
             break
     tasks = {task_id for _, task_id, _ in rows if task_id is not None}

@@ -115,6 +115,11 @@ class Replicas:
         process.drain(self._log(number))
         self._processes[number] = process
 
+    @property
+    def home(self) -> Path:
+        """The folder of the first one."""
+        return self._homes[0]
+
     def process(self, number: int) -> Process:
         return self._processes[number]
 

@@ -233,7 +233,7 @@ def measure(folder: Path, asked: argparse.Namespace) -> Iterator[Report]:
             yield report
             with urlopen(f"{address}/accepted") as reply:  # noqa: S310 - our own gateway
                 accepted: dict[str, list[str]] = json.load(reply)
-            yield asyncio.run(check(replicas.urls, tokens[0], folder / "home", ledger, accepted, findings))
+            yield asyncio.run(check(replicas, ledger, tokens[0], accepted, findings))
             task_id = accepted["person 0, video 1"][0]
             if asked.rounds:
                 yield looking(replicas.urls, tokens[0], task_id, asked.rounds, asked.calls)
