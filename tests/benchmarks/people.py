@@ -119,10 +119,12 @@ class Person:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 client = await self._connected()
                 _, body = await client.send(client.request("tools/call", {"name": tool, "arguments": arguments}))
-            return _structured(body)
+            return dict(_result(body)["structuredContent"])
         except CallFailed as failure:
-            structured = _structured(failure.body)
-            error = f"{tool}: {structured.get('message') or str(failure)[:80]}"
+            result = _result(failure.body)
+            structured = result.get("structuredContent") or {}
+            words = next((part["text"] for part in result.get("content", ())), str(failure))
+            error = f"{tool}: {words[:100].splitlines()[0]}"
             if "outcome" not in structured:  # not the tool's: the session is not known there, perhaps
                 self._leave()
             raise Refused(structured.get("outcome", "no answer"), error) from None
@@ -153,11 +155,11 @@ class Person:
         self._client = None
 
 
-def _structured(body: bytes) -> dict[str, Any]:
-    """The structured part of a tool's answer; empty where there is none."""
+def _result(body: bytes) -> dict[str, Any]:
+    """What a tool answered; empty where there is nothing of the kind."""
     lines = [line.removeprefix(b"data: ") for line in body.split(b"\n") if line.startswith((b"data: {", b"{"))]
-    result = json.loads(lines[-1]).get("result", {}) if lines else {}
-    return dict(result.get("structuredContent") or {})
+    result: dict[str, Any] = json.loads(lines[-1]).get("result", {}) if lines else {}
+    return result
 
 
 async def crowd(urls: Sequence[str], tokens: Sequence[str], clients: int, until: float) -> Findings:
