@@ -48,7 +48,7 @@ def search(
         looked_at += 1
         if (request := body_of(body)) is None or mentions(request):  # what cannot be read may hold it
             numbers.append(number)
-    entries = [entry for number in numbers for entry in listed(db, "number = ?", [number], 1)]
+    entries = list(listed(db, f"number IN ({places(numbers)})", numbers, len(numbers))) if numbers else []
     return entries, looked_at, not_below
 
 
