@@ -300,13 +300,13 @@ def recording_in_postgres(effort: Effort) -> Iterator[Row]:
     """The same in PostgreSQL, and what it costs with many rows. Nothing where PostgreSQL is not installed."""
     import psycopg  # noqa: PLC0415 - late, as above
     from growth import growing  # noqa: PLC0415
-    from replicas import programs, running_cluster  # noqa: PLC0415
+    from replicas import own_postgres  # noqa: PLC0415
 
     from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
 
-    if programs() is None:
+    if (postgres := own_postgres()) is None:
         return
-    with running_cluster() as cluster:
+    with postgres as cluster:
         url = cluster.database()
         with closing(PostgresLedger(url)) as ledger, psycopg.connect(url, autocommit=True) as database:
             database.execute("CREATE TABLE bare (number BIGINT PRIMARY KEY, state TEXT, body TEXT)")

@@ -84,8 +84,8 @@ class Person:
         task_id = await self._create(prompt, until)
         if twice and task_id is not None:
             await self._create(prompt, until)
-        looks = [("get_video", {"task_id": task_id})] * LOOKS if task_id is not None else []
-        for tool, arguments in (*looks, ("list_videos", {"limit": 3})):
+        looks: list[tuple[str, dict[str, Any]]] = [("get_video", {"task_id": task_id})] if task_id is not None else []
+        for tool, arguments in (*looks * LOOKS, ("list_videos", {"limit": 3})):
             try:
                 await self._call(tool, **arguments)
             except (Refused, OSError):

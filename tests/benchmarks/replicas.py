@@ -7,29 +7,19 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from processes import SORA, Env, Process, serving
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from postgres import NONE, programs, running_cluster
+from postgres import NONE, Cluster, programs, running_cluster
 
 SERVE = (*SORA, "serve", "--transport", "streamable-http", "--port")
-
-
-class Database(Protocol):
-    """PostgreSQL, as far as it is disturbed."""
-
-    data: Path
-
-    def start(self) -> None: ...
-
-    def stop(self, mode: str = "fast") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +27,7 @@ class Ledger:
     """Where the servers keep what they paid for. `postgres`: only one that was started here can be disturbed."""
 
     url: str | None = None
-    postgres: Database | None = None
+    postgres: Cluster | None = None
 
 
 @contextmanager
@@ -47,15 +37,20 @@ def ledger_of(kind: str) -> Iterator[Ledger]:
         yield Ledger()
     elif url := os.environ.get("SORA_LEDGER_URL"):
         yield Ledger(url)
-    elif programs() is None:
+    elif (postgres := own_postgres()) is None:
         sys.exit(f"{NONE}; or set SORA_LEDGER_URL to an empty database")
     else:
-        with running_cluster("max_connections=200") as cluster:
+        with postgres as cluster:
             yield Ledger(cluster.database(), cluster)
 
 
+def own_postgres() -> AbstractContextManager[Cluster] | None:
+    """A PostgreSQL of one's own; None where it is not installed."""
+    return running_cluster("max_connections=200") if programs() is not None else None
+
+
 @contextmanager
-def frozen(database: Database) -> Iterator[None]:
+def frozen(database: Cluster) -> Iterator[None]:
     """A PostgreSQL whose every process is stopped, as on a machine that stands still."""
     ids = _family(int((database.data / "postmaster.pid").read_text(encoding="ascii").split()[0]))
     for process_id in ids:
