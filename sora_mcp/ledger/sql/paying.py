@@ -14,10 +14,9 @@ from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sql import lines, rows
+from sora_mcp.ledger.sql import lines, listing, rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
-from sora_mcp.ledger.sql.standing import refused_before, standing
 from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
 
 T = TypeVar("T")
@@ -55,7 +54,7 @@ class Paying(Transactions):
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)
-            return SameBefore(duplicate, refused_before(db, intent, self._clock() - DAY_S))
+            return SameBefore(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
@@ -154,7 +153,7 @@ class Paying(Transactions):
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
         if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
             return own
-        duplicate_of = policy.decide(intent.cost, standing(db, intent, policy, self._clock()))
+        duplicate_of = policy.decide(intent.cost, listing.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 
 

@@ -17,7 +17,6 @@ from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
 from sora_mcp.ledger.sql import lines, listing, rows
 from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.standing import spending_of
 from sora_mcp.ledger.sql.transactions import Transactions
 
 CHECKED = 1000
@@ -115,7 +114,7 @@ class Reading(Transactions):
         return await self._glance(lambda db: listing.unsaved(db, whose, self._clock(), limit))
 
     async def spending(self, whose: Account | Person | Team) -> Spending:
-        return await self._read(lambda db: spending_of(db, whose, self._clock() - WINDOW_S)())
+        return await self._read(lambda db: listing.spending_of(db, whose, self._clock() - WINDOW_S)())
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"
