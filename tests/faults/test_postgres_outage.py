@@ -48,7 +48,7 @@ async def assert_refused(server: Host, prompt: str, *words: str) -> None:
     with anyio.fail_after(TOLD_WITHIN_S):
         refused = await server.use("create_video", prompt=prompt)
     message = refused["error"]["message"]
-    assert refused["outcome"] == "not_submitted"
+    assert refused["outcome"] == "not_submitted", refused
     assert "The ledger in PostgreSQL cannot be used" in message
     assert not [word for word in ("psycopg", "Traceback", "SELECT", "127.0.0.1") if word in str(refused)]
     assert [word for word in words if word in message] or not words, message
@@ -175,7 +175,7 @@ async def test_a_create_whose_record_may_be_written_or_not_is_not_sent_and_block
 async def test_an_outcome_whose_record_may_be_written_or_not_is_recorded_again(cluster: Cluster, loses: Loss) -> None:
     with proxy(cluster) as way, closing(PostgresLedger(way.address(cluster.database()))) as ledger:
         request_id = await begin(ledger)
-        way.loses = loses
+        way.loses, way.change = loses, b"UPDATE videos"
         with pytest.raises(FileProblem):
             await ledger.accepted(request_id, "task_1")
         assert way.loses is None

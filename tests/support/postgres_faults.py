@@ -44,7 +44,8 @@ class Proxy:
     def __init__(self, listener: socket.socket, port: int) -> None:
         self.port = int(listener.getsockname()[1])
         self.loses: Loss | None = None
-        """What becomes of the next COMMIT of a change to the videos; None again afterwards."""
+        """What becomes of the next COMMIT of such a change; None again afterwards."""
+        self.change = b"INTO videos"
         self._listener = listener
         self._to = port
 
@@ -70,7 +71,7 @@ class Proxy:
     def _forward(self, client: socket.socket, server: socket.socket, answers: _Answers) -> None:
         is_change = False
         while data := client.recv(65536):
-            is_change = is_change or b"INTO videos" in data or b"UPDATE videos" in data
+            is_change = is_change or self.change in data
             if b"COMMIT" not in data or not is_change or self.loses is None:
                 is_change = is_change and b"COMMIT" not in data
                 server.sendall(data)
