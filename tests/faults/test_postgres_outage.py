@@ -47,8 +47,8 @@ def on_postgres(folder: Path, gateway: FaultGateway, url: str) -> dict[str, str]
 async def assert_refused(server: Host, prompt: str, *words: str) -> None:
     with anyio.fail_after(TOLD_WITHIN_S):
         refused = await server.use("create_video", prompt=prompt)
-    message = refused["error"]["message"]
     assert refused["outcome"] == "not_submitted", refused
+    message = refused["error"]["message"]
     assert "The ledger in PostgreSQL cannot be used" in message
     assert not [word for word in ("psycopg", "Traceback", "SELECT", "127.0.0.1") if word in str(refused)]
     assert [word for word in words if word in message] or not words, message

@@ -12,12 +12,13 @@ import anyio
 import pytest
 from bench import TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
-from ledgers import Account, begin, row
+from ledgers import begin, row
 from postgres import Cluster, running_cluster
 from postgres_faults import copy_of, take_over
 from wire import Host, host
 
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger import Account
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 from sora_mcp.ledger.postgres.migrations import STEPS, NewerRelease, Step
 from sora_mcp.ledger.sql.transactions import OlderRelease

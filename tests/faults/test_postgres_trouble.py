@@ -189,14 +189,19 @@ async def test_the_disk_is_full(cluster: Cluster, connect: Connect, gateway: Fau
                 fill(filler)
             for number in range(100):
                 refused = await create(client, f"number {number} {'long ' * 200}")
-                if refused["outcome"] != "accepted":
+                if refused["outcome"] == "not_submitted":
                     break
-            assert refused["outcome"] == "not_submitted"
+            assert refused["outcome"] == "not_submitted"  # of an earlier one the answer may be to be recorded still
             assert "the disk is full" in refused["error"]["message"]
-            accepted = len(gateway.creates())
             (disk / "filler").unlink()
             assert (await create(client, "another"))["outcome"] == "accepted"
-    assert len(gateway.creates()) == accepted + 1
+            with anyio.fail_after(20):
+                while tasks_in("small", cluster) != len(gateway.accepted()):  # noqa: ASYNC110 - a server does it
+                    await anyio.sleep(0.2)
+
+
+def tasks_in(database: str, cluster: Cluster) -> int:
+    return int(cluster.sql("SELECT count(*) FROM videos WHERE task_id IS NOT NULL", database)[0][0])
 
 
 def fill(filler: RawIOBase) -> None:
@@ -277,7 +282,7 @@ async def test_ages_windows_and_dates_are_those_of_the_database(
             assert (again.request_id, is_new) == (request_id, False)
             assert ledger.age(await row(ledger, request_id)) < 60
             async with ledger.lease(request_id, 0.1) as is_ours:
-                assert is_ours
+                assert is_ours == (wrong < 0)  # the second one finds it taken by the first
     other = await _begun_with_clock(url)
     assert abs(other - real) < 60
 

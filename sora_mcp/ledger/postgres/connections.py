@@ -117,7 +117,7 @@ class Job(Generic[T]):
     def _commit(self, connection: Connection, done: T) -> None:
         connection.has_warned = False
         try:
-            connection.execute("COMMIT")
+            connection.execute("COMMIT", prepare=False)
         except psycopg.Error as error:
             if not (self.to_write and is_lost(error)):
                 raise
