@@ -134,7 +134,7 @@ class Job(Generic[T]):
     def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
         connection.has_warned = False
         try:
-            connection.execute("COMMIT")
+            connection.execute("COMMIT", prepare=False)
             until_committed.close()
         except psycopg.Error as error:
             if not (self.to_write and is_lost(error)):
@@ -241,7 +241,7 @@ class Connections:
         if not to_write:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return Clock(asked_at, connection.execute(_CLOCK))
-        connection.execute("BEGIN")
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")  # what others committed before the locks is seen
         return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{patience_s * 1000:.0f}"]))
 
     def read(self, clock: Clock) -> None:

@@ -62,6 +62,8 @@ class Paying(Transactions):
         def work(db: Database) -> Entry:
             db.lock(f"task {task_id}")
             entry, changes = of_request(db, request_id), self._changes(db)
+            if entry.task_id == task_id and entry.state not in {"unknown", "rejected"}:  # it is recorded again
+                return entry
             if entry.task_id not in {None, task_id}:
                 row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
