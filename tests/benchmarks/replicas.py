@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -84,11 +83,6 @@ class Replicas:
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
-        first = self._homes[0] / "tokens.json"
-        for home in self._homes[1:]:
-            if home != self._homes[0] and first.exists():
-                home.mkdir(mode=0o700, exist_ok=True)
-                shutil.copy2(first, home / first.name)
         for number in range(len(self.env)):
             self._processes.append(self._started(number, "0"))
             self.urls.append(self._processes[number].address())

@@ -53,8 +53,7 @@ _START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_
 _CLOCK_WITHIN_S = 1.0
 """Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""
 
-for _name in ("psycopg", "psycopg.pool"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)  # what they say is told in our words
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is told in our words
 
 
 class CommitUnknown(Unavailable):
