@@ -168,7 +168,7 @@ class Ledger(Servers, Protocol):
 
     async def ids_beginning_with(self, account: Account, text: str, limit: int) -> list[str]:
         """The task ids at this gateway and of this owner that begin with `text`, newest first; request ids where it
-        begins with `req_`."""
+        begins with `req_`. Of hundreds, any."""
 
     async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
@@ -207,7 +207,7 @@ class Ledger(Servers, Protocol):
         the keys `by`, at whichever gateway and with whatever key. In no particular order."""
 
     async def totals(self, account: Account) -> Totals:
-        """What the account's entries add up to. Takes as long for a million entries as for one."""
+        """What the account's entries add up to. In PostgreSQL it takes as long for a million entries as for one."""
 
     async def durations(self, account: Account, limit: int) -> list[float]:
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""

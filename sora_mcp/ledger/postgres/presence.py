@@ -12,12 +12,12 @@ import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psycopg
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut, within
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +34,23 @@ LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {AL
 
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
-_AGAIN_AFTER_S = 0.5
-_LOOK_EVERY_S = 30.0
+_AGAIN_AFTER_S = (0.5, 1, 2, 4)
+"""Seconds between attempts to connect; the last one is repeated."""
+_LOOK_EVERY_S = 10.0
+_END_WITHIN_S = 0.3
 
 
 class Presence:
-    """This server's place among those that share the ledger; its thread starts when it is first needed."""
+    """This server's place among those that share the ledger; its thread starts when it is first needed.
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    `look_after`: called in that thread, again and again, while the database is there.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], look_after: Callable[[], None]) -> None:
         self._connect = connect
+        self._look_after = look_after
+        self.heard = ""
+        """The last request that was heard of."""
         self._writer: str | None = None
         self._connection: Connection | None = None
         self._there = threading.Event()
@@ -53,16 +61,21 @@ class Presence:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Callable[[str], None] | None = None
 
+    @property
     def writer(self) -> str | None:
-        """The id that stands for this server now; None where PostgreSQL cannot be reached within WITHIN_S."""
+        """The id that stands for this server now; None where it holds no lock."""
+        return self._writer if self._there.is_set() else None
+
+    def wait(self) -> bool:
+        """Whether the lock is held, within WITHIN_S."""
         self.start()
-        return self._writer if self._there.wait(WITHIN_S) else None
+        return self._there.wait(WITHIN_S)
 
     def lost(self, writer: str) -> None:
         """The lock of this id is not held any more: wait for another."""
-        if self._writer == writer and self._connection is not None:
+        if self._writer == writer:
             self._there.clear()
-            shut(self._connection)
+            self._shut()
 
     def start(self) -> None:
         """Begin to listen."""
@@ -91,40 +104,46 @@ class Presence:
             if not waiting:
                 self._waiting.pop(request_id, None)
 
-    def end(self, notify: Callable[[str], None]) -> None:
-        """Give the lock back. `notify` sends a message on the channel, which ends the listening."""
+    def end(self) -> None:
+        """Give the lock back."""
         self._ended.set()
-        if self._thread is None:
-            return
-        with suppress(SoraError):
-            notify(self._writer or "")
-        self._thread.join(_AGAIN_AFTER_S)
+        self._shut()
+        if self._thread is not None:
+            self._thread.join(_END_WITHIN_S)
+
+    def _shut(self) -> None:
+        if (connection := self._connection) is not None:
+            shut(connection)
 
     def _run(self) -> None:
+        failures = 0
         while not self._ended.is_set():
             try:
-                with self._connect() as self._connection:
+                with closing(self._connect()) as self._connection:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
                 logger.info("the connection that listens to the ledger was lost, or cannot be made")
-            finally:
-                self._there.clear()
-            self._ended.wait(_AGAIN_AFTER_S)
+            failures = 0 if self._there.is_set() else failures + 1
+            self._there.clear()
+            self._ended.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
 
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
-        connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
-        connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
+        with within(WITHIN_S, connection):
+            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
+            connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
         self._writer = writer
         self._there.set()
         while not self._ended.is_set():
+            self._look_after()
             for heard in connection.notifies(timeout=_LOOK_EVERY_S):
                 if self._ended.is_set():
                     return
                 if heard.channel == BETWEEN_SERVERS:
                     self._pass_on(heard.payload)
-                else:
-                    self._tell(heard.payload)
+                    continue
+                self.heard = heard.payload
+                self._tell(heard.payload)
             connection.execute("SELECT 1")  # so that a connection that was lost is seen
 
     def _pass_on(self, message: str) -> None:

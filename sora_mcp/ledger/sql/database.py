@@ -18,9 +18,6 @@ Row = Sequence[Any]
 class Cursor(Protocol):
     """The rows that a statement gives."""
 
-    @property
-    def rowcount(self) -> int: ...
-
     def fetchone(self) -> Any: ...
 
     def fetchall(self) -> list[Any]: ...
@@ -43,7 +40,11 @@ class Database(Protocol):
         """Where files lie whose path is recorded as a relative one; empty where none is."""
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
-        """Run one statement."""
+        """Run one statement.
+
+        An engine that is asked over a network answers several at once, up to the next one whose rows are read:
+        statements that do not depend on each other are run first, and read then.
+        """
 
     def lock(self, name: str) -> None:
         """Wait until no other transaction holds this name, and hold it until this one ends."""

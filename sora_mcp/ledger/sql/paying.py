@@ -14,7 +14,7 @@ from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sql import lines, rows
+from sora_mcp.ledger.sql import lines, listing, rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
 from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
@@ -63,7 +63,7 @@ class Paying(Transactions):
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)
-            return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
+            return SameBefore(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
@@ -71,6 +71,8 @@ class Paying(Transactions):
         def work(db: Database) -> Entry:
             db.lock(f"task {task_id}")
             entry, changes = of_request(db, request_id), self._changes(db)
+            if entry.task_id == task_id and entry.state not in {"unknown", "rejected"}:  # it is recorded again
+                return entry
             if entry.task_id not in {None, task_id}:
                 row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
@@ -133,8 +135,8 @@ class Paying(Transactions):
         def work(db: Database) -> bool:
             now = self._clock()
             db.execute("DELETE FROM used_answers WHERE kept_until < ?", [now])
-            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING"
-            return db.execute(sql, [answer_id, now + forget_after_s]).rowcount == 1
+            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+            return bool(db.execute(sql, [answer_id, now + forget_after_s]).fetchall())
 
         return await self._write(work)
 
@@ -184,7 +186,7 @@ class Paying(Transactions):
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
         if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
             return own
-        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
+        duplicate_of = policy.decide(intent.cost, listing.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
 
 

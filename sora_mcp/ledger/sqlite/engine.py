@@ -109,7 +109,7 @@ class SqliteLedger(Paying, Following, Reading):
                 "A newer release has taken over the ledger while this one was running.",
                 AskUser("restart this server (the window that it runs in)"),
             )
-        if not self._has_newest(db):
+        if not self._has_newest(db)():
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
         self._check_mark(db)
 
