@@ -99,7 +99,8 @@ async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGatewa
         cluster.sql(f"CREATE DATABASE backup TEMPLATE {name}")
         cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await pay(servers[1], "fly man")
-        await anyio.sleep(0.2)  # the others hear of it
+        for server in servers:
+            await server.use("list_videos")
         cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
         cluster.sql(f"ALTER DATABASE backup RENAME TO {name}")
         for server in servers:

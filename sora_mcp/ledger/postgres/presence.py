@@ -31,6 +31,8 @@ IS_HELD = (
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
 
+IDS = "req_"
+"""With what the ids of requests begin."""
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
 _AGAIN_AFTER_S = (0.5, 1, 2, 4)
@@ -132,7 +134,8 @@ class Presence:
             for heard in connection.notifies(timeout=_LOOK_EVERY_S):
                 if self._ended.is_set():
                     return
-                self.heard = heard.payload
+                if heard.payload.startswith(IDS):
+                    self.heard = heard.payload
                 self._tell(heard.payload)
             connection.execute("SELECT 1")  # so that a connection that was lost is seen
 
