@@ -20,7 +20,7 @@ from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
-from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, Presence
+from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable, is_lost
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
@@ -43,7 +43,6 @@ _LOG_IS_HIDDEN = (
     "noticed only by requests that are missing"
 )
 _DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
-_LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - likewise
 _PLACE = (
     "SELECT (SELECT oldest FROM ledger_schema),"
     " EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?),"
@@ -211,7 +210,7 @@ class PostgresLedger(Paying, Following, Reading):
         late.cancel()
 
     def _migrate(self, connection: Connection) -> None:
-        migrations.migrate(connection, self._steps, _LIVING_SENDERS)
+        migrations.migrate(connection, self._steps, LIVING_SENDERS)
         db = Transaction(connection, to_write=False)
         try:
             db.execute(_LOG, ["0/0"])
