@@ -32,8 +32,14 @@ ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 
+IDS = "req_"
+"""With what the ids of requests begin."""
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
+_NEWEST = (
+    "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
+    " ORDER BY number DESC LIMIT 1"
+)
 _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _LOOK_EVERY_S = 10.0
@@ -136,15 +142,22 @@ class Presence:
         self._there.set()
         while not self._ended.is_set():
             self._look_after()
+            self._catch_up(connection)
             for heard in connection.notifies(timeout=_LOOK_EVERY_S):
                 if self._ended.is_set():
                     return
                 if heard.channel == BETWEEN_SERVERS:
                     self._pass_on(heard.payload)
                     continue
-                self.heard = heard.payload
+                if heard.payload.startswith(IDS):
+                    self.heard = heard.payload
                 self._tell(heard.payload)
-            connection.execute("SELECT 1")  # so that a connection that was lost is seen
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
+        with suppress(psycopg.errors.UndefinedTable):  # it is being made
+            newest = connection.execute(_NEWEST, [self.heard, self.heard]).fetchone()
+            self.heard = self.heard if newest is None else str(newest[0])
 
     def _pass_on(self, message: str) -> None:
         if self._loop is not None and self._listener is not None:
