@@ -201,7 +201,7 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
     from sora_mcp.sandbox import SERVED, Sandbox  # noqa: PLC0415
 
     sandbox = Sandbox(
-        settings.home / "sandbox",
+        settings.sandbox,
         seconds=settings.sandbox_seconds,
         capabilities=dialect.capabilities,
         dialect=settings.dialect,
