@@ -30,6 +30,7 @@ IS_HELD = (
 """Whether somebody holds the lock of a key: pg_locks shows its halves."""
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
+LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
