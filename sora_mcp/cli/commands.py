@@ -97,7 +97,7 @@ def sandbox(port: int) -> None:
     def ready(base_url: str) -> None:
         click.echo(f"The sandbox gateway listens at {base_url}", err=True)
 
-    home, seconds = settings.sandbox, settings.sandbox_seconds
+    home, seconds = settings.home / "sandbox", settings.sandbox_seconds
     with _port("127.0.0.1", port):
         capabilities = dialects.configured(settings).capabilities
         serve(

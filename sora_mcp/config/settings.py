@@ -272,11 +272,6 @@ class Settings:
         return self.home / "ledger.sqlite3"
 
     @property
-    def sandbox(self) -> Path:
-        """The built-in sandbox's folder. Servers that share a ledger share it, too, with their videos."""
-        return self.home / "sandbox" if self.ledger_url is None else self.output_dir / ".sandbox"
-
-    @property
     def login(self) -> Login | None:
         """The login that says what the environment does not."""
         return None if self.stored is None else self.stored.login

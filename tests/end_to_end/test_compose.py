@@ -4,6 +4,7 @@ processes."""
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx2
 import jsonschema
+import psycopg
 import pytest
 from bench import ERAS, Era
 from deployed import DEPLOY, Deployment, compose, database, deployment, instructions, last, replicas
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
 from nginx import CONFIGURATION, NAME, NGINX, front
 from postgres import Cluster
 from tls_front import HOST
@@ -54,7 +54,7 @@ class Person:
         self._secret = deployed.token(name)
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool answers. Raises MCPError where the call itself fails."""
+        """What a tool answers."""
         async with self._front.client(Authorization=f"Bearer {self._secret}") as http:
             transport = streamable_http_client(f"https://{NAME}/mcp", http_client=http)
             async with Client(transport, mode=self._era) as client:
@@ -137,7 +137,7 @@ async def test_a_call_goes_to_the_next_server_only_where_it_reached_none(tmp_pat
             arrived.append(await connection.receive())
 
     listener = await anyio.create_tcp_listener(local_host=HOST, local_port=0)
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - no Django
     with anyio.fail_after(30):
         async with listener, anyio.create_task_group() as serving:
             serving.start_soon(listener.serve, take_and_close)
@@ -157,3 +157,137 @@ def test_composes_command_points_the_proxy_to_every_server(tmp_path: Path) -> No
     text = (tmp_path / "default.conf").read_text(encoding="utf-8")
     assert "resolver 127.0.0.11" in text
     assert re.findall(r"^    server (\S+) resolve ", text, re.MULTILINE) == [f"{name}:8000" for name in replicas()]
+
+
+# The file
+
+
+_WORDS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_DURATION = {"type": "string", "pattern": r"^(\d+(s|m|h))+$"}
+_NAMES = {"type": "array", "items": {"type": "string", "pattern": r"^[a-z]+$"}}
+_SERVICE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["image", "networks", "read_only", "cap_drop", "security_opt", "restart", "stop_grace_period"],
+    "properties": {
+        "image": {"type": "string", "pattern": r"^(sora-mcp|[a-z]+:\d+(\.\d+)?-[a-z]+)$"},
+        "build": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["context", "dockerfile", "target"],
+            "properties": {name: {"type": "string"} for name in ("context", "dockerfile", "target")},
+        },
+        "user": {"type": "string"},
+        "command": _WORDS,
+        "depends_on": {
+            "type": "object",
+            "additionalProperties": {"const": {"condition": "service_healthy"}},
+        },
+        "env_file": {"type": "string"},
+        "environment": {"type": "object", "additionalProperties": {"type": "string"}},
+        "healthcheck": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["test", "interval", "timeout"],
+            "properties": {"test": _WORDS, "interval": _DURATION, "timeout": _DURATION, "start_period": _DURATION},
+        },
+        "ports": {"type": "array", "items": {"type": "string", "pattern": r"^\d+:\d+$"}},
+        "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^[\w./-]+:/[\w./-]+(:ro)?$"}},
+        "networks": _NAMES,
+        "read_only": {"const": True},
+        "tmpfs": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
+        "cap_drop": {"const": ["ALL"]},
+        "cap_add": {"type": "array", "items": {"type": "string", "pattern": "^[A-Z_]+$"}},
+        "security_opt": {"const": ["no-new-privileges:true"]},
+        "pids_limit": {"type": "integer"},
+        "mem_limit": {"type": "string", "pattern": r"^\d+[mg]$"},
+        "shm_size": {"type": "string", "pattern": r"^\d+[mg]$"},
+        "restart": {"const": "unless-stopped"},
+        "stop_grace_period": _DURATION,
+    },
+}
+_COMPOSE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "services", "networks", "volumes"],
+    "properties": {
+        "name": {"type": "string"},
+        "services": {"type": "object", "additionalProperties": _SERVICE},
+        "networks": {"type": "object", "additionalProperties": {"enum": [None, {"internal": True}]}},
+        "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
+    },
+    "patternProperties": {"^x-": {}},
+}
+"""What is used of the Compose specification: https://github.com/compose-spec/compose-spec/blob/main/spec.md"""
+
+
+def test_the_file_is_one_and_names_only_what_is_there() -> None:
+    document = compose()
+    jsonschema.validate(document, _COMPOSE)
+    services = document["services"]
+    assert len(replicas()) >= 2
+    for name, service in services.items():
+        assert set(service.get("depends_on", ())) <= set(services), name
+        assert set(service["networks"]) <= set(document["networks"]), name
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            is_there = source in document["volumes"] or (DEPLOY / source).exists()
+            assert is_there or source == "./tls", source  # which is the user's own
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]  # nobody passes by it
+    assert not set(services["database"]["networks"]) & set(services["proxy"]["networks"])
+
+
+def test_a_password_that_is_missing_is_said_to_be_and_none_stands_in_the_file() -> None:
+    named = set(re.findall(r"\$\{(\w+):\?is missing", (DEPLOY / "compose.yaml").read_text(encoding="utf-8")))
+    assert named == {"DATABASE_PASSWORD", "DATABASE_ADMIN_PASSWORD"}
+    assert "$" not in (DEPLOY / "compose.yaml").read_text(encoding="utf-8").replace("${DATABASE_", "")
+    ignored = (DEPLOY.parents[1] / ".gitignore").read_text(encoding="utf-8").split()
+    assert {"docs/deploy/.env", "docs/deploy/tls/"} <= set(ignored)
+    owners = {name for name, each in compose()["services"].items() if "DATABASE" in str(each.get("environment"))}
+    assert owners == {"database"}
+
+
+def test_servers_are_alike_but_for_their_homes_and_share_the_folder_of_videos() -> None:
+    servers = list(replicas().values())
+    for server in servers:
+        build = server["build"]
+        assert ((DEPLOY / build["context"]).resolve() / build["dockerfile"]).is_file()
+        assert instructions(build["target"])
+        assert (DEPLOY / server["env_file"]).is_file()
+        assert [volume.split(":")[1] for volume in server["volumes"]] == [last("VOLUME"), "/data/videos"]
+        assert int(server["stop_grace_period"].removesuffix("m")) >= 3
+        assert load(server["environment"]).ledger_url is not None
+    homes, videos = ({server["volumes"][place].split(":")[0] for server in servers} for place in (0, 1))
+    assert (len(homes), len(videos)) == (len(servers), 1)
+    assert len({str(server | {"volumes": None}) for server in servers}) == 1
+    assert "SORA_OUTPUT_DIR=/data/videos" in last("ENV")
+    assert "/data/videos" in last("RUN").split()  # else the volume is root's
+
+
+def test_the_image_has_the_extras_that_servers_need() -> None:
+    for text in (last("RUN"), (DEPLOY / "README.md").read_text(encoding="utf-8")):
+        [extras] = set(re.findall(r"\[((?:media|metrics|postgres|,)+)\]", text))
+        assert set(extras.split(",")) == {"media", "metrics", "postgres"}
+
+
+def test_the_database_is_as_safe_and_as_healthy_as_it_has_to_be(database_of_compose: Cluster) -> None:
+    service = compose()["services"]["database"]
+    shown = {name: database_of_compose.sql(f"SHOW {name}")[0][0] for name in ("fsync", "synchronous_commit")}
+    assert shown == {"fsync": "on", "synchronous_commit": "on"}
+    _, program, *words = service["healthcheck"]["test"]
+    replaced = [word.replace("5432", str(database_of_compose.port)) for word in words]
+    assert database_of_compose.run(program, *replaced, check=False).returncode == 0
+    [[is_superuser]] = database_of_compose.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'sora_mcp'")
+    assert is_superuser is False
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(f"postgresql://sora_mcp:wrong@{HOST}:{database_of_compose.port}/sora_mcp")
+
+
+async def test_the_proxys_health_check_tells_whether_it_answers(tmp_path: Path) -> None:
+    if NGINX is None or shutil.which("curl") is None:
+        pytest.skip("nginx or curl is not installed")
+    _, *words = compose()["services"]["proxy"]["healthcheck"]["test"]
+    async with front(tmp_path / "nginx", f"{HOST}:1") as nginx:
+        check = [word.replace(":80/", f":{nginx.plain_port}/") for word in words]
+        assert (await anyio.run_process(check, check=False)).returncode == 0
+    assert (await anyio.run_process(check, check=False)).returncode != 0

@@ -37,7 +37,6 @@ pytestmark = [
 ]
 
 
-
 def token(environ: dict[str, str], name: str = "anna") -> str:
     done = subprocess.run(  # noqa: S603 - our own command
         [*COMMAND, "token", "add", name, "--json"], env=environ, capture_output=True, check=True

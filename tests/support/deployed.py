@@ -1,4 +1,4 @@
-"""What docs/deploy and the image say, read from their files, and run as processes where there is no container engine."""
+"""What docs/deploy and the image say, read from their files and run as processes: there need be no container engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Replica:
 
     async def start(self) -> None:
         """Start it, and wait until it is healthy."""
-        replaced = {"8000": str(self.port), "0.0.0.0": HOST}
+        replaced = {"8000": str(self.port), "0.0.0.0": HOST}  # noqa: S104 - it is replaced
         command = [*COMMAND, *(replaced.get(word, word) for word in json.loads(last("CMD", "server")))]
         with (self.folder / "servers.log").open("ab") as log:
             self.process = await anyio.open_process(command, env=self.environment, stderr=log, stdout=log)
@@ -160,21 +161,14 @@ class Deployment:
 
     def token(self, name: str) -> str:
         """A new person's token."""
-        tok= str(json.loads(self.replicas[0].run("token", "add", name, "--json"))["token"])
-        import shutil
-        for f in ("tokens.json",):  # INTERIM
-            shutil.copy(self.replicas[0].folder / "home-1" / f, self.replicas[0].folder / "home-2" / f)
-        (self.replicas[0].folder / "home-2" / "tokens.json").chmod(0o600)
-        for h in "12":
-            lk=self.replicas[0].folder / f"home-{h}" / "link-keys.json"; lk.write_text(json.dumps({"format":1,"keys":["ab"*32]})); lk.chmod(0o600)
-        return tok
+        return str(json.loads(self.replicas[0].run("token", "add", name, "--json"))["token"])
 
 
 @contextmanager
 def database() -> Iterator[Cluster]:
     """The database of compose.yaml: its settings, its user with a password, made as database.sql makes it."""
     words = compose()["services"]["database"]["command"]
-    options = [value for flag, value in zip(words, words[1:], strict=False) if flag == "-c"]
+    options = [value for flag, value in pairwise(words) if flag == "-c"]
     assert words[0] == "postgres"
     with running_cluster(*options) as cluster:
         add_database(cluster)

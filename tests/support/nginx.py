@@ -65,7 +65,7 @@ class _Here(httpx2.AsyncHTTPTransport):
 
 @asynccontextmanager
 async def front(folder: Path, *upstreams: str) -> AsyncIterator[Front]:
-    """nginx in front of one or two `upstreams` (host and port), as docs/deploy has it but for ports and the places of files."""
+    """nginx in front of one or two `upstreams` (host and port), as docs/deploy has it but for ports and places."""
     assert NGINX is not None
     nginx = Front(free_port(), free_port(), Authority(NAME), folder / "sora-mcp.log")
     _write(folder, nginx, upstreams)
