@@ -99,6 +99,11 @@ class Replica:
         return f"{HOST}:{self.port}"
 
     @property
+    def log(self) -> Path:
+        """What all of them log."""
+        return self.folder / "servers.log"
+
+    @property
     def environment(self) -> dict[str, str]:
         """As the image, settings.env and compose.yaml set it; each volume is a folder."""
         image = dict(pair.split("=", 1) for pair in last("ENV", "server").split())
@@ -120,11 +125,12 @@ class Replica:
         """Start it, and wait until it is healthy."""
         replaced = {"8000": str(self.port), "0.0.0.0": HOST}  # noqa: S104 - it is replaced
         command = [*COMMAND, *(replaced.get(word, word) for word in json.loads(last("CMD", "server")))]
-        with (self.folder / "servers.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = await anyio.open_process(command, env=self.environment, stderr=log, stdout=log)
         with anyio.fail_after(90):
             while not await self.is_healthy():
-                assert self.process.returncode is None
+                assert self.process.returncode is None, self.log.read_text(encoding="utf-8")
+        assert self.process.returncode is None, self.log.read_text(encoding="utf-8")
 
     async def is_healthy(self) -> bool:
         """What its health check says."""

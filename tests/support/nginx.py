@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,9 @@ async def _until_reached(port: int) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 where nothing listens."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 where nothing listens, and that nobody is given who asks for any: a server may take it later,
+    and again when it is restarted."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise AssertionError
