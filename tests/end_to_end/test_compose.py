@@ -4,10 +4,13 @@ processes."""
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,82 +49,86 @@ async def deployed(tmp_path: Path, database_of_compose: Cluster) -> AsyncIterato
         yield running
 
 
-class Person:
-    """Somebody with a client that goes on, whatever becomes of a call."""
+Tool = Callable[..., Awaitable[dict[str, Any]]]
+"""Calls a tool by its name with arguments; gives its result."""
 
-    def __init__(self, deployed: Deployment, name: str, era: Era = "auto") -> None:
-        self._front, self._era = deployed.front, era
-        self._secret = deployed.token(name)
 
-    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool answers."""
-        async with self._front.client(Authorization=f"Bearer {self._secret}") as http:
-            transport = streamable_http_client(f"https://{NAME}/mcp", http_client=http)
-            async with Client(transport, mode=self._era) as client:
-                return (await client.call_tool(tool, arguments)).structured_content or {}
+@asynccontextmanager
+async def person(deployed: Deployment, name: str, era: Era = "auto") -> AsyncIterator[Tool]:
+    """Somebody with a token, whose client has one session from the beginning to the end."""
+    http = deployed.front.client(Authorization=f"Bearer {deployed.token(name)}")
+    transport = streamable_http_client(f"https://{NAME}/mcp", http_client=http)
+    async with http, Client(transport, mode=era) as client:
+
+        async def call(tool: str, **arguments: Any) -> dict[str, Any]:
+            return (await client.call_tool(tool, arguments)).structured_content or {}
+
+        yield call
+
+
+async def each(people: list[Tool], tool: str, arguments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each is told who calls the tool with arguments of their own."""
+    return [await call(tool, **own) for call, own in zip(people, arguments, strict=True)]
 
 
 # The conversation
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_a_conversation_goes_on_while_one_server_after_the_other_is_killed(
-    deployed: Deployment, era: Era
-) -> None:
+async def test_conversations_go_on_while_one_server_after_the_other_is_killed(deployed: Deployment) -> None:
     first, second = deployed.replicas
+    film = [{"prompt": "fly man"}] * len(ERAS)
     with anyio.fail_after(300):
-        secret = deployed.token(f"anna-{era}")
-        async with deployed.front.client(Authorization=f"Bearer {secret}") as http:
-            transport = streamable_http_client(f"https://{NAME}/mcp", http_client=http)
-            async with Client(transport, mode=era) as client:
-
-                async def call(tool: str, **arguments: Any) -> dict[str, Any]:
-                    return (await client.call_tool(tool, arguments)).structured_content or {}
-
-                made = await call("create_video", prompt="fly man")
-                await first.kill()
-                done = await call("get_video", task_id=made["task_id"], wait_seconds=50)
-                saved = await call("download_video", task_id=made["task_id"])
-                await first.start()
-                await second.kill()
-                again = await call("create_video", prompt="fly man")
-                remixed = await call("remix_video", source_generation_id=made["task_id"], prompt="at night")
-                await second.start()
-                ended = await call("get_video", task_id=remixed["task_id"], wait_seconds=50)
-                listed = await call("list_videos")
+        async with AsyncExitStack() as stack:
+            people = [await stack.enter_async_context(person(deployed, f"anna-{era}", era)) for era in ERAS]
+            made = await each(people, "create_video", film)
+            await first.kill()
+            videos = [{"task_id": answer["task_id"]} for answer in made]
+            done = await each(people, "get_video", [video | {"wait_seconds": 50} for video in videos])
+            saved = await each(people, "download_video", videos)
+            await first.start()
+            await second.kill()
+            again = await each(people, "create_video", film)
+            at_night = [{"source_generation_id": video["task_id"], "prompt": "at night"} for video in videos]
+            remixed = await each(people, "remix_video", at_night)
+            await second.start()
+            remixes = [{"task_id": answer["task_id"]} for answer in remixed]
+            ended = await each(people, "get_video", [video | {"wait_seconds": 50} for video in remixes])
+            listed = await each(people, "list_videos", [{} for _ in people])
         async with deployed.front.client() as anybody:
-            parts = [await anybody.get(saved["url"], headers={"Range": "bytes=4-7"}) for _ in range(4)]
-    assert (done["state"], ended["state"]) == ("succeeded", "succeeded")
-    assert again["task_id"] == made["task_id"]  # the guard against duplicates holds across servers
-    assert {video["task_id"] for video in listed["videos"]} == {made["task_id"], remixed["task_id"]}
+            parts = [await anybody.get(saved[0]["url"], headers={"Range": "bytes=4-7"}) for _ in range(4)]
+    assert {answer["state"] for answer in (*done, *ended)} == {"succeeded"}
+    assert [{"task_id": answer["task_id"]} for answer in again] == videos  # the guard holds across servers
+    for told, *own in zip(listed, videos, remixes, strict=True):
+        assert {video["task_id"] for video in told["videos"]} == {video["task_id"] for video in own}
     assert [part.content for part in parts] == [b"ftyp"] * 4
 
 
 async def test_servers_are_restarted_one_after_the_other_without_a_failed_call(deployed: Deployment) -> None:
-    calls: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
     ended = anyio.Event()
 
-    async def go_on(person: Person) -> None:
+    async def go_on(call: Tool) -> None:
         number = 0
         while not ended.is_set():
             number += 1
-            made = await person.call("create_video", prompt=f"film {number}")
-            calls[made["outcome"]] = calls.get(made["outcome"], 0) + 1
-            told = await person.call("get_video", task_id=made["task_id"])
+            made = await call("create_video", prompt=f"film {number}")
+            outcomes[made["outcome"]] += 1
+            told = await call("get_video", task_id=made["task_id"])
             assert told["task_id"] == made["task_id"]
-            assert made["task_id"] in str(await person.call("list_videos"))
+            assert made["task_id"] in str(await call("list_videos"))
 
     with anyio.fail_after(300):
-        people = [Person(deployed, name) for name in ("anna", "ben", "cleo")]
-        async with anyio.create_task_group() as everybody:
-            for person in people:
-                everybody.start_soon(go_on, person)
+        async with AsyncExitStack() as stack:
+            people = [await stack.enter_async_context(person(deployed, name)) for name in ("anna", "ben", "cleo")]
+            everybody = await stack.enter_async_context(anyio.create_task_group())
+            for call in people:
+                everybody.start_soon(go_on, call)
             for server in deployed.replicas:
                 await server.stop()
                 await server.start()
             ended.set()
-    assert set(calls) == {"accepted"}
-    assert calls["accepted"] > 10
+    assert set(outcomes) == {"accepted"}
+    assert outcomes["accepted"] > 10
 
 
 # The proxy
@@ -291,3 +298,15 @@ async def test_the_proxys_health_check_tells_whether_it_answers(tmp_path: Path) 
         check = [word.replace(":80/", f":{nginx.plain_port}/") for word in words]
         assert (await anyio.run_process(check, check=False)).returncode == 0
     assert (await anyio.run_process(check, check=False)).returncode != 0
+
+
+def test_the_steps_name_files_services_and_commands_that_are_there() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    services = set(compose()["services"])
+    for line in re.findall(r"^docker compose (.+)$", text, re.MULTILINE):
+        command, *words = shlex.split(line)
+        assert command in {"up", "exec", "build"}
+        named = [word for word in words if not word.startswith("-")]
+        assert set(named if command == "up" else named[: command == "exec"]) <= services, line
+    for name in re.findall(r"docs/deploy/([\w@.-]+)", text):
+        assert (DEPLOY / name).exists(), name
