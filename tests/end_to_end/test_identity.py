@@ -17,6 +17,7 @@ from issuer import Issuer, issuing
 from mcp import MCPError
 from mcp.shared.exceptions import MCPError as ProtocolError
 
+from sora_mcp.config.private_file import PrivateFile
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.identity.tokens import TokenStore
@@ -159,11 +160,11 @@ async def test_a_spoilt_file_of_tokens_lets_nobody_in_and_is_logged(
     era: Era,
     people: TokenStore,
     issuer: Issuer,
-    settings: Settings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = people.add("alice", None, None)
-    path = settings.home / "tokens.json"
+    assert isinstance(people.document, PrivateFile)
+    path = people.document.path
     path.chmod(0o644)
     for _ in range(3):
         answer = await opened(address, era, token)

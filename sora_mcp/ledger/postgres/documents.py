@@ -36,7 +36,7 @@ KNOWN_FOR_S = 60.0
 """Seconds for which it still counts where the database cannot be asked: without it, nothing is submitted or shown."""
 WAITS_AT_FIRST_S = 5.0
 """Seconds that a server which starts waits for the first look."""
-_HANGS_AFTER_S = 8.0
+_HANGS_AFTER_S = 3.0
 _AGAIN_AFTER_S = 0.5
 _CHANNEL = "sora_documents"
 _DIGEST = "encode(sha256(convert_to(content, 'UTF8')), 'hex')"
@@ -160,17 +160,19 @@ _LOOK_FIRST = Do("It is not known whether the change was made: look, and make it
 class WatchedDocuments(PostgresDocuments):
     """The same for a server that runs: they are read from memory.
 
-    What was seen counts for KNOWN_FOR_S where the database cannot be asked any more. `read` and `stamp` raise
+    What was seen counts for `known_for_s` seconds where the database cannot be asked any more. `read` and `stamp` raise
     FileProblem after that.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, known_for_s: float = KNOWN_FOR_S) -> None:
         super().__init__(url)
+        self._known_for_s = known_for_s
         self._seen: Mapping[str, Text] = {}
         self._seen_at = -math.inf
         self._offset = time.time() - time.monotonic()
         self._why: FileProblem = Unavailable("it was not reached yet")
         self._connection: Connection | None = None
+        self._holding = threading.Lock()
         self._asked_at: float | None = None
         self._has_looked = threading.Event()
         self._ended = threading.Event()
@@ -190,7 +192,7 @@ class WatchedDocuments(PostgresDocuments):
         self._thread.join(_AGAIN_AFTER_S)
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:  # noqa: ARG002 - none is fetched
-        self._check(KNOWN_FOR_S)
+        self._check(self._known_for_s)
         return self._seen
 
     def check_current(self) -> None:
@@ -202,24 +204,31 @@ class WatchedDocuments(PostgresDocuments):
         if asked_at is not None and now - asked_at > _HANGS_AFTER_S:
             self._hang_up()
         if now - self._seen_at > seconds:
-            raise self._why
+            raise self._why.with_traceback(None)
 
     def _hang_up(self) -> None:
-        if (connection := self._connection) is not None:
-            with suppress(psycopg.Error):
-                shut(connection)
+        with self._holding, suppress(psycopg.Error):
+            if self._connection is not None:
+                shut(self._connection)
+
+    def _hold(self, connection: Connection | None) -> None:
+        with self._holding:
+            self._connection, self._asked_at = connection, None
 
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                with self.connected() as self._connection:
-                    self._watch(self._connection)
+                with self.connected() as connection:
+                    self._hold(connection)
+                    try:
+                        self._watch(connection)
+                    finally:
+                        self._hold(None)
             except FileProblem as error:
                 if not self._ended.is_set():
                     logger.info("what servers share cannot be read now: %s", error.message)
                 self._why = error
             finally:
-                self._connection = self._asked_at = None
                 self._has_looked.set()
             self._ended.wait(_AGAIN_AFTER_S)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.routing import Route
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.sharing import shared_folder
-from sora_mcp.core.advice import AskUser, Setting
+from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
 from sora_mcp.server.links.answers import Desk, Endpoint, path_of
@@ -27,6 +28,9 @@ from sora_mcp.studio.uploads import Uploads
 from sora_mcp.tools.remote import ForRemoteAgents
 
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
+
+_FOLDER_ANSWERS_WITHIN_S = 15.0
+"""It may be one of a network."""
 
 
 class Links:
@@ -98,6 +102,10 @@ class OwnersLinks:
         path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
         return f"{self.base_url}{path}"
 
-    def has_image(self, name: str) -> bool:
-        """Whether the owner has sent the image of this name."""
-        return self.uploads.knows(name)
+    async def has_image(self, name: str) -> bool:
+        """Whether the owner has sent the image of this name. Raises FileProblem."""
+        try:
+            with anyio.fail_after(_FOLDER_ANSWERS_WITHIN_S):
+                return await to_thread.run_sync(self.uploads.knows, name, abandon_on_cancel=True)
+        except TimeoutError:
+            raise FileProblem("The folder of images that people send does not answer.", TryAgain()) from None
