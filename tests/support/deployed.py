@@ -115,8 +115,8 @@ class Replica:
         return os.environ | values | {"SORA_SANDBOX_SECONDS": "2"}
 
     def _place(self, path: str) -> Path:
-        volumes = sorted((volume.split(":") for volume in self.service["volumes"]), key=lambda each: len(each[1]))
-        name, mounted = [each for each in volumes if path.startswith(each[1])][-1]
+        volumes: list[list[str]] = [volume.split(":") for volume in self.service["volumes"]]
+        name, mounted = max((each for each in volumes if path.startswith(each[1])), key=lambda each: len(each[1]))
         place = self.folder / name / path.removeprefix(mounted).strip("/")
         place.mkdir(parents=True, exist_ok=True)
         return place
