@@ -62,11 +62,14 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
     """
     store = _store(load_settings())
     secret = store.add(name, scopes, cap, replace=replace)
-    grant = next(each for each in store.grants() if each.name == name)
+    if not as_json:
+        click.echo(secret)  # whatever comes now
+    grant = next((each for each in store.grants() if each.name == name), None)
+    if grant is None:
+        raise click.ClickException(f"The token of {name} was made, and somebody has revoked it since.")
     if as_json:
         click.echo(json.dumps({"token": secret} | _shown(grant)))
         return
-    click.echo(secret)
     click.echo(f"This is the token of {_in_words(grant)}.", err=True)
     click.echo("It is not shown again. Send it as the header Authorization: Bearer TOKEN.", err=True)
 

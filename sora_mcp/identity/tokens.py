@@ -91,8 +91,8 @@ class TokenStore:
         """Add what another store holds; the names of those that are left out, because such a name is here already."""
         with self.document.change() as document:
             here = self._grants(document)
-            names = {each.name.lower() for each in here}
-            new = [each for each in grants if each.name.lower() not in names]
+            names, digests = {each.name.lower() for each in here}, {each.digest for each in here}
+            new = [each for each in grants if each.name.lower() not in names and each.digest not in digests]
             document["tokens"] = [_entry(each) for each in (*here, *new)]
         return [each.name for each in grants if each not in (*here, *new)]
 

@@ -15,11 +15,17 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import COMMAND, ERAS, KEY, PNG, Era, environment, finished, over_http, taken
+from bench import COMMAND, ERAS, KEY, PNG, Era, Run, environment, finished, over_http, taken
 from callers import ACCEPT, META, bearer, client_of, message, opened
 from calls import ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from postgres import Cluster, running_cluster
+
+from sora_mcp.config.converters import Secret
+from sora_mcp.config.settings import Settings
+from sora_mcp.identity.tokens import Tokens, TokenStore
+from sora_mcp.identity.upstream_keys import UpstreamKeys
+from sora_mcp.ledger import open_documents
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -214,28 +220,30 @@ async def test_where_the_database_is_gone_those_who_are_known_are_told_so_and_no
     assert gateway.creates() == []
 
 
-async def test_tokens_in_files_are_named_and_can_be_taken_over(cluster: Cluster, tmp_path: Path) -> None:
-    url = cluster.database()
-    shell = environment_of(tmp_path, "home", url)
-    alone = {name: value for name, value in shell.items() if name != "SORA_LEDGER_URL"}
-    on_files, shared = Two([], alone), Two([], shell)
-    token = await on_files.add("alice")
-    await on_files.add("bob")
-    subprocess.run([*COMMAND, "token", "key", "bob"], env=alone, input=KEY, text=True, check=True)  # noqa: S603, ASYNC221
-    await shared.add("Bob")
-    listed = shared.run("token", "list")
+def test_tokens_in_files_are_named_and_can_be_taken_over(
+    cluster: Cluster, make_settings: Callable[..., Settings], run: Run
+) -> None:
+    alone, url = make_settings(), cluster.database()
+    shared = make_settings(ledger_url=url)
+    here, there = (TokenStore(open_documents(each)) for each in (alone, shared))
+    token = here.add("alice", None, None)
+    here.add("bob", None, None)
+    UpstreamKeys(open_documents(alone)).store("bob", "http://sandbox", Secret(KEY))
+    there.add("Bob", None, None)
+    listed = run("token", "list", LEDGER_URL=url)
     assert "alice" not in listed.stdout
     assert "tokens.json and " in listed.stderr
     assert "are not used: tokens and keys are in the ledger's database" in listed.stderr
-    checks = json.loads(shared.run("doctor", "--json").stdout)["checks"]
-    assert [(each["verdict"], each["next_step"]) for each in checks if each["name"] == "token files"] == [
-        ("note", "Run: sora-mcp token import")
-    ]
-    done = await shared.token("import")
+    checks = json.loads(run("doctor", "--json", LEDGER_URL=url, AUTH="tokens").stdout)["checks"]
+    about = {each["name"]: (each["verdict"], each["found"], each["next_step"]) for each in checks}
+    assert about["tokens"] == ("ok", "Bob (in the ledger's database)", "")
+    assert about["token files"][::2] == ("note", "Run: sora-mcp token import")
+    done = json.loads(run("token", "import", "--json", LEDGER_URL=url).stdout)
     assert (done["left_out"], len(done["set_aside"])) == (["bob"], 2)
-    assert [each["name"] for each in (await shared.token("list"))["tokens"]] == ["Bob", "alice"]
-    assert shared.run("token", "list").stderr == ""
-    assert (await shared.token("import"))["tokens"] == []
-    assert "SORA_LEDGER_URL is not set" in on_files.run("token", "import").stderr
-    async with over_http(shell) as (address, _):
-        assert await status(address, "auto", token) == 200
+    assert [each.name for each in there.grants()] == ["Bob", "alice"]
+    assert Tokens(there).grant(token) is not None
+    assert UpstreamKeys(open_documents(shared)).of("bob", "http://sandbox") == Secret(KEY)
+    assert here.grants() == ()
+    again = run("token", "import", LEDGER_URL=url)
+    assert (again.stdout, again.stderr) == ("Tokens that were taken over: none.\n", "")
+    assert "SORA_LEDGER_URL is not set" in run("token", "import").stderr

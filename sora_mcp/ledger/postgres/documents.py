@@ -24,7 +24,7 @@ from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection, shut
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
-from sora_mcp.ledger.postgres.trouble import Unavailable, is_lost, problem
+from sora_mcp.ledger.postgres.trouble import Unavailable, problem
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 logger = logging.getLogger(__name__)
@@ -120,19 +120,17 @@ class PostgresDocument:
     @contextmanager
     def change(self) -> Iterator[dict[str, Any]]:
         is_written = False
-        with self._documents.connected() as connection:
-            try:
-                with connection.transaction():
-                    document = self._parsed(self._locked(connection))
-                    yield document
-                    values = [text_of(document), self._name]
-                    connection.execute("UPDATE documents SET content = %s WHERE name = %s", values)
-                    connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, self._name])
-                    is_written = True
-            except psycopg.Error as error:
-                if is_written and is_lost(error):
-                    raise FileProblem("The connection to the ledger's database was lost.", _LOOK_FIRST) from None
-                raise
+        try:
+            with self._documents.connected() as connection, connection.transaction():
+                document = self._parsed(self._locked(connection))
+                yield document
+                values = [text_of(document), self._name]
+                connection.execute("UPDATE documents SET content = %s WHERE name = %s", values)
+                connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, self._name])
+                is_written = True
+        except FileProblem as error:
+            error.advice = (_MAY_BE_CHANGED if is_written else _NOT_CHANGED, *error.advice)
+            raise
 
     def _locked(self, connection: Connection) -> str:
         """Its text, which nobody else changes until the transaction ends."""
@@ -154,7 +152,8 @@ class PostgresDocument:
             raise self.problem(str(error)) from None
 
 
-_LOOK_FIRST = Do("It is not known whether the change was made: look, and make it again where it was not.")
+_NOT_CHANGED = Do("Nothing was changed.")
+_MAY_BE_CHANGED = Do("It is not known whether the change was made: look before you make it again.")
 
 
 class WatchedDocuments(PostgresDocuments):
@@ -171,6 +170,7 @@ class WatchedDocuments(PostgresDocuments):
         self._seen_at = -math.inf
         self._offset = time.time() - time.monotonic()
         self._why: FileProblem = Unavailable("it was not reached yet")
+        self._is_away = False
         self._connection: Connection | None = None
         self._holding = threading.Lock()
         self._asked_at: float | None = None
@@ -225,9 +225,9 @@ class WatchedDocuments(PostgresDocuments):
                     finally:
                         self._hold(None)
             except FileProblem as error:
-                if not self._ended.is_set():
-                    logger.info("what servers share cannot be read now: %s", error.message)
-                self._why = error
+                if not (self._is_away or self._ended.is_set()):
+                    logger.warning("what servers share cannot be read now: %s", error.message)
+                self._is_away, self._why = True, error
             finally:
                 self._has_looked.set()
             self._ended.wait(_AGAIN_AFTER_S)
@@ -238,7 +238,7 @@ class WatchedDocuments(PostgresDocuments):
             self._asked_at = asked_at = time.monotonic()
             now, self._seen = look(connection, self._seen)
             self._asked_at, self._seen_at, self._offset = None, asked_at, now - time.monotonic()
-            self._why = Unavailable("it takes too long to answer")
+            self._is_away, self._why = False, Unavailable("it takes too long to answer")
             self._has_looked.set()
             for _ in connection.notifies(timeout=LOOK_EVERY_S, stop_after=1):
                 pass
