@@ -30,7 +30,7 @@ from sora_mcp.server.surface import SoraServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=50, help="how often the kill loop kills a server (50)")
+    parser.addoption("--kills", type=int, default=24, help="how often the kill loop kills a server (24)")
     parser.addoption("--seed", type=int, default=None, help="what the kill loop's choices are drawn from (random)")
 
 
