@@ -69,6 +69,11 @@ class Store:
         return []
 
 
+def in_file(folder: Path) -> Store:
+    """A ledger in SQLite."""
+    return Store(folder, None)
+
+
 async def begin(ledger: Ledger, account: Account = G) -> str:
     entry, is_new = await ledger.begin(Intent(account, "simple_compose", BODY, "same", [], Cost.of(1.25)))
     assert is_new
