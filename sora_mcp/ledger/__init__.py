@@ -7,6 +7,28 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
 from sora_mcp.core.spending import Spending, SpendingPolicy
 from sora_mcp.ledger.opening import open_ledger
-from sora_mcp.ledger.protocol import Ledger
+from sora_mcp.ledger.protocol import Ledger, Listener
 
-__all__ = ["Account", "Entry", "GivenUp", "Intent", "Ledger", "Spending", "SpendingPolicy", "Totals", "open_ledger"]
+__all__ = [
+    "Account",
+    "Entry",
+    "GivenUp",
+    "Intent",
+    "Ledger",
+    "Listener",
+    "Spending",
+    "SpendingPolicy",
+    "Totals",
+    "open_ledger",
+]
+    "Account",
+    "Entry",
+    "GivenUp",
+    "Intent",
+    "Ledger",
+    "Listener",
+    "Spending",
+    "SpendingPolicy",
+    "Totals",
+    "open_ledger",
+]

@@ -8,7 +8,7 @@ what may be paid is decided by the policy that it is given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,14 @@ SEARCHED = 10_000
 """Entries that one search looks at."""
 SEARCH_WITHIN_S = 3.0
 """Seconds that it takes at most."""
+
+
+class Listener(Protocol):
+    """Who waits for an entry to change."""
+
+    async def heard(self, seconds: float) -> bool:
+        """Return once it has changed, else after `seconds`, or a little more where changes are told. Whether it may
+        have changed since the last call: always, where nobody tells."""
 
 
 class Ledger(Protocol):
@@ -140,8 +148,8 @@ class Ledger(Protocol):
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
         """Whether a file was saved for another entry."""
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
-        """Return once another may have changed an entry, where the engine is told of that, else after `seconds`."""
+    def listen(self, request_id: str) -> AbstractContextManager[Listener]:
+        """Hear of what others change about an entry, from here on."""
 
     # --- reading ----------------------------------------------------------------------------------
 

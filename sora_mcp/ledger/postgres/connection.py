@@ -37,6 +37,8 @@ def shut(connection: Connection) -> None:
 class Transaction:
     """An open transaction of a connection. `for_update` is empty where it only reads."""
 
+    if_free = " FOR UPDATE SKIP LOCKED"
+
     def __init__(self, connection: Connection, *, to_write: bool) -> None:
         self._connection = connection
         self.for_update = " FOR UPDATE" if to_write else ""

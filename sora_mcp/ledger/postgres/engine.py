@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable
+from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -97,8 +98,8 @@ class PostgresLedger(Paying, Following, Reading):
             self._was_not_sent(error.done)
             raise
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
-        await self._presence.wait_for(entry.request_id, seconds)
+    def listen(self, request_id: str) -> AbstractContextManager[Listener]:
+        return self._presence.listen(request_id)
 
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         waiting = dict(self._never_sent)

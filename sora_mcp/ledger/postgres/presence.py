@@ -11,9 +11,10 @@ import logging
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
@@ -31,10 +32,30 @@ IS_HELD = (
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
 
+LOOK_EVERY_S = 1.0
+"""Seconds after which a listener goes on at the earliest that heard nothing."""
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
 _AGAIN_AFTER_S = 0.5
 _LOOK_EVERY_S = 30.0
+
+
+class Listener:
+    """Who waits for one entry; see `Ledger.listen`. `connected`: set while this server is told of changes."""
+
+    def __init__(self, connected: threading.Event) -> None:
+        self._connected = connected
+        self._was_connected = False  # before this nobody listened
+        self.changed = asyncio.Event()
+
+    async def heard(self, seconds: float) -> bool:
+        """See the protocol's."""
+        with anyio.move_on_after(max(seconds, LOOK_EVERY_S)):
+            await self.changed.wait()
+        may_have_changed = self.changed.is_set() or not self._was_connected
+        self.changed.clear()
+        self._was_connected = self._connected.is_set()
+        return may_have_changed
 
 
 class Presence:
@@ -48,7 +69,7 @@ class Presence:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def writer(self) -> str | None:
@@ -69,20 +90,20 @@ class Presence:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
 
-    async def wait_for(self, request_id: str, seconds: float) -> None:
-        """Wait until an entry changes, for so many seconds at most."""
+    @contextmanager
+    def listen(self, request_id: str) -> Iterator[Listener]:
+        """See Ledger.listen."""
         self.start()
         self._loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-        waiting = self._waiting[request_id]
-        waiting.add(changed)
+        listener = Listener(self._there)
+        listeners = self._listeners[request_id]
+        listeners.add(listener)
         try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), seconds)
+            yield listener
         finally:
-            waiting.discard(changed)
-            if not waiting:
-                self._waiting.pop(request_id, None)
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(request_id, None)
 
     def end(self, notify: Callable[[str], None]) -> None:
         """Give the lock back. `notify` sends a message on the channel, which ends the listening."""
@@ -118,10 +139,10 @@ class Presence:
             connection.execute("SELECT 1")  # so that a connection that was lost is seen
 
     def _tell(self, request_id: str) -> None:
-        if self._loop is not None and request_id in self._waiting:
+        if self._loop is not None and request_id in self._listeners:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._set, request_id)
+                self._loop.call_soon_threadsafe(self._let_hear, request_id)
 
-    def _set(self, request_id: str) -> None:
-        for changed in self._waiting.get(request_id, ()):
-            changed.set()
+    def _let_hear(self, request_id: str) -> None:
+        for listener in self._listeners.get(request_id, ()):
+            listener.changed.set()

@@ -37,6 +37,10 @@ class Database(Protocol):
         Empty in a transaction that only reads, and where an engine lets one write at a time.
         """
 
+    @property
+    def if_free(self) -> str:
+        """The same, but a row that somebody else is changing is left out instead of waited for."""
+
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
 

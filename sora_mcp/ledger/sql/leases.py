@@ -10,7 +10,7 @@ import anyio
 from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.core.schedule import LEASE_S, LONGEST_BACKOFF_S
 from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.rows import of_request
+from sora_mcp.ledger.sql.rows import of_request, of_request_if_free
 from sora_mcp.ledger.sql.transactions import Held
 
 END_WITHIN_S = 1.0
@@ -65,7 +65,8 @@ class _Claim:
 
         def work(db: Database) -> bool:
             now = self._clock()
-            if not of_request(db, self._request_id).may_be_asked(now):
+            entry = of_request_if_free(db, self._request_id)  # whoever holds it asks about it, or has just asked
+            if entry is None or not entry.may_be_asked(now):
                 return False
             self._until = now + LEASE_S
             self._set(db, now, self._until)

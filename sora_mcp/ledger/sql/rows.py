@@ -87,6 +87,14 @@ def of_request(db: Database, request_id: str) -> Entry:
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
+def of_request_if_free(db: Database, request_id: str) -> Entry | None:
+    """The same, but None while somebody else changes it."""
+    entries = _rows(db, "request_id = ?", [request_id], 1, lock=db.if_free)
+    if entries and entries[0].merged_into:
+        return of_request_if_free(db, entries[0].merged_into)
+    return entries[0] if entries else None
+
+
 def of_task(db: Database, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
     entries = select(db, "task_id = ? AND gateway || '' = ?", [task_id, name_of(account)])
@@ -293,13 +301,13 @@ def listed(
         yield entry
 
 
-def _rows(db: Database, where: str, values: Sequence[object], limit: int) -> list[Entry]:
-    return [_entry(db, row) for row in db.execute(_sql(db, where, limit), values).fetchall()]
+def _rows(db: Database, where: str, values: Sequence[object], limit: int, *, lock: str | None = None) -> list[Entry]:
+    return [_entry(db, row) for row in db.execute(_sql(db, where, limit, lock=lock), values).fetchall()]
 
 
-def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0) -> str:
+def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
     found = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
-    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update}"
+    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
 def write_row(db: Database, sql: str, values: Sequence[object]) -> Entry:

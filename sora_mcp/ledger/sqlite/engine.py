@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ import anyio
 
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry
+from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -27,6 +27,14 @@ from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged, Malformed, ide
 from sora_mcp.ledger.sqlite.liveness import Writer
 
 T = TypeVar("T")
+
+
+class _Deaf:
+    """Has to look."""
+
+    async def heard(self, seconds: float) -> bool:
+        await anyio.sleep(seconds)
+        return True
 
 
 class SqliteLedger(Paying, Following, Reading):
@@ -58,8 +66,8 @@ class SqliteLedger(Paying, Following, Reading):
     def exists(self) -> bool:
         return self._file.exists()
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:  # noqa: ARG002 - a file tells nobody
-        await anyio.sleep(seconds)
+    def listen(self, request_id: str) -> nullcontext[Listener]:  # noqa: ARG002 - a file tells nobody
+        return nullcontext(_Deaf())
 
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
