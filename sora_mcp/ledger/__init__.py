@@ -21,14 +21,3 @@ __all__ = [
     "Totals",
     "open_ledger",
 ]
-    "Account",
-    "Entry",
-    "GivenUp",
-    "Intent",
-    "Ledger",
-    "Listener",
-    "Spending",
-    "SpendingPolicy",
-    "Totals",
-    "open_ledger",
-]
