@@ -125,8 +125,12 @@ class Ledger(Protocol):
         `dialect`: the name of the words that it was asked about in.
         """
 
-    def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
+    def lease(
+        self, request_id: str, pause_s: float = 0, *, seen: Entry | None = None
+    ) -> AbstractAsyncContextManager[bool]:
         """Whether this process alone may ask the gateway about a task now; nobody else does until this ends.
+
+        `seen`: the entry as it was when there was reason to ask. Where somebody has asked since then, there is none.
 
         What goes wrong inside counts as a failed poll: the task is not asked about for `pause_s` seconds then, or as
         long as the gateway asked for. The lease of a process that is killed ends by itself within seconds.

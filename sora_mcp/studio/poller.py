@@ -143,7 +143,7 @@ class Poller:
             return await self._asked(upstream, entry, quiet_s=None)
         if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()):
             pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
-            async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
+            async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_ours:
                 if is_ours:
                     return await self._asked(upstream, entry, quiet_s=upstream.pace)
         return await self._ledger.find(upstream.account, entry.request_id) or entry

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -13,16 +15,19 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from bench import RUNNING, TAKEN_NEXT, environment
+from bench import KEY, RUNNING, TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import Store
 from postgres import Cluster
 from wire import Host, host
 
+from sora_mcp.core.tasks import Task
+
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FREED_WITHIN_S = 20.0
 """Seconds in which a create that waits for a stopped server has to be through; five, and what a busy machine adds."""
+FOLLOWED = 60
 
 
 @pytest.fixture
@@ -38,12 +43,16 @@ async def gateway(gateway: FaultGateway) -> FaultGateway:
 
 
 @asynccontextmanager
-async def two_servers(folder: Path, gateway: FaultGateway, store: Store) -> AsyncIterator[tuple[Host, Host]]:
+async def two_servers(
+    folder: Path, gateway: FaultGateway, store: Store, **settings: str
+) -> AsyncIterator[tuple[Host, Host]]:
     """Each has a home of its own: they share nothing but the ledger."""
     async with AsyncExitStack() as stack:
         servers = []
         for name in ("one", "other"):
-            server = await stack.enter_async_context(host(environment(folder / name, gateway, **store.environ)))
+            server = await stack.enter_async_context(
+                host(environment(folder / name, gateway, **store.environ, **settings))
+            )
             await server.start()
             servers.append(server)
         yield servers[0], servers[1]
@@ -61,7 +70,7 @@ async def until(store: Store, sql: str) -> None:
 
 
 async def test_a_server_that_is_stopped_in_a_transaction_holds_the_others_up_for_seconds(
-    tmp_path: Path, gateway: FaultGateway, store: Store, cluster: Cluster
+    tmp_path: Path, gateway: FaultGateway, store: Store
 ) -> None:
     """It is stopped while it waits for the lock of all creates, which it then gets, and keeps until it is cut off."""
     async with two_servers(tmp_path, gateway, store) as (one, other):
@@ -126,3 +135,19 @@ async def test_what_a_killed_server_was_sending_is_unknown_at_once_to_those_who_
         assert (told["outcome"], told["request_id"]) == ("unknown", video["request_id"])
         assert (await create(other))["outcome"] == "unknown"
     assert len(gateway.creates()) == 1
+
+
+async def test_servers_share_what_is_to_be_asked_about(tmp_path: Path, gateway: FaultGateway, store: Store) -> None:
+    """Both look after every video that is under way. Each of these is due once a minute, and is asked about once."""
+    ledger = store.open(time.time)
+    account = await ledger.account(gateway.address, KEY)
+    for number in range(FOLLOWED):
+        await ledger.adopt(account, f"task_{number}", Task("running", created_at=time.time() - 900))
+    ledger.close()
+    store.query("UPDATE videos SET looked_at = NULL, not_before = NULL")
+    async with two_servers(tmp_path, gateway, store, SAVE_FINISHED="true"):
+        with anyio.fail_after(60):
+            while len({each.path for each in gateway.requests("GET")}) < FOLLOWED:  # noqa: ASYNC110 - servers tell nobody
+                await anyio.sleep(0.05)
+    asked = Counter(each.path for each in gateway.requests("GET"))
+    assert set(asked.values()) == {1}
