@@ -54,7 +54,7 @@ def check(case: Case, seen: Seen) -> None:
 
 
 def test_the_page_says_what_was_measured(measured: dict[Case, Seen]) -> None:
-    assert table(measured) in PAGE.read_text(encoding="utf-8"), "python tests/support/ledger_faults.py writes it anew"
+    assert_written(measured)
 
 
 def test_the_page_says_what_was_measured_in_postgresql(in_postgres: dict[Case, Seen]) -> None:

@@ -213,7 +213,7 @@ async def measure(case: Case, folder: Path, store: Store) -> Seen:
 
 async def _in_use(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
     """A server that runs meets the trouble."""
-    async with _server(gateway, folder, store, alone=case.name in IN_PROCESS) as client:
+    async with _server(gateway, folder, store, alone=case.of_database is None and case.name in IN_PROCESS) as client:
         await _create(client, "kite")
         if case.moment == BEFORE:
             with case.trouble(store, folder):
