@@ -58,6 +58,8 @@ def test_the_page_says_what_was_measured(measured: dict[Case, Seen]) -> None:
 
 
 def test_the_page_says_what_was_measured_in_postgresql(in_postgres: dict[Case, Seen]) -> None:
-    assert table(in_postgres) in PAGE.read_text(encoding="utf-8"), (
-        "python tests/support/ledger_faults.py writes it anew"
-    )
+    assert_written(in_postgres)
+
+
+def assert_written(measured: dict[Case, Seen]) -> None:
+    assert table(measured) in PAGE.read_text(encoding="utf-8"), "python tests/support/ledger_faults.py writes it anew"
