@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -80,7 +81,7 @@ async def test_no_cap_is_passed_however_many_ask_at_once(servers: list[Ledger], 
 
 
 async def test_of_equal_creates_at_once_one_is_sent(servers: list[Ledger]) -> None:
-    results = await at_once((lambda server=server: server.begin(INTENT, GUARDED)) for server in servers * TIMES)
+    results = await at_once(partial(server.begin, INTENT, GUARDED) for server in servers * TIMES)
     assert [is_new for _, is_new in results].count(True) == 1
     assert len({entry.request_id for entry, _ in results}) == 1
 
@@ -88,7 +89,7 @@ async def test_of_equal_creates_at_once_one_is_sent(servers: list[Ledger]) -> No
 async def test_a_line_that_several_send_at_once_is_sent_once(servers: list[Ledger], store: Store) -> None:
     line = BatchLine("film.jsonl", "line:1", "d", keys=frozenset({"line:1"}))
     intent = replace(INTENT, line=line)
-    results = await at_once((lambda server=server: server.begin(intent)) for server in servers * TIMES)
+    results = await at_once(partial(server.begin, intent) for server in servers * TIMES)
     assert [is_new for _, is_new in results].count(True) == 1
     assert store.query("SELECT count(*) FROM batch_lines") == [(1,)]
 
@@ -97,7 +98,7 @@ async def test_an_unknown_one_that_several_say_did_not_run_is_made_again_once(se
     first = await begin(servers[0])
     await servers[0].not_accepted(first, "unknown", "the connection was lost")
     again = replace(INTENT, settles=(first,))
-    results = await at_once((lambda server=server: server.begin(again, GUARDED)) for server in servers * TIMES)
+    results = await at_once(partial(server.begin, again, GUARDED) for server in servers * TIMES)
     assert [is_new for _, is_new in results].count(True) == 1
     assert (await row(servers[1], first)).state == "rejected"
 
@@ -112,11 +113,11 @@ async def test_a_task_that_is_heard_of_in_every_way_at_once_has_one_entry(server
         asked = await row(first, request_id)
         await at_once(
             [
-                lambda task_id=task_id: second.adopt(G, task_id, Task("queued")),
-                lambda task_id=task_id, request_id=request_id: first.accepted(request_id, task_id),
-                lambda task_id=task_id: third.adopt(G, task_id, Task("running", progress=10)),
-                lambda task_id=task_id, other=other: fourth.settle(G, other, task_id),
-                lambda asked=asked, task_id=task_id: second.record(replace(asked, task_id=task_id), Task("running")),
+                partial(second.adopt, G, task_id, Task("queued")),
+                partial(first.accepted, request_id, task_id),
+                partial(third.adopt, G, task_id, Task("running", progress=10)),
+                partial(fourth.settle, G, other, task_id),
+                partial(second.record, replace(asked, task_id=task_id), Task("running")),
             ]
         )
         assert store.query("SELECT task_id FROM videos").count((task_id,)) == 1
@@ -132,10 +133,10 @@ async def test_what_several_learn_of_a_task_at_once_is_all_kept(servers: list[Le
         entry = await servers[0].accepted(request_id, task_id)
         await at_once(
             [
-                lambda entry=entry: servers[0].record(entry, Task("succeeded")),
-                lambda entry=entry: servers[1].record(entry, Task("running", progress=90)),
-                lambda entry=entry: servers[2].record(entry, Task("queued")),
-                lambda entry=entry: servers[3].missed(entry),
+                partial(servers[0].record, entry, Task("succeeded")),
+                partial(servers[1].record, entry, Task("running", progress=90)),
+                partial(servers[2].record, entry, Task("queued")),
+                partial(servers[3].missed, entry),
             ]
         )
         assert (await row(servers[1], request_id)).state == "succeeded"
@@ -145,11 +146,11 @@ async def test_what_several_learn_of_a_task_at_once_is_all_kept(servers: list[Le
 async def test_what_each_makes_once_is_the_same_for_all(open_ledger: OpenLedger, store: Store) -> None:
     """The schema, the salt, the seal keys, and an answer to a question; by servers that start at the same moment."""
     servers = [open_ledger() for _ in range(SERVERS)]
-    accounts = await at_once((lambda server=server: server.account(URL, "sk-1")) for server in servers * 3)
+    accounts = await at_once(partial(server.account, URL, "sk-1") for server in servers * 3)
     assert len(set(accounts)) == 1
-    keys = await at_once((lambda server=server: server.seal_keys()) for server in servers * 3)
+    keys = await at_once(server.seal_keys for server in servers * 3)
     assert all(each == keys[0] for each in keys)
-    used = await at_once((lambda server=server: server.use_answer("answer_1", 600)) for server in servers * 3)
+    used = await at_once(partial(server.use_answer, "answer_1", 600) for server in servers * 3)
     assert used.count(True) == 1
     assert store.query("SELECT count(*) FROM salt") == [(1,)]
 
@@ -169,7 +170,7 @@ async def test_one_of_several_may_ask_about_a_task(servers: list[Ledger]) -> Non
                 asking -= 1
         return is_ours
 
-    results = await at_once((lambda server=server: ask(server)) for server in servers * 3)
+    results = await at_once(partial(ask, server) for server in servers * 3)
     assert results.count(True) == 1
 
 
@@ -186,8 +187,8 @@ async def test_an_answer_counts_that_is_recorded_while_others_take_its_server_fo
         )
         await at_once(
             [
-                lambda request_id=request_id, task_id=task_id: servers[0].accepted(request_id, task_id),
-                *((lambda server=server: server.states()) for server in servers[1:]),
+                partial(servers[0].accepted, request_id, task_id),
+                *(server.states for server in servers[1:]),
             ]
         )
         entry = await row(servers[1], request_id)

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _LATE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
+_IN_TURN_S = 12.0
+"""Seconds that an intent waits for those before it."""
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
 _DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
@@ -75,6 +77,7 @@ class PostgresLedger(Paying, Following, Reading):
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
+        self._beginning = anyio.Semaphore(1)
         self._presence = Presence(self._connections.connect)
         self._place = _Place((0, ""), None, "0/0")
         self._never_sent: dict[str, float] = {}
@@ -92,11 +95,18 @@ class PostgresLedger(Paying, Following, Reading):
         return True
 
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
+        # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
+        with anyio.move_on_after(_IN_TURN_S) as waiting:
+            await self._beginning.acquire()
+        if waiting.cancelled_caught:
+            raise Unavailable("it is busy, or was away until now")
         try:
             return await super().begin(intent, policy)
         except CommitUnknown as error:
             self._was_not_sent(error.done)
             raise
+        finally:
+            self._beginning.release()
 
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)
