@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 from sora_mcp.cli.pasting import command
+from sora_mcp.cli.token_commands import in_words, unused_files
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.errors import SoraError
-from sora_mcp.identity.tokens import TokenFile
+from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
+from sora_mcp.ledger import open_documents
 
 MOST_NAMES = 5
 Finding = tuple[str, Literal["ok", "note", "wrong"], str, str]
@@ -22,8 +24,9 @@ def tokens(settings: Settings) -> Iterator[Finding]:
     """Who has a static token; nothing where one person has the server to themselves."""
     asks = "tokens" in settings.auth
     try:
-        names = [each.name for each in TokenFile(settings.home).grants()]
-        keys = UpstreamKeys(settings.home).owners()
+        documents = open_documents(settings)
+        names = [each.name for each in TokenStore(documents).grants()]
+        keys = UpstreamKeys(documents).owners()
     except SoraError as error:
         yield ("tokens", "wrong", FOR_SHELL.message(error.parts), FOR_SHELL.next_step(error))
         return
@@ -33,9 +36,12 @@ def tokens(settings: Settings) -> Iterator[Finding]:
         yield ("tokens", "note", f"{people}: there are tokens, and {variable_of('auth')} does not name them", advice)
     elif names:
         own = f"; with a key of the gateway's of their own: {', '.join(keys[:MOST_NAMES])}" if keys else ""
-        yield ("tokens", "ok", f"{people}{own}", "")
+        where = " (in the ledger's database)" if settings.ledger_url else ""
+        yield ("tokens", "ok", f"{people}{where}{own}", "")
     elif asks:
         yield ("tokens", "note", "nobody has one yet", f"Add one with: {command('token', 'add')} NAME")
+    if unused := unused_files(settings):
+        yield ("token files", "note", in_words(unused).partition(". ")[0], f"Run: {command('token', 'import')}")
 
 
 def hosts(settings: Settings) -> Iterator[Finding]:

@@ -14,8 +14,10 @@ from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.pasting import command
 
 if TYPE_CHECKING:
+    from sora_mcp.config.private_file import PrivateFile
+    from sora_mcp.config.settings import Settings
     from sora_mcp.core.cost import Cost
-    from sora_mcp.identity.tokens import Grant, TokenFile
+    from sora_mcp.identity.tokens import Grant, TokenStore
 
 LONGEST_KEY = 4096
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
@@ -58,13 +60,16 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
 
     NAME is whose videos are made with it. A running server takes it within seconds.
     """
-    file = _file()
-    secret = file.add(name, scopes, cap, replace=replace)
-    grant = next(each for each in file.grants() if each.name == name)
+    store = _store(load_settings())
+    secret = store.add(name, scopes, cap, replace=replace)
+    if not as_json:
+        click.echo(secret)  # whatever comes now
+    grant = next((each for each in store.grants() if each.name == name), None)
+    if grant is None:
+        raise click.ClickException(f"The token of {name} was made, and somebody has revoked it since.")
     if as_json:
         click.echo(json.dumps({"token": secret} | _shown(grant)))
         return
-    click.echo(secret)
     click.echo(f"This is the token of {_in_words(grant)}.", err=True)
     click.echo("It is not shown again. Send it as the header Authorization: Bearer TOKEN.", err=True)
 
@@ -73,14 +78,18 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
 @_as_json
 def show(as_json: bool) -> None:
     """Show whose tokens there are, and what each allows."""
-    grants = _file().grants()
+    settings = load_settings()
+    grants = _store(settings).grants()
+    if unused := unused_files(settings):
+        click.echo(f"{in_words(unused)} {command('token', 'import')}", err=True)
     if as_json:
         click.echo(json.dumps({"tokens": [_shown(each) for each in grants]}))
         return
     for grant in grants:
         click.echo(f"{_in_words(grant)}, since {grant.created_at[:10]}")
     if not grants:
-        click.echo(f"There are no tokens. Add one with: {command('token', 'add')} NAME")
+        where = " in the ledger's database" if settings.ledger_url else ""
+        click.echo(f"There are no tokens{where}. Add one with: {command('token', 'add')} NAME")
 
 
 @token.command(epilog="Example: sora-mcp token revoke bob")
@@ -88,7 +97,7 @@ def show(as_json: bool) -> None:
 @_as_json
 def revoke(name: str, as_json: bool) -> None:
     """Take the token of NAME back. A running server refuses it, and ends its streams, within seconds."""
-    _file().revoke(name)
+    _store(load_settings()).revoke(name)
     if as_json:
         click.echo(json.dumps({"revoked": name}))
         return
@@ -108,23 +117,58 @@ def key(name: str, remove: bool, as_json: bool) -> None:
     settings = load_settings()
     from sora_mcp.config.converters import Secret  # noqa: PLC0415
     from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
+    from sora_mcp.ledger import open_documents  # noqa: PLC0415
 
-    keys = UpstreamKeys(settings.home)
+    keys = UpstreamKeys(open_documents(settings))
     if remove:
         was_there = keys.remove(name)
         done = f"The key of {name} is forgotten." if was_there else f"There is no key of {name}."
     else:
-        _check_known(name)
+        _check_known(settings, name)
         endpoint = settings.endpoint()
         keys.store(name, endpoint.base_url, Secret(_read_key(name, endpoint.label)))
         done = f"The key of {name} is kept for {endpoint.label}."
     click.echo(json.dumps({"name": name, "has_key": not remove}) if as_json else done)
 
 
-def _check_known(name: str) -> None:
+@token.command("import", epilog="Example: sora-mcp token import")
+@_as_json
+def take_over(as_json: bool) -> None:
+    """Take tokens and keys over from the files in SORA_HOME into the ledger's database, where SORA_LEDGER_URL is set.
+
+    A name that has a token there keeps it. The files are renamed, so that nobody takes them for what is used.
+    """
+    settings = load_settings()
+    from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415
+    from sora_mcp.identity.tokens import TokenStore  # noqa: PLC0415
+    from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
+    from sora_mcp.ledger import open_documents  # noqa: PLC0415
+
+    if settings.ledger_url is None:
+        raise click.UsageError("SORA_LEDGER_URL is not set: the files in SORA_HOME are what is used. Nothing was done.")
+    files, documents = PrivateFiles(settings.home), open_documents(settings)
+    grants = TokenStore(files).grants()
+    left_out = TokenStore(documents).take_over(grants)
+    keys_left_out = UpstreamKeys(documents).take_over(UpstreamKeys(files))
+    aside = [str(path) for file in unused_files(settings) if (path := file.set_aside())]
+    if as_json:
+        names = {"tokens": [each.name for each in grants], "left_out": left_out, "keys_left_out": keys_left_out}
+        click.echo(json.dumps(names | {"set_aside": aside}))
+        return
+    taken = [each.name for each in grants if each.name not in left_out]
+    click.echo(f"Tokens that were taken over: {', '.join(taken) or 'none'}.")
+    if left_out:
+        click.echo(f"Left out, because there is a token of that name: {', '.join(left_out)}.")
+    if keys_left_out:
+        click.echo(f"Keys left out, because there is another one: {', '.join(keys_left_out)}.")
+    for name in aside:
+        click.echo(f"Renamed: {name}")
+
+
+def _check_known(settings: Settings, name: str) -> None:
     """Raise a usage error for a name that nobody has: a key would be kept for nobody."""
     is_oauth = "://" in name and "#" in name
-    if not is_oauth and name not in {each.name for each in _file().grants()}:
+    if not is_oauth and name not in {each.name for each in _store(settings).grants()}:
         raise click.UsageError(f"There is no token of {name!r}. Add it first: {command('token', 'add', name)}")
 
 
@@ -139,11 +183,29 @@ def _read_key(name: str, gateway: str) -> str:
     return text
 
 
-def _file() -> TokenFile:
-    settings = load_settings()
-    from sora_mcp.identity.tokens import TokenFile  # noqa: PLC0415
+def _store(settings: Settings) -> TokenStore:
+    from sora_mcp.identity.tokens import TokenStore  # noqa: PLC0415
+    from sora_mcp.ledger import open_documents  # noqa: PLC0415
 
-    return TokenFile(settings.home)
+    return TokenStore(open_documents(settings))
+
+
+def unused_files(settings: Settings) -> list[PrivateFile]:
+    """The files of tokens and keys in SORA_HOME that are not used, because the ledger's database has them."""
+    from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415
+
+    if settings.ledger_url is None:
+        return []
+    files = PrivateFiles(settings.home)
+    return [file for name in ("tokens", "upstream-keys") if (file := files.named(name)).path.exists()]
+
+
+def in_words(unused: list[PrivateFile]) -> str:
+    """What is said of them, before the command that takes them over."""
+    paths, verb, them = " and ".join(str(file.path) for file in unused), "are", "them"
+    if len(unused) == 1:
+        verb, them = "is", "it"
+    return f"{paths} {verb} not used: tokens and keys are in the ledger's database. Take {them} over with:"
 
 
 def _shown(grant: Grant) -> dict[str, object]:

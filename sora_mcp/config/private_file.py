@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+from sora_mcp.config.documents import Unreadable, parse, text_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 
@@ -19,9 +20,6 @@ LARGEST = 5_000_000
 """Bytes that are read; a larger file counts as damaged."""
 LOCKED_WITHIN_S = 10.0
 """Seconds that a writer waits for another one."""
-FORMAT = 1
-
-T = TypeVar("T")
 Stamp = tuple[int, ...]
 """What changes whenever a file does: also where it is replaced, or its permissions change."""
 
@@ -41,6 +39,9 @@ class PrivateFile:
         except OSError as error:
             raise self.problem(f"cannot be looked at ({error.strerror})") from None
 
+    def check_current(self) -> None:
+        """A file is looked at whenever it is used."""
+
     def read(self) -> dict[str, Any]:
         """The document without its `format`, empty where there is no file.
 
@@ -50,12 +51,9 @@ class PrivateFile:
         if text is None:
             return {}
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            raise self.problem("is damaged, or only half written: it is not JSON") from None
-        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-            raise self.problem("is damaged, or of a newer release")
-        return document
+            return parse(text)
+        except Unreadable as error:
+            raise self.problem(str(error)) from None
 
     def _text(self) -> str | None:
         try:
@@ -91,16 +89,44 @@ class PrivateFile:
             with locked(self.path.with_suffix(".lock")):
                 document = self.read()
                 yield document
-                replace(self.path, json.dumps({"format": FORMAT} | document, indent=1) + "\n")
+                replace(self.path, text_of(document))
         except Locked:
             raise self.problem("cannot be locked: another process holds it", "Try again.") from None
         except OSError as error:
             raise self.problem(f"cannot be written ({error.strerror})") from None
 
+    def set_aside(self) -> Path | None:
+        """Rename it, so that nothing reads it any more; what it is called then, None where there is none."""
+        aside = self.path.with_name(f"{self.path.name}.imported")
+        try:
+            self.path.replace(aside)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self.problem(f"cannot be renamed ({error.strerror})", "Rename it yourself.") from None
+        return aside
+
     def problem(self, wrong: str, advice: str = "") -> FileProblem:
         """What is wrong with the file, as an error."""
         way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
         return FileProblem(f"{self.path} {wrong}.", Do(way_out))
+
+
+class PrivateFiles:
+    """The documents of a server that has them to itself: files below `home`, each named after its document."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.place = str(home)
+
+    def named(self, name: str) -> PrivateFile:
+        return PrivateFile(self._home / f"{name}.json")
+
+    def now(self) -> float:
+        return time.time()
+
+    def close(self) -> None:
+        """No file stays open."""
 
 
 class Locked(Exception):
@@ -134,23 +160,6 @@ def replace(path: Path, text: str) -> None:
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-class Kept(Generic[T]):
-    """What a file holds, as a running server knows it: read again whenever the file has changed, at the next use."""
-
-    def __init__(self, file: PrivateFile, read: Callable[[], T]) -> None:
-        self._file = file
-        self._read = read
-        self._known: tuple[Stamp | None, T] | None = None
-
-    def now(self) -> T:
-        """What it holds now. Raises what `read` raises, and FileProblem: nothing that was known before counts then."""
-        stamp = self._file.stamp()
-        if self._known is None or self._known[0] != stamp:
-            self._known = None
-            self._known = stamp, self._read()
-        return self._known[1]
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import Endpoint, endpoint_of
@@ -22,6 +23,14 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
         personal_cap=cap or settings.max_cost_per_owner,
         is_shared=True,
     )
+
+
+def shared_folder(settings: Settings) -> Path:
+    """The folder of files that every server must see which serves the same people: SORA_HOME where there is one server,
+    and that of the videos where there may be several."""
+    if settings.ledger_url is None:
+        return settings.home
+    return settings.output_dir.parent if settings.is_shared else settings.output_dir
 
 
 def endpoint_of_anybody(settings: Settings) -> Endpoint:

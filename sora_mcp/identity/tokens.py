@@ -1,4 +1,4 @@
-"""Static bearer tokens: one for each name, of which only a hash is kept, in a file below SORA_HOME.
+"""Static bearer tokens: one for each name, of which only a hash is kept.
 
 A token is 256 random bits, so that a plain SHA-256 of it can neither be guessed nor turned back.
 """
@@ -9,13 +9,13 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sora_mcp.config import converters
-from sora_mcp.config.private_file import Kept, PrivateFile
+from sora_mcp.config.documents import Documents, Kept
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured, NotFound
@@ -45,15 +45,15 @@ class Grant:
     created_at: str = ""
 
 
-class TokenFile:
-    """The file of hashes. Everything here raises FileProblem where it cannot be read or written."""
+class TokenStore:
+    """The hashes. Everything here raises FileProblem where they cannot be read or written."""
 
-    def __init__(self, home: Path) -> None:
-        self.file = PrivateFile(home / "tokens.json")
+    def __init__(self, documents: Documents) -> None:
+        self.document = documents.named("tokens")
 
     def grants(self) -> tuple[Grant, ...]:
-        """All that the file holds; a file of which one part is wrong holds nothing."""
-        return self._grants(self.file.read())
+        """All that there are; a document of which one part is wrong holds nothing."""
+        return self._grants(self.document.read())
 
     def add(self, name: str, scopes: tuple[str, ...] | None, cap: Cost | None, *, replace: bool = False) -> str:
         """Make a token, keep its hash, and return it: it cannot be shown again.
@@ -64,7 +64,7 @@ class TokenFile:
         if not re.fullmatch(NAME, name):
             raise NotConfigured(f"A name has {NAME_IN_WORDS}.", Do("Nothing was added. Choose such a name."))
         token = PREFIX + secrets.token_hex(32)
-        with self.file.change() as document:
+        with self.document.change() as document:
             grants = self._grants(document)
             same = next((each for each in grants if each.name.lower() == name.lower()), None)
             if same is not None and not (replace and same.name == name):
@@ -79,13 +79,22 @@ class TokenFile:
 
     def revoke(self, name: str) -> None:
         """Take a name out. Raises NotFound where there is none, naming those that there are."""
-        with self.file.change() as document:
+        with self.document.change() as document:
             grants = self._grants(document)
             others = [each for each in grants if each.name != name]
             if len(others) == len(grants):
                 names = ", ".join(each.name for each in grants[:20]) or "none"
                 raise NotFound(f"No token of this name: {name[:64]!r}. Names: {names}.", Do("Nothing was revoked."))
             document["tokens"] = [_entry(each) for each in others]
+
+    def take_over(self, grants: Sequence[Grant]) -> list[str]:
+        """Add what another store holds; the names of those that are left out, because such a name is here already."""
+        with self.document.change() as document:
+            here = self._grants(document)
+            names, digests = {each.name.lower() for each in here}, {each.digest for each in here}
+            new = [each for each in grants if each.name.lower() not in names and each.digest not in digests]
+            document["tokens"] = [_entry(each) for each in (*here, *new)]
+        return [each.name for each in grants if each not in (*here, *new)]
 
     def _grants(self, document: dict[str, Any]) -> tuple[Grant, ...]:
         entries = document.get("tokens", [])
@@ -94,10 +103,10 @@ class TokenFile:
         except (ValueError, TypeError, KeyError, AttributeError):
             grants = None
         if grants is None or document.keys() - {"tokens"}:
-            raise self.file.problem("is damaged: not every entry is a name, a hash and scopes")
+            raise self.document.problem("is damaged: not every entry is a name, a hash and scopes")
         names, digests = {each.name.lower() for each in grants}, {each.digest for each in grants}
         if len(names) < len(grants) or len(digests) < len(grants):
-            raise self.file.problem("names somebody twice")
+            raise self.document.problem("names somebody twice")
         return grants
 
 
@@ -105,18 +114,21 @@ _INSTEAD = Do("Nothing was added. Give --replace for a new token in place of the
 
 
 class Tokens:
-    """The file as a running server sees it: read again whenever it has changed, never later than at the next use."""
+    """The tokens as a running server sees them."""
 
-    def __init__(self, file: TokenFile) -> None:
-        self._grants = Kept(file.file, lambda: {each.digest: each for each in file.grants()})
+    def __init__(self, store: TokenStore) -> None:
+        self._grants = Kept(store.document, lambda: {each.digest: each for each in store.grants()})
 
     def grant(self, token: str) -> Grant | None:
-        """What a token gives, None where it is none. Raises FileProblem: then nobody is let in."""
+        """What a token gives, None where it is none. Raises FileProblem where that cannot be told."""
         if not _TOKEN.fullmatch(token):
             return None
         digest = _digest(token)
         grant = self._grants.now().get(digest)
-        return grant if grant is not None and hmac.compare_digest(grant.digest, digest) else None
+        if grant is None or not hmac.compare_digest(grant.digest, digest):
+            self._grants.check_current()  # it may have been added just now
+            return None
+        return grant
 
     def holds(self, grant: Grant) -> bool:
         """Whether a grant stands unchanged. Raises FileProblem."""

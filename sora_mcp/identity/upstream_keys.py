@@ -1,28 +1,26 @@
-"""People's own keys of the gateway, where a team has one for each: kept below SORA_HOME, never taken from a request.
+"""People's own keys of the gateway, where a team has one for each: never taken from a request.
 
 A key is bound to the gateway's address for which it was stored, and is sent to no other.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sora_mcp.config.converters import Secret
-from sora_mcp.config.private_file import Kept, PrivateFile
+from sora_mcp.config.documents import Documents, Kept
 from sora_mcp.core.accounts import canonical_address
 
 
 class UpstreamKeys:
-    """The file of keys. Everything here raises FileProblem where it cannot be read or written."""
+    """The keys, in clear text. Everything here raises FileProblem where they cannot be read or written."""
 
-    def __init__(self, home: Path) -> None:
-        self._file = PrivateFile(home / "upstream-keys.json")
-        self._keys = Kept(self._file, self._read)
+    def __init__(self, documents: Documents) -> None:
+        self._document = documents.named("upstream-keys")
+        self._keys = Kept(self._document, self._read)
 
     def of(self, owner: str, base_url: str) -> Secret | None:
         """An owner's own key at a gateway; None where they have none, and use the team's.
 
-        A file that cannot be read is a FileProblem, so that nobody pays with another's key by mistake.
+        Keys that cannot be read are a FileProblem, so that nobody pays with another's key by mistake.
         """
         return self._keys.now().get((owner, canonical_address(base_url)))
 
@@ -32,22 +30,32 @@ class UpstreamKeys:
 
     def store(self, owner: str, base_url: str, key: Secret) -> None:
         """Keep a key, in place of an earlier one."""
-        with self._file.change() as document:
+        with self._document.change() as document:
             keys = document.setdefault("keys", {})
             keys.setdefault(owner, {})[canonical_address(base_url)] = key.get_secret_value()
 
     def remove(self, owner: str) -> bool:
         """Forget an owner's keys; whether there were any."""
-        with self._file.change() as document:
+        with self._document.change() as document:
             return document.get("keys", {}).pop(owner, None) is not None
+
+    def take_over(self, others: UpstreamKeys) -> list[str]:
+        """Add what another store holds; the owners of keys that are left out, because there is another one here."""
+        left_out = []
+        with self._document.change() as document:
+            keys = document.setdefault("keys", {})
+            for (owner, address), key in others._read().items():
+                if keys.setdefault(owner, {}).setdefault(address, key.get_secret_value()) != key.get_secret_value():
+                    left_out.append(owner)
+        return left_out
 
     def _read(self) -> dict[tuple[str, str], Secret]:
         keys: dict[tuple[str, str], Secret] = {}
         try:
-            for owner, entries in self._file.read().get("keys", {}).items():
+            for owner, entries in self._document.read().get("keys", {}).items():
                 keys |= {(owner, address): Secret(_text(key)) for address, key in entries.items()}
         except (AttributeError, TypeError):
-            raise self._file.problem("is damaged: not every entry is an owner with addresses and keys") from None
+            raise self._document.problem("is damaged: not every entry is an owner with addresses and keys") from None
         return keys
 
 

@@ -21,9 +21,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
 from sora_mcp.identity.oauth import AccessClaims, TokenRefused
 from sora_mcp.identity.scopes import SCOPES
+from sora_mcp.ledger import open_documents
 from sora_mcp.server.bounds import MOST_BYTES
 from sora_mcp.server.principals import VerifiedToken
 from sora_mcp.server.revocation import Exchange
@@ -68,8 +70,10 @@ NO_SCOPE = Refusal(403, "insufficient_scope", f"The token has none of the scopes
 class Authentication:
     """How callers of a server say who they are."""
 
-    def __init__(self, verifier: Verifier, *, issuer: str = "", audience: str = "") -> None:
-        """`issuer` and `audience`: where clients get tokens, and for which address; empty without OAuth."""
+    def __init__(self, verifier: Verifier, documents: Documents, *, issuer: str = "", audience: str = "") -> None:
+        """`documents`: where the server keeps what it knows of people. `issuer` and `audience`: where clients get
+        tokens, and for which address; empty without OAuth."""
+        self.documents = documents
         self._verifier = verifier
         self._issuer = issuer
         self._audience = audience
@@ -80,10 +84,11 @@ class Authentication:
     @classmethod
     def configured(cls, settings: Settings) -> Authentication:
         """As the settings say. Raises NotConfigured where one that OAuth needs is missing."""
-        verifier = verifier_of(settings)
+        documents = open_documents(settings, watched=True)
+        verifier = verifier_of(settings, documents)
         if "oauth" not in settings.auth:
-            return cls(verifier)
-        return cls(verifier, issuer=settings.oauth_issuer or "", audience=settings.oauth_audience or "")
+            return cls(verifier, documents)
+        return cls(verifier, documents, issuer=settings.oauth_issuer or "", audience=settings.oauth_audience or "")
 
     @property
     def routes(self) -> list[Route]:

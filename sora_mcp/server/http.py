@@ -51,9 +51,11 @@ class HttpApp:
             from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415 - a single person does without
             from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
 
-            server.share(UpstreamKeys(settings.home).of)
-            server.links = Links(settings, server.saved_file, authentication.lets_in)
+            documents = authentication.documents
+            server.share(UpstreamKeys(documents).of)
+            server.links = Links(settings, documents, server.saved_file, authentication.lets_in)
             routes = [*routes, *server.links.routes()]
+        self._authentication = authentication
         self.connections: set[Any] = set()
         """Those that are open: kept by whoever listens, counted by `/metrics`."""
         own_routes = watching.routes(server, self.connections, asks_callers=authentication is not None)
@@ -84,6 +86,8 @@ class HttpApp:
     async def end(self) -> None:
         """Finish the calls under way, then end what never would by itself."""
         await self._draining.end()
+        if self._authentication is not None:
+            self._authentication.documents.close()
 
 
 async def _without_slash(_: Request) -> Response:

@@ -54,8 +54,8 @@ async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
 
 
 _NOT_SERVED = (
-    "The file of this server's upstream keys cannot be used, so nothing was done or submitted; whoever runs "
-    "the server has to mend it."
+    "This server's upstream keys cannot be used now, so nothing was done or submitted; whoever runs the server has to "
+    "mend it."
 )
 
 

@@ -6,13 +6,14 @@ import logging
 import time
 from functools import lru_cache
 
+from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.identity.issuer import Issuer, IssuerDown
 from sora_mcp.identity.oauth import AccessClaims, OAuthTokens, TokenRefused
-from sora_mcp.identity.tokens import PREFIX, Grant, TokenFile, Tokens
+from sora_mcp.identity.tokens import PREFIX, Grant, Tokens, TokenStore
 from sora_mcp.server.principals import Principal, VerifiedToken
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,7 @@ class Verifier:
             grant = self._tokens.grant(token)
         except FileProblem as problem:
             self._tell(f"nobody is let in with a static token: {problem.message}")
-            raise CannotTell(
-                "The file of tokens of this server cannot be used; whoever runs it has to mend it."
-            ) from None
+            raise CannotTell("The tokens of this server cannot be read now; whoever runs it has to mend it.") from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
         return _of_grant(grant)
@@ -111,9 +110,9 @@ def _verified(
     )
 
 
-def verifier_of(settings: Settings) -> Verifier:
+def verifier_of(settings: Settings, documents: Documents) -> Verifier:
     """The verifier that the settings ask for. Raises NotConfigured where OAuth lacks a setting."""
-    tokens = _tokens(TokenFile(settings.home)) if "tokens" in settings.auth else None
+    tokens = _tokens(TokenStore(documents)) if "tokens" in settings.auth else None
     if "oauth" not in settings.auth:
         return Verifier(tokens, None)
     for name in ("oauth_issuer", "oauth_audience"):
@@ -127,11 +126,11 @@ def verifier_of(settings: Settings) -> Verifier:
 _SET = Do("Set it and start again.")
 
 
-def _tokens(file: TokenFile) -> Tokens:
-    """The tokens of a file; in the log stands at once whether anybody is let in with one."""
+def _tokens(store: TokenStore) -> Tokens:
+    """The tokens of a store; in the log stands at once whether anybody is let in with one."""
     try:
-        if not file.grants():
+        if not store.grants():
             logger.info("nobody has a token yet; sora-mcp token add NAME makes one")
     except FileProblem as problem:
         logger.error("nobody is let in with a static token: %s", problem.message)  # noqa: TRY400 - it says all
-    return Tokens(file)
+    return Tokens(store)

@@ -171,7 +171,7 @@ class Creator:
         """The request with its sources found, checked against the tables."""
         await self._connector.know_models(RESOLVE_WITHIN)
         dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
-        with_images = take_local_images(draft, self._settings, self._ledger.owns)
+        with_images = await take_local_images(draft, self._settings, self._ledger.owns, RESOLVE_WITHIN)
         dialect.check(with_images.request)
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none

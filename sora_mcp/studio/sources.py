@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
+from anyio import to_thread
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
@@ -125,19 +126,33 @@ def name_of(entry: Entry, generation: Generation) -> str:
     return entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}"
 
 
-def take_local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> Resolved:
-    """Read the images that the draft names and that lie here. Raises InvalidInput; nothing is sent."""
-    local = dict[int, Image]()
+async def take_local_images(
+    draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers, within_s: float
+) -> Resolved:
+    """Read the images that the draft names and that lie here; nothing is sent.
+
+    Raises InvalidInput, and TimeoutError after `within_s` seconds: their folder may be one of a network.
+    """
+    local: dict[int, Image] = {}
+    if draft.inpaint_items:
+        with anyio.fail_after(within_s):
+            local = await to_thread.run_sync(_local_images, draft, settings, is_ledgers, abandon_on_cancel=True)
+    resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
+    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
+
+
+def _local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> dict[int, Image]:
+    local: dict[int, Image] = {}
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
         if item.url is not None and images.is_upload(item.url):
-            from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415 - most callers are on this machine
+            from sora_mcp.config.sharing import shared_folder  # noqa: PLC0415 - most callers are on this machine
+            from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415
 
-            local[i] = Uploads(settings.home, settings.owner or "").read(item.url, where)
+            local[i] = Uploads(shared_folder(settings), settings.owner or "").read(item.url, where)
         elif item.url is not None and not images.is_address(item.url):
             local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
-    resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
-    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
+    return local
 
 
 async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool, within_s: float) -> Resolved:

@@ -59,10 +59,10 @@ class Uploaded:
 
 
 class Uploads:
-    """The images of one owner; `home` is the server's folder. What touches the disk raises FileProblem."""
+    """The images of one owner, below `folder` (see `shared_folder`). What touches the disk raises FileProblem."""
 
-    def __init__(self, home: Path, owner: str, clock: Callable[[], float] = time.time) -> None:
-        self._all = home / "uploads"
+    def __init__(self, folder: Path, owner: str, clock: Callable[[], float] = time.time) -> None:
+        self._all = folder / "uploads"
         self._folder = self._all / owner_folder(owner)
         self._clock = clock
 

@@ -100,7 +100,7 @@ class Links(Protocol):
     async def for_image(self) -> str:
         """A link by which one image can be sent."""
 
-    def has_image(self, name: str) -> bool:
+    async def has_image(self, name: str) -> bool:
         """Whether the caller has sent the image of this name (`upload:…`), and it is still here."""
 
 

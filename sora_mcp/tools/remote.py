@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -78,7 +78,7 @@ async def linked(download: Download, links: Links) -> Download:
 async def check_images(draft: VideoRequest, links: Links) -> None:
     """Raise InvalidInput for images that are files of the caller's machine and were not sent here, with links to send
     them by."""
-    missing = list(_missing(draft, links))
+    missing = [each async for each in _missing(draft, links)]
     if not missing:
         return
     error = InvalidInput([problem for problem, _ in missing])
@@ -90,14 +90,14 @@ async def check_images(draft: VideoRequest, links: Links) -> None:
     raise error
 
 
-def _missing(draft: VideoRequest, links: Links) -> Iterator[tuple[Problem, str]]:
+async def _missing(draft: VideoRequest, links: Links) -> AsyncIterator[tuple[Problem, str]]:
     """What is wrong with each image that is not here, and its file on the caller's machine, quoted for a shell."""
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
         if item.url is None:
             continue
         if item.url.lower().startswith(UPLOAD):
-            if not links.has_image(item.url):
+            if not await links.has_image(item.url):
                 yield Problem(where, *NOT_HERE), "FILE"
         elif not is_address(item.url):
             wrong = "is a path, and this server cannot read the files of your machine"

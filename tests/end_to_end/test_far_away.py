@@ -26,7 +26,8 @@ from shared_server import team as served_team
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
-from sora_mcp.identity.tokens import TokenFile
+from sora_mcp.identity.tokens import TokenStore
+from sora_mcp.ledger import open_documents
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +143,7 @@ async def test_pages_and_names_of_others_reach_no_link(
 async def test_links_end_when_their_owners_token_is_revoked(team: Team, http: httpx.AsyncClient) -> None:
     video, image = await link_to_a_video(team), await link_for_an_image(team)
     assert (await http.head(video)).status_code == 200
-    await to_thread.run_sync(TokenFile(team.settings.home).revoke, "alice")
+    await to_thread.run_sync(TokenStore(open_documents(team.settings)).revoke, "alice")
     assert (await http.head(video)).status_code == 403
     assert (await http.put(image, content=PNG)).status_code == 403
 
@@ -218,7 +219,7 @@ async def test_where_no_link_can_be_given_nothing_is_submitted_either(paying: Te
     paying.settings.home.mkdir(exist_ok=True)
     (paying.settings.home / "link-keys.json").write_text("not JSON", encoding="utf-8")
     async with paying.client("alice") as client:
-        told = await assert_refused(client, *item(url="cat.png"), "is a path", "file of keys")
+        told = await assert_refused(client, *item(url="cat.png"), "is a path", "keys for links")
     assert str(paying.settings.home) not in told.text
     assert gateway.connections == 0
 

@@ -17,9 +17,11 @@ from issuer import Issuer, issuing
 from mcp import MCPError
 from mcp.shared.exceptions import MCPError as ProtocolError
 
+from sora_mcp.config.private_file import PrivateFile
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotConfigured
-from sora_mcp.identity.tokens import TokenFile
+from sora_mcp.identity.tokens import TokenStore
+from sora_mcp.ledger import open_documents
 from sora_mcp.server.authentication import Authentication
 from sora_mcp.tools import TOOLS
 
@@ -42,8 +44,8 @@ def settings(make_settings: Callable[..., Settings], issuer: Issuer) -> Settings
 
 
 @pytest.fixture
-def people(settings: Settings) -> TokenFile:
-    return TokenFile(settings.home)
+def people(settings: Settings) -> TokenStore:
+    return TokenStore(open_documents(settings))
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ async def test_with_static_tokens_alone_no_issuer_is_named(make_settings: Callab
         assert answer.headers["www-authenticate"] == f"Bearer {BOTH}"
 
 
-async def test_a_good_token_of_either_kind_opens(address: str, era: Era, people: TokenFile, issuer: Issuer) -> None:
+async def test_a_good_token_of_either_kind_opens(address: str, era: Era, people: TokenStore, issuer: Issuer) -> None:
     for token in (people.add("alice", None, None), issuer.token(PUBLIC), issuer.token(f"{PUBLIC}/")):
         assert (await opened(address, era, token)).status_code == 200
 
@@ -107,7 +109,7 @@ async def test_a_refusal_says_why(address: str, era: Era, issuer: Issuer, claims
     assert reason in answer.json()["error_description"]
 
 
-async def test_a_token_is_taken_from_the_one_header_only(address: str, era: Era, people: TokenFile) -> None:
+async def test_a_token_is_taken_from_the_one_header_only(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     for elsewhere in (f"{address}?access_token={token}", f"{address}?token={token}"):
         assert (await opened(elsewhere, era, None)).status_code == 401
@@ -128,7 +130,7 @@ async def test_no_other_spelling_of_the_path_leads_in(address: str) -> None:
         assert answer.status_code in {401, 404, 405, 307}, path
 
 
-async def test_a_host_that_is_not_ours_is_refused_whoever_asks(address: str, era: Era, people: TokenFile) -> None:
+async def test_a_host_that_is_not_ours_is_refused_whoever_asks(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     assert (await opened(address, era, token, Host="evil.example")).status_code == 421
     assert (await opened(address, era, token, Origin="https://evil.example")).status_code == 403
@@ -154,19 +156,25 @@ async def test_the_metadata_name_the_issuer_at_both_addresses(address: str, issu
 
 
 async def test_a_spoilt_file_of_tokens_lets_nobody_in_and_is_logged(
-    address: str, era: Era, people: TokenFile, issuer: Issuer, caplog: pytest.LogCaptureFixture
+    address: str,
+    era: Era,
+    people: TokenStore,
+    issuer: Issuer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = people.add("alice", None, None)
-    people.file.path.chmod(0o644)
+    assert isinstance(people.document, PrivateFile)
+    path = people.document.path
+    path.chmod(0o644)
     for _ in range(3):
         answer = await opened(address, era, token)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert "whoever runs it has to mend it" in answer.json()["error_description"]
-        assert str(people.file.path) not in answer.text
+        assert str(path) not in answer.text
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "open to other users" in line
     assert (await opened(address, era, issuer.token(PUBLIC))).status_code == 200
-    people.file.path.chmod(0o600)
+    path.chmod(0o600)
     assert (await opened(address, era, token)).status_code == 200
 
 
@@ -192,7 +200,7 @@ def test_oauth_without_a_setting_is_refused_at_the_start(make_settings: Callable
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 @pytest.mark.parametrize("scope", ["videos:read", "videos:create"])
-async def test_each_tool_needs_its_scope(address: str, era: Era, people: TokenFile, tool: Any, scope: str) -> None:
+async def test_each_tool_needs_its_scope(address: str, era: Era, people: TokenStore, tool: Any, scope: str) -> None:
     token = people.add("alice", (scope,), None)
     needed = "videos:create" if tool.paid else "videos:read"
     async with client_of(address, token, era) as client:
@@ -210,7 +218,7 @@ async def test_each_tool_needs_its_scope(address: str, era: Era, people: TokenFi
         assert "Nothing was submitted" in error["message"]
 
 
-async def test_resources_prompts_and_completions_need_to_read(address: str, era: Era, people: TokenFile) -> None:
+async def test_resources_prompts_and_completions_need_to_read(address: str, era: Era, people: TokenStore) -> None:
     async with client_of(address, people.add("alice", ("videos:create",), None), era) as client:
         await client.list_tools()
         for ask in (
@@ -260,7 +268,7 @@ async def test_a_token_without_any_of_our_scopes_opens_nothing(address: str, era
 # --- sessions, streams and revocation ---------------------------------------------------------------
 
 
-async def test_a_session_is_one_persons_own(address: str, people: TokenFile) -> None:
+async def test_a_session_is_one_persons_own(address: str, people: TokenStore) -> None:
     alice, bob = people.add("alice", None, None), people.add("bob", None, None)
     session = (await opened(address, "legacy", alice)).headers["mcp-session-id"]
     of_session = ACCEPT | {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
@@ -276,14 +284,14 @@ async def test_a_session_gives_a_weaker_token_of_the_same_person_no_more(address
     assert (await post(address, headers | of_session | bearer(weaker), body)).status_code == 403
 
 
-async def test_a_revoked_token_is_refused_at_once(address: str, era: Era, people: TokenFile) -> None:
+async def test_a_revoked_token_is_refused_at_once(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     assert (await opened(address, era, token)).status_code == 200
     people.revoke("alice")
     assert (await opened(address, era, token)).status_code == 401
 
 
-async def test_an_open_stream_ends_with_its_token(address: str, era: Era, people: TokenFile) -> None:
+async def test_an_open_stream_ends_with_its_token(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
         if era == "legacy":
@@ -330,7 +338,7 @@ async def test_a_call_that_is_being_paid_for_is_recorded_though_its_token_is_rev
     settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
     hold = Hold()
     gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
-    people = TokenFile(settings.home)
+    people = TokenStore(open_documents(settings))
     token = people.add("alice", None, None)
     async with team_server(settings) as address:
         headers, body = call(era, "create_video", prompt="a boat")
@@ -368,7 +376,7 @@ async def test_a_callers_token_never_goes_to_the_gateway(
         base_url=gateway.address, api_key=KEY, auth="tokens,oauth", oauth_issuer=issuer.address, oauth_audience=PUBLIC
     )
     gateway.on("POST", CREATE, TAKEN_NEXT)
-    static, oauth = TokenFile(settings.home).add("alice", None, None), issuer.token(PUBLIC)
+    static, oauth = TokenStore(open_documents(settings)).add("alice", None, None), issuer.token(PUBLIC)
     async with team_server(settings) as address:
         for number, token in enumerate((static, oauth)):
             async with client_of(address, token, era) as client:

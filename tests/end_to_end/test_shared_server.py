@@ -31,6 +31,7 @@ from sora_mcp.core.errors import NotConfigured, NotFound, OutcomeUnknown
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.owners import owner_folder
 from sora_mcp.identity.upstream_keys import UpstreamKeys
+from sora_mcp.ledger import open_documents
 from sora_mcp.studio import Studio
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
@@ -267,7 +268,7 @@ async def test_a_persons_own_key_goes_upstream_for_them_and_for_nobody_else(
     shared: Make, gateway: FaultGateway
 ) -> None:
     settings = shared()
-    keys = UpstreamKeys(settings.home)
+    keys = UpstreamKeys(open_documents(settings))
     keys.store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
     with anyio.fail_after(60):
         async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
@@ -286,7 +287,7 @@ async def test_a_persons_own_key_goes_upstream_for_them_and_for_nobody_else(
 
 async def test_people_with_keys_of_their_own_need_none_of_the_team(shared: Make, gateway: FaultGateway) -> None:
     settings = shared(api_key=None)
-    UpstreamKeys(settings.home).store("ann", endpoint_of_anybody(settings).base_url, Secret(ANNS_OWN))
+    UpstreamKeys(open_documents(settings)).store("ann", endpoint_of_anybody(settings).base_url, Secret(ANNS_OWN))
     with anyio.fail_after(60):
         async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
             assert not (await ask(ann, "create_video", {"prompt": "one"})).is_error
@@ -302,7 +303,7 @@ async def test_what_everybody_made_is_followed_and_saved_in_folders_of_their_own
     shared: Make, gateway: FaultGateway
 ) -> None:
     settings = shared(save_finished=True)
-    UpstreamKeys(settings.home).store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
+    UpstreamKeys(open_documents(settings)).store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
     gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     gateway.on("GET", "/media", Answer(200, MP4))
     with anyio.fail_after(60):
@@ -324,7 +325,7 @@ async def test_a_file_of_keys_that_cannot_be_read_lets_nobody_pay_with_anothers(
     shared: Make, gateway: FaultGateway
 ) -> None:
     settings = shared()
-    UpstreamKeys(settings.home).store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
+    UpstreamKeys(open_documents(settings)).store("ann", settings.endpoint().base_url, Secret(ANNS_OWN))
     (settings.home / "upstream-keys.json").write_text("{")
     with anyio.fail_after(30):
         async with team(settings) as made:

@@ -9,6 +9,7 @@ from bench import MP4
 from starlette.applications import Starlette
 from starlette.requests import Request
 
+from sora_mcp.config.private_file import PrivateFiles
 from sora_mcp.config.settings import Settings, load
 from sora_mcp.core.results import Download
 from sora_mcp.server.links import Links
@@ -28,7 +29,9 @@ class Room:
             path.parent.mkdir()
             path.write_bytes(CONTENT + owner.encode())
         self.let_in = {"alice", "bob"}
-        self.links = Links(self.settings, self.saved_file, self.let_in.__contains__, lambda: self.now)
+        self.links = Links(
+            self.settings, PrivateFiles(self.settings.home), self.saved_file, self.let_in.__contains__, lambda: self.now
+        )
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
         return self.files.get(owner) if (video_id, variant) == ("task_1", 1) else None

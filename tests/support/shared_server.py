@@ -17,7 +17,8 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.cost import Cost
-from sora_mcp.identity.tokens import TokenFile
+from sora_mcp.identity.tokens import TokenStore
+from sora_mcp.ledger import open_documents
 from sora_mcp.server import build
 from sora_mcp.server.authentication import Authentication
 from sora_mcp.server.http import MCP_PATH, HttpApp
@@ -36,7 +37,7 @@ class Team:
     def token(self, name: str, cap: Cost | None = None, *, replace: bool = False) -> str:
         """A person's token, made at the first use."""
         if name not in self.tokens or replace:
-            self.tokens[name] = TokenFile(self.settings.home).add(name, None, cap, replace=replace)
+            self.tokens[name] = TokenStore(open_documents(self.settings)).add(name, None, cap, replace=replace)
         return self.tokens[name]
 
     def client(

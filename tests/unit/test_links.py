@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import string
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from starlette.applications import Starlette
 
 from sora_mcp.config.settings import load
 from sora_mcp.core.errors import FileProblem, NotConfigured
+from sora_mcp.ledger import open_documents
 from sora_mcp.server.links import Links
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.principals import Principal, VerifiedToken
@@ -220,7 +222,8 @@ async def test_other_paths_lead_nowhere(http: httpx.AsyncClient, path: str) -> N
     ],
 )
 async def test_without_a_public_address_a_link_begins_as_the_request_did(room: Room, host: str, base: str) -> None:
-    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file, bool)
+    settings = load({}, base_url="sandbox", home=room.settings.home)
+    links = Links(settings, open_documents(settings), room.saved_file, bool)
     assert (await links.of("alice", request_to(host)).for_image()).startswith(f"{base}/images/")
 
 
@@ -228,7 +231,8 @@ async def test_without_a_public_address_a_link_begins_as_the_request_did(room: R
     "host", ["", "localhost:80@evil.example", "localhost:80/x", "localhost:80\\x", "a b", "localhost:x"]
 )
 async def test_a_host_that_is_none_begins_no_link(room: Room, host: str) -> None:
-    links = Links(load({}, base_url="sandbox", home=room.settings.home), room.saved_file, bool)
+    settings = load({}, base_url="sandbox", home=room.settings.home)
+    links = Links(settings, open_documents(settings), room.saved_file, bool)
     with pytest.raises(NotConfigured) as caught:
         await links.of("alice", request_to(host)).for_image()
     assert "public_url" in caught.value.message
@@ -259,7 +263,7 @@ async def test_the_file_of_keys_is_this_users_alone(room: Room) -> None:
 
 async def test_servers_that_start_at_once_make_one_key(room: Room) -> None:
     with ThreadPoolExecutor(8) as threads:
-        read = list(threads.map(lambda _: LinkKeys(room.settings.home).read(), range(16)))
+        read = list(threads.map(lambda _: LinkKeys(open_documents(room.settings), time.time).read(), range(16)))
     assert all(keys == read[0] for keys in read)
 
 
@@ -278,7 +282,8 @@ async def test_servers_that_share_the_keys_accept_each_others_links(room: Room, 
     link = await room.to_video()
     other = load({}, base_url="sandbox", home=tmp_path / "other")
     shutil.copytree(room.settings.home, other.home)
-    transport = httpx.ASGITransport(Starlette(routes=Links(other, room.saved_file, bool, lambda: room.now).routes()))
+    links = Links(other, open_documents(other), room.saved_file, bool, lambda: room.now)
+    transport = httpx.ASGITransport(Starlette(routes=links.routes()))
     async with httpx.AsyncClient(transport=transport) as client:
         assert (await client.get(link)).status_code == 200
 

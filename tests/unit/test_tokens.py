@@ -12,31 +12,37 @@ from pathlib import Path
 import pytest
 
 from sora_mcp.config.converters import Secret
+from sora_mcp.config.private_file import PrivateFile, PrivateFiles
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotConfigured, NotFound
 from sora_mcp.identity.scopes import CREATE, READ
-from sora_mcp.identity.tokens import TokenFile, Tokens
+from sora_mcp.identity.tokens import Tokens, TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> TokenFile:
-    return TokenFile(tmp_path / "home")
+def file(tmp_path: Path) -> TokenStore:
+    return TokenStore(PrivateFiles(tmp_path / "home"))
 
 
-def test_a_token_is_known_by_its_hash_alone(file: TokenFile) -> None:
+def path_of(store: TokenStore) -> Path:
+    assert isinstance(store.document, PrivateFile)
+    return store.document.path
+
+
+def test_a_token_is_known_by_its_hash_alone(file: TokenStore) -> None:
     token = file.add("alice", (READ,), Cost.of(5, "USD"))
     assert re.fullmatch(r"sora_mcp_[0-9a-f]{64}", token)
-    text = file.file.path.read_text(encoding="utf-8")
+    text = path_of(file).read_text(encoding="utf-8")
     assert token not in text
     assert token.removeprefix("sora_mcp_") not in text
-    assert file.file.path.stat().st_mode & 0o777 == 0o600
+    assert path_of(file).stat().st_mode & 0o777 == 0o600
     grant = Tokens(file).grant(token)
     assert grant is not None
     assert (grant.name, grant.scopes, str(grant.max_cost_per_day)) == ("alice", (READ,), "5 USD")
 
 
-def test_without_scopes_a_token_gives_all(file: TokenFile) -> None:
+def test_without_scopes_a_token_gives_all(file: TokenStore) -> None:
     file.add("alice", None, None)
     assert file.grants()[0].scopes == (READ, CREATE)
 
@@ -63,26 +69,26 @@ def test_without_scopes_a_token_gives_all(file: TokenFile) -> None:
     ],
     ids=ascii,
 )
-def test_a_name_is_plain(file: TokenFile, name: str) -> None:
+def test_a_name_is_plain(file: TokenStore, name: str) -> None:
     with pytest.raises(NotConfigured, match="A name has 1 to 64 letters"):
         file.add(name, None, None)
-    assert not file.file.path.exists()
+    assert not path_of(file).exists()
 
 
 @pytest.mark.parametrize("name", ["a", "alice", "alice@example.org", "a.b_c-d", "A" * 64, "7"])
-def test_names_that_can_be(file: TokenFile, name: str) -> None:
+def test_names_that_can_be(file: TokenStore, name: str) -> None:
     file.add(name, None, None)
     assert [each.name for each in file.grants()] == [name]
 
 
 @pytest.mark.parametrize("again", ["alice", "Alice"])
-def test_a_name_has_one_token(file: TokenFile, again: str) -> None:
+def test_a_name_has_one_token(file: TokenStore, again: str) -> None:
     file.add("alice", None, None)
     with pytest.raises(NotConfigured, match="alice has a token already"):
         file.add(again, None, None)
 
 
-def test_a_token_that_is_replaced_keeps_scopes_and_cap_and_the_old_one_is_refused(file: TokenFile) -> None:
+def test_a_token_that_is_replaced_keeps_scopes_and_cap_and_the_old_one_is_refused(file: TokenStore) -> None:
     old = file.add("alice", (READ,), Cost.of(3))
     new = file.add("alice", None, None, replace=True)
     tokens = Tokens(file)
@@ -92,14 +98,14 @@ def test_a_token_that_is_replaced_keeps_scopes_and_cap_and_the_old_one_is_refuse
     assert (grant.scopes, grant.max_cost_per_day) == ((READ,), Cost.of(3))
 
 
-def test_who_is_not_there_cannot_be_revoked(file: TokenFile) -> None:
+def test_who_is_not_there_cannot_be_revoked(file: TokenStore) -> None:
     file.add("alice", None, None)
     with pytest.raises(NotFound, match=r"'bob'. Names: alice"):
         file.revoke("bob")
     assert len(file.grants()) == 1
 
 
-def test_a_running_server_sees_what_another_process_changed(file: TokenFile) -> None:
+def test_a_running_server_sees_what_another_process_changed(file: TokenStore) -> None:
     tokens = Tokens(file)
     assert tokens.grant("sora_mcp_" + "0" * 64) is None
     alice, bob = file.add("alice", None, None), file.add("bob", None, None)
@@ -110,14 +116,14 @@ def test_a_running_server_sees_what_another_process_changed(file: TokenFile) -> 
     assert tokens.grant(alice) is None
     assert not tokens.holds(grant)
     assert tokens.grant(bob) is not None
-    file.file.path.unlink()
+    path_of(file).unlink()
     assert tokens.grant(bob) is None
 
 
 @pytest.mark.parametrize(
     "token", ["", "sora_mcp_", "sora_mcp_" + "g" * 64, "sora_mcp_" + "0" * 65, "x" * 1_000_000, "é"]
 )
-def test_what_is_no_token_is_none(file: TokenFile, token: str) -> None:
+def test_what_is_no_token_is_none(file: TokenStore, token: str) -> None:
     file.add("alice", None, None)
     assert Tokens(file).grant(token) is None
 
@@ -169,12 +175,12 @@ SPOILT |= {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_a_spoilt_file_lets_nobody_in_and_is_not_written_over(file: TokenFile, what: str) -> None:
+def test_a_spoilt_file_lets_nobody_in_and_is_not_written_over(file: TokenStore, what: str) -> None:
     token = file.add("alice", None, None)
     tokens = Tokens(file)
     grant = tokens.grant(token)
     assert grant is not None
-    SPOILT[what](file.file.path)
+    SPOILT[what](path_of(file))
     for act in (
         lambda: tokens.grant(token),
         lambda: tokens.holds(grant),
@@ -186,18 +192,18 @@ def test_a_spoilt_file_lets_nobody_in_and_is_not_written_over(file: TokenFile, w
         assert token not in str(caught.value)
 
 
-def test_a_file_that_was_mended_lets_people_in_again(file: TokenFile) -> None:
+def test_a_file_that_was_mended_lets_people_in_again(file: TokenStore) -> None:
     token = file.add("alice", None, None)
     tokens = Tokens(file)
-    file.file.path.chmod(0o644)
+    path_of(file).chmod(0o644)
     with pytest.raises(FileProblem, match="open to other users"):
         tokens.grant(token)
-    file.file.path.chmod(0o600)
+    path_of(file).chmod(0o600)
     assert tokens.grant(token) is not None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such limit on Windows")
-def test_a_moment_without_descriptors_locks_nobody_out_for_longer(file: TokenFile) -> None:
+def test_a_moment_without_descriptors_locks_nobody_out_for_longer(file: TokenStore) -> None:
     import resource  # noqa: PLC0415 - not on Windows
 
     token = file.add("alice", None, None)
@@ -211,7 +217,7 @@ def test_a_moment_without_descriptors_locks_nobody_out_for_longer(file: TokenFil
     assert tokens.grant(token) is not None
 
 
-def test_people_who_are_added_at_once_are_all_kept(file: TokenFile) -> None:
+def test_people_who_are_added_at_once_are_all_kept(file: TokenStore) -> None:
     names = [f"person{number}" for number in range(24)]
     with ThreadPoolExecutor(8) as threads:
         tokens = list(threads.map(lambda name: file.add(name, None, None), names))
@@ -224,7 +230,7 @@ def test_people_who_are_added_at_once_are_all_kept(file: TokenFile) -> None:
 
 
 def test_a_key_is_its_owners_and_goes_to_one_gateway_only(tmp_path: Path) -> None:
-    keys = UpstreamKeys(tmp_path)
+    keys = UpstreamKeys(PrivateFiles(tmp_path))
     assert keys.of("alice", "https://gateway.example") is None
     keys.store("alice", "https://gateway.example", Secret("sk-alice"))
     keys.store("format", "https://gateway.example", Secret("sk-format"))
@@ -232,14 +238,14 @@ def test_a_key_is_its_owners_and_goes_to_one_gateway_only(tmp_path: Path) -> Non
     assert keys.of("alice", "https://gateway.example") == Secret("sk-alice")
     assert keys.of("alice", "https://other.example") is None
     assert keys.of("bob", "https://gateway.example") is None
-    assert UpstreamKeys(tmp_path).of("format", "https://gateway.example") == Secret("sk-format")
+    assert UpstreamKeys(PrivateFiles(tmp_path)).of("format", "https://gateway.example") == Secret("sk-format")
     assert keys.remove("alice")
     assert not keys.remove("alice")
     assert keys.of("alice", "https://gateway.example") is None
 
 
 def test_where_the_file_of_keys_cannot_be_read_nobody_pays_with_anothers(tmp_path: Path) -> None:
-    keys = UpstreamKeys(tmp_path)
+    keys = UpstreamKeys(PrivateFiles(tmp_path))
     keys.store("alice", "https://gateway.example", Secret("sk-alice"))
     (tmp_path / "upstream-keys.json").write_text('{"format": 1, "keys": {"alice": "sk-alice"}}', encoding="utf-8")
     for _ in range(2):

@@ -44,7 +44,7 @@ _IS_SAFE = (
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
-logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it says is told in our words
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is told in our words
 
 
 class CommitUnknown(Unavailable):

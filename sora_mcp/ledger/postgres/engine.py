@@ -16,7 +16,7 @@ from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
-from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, Presence
+from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable
 from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
@@ -35,7 +35,6 @@ _IN_TURN_S = 12.0
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
 _DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
-_LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - likewise
 _PLACE = (
     "SELECT (SELECT oldest FROM ledger_schema),"
     " EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?),"
@@ -200,4 +199,4 @@ class PostgresLedger(Paying, Following, Reading):
             self._changes(db).move(rows.of_request(db, request_id), "rejected", reason=reason)
 
     def _migrate(self, connection: Connection) -> None:
-        migrations.migrate(connection, self._steps, _LIVING_SENDERS)
+        migrations.migrate(connection, self._steps, LIVING_SENDERS)

@@ -117,6 +117,7 @@ STEPS = (
     CREATE TABLE used_answers (answer_id TEXT COLLATE "C" PRIMARY KEY, kept_until DOUBLE PRECISION NOT NULL);
     CREATE INDEX used_answers_old ON used_answers (kept_until);
     CREATE TABLE salt (value BYTEA NOT NULL);
+    CREATE TABLE documents (name TEXT COLLATE "C" PRIMARY KEY, content TEXT NOT NULL);
     """),
 )
 """Each once, in order; `ledger_schema.version` counts those that a database has seen."""

@@ -31,6 +31,7 @@ IS_HELD = (
 """Whether somebody holds the lock of a key: pg_locks shows its halves."""
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
+LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 
 LOOK_EVERY_S = 1.0
 """Seconds after which a listener goes on at the earliest that heard nothing."""

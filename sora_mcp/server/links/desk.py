@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.routing import Route
 
+from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser, Setting
+from sora_mcp.config.sharing import shared_folder
+from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
 from sora_mcp.server.links.answers import Desk, Endpoint, path_of
@@ -27,6 +29,9 @@ from sora_mcp.tools.remote import ForRemoteAgents
 
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
+_FOLDER_ANSWERS_WITHIN_S = 15.0
+"""It may be one of a network."""
+
 
 class Links:
     """All links of one server."""
@@ -34,18 +39,20 @@ class Links:
     def __init__(
         self,
         settings: Settings,
+        documents: Documents,
         saved_file: SavedFile,
         is_let_in: Callable[[str], bool],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        clock = clock or documents.now
         self._settings = settings
         self._saved_file = saved_file
-        self._desk = Desk(Signer(LinkKeys(settings.home).read, clock), is_let_in)
+        self._desk = Desk(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
 
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
         videos = Endpoint(Videos(self._desk, self._saved_file).answer)
-        images = Endpoint(Images(self._desk, self._settings.home).answer)
+        images = Endpoint(Images(self._desk, shared_folder(self._settings)).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -55,7 +62,7 @@ class Links:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
         audience = (self._settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         base_url = self._settings.public_url or audience or _base_url(request)
-        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(self._settings.home, owner))
+        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(shared_folder(self._settings), owner))
 
 
 def _base_url(request: Request) -> str | None:
@@ -95,6 +102,10 @@ class OwnersLinks:
         path = await to_thread.run_sync(self.signer.sign, use, self.owner, subject, name)
         return f"{self.base_url}{path}"
 
-    def has_image(self, name: str) -> bool:
-        """Whether the owner has sent the image of this name."""
-        return self.uploads.knows(name)
+    async def has_image(self, name: str) -> bool:
+        """Whether the owner has sent the image of this name. Raises FileProblem."""
+        try:
+            with anyio.fail_after(_FOLDER_ANSWERS_WITHIN_S):
+                return await to_thread.run_sync(self.uploads.knows, name, abandon_on_cancel=True)
+        except TimeoutError:
+            raise FileProblem("The folder of images that people send does not answer.", TryAgain()) from None

@@ -1,7 +1,8 @@
-"""The keys that links are signed with, in a file that only this user can read: `{"format": 1, "keys": ["…", …]}`.
+"""The keys that links are signed with, which rotate: `{"format": 1, "keys": [{"key": "…", "made_at": …}, …]}`.
 
-The first signs, all are accepted: a new one at the front rotates the key, and the last one can go once the links that
-it signed have expired. Servers that share the file, or a copy of it, accept each other's links.
+Newest first. A new one is made each day, and is accepted from then on; it signs once every server that shares the keys
+knows it, and is accepted for as long as links live that it signed. A key may also be put there by hand, as its
+hexadecimal digits alone: it signs at once, and stays until it is taken out.
 """
 
 from __future__ import annotations
@@ -9,42 +10,115 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from sora_mcp.config.private_file import PrivateFile
+from sora_mcp.config.documents import Documents
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.server.links.signing import LASTS_S
 
 logger = logging.getLogger(__name__)
 
 KEY_BYTES = 32
+SIGNS_FOR_S = 86_400.0
+"""Seconds for which a key is the newest."""
+KNOWN_EVERYWHERE_AFTER_S = 300.0
+"""Seconds after which each server either knows a new key, or has lost sight of all of them and refuses links."""
 _KEY = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
 
-class LinkKeys:
-    """The keys below `home`, read anew each time; the file is made where there is none, or one without keys."""
+@dataclass(frozen=True, slots=True)
+class _Key:
+    digits: str
+    made_at: float | None
+    """Unix seconds; None for one that was put there by hand."""
 
-    def __init__(self, home: Path) -> None:
-        self._file = PrivateFile(home / "link-keys.json")
+    @property
+    def entry(self) -> object:
+        return self.digits if self.made_at is None else {"key": self.digits, "made_at": self.made_at}
+
+    def is_older_than(self, seconds: float, now: float) -> bool:
+        """Whether it was made that long ago; by hand is never."""
+        return self.made_at is not None and now - self.made_at > seconds
+
+
+class LinkKeys:
+    """The keys of all servers that share `documents`; the first one is made where there is none. `clock`: unix
+    seconds, the same for all of them."""
+
+    def __init__(self, documents: Documents, clock: Callable[[], float]) -> None:
+        self._document = documents.named("link-keys")
+        self._clock = clock
 
     def read(self) -> list[bytes]:
         """The keys, the one that signs first. Raises FileProblem, which names no path: whoever has a link reads it."""
+        now = self._clock()
         try:
-            document = self._file.read()
-            if not document:
-                with self._file.change() as document:  # whoever comes first makes it
-                    document.setdefault("keys", [secrets.token_hex(KEY_BYTES)])
-            return self._keys(document)
+            keys = self._keys(self._document.read())
+            if not keys:
+                keys = self._rotate(now)
+            elif keys[0].is_older_than(SIGNS_FOR_S, now):
+                keys = self._rotate_if_possible(now) or keys
         except FileProblem as problem:
             logger.error("no link can be signed or used: %s", problem.message)  # noqa: TRY400 - the message says it all
-            message = "The file of keys for links of this server cannot be used."
+            message = "The keys for links of this server cannot be used now."
             raise FileProblem(message, AskUser("tell whoever runs this server")) from None
+        signs = next((key for key in keys if not _is_too_new(key, now)), keys[-1])
+        return [bytes.fromhex(key.digits) for key in (signs, *keys)]
 
-    def _keys(self, document: dict[str, Any]) -> list[bytes]:
-        keys = document.get("keys")
-        if document.keys() != {"keys"} or not isinstance(keys, list) or not keys:
-            raise self._file.problem("is damaged: it does not hold keys")
-        if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys):
-            raise self._file.problem(f"is damaged: a key is {2 * KEY_BYTES} hexadecimal digits")
-        return list(map(bytes.fromhex, keys))
+    def _rotate(self, now: float) -> list[_Key]:
+        """Put a new key before the others, unless somebody has done so just now. Raises FileProblem."""
+        with self._document.change() as document:
+            keys = self._keys(document)
+            if not keys or keys[0].is_older_than(SIGNS_FOR_S, now):
+                keys = [_Key(secrets.token_hex(KEY_BYTES), now), *_still_needed(keys, now)]
+                document["keys"] = [key.entry for key in keys]
+        return keys
+
+    def _rotate_if_possible(self, now: float) -> list[_Key] | None:
+        try:
+            self._document.check_current()  # nobody who uses a link waits for a database that is gone
+            return self._rotate(now)
+        except FileProblem as problem:
+            logger.info("the keys for links do not rotate now: %s", problem.message)
+            return None
+
+    def _keys(self, document: dict[str, Any]) -> list[_Key]:
+        """The keys of a document, none where it is empty. Raises FileProblem."""
+        entries = document.get("keys")
+        if not document:
+            return []
+        if document.keys() != {"keys"} or not isinstance(entries, list) or not entries:
+            raise self._document.problem("is damaged: it does not hold keys")
+        try:
+            return list(map(_key, entries))
+        except ValueError:
+            raise self._document.problem(f"is damaged: a key is {2 * KEY_BYTES} hexadecimal digits") from None
+
+
+def _is_too_new(key: _Key, now: float) -> bool:
+    return key.made_at is not None and now - key.made_at < KNOWN_EVERYWHERE_AFTER_S
+
+
+def _still_needed(keys: Sequence[_Key], now: float) -> list[_Key]:
+    """The keys without those that have signed no link for so long that none of theirs lives."""
+    needed = list(keys[:1])
+    for newer, key in pairwise(keys):
+        if not newer.is_older_than(KNOWN_EVERYWHERE_AFTER_S + 2 * LASTS_S, now) or key.made_at is None:
+            needed.append(key)
+    return needed
+
+
+def _key(entry: object) -> _Key:
+    """A key as it is kept. Raises ValueError for what is none."""
+    digits, made_at = entry, None
+    if isinstance(entry, dict) and entry.keys() == {"key", "made_at"}:
+        digits, made_at = entry["key"], entry["made_at"]
+        if not isinstance(made_at, int | float):
+            raise ValueError
+    if not isinstance(digits, str) or not _KEY.fullmatch(digits):
+        raise ValueError
+    return _Key(digits, made_at)

@@ -36,9 +36,9 @@ _HOW = "Send the file itself as the body, as curl -T does"
 class Images:
     """Answers PUT and POST of links for images."""
 
-    def __init__(self, desk: Desk, home: Path) -> None:
+    def __init__(self, desk: Desk, folder: Path) -> None:
         self._desk = desk
-        self._home = home
+        self._folder = folder
         self._coming = Counter[str]()
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
 
@@ -60,7 +60,7 @@ class Images:
 
     async def _received(self, link: Link, request: Request) -> Uploaded:
         _check_head(request)
-        uploads = Uploads(self._home, link.owner)
+        uploads = Uploads(self._folder, link.owner)
         with self._one_more(link.owner), _in_words():
             part = await to_thread.run_sync(uploads.begin, _declared_size(request))
             try:

@@ -1,0 +1,261 @@
+"""The documents that servers share (`sora_mcp.config.documents`), as rows beside the ledger.
+
+A command reads and changes them on a connection of its own. A server watches them: a thread looks at them every second,
+and whenever it is told of a change, so that no request waits for the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import psycopg
+
+from sora_mcp.config.documents import Unreadable, parse, text_of
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.postgres import migrations
+from sora_mcp.ledger.postgres.connection import Connection, shut
+from sora_mcp.ledger.postgres.connections import Connections
+from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
+from sora_mcp.ledger.postgres.trouble import Unavailable, problem
+from sora_mcp.ledger.sql.transactions import OlderRelease
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0
+CURRENT_FOR_S = 3.0
+"""Seconds for which what was seen is taken to be how it is."""
+KNOWN_FOR_S = 60.0
+"""Seconds for which it still counts where the database cannot be asked: without it, nothing is submitted or shown."""
+WAITS_AT_FIRST_S = 5.0
+"""Seconds that a server which starts waits for the first look."""
+_HANGS_AFTER_S = 3.0
+_AGAIN_AFTER_S = 0.5
+_CHANNEL = "sora_documents"
+_DIGEST = "encode(sha256(convert_to(content, 'UTF8')), 'hex')"
+_LOOK = (
+    f"SELECT extract(epoch FROM clock_timestamp())::float8, name, {_DIGEST},"  # noqa: S608 - our own text
+    f" CASE WHEN {_DIGEST} = ANY(%s) THEN NULL ELSE content END FROM (SELECT) one LEFT JOIN documents ON true"
+)
+
+
+class PostgresDocuments:
+    """The documents in the database at `url`, each read anew whenever it is used."""
+
+    place = "the ledger's database"
+
+    def __init__(self, url: str) -> None:
+        self._connections = Connections(url, _prepare)
+
+    def named(self, name: str) -> PostgresDocument:
+        return PostgresDocument(self, name)
+
+    def now(self) -> float:
+        with self.connected() as connection:
+            return float(connection.run("SELECT extract(epoch FROM clock_timestamp())::float8")[0][0])
+
+    def close(self) -> None:
+        """No connection stays open."""
+
+    def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:
+        """The texts of all documents by their names; `known`: those that need not be fetched again."""
+        with self.connected() as connection:
+            return look(connection, known)[1]
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection for a moment. Raises FileProblem where there is none, or it fails."""
+        try:
+            with closing(self._connections.connect()) as connection:
+                _prepare(connection)
+                yield connection
+        except psycopg.Error as error:
+            raise problem(error) from None
+
+
+class Text(NamedTuple):
+    """A document as it stands in the database."""
+
+    digest: str
+    content: str
+
+
+def look(connection: Connection, known: Mapping[str, Text]) -> tuple[float, Mapping[str, Text]]:
+    """The database's clock, and the texts of all documents."""
+    rows = connection.execute(_LOOK.encode(), [[each.digest for each in known.values()]]).fetchall()
+    texts = {text.digest: text for text in known.values()}
+    seen = {
+        name: texts[digest] if content is None else Text(digest, content)
+        for _, name, digest, content in rows
+        if name is not None
+    }
+    return float(rows[0][0]), seen
+
+
+class PostgresDocument:
+    """One of them."""
+
+    def __init__(self, documents: PostgresDocuments, name: str) -> None:
+        self._documents = documents
+        self._name = name
+
+    def stamp(self) -> str | None:
+        text = self._documents.texts().get(self._name)
+        return None if text is None else text.digest
+
+    def check_current(self) -> None:
+        """Whoever reads it asks the database."""
+
+    def read(self) -> dict[str, Any]:
+        text = self._documents.texts().get(self._name)
+        return {} if text is None else self._parsed(text.content)
+
+    @contextmanager
+    def change(self) -> Iterator[dict[str, Any]]:
+        is_written = False
+        try:
+            with self._documents.connected() as connection, connection.transaction():
+                document = self._parsed(self._locked(connection))
+                yield document
+                values = [text_of(document), self._name]
+                connection.execute("UPDATE documents SET content = %s WHERE name = %s", values)
+                connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, self._name])
+                is_written = True
+        except FileProblem as error:
+            error.advice = (_MAY_BE_CHANGED if is_written else _NOT_CHANGED, *error.advice)
+            raise
+
+    def _locked(self, connection: Connection) -> str:
+        """Its text, which nobody else changes until the transaction ends."""
+        connection.execute("SET LOCAL lock_timeout = '10s'")
+        connection.execute("INSERT INTO documents VALUES (%s, %s) ON CONFLICT DO NOTHING", [self._name, text_of({})])
+        row = connection.execute("SELECT content FROM documents WHERE name = %s FOR UPDATE", [self._name]).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def problem(self, wrong: str, advice: str = "") -> FileProblem:
+        delete = f"DELETE FROM documents WHERE name = '{self._name}'"  # noqa: S608 - to be read by a person
+        way_out = advice or f"Mend it, or remove it there ({delete}): then it is empty, and is made anew."
+        return FileProblem(f"The document {self._name} in the ledger's database {wrong}.", Do(way_out))
+
+    def _parsed(self, content: str) -> dict[str, Any]:
+        try:
+            return parse(content)
+        except Unreadable as error:
+            raise self.problem(str(error)) from None
+
+
+_NOT_CHANGED = Do("Nothing was changed.")
+_MAY_BE_CHANGED = Do("It is not known whether the change was made: look before you make it again.")
+
+
+class WatchedDocuments(PostgresDocuments):
+    """The same for a server that runs: they are read from memory.
+
+    What was seen counts for `known_for_s` seconds where the database cannot be asked any more. `read` and `stamp` raise
+    FileProblem after that.
+    """
+
+    def __init__(self, url: str, *, known_for_s: float = KNOWN_FOR_S) -> None:
+        super().__init__(url)
+        self._known_for_s = known_for_s
+        self._seen: Mapping[str, Text] = {}
+        self._seen_at = -math.inf
+        self._offset = time.time() - time.monotonic()
+        self._why: FileProblem = Unavailable("it was not reached yet")
+        self._is_away = False
+        self._connection: Connection | None = None
+        self._holding = threading.Lock()
+        self._asked_at: float | None = None
+        self._has_looked = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sora-documents", daemon=True)
+        self._thread.start()
+        self._has_looked.wait(WAITS_AT_FIRST_S)
+
+    def named(self, name: str) -> WatchedDocument:
+        return WatchedDocument(self, name)
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset
+
+    def close(self) -> None:
+        self._ended.set()
+        self._hang_up()
+        self._thread.join(_AGAIN_AFTER_S)
+
+    def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:  # noqa: ARG002 - none is fetched
+        self._check(self._known_for_s)
+        return self._seen
+
+    def check_current(self) -> None:
+        """Raise FileProblem where the database was not asked within the last CURRENT_FOR_S."""
+        self._check(CURRENT_FOR_S)
+
+    def _check(self, seconds: float) -> None:
+        now, asked_at = time.monotonic(), self._asked_at
+        if asked_at is not None and now - asked_at > _HANGS_AFTER_S:
+            self._hang_up()
+        if now - self._seen_at > seconds:
+            raise self._why.with_traceback(None)
+
+    def _hang_up(self) -> None:
+        with self._holding, suppress(psycopg.Error):
+            if self._connection is not None:
+                shut(self._connection)
+
+    def _hold(self, connection: Connection | None) -> None:
+        with self._holding:
+            self._connection, self._asked_at = connection, None
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                with self.connected() as connection:
+                    self._hold(connection)
+                    try:
+                        self._watch(connection)
+                    finally:
+                        self._hold(None)
+            except FileProblem as error:
+                if not (self._is_away or self._ended.is_set()):
+                    logger.warning("what servers share cannot be read now: %s", error.message)
+                self._is_away, self._why = True, error
+            finally:
+                self._has_looked.set()
+            self._ended.wait(_AGAIN_AFTER_S)
+
+    def _watch(self, connection: Connection) -> None:
+        connection.execute(f"LISTEN {_CHANNEL}".encode())
+        while not self._ended.is_set():
+            self._asked_at = asked_at = time.monotonic()
+            now, self._seen = look(connection, self._seen)
+            self._asked_at, self._seen_at, self._offset = None, asked_at, now - time.monotonic()
+            self._is_away, self._why = False, Unavailable("it takes too long to answer")
+            self._has_looked.set()
+            for _ in connection.notifies(timeout=LOOK_EVERY_S, stop_after=1):
+                pass
+
+
+class WatchedDocument(PostgresDocument):
+    """A document that is read from memory."""
+
+    def __init__(self, documents: WatchedDocuments, name: str) -> None:
+        super().__init__(documents, name)
+        self._watched = documents
+
+    def check_current(self) -> None:
+        self._watched.check_current()
+
+
+def _prepare(connection: Connection) -> None:
+    """Make the tables where there are none. A change of the ledger's that has to wait keeps nobody out."""
+    with suppress(OlderRelease, migrations.NewerRelease):
+        migrations.migrate(connection, migrations.STEPS, LIVING_SENDERS)
