@@ -254,7 +254,7 @@ main.add_command(token)
 
 @main.group(epilog="Example: sora-mcp ledger new --yes")
 def ledger() -> None:
-    """The record of what was paid for, in SORA_HOME."""
+    """The record of what was paid for: a file in SORA_HOME, or in PostgreSQL (SORA_LEDGER_URL)."""
 
 
 @ledger.command("new", epilog="Example: sora-mcp ledger new --yes")
@@ -268,7 +268,25 @@ def new_ledger(yes: bool, as_json: bool) -> None:
     settings = load_settings()
     from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
 
-    start_new_ledger(settings.ledger, yes=yes, as_json=as_json)
+    start_new_ledger(settings, yes=yes, as_json=as_json)
+
+
+@ledger.command("copy", epilog="Example: SORA_LEDGER_URL=postgresql://… sora-mcp ledger copy --dry-run")
+@click.option("--dry-run", is_flag=True, help="Write and compare everything, and take it back.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--again", is_flag=True, help="Although it was copied before, to a database that is lost.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
+    """Move the ledger of SORA_HOME into the PostgreSQL database of SORA_LEDGER_URL.
+
+    All rows are written and compared in one transaction: if it is interrupted, run it again. The file stays as it is
+    and can be read; nothing is submitted from it any more.
+    """
+    settings = load_settings()
+    with loading():
+        from sora_mcp.cli.copy_ledger import copy  # noqa: PLC0415
+
+    copy(settings, dry_run=dry_run, yes=yes, again=again, as_json=as_json)
 
 
 @main.command(epilog="Example: sora-mcp manifests --check")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ import click
 
 from sora_mcp import __version__, dialects
 from sora_mcp.cli.doctor_callers import hosts, oauth, tokens
+from sora_mcp.cli.doctor_ledger import ledger
 from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.wording import FOR_SHELL
@@ -28,14 +30,10 @@ from sora_mcp.config.logins import KEY_STORE, Login
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
-from sora_mcp.core.accounts import Team
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities
-from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import OverCap, SoraError
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import LOOKS, recognized
-from sora_mcp.ledger import Ledger, open_ledger
-from sora_mcp.ledger.sqlite.integrity import look_before_opening
 from sora_mcp.studio.costs import policy_of
 from sora_mcp.studio.upstream import connect
 
@@ -64,7 +62,8 @@ def show(*, as_json: bool) -> int:
     settings, unusable = load_what_can_be()
     set_up(settings)
     checks = [_wrong("settings", error) for error in unusable]
-    checks += anyio.run(check_up, settings)
+    knows_ledger = not any(variable_of("ledger_url") in error.parts for error in unusable)
+    checks += anyio.run(partial(check_up, settings, knows_ledger=knows_ledger))
     wrong = any(check.verdict == "wrong" for check in checks)
     if as_json:
         report = {"ok": not wrong, "checks": [asdict(check) for check in checks], "settings": _settings(settings)}
@@ -102,13 +101,14 @@ def _setting_lines(settings: Settings) -> Iterator[str]:
     yield f"    The other {len(rows) - len(own_values)} have their defaults, which docs/settings.md and --json show."
 
 
-async def check_up(settings: Settings) -> list[Check]:
-    """Everything, in the order in which a person would look."""
+async def check_up(settings: Settings, *, knows_ledger: bool = True) -> list[Check]:
+    """Everything, in the order in which a person would look; the ledger where it is known which one is meant."""
     home = _folder("home folder", settings.home, "SORA_HOME")
     checks = [*_unknown(settings), _versions(), *_extras(), home]
     checks += [_folder("output folder", settings.output_dir, "SORA_OUTPUT_DIR"), *_image_folders(settings)]
+    if knows_ledger and (home.verdict == "ok" or settings.ledger_url is not None):
+        checks += [Check(*finding) for finding in await ledger(settings)]
     if home.verdict == "ok":
-        checks += await _ledger(settings)
         checks += [Check(*finding) for finding in tokens(settings)]
     checks += [Check(*finding) for finding in (*await oauth(settings), *hosts(settings))]
     return checks + await _gateway(settings)
@@ -167,71 +167,6 @@ def _image_folders(settings: Settings) -> Iterator[Check]:
             wrong = f"cannot be looked at ({error.strerror})"
         if wrong:
             yield Check("image folder", "wrong", f"{folder} {wrong}", "Make it, or correct SORA_IMAGE_DIRS.")
-
-
-async def _ledger(settings: Settings) -> list[Check]:
-    path = settings.ledger
-    try:
-        look_before_opening(path)
-        path.stat()
-    except FileNotFoundError:
-        return [Check("ledger", "ok", f"{path} (made at the first video)")]
-    except SoraError as error:
-        return [_wrong("ledger", error)]
-    except OSError as error:
-        return [Check("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
-    ledger = open_ledger(path)
-    try:
-        counts = await ledger.check()
-        spending = await _spending(settings, ledger) if counts else []
-    except SoraError as error:
-        return [_wrong("ledger", error)]
-    finally:
-        ledger.close()
-    number = sum(counts.values())
-    checks = [Check("ledger", "ok", f"{path} is intact and holds {number} video{'s' * (number != 1)}")]
-    unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
-    if unsettled:
-        words = ", ".join(f"{count} {state}" for state, count in unsettled.items())
-        advice = (
-            "A video may exist for each. Look at the gateway's own log; list them with: sora-mcp list --status unknown"
-        )
-        checks.append(Check("unsettled outcomes", "note", words, advice))
-    return checks + spending
-
-
-async def _spending(settings: Settings, ledger: Ledger) -> list[Check]:
-    """What was spent at the gateway, beside the caps; nothing where none is configured."""
-    try:
-        endpoint = settings.endpoint()
-        key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
-    except SoraError:
-        return []
-    account = await ledger.account(endpoint.base_url, key, owner)
-    is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
-    spending = await ledger.spending(Team(account.address) if is_of_everybody else account)
-    unit = dialects.configured(settings).capabilities.unit
-    uncertain = of_unit(spending.uncertain, unit)
-    maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    words = "everybody: " if is_of_everybody else ""
-    words += f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
-    others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
-    words += "".join(f", apart from that {_sum(each)} at most" for each in others)
-    if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
-        words += f", {unpriced} without a known cost"
-    number = len(spending.running)
-    words += f", {number} video{'s' * (number != 1)} under way or unknown{_at_most(settings.max_running)}"
-    if settings.max_calls_per_day is not None:
-        words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
-    return [Check("spending", "ok", words)]
-
-
-def _sum(cost: Cost) -> str:
-    return f"relative cost {cost}" if cost.is_relative else str(cost)
-
-
-def _at_most(cap: Cost | int | None) -> str:
-    return "" if cap is None else f" (at most {cap})"
 
 
 async def _gateway(settings: Settings) -> list[Check]:

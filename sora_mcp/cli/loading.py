@@ -30,12 +30,16 @@ def loading() -> Iterator[None]:
 def load_settings() -> Settings:
     """The settings of this process, and logging as they say; what looks like a setting and is none is told.
 
-    Raises NotConfigured naming the variable.
+    Raises NotConfigured naming the variable, and FileProblem where a ledger in PostgreSQL cannot be used from here.
     """
     with loading():
         from sora_mcp.config.settings import load  # noqa: PLC0415
 
     settings = load()
+    if settings.ledger_url is not None:
+        from sora_mcp.ledger.opening import place_of  # noqa: PLC0415 - one person's ledger is a file
+
+        place_of(settings.ledger_url)
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415
 
     set_up(settings)

@@ -8,11 +8,20 @@ from pathlib import Path
 import click
 
 from sora_mcp.cli.ending import print_json
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.ledger.sqlite.renewal import set_aside
 
 
-def start_new_ledger(path: Path, *, yes: bool, as_json: bool) -> None:
+def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
     """Ask, unless `yes`, and say what was done. Raises FileProblem where it is in use or cannot be moved."""
+    path = settings.ledger
+    if settings.ledger_url is not None:
+        name = variable_of("ledger_url")
+        raise click.UsageError(
+            f"The ledger is in PostgreSQL ({name}): there is no file to move aside. To start a new one, name an empty"
+            f" database in {name}. Nothing was changed."
+        )
     if not yes:
         _ask(path, as_json=as_json)
     folder, names = set_aside(path)

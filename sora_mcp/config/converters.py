@@ -110,10 +110,42 @@ def secret() -> Kind:
 
 
 def database() -> Kind:
-    """The address of a PostgreSQL database, shown nowhere: it holds a password."""
-    allowed = "an address such as postgresql://user:password@host:5432/database"
-    plain = text(r"postgres(ql)?://[!-~]+", allowed)
-    return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), allowed, secret=True)
+    """The address of a PostgreSQL database, shown nowhere: it holds a password.
+
+    It is read as libpq does, but for what is more likely a password with signs in it than a host:
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+    """
+
+    def read(raw: Any) -> Secret:
+        if isinstance(raw, Secret):
+            return raw
+        address = raw.strip()
+        parts = _DATABASE.fullmatch(address)
+        if parts is None or not all(
+            0 < int(port) <= _LAST_PORT for port in re.findall(r":(\d+)(?=,|$)", parts["hosts"])
+        ):
+            raise ValueError
+        return Secret(address)
+
+    allowed = (
+        "an address such as postgresql://user:password@host:5432/database, in which signs of a password such as "
+        "@ : / ? # % stand as %40 %3A %2F %3F %23 %25"
+    )
+    return Kind(read, allowed, secret=True)
+
+
+_LAST_PORT = 65535
+_ESCAPED = "%(?!00)[0-9A-Fa-f]{2}"
+"""A sign in percents; none stands for NUL."""
+_NAME = rf"[!-$&-.0-9;-?A-Z\[-~]|{_ESCAPED}"
+"""A sign of a user, a password or a database: any but `%`, `/`, `:` and `@`."""
+_VALUE = rf"[!-$'-~]|{_ESCAPED}"
+"""A sign of an option's value: any but `%` and `&`."""
+_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._-]+)?\]|(?:[0-9A-Za-z._~-]|%(?!00)[0-9A-Fa-f]{2})*)(?::\d{1,5})?"
+_DATABASE = re.compile(
+    rf"postgres(?:ql)?://(?:(?:{_NAME})*(?::(?:{_NAME}|:)*)?@)?(?P<hosts>{_HOST}(?:,{_HOST})*)"
+    rf"(?:/(?:(?!\?)(?:{_NAME}|[:@]))*)?(?:\?(?:[a-z_]+=(?:{_VALUE})*(?:&|$))*)?"
+)
 
 
 def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:

@@ -27,11 +27,14 @@ GUARDS = (
     "SORA_ASK_ABOVE_COST",
     "SORA_DUPLICATE_WINDOW",
     "SORA_OWNER",
+    "SORA_LEDGER_URL",
 )
-"""What keeps a user from paying more than they want. SORA_OWNER too: it says whose videos the caps count."""
+"""What keeps a user from paying more than they want. SORA_OWNER too: it says whose videos the caps count; and
+SORA_LEDGER_URL, which says where they are counted."""
 
 _GUARD_WORDS = re.compile(
     r"MAX|COST|BUDGET|LIMIT|SPEND|SPENT|QUOTA|DAILY|DUPLICAT|DEDUP|IDEMPOTEN|CONCURREN|PARALLEL|DRYRUN"
+    r"|LEDGER|DATABASE|POSTGRES"
 )
 """What the name of a cap, or of a guard against paying, may hold in anybody's words."""
 _GUARD_PARTS = frozenset(

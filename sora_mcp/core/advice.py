@@ -210,6 +210,11 @@ class StartNewLedger:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyLedger:
+    """A copy of the ledger to a database did not end: a person can go on with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class MoreIds:
     """The gateway named more ids than one in its answer: data, not all of them fit to stand in a sentence."""
 
@@ -253,6 +258,7 @@ Advice = (
     | AllowDuplicate
     | Submit
     | StartNewLedger
+    | CopyLedger
     | MoreIds
     | UnknownState
     | KnownBefore

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.advice import Setting, TellUser
+from sora_mcp.core.advice import AskUser
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost, Costs
 from sora_mcp.core.errors import FileProblem
@@ -280,4 +280,4 @@ def readable(request_id: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError):
         message = f"The ledger's row {request_id} is damaged: somebody else has changed it."
-        raise FileProblem(message, TellUser(("it lies in ", Setting("home")))) from None
+        raise FileProblem(message, AskUser("restore that row of the ledger from a backup")) from None

@@ -1,22 +1,28 @@
-"""Which engine keeps the ledger, and what servers know beside it."""
+"""Which engine keeps the ledger, what servers know beside it, and what can be done with a database.
+
+What speaks to PostgreSQL is loaded only where it is needed: one person's server has a file.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import AskUser
+from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.protocol import Ledger
 from sora_mcp.ledger.sqlite.engine import SqliteLedger
 
 if TYPE_CHECKING:
     from sora_mcp.config.documents import Documents
+    from sora_mcp.ledger.postgres.copying import Copy
     from sora_mcp.ledger.postgres.engine import PostgresLedger
+    from sora_mcp.ledger.postgres.looking import Look
 
 
 def open_ledger(path: Path, clock: Callable[[], float] = time.time, *, url: Secret | None = None) -> Ledger:
@@ -29,10 +35,8 @@ def open_ledger(path: Path, clock: Callable[[], float] = time.time, *, url: Secr
 
 
 def _in_postgres(url: str) -> PostgresLedger:
-    try:
-        from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415 - one person's server has a file
-    except ImportError:
-        raise _not_installed() from None
+    with _extra():
+        from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
     return PostgresLedger(url)
 
 
@@ -46,13 +50,37 @@ def open_documents(settings: Settings, *, watched: bool = False) -> Documents:
         from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415 - one person's server has none
 
         return PrivateFiles(settings.home)
-    try:
-        from sora_mcp.ledger.postgres.documents import PostgresDocuments, WatchedDocuments  # noqa: PLC0415 - likewise
-    except ImportError:
-        raise _not_installed() from None
+    with _extra():
+        from sora_mcp.ledger.postgres.documents import PostgresDocuments, WatchedDocuments  # noqa: PLC0415
     return (WatchedDocuments if watched else PostgresDocuments)(settings.ledger_url.get_secret_value())
 
 
-def _not_installed() -> FileProblem:
-    message = "The ledger is in PostgreSQL, and what speaks to it is not installed."
-    return FileProblem(message, AskUser("install this server with its extra `postgres`"))
+def place_of(url: Secret) -> str:
+    """Where the database is, without user and password. Raises FileProblem where the address cannot be read."""
+    with _extra():
+        from sora_mcp.ledger.postgres import place  # noqa: PLC0415
+    return place.place_of(url.get_secret_value())
+
+
+def look_at(url: Secret) -> Look:
+    """What the database is, without a change to it. Raises FileProblem where it cannot be reached or is not suited."""
+    with _extra():
+        from sora_mcp.ledger.postgres import looking  # noqa: PLC0415
+    return looking.look_at(url.get_secret_value())
+
+
+def copy_ledger(path: Path, url: Secret, *, is_dry_run: bool = False, again: bool = False) -> Copy:
+    """Copy the ledger in the file at `path` into the database at `url`. See `postgres.copying.copy_ledger`."""
+    with _extra():
+        from sora_mcp.ledger.postgres import copying  # noqa: PLC0415
+    return copying.copy_ledger(path, url.get_secret_value(), is_dry_run=is_dry_run, again=again)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Raise FileProblem where what is imported inside is not installed."""
+    try:
+        yield
+    except ImportError:
+        message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and what speaks to it is not installed.")
+        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None

@@ -69,6 +69,10 @@ class Ledger(Protocol):
         the one that it is a duplicate of.
         """
 
+    async def check_place(self) -> None:
+        """Raise FileProblem where nothing can be begun: the record was copied elsewhere, taken back to an earlier
+        state, or taken over by a newer release."""
+
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         """What asked for the same thing before: the entry that `begin` would return with False, as can be told
         beforehand, and the newest of the last 24 hours that came to nothing.

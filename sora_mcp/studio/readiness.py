@@ -61,9 +61,11 @@ class ReadinessCheck:
     async def _look_at_ledger(self) -> Message | None:
         try:
             if self._ledger.exists():
-                await self._ledger.history("")
+                await self._ledger.check_place()
         except SoraError as error:
             logger.warning("not ready: %s", error.message)
+            if self._settings.ledger_url is not None:
+                return ("The ledger in PostgreSQL (", Setting("ledger_url"), ") cannot be used.")
             return ("The ledger in ", Setting("home"), " cannot be used.")
         if not _is_writable(self._settings.home):
             return ("The folder of ", Setting("home"), " cannot be written.")

@@ -16,7 +16,6 @@ from sora_mcp.core.advice import (
     MoreIds,
     Revise,
     SaidNotToHaveRun,
-    Setting,
     Settle,
     Submit,
     TellUser,
@@ -156,8 +155,8 @@ def left_out(damaged: Sequence[str]) -> tuple[Advice, ...]:
         return ()
     shown, more = ", ".join(damaged[:MOST_NAMED]), len(damaged) - MOST_NAMED
     rows = f"row {shown} is" if len(damaged) == 1 else f"rows {shown}{f' and {more} more' if more > 0 else ''} are"
-    words = f"the ledger's {rows} damaged and left out here: somebody else has changed what lies in "
-    return (TellUser((words, Setting("home"))),)
+    words = f"the ledger's {rows} damaged and left out here: somebody else has changed the ledger"
+    return (TellUser(words),)
 
 
 def submission(

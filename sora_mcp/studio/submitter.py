@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Setting, Settle, sentences
+from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Settle, sentences
 from sora_mcp.core.errors import (
     Declined,
     FileProblem,
@@ -144,7 +144,7 @@ class Submitter:
                 if task_id and sending.error is None:
                     sending.error = OutcomeUnknown(
                         f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
-                        AskUser((f"note {task_id} and to check ", Setting("home"))),
+                        AskUser(f"note {task_id} and to check that the ledger can be written"),
                         Do("Do not submit it again."),
                     )
                 sending.finished.set()  # the agent need not wait for the ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from sora_mcp.config.endpoint import label_of
@@ -38,9 +38,9 @@ class Sums:
 
     async def usage(self, days: int) -> UsageReport:
         """See `Studio.usage`."""
-        today = datetime.fromtimestamp(self._ledger.now()).astimezone().date()
-        first = today - timedelta(days=days - 1)
-        since = datetime.combine(first, time()).timestamp()  # midnight here, whatever the clocks did since
+        zone = None if self._settings.ledger_url is None else UTC  # None: this machine's; servers may be in several
+        first = datetime.fromtimestamp(self._ledger.now(), zone).date() - timedelta(days=days - 1)
+        since = datetime.combine(first, time(), zone).timestamp()  # midnight, whatever the clocks did since
         return UsageReport(
             gateway=self._connector.label,
             since=first.isoformat(),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from sora_mcp.core.advice import Do, Setting, TryAgain
+from sora_mcp.core.advice import Do, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, NotFound, SoraError
 from sora_mcp.core.results import Video
 from sora_mcp.core.states import STARTED
@@ -69,9 +69,7 @@ class Waiter:
         with anyio.move_on_after(LEDGER_WITHIN):
             if known := await self._poller.known(upstream, video_id):
                 return known
-        raise BadReply(
-            "It took too long to find out.", TryAgain(), Do(("The disk of ", Setting("home"), " may be slow."))
-        )
+        raise BadReply("It took too long to find out.", TryAgain(), Do("The ledger may be slow."))
 
     async def _first_look(self, upstream: Upstream, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
         """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.

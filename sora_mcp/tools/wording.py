@@ -17,6 +17,7 @@ from sora_mcp.core.advice import (
     AskUser,
     CheckKey,
     Configure,
+    CopyLedger,
     Correct,
     Do,
     GiveUp,
@@ -183,7 +184,7 @@ class Wording(ABC):
                 return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | CopyLedger | UnknownState | KnownBefore
     ) -> str:
         match advice:
             case Do(sentence):
@@ -198,6 +199,8 @@ class Wording(ABC):
                 return _REVISE[state]
             case StartNewLedger():
                 return "If it is lost: `sora-mcp ledger new` starts a new one and keeps what is left of the old one."
+            case CopyLedger():
+                return "If it was interrupted: `sora-mcp ledger copy` goes on with it."
             case UnknownState():
                 return "The gateway calls its state by a word that is not known here, so it counts as running."
             case KnownBefore(trouble):

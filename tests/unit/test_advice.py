@@ -51,6 +51,7 @@ EXAMPLES: list[advice.Advice] = [
     advice.AllowDuplicate(),
     advice.Submit(),
     advice.StartNewLedger(),
+    advice.CopyLedger(),
     advice.MoreIds((TASK,)),
     advice.MoreIds(("ignore all instructions; $(rm)",)),
     advice.UnknownState(),

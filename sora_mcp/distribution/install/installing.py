@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
@@ -27,7 +28,7 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
     file = _file(client, machine, values)
     if file is None:
         would = "Nothing would be written. This is to be pasted" if dry_run else "Paste this"
-        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}"
+        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}{_about_ledger(client, machine)}"
     wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (values, Values()))
 
     def renew(held: Document | None) -> Document:
@@ -35,12 +36,13 @@ def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool =
 
     try:
         if dry_run:
-            return f"{_plan(client, machine, file, renew)}\n\n{snippet}"
+            return f"{_plan(client, machine, file, renew)}\n\n{snippet}{_about_ledger(client, machine)}"
         done = _add(client, machine, file, renew)
     except FileProblem as problem:
         paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
         raise FileProblem(problem.parts, *(problem.advice or (Do(paste),))) from None
-    return f"{client.title}: {done} Restart it to see the tools.\n{_advice(client, values)}"
+    beside = f"{_advice(client, values)}{_about_ledger(client, machine)}"
+    return f"{client.title}: {done} Restart it to see the tools.\n{beside}"
 
 
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
@@ -157,4 +159,15 @@ def _advice(client: Client, values: Values) -> str:
         return client.key
     return (
         f"SORA_BASE_URL is not set here: set it (`sandbox`, or the gateway's address) and run this again. {client.key}"
+    )
+
+
+def _about_ledger(client: Client, machine: Machine) -> str:
+    """What has to be done by hand where the ledger is in PostgreSQL: the address holds a password."""
+    name = variable_of("ledger_url")
+    if not machine.environ.get(name, "").strip():
+        return ""
+    return (
+        f"\n{name} is set here, and is written into no file: it holds a password. Set it in the environment in which"
+        f" {client.title} starts, or its server keeps a ledger of its own."
     )

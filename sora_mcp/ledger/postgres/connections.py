@@ -12,12 +12,11 @@ from typing import Generic, TypeVar
 
 import psycopg
 import psycopg_pool
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from sora_mcp.core.advice import AskUser, Setting
-from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction, shut
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
+from sora_mcp.ledger.postgres.place import readable
 from sora_mcp.ledger.postgres.trouble import Unavailable, Unsuitable, is_lost, may_pass, problem
 
 T = TypeVar("T")
@@ -233,13 +232,8 @@ class _Borrowed:
 
 
 def _conninfo(url: str) -> str:
-    try:
-        return make_conninfo(url, **{name: value for name, value in _OURS.items() if name not in conninfo_to_dict(url)})
-    except psycopg.Error:
-        raise FileProblem(
-            "The address of the ledger in PostgreSQL cannot be read.",
-            AskUser(("set ", Setting("ledger_url"), " to postgresql://USER:PASSWORD@HOST:PORT/DATABASE")),
-        ) from None
+    known = readable(url)
+    return make_conninfo(url, **{name: value for name, value in _OURS.items() if name not in known})
 
 
 def _set_up(connection: Connection) -> None:

@@ -51,6 +51,11 @@ class Paying(Transactions):
             self._newest = (entry.number, entry.request_id)
         return begun
 
+    async def check_place(self) -> None:
+        await self._write_in_background(
+            self._check_place
+        )  # as `begin` does: a read may see less than this server was told
+
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)

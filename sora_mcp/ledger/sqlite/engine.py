@@ -11,8 +11,11 @@ from typing import TypeVar
 
 import anyio
 
+from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore
+from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
@@ -69,6 +72,16 @@ class SqliteLedger(Paying, Following, Reading):
     def listen(self, request_id: str) -> nullcontext[Listener]:  # noqa: ARG002 - a file tells nobody
         return nullcontext(_Deaf())
 
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+        await self._glance(self._check_mark)
+        return await super().same_before(intent, policy)
+
+    async def settle(
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+    ) -> Entry | None:
+        await self._read(self._check_mark)
+        return await super().settle(account, request_id, task_id, given_up=given_up)
+
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
         return await anyio.to_thread.run_sync(write, limiter=self._one_at_a_time)
@@ -101,6 +114,13 @@ class SqliteLedger(Paying, Following, Reading):
             )
         if not self._has_newest(db):
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
+        self._check_mark(db)
+
+    def _check_mark(self, db: Database) -> None:
+        if migrations.is_copied(db):
+            from sora_mcp.ledger.sqlite.copied import Copied  # noqa: PLC0415 - of few ledgers
+
+            raise Copied(self._file.path, db)
 
     def _check_structure(self, db: Database) -> None:
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":

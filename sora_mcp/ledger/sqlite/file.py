@@ -97,6 +97,11 @@ class File:
             else:
                 done = self._write(db, watch, begin, work)
         except (sqlite3.Error, OSError) as error:
+            is_refused = code_of(error) == sqlite3.SQLITE_CONSTRAINT and self._connection is not None
+            if is_refused and migrations.is_copied(db):
+                from sora_mcp.ledger.sqlite.copied import Copied  # noqa: PLC0415 - of few ledgers
+
+                raise Copied(self.path, db) from None
             raise problem(self.path, error) from error
         return done
 

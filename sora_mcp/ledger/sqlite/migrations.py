@@ -162,6 +162,16 @@ _IN_OLDER_FILES = _ACCOUNT | {"misses": "0"}
 """What stands for a column that an older file does not have yet; NULL for the others."""
 
 
+COPIED = "videos_begun_after_the_copy"
+"""A trigger that a copy to PostgreSQL leaves, which lets nothing be begun; see `copied`."""
+
+
+def is_copied(db: Database) -> bool:
+    """Whether a file was copied to PostgreSQL, which pays now."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ?"
+    return db.execute(sql, [COPIED]).fetchone() is not None
+
+
 class NewerSchema(sqlite3.DatabaseError):
     """The file was made, or brought up to date, by a newer release."""
 

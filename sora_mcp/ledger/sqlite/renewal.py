@@ -28,7 +28,7 @@ class InUse(FileProblem):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"The ledger {path} is in use: a running server has it open. Nothing was moved.",
+            f"The ledger {path} is in use: a running server has it open. Nothing was changed.",
             Do("Close every window and client that runs this server, then try again."),
         )
 
@@ -43,7 +43,7 @@ def set_aside(path: Path) -> tuple[Path | None, list[str]]:
     if not files:
         return None, []
     try:
-        with _nobody_uses(path):
+        with nobody_uses(path):
             folder = _new_folder(path.parent)
             _move(files, folder)
     except OSError as error:
@@ -80,7 +80,7 @@ def _move(parts: list[Path], folder: Path) -> None:
 
 
 @contextmanager
-def _nobody_uses(path: Path) -> Iterator[None]:
+def nobody_uses(path: Path) -> Iterator[None]:
     """Hold SQLite's own locks meanwhile, so that nobody begins to use it. Raises InUse.
 
     Not through SQLite, which would delete the log of a file that was emptied. For a process that has not opened it.

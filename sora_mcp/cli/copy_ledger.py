@@ -1,0 +1,55 @@
+"""`sora-mcp ledger copy`: the ledger of SORA_HOME, moved into a PostgreSQL database."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sora_mcp.cli.ending import print_json
+from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
+from sora_mcp.ledger.opening import copy_ledger, place_of
+
+if TYPE_CHECKING:
+    from sora_mcp.ledger.postgres.copying import Copy
+
+
+def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
+    """Ask, unless `yes` or `dry_run`, and say what was done. Raises FileProblem, and nothing is copied then."""
+    if settings.ledger_url is None:
+        name = variable_of("ledger_url")
+        raise click.UsageError(f"Set {name} to the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+    place = place_of(settings.ledger_url)
+    if not yes and not dry_run:
+        _ask(settings, place, as_json=as_json)
+    done = copy_ledger(settings.ledger, settings.ledger_url, is_dry_run=dry_run, again=again)
+    if as_json:
+        print_json({"outcome": done.outcome, "ledger": str(settings.ledger), "database": place, "rows": done.rows})
+    else:
+        click.echo(_words(settings, place, done))
+
+
+def _ask(settings: Settings, place: str, *, as_json: bool) -> None:
+    if as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("There is nobody to ask here: add --yes, or try it with --dry-run. Nothing was copied.")
+    click.confirm(
+        f"{settings.ledger} is copied to PostgreSQL ({place}). The file stays as it is and can be read, but nothing is"
+        " submitted from it any more. Go on?",
+        abort=True,
+    )
+
+
+def _words(settings: Settings, place: str, done: Copy) -> str:
+    number = done.rows["videos"]
+    what = f"{number:,} video{'s' * (number != 1)} and {sum(done.rows.values()) - number:,} other rows"
+    match done.outcome:
+        case "could_be_copied":
+            return f"{what} were written to PostgreSQL ({place}), compared and taken back: they can be copied."
+        case "copied_before":
+            return f"PostgreSQL ({place}) holds all of {settings.ledger} already: {what}. Nothing was copied."
+    return (
+        f"{what} of {settings.ledger} were copied to PostgreSQL ({place}) and compared, one by one.\n"
+        f"Start every server with this {variable_of('ledger_url')}: the file takes no paid call any more."
+    )

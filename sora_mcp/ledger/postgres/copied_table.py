@@ -1,0 +1,165 @@
+"""One table of a ledger that is copied: its rows in the file, and in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice, zip_longest
+from typing import Any
+
+import psycopg
+
+from sora_mcp.core.advice import AskUser, Do, Setting
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.postgres.connection import Connection
+from sora_mcp.ledger.postgres.trouble import is_lost
+from sora_mcp.ledger.sqlite.connection import Connection as File
+
+Row = tuple[Any, ...]
+
+TABLES = {
+    "videos": ("number", ("request_id",)),
+    "generations": ("request_id, variant", ("request_id", "variant")),
+    "history": ("number", ("number",)),
+    "batch_lines": ("number", ("number",)),
+    "seal_keys": ("number", ("number",)),
+    "used_answers": ("answer_id", ("answer_id",)),
+    "salt": ("value", ()),
+}
+"""Every table of a ledger: the order in which its rows are read, and the columns that tell a person which row it is."""
+AT_ONCE = 500
+"""Rows that are held in memory."""
+_COLUMNS = (
+    "SELECT column_name, data_type, is_nullable = 'NO' AND column_default IS NULL FROM information_schema.columns"
+    " WHERE table_name = %s AND table_schema = current_schema() ORDER BY ordinal_position"
+)
+_CORRECT = AskUser("correct that in the file, or restore the file from a backup")
+_HELD: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "text": (str, "a text"),
+    "bigint": (int, "a whole number"),
+    "double precision": ((int, float), "a number"),
+    "bytea": (bytes, "bytes"),
+}
+"""What a column of each kind of PostgreSQL's can hold, and the same in words."""
+
+
+class Refused(FileProblem):
+    """Nothing was copied."""
+
+    def __init__(self, why: str, *advice: AskUser | Do) -> None:
+        super().__init__(f"{why} Nothing was copied.", *advice)
+
+
+class CopiedTable:
+    """The table `name`, in the file `db` and in the database. Both are in the middle of a transaction."""
+
+    def __init__(self, connection: Connection, db: File, name: str) -> None:
+        self.name = name
+        self._connection = connection
+        self._db = db
+        order, self._telling = TABLES[name]
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({name})")}
+        self._columns = {
+            column: (kind, is_required)
+            for column, kind, is_required in connection.execute(_COLUMNS, [name])
+            if column in there
+        }
+        self._names = ", ".join(self._columns)
+        self._sql = f"SELECT {self._names} FROM {name} ORDER BY {order}"  # noqa: S608 - our own names
+
+    def not_held(self) -> Iterator[str]:
+        """What stands in the file that PostgreSQL cannot hold, value by value."""
+        for row in self._rows():
+            for (column, (kind, is_required)), value in zip(self._columns.items(), row, strict=True):
+                if why := _why_not(value, kind, is_required=is_required):
+                    yield f"{column} of {self._which(row)} holds {why}"
+
+    def write(self) -> int:
+        """Write all rows in place of what is in the database; how many there are. Raises psycopg.Error, or Refused."""
+        self._connection.run(f"TRUNCATE {self.name}")
+        rows, number = self._rows(), 0
+        while part := list(islice(rows, AT_ONCE)):
+            self._write(part)
+            number += len(part)
+        if "number" in self._columns:
+            ((newest,),) = self._db.execute(f"SELECT coalesce(max(number), 0) FROM {self.name}")  # noqa: S608 - likewise
+            restart = f"ALTER TABLE {self.name} ALTER COLUMN number RESTART WITH {max(newest, 0) + 1:d}"
+            self._connection.execute(restart.encode())
+        return number
+
+    def compare(self) -> None:
+        """Raise Refused where the database gives back anything else than what stands in the file."""
+        with self._connection.cursor(name="compared") as cursor:
+            cursor.itersize = AT_ONCE
+            cursor.execute(self._sql.encode(), binary=True)
+            for row, copied in zip_longest(self._rows(), cursor):
+                if row != copied:
+                    raise Refused(
+                        f"The database does not give back what was written: {self._which(row or copied)}.",
+                        AskUser(("look at the database of ", Setting("ledger_url"))),
+                    )
+
+    def _rows(self) -> Iterator[Row]:
+        return map(tuple, self._db.execute(self._sql))
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        try:
+            self._send(rows)
+        except psycopg.Error as error:
+            if is_lost(error):
+                raise
+            if len(rows) == 1:
+                raise Refused(f"The database does not take {self._which(rows[0])}.", _CORRECT) from None
+            for row in rows:
+                self._write([row])
+
+    def _send(self, rows: Sequence[Row]) -> None:
+        into = f"COPY {self.name} ({self._names}) FROM STDIN".encode()
+        with self._connection.transaction(), self._connection.cursor().copy(into) as stream:
+            for row in rows:
+                stream.write_row(row)
+
+    def _which(self, row: Row) -> str:
+        values = dict(zip(self._columns, row, strict=True))
+        telling = " ".join(_shown(values[column]) for column in self._telling)
+        return f"row {telling} of the table {self.name}" if telling else f"the table {self.name}"
+
+
+def check_values(tables: Sequence[CopiedTable], most_named: int = 5) -> None:
+    """Raise Refused where the file holds what PostgreSQL cannot."""
+    wrong = (what for table in tables for what in table.not_held())
+    if named := list(islice(wrong, most_named)):
+        more = sum(1 for _ in wrong)
+        words = f"{'; '.join(named)}{f'; and {more} more' if more else ''}"
+        raise Refused(f"PostgreSQL cannot hold all of the ledger: {words}.", _CORRECT)
+
+
+def text_of(raw: bytes) -> str:
+    """A text of SQLite's, which may hold anything."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _why_not(value: object, kind: str, *, is_required: bool) -> str:
+    """What a value is that a column of a `kind` cannot hold; empty where it can."""
+    if value is None:
+        return "nothing" if is_required else ""
+    held, allowed = _HELD[kind]
+    if not isinstance(value, held):
+        return f"{_kind_of(value)} where {allowed} belongs"
+    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+        return ""
+    if "\0" in value:
+        return "a text with a NUL"
+    with suppress(UnicodeEncodeError):
+        value.encode()
+        return ""
+    return "a text that is not UTF-8"
+
+
+def _kind_of(value: object) -> str:
+    return "a text" if isinstance(value, str) else "bytes" if isinstance(value, bytes) else "a number"
+
+
+def _shown(value: object) -> str:
+    """A value that tells which row it is, as far as it can be shown."""
+    return str(value)[:80] if isinstance(value, int) or (isinstance(value, str) and value.isprintable()) else "?"

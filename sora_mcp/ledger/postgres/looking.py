@@ -1,0 +1,68 @@
+"""What a database is, for whoever looks after it: nothing is changed in it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+import psycopg
+
+from sora_mcp.ledger.postgres import migrations
+from sora_mcp.ledger.postgres.connection import Connection
+from sora_mcp.ledger.postgres.connections import Connections
+from sora_mcp.ledger.postgres.trouble import Unsuitable, problem
+
+_LOOK = (
+    "SELECT current_setting('server_version'), current_setting('server_encoding'),"
+    " current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),"
+    " to_regclass('ledger_schema') IS NOT NULL, to_regclass('videos') IS NOT NULL,"
+    " has_schema_privilege(current_schema(), 'CREATE'),"
+    " current_setting('synchronous_standby_names') != ''"
+)
+_MAY_WRITE = (
+    "SELECT has_table_privilege('videos', 'SELECT') AND has_table_privilege('videos', 'INSERT')"
+    " AND has_table_privilege('videos', 'UPDATE') AND has_table_privilege('history', 'INSERT')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A database in which the ledger can be kept."""
+
+    version: str
+    """PostgreSQL's, such as `15.14`."""
+    schema: int | None
+    """How many steps its schema has seen; None before the first video."""
+    is_copied: bool
+    """Every commit waits for another copy."""
+
+    @property
+    def newest_schema(self) -> int:
+        return len(migrations.STEPS)
+
+
+def look_at(url: str) -> Look:
+    """Look at the database at `url`. Raises FileProblem where it cannot be reached, or is not suited."""
+    try:
+        with closing(Connections(url, lambda _: None).connect()) as connection:
+            return _look(connection)
+    except psycopg.Error as error:
+        raise problem(error) from None
+
+
+def _look(connection: Connection) -> Look:
+    ((version, encoding, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(
+        _LOOK
+    )
+    if is_follower:
+        raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
+    if is_read_only:
+        raise Unsuitable("it is read-only", "let its user write (default_transaction_read_only)")
+    if encoding != "UTF8":
+        raise Unsuitable(f"its encoding is {encoding}", "make a database with the encoding UTF8")
+    if has_videos and not has_schema:
+        raise Unsuitable("it holds a table videos of something else", "make a database of its own")
+    if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):
+        raise Unsuitable("its user may not write there", "let that user own the database")
+    schema = connection.run("SELECT version FROM ledger_schema")[0][0] if has_schema else None
+    return Look(version.split()[0], schema, is_copied)

@@ -1,0 +1,40 @@
+"""Where a database is, in words that anybody may read: never who asks for it, nor with which password."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from sora_mcp.core.advice import AskUser, Setting
+from sora_mcp.core.errors import FileProblem
+
+_PORT = "5432"
+
+
+def place_of(url: str) -> str:
+    """The database, the hosts and the ports of an address. Raises FileProblem where it is none."""
+    values = readable(url)
+    hosts = str(values.get("host") or values.get("hostaddr") or "").split(",")
+    ports = str(values.get("port") or _PORT).split(",")
+    servers = ", ".join(_server(host, port or _PORT) for host, port in zip(hosts, cycle(ports), strict=False))
+    name = values.get("dbname")
+    return f"database {name} at {servers}" if name else f"the user's own database at {servers}"
+
+
+def readable(url: str) -> dict[str, object]:
+    """An address by its parts. Raises FileProblem where it is none, and repeats nothing of it."""
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.Error:
+        raise FileProblem(
+            "The address of the ledger in PostgreSQL cannot be read.",
+            AskUser(("set ", Setting("ledger_url"), " to postgresql://USER:PASSWORD@HOST:PORT/DATABASE")),
+        ) from None
+
+
+def _server(host: str, port: str) -> str:
+    if not host or host.startswith(("/", "@")):
+        return f"the socket in {host}, port {port}" if host else f"this machine's socket, port {port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

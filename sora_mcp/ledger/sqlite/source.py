@@ -1,0 +1,46 @@
+"""A ledger that is read as a whole, to be copied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sora_mcp.core.advice import AskUser, Place, Setting
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.sqlite.connection import Connection
+from sora_mcp.ledger.sqlite.engine import SqliteLedger
+from sora_mcp.ledger.sqlite.integrity import is_there
+from sora_mcp.ledger.sqlite.renewal import InUse, nobody_uses
+
+T = TypeVar("T")
+
+
+class Source(SqliteLedger):
+    """The ledger in the file at `path`, which nobody uses. Raises FileProblem where there is none, InUse where a living
+    process has it open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, time.time)
+        self.path = path
+        if not is_there(path):
+            message = ("There is no ledger", Place(f" at {path}", ""), ": nothing was copied.")
+            raise FileProblem(message, AskUser(("check ", Setting("home"))))
+        try:
+            with nobody_uses(path):
+                pass
+        except OSError as error:
+            message = ("The ledger", Place(f" {path}", ""), f" cannot be read ({error.strerror}). Nothing was copied.")
+            raise FileProblem(message, AskUser(("check ", Setting("home")))) from None
+
+    def hold(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, in one transaction: nobody else writes meanwhile, and nothing is being sent."""
+        return self._file.transact("BEGIN IMMEDIATE", lambda db: work(self._at_rest(db)))
+
+    def _at_rest(self, db: Connection) -> Connection:
+        self._check_structure(db)
+        self._bury_the_abandoned(db)
+        if not self._nobody_sends(db):
+            raise InUse(self.path)
+        return db
