@@ -101,7 +101,7 @@ def run(settings: Settings, options: Options) -> int:
     if options.download is not None:
         if not options.dry_run:
             check_folder(options.download, Do("Name another folder with --download."))
-        settings = replace(settings, output_dir=options.download.absolute())
+        settings = replace(settings, output_dir=options.download.absolute(), videos_root=settings.output_dir)
     return _Batch(settings, options, requests).run()
 
 

@@ -262,6 +262,7 @@ class Settings:
     )
     is_shared: bool = False  # of one of several people who share a server: see `config.sharing`
     personal_cap: Cost | None = None  # theirs for 24 hours; the other caps hold for all of them together
+    videos_root: Path | None = None  # SORA_OUTPUT_DIR itself, where `output_dir` is a folder in it, or another
     explicit: frozenset[str] = field(default=frozenset(), compare=False)
     stored: Stored | None = field(default=None, compare=False)
     unknown: tuple[UnknownVariable, ...] = field(default=(), compare=False)
@@ -270,6 +271,11 @@ class Settings:
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.home / "ledger.sqlite3"
+
+    @property
+    def shared_folder(self) -> Path | None:
+        """The folder that servers share which share a ledger; None where one server has a file for itself."""
+        return None if self.ledger_url is None else self.videos_root or self.output_dir
 
     @property
     def login(self) -> Login | None:

@@ -21,6 +21,7 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
         api_key=api_key or settings.api_key,
         output_dir=settings.output_dir / owner_folder(owner),
         personal_cap=cap or settings.max_cost_per_owner,
+        videos_root=settings.output_dir,
         is_shared=True,
     )
 
@@ -28,9 +29,7 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
 def shared_folder(settings: Settings) -> Path:
     """The folder of files that every server must see which serves the same people: SORA_HOME where there is one server,
     and that of the videos where there may be several."""
-    if settings.ledger_url is None:
-        return settings.home
-    return settings.output_dir.parent if settings.is_shared else settings.output_dir
+    return settings.shared_folder or settings.home
 
 
 def endpoint_of_anybody(settings: Settings) -> Endpoint:

@@ -6,31 +6,29 @@ import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
-from anyio import to_thread
 
 from sora_mcp.core.advice import AskUser, Do, Place, Setting
 from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway.address import LATER, open_address
 from sora_mcp.gateway.calls import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
+from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, in_folder, put_in_place, remove_leftovers, within
 from sora_mcp.gateway.retrying import until_it_works
 
 ATTEMPTS = 4
 """How often the address is asked in all, where the video is cut or the host is in trouble."""
 
-LEFTOVER_AGE = 86_400
-"""Seconds after which half a file of a process that was killed is removed: nothing is downloaded for so long."""
-
-_LEFTOVERS = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
+_TIDY_WITHIN_S = 2.0
+"""Seconds to tidy up in the folder, after which what is left there is for `LEFTOVER_AGE`."""
 
 Progress = Callable[[int, int | None], Awaitable[None]]
 """Told bytes so far and bytes in all (None where the sender does not say)."""
@@ -56,32 +54,44 @@ async def fetch(
     """
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        await to_thread.run_sync(_remove_leftovers, target.parent)
-        with await to_thread.run_sync(part.open, "xb") as file:
+        file = await in_folder(_begin, part)
+        try:
             coming = _Coming(
                 gateway=gateway, url=url, path=part, file=file, max_bytes=max_bytes, on_progress=on_progress
             )
             size = await until_it_works(coming.go_on, _may_pass, attempts=ATTEMPTS, seconds=seconds)
-            await to_thread.run_sync(os.fsync, file.fileno())
-        await to_thread.run_sync(put_in_place, part, target)
+            await within(FLUSHED_WITHIN_S, partial(os.fsync, file.fileno()))
+        finally:
+            await within(_TIDY_WITHIN_S, file.close)
+        await in_folder(put_in_place, part, target)
+    except Silent as error:
+        raise _not_saved(target, error) from None
     except TimeoutError:
         late = ("The video could not be downloaded in time (setting ", Setting("download_timeout"), ").")
         raise BadReply(late, LATER) from None
     except httpx.HTTPError:
         raise BadReply("The connection broke while the video was downloaded.", LATER) from None
     except OSError as error:
-        raise FileProblem(
-            (
-                "The video cannot be saved",
-                Place(f" in {target.parent}", ""),
-                f": {error.strerror or 'the disk refuses'}.",
-            ),
-            AskUser(("check the folder (setting ", Setting("output_dir"), ") and the free space")),
-        ) from None
+        raise _not_saved(target, error) from None
     finally:
         with suppress(OSError):
-            part.unlink()
+            await within(_TIDY_WITHIN_S, part.unlink)
     return size
+
+
+def _begin(part: Path) -> BinaryIO:
+    """A new file, once the halves were removed that killed servers have left."""
+    file = part.open("xb")
+    with suppress(OSError):
+        remove_leftovers(part.parent, part.stat().st_mtime)
+    return file
+
+
+def _not_saved(target: Path, error: OSError) -> FileProblem:
+    return FileProblem(
+        ("The video cannot be saved", Place(f" in {target.parent}", ""), f": {error.strerror or 'the disk refuses'}."),
+        AskUser(("check the folder (setting ", Setting("output_dir"), ") and the free space")),
+    )
 
 
 def copy_new(source: Path, target: Path) -> None:
@@ -174,7 +184,7 @@ class _Coming:
         self.done += len(chunk)
         if self.done > self.max_bytes:
             raise self._too_large()
-        await to_thread.run_sync(self.file.write, chunk)
+        await in_folder(self.file.write, chunk)
         if self.done > self.reported:
             self.reported = self.done
             await self.on_progress(self.done, self.total)
@@ -182,9 +192,9 @@ class _Coming:
     async def _check(self) -> None:
         if self.done < (self.total or HEAD_BYTES):
             raise _cut()
-        await to_thread.run_sync(self.file.flush)
+        await in_folder(self.file.flush)
         try:
-            whole = await to_thread.run_sync(is_whole, self.path, self.done)
+            whole = await in_folder(is_whole, self.path, self.done)
         except ValueError:
             raise _no_video() from None
         if not whole and self.total is None:
@@ -226,23 +236,3 @@ def _validator(headers: httpx.Headers) -> str:
     except (ValueError, TypeError):
         return ""
     return modified if age.total_seconds() >= 1 else ""
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left half: files of our own naming only, and only old ones."""
-    with suppress(OSError):
-        for path in folder.glob(_LEFTOVERS):
-            if path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_AGE:
-                path.unlink()
-
-
-def put_in_place(part: Path, target: Path) -> None:
-    """Give the finished file its name; unlike a rename, a link never replaces a file that is there."""
-    try:
-        target.hardlink_to(part)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if target.exists():
-            raise FileExistsError(17, "the file exists") from None
-        part.rename(target)

@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from sora_mcp.ledger.postgres.looking import Look
 
 
-def open_ledger(path: Path, clock: Callable[[], float] = time.time, *, url: Secret | None = None) -> Ledger:
+def open_ledger(
+    path: Path, clock: Callable[[], float] = time.time, *, url: Secret | None = None, folder: Path | None = None
+) -> Ledger:
     """The ledger in the SQLite file at `path`, or in the PostgreSQL database at `url`; opened, and made, at first use.
 
+    `folder`: of the videos, which servers may mount at different places; without one, paths are kept as they are.
     `clock`: unix seconds; in PostgreSQL its own counts. Raises FileProblem where there is no such address, or what
     speaks to PostgreSQL is not installed.
     """
-    return SqliteLedger(path, clock) if url is None else _in_postgres(url.get_secret_value())
+    return SqliteLedger(path, clock) if url is None else _in_postgres(url.get_secret_value(), folder)
 
 
-def _in_postgres(url: str) -> PostgresLedger:
+def _in_postgres(url: str, folder: Path | None) -> PostgresLedger:
     with _extra():
         from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
-    return PostgresLedger(url)
+    return PostgresLedger(url, folder=folder)
 
 
 def open_documents(settings: Settings, *, watched: bool = False) -> Documents:

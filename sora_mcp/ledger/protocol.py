@@ -7,7 +7,7 @@ what may be paid is decided by the policy that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,8 @@ SEARCHED = 10_000
 """Entries that one search looks at."""
 SEARCH_WITHIN_S = 3.0
 """Seconds that it takes at most."""
+LONGEST_MESSAGE = 7_900
+"""Bytes of what servers tell each other (PostgreSQL's NOTIFY carries less than 8,000)."""
 
 
 class Listener(Protocol):
@@ -31,7 +33,25 @@ class Listener(Protocol):
         have changed since the last call: always, where nobody tells."""
 
 
-class Ledger(Protocol):
+class Servers(Protocol):
+    """What several servers have in common that share a ledger. What is asynchronous raises FileProblem."""
+
+    async def seal_keys(self) -> list[bytes]:
+        """The keys (32 bytes each) with which the states of questions are sealed, the one to use first; the same for
+        every process. A key seals for a day, and opens for at least an hour more."""
+
+    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
+        """Whether an answer is used for the first time, by whichever process. It is remembered for so many seconds."""
+
+    async def tell_others(self, message: str) -> None:
+        """Tell every server that shares the ledger something, this one too, where the engine can. What is longer than
+        LONGEST_MESSAGE bytes is told to nobody; so is what comes while a server is away."""
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """From now on tell `listener`, in this event loop, what servers tell each other."""
+
+
+class Ledger(Servers, Protocol):
     """The durable record. Every method is one short transaction, and raises FileProblem where the record cannot be
     read or written. Correct with any number of processes at once. Times are unix seconds, of the ledger's own clock.
     """
@@ -112,15 +132,6 @@ class Ledger(Protocol):
         belongs to another request.
         """
 
-    # --- questions to users ---------------------------------------------------------------------------
-
-    async def seal_keys(self) -> list[bytes]:
-        """The keys (32 bytes each) with which the states of questions are sealed, the one to use first; made at the
-        first call, and the same for every process."""
-
-    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
-        """Whether an answer is used for the first time, by whichever process. It is remembered for so many seconds."""
-
     # --- following --------------------------------------------------------------------------------
 
     async def adopt(self, account: Account, task_id: str, task: Task, dialect: str | None = None) -> Entry:
@@ -169,7 +180,7 @@ class Ledger(Protocol):
 
     async def ids_beginning_with(self, account: Account, text: str, limit: int) -> list[str]:
         """The task ids at this gateway and of this owner that begin with `text`, newest first; request ids where it
-        begins with `req_`."""
+        begins with `req_`. Of hundreds, any."""
 
     async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
@@ -208,7 +219,7 @@ class Ledger(Protocol):
         the keys `by`, at whichever gateway and with whatever key. In no particular order."""
 
     async def totals(self, account: Account) -> Totals:
-        """What the account's entries add up to. Takes as long for a million entries as for one."""
+        """What the account's entries add up to. In PostgreSQL it takes as long for a million entries as for one."""
 
     async def durations(self, account: Account, limit: int) -> list[float]:
         """Seconds from the submission to the success of the newest `limit` videos that succeeded."""

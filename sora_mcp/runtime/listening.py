@@ -9,6 +9,7 @@ import math
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -29,6 +30,8 @@ UNREAD_FOR_S = 30.0
 """Seconds for which a client may read nothing of what waits for it."""
 GRACE_S = 55.0
 """Seconds that an ending process gives the calls under way: a call answers within 50 (hosts give up after 60)."""
+_ASKS_WITHIN_S = 0.25
+"""Seconds in which a connection that an ending process has just taken is to say what it asks for."""
 _WRITTEN_WITHIN_S = 5
 """Seconds more for their answers to be written."""
 MOST_CONNECTIONS = 1024
@@ -42,6 +45,14 @@ class _Listener(socket.socket):
     """A socket that takes a few connections at a time; asyncio would take all that wait before it looks at one."""
 
     _left = ACCEPTED_AT_ONCE
+
+    def take_all(self) -> list[socket.socket]:
+        """Take every connection that waits."""
+        taken = []
+        with suppress(OSError):  # there is none any more, or no descriptor for it
+            while True:
+                taken.append(super().accept()[0])
+        return taken
 
     def accept(self) -> tuple[socket.socket, Any]:
         """As any socket's; BlockingIOError (come again) where enough were taken in this turn."""
@@ -186,11 +197,26 @@ class _Server(uvicorn.Server):
             self._ready(int(self.servers[0].sockets[0].getsockname()[1]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._stop_listening(sockets or [])
         ending = asyncio.ensure_future(self._ending())
         try:
             await super().shutdown(sockets)
         finally:
             ending.cancel()
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Take the connections that were made already, and hear what they ask for: a proxy that is connected sends its
+        request, and may send it to no other server then."""
+        taken = [each for listener in sockets if isinstance(listener, _Listener) for each in listener.take_all()]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for each in taken:
+            await loop.connect_accepted_socket(self._connection, each)
+        await asyncio.sleep(_ASKS_WITHIN_S)
+
+    def _connection(self) -> _Connection:
+        return _Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def listen(
@@ -204,9 +230,9 @@ def listen(
 ) -> None:
     """Serve `app`; port 0 picks a free port. `ready` is told the base address.
 
-    At SIGTERM or SIGINT no connection is taken any more, and requests under way have GRACE_S seconds to be finished;
-    `ending` runs meanwhile, and ends what never would by itself. `connections` holds a member for each that is open.
-    Raises OSError where the port cannot be had.
+    At SIGTERM or SIGINT no connection is taken any more but those that were made already, and requests under way have
+    GRACE_S seconds to be finished; `ending` runs meanwhile, and ends what never would by itself. `connections` holds a
+    member for each that is open. Raises OSError where the port cannot be had.
     """
 
     def tell(taken: int) -> None:

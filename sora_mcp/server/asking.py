@@ -74,7 +74,6 @@ class Questions(Protocol):
 def asker_of(
     questions: Questions,
     session: ServerSession,
-    request_id: types.RequestId | None,
     params: types.CallToolRequestParams,
 ) -> Asker | None:
     """Whoever can ask the user about this call, None where the client does not let anybody ask."""
@@ -82,7 +81,7 @@ def asker_of(
         return None
     if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return _LaterAsker(questions, params)
-    return _WaitingAsker(session, request_id) if session.can_send_request else None
+    return _WaitingAsker(session) if session.can_send_request else None
 
 
 class OwnQuestions:
@@ -120,7 +119,7 @@ class SealedQuestions:
         if state is None:
             return False
         answer_id, digest = json.loads(state)
-        return digest == question.digest and await self._studio.use_answer(answer_id, FORGOTTEN_AFTER)
+        return digest == question.digest and await self._studio.servers.use_answer(answer_id, FORGOTTEN_AFTER)
 
 
 class Asker:
@@ -134,19 +133,28 @@ class Asker:
 
 
 class _WaitingAsker(Asker):
-    def __init__(self, session: ServerSession, request_id: types.RequestId | None) -> None:
+    def __init__(self, session: ServerSession) -> None:
         self._session = session
-        self._request_id = request_id
 
     async def confirm(self, text: str, fingerprint: str) -> None:  # noqa: ARG002 - the call itself waits
         answer: object = _SILENCE
         with anyio.move_on_after(ANSWER_WITHIN):
             try:
-                answer = await self._session.elicit_form(text, _FORM, self._request_id)
+                answer = await self._ask(text)
             except (MCPError, ValidationError) as error:
                 logger.info("the client could not ask its user: %s", type(error).__name__)
                 answer = None
         _check(answer)
+
+    async def _ask(self, text: str) -> types.ElicitResult:
+        """Under an id that no other server of those which serve the session gives to a question; the SDK lets nobody
+        name one in public."""
+        asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
+        message = asked.model_dump(by_alias=True, mode="json", exclude_none=True)
+        channel = self._session._request_outbound  # noqa: SLF001
+        question_id = f"question-{secrets.token_hex(8)}"
+        answer = await channel.send_raw_request(message["method"], message["params"], {"request_id": question_id})
+        return types.ElicitResult.model_validate(answer, by_name=False)
 
 
 class _LaterAsker(Asker):

@@ -64,7 +64,12 @@ class HttpApp:
             max_request_body_size=MOST_BYTES,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
         )
-        self._draining = Draining(Lenient(in_words(app)), server)
+        endpoint = in_words(app)
+        if settings.ledger_url is not None:
+            from sora_mcp.server.sessions import Sessions  # noqa: PLC0415 - one server does without
+
+            endpoint = Sessions(endpoint, server)
+        self._draining = Draining(Lenient(endpoint), server)
         slash = Route(f"{MCP_PATH}/", _without_slash, methods=["GET", "POST", "DELETE"])
         others = Router([slash, *own_routes, *routes, *(authentication.routes if authentication else ())])
         app = _Endpoints(self._draining, others, lifespan=app)

@@ -67,6 +67,8 @@ class SoraServer(Server[Studio]):
         self._questions = OwnQuestions()
         self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
+        self.on_message: Callable[[str], None] | None = None
+        """Told what other servers that share the ledger say."""
         self.links: Links | None = None
         """Those for callers on other machines; None where nobody is asked who they are."""
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
@@ -115,6 +117,8 @@ class SoraServer(Server[Studio]):
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
         async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
             self._studios.add(studio)
+            if self.on_message is not None:
+                studio.servers.hear(self.on_message)
             forget = self.subscribers.forget_all if self._key_of else self.subscribers.follow(studio)
             try:
                 yield studio
@@ -158,7 +162,7 @@ class SoraServer(Server[Studio]):
 
         studio = ctx.lifespan_context
         questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
-        asker = asker_of(questions, ctx.session, ctx.request_id, params)
+        asker = asker_of(questions, ctx.session, params)
         patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
         links = self._links(ctx)
         caller = tools.Caller(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import mcp_types as types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
@@ -62,26 +64,43 @@ _NOT_SERVED = (
 class Sealed:
     """Middleware: the state that a question leaves with its client is sealed for the owner who was asked.
 
-    The keys stand in the ledger, so that an answer counts after a restart, and at another process.
+    The keys stand in the ledger, so that an answer counts after a restart, and at another server. They change every
+    day: they are read again every now and then, and when a state cannot be opened, which another may have sealed.
     """
 
     def __init__(self) -> None:
         self._boundary: RequestStateBoundary | None = None
+        self._read_at = -math.inf
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":
             return await call_next(ctx)
-        self._boundary = self._boundary or await _opened(ctx.lifespan_context)
-        # Without the ledger's keys no question is asked, and no answer counts.
-        boundary = self._boundary or _boundary_of(RequestStateSecurity.ephemeral())
-        try:
-            return await boundary(ctx, call_next)
-        except MCPError as error:
-            if error.error.data != _NOT_OPENED:
-                raise
+        await self._read(ctx.lifespan_context, if_older_than=KEYS_FOR_S)
+        for may_be_new in (True, False):
+            # Without the ledger's keys no question is asked, and no answer counts.
+            boundary = self._boundary or _boundary_of(RequestStateSecurity.ephemeral())
+            try:
+                return await boundary(ctx, call_next)
+            except MCPError as error:
+                if error.error.data != _NOT_OPENED:
+                    raise
+            if may_be_new:
+                await self._read(ctx.lifespan_context, if_older_than=KEYS_AGAIN_AFTER_S)
         # Of another owner, about another call, too old, or made up: whoever answers is asked, as if it were not there.
         return await boundary(replace(ctx, params={**(ctx.params or {}), "requestState": None}), call_next)
 
+    async def _read(self, studio: Studio, *, if_older_than: float) -> None:
+        """Read the keys again; where that fails, those which are known are used."""
+        now = anyio.current_time()
+        if self._boundary is None or now - self._read_at > if_older_than:
+            self._read_at = now
+            self._boundary = await _opened(studio) or self._boundary
+
+
+KEYS_FOR_S = 600.0
+"""Seconds after which the keys are read again; with this added, no key seals for longer than the ledger keeps it."""
+KEYS_AGAIN_AFTER_S = 1.0
+"""The same where a state cannot be opened: whoever makes states up costs the ledger nothing more."""
 
 _NOT_OPENED = {"reason": "invalid_request_state"}
 """What the SDK says of a state that is none of this server's for this call; it is said before anything is done."""
@@ -89,7 +108,7 @@ _NOT_OPENED = {"reason": "invalid_request_state"}
 
 async def _opened(studio: Studio) -> RequestStateBoundary | None:
     try:
-        keys = await studio.seal_keys()
+        keys = await studio.servers.seal_keys()
     except SoraError as error:
         logger.info("the keys for questions cannot be read now: %s", error.message)
         return None

@@ -23,7 +23,7 @@ from sora_mcp.core.records import KnownLine
 from sora_mcp.core.results import Download, Filters, Look, Submission, UsageReport, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
-from sora_mcp.ledger import Entry, Ledger, open_ledger
+from sora_mcp.ledger import Entry, Ledger, Servers, open_ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
@@ -103,7 +103,7 @@ class Studio:
         With `watch` it follows everything that is under way in the background, for as long as it is open. With `key_of`
         several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
         """
-        ledger = open_ledger(settings.ledger, url=settings.ledger_url)
+        ledger = open_ledger(settings.ledger, url=settings.ledger_url, folder=settings.shared_folder)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
@@ -353,13 +353,10 @@ class Studio:
         """
         return await self._describer.describe(model)
 
-    async def seal_keys(self) -> list[bytes]:
-        """The keys with which the states of questions to users are sealed; see `Ledger.seal_keys`."""
-        return await self._ledger.seal_keys()
-
-    async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
-        """Whether a user's answer is used for the first time, by whichever process; see `Ledger.use_answer`."""
-        return await self._ledger.use_answer(answer_id, forget_after_s)
+    @property
+    def servers(self) -> Servers:
+        """What the servers have in common that share the ledger."""
+        return self._ledger
 
     async def readiness(self) -> Readiness:
         """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""

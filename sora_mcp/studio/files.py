@@ -6,10 +6,10 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import to_thread
 
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
@@ -22,6 +22,7 @@ from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, copy_new, fetch
+from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, check_mounted, in_folder, within
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.film import Probe
 from sora_mcp.media.viewer import Viewer
@@ -70,7 +71,7 @@ class Files:
         if save_as is not None:
             await self._save_as(entry, variant, save_as, on_progress or _silent)
             path, is_new = save_as, True
-        elif path is None or not path.is_file():
+        elif path is None or not await self.is_saved(entry, variant):
             path, is_new = await self._save_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
@@ -78,7 +79,7 @@ class Files:
             task_id=entry.task_id or entry.request_id,
             variant=variant,
             path=str(path),
-            bytes=path.stat().st_size,
+            bytes=await _size(path),
             outcome="saved" if is_new else "already_saved",
         )
 
@@ -86,7 +87,7 @@ class Files:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
         async with self.bounded(entry, variant, max_bytes) as path:
             try:
-                return await path.read_bytes()
+                return await in_folder(Path(path).read_bytes)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
 
@@ -106,14 +107,14 @@ class Files:
 
         async with self.at_hand(entry, variant, check) as path:
             try:
-                await check((await path.stat()).st_size)
+                await check((await in_folder(Path(path).stat)).st_size)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
             yield path
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""
-        if _knows_shape(entry, variant) or not self.is_saved(entry, variant):
+        if _knows_shape(entry, variant) or not await self.is_saved(entry, variant):
             return
         try:
             name = f"Variant {variant} of {entry.id}"
@@ -135,7 +136,7 @@ class Files:
     @asynccontextmanager
     async def at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
         """The file of one variant; one that is not saved is fetched, and removed afterwards."""
-        if self.is_saved(entry, variant):
+        if await self.is_saved(entry, variant):
             yield anyio.Path(entry.files[variant])
             return
         with temporary_folder() as folder:
@@ -143,20 +144,25 @@ class Files:
             await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
 
-    def is_saved(self, entry: Entry, variant: int) -> bool:
-        """Whether one variant lies in the output folder."""
+    async def is_saved(self, entry: Entry, variant: int) -> bool:
+        """Whether one variant lies in the output folder. Where the folder does not answer, it does not."""
         path = entry.files.get(variant)
-        return path is not None and path.is_file()
+        try:
+            return path is not None and await in_folder(path.is_file)
+        except Silent:
+            return False
 
     async def _save_as(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         """Save one variant under a name of the caller's: what lies in a file already is copied."""
         try:
-            if self.is_saved(entry, variant):
-                await to_thread.run_sync(copy_new, entry.files[variant], path)
+            if await self.is_saved(entry, variant):
+                await within(FLUSHED_WITHIN_S, partial(copy_new, entry.files[variant], path))
                 return
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem as error:
             raise FileProblem(error.parts, AskUser("check the folder and the free space")) from None
+        except Silent as error:
+            raise _cannot_use(path.parent, error) from None
         await self._ledger.saved(entry.request_id, variant, path)
 
     async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
@@ -166,9 +172,15 @@ class Files:
         """
         folder, stem = self._settings.output_dir, f"{file_stem(entry)}.v{variant}"
         named = folder / f"{stem}.mp4"
-        if await self._is_ours(entry, named):
-            return named, False
-        path = await to_thread.run_sync(_free_name, folder, stem)
+        try:
+            shared = self._settings.shared_folder
+            if shared is not None and folder.is_relative_to(shared):
+                await in_folder(check_mounted, shared)
+            if await self._is_ours(entry, named):
+                return named, False
+            path = await in_folder(_free_name, folder, stem)
+        except OSError as error:
+            raise _cannot_use(folder, error) from None
         try:
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem:
@@ -179,7 +191,7 @@ class Files:
 
     async def _is_ours(self, entry: Entry, path: Path) -> bool:
         """Whether a file of the right name is a whole video, and of no other row: two gateways may give one id."""
-        return await to_thread.run_sync(_is_whole_video, path) and not await self._ledger.is_file_of_another(
+        return await in_folder(_is_whole_video, path) and not await self._ledger.is_file_of_another(
             entry.request_id, path
         )
 
@@ -288,6 +300,21 @@ def _is_whole_video(path: Path) -> bool:
         return False
 
 
+async def _size(path: Path) -> int:
+    """Bytes of a file. Raises FileProblem."""
+    try:
+        return (await in_folder(path.stat)).st_size
+    except OSError as error:
+        raise _cannot_use(path.parent, error) from None
+
+
+def _cannot_use(folder: Path, error: OSError) -> FileProblem:
+    return FileProblem(
+        ("The folder", Place(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
+        AskUser(("check ", Setting("output_dir"))),
+    )
+
+
 def _free_name(folder: Path, stem: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -296,9 +323,6 @@ def _free_name(folder: Path, stem: str) -> Path:
             if not path.exists():
                 return path
     except OSError as error:
-        raise FileProblem(
-            ("The folder", Place(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
-            AskUser(("check ", Setting("output_dir"))),
-        ) from None
+        raise _cannot_use(folder, error) from None
     holds = f" holds a hundred files of {stem} already."
     raise FileProblem((Place(str(folder), "The folder for videos"), holds), AskUser("tidy up"))

@@ -84,7 +84,7 @@ async def look(
     if view.at_beats and not beats[0]:
         wrong = f"{shots[0].entry.id} has no storyboard, so no beats"
         raise InvalidInput([Problem("at", wrong, 'a frame, a time such as "7.3s", or a range such as "2s-5s"')])
-    if not all(files.is_saved(shot.entry, shot.variant) for shot in shots):
+    if not all([await files.is_saved(shot.entry, shot.variant) for shot in shots]):
         media.require_installed()  # before a whole video is fetched for nothing
     async with AsyncExitStack() as at_hand:
         reels = []

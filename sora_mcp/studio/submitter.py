@@ -139,15 +139,12 @@ class Submitter:
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
             try:
                 await self._record(sending, request_id, created, state)
+            except FileProblem as problem:
+                logger.error("the outcome of %s could not be recorded: %s", request_id, problem.message)  # noqa: TRY400
+                self._tell_of_unrecorded(sending, task_id)
             except Exception:
                 logger.exception("the outcome of %s could not be recorded", request_id)
-                if task_id and sending.error is None:
-                    sending.error = OutcomeUnknown(
-                        f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
-                        AskUser(f"note {task_id} and to check that the ledger can be written"),
-                        Do("Do not submit it again."),
-                    )
-                sending.finished.set()  # the agent need not wait for the ledger
+                self._tell_of_unrecorded(sending, task_id)
             else:
                 return
             if pause is not None:
@@ -157,6 +154,17 @@ class Submitter:
             else:
                 with anyio.move_on_after(RECORD_AGAIN_AFTER[-1]):
                     await self.left.wait()
+
+    @staticmethod
+    def _tell_of_unrecorded(sending: _Sending, task_id: str) -> None:
+        """The agent need not wait for the ledger."""
+        if task_id and sending.error is None:
+            sending.error = OutcomeUnknown(
+                f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
+                AskUser(f"note {task_id} and to check that the ledger can be written"),
+                Do("Do not submit it again."),
+            )
+        sending.finished.set()
 
     async def _record(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
         """Record the outcome: the task, or else `state` with what was said about it."""

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
-from sora_mcp.gateway.download import put_in_place
+from sora_mcp.gateway.folder import put_in_place
 from sora_mcp.studio import images
 from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, Image, is_upload
 

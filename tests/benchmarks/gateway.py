@@ -1,4 +1,5 @@
 """A gateway that costs nothing to ask: every create is accepted, every query has succeeded, both answered at once.
+With `--answer-after SECONDS` the answer to a create takes so long, so that it may find its server gone.
 
 Bare asyncio, one `data_received` a request, in a process of its own: what is measured is the server's work.
 """
@@ -10,6 +11,7 @@ import itertools
 import json
 import sys
 
+_ANSWER_AFTER_S = float(sys.argv[-1]) if "--answer-after" in sys.argv else 0.0
 _NUMBERS = itertools.count(1)
 _ACCEPTED: dict[str, list[str]] = {}
 """The tasks of each prompt; GET /accepted tells them."""
@@ -46,7 +48,10 @@ class _Connection(asyncio.Protocol):
         method, path, _ = head.partition(b"\r\n")[0].decode().split(" ")
         answer = json.dumps(_answer(method, path, body)).encode()
         status = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
-        self._transport.write(status.encode() + answer)
+        if method == "POST" and _ANSWER_AFTER_S:
+            asyncio.get_running_loop().call_later(_ANSWER_AFTER_S, self._transport.write, status.encode() + answer)
+        else:
+            self._transport.write(status.encode() + answer)
 
 
 def _length(head: bytes) -> int:

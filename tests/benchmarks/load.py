@@ -8,6 +8,7 @@ targets take turns.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -21,6 +22,14 @@ _MODERN_META = {
     "io.modelcontextprotocol/clientInfo": _INFO,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
+
+
+class CallFailed(RuntimeError):
+    """The server answered with an error. `body`: what it said."""
+
+    def __init__(self, status: str, body: bytes) -> None:
+        super().__init__(f"{status}: {body[-300:]!r}")
+        self.body = body
 
 
 class HttpClient:
@@ -67,7 +76,7 @@ class HttpClient:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await self._chunks() if "transfer-encoding" in headers else await self._exactly(headers)
         if first.split(" ")[1] not in {"200", "202"} or b'"isError":true' in body or b'"error":{"code":' in body:
-            raise RuntimeError(f"{first}: {body[-300:]!r}")
+            raise CallFailed(first, body)
         return headers, body
 
     async def _exactly(self, headers: dict[str, str]) -> bytes:
@@ -91,11 +100,12 @@ class HttpClient:
 
 
 class _Target:
-    """One server, era and request, with its clients."""
+    """One server, or several of a kind, with an era, a request, and its clients."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.label: str = plan["label"]
-        self._clients = [HttpClient(plan["url"], plan["era"], plan.get("token", "")) for _ in range(AT_ONCE)]
+        urls = itertools.cycle(plan["urls"])
+        self._clients = [HttpClient(next(urls), plan["era"], plan.get("token", "")) for _ in range(AT_ONCE)]
         self._call: tuple[str, dict[str, Any]] = (plan["method"], plan["params"])
 
     async def calls_per_second(self, calls: int) -> float:

@@ -6,15 +6,19 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 from processes import BARE, GATEWAY, LOAD, SORA, Env, Process, run, serving
+
+if TYPE_CHECKING:
+    from sora_mcp.ledger import Ledger
 
 CREATE = {"prompt": "A fox runs through fresh snow at dawn, seen from a low drone", "width": 854, "height": 480}
 """A call; where it is repeated, its prompt is numbered, else it would be the same request and not be sent again."""
@@ -196,7 +200,7 @@ def loading(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
         ]
         urls = {server: server.address() for server in (sora, calling, listing)}
         targets = [
-            {"label": f"{label} {era}", "url": urls[server], "era": era, "method": label[5:], "params": params}
+            {"label": f"{label} {era}", "urls": [urls[server]], "era": era, "method": label[5:], "params": params}
             for era in ERAS
             for label, server, params in requests
         ]
@@ -240,27 +244,14 @@ def recording(effort: Effort, folder: Path) -> Iterator[Row]:
 
 
 async def _record(effort: Effort, folder: Path) -> list[Row]:
-    from sora_mcp.core.cost import Cost  # noqa: PLC0415
-    from sora_mcp.ledger import Account, Intent, SpendingPolicy, open_ledger  # noqa: PLC0415 - late, as above
+    from sora_mcp.ledger import open_ledger  # noqa: PLC0415 - late, as above
 
-    ledger = open_ledger(folder / "ledger.sqlite3")
-    begins, accepts, writes = [], [], []
-    with closing(ledger), closing(_bare_ledger(folder)) as db:
-        for number in range(effort.ledger_pairs):
-            began = time.perf_counter()
-            intent = Intent(Account("g"), "simple_compose", dict(CREATE), f"take {number}", [], Cost.of(1.25))
-            entry, _ = await ledger.begin(intent, SpendingPolicy(duplicate_window_s=600))
-            sent = time.perf_counter()
-            await ledger.accepted(entry.request_id, f"task_{number}")
-            middle = time.perf_counter()
+    with closing(open_ledger(folder / "ledger.sqlite3")) as ledger, closing(_bare_ledger(folder)) as db:
+
+        def write(number: int) -> None:
             _synced(db, "INSERT INTO videos VALUES (?, 'sending', ?)", number, json.dumps(CREATE))
-            begins.append((sent - began) * 1e3)
-            accepts.append((middle - sent) * 1e3)
-            writes.append((time.perf_counter() - middle) * 1e3)
-    rows = [
-        _compared("ledger: begin (a bare synced insert)", "ms", begins, writes, at_most=3),
-        _compared("ledger: accepted (the same)", "ms", accepts, writes, at_most=3),
-    ]
+
+        rows = await _operations("ledger", ledger, write, effort.ledger_pairs)
     small: list[float] = []
     for count in effort.ledger_rows:
         took = await _list(folder / str(count), count)
@@ -269,6 +260,63 @@ async def _record(effort: Effort, folder: Path) -> list[Row]:
             _compared(f"list_videos, a page of {count:,} rows (of {effort.ledger_rows[0]:,})", "ms", took, small)
         )
     return rows
+
+
+async def _operations(name: str, ledger: Ledger, write: Callable[[int], None], times: int) -> list[Row]:
+    """What a ledger records of a paid call, each beside a bare insert that is committed to disk, in turns."""
+    from sora_mcp.core.cost import Cost  # noqa: PLC0415
+    from sora_mcp.core.tasks import Generation, Task  # noqa: PLC0415
+    from sora_mcp.ledger import Account, Intent, SpendingPolicy  # noqa: PLC0415 - late, as above
+
+    account, policy = Account("g"), SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(1e6))
+    took: dict[str, list[float]] = {each: [] for each in ("begin", "accepted", "lease", "record", "find", "write")}
+    for number in range(-10, times):  # the first ten warm up
+        laps = [time.perf_counter()]
+        intent = Intent(account, "simple_compose", dict(CREATE), f"take {number}", [], Cost.of(1.25))
+        entry, _ = await ledger.begin(intent, policy)
+        laps.append(time.perf_counter())
+        entry = await ledger.accepted(entry.request_id, f"task_{number}")
+        laps.append(time.perf_counter())
+        async with ledger.lease(entry.request_id):
+            laps.append(time.perf_counter())
+            video = Generation(1, f"gen_{number}", "https://videos.example/1.mp4")
+            await ledger.record(entry, Task("succeeded", progress=100, generations=(video,)))
+            laps.append(time.perf_counter())
+        await ledger.find(account, f"task_{number}")
+        laps.append(time.perf_counter())
+        write(number)
+        laps.append(time.perf_counter())
+        if number >= 0:
+            for values, began, ended in zip(took.values(), laps, laps[1:], strict=False):
+                values.append((ended - began) * 1e3)
+    writes = took.pop("write")
+    return [
+        _compared(f"{name}: {each} (a bare insert, committed)", "ms", values, writes, at_most=3)
+        for each, values in took.items()
+    ]
+
+
+def recording_in_postgres(effort: Effort) -> Iterator[Row]:
+    """The same in PostgreSQL, and what it costs with many rows. Nothing where PostgreSQL is not installed."""
+    import psycopg  # noqa: PLC0415 - late, as above
+    from growth import growing  # noqa: PLC0415
+    from replicas import own_postgres  # noqa: PLC0415
+
+    from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
+
+    if (postgres := own_postgres()) is None:
+        return
+    with postgres as cluster:
+        url = cluster.database()
+        with closing(PostgresLedger(url)) as ledger, psycopg.connect(url, autocommit=True) as database:
+            database.execute("CREATE TABLE bare (number BIGINT PRIMARY KEY, state TEXT, body TEXT)")
+
+            def write(number: int) -> None:
+                with database.transaction():
+                    database.execute("INSERT INTO bare VALUES (%s, 'sending', %s)", [number, json.dumps(CREATE)])
+
+            yield from anyio.run(_operations, "PostgreSQL", ledger, write, effort.ledger_pairs)
+        yield from growing("PostgreSQL", {count: cluster.database() for count in effort.ledger_rows})
 
 
 async def _list(home: Path, count: int) -> list[float]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,10 +58,27 @@ class Process:
         pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def descriptors(self) -> int:
+        """How many it has open now. Linux only."""
+        return sum(1 for _ in Path(f"/proc/{self._process.pid}/fd").iterdir())
+
     def address(self) -> str:
         """The last word of the first line on stderr (see `serving`): where a server can be reached."""
         assert self._process.stderr is not None
         return self._process.stderr.readline().decode().split()[-1]
+
+    def drain(self, log: Path) -> None:
+        """Write what it says on stderr from now on to a file: nobody reads it, and a full pipe would stop it."""
+
+        def copy() -> None:
+            with os.fdopen(descriptor, "rb", buffering=0), log.open("ab", buffering=0) as file:
+                while said := os.read(descriptor, 65536):
+                    file.write(said)
+
+        assert self._process.stderr is not None
+        descriptor = os.dup(self._process.stderr.fileno())
+        threading.Thread(target=copy, daemon=True).start()
 
     def initialize(self) -> None:
         """MCP's handshake."""

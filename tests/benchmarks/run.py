@@ -18,8 +18,20 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from growth import growing
 from looking import looking
-from measures import Effort, Row, creating, gateway, importing, loading, recording, starting, surface
+from measures import (
+    Effort,
+    Row,
+    creating,
+    gateway,
+    importing,
+    loading,
+    recording,
+    recording_in_postgres,
+    starting,
+    surface,
+)
 
 FULL = Effort(starts=11, creates=500, load_rounds=5, load_calls=1000, ledger_pairs=300, ledger_rows=(1_000, 100_000))
 QUICK = Effort(starts=5, creates=100, load_rounds=3, load_calls=300, ledger_pairs=100, ledger_rows=(1_000, 100_000))
@@ -35,6 +47,8 @@ def measure(effort: Effort, folder: Path) -> Iterator[Row]:
     yield from importing(effort, folder / "importing")
     yield from looking(folder / "looking")
     yield from recording(effort, folder / "recording")
+    yield from growing("SQLite", {count: folder / "growing" / str(count) / "ledger" for count in effort.ledger_rows})
+    yield from recording_in_postgres(effort)
     yield from surface()
 
 
@@ -71,7 +85,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: about half a minute")
-    parser.add_argument("--million", action="store_true", help="also list from a ledger of 1,000,000 rows")
+    parser.add_argument("--million", action="store_true", help="also a ledger of 1,000,000 rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as JSON")
     given = parser.parse_args()
     effort = QUICK if given.quick else FULL

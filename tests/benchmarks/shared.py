@@ -1,9 +1,14 @@
-"""A team's server under load: `python tests/benchmarks/shared.py [--clients 200] [--seconds 60] [--json FILE]`.
+"""A team's servers under load: `python tests/benchmarks/shared.py [--clients 200] [--seconds 60] [--replicas 2]
+[--ledger postgres] [--disturb] [--json FILE]`.
 
-Ten people with tokens of their own, on connections of both eras, make videos, look at them and list them, all at
-once; some ask for the same video twice. Nothing may be paid for twice, and nothing that was paid for may be missing
-in the ledger. Then: get_video beside a server that does nothing, with the same kind of token, in turns; and what is
-held in memory after thousands of conversations, and with sessions that nobody closes.
+Ten people with tokens of their own, on connections of both eras, make videos, look at them and list them, all at once;
+some ask for the same video twice. With `--disturb` the last server is killed and started again meanwhile, and
+PostgreSQL is restarted, and then stands still for some seconds. Nothing may be paid for twice, and nothing that was
+paid for may be missing in the ledger: where it is, this ends with status 1.
+
+Then: get_video of one server and of all of them, and beside a server that does nothing, with the same kind of token,
+in turns; and what is held in memory after thousands of conversations, and with sessions that nobody closes.
+PostgreSQL is one of its own, or that of SORA_LEDGER_URL, which is not disturbed.
 """
 
 from __future__ import annotations
@@ -11,126 +16,162 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sqlite3
+import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 from urllib.request import urlopen
 
+from checks import check
 from load import HttpClient
+from people import ERAS, Findings, crowd
 from processes import BARE, GATEWAY, LOAD, SORA, Env, Process, run, serving
+from replicas import Ledger, Replicas, frozen, ledger_of
 
-ERAS = ("2025-11-25", "2026-07-28")
 PEOPLE = 10
-LOOKS = 4
-SERVE = (*SORA, "serve", "--transport", "streamable-http", "--port", "0")
+PARTS = 12
+"""Lines of the table that shows how it went."""
+FROZEN_S = 5.0
 Report = dict[str, float]
 
 
-class Person:
-    """One connection of somebody who works for as long as there is time."""
+class Course:
+    """How it went: what was done to the servers and their ledger, and what they held, over time."""
 
-    def __init__(self, number: int, url: str, token: str) -> None:
-        self._number = number
-        self._client = HttpClient(url, ERAS[number % 2], token)
-        self.times: dict[str, list[float]] = {}
-        self.errors: Counter[str] = Counter()
+    def __init__(self, replicas: Replicas, ledger: Ledger, seconds: float) -> None:
+        self._replicas = replicas
+        self._ledger = ledger
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._events: list[tuple[float, str]] = []
+        self._used: list[str] = []
 
-    async def work(self, until: float) -> None:
-        """Make a video, look at it, list; over and over. A connection that is lost is made anew."""
-        await self._client.connect()
-        number = 0
-        while time.monotonic() < until:
-            number += 1
-            try:
-                await self._converse(f"person {self._number}, video {number}", twice=number % 5 == 0)
-            except (RuntimeError, OSError, asyncio.IncompleteReadError) as error:
-                self.errors[f"{type(error).__name__}: {str(error)[-200:]}"] += 1
-                self._client.close()
-                await self._client.connect()
-        self._client.close()
+    @property
+    def ends_at(self) -> float:
+        return self._began + self._seconds
 
-    async def _converse(self, prompt: str, *, twice: bool) -> None:
-        task_id = await self._create(prompt)
-        if twice and await self._create(prompt) != task_id:
-            self.errors["paid for twice"] += 1
-        for _ in range(LOOKS):
-            await self._call("get_video", task_id=task_id)
-        await self._call("list_videos", limit=3)
+    async def watch(self) -> None:
+        """Look at every server at the end of each part."""
+        for part in range(1, PARTS + 1):
+            await self._until(part / PARTS)
+            used = [
+                f"{each['mb']:.0f} MB {each['descriptors']:.0f} fds" if each else "gone"
+                for each in self._replicas.use()
+            ]
+            self._used.append(", ".join(used))
 
-    async def _create(self, prompt: str) -> str:
-        return str((await self._call("create_video", prompt=prompt))["task_id"])
+    async def disturb(self) -> None:
+        """Everything that goes wrong, one after the other."""
+        last = len(self._replicas.urls) - 1
+        await self._until(0.25)
+        await self._do(f"server {last} killed", self._replicas.kill, last)
+        await self._until(0.35)
+        await self._do(f"server {last} started", self._replicas.start, last)
+        if (postgres := self._ledger.postgres) is None:
+            return
+        await self._until(0.5)
+        await self._do("PostgreSQL stopped", postgres.stop)
+        await self._do("PostgreSQL started", postgres.start)
+        await self._until(0.7)
+        self._note("PostgreSQL stands still")
+        with frozen(postgres):
+            await asyncio.sleep(min(FROZEN_S, self._seconds / 8))
+        self._note("PostgreSQL goes on")
 
-    async def _call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        began = time.perf_counter()
-        _, body = await self._client.send(self._client.request("tools/call", {"name": tool, "arguments": arguments}))
-        self.times.setdefault(tool, []).append(time.perf_counter() - began)
-        line = next(line for line in body.split(b"\n") if line.startswith((b"data: {", b"{")))
-        result: dict[str, Any] = json.loads(line.removeprefix(b"data: "))["result"]["structuredContent"]
-        return result
+    def lines(self, findings: Findings) -> Iterator[str]:
+        """A line for each part."""
+        yield f"{'s':>5} {'calls/s':>8} {'errors':>7} {'p50 ms':>7} {'p99 ms':>8}  each server; what happened"
+        length = self._seconds / PARTS
+        for part, used in enumerate(self._used):
+            begin, end = (self._began + length * each for each in (part, part + 1 if part + 1 < PARTS else 1e9))
+            calls = [call for call in findings.calls if begin <= call.ended_at < end]
+            times = sorted(call.took_s for call in calls)
+            errors = sum(call.error is not None for call in calls)
+            happened = "; ".join(event for at, event in self._events if begin <= at < end)
+            yield (
+                f"{length * (part + 1):5.0f} {len(calls) / length:8.0f} {errors:7} {share(times, 0.5) * 1000:7.0f}"
+                f" {share(times, 0.99) * 1000:8.0f}  {used}; {happened}".rstrip("; ")
+            )
+
+    async def _until(self, part: float) -> None:
+        await asyncio.sleep(max(0.0, self._began + self._seconds * part - time.monotonic()))
+
+    async def _do(self, event: str, action: Callable[..., None], *arguments: int) -> None:
+        await asyncio.to_thread(action, *arguments)
+        self._note(event)
+
+    def _note(self, event: str) -> None:
+        self._events.append((time.monotonic(), event))
 
 
-async def crowd(url: str, tokens: list[str], clients: int, seconds: float) -> list[Person]:
-    """So many connections at work for so long."""
-    people = [Person(number, url, tokens[number % len(tokens)]) for number in range(clients)]
-    until = time.monotonic() + seconds
-    await asyncio.gather(*(person.work(until) for person in people))
-    return people
+def at_once(
+    replicas: Replicas, ledger: Ledger, tokens: list[str], asked: argparse.Namespace
+) -> tuple[Findings, Report]:
+    """All of them, and how it went."""
 
+    async def together() -> tuple[Findings, Course]:
+        course = Course(replicas, ledger, asked.seconds)
+        everybody = [crowd(replicas.urls, tokens, asked.clients, course.ends_at), course.watch()]
+        findings, *_ = await asyncio.gather(*everybody, *([course.disturb()] if asked.disturb else []))
+        assert isinstance(findings, Findings)
+        return findings, course
 
-def at_once(url: str, tokens: list[str], *, gateway: str, home: Path, clients: int, seconds: float) -> Report:
-    """All of them, and what became of what they paid for."""
-    people = asyncio.run(crowd(url, tokens, clients, seconds))
-    times = sorted(each for person in people for some in person.times.values() for each in some)
-    creates = sorted(each for person in people for each in person.times.get("create_video", ()))
-    errors: Counter[str] = sum((person.errors for person in people), Counter())
-    for words, number in errors.most_common(5):
-        sys.stderr.write(f"{number} times {words}\n")
-    with urlopen(f"{gateway}/accepted") as reply:  # noqa: S310 - our own gateway
-        accepted: dict[str, list[str]] = json.load(reply)
-    with closing(sqlite3.connect(home / "ledger.sqlite3")) as ledger:
-        rows = {row[0] for row in ledger.execute("SELECT task_id FROM videos WHERE task_id IS NOT NULL")}
-    return {
-        "clients": clients,
+    findings, course = asyncio.run(together())
+    sys.stdout.write("\n".join(course.lines(findings)) + "\n")
+    for words, number in findings.errors.most_common(8):
+        sys.stdout.write(f"{number:6} times {words}\n")
+    times = sorted(call.took_s for call in findings.calls)
+    creates = sorted(call.took_s for call in findings.calls if call.tool == "create_video")
+    return findings, {
+        "cores": os.cpu_count() or 1,
+        "replicas": len(replicas.urls),
+        "clients": asked.clients,
         "calls": len(times),
-        "calls_per_s": len(times) / seconds,
-        "error_rate": errors.total() / max(1, len(times) + errors.total()),
-        "p50_ms": _share(times, 0.5) * 1000,
-        "p99_ms": _share(times, 0.99) * 1000,
-        "create_p99_ms": _share(creates, 0.99) * 1000,
-        "intents": len(accepted),
-        "most_posts_of_an_intent": max(map(len, accepted.values()), default=0),
-        "accepted_without_a_row": len({task for tasks in accepted.values() for task in tasks} - rows),
+        "calls_per_s": len(times) / asked.seconds,
+        "error_rate": findings.errors.total() / max(1, len(times)),
+        "p50_ms": share(times, 0.5) * 1000,
+        "p99_ms": share(times, 0.99) * 1000,
+        "create_p50_ms": share(creates, 0.5) * 1000,
+        "create_p99_ms": share(creates, 0.99) * 1000,
     }
 
 
-def _share(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
+def share(values: list[float], part: float) -> float:
+    """The value below which that part of sorted values lies."""
+    return values[min(len(values) - 1, int(len(values) * part))] if values else 0.0
 
 
-def beside_a_bare_server(url: str, token: str, task_id: str, rounds: int, calls: int) -> Report:
-    """get_video per second, as a share of what the SDK alone manages with the same kind of token."""
+def looking(urls: list[str], token: str, task_id: str, rounds: int, calls: int) -> Report:
+    """get_video per second: of one server, of all of them, and as a share of what the SDK alone manages with the same
+    kind of token."""
     with serving((*BARE, "--http", "--token", token)) as bare:
-        at_bare = bare.address()
+        servers = {"one": urls[:1], "bare": [bare.address()]} | ({"all": urls} if len(urls) > 1 else {})
         trivial = {"name": "one", "arguments": {"text": "x"}}
         look = {"name": "get_video", "arguments": {"task_id": task_id}}
         targets = [
-            {"label": f"{who} {era}", "url": at, "era": era, "method": "tools/call", "params": params, "token": token}
+            {
+                "label": f"{who} {era}",
+                "urls": at,
+                "era": era,
+                "method": "tools/call",
+                "params": trivial if who == "bare" else look,
+                "token": token,
+            }
             for era in ERAS
-            for who, at, params in (("ours", url, look), ("bare", at_bare, trivial))
+            for who, at in servers.items()
         ]
         plan = {"targets": targets, "rounds": rounds, "calls": calls}
         rates = json.loads(run(LOAD, given=json.dumps(plan))[1])["calls_per_s"]
     report: Report = {}
     for era in ERAS:
-        ours, theirs = median(rates[f"ours {era}"]), median(rates[f"bare {era}"])
+        ours, theirs = median(rates[f"one {era}"]), median(rates[f"bare {era}"])
         report |= {f"get_video_per_s {era}": ours, f"bare_per_s {era}": theirs, f"ratio {era}": ours / theirs}
+        if len(urls) > 1:
+            every = median(rates[f"all {era}"])
+            report |= {f"get_video_per_s of {len(urls)} {era}": every, f"times one {era}": every / ours}
     return report
 
 
@@ -180,33 +221,45 @@ def tokens_of(people: int, env: Env) -> list[str]:
 
 def measure(folder: Path, asked: argparse.Namespace) -> Iterator[Report]:
     """Everything, one after the other."""
-    with serving(GATEWAY) as gateway:
+    slowly = ("--answer-after", "0.2") if asked.disturb else ()  # so that servers are killed in the middle of a POST
+    with serving((*GATEWAY, *slowly)) as gateway, ledger_of(asked.ledger) as ledger:
         address = gateway.address()
-        env = {
-            "SORA_BASE_URL": address,
-            "SORA_API_KEY": "sk-benchmark",
-            "SORA_HOME": str(folder),
-            "SORA_AUTH": "tokens",
-        }
-        tokens = tokens_of(PEOPLE, env)
-        with serving(SERVE, env) as server:
-            url = server.address()
-            yield at_once(url, tokens, gateway=address, home=folder, clients=asked.clients, seconds=asked.seconds)
+        env = {"SORA_BASE_URL": address, "SORA_API_KEY": "sk-benchmark", "SORA_AUTH": "tokens"}
+        replicas = Replicas(asked.replicas, folder, env, ledger)
+        tokens = tokens_of(PEOPLE, replicas.env[0])
+        with replicas:
+            url = replicas.urls[0]
+            findings, report = at_once(replicas, ledger, tokens, asked)
+            yield report
             with urlopen(f"{address}/accepted") as reply:  # noqa: S310 - our own gateway
-                task_id = json.load(reply)["person 0, video 1"][0]
+                accepted: dict[str, list[str]] = json.load(reply)
+            yield asyncio.run(check(replicas, ledger, tokens[0], accepted, findings))
+            task_id = accepted["person 0, video 1"][0]
             if asked.rounds:
-                yield beside_a_bare_server(url, tokens[0], task_id, asked.rounds, asked.calls)
+                yield looking(replicas.urls, tokens[0], task_id, asked.rounds, asked.calls)
             if asked.conversations:
                 yield from remembering(
-                    server, url, tokens[0], task_id, conversations=asked.conversations, sessions=asked.sessions
+                    replicas.process(0),
+                    url,
+                    tokens[0],
+                    task_id,
+                    conversations=asked.conversations,
+                    sessions=asked.sessions,
                 )
 
 
+WRONG = ("posts_beyond_one_of_an_intent", "accepted_without_a_row", "told_otherwise", "lost_tasks", "still_sending")
+"""What has to be 0."""
+
+
 def main() -> None:
-    """Measure, print a line for each figure, write the JSON."""
+    """Measure, print a line for each figure, write the JSON. Ends with status 1 where something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--ledger", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--disturb", action="store_true", help="kill a server, restart and freeze PostgreSQL meanwhile")
     parser.add_argument("--rounds", type=int, default=5, help="turns beside a bare server; 0 leaves that out")
     parser.add_argument("--calls", type=int, default=1000, help="calls in each turn")
     parser.add_argument("--conversations", type=int, default=10_000, help="0 leaves that out, and the sessions")
@@ -222,6 +275,8 @@ def main() -> None:
             sys.stdout.flush()
     if asked.json:
         asked.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if wrong := [name for name in WRONG if report[name]]:
+        sys.exit(f"Not as it has to be: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

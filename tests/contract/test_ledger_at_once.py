@@ -181,10 +181,7 @@ async def test_an_answer_counts_that_is_recorded_while_others_take_its_server_fo
         pytest.skip("it needs a database whose connections can be ended")
     for number in range(TIMES):
         request_id, task_id = await begin(servers[0]), f"task_{number}"
-        store.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE datname ="
-            " current_database() AND locktype = 'advisory'"
-        )
+        cut_off(store)
         await at_once(
             [
                 partial(servers[0].accepted, request_id, task_id),
@@ -209,3 +206,24 @@ async def test_a_listener_hears_of_what_another_server_records(store: Store, ser
             assert await listener.heard(60)
         assert time.monotonic() - began < 10
         assert not await listener.heard(0)
+
+
+async def test_a_listener_looks_again_after_its_server_was_cut_off(store: Store, servers: list[Ledger]) -> None:
+    if not store.values:
+        pytest.skip("it needs a database whose connections can be ended")
+    listening, recording = servers[:2]
+    entry = await recording.accepted(await begin(recording), "task_1")
+    with anyio.fail_after(60), listening.listen(entry.request_id) as listener:
+        await listener.heard(0)
+        assert not await listener.heard(0)
+        cut_off(store)
+        await recording.record(entry, Task("succeeded"))
+        assert await listener.heard(30)
+
+
+def cut_off(store: Store) -> None:
+    """End the connections by which servers are seen to live, and are told of changes."""
+    store.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE datname ="
+        " current_database() AND locktype = 'advisory'"
+    )

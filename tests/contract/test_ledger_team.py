@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
 from ledgers import BODY, OpenLedger, Store
+from postgres import Cluster
 
 from sora_mcp.core.accounts import Team
 from sora_mcp.core.cost import Cost, of_unit
@@ -136,6 +138,36 @@ async def test_what_each_owner_spent_is_told_for_all_of_them(ledger: Ledger) -> 
     assert [each.of for each in await ledger.usage("ann", ("owner",), 0)] == [("ann",)]
 
 
+# --- files ------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_where_it_lies_in_the_folder_wherever_a_server_mounts_that(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    postgres = pytest.importorskip("sora_mcp.ledger.postgres.engine")
+    url, name, outside = cluster.database(), "ann-1/task_1.v1.mp4", tmp_path / "elsewhere.mp4"
+    ledgers = [postgres.PostgresLedger(url, folder=tmp_path / mount) for mount in "ab"]
+    try:
+        first, second = [
+            await ledgers[0].accepted((await make(ledgers[0], who)).request_id, f"task_{who.owner}")
+            for who in (ANN, BEN)
+        ]
+        for entry in (first, second):
+            videos = tuple(Generation(variant=variant, url="https://x.example/v") for variant in (1, 2))
+            await ledgers[0].record(entry, Task(state="succeeded", gateway_state="SUCCESS", generations=videos))
+        await ledgers[0].saved(first.request_id, 1, tmp_path / "a" / name)
+        await ledgers[0].saved(first.request_id, 2, outside)
+        read = await ledgers[1].find(ANN, first.request_id)
+        assert read is not None
+        assert read.files == {1: tmp_path / "b" / name, 2: outside}
+        assert await ledgers[1].is_file_of_another(second.request_id, tmp_path / "b" / name)
+        assert not await ledgers[1].is_file_of_another(first.request_id, tmp_path / "b" / name)
+        assert not await ledgers[1].is_file_of_another(second.request_id, tmp_path / "a" / name)
+    finally:
+        for each in ledgers:
+            each.close()
+
+
 # --- questions to users ----------------------------------------------------------------------------
 
 
@@ -152,6 +184,31 @@ async def test_the_keys_of_seals_are_the_same_for_everybody(open_ledger: OpenLed
     assert keys[1:] == keys[:-1]
     assert [len(key) for key in keys[0]] == [32]
     assert len(set(keys[0][0])) > 8
+
+
+async def test_keys_of_seals_change_every_day_once_for_everybody_and_the_last_one_still_opens(
+    open_ledger: OpenLedger,
+) -> None:
+    now = 1_800_000_000.0
+    ledgers = [open_ledger(lambda: now) for _ in range(4)]
+    first = await ledgers[0].seal_keys()
+    now += 86_000
+    assert await ledgers[1].seal_keys() == first
+    now += 500
+    keys: list[list[bytes]] = []
+
+    async def read(ledger: Ledger) -> None:
+        keys.append(await ledger.seal_keys())
+
+    async with anyio.create_task_group() as reading:
+        for each in ledgers * 2:
+            reading.start_soon(read, each)
+    assert keys[1:] == keys[:-1]
+    assert keys[0][1:] == first
+    now += 86_500
+    newest, *others = await ledgers[2].seal_keys()
+    assert others == keys[0][:1]
+    assert newest not in keys[0]
 
 
 async def test_an_answer_is_used_once_by_whichever_process(open_ledger: OpenLedger) -> None:

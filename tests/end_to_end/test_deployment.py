@@ -20,8 +20,8 @@ import anyio
 import httpx
 import httpx2
 import pytest
-import yaml
-from bench import COMMAND, ERAS, PNG, Era, address_of, environment, over_http
+from bench import COMMAND, ERAS, PNG, Era, address_of, over_http
+from deployed import DEPLOY, ROOT, alone, instructions, last, settings_file
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from nginx import CONFIGURATION, NAME, NGINX, Front, free_port, front
@@ -35,21 +35,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="it is deployed on Linux"),
 ]
-
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "docs" / "deploy"
-
-
-def settings_file() -> dict[str, str]:
-    """settings.env as systemd and Compose read it."""
-    lines = (DEPLOY / "settings.env").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def ours(folder: Path, **more: str) -> dict[str, str]:
-    """The settings that are deployed, with folders of the test's own."""
-    values = {name.removeprefix("SORA_"): value for name, value in settings_file().items()}
-    return environment(folder, None, **values | {"SANDBOX_SECONDS": "2"} | more)
 
 
 def token(environ: dict[str, str], name: str = "anna") -> str:
@@ -67,7 +52,7 @@ async def deployed(tmp_path: Path) -> AsyncIterator[tuple[Front, str]]:
     """A server with nginx in front of it, and a token."""
     if NGINX is None:
         pytest.skip("nginx is not installed")
-    environ = ours(tmp_path)
+    environ = alone(tmp_path)
     async with over_http(environ) as (address, _), front(tmp_path / "nginx", urlsplit(address).netloc) as nginx:
         yield nginx, token(environ)
 
@@ -155,35 +140,7 @@ def _png(size: int) -> bytes:
     return PNG[:ending] + filling + PNG[ending:]
 
 
-def test_a_request_is_passed_on_once_and_answers_as_they_come() -> None:
-    text = CONFIGURATION.read_text(encoding="utf-8")
-    assert "proxy_next_upstream off;" in text
-    assert "proxy_buffering off;" in text
-
-
 # The image
-
-
-def instructions(target: str | None = None) -> list[tuple[str, str]]:
-    """The Dockerfile's instructions for a target (the last one if none is named), those of its base first."""
-    text = (ROOT / "manifests" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
-    stages: dict[str, list[tuple[str, str]]] = {}
-    stage: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        if not line or line.startswith("#"):
-            continue
-        word, _, rest = line.partition(" ")
-        if word == "FROM":
-            base, _, name = rest.partition(" AS ")
-            stage = list(stages.get(base, []))
-            stages[name] = stage
-        else:
-            stage.append((word, rest.strip()))
-    return stages[target or ""]
-
-
-def last(word: str, target: str | None = None) -> str:
-    return [rest for each, rest in instructions(target) if each == word][-1]
 
 
 def test_the_image_is_nobodys_but_sora_and_says_whether_it_is_well() -> None:
@@ -247,7 +204,7 @@ def ordinary_user(tmp_path: Path, image: Path) -> dict[str, str]:
     packages = [str(image), *(path for path in sys.path if path.endswith("site-packages"))]
     return {
         **{name: value.replace("/data", str(data)) for name, value in values.items()},
-        **settings_file(),
+        **{name: value for name, value in settings_file().items() if name != "SORA_LEDGER_URL"},
         "SORA_SANDBOX_SECONDS": "0.2",
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(packages),
@@ -303,31 +260,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
-# Compose
-
-
-def test_compose_names_files_targets_and_settings_that_are_there() -> None:
-    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    server, proxy = document["services"]["server"], document["services"]["proxy"]
-    build = server["build"]
-    assert ((DEPLOY / build["context"]).resolve() / build["dockerfile"]).is_file()
-    assert instructions(build["target"])
-    assert (DEPLOY / server["env_file"]).is_file()
-    assert server["volumes"] == [f"data:{last('VOLUME')}"]
-    assert all(each["read_only"] and each["cap_drop"] == ["ALL"] for each in (server, proxy))
-    assert "ports" not in server  # nobody passes by the proxy
-    sources = [volume.split(":")[0] for volume in proxy["volumes"]]
-    assert [(DEPLOY / source).exists() for source in sources] == [True, False]  # tls/ is the user's
-    assert int(re.fullmatch(r"(\d+)m", server["stop_grace_period"])[1]) >= 3  # type: ignore[index]
-
-
-def test_composes_command_points_the_proxy_to_the_server(tmp_path: Path) -> None:
-    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    [shell, flag, command] = document["services"]["proxy"]["command"]
-    there = command.replace("/sora-mcp.conf", str(CONFIGURATION)).replace("/etc/nginx/conf.d", str(tmp_path))
-    done = subprocess.run([shell, flag, there.partition(" && exec")[0]], check=False)  # noqa: S603 - its own command
-    assert done.returncode == 0
-    assert "server server:8000;" in (tmp_path / "default.conf").read_text(encoding="utf-8")
+# Settings
 
 
 def test_the_settings_that_are_deployed_are_settings() -> None:
@@ -344,7 +277,7 @@ def test_the_settings_that_are_deployed_are_settings() -> None:
 
 
 def unit() -> Iterator[tuple[str, str]]:
-    for line in (DEPLOY / "sora-mcp.service").read_text(encoding="utf-8").splitlines():
+    for line in (DEPLOY / "sora-mcp@.service").read_text(encoding="utf-8").splitlines():
         name, separator, value = line.partition("=")
         if separator and not line.startswith("#"):
             yield name, value
@@ -353,9 +286,12 @@ def unit() -> Iterator[tuple[str, str]]:
 async def test_the_units_command_serves_with_its_settings(tmp_path: Path) -> None:
     command = shlex.split(dict(unit())["ExecStart"])
     assert command[0] == "/opt/sora-mcp/bin/sora-mcp"
-    own = [*COMMAND, *(word if word != "8000" else "0" for word in command[1:])]
-    values = dict(pair.split("=", 1) for pair in dict(unit())["Environment"].split())
-    environ = ours(tmp_path) | {
+    port = str(free_port())
+    own = [*COMMAND, *(word.replace("%i", port) for word in command[1:])]
+    values = dict(pair.split("=", 1) for pair in dict(unit())["Environment"].replace("%i", port).split())
+    folders = dict(unit())["StateDirectory"].replace("%i", port).split()
+    assert {value.removeprefix("/var/lib/") for value in values.values()} <= set(folders)
+    environ = alone(tmp_path) | {
         name: value.replace("/var/lib/sora-mcp", str(tmp_path / "state")) for name, value in values.items()
     }
     async with await anyio.open_process(own, env=environ) as process:
@@ -372,8 +308,8 @@ def test_the_unit_is_one_and_is_hardened(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
-    copy = tmp_path / "sora-mcp.service"
-    text = (DEPLOY / "sora-mcp.service").read_text(encoding="utf-8")
+    copy = tmp_path / "sora-mcp@8001.service"
+    text = (DEPLOY / "sora-mcp@.service").read_text(encoding="utf-8")
     copy.write_text(text.replace("/opt/sora-mcp/bin/sora-mcp", sys.executable), encoding="utf-8")
 
     def analyze(*arguments: str) -> str:
@@ -381,5 +317,5 @@ def test_the_unit_is_one_and_is_hardened(tmp_path: Path) -> None:
         assert done.returncode == 0, done
         return done.stderr
 
-    assert "sora-mcp.service" not in analyze("verify")
+    assert "sora-mcp@8001.service" not in analyze("verify")
     analyze("security", "--offline=true", "--threshold=20")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +11,10 @@ import anyio
 import mcp_types as types
 import pytest
 from bench import KEY, TAKEN_NEXT, Era, about, finished, over_http, served
+from ears import Ears
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
-from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.client.subscriptions import ResourcesListChanged
 from mcp.server.connection import Connection
 from reading import blob, create, text
 
@@ -27,56 +27,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDepr
 
 def running(progress: int) -> Answer:
     return about("IN_PROGRESS", progress=f"{progress}%")
-
-
-class Ears:
-    """Hears of changes at a client, in the way of its era."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self._news = anyio.Event()
-
-    async def __call__(self, message: object) -> None:
-        """A message of the handshake era."""
-        if isinstance(message, types.ResourceUpdatedNotification):
-            self.hear(message.params.uri)
-
-    def hear(self, what: str) -> None:
-        self.heard.append(what)
-        self._news.set()
-
-    async def hears(self, what: str, times: int = 1) -> None:
-        """Wait until it was heard so often."""
-        while self.heard.count(what) < times:
-            self._news = anyio.Event()
-            await self._news.wait()
-
-    async def until_succeeded(self, client: Client, uri: str) -> None:
-        """Read the video again whenever it is told to have changed, until it has succeeded."""
-        while True:
-            heard = self.heard.count(uri)
-            if (await text(client, uri))["state"] == "succeeded":
-                return
-            await self.hears(uri, heard + 1)
-
-    @asynccontextmanager
-    async def on(self, client: Client, uri: str) -> AsyncIterator[None]:
-        """Be told about one resource."""
-        if client.protocol_version < "2026":
-            await client.subscribe_resource(uri)
-            yield
-            await client.unsubscribe_resource(uri)
-            return
-        async with client.listen(resource_subscriptions=[uri]) as events, anyio.create_task_group() as listening:
-
-            async def listen() -> None:
-                async for event in events:
-                    assert isinstance(event, ResourceUpdated)
-                    self.hear(event.uri)
-
-            listening.start_soon(listen)
-            yield
-            listening.cancel_scope.cancel()
 
 
 async def test_a_subscriber_is_told_when_state_or_progress_change(

@@ -80,7 +80,7 @@ async def house(
 ) -> AsyncIterator[House]:
     calls: list[str] = []
 
-    def counted(path: Path) -> Counted:
+    def counted(path: Path, **_: Any) -> Counted:
         return Counted(open_ledger(path), calls)
 
     monkeypatch.setattr(facade, "open_ledger", counted)

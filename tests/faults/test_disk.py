@@ -127,7 +127,7 @@ async def test_a_file_that_may_not_grow_is_told_and_nothing_half_is_left(gateway
     assert kept(tmp_path) == set()
 
 
-async def test_half_a_file_of_a_killed_process_is_never_taken_for_a_video_and_goes_after_a_day(
+async def test_half_a_file_of_a_killed_process_is_never_taken_for_a_video_and_goes_after_hours(
     gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()

@@ -121,3 +121,35 @@ async def test_streams_that_stand_for_ever_do_not_hold_it_up(tmp_path: Path) -> 
                 assert [event async for event in events] == []
             with anyio.fail_after(5):
                 await process.wait()
+
+
+async def test_whoever_was_connected_when_the_server_ends_is_answered(tmp_path: Path) -> None:
+    """As a proxy is, which may pass a request to no other server once it has sent it."""
+    answers: list[bytes] = []
+    connected = anyio.Event()
+
+    async def ask(host: str, port: int) -> None:
+        while True:
+            try:
+                connection = await anyio.connect_tcp(host, port)
+            except OSError:
+                return
+            async with connection:
+                connected.set()
+                await connection.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                try:
+                    answers.append((await connection.receive())[:12])
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    answers.append(b"no answer")
+
+    with anyio.fail_after(60):
+        for _ in range(3):
+            async with over_http(environment(tmp_path)) as (address, process):
+                target = httpx.URL(address)
+                async with anyio.create_task_group() as clients:
+                    for _ in range(4):
+                        clients.start_soon(ask, target.host, target.port or 0)
+                    await connected.wait()
+                    process.terminate()
+                await process.wait()
+    assert set(answers) == {b"HTTP/1.1 200"}

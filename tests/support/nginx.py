@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +65,11 @@ class _Here(httpx2.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def front(folder: Path, upstream: str) -> AsyncIterator[Front]:
-    """nginx in front of `upstream` (host and port), as docs/deploy has it but for ports and the places of files."""
+async def front(folder: Path, *upstreams: str) -> AsyncIterator[Front]:
+    """nginx in front of one or two `upstreams` (host and port), as docs/deploy has it but for ports and places."""
     assert NGINX is not None
     nginx = Front(free_port(), free_port(), Authority(NAME), folder / "sora-mcp.log")
-    _write(folder, nginx, upstream)
+    _write(folder, nginx, upstreams)
     command = [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as process:
         try:
@@ -78,13 +79,14 @@ async def front(folder: Path, upstream: str) -> AsyncIterator[Front]:
             process.terminate()
 
 
-def _write(folder: Path, nginx: Front, upstream: str) -> None:
+def _write(folder: Path, nginx: Front, upstreams: tuple[str, ...]) -> None:
     folder.mkdir()
     (folder / "fullchain.pem").write_bytes(nginx.authority.pem)
     (folder / "privkey.pem").write_bytes(nginx.authority.key)
     text = CONFIGURATION.read_text(encoding="utf-8")
     for there, here in (
-        ("server 127.0.0.1:8000;", f"server {upstream};"),
+        ("server 127.0.0.1:8001 ", f"server {upstreams[0]} "),
+        ("server 127.0.0.1:8002 ", f"server {upstreams[1]} " if upstreams[1:] else "# "),
         ("listen 443 ", f"listen {HOST}:{nginx.port} "),
         ("listen 80;", f"listen {HOST}:{nginx.plain_port};"),
         ("/etc/nginx/tls/", f"{folder}/"),
@@ -108,6 +110,9 @@ async def _until_reached(port: int) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 where nothing listens."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of 127.0.0.1 where nothing listens, and that nobody is given who asks for any: a server may take it later,
+    and again when it is restarted."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise AssertionError

@@ -74,7 +74,7 @@ async def team(settings: Settings) -> AsyncIterator[Team]:
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2
     )
-    running = _Running(config)
+    running = Running(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(running.run_to_its_end)
         with anyio.fail_after(20):
@@ -88,7 +88,7 @@ async def team(settings: Settings) -> AsyncIterator[Team]:
                 await running.has_ended.wait()
 
 
-class _Running(uvicorn.Server):
+class Running(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.is_ready = anyio.Event()

@@ -89,6 +89,12 @@ class Host:
         await self._arrived[number].wait()
         return dict(json.loads(self.answers[number]["result"]["content"][1]["text"]))
 
+    async def ping(self) -> None:
+        """Wait for the answer to a ping."""
+        number = len(self._arrived)
+        await self._send(id=number, method="ping")
+        await self._arrived[number].wait()
+
     async def kill(self) -> None:
         """SIGKILL."""
         with suppress(ProcessLookupError):

@@ -138,8 +138,8 @@ DOCKERFILE = """\
 FROM python:3.13-slim AS program
 COPY pyproject.toml README.md LICENSE /source/
 COPY sora_mcp /source/sora_mcp
-RUN pip install --no-cache-dir '/source[media,metrics]' && rm -r /source \\
-    && useradd --uid 10001 --create-home sora && install -d -o sora /data
+RUN pip install --no-cache-dir '/source[media,metrics,postgres]' && rm -r /source \\
+    && useradd --uid 10001 --create-home sora && install -d -o sora /data /data/videos
 USER sora
 ENV SORA_HOME=/data SORA_OUTPUT_DIR=/data/videos
 VOLUME /data

@@ -1,24 +1,37 @@
-"""One transaction, as `Database` asks for it."""
+"""One transaction, as `Database` asks for it.
+
+Its statements are sent on without waiting for their answers, up to the first whose rows are read: one round trip for
+all of them. Where one of them fails, the next read raises that, or the commit.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
+BETWEEN_SERVERS = "sora_servers"
+"""Where servers tell each other what their clients said to one of them."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection to PostgreSQL. `is_set_up`: it was looked at whether what is committed on it is safe."""
+    """A connection to PostgreSQL.
+
+    `is_set_up`: it was looked at whether what is committed on it is safe. `has_warned`: PostgreSQL said so of the last
+    statement, as of a commit that a cancelled wait has kept from its copies.
+    """
 
     is_set_up = False
+    has_warned = False
 
     def run(self, script: str) -> list[tuple[Any, ...]]:
         """Run several statements in one round trip; the rows of the last one."""
@@ -28,23 +41,69 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         return cursor.fetchall() if cursor.description else []
 
 
+@contextmanager
+def within(seconds: float, connection: Connection) -> Iterator[None]:
+    """Shut a connection that takes longer: it raises psycopg.Error then. PostgreSQL may stand still."""
+    timer = threading.Timer(seconds, shut, [connection])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def shut(connection: Connection) -> None:
     """End a connection from another thread: whoever waits for an answer on it is told that it is lost."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as ours:
         ours.shutdown(socket.SHUT_RDWR)
 
 
+class Answer:
+    """The rows of a statement that was sent: they are waited for when they are read."""
+
+    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], pipeline: psycopg.Pipeline | None) -> None:
+        self._cursor = cursor
+        self._pipeline = pipeline
+
+    def fetchone(self) -> Any:
+        return self._answered().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._answered().fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._answered())
+
+    def _answered(self) -> psycopg.Cursor[tuple[Any, ...]]:
+        if self._pipeline is not None and self._cursor.pgresult is None:
+            # Not only flushed: a server that is stopped before it goes on is seen to idle in a transaction.
+            self._pipeline.sync()
+        return self._cursor
+
+
 class Transaction:
-    """An open transaction of a connection. `for_update` is empty where it only reads."""
+    """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty where it only
+    reads."""
 
     if_free = " FOR UPDATE SKIP LOCKED"
 
-    def __init__(self, connection: Connection, *, to_write: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        pipeline: psycopg.Pipeline | None = None,
+        *,
+        to_write: bool,
+        folder: Path = Path(),
+    ) -> None:
+        self.folder = folder
         self._connection = connection
+        self._pipeline = pipeline
         self.for_update = " FOR UPDATE" if to_write else ""
 
-    def execute(self, sql: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self._connection.execute(_translated(sql), [_storable(each) for each in values])
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Answer:
+        cursor = self._connection.execute(_translated(sql), [_storable(each) for each in values])
+        return Answer(cursor, self._pipeline)
 
     def lock(self, name: str) -> None:
         self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", [name])

@@ -6,15 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 import psycopg_pool
 from psycopg.conninfo import make_conninfo
 
-from sora_mcp.ledger.postgres.connection import Connection, Transaction, shut
+from sora_mcp.ledger.postgres.connection import Connection, Transaction, shut, within
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 from sora_mcp.ledger.postgres.place import readable
 from sora_mcp.ledger.postgres.trouble import Unavailable, Unsuitable, is_lost, may_pass, problem
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 AT_ONCE = 8
 """Transactions of one server at a time."""
+_ANSWERS_WITHIN_S = 5.0
+"""Seconds in which a new connection is to answer for the first time."""
 _OURS = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -34,7 +37,11 @@ _OURS = {
 """What an address that says nothing else gets: a host that is gone is noticed within half a minute."""
 _SESSION = (
     "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '15s';"  # a server may be stopped midway
-    " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+    " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+    # What others have committed is seen once a lock is there, whatever the database begins transactions with.
+    " SET default_transaction_isolation = 'read committed';"
+    # Each query has its index, also right after a copy of a million rows, of which PostgreSQL knows nothing yet.
+    " SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
 )
 _IS_SAFE = (
     "SELECT pg_backend_pid(), current_setting('fsync'), current_setting('synchronous_commit'),"
@@ -42,6 +49,9 @@ _IS_SAFE = (
 )
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
+_CLOCK_WITHIN_S = 1.0
+"""Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""
 
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is told in our words
 
@@ -52,6 +62,13 @@ class CommitUnknown(Unavailable):
     def __init__(self, done: object) -> None:
         super().__init__("the connection was lost")
         self.done = done
+
+
+class Clock(NamedTuple):
+    """What a transaction asked for as its first statement: the time of the database, and when that was."""
+
+    asked_at: float
+    answer: psycopg.Cursor[tuple[Any, ...]]
 
 
 @dataclass(eq=False)
@@ -70,6 +87,7 @@ class Job(Generic[T]):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._is_abandoned = False
+        self._done: T | None = None
 
     def abandon(self) -> None:
         """Nobody waits for it any more: end it."""
@@ -77,6 +95,7 @@ class Job(Generic[T]):
             self._is_abandoned = True
             if self._connection is not None:
                 shut(self._connection)
+        self.when_late(self._done)
 
     def run(self) -> T:
         """The result of the work. Raises FileProblem, and nothing is written then, but for CommitUnknown."""
@@ -90,22 +109,22 @@ class Job(Generic[T]):
                 again = may_pass(error) or is_lost(error)
                 if self._is_abandoned or not again or time.monotonic() >= self.give_up_at:
                     raise problem(error) from None
-            except CommitUnknown as error:
-                if self._is_abandoned:
-                    self.when_late(error.done)
-                raise
             else:
-                if self._is_abandoned:
-                    self.when_late(done)
                 return done
 
     def _attempt(self) -> T:
+        self.connections.prepare(self.give_up_at)
         with self.connections.borrowed(self.give_up_at) as connection:
             self._hold(connection)
             try:
-                self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
-                done = self.work(Transaction(connection, to_write=self.to_write))
-                self._commit(connection, done)
+                self.connections.make_ready(connection)
+                with ExitStack() as until_committed:
+                    pipeline = until_committed.enter_context(connection.pipeline())
+                    clock = self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
+                    folder = self.connections.folder
+                    done = self.work(Transaction(connection, pipeline, to_write=self.to_write, folder=folder))
+                    self._commit(connection, until_committed, done)
+                self.connections.read(clock)
             except BaseException:
                 with suppress(psycopg.Error):
                     connection.execute("ROLLBACK")
@@ -114,13 +133,27 @@ class Job(Generic[T]):
                 self._hold(None)
             return done
 
-    def _commit(self, connection: Connection, done: T) -> None:
+    def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
+        connection.has_warned = False
         try:
-            connection.execute("COMMIT")
+            connection.execute("COMMIT", prepare=False)
+            until_committed.close()
         except psycopg.Error as error:
-            if self.to_write and is_lost(error):
-                raise CommitUnknown(done) from None
-            raise
+            if not (self.to_write and is_lost(error)):
+                raise
+            self._keep(done)
+            raise CommitUnknown(done) from None
+        self._keep(done)
+        if self.to_write and connection.has_warned:
+            raise CommitUnknown(done)
+
+    def _keep(self, done: T) -> None:
+        """It is committed, or may be."""
+        with self._lock:
+            self._done = done
+            is_late = self._is_abandoned
+        if is_late:
+            self.when_late(done)
 
     def _hold(self, connection: Connection | None) -> None:
         with self._lock:
@@ -132,7 +165,8 @@ class Job(Generic[T]):
 class Connections:
     """The way to one database: `url` as https://www.postgresql.org/docs/current/libpq-connect.html has it."""
 
-    def __init__(self, url: str, prepare: Callable[[Connection], None]) -> None:
+    def __init__(self, url: str, prepare: Callable[[Connection], None], folder: Path = Path()) -> None:
+        self.folder = folder
         self._prepare = prepare
         self._is_prepared = False
         self._preparing = threading.Lock()
@@ -149,7 +183,8 @@ class Connections:
         """A connection of one's own. Raises psycopg.Error or FileProblem."""
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
-            _set_up(connection)
+            with within(_ANSWERS_WITHIN_S, connection):
+                _set_up(connection)
         except BaseException:
             connection.close()
             raise
@@ -162,8 +197,24 @@ class Connections:
         except psycopg.Error as error:
             raise problem(error) from None
 
-    def borrowed(self, give_up_at: float) -> _Borrowed:
-        """A connection for one transaction, to a database that is up to date."""
+    def prepare(self, give_up_at: float) -> None:
+        """Have the database brought up to date, once. Raises FileProblem."""
+        if self._is_prepared:
+            return
+        if not self._preparing.acquire(timeout=max(give_up_at - time.monotonic(), 0)):
+            raise Unavailable("it is being brought up to date, or does not answer")
+        try:
+            if not self._is_prepared:
+                with closing(self.connect()) as connection:
+                    self._prepare(connection)
+                self._is_prepared = True
+        except psycopg.Error as error:
+            raise problem(error) from None
+        finally:
+            self._preparing.release()
+
+    def borrowed(self, give_up_at: float) -> AbstractContextManager[Connection]:
+        """A connection for one transaction. Raises psycopg_pool.PoolTimeout."""
         with self._opening:
             if self._pool is None:
                 self._pool = psycopg_pool.ConnectionPool(
@@ -177,58 +228,38 @@ class Connections:
                     max_idle=60,
                     num_workers=2,
                 )
-            return _Borrowed(self._pool, give_up_at, self._bring_up_to_date)
+            return self._pool.connection(max(give_up_at - time.monotonic(), 0.05))
 
-    def begin(self, connection: Connection, *, to_write: bool, patience_s: float) -> None:
-        """Begin a transaction, and read the clock."""
-        if to_write:
-            waiting = f"SET LOCAL lock_timeout = {patience_s * 1000:.0f}"
-            start = f"BEGIN; {waiting}; SELECT pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
-        else:
-            start = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        sent_at = time.monotonic()
-        ((now,),) = connection.run(f"{start}; {_CLOCK}")
-        self._offset = float(now) - (sent_at if not to_write else time.monotonic())
+    def make_ready(self, connection: Connection) -> None:
+        """Set up a connection that is new, and read the clock of the database behind it."""
+        if not connection.is_set_up:
+            _set_up(connection)
+            asked_at = time.monotonic()
+            ((now,),) = connection.run(_CLOCK)
+            self._offset = float(now) - asked_at
+
+    def begin(self, connection: Connection, *, to_write: bool, patience_s: float) -> Clock:
+        """Begin a transaction, and ask what time it is."""
+        asked_at = time.monotonic()
+        if not to_write:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return Clock(asked_at, connection.execute(_CLOCK))
+        connection.execute("BEGIN")
+        return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{patience_s * 1000:.0f}"]))
+
+    def read(self, clock: Clock) -> None:
+        """Read the clock that a transaction asked for, once that has ended. Raises nothing: it is committed."""
+        with suppress(psycopg.Error):
+            row = clock.answer.fetchone()
+            if row is not None and time.monotonic() - clock.asked_at < _CLOCK_WITHIN_S:
+                self._offset = float(row[0]) - clock.asked_at
 
     def close(self) -> None:
         """Close all of them; the next transaction opens others."""
         with self._opening:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.close(timeout=1)
-
-    def _bring_up_to_date(self, connection: Connection) -> None:
-        if not connection.is_set_up:
-            _set_up(connection)
-        if not self._is_prepared:
-            with self._preparing:
-                if not self._is_prepared:
-                    self._prepare(connection)
-                    self._is_prepared = True
-
-
-class _Borrowed:
-    """A connection of the pool; one that is broken is given back as such, which the pool sees to."""
-
-    def __init__(
-        self, pool: psycopg_pool.ConnectionPool[Connection], give_up_at: float, prepare: Callable[[Connection], None]
-    ) -> None:
-        self._pool = pool
-        self._give_up_at = give_up_at
-        self._prepare = prepare
-
-    def __enter__(self) -> Connection:
-        self._connection = self._pool.getconn(max(self._give_up_at - time.monotonic(), 0.05))
-        try:
-            self._prepare(self._connection)
-        except BaseException:
-            self._connection.close()  # the next one is looked at anew
-            self._pool.putconn(self._connection)
-            raise
-        return self._connection
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.putconn(self._connection)
+            pool.close(timeout=0.3)
 
 
 def _conninfo(url: str) -> str:
@@ -241,7 +272,8 @@ def _set_up(connection: Connection) -> None:
     ((pid, fsync, commit, version),) = connection.run(_IS_SAFE)
     if pid != connection.info.backend_pid:
         raise Unsuitable(
-            "a connection pooler stands in front of it, such as pgbouncer, behind which no server is seen to live",
+            "a connection pooler, such as pgbouncer, stands in front of it. Behind one, in whichever mode, servers "
+            "cannot rely on seeing each other at work",
             "give the address of PostgreSQL itself",
         )
     if version < 150000:
@@ -250,4 +282,10 @@ def _set_up(connection: Connection) -> None:
         raise Unsuitable("its setting fsync is off, so that what was paid for may be lost", "turn fsync on")
     stronger = "" if commit in {"on", "remote_apply"} else "SET synchronous_commit = on; "
     connection.run(f"{stronger}{_SESSION}")
+    connection.add_notice_handler(lambda notice: _mark(connection, notice))
     connection.is_set_up = True
+
+
+def _mark(connection: Connection, notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        connection.has_warned = True

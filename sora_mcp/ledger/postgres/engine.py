@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, suppress
@@ -10,15 +12,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import psycopg
 
-from sora_mcp.core.records import Entry, Intent
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.records import Entry, Intent, Totals
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
-from sora_mcp.ledger.postgres import migrations
-from sora_mcp.ledger.postgres.connection import Connection
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger.postgres import counting, migrations
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
-from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable
-from sora_mcp.ledger.protocol import Listener
+from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable, is_lost
+from sora_mcp.ledger.protocol import LONGEST_MESSAGE, Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -27,17 +33,27 @@ from sora_mcp.ledger.sql.reading import Reading
 from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _LATE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
-_IN_TURN_S = 12.0
-"""Seconds that an intent waits for those before it."""
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
+_FOLLOWS_ANOTHER = "55000"
+"""SQLSTATE of what a copy does not do while it follows another."""
+_LOG_IS_HIDDEN = (
+    "the database of the ledger does not show its user where its log stands: that it was restored from a backup is "
+    "noticed only by requests that are missing"
+)
 _DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
 _PLACE = (
     "SELECT (SELECT oldest FROM ledger_schema),"
     " EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?),"
+    " ? = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = ?)"
+)
+_NEWEST = "SELECT number, request_id FROM history ORDER BY number DESC LIMIT 1"
+_LOG = (
+    "SELECT"
     " (SELECT system_identifier FROM pg_control_system())::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
     " pg_current_wal_flush_lsn() < ?::pg_lsn, pg_current_wal_flush_lsn()::text,"
     " current_setting('synchronous_standby_names') != ''"
@@ -62,6 +78,7 @@ class PostgresLedger(Paying, Following, Reading):
     """The ledger in the database at `url`, whose schema is made at first use. It keeps what `Ledger` promises.
 
     `clock`: unix seconds; the database's own where there is none. `steps`: those of the schema.
+    `folder`: of the videos; what lies in it is recorded by where it lies there.
     """
 
     def __init__(
@@ -70,21 +87,23 @@ class PostgresLedger(Paying, Following, Reading):
         clock: Callable[[], float] | None = None,
         *,
         steps: tuple[migrations.Step, ...] = migrations.STEPS,
+        folder: Path | None = None,
     ) -> None:
-        self._connections = Connections(url, self._migrate)
+        self._connections = Connections(url, self._migrate, folder or Path())
         super().__init__(clock or self._connections.now)
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
         self._beginning = anyio.Semaphore(1)
-        self._presence = Presence(self._connections.connect)
+        self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._place = _Place((0, ""), None, "0/0")
+        self._log_is_shown = True
         self._never_sent: dict[str, float] = {}
         """Requests that may stand as *sending*, though it was told that nothing was submitted, and since when."""
 
     def close(self) -> None:
-        self._presence.end(lambda writer: self._job(lambda db: db.tell(writer), to_write=True, patience_s=0.1).run())
-        self._presence = Presence(self._connections.connect)
+        self._presence.end()
+        self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._connections.close()
 
     def owns(self, path: Path | int) -> bool:  # noqa: ARG002 - it has no files here
@@ -94,8 +113,10 @@ class PostgresLedger(Paying, Following, Reading):
         return True
 
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
+        if self._presence.writer is None:
+            await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
         # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
-        with anyio.move_on_after(_IN_TURN_S) as waiting:
+        with anyio.move_on_after(BUSY_S) as waiting:
             await self._beginning.acquire()
         if waiting.cancelled_caught:
             raise Unavailable("it is busy, or was away until now")
@@ -107,22 +128,26 @@ class PostgresLedger(Paying, Following, Reading):
         finally:
             self._beginning.release()
 
+    async def totals(self, account: Account) -> Totals:
+        return await self._glance(lambda db: counting.totals(db, account))
+
+    async def states(self) -> dict[State, int]:
+        return await self._read(counting.states)
+
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)
 
+    async def tell_others(self, message: str) -> None:
+        if len(message.encode()) <= LONGEST_MESSAGE:
+            await self._write(lambda db: db.execute(f"SELECT pg_notify('{BETWEEN_SERVERS}', ?)", [message]))
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        self._presence.hear(listener)
+
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
-        waiting = dict(self._never_sent)
-
-        def write(db: Database) -> T:
-            for request_id in waiting:
-                self._take_back(db, request_id)
-            return work(db)
-
-        done = await self._run(write, to_write=True, patience_s=patience_s)
-        for request_id, since in waiting.items():
-            if time.monotonic() - since > _MAY_STILL_COMMIT_S:
-                self._never_sent.pop(request_id, None)
-        return done
+        if self._never_sent:
+            await self._run(self._take_back, to_write=True, patience_s=patience_s)
+        return await self._run(work, to_write=True, patience_s=patience_s)
 
     async def _write_in_background(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         async with self._in_background:
@@ -133,7 +158,9 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def _read(self, work: Callable[[Database], T]) -> T:
         def read(db: Database) -> list[T]:
-            return [] if self._abandoned(db) else [work(db)]
+            dead = db.execute(_DEAD_SENDERS)
+            done = work(db)
+            return [] if dead.fetchall() else [done]
 
         if done := await self._run(read, to_write=False):
             return done[0]
@@ -158,31 +185,31 @@ class PostgresLedger(Paying, Following, Reading):
     # --- inside a transaction ---------------------------------------------------------------------
 
     def _check_place(self, db: Database) -> None:
-        known = self._place
-        oldest, is_there, timeline, is_behind, written, is_copied = db.execute(
-            _PLACE, [*known.history, known.written]
-        ).fetchone()
+        known, heard = self._place, self._presence.heard
+        place = db.execute(_PLACE, [*known.history, heard, heard])
+        log = db.execute(_LOG, [known.written]) if self._log_is_shown else None
+        newest, has_newest = db.execute(_NEWEST), self._has_newest(db)
+        oldest, is_there, is_told = place.fetchone()
         if oldest > len(self._steps):
             raise migrations.NewerRelease
+        timeline, is_behind, written, is_copied = known.timeline, False, known.written, False
+        if log is not None:
+            timeline, is_behind, written, is_copied = log.fetchone()
         has_moved = known.timeline not in {None, timeline}
-        is_lost = not self._has_newest(db) or (known.history[0] and not is_there)
+        is_lost = not has_newest() or (known.history[0] and not is_there) or not is_told
         if is_lost or (has_moved and not known.is_copied) or (is_behind and not has_moved):
             raise TakenBack
-        newest = db.execute("SELECT number, request_id FROM history ORDER BY number DESC LIMIT 1").fetchone()
-        self._place = _Place(newest or (0, ""), timeline, written, is_copied)
+        self._place = _Place(newest.fetchone() or (0, ""), timeline, written, is_copied)
 
     def _check_structure(self, db: Database) -> None:
         db.execute("SELECT 1")
 
     def _hold_writer(self, db: Database) -> str:
-        for _ in range(2):
-            writer = self._presence.writer()
-            if writer is None:
-                break
+        if (writer := self._presence.writer) is not None:
             if db.execute(f"SELECT {IS_HELD.format(key='(?::bit(64)::bigint)')}", [f"x{writer}"]).fetchone()[0]:
                 return writer
             self._presence.lost(writer)
-        raise Unavailable("it has no connection left for this server's lock")
+        raise Unavailable("it has no connection left for this server's lock, or lost it just now")
 
     def _abandoned(self, db: Database) -> list[str]:
         return [row[0] for row in db.execute(_DEAD_SENDERS)]
@@ -193,10 +220,37 @@ class PostgresLedger(Paying, Following, Reading):
             case (Entry() as entry, True):
                 self._never_sent[entry.request_id] = time.monotonic()
 
-    def _take_back(self, db: Database, request_id: str) -> None:
-        if db.execute("SELECT 1 FROM videos WHERE request_id = ?", [request_id]).fetchone():
-            reason = "it was never sent: the connection to the ledger was lost first"
-            self._changes(db).move(rows.of_request(db, request_id), "rejected", reason=reason)
+    def _take_back(self, db: Database) -> None:
+        reason = "it was never sent: the connection to the ledger was lost first"
+        for request_id, since in dict(self._never_sent).items():
+            row = db.execute("SELECT state FROM videos WHERE request_id = ?", [request_id]).fetchone()
+            if row is not None and row[0] in {"sending", "unknown"}:
+                self._changes(db).move(rows.of_request(db, request_id), "rejected", reason=reason)
+            elif row is not None or time.monotonic() - since > _MAY_STILL_COMMIT_S:
+                self._never_sent.pop(request_id, None)
+
+    def _take_back_never_sent(self) -> None:
+        if not self._never_sent:
+            return
+        job = self._job(self._take_back, to_write=True, patience_s=BUSY_S)
+        late = threading.Timer(BUSY_S + _LATE_S, job.abandon)
+        late.daemon = True
+        late.start()
+        with suppress(FileProblem):
+            job.run()
+        late.cancel()
 
     def _migrate(self, connection: Connection) -> None:
         migrations.migrate(connection, self._steps, LIVING_SENDERS)
+        db = Transaction(connection, to_write=False)
+        try:
+            db.execute(_LOG, ["0/0"])
+        except psycopg.Error as error:
+            if error.sqlstate == _FOLLOWS_ANOTHER:
+                return
+            if is_lost(error):
+                raise
+            self._log_is_shown = False
+            logger.warning(_LOG_IS_HIDDEN)
+        self._check_place(db)
+        self._presence.start()

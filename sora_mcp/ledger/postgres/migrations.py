@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
+from sora_mcp.ledger.postgres.counting import TABLES as COUNTS
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 MIGRATION_LOCK = 0x534F_5241_0001
 """An advisory lock: whoever writes shares it, whoever migrates has it alone."""
+_LONGEST = "30min"
+"""How long one statement of a step may take, on however many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class Step:
 
 
 STEPS = (
-    Step("""
+    Step(
+        """
     CREATE TABLE videos (
         number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         request_id TEXT COLLATE "C" NOT NULL UNIQUE,
@@ -118,7 +122,9 @@ STEPS = (
     CREATE INDEX used_answers_old ON used_answers (kept_until);
     CREATE TABLE salt (value BYTEA NOT NULL);
     CREATE TABLE documents (name TEXT COLLATE "C" PRIMARY KEY, content TEXT NOT NULL);
-    """),
+    """
+        + COUNTS
+    ),
 )
 """Each once, in order; `ledger_schema.version` counts those that a database has seen."""
 
@@ -127,34 +133,39 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
     """Bring the database up to date; of several servers that start at once one does, and the others wait.
 
     `others_send`: a query for requests that a living server is sending. Raises FileProblem for a newer ledger, and
-    OlderRelease where that has to wait.
+    OlderRelease where that has to wait: the older servers begin nothing more then, so that it is not for long.
     """
-    if (found := _version(connection)) is not None and found[0] >= len(steps):
-        _check_not_newer(found, steps)
+    if (schema := _version(connection)) is not None and schema[0] >= len(steps):
+        _check_not_newer(schema, steps)
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        connection.execute(f"SET LOCAL statement_timeout = '{_LONGEST}'".encode())
         connection.execute("CREATE TABLE IF NOT EXISTS ledger_schema (version BIGINT NOT NULL, oldest BIGINT NOT NULL)")
         version, oldest = _version(connection) or (0, 0)
         _check_not_newer((version, oldest), steps)
-        for number, step in enumerate(steps[version:], start=version + 1):
-            if not step.is_borne and Transaction(connection, to_write=True).execute(others_send).fetchone():
-                raise OlderRelease
-            oldest = oldest if step.is_borne else number
+        for step in steps[version:]:
+            if not step.is_borne:
+                oldest = version + 1
+                if Transaction(connection, to_write=True).execute(others_send).fetchone():
+                    break
             connection.execute(step.script.encode())
+            version += 1
         connection.execute("DELETE FROM ledger_schema")
-        connection.execute("INSERT INTO ledger_schema VALUES (%s, %s)", [max(version, len(steps)), oldest])
+        connection.execute("INSERT INTO ledger_schema VALUES (%s, %s)", [version, oldest])
+    if version < len(steps):
+        raise OlderRelease
 
 
 def _version(connection: Connection) -> tuple[int, int] | None:
     """How many steps a database has seen, and how many a server must know that begins anything in it."""
     row = connection.execute("SELECT to_regclass('ledger_schema') IS NOT NULL").fetchone()
-    found = connection.execute("SELECT version, oldest FROM ledger_schema").fetchone() if row and row[0] else None
-    return None if found is None else (int(found[0]), int(found[1]))
+    schema = connection.execute("SELECT version, oldest FROM ledger_schema").fetchone() if row and row[0] else None
+    return None if schema is None else (int(schema[0]), int(schema[1]))
 
 
-def _check_not_newer(found: tuple[int, int], steps: tuple[Step, ...]) -> None:
-    if found[1] > len(steps):
+def _check_not_newer(schema: tuple[int, int], steps: tuple[Step, ...]) -> None:
+    if schema[1] > len(steps):
         raise NewerRelease
 
 

@@ -12,13 +12,13 @@ import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger.postgres.connection import CHANNEL, Connection, shut
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut, within
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,18 @@ LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {AL
 
 LOOK_EVERY_S = 1.0
 """Seconds after which a listener goes on at the earliest that heard nothing."""
+IDS = "req_"
+"""With what the ids of requests begin."""
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
-_AGAIN_AFTER_S = 0.5
-_LOOK_EVERY_S = 30.0
+_NEWEST = (
+    "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
+    " ORDER BY number DESC LIMIT 1"
+)
+_AGAIN_AFTER_S = (0.5, 1, 2, 4)
+"""Seconds between attempts to connect; the last one is repeated."""
+_LOOK_EVERY_S = 10.0
+_END_WITHIN_S = 0.3
 
 
 class Listener:
@@ -60,10 +68,16 @@ class Listener:
 
 
 class Presence:
-    """This server's place among those that share the ledger; its thread starts when it is first needed."""
+    """This server's place among those that share the ledger; its thread starts when it is first needed.
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    `look_after`: called in that thread, again and again, while the database is there.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], look_after: Callable[[], None]) -> None:
         self._connect = connect
+        self._look_after = look_after
+        self.heard = ""
+        """The last request that was heard of."""
         self._writer: str | None = None
         self._connection: Connection | None = None
         self._there = threading.Event()
@@ -72,17 +86,23 @@ class Presence:
         self._starting = threading.Lock()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: Callable[[str], None] | None = None
 
+    @property
     def writer(self) -> str | None:
-        """The id that stands for this server now; None where PostgreSQL cannot be reached within WITHIN_S."""
+        """The id that stands for this server now; None where it holds no lock."""
+        return self._writer if self._there.is_set() else None
+
+    def wait(self) -> bool:
+        """Whether the lock is held, within WITHIN_S."""
         self.start()
-        return self._writer if self._there.wait(WITHIN_S) else None
+        return self._there.wait(WITHIN_S)
 
     def lost(self, writer: str) -> None:
         """The lock of this id is not held any more: wait for another."""
-        if self._writer == writer and self._connection is not None:
+        if self._writer == writer:
             self._there.clear()
-            shut(self._connection)
+            self._shut()
 
     def start(self) -> None:
         """Begin to listen."""
@@ -90,6 +110,11 @@ class Presence:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """Tell `listener` what servers tell each other, in this event loop."""
+        self._loop, self._listener = asyncio.get_running_loop(), listener
+        self.start()
 
     @contextmanager
     def listen(self, request_id: str) -> Iterator[Listener]:
@@ -106,43 +131,73 @@ class Presence:
             if not listeners:
                 self._listeners.pop(request_id, None)
 
-    def end(self, notify: Callable[[str], None]) -> None:
-        """Give the lock back. `notify` sends a message on the channel, which ends the listening."""
+    def end(self) -> None:
+        """Give the lock back."""
         self._ended.set()
-        if self._thread is None:
-            return
-        with suppress(SoraError):
-            notify(self._writer or "")
-        self._thread.join(_AGAIN_AFTER_S)
+        self._shut()
+        if self._thread is not None:
+            self._thread.join(_END_WITHIN_S)
+
+    def _shut(self) -> None:
+        if (connection := self._connection) is not None:
+            shut(connection)
 
     def _run(self) -> None:
+        failures = 0
         while not self._ended.is_set():
             try:
-                with self._connect() as self._connection:
+                with closing(self._connect()) as self._connection:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
                 logger.info("the connection that listens to the ledger was lost, or cannot be made")
-            finally:
-                self._there.clear()
-            self._ended.wait(_AGAIN_AFTER_S)
+            failures = 0 if self._there.is_set() else failures + 1
+            self._there.clear()
+            self._ended.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
 
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
-        connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
-        connection.execute(f"LISTEN {CHANNEL}".encode())
+        with within(WITHIN_S, connection):
+            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
+            connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
         self._writer = writer
         self._there.set()
+        self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
         while not self._ended.is_set():
+            self._look_after()
+            self._catch_up(connection)
             for heard in connection.notifies(timeout=_LOOK_EVERY_S):
                 if self._ended.is_set():
                     return
+                if heard.channel == BETWEEN_SERVERS:
+                    self._pass_on(heard.payload)
+                    continue
+                if heard.payload.startswith(IDS):
+                    self.heard = heard.payload
                 self._tell(heard.payload)
-            connection.execute("SELECT 1")  # so that a connection that was lost is seen
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
+        with suppress(psycopg.errors.UndefinedTable):  # it is being made
+            newest = connection.execute(_NEWEST, [self.heard, self.heard]).fetchone()
+            self.heard = self.heard if newest is None else str(newest[0])
+
+    def _pass_on(self, message: str) -> None:
+        if self._listener is not None:
+            self._in_loop(self._listener, message)
 
     def _tell(self, request_id: str) -> None:
-        if self._loop is not None and request_id in self._listeners:
+        if request_id in self._listeners:
+            self._in_loop(self._let_hear, request_id)
+
+    def _in_loop(self, call: Callable[..., None], *arguments: str) -> None:
+        """Have something called by the event loop that waits for it, if there is one."""
+        if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._let_hear, request_id)
+                self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _let_all_hear(self) -> None:
+        for request_id in self._listeners:
+            self._let_hear(request_id)
 
     def _let_hear(self, request_id: str) -> None:
         for listener in self._listeners.get(request_id, ()):

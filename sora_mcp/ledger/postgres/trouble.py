@@ -13,7 +13,8 @@ from sora_mcp.ledger.sql.transactions import Held
 
 _WHY = {
     "25006": "it is read-only",
-    "42501": "no permission",
+    "42501": "its user may not do what is needed: let it own the database",
+    "55000": "it is a copy that only follows another, and is read-only",
     "53100": "the disk is full",
     "53300": "it has no connection left",
     "55P03": "another process holds it",
@@ -24,6 +25,21 @@ _WHY_OF_CLASS = {
     "53": "it lacks a resource",
     "57": "it is being shut down, or started",
 }
+_WHY_NOT_LET_IN = (
+    (("password", "authentication", "role "), "it does not accept the user or the password"),
+    (("SSL", "TLS", "certificate", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode"),
+    (("too many", "slots"), "it has no connection left"),
+    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started"),
+    (("permission", "privilege"), "its user may not connect to that database"),
+    (("does not exist",), "there is no such database"),
+    (("resolve", "translate host"), "its host is not known"),
+    (("timeout",), "it does not answer"),
+    (("FATAL",), "it refuses the connection: user, password, database or the number of connections"),
+)
+"""What a refused connection says, in English, and our words for it; libpq gives no code for it."""
+_NOT_REACHED = "it cannot be reached"
+_GONE = {"42P01", "3F000"}
+"""A table, or the schema, is not there any more."""
 
 
 class Unavailable(Held):
@@ -63,11 +79,16 @@ class TakenBack(FileProblem):
 
 def problem(error: psycopg.Error) -> FileProblem:
     """What to say of an error."""
-    code = error.sqlstate or ""
-    if not code and "FATAL" in str(error):
-        return Unavailable("it refuses the connection: user, password, database or the number of connections")
-    why = _WHY.get(code) or _WHY_OF_CLASS.get(code[:2])
-    return Unavailable(why or ("it cannot be reached" if not code else "it does not take what is written"))
+    code = error.sqlstate
+    if not code:
+        words = str(error).partition("FATAL:")
+        said = "".join(words[1:]) or words[0]
+        return Unavailable(
+            next((why for parts, why in _WHY_NOT_LET_IN if any(map(said.__contains__, parts))), _NOT_REACHED)
+        )
+    if code in _GONE:
+        return TakenBack()
+    return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")
 
 
 def may_pass(error: psycopg.Error) -> bool:

@@ -29,9 +29,9 @@ class Changes:
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(list(sources))}
         row = {"created_at": self.now} | columns_of(account) | row | {"updated_at": self.now}
         names, values = ", ".join(row), list(row.values())
-        entry = write_row(self.db, f"INSERT INTO videos ({names}) VALUES ({places(values)})", values)  # noqa: S608 - our own names
         self._remember(request_id, row["state"], row.get("task_id"), None)
-        return entry
+        sql = f"INSERT INTO videos ({names}) VALUES ({places(values)})"  # noqa: S608 - our own names
+        return write_row(self.db, sql, values, request_id)
 
     def move(
         self,
@@ -55,7 +55,7 @@ class Changes:
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
         self._remember(entry.request_id, state, task_id, reason)
-        return write_row(self.db, sql, [*values.values(), entry.request_id])
+        return write_row(self.db, sql, [*values.values(), entry.request_id], entry.request_id)
 
     def did_not_run(self, entry: Entry, reason: str) -> Entry:
         """What a person says of a request of unknown outcome: a task of its, if one turns up, corrects that."""
@@ -109,6 +109,7 @@ class Changes:
                 *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld),
                 *(*cost, entry.request_id),
             ),
+            entry.request_id,
         )
 
     def _keep_variants(self, request_id: str, task: Task) -> None:

@@ -9,6 +9,7 @@ Statements are written once, with `?` for values, in what SQLite and PostgreSQL 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 Row = Sequence[Any]
@@ -16,9 +17,6 @@ Row = Sequence[Any]
 
 class Cursor(Protocol):
     """The rows that a statement gives."""
-
-    @property
-    def rowcount(self) -> int: ...
 
     def fetchone(self) -> Any: ...
 
@@ -41,8 +39,16 @@ class Database(Protocol):
     def if_free(self) -> str:
         """The same, but a row that somebody else is changing is left out instead of waited for."""
 
+    @property
+    def folder(self) -> Path:
+        """Where files lie whose path is recorded as a relative one; empty where none is."""
+
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
-        """Run one statement."""
+        """Run one statement.
+
+        An engine that is asked over a network answers several at once, up to the next one whose rows are read:
+        statements that do not depend on each other are run first, and read then.
+        """
 
     def lock(self, name: str) -> None:
         """Wait until no other transaction holds this name, and hold it until this one ends."""

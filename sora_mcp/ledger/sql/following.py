@@ -65,13 +65,21 @@ class Following(Transactions):
         if not _is_text(file):  # it is found by its name
             return
         sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
-        await self._write_in_background(lambda db: db.execute(sql, (str(file), request_id, variant)))
+        await self._write_in_background(lambda db: db.execute(sql, (_recorded(db, file), request_id, variant)))
 
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
         if not _is_text(file):
             return False
-        sql = "SELECT 1 FROM generations WHERE file = ? AND request_id != ? LIMIT 1"
-        return await self._read(lambda db: db.execute(sql, (str(file), request_id)).fetchone() is not None)
+        sql = "SELECT 1 FROM generations WHERE file IN (?, ?) AND request_id != ? LIMIT 1"
+        return await self._read(
+            lambda db: db.execute(sql, (str(file), _recorded(db, file), request_id)).fetchone() is not None
+        )
+
+
+def _recorded(db: Database, file: Path) -> str:
+    """How a file is recorded: by where it lies in the folder of videos, which each server may mount elsewhere."""
+    is_in_folder = db.folder != Path() and file.is_relative_to(db.folder)
+    return file.relative_to(db.folder).as_posix() if is_in_folder else str(file)
 
 
 def _is_text(file: Path) -> bool:

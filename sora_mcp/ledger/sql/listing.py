@@ -1,30 +1,47 @@
-"""What lists are made from beside their rows: a search in prompts, what rows add up to, how long videos took, and what
-is looked after in the background."""
+"""What is read beside rows by themselves: a search in prompts, what rows add up to, how long videos took, what is
+looked after in the background, and what a policy looks at before an intent is recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
 from sora_mcp.core import plans
-from sora_mcp.core.accounts import Account, Team
-from sora_mcp.core.cost import Cost, total
-from sora_mcp.core.records import DAY_S, HOUR_S, Entry, Totals, Usage, UsageKey
+from sora_mcp.core.accounts import Account, Person, Team
+from sora_mcp.core.cost import Cost, Unit, total
+from sora_mcp.core.records import (
+    DAY_S,
+    HOUR_S,
+    Entry,
+    Intent,
+    Totals,
+    Usage,
+    UsageKey,
+    readable,
+    shown_id,
+)
+from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
+from sora_mcp.core.states import OPEN, REFUSED
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.ledger.sql.database import Database, Row
-from sora_mcp.ledger.sql.rows import (
-    CURRENCY,
-    MONEY,
-    NEWEST,
-    RELATIVE,
-    body_of,
-    listed,
-    name_of,
-    places,
-    relative_sum,
-    rows_of,
-)
+from sora_mcp.ledger.sql.rows import NEWEST, SIBLING, body_of, directly, listed, name_of, places, rows_of, select
+
+CURRENCY = "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END"
+"""What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
+
+
+MONEY = "sum(CASE WHEN coalesce(stated, estimate) > 0 THEN coalesce(stated, estimate) ELSE 0 END)"
+"""The sum of what is in a currency, in billionths; grouped by `CURRENCY`."""
+
+
+RELATIVE = "coalesce(sum(cost), 0.0)"
+"""The sum of relative costs."""
+
+
+def relative_sum(amount: float) -> Cost:
+    """A sum of relative costs; those have few decimals, so that it is rounded to what it is."""
+    return Cost.of(round(max(amount, 0), 6))
 
 
 def search(
@@ -58,28 +75,40 @@ def search(
         looked_at += 1
         if (request := body_of(body)) is None or mentions(request):  # what cannot be read may hold it
             numbers.append(number)
-    entries = [entry for number in numbers for entry in listed(db, "number = ?", [number], 1)]
+    entries = list(listed(db, f"number IN ({places(numbers)})", numbers, len(numbers))) if numbers else []
     return entries, looked_at, not_below
 
 
 def totals(db: Database, account: Account) -> Totals:
     """What an account's rows add up to. See Ledger.totals."""
-    counts: dict[State, int] = {}
-    relative: dict[State, float] = {}
-    unpriced: dict[State, int] = {}
-    for state, videos, share, without_price in db.execute(_OWN_TOTALS, [name_of(account)]):
-        counts[state], relative[state], unpriced[state] = videos, share, without_price
-    money: dict[State, list[Cost]] = {}
-    for state, currency, billionths, also_relative, not_relative in db.execute(_OWN_MONEY, [name_of(account)]):
-        money.setdefault(state, []).append(Cost(int(billionths), currency))
-        relative[state] -= also_relative
-        unpriced[state] -= not_relative
+    of_state = db.execute(_OWN_TOTALS, [name_of(account)]).fetchall()
+    in_money = db.execute(_OWN_MONEY, [name_of(account)]).fetchall()
+    groups: list[Group] = [(state, None, videos, share, 0, unpriced) for state, videos, share, unpriced in of_state]
+    for state, currency, billionths, also_relative, not_relative in in_money:
+        groups.append((state, currency, 0, -also_relative, int(billionths), -not_relative))
+    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
+    return totals_of(groups, {Account(*of): videos for *of, videos in of_others if videos})
+
+
+Group = tuple[State, str | None, int, float, int, int]
+"""What some rows add up to: their state, the currency (None: none), how many, the sum of relative costs, that in the
+currency in billionths, and how many have no cost."""
+
+
+def totals_of(groups: Iterable[Group], elsewhere: dict[Account, int]) -> Totals:
+    """The totals of an account, from groups of its rows."""
+    counts, relative = dict[State, int](), dict[State, float]()
+    money, unpriced = dict[State, list[Cost]](), 0
+    for state, currency, videos, share, billionths, without_cost in groups:
+        counts[state] = counts.get(state, 0) + videos
+        relative[state] = relative.get(state, 0.0) + share
+        unpriced += 0 if state == "rejected" else without_cost
+        if currency is not None:
+            money.setdefault(state, []).append(Cost(billionths, currency))
     costs = {state: [relative_sum(share), *money.get(state, ())] for state, share in relative.items()}
     uncertain = total(costs.pop("unknown", ()))
     spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
-    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
-    elsewhere = {Account(*of): videos for *of, videos in of_others}
-    return Totals(counts, spent, uncertain, sum(unpriced.values()) - unpriced.get("rejected", 0), elsewhere)
+    return Totals(counts, spent, uncertain, unpriced, elsewhere)
 
 
 _OWN_TOTALS = (
@@ -91,10 +120,13 @@ _OWN_MONEY = (
     " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
 )
 _TOTALS_ELSEWHERE = (
-    "SELECT address, key_fingerprint, owner, how_many FROM"
-    " (SELECT max(number) AS newest, count(*) AS how_many FROM videos"
-    " WHERE gateway != ? AND merged_into IS NULL GROUP BY gateway) AS elsewhere"
-    " JOIN videos ON number = newest WHERE owner = ?"
+    "WITH RECURSIVE names (name) AS ("
+    "SELECT min(gateway) FROM videos"
+    " UNION ALL SELECT (SELECT min(gateway) FROM videos WHERE gateway > name) FROM names WHERE name IS NOT NULL"
+    ") SELECT address, key_fingerprint, owner,"
+    " (SELECT count(*) FROM videos AS theirs WHERE theirs.gateway = name AND theirs.merged_into IS NULL)"
+    " FROM names JOIN videos ON number = (SELECT max(number) FROM videos WHERE gateway = name)"
+    " WHERE name != ? AND owner = ?"
 )
 
 
@@ -163,7 +195,7 @@ def under_way(db: Database, whose: Account | Team, now: float, limit: int) -> li
     second of each, of the last 24 hours: nobody's many keep another's from being followed."""
     theirs, values = rows_of(whose)
     if isinstance(whose, Team):
-        where = f"{theirs} AND state IN ({places(UNDER_WAY)}) AND created_at + 0 > ?"
+        where = f"{theirs} AND state || '' IN ({places(UNDER_WAY)}) AND created_at > ?"
         return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
     by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
     return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
@@ -182,3 +214,111 @@ def _readable(db: Database, where: str, values: Sequence[object], limit: int, or
         if len(more) < limit:
             break
     return readable[:limit]
+
+
+# --- what a policy looks at: asked for first, and read then ---
+
+
+def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
+    """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
+    same: Callable[[], tuple[Earlier, ...]] = _same(db, intent) if policy.has_duplicates else tuple
+    own: Callable[[], Spending] = Spending
+    team: Callable[[], Spending] = Spending
+    since = now - WINDOW_S
+    if policy.has_caps:
+        whose = intent.account if policy.team is None else intent.account.person
+        own = spending_of(db, whose, since, intent.settles)
+    if policy.has_team_caps:
+        team = spending_of(db, Team(intent.account.address), since, intent.settles)
+    return Standing(now, same(), own(), team())
+
+
+def _same(db: Database, intent: Intent) -> Callable[[], tuple[Earlier, ...]]:
+    states = (*OPEN, "succeeded")
+    success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
+    sql = (
+        f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
+        f" WHERE {_SAME} AND state || '' IN ({places(states)}) AND {_not_settled(intent.settles)}"
+        " AND merged_into IS NULL ORDER BY number DESC"
+    )
+    values = [*_same_values(intent), *states, *intent.settles]
+    asked = db.execute(sql, values)
+
+    def read() -> tuple[Earlier, ...]:
+        same = tuple(_earlier(*row) for row in asked)
+        if intent.line is None:
+            return same
+        keys, of = intent.line.keys, "SELECT key FROM batch_lines WHERE request_id = ?"
+        return tuple(each for each in same if keys.isdisjoint(key for (key,) in db.execute(of, [each.request_id])))
+
+    return read
+
+
+def _not_settled(request_ids: Sequence[str]) -> str:
+    """Leaves out those of these requests whose outcome is unknown: somebody says that they did not run."""
+    return f"NOT (state || '' = 'unknown' AND request_id IN ({places(request_ids)}))" if request_ids else "TRUE"
+
+
+def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
+    with readable(request_id):
+        return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
+
+
+def refused_before(db: Database, intent: Intent, since: float) -> Entry | None:
+    """The newest row of after `since` that asks for the same thing and came to nothing."""
+    where = f"{_SAME} AND state || '' IN ({places(REFUSED)}) AND created_at + 0 > ?"
+    entries = select(db, where, [*_same_values(intent), *REFUSED, since])
+    return entries[0] if entries else None
+
+
+_SAME = f"(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND {SIBLING}"
+
+
+def _same_values(intent: Intent) -> list[str | None]:
+    other = intent.other_fingerprint or intent.fingerprint
+    return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
+
+
+def spending_of(
+    db: Database, whose: Account | Person | Team, since: float, settles: Sequence[str] = ()
+) -> Callable[[], Spending]:
+    """What reads what was spent since then, and may have been; it is asked for now. What is being sent counts whenever
+    it was begun.
+
+    Unknown ones that are about to be settled (`settles`) do not count.
+    """
+    (theirs, values), others = rows_of(whose), _not_settled(settles)
+    sql = (
+        f"SELECT state = 'unknown', {CURRENCY}, {RELATIVE}, {MONEY}, count(fingerprint),"  # noqa: S608
+        " sum(CASE WHEN fingerprint IS NOT NULL AND (stated IS NOT NULL OR cost IS NOT NULL OR estimate > 0)"
+        f" THEN 1 ELSE 0 END), {_IF_OPEN}, max(request_id), max(task_id), max(state)"
+        f" FROM videos WHERE {theirs} AND created_at > ? AND state || '' != 'rejected' AND merged_into IS NULL"
+        f" AND {others} GROUP BY 1, 2, {_IF_OPEN}"
+    )
+    groups = db.execute(sql, [*values, since, *settles])
+    theirs, values = directly(whose)
+    sql = (
+        f"SELECT number, request_id, task_id, state FROM videos WHERE state = 'sending' AND {theirs}"  # noqa: S608
+        " AND created_at + 0 <= ? AND merged_into IS NULL"
+    )
+    sending = db.execute(sql, [*values, since])
+    return lambda: _spending(groups, sending)
+
+
+def _spending(groups: Iterable[Row], sending: Iterable[Row]) -> Spending:
+    open_rows = [tuple(row) for row in sending]
+    costs: dict[bool, list[Cost]] = {False: [], True: []}
+    calls, priced = 0, dict[Unit, int]()
+    for is_unknown, currency, relative, money, submitted, with_figure, number, *shown in groups:
+        cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
+        costs[bool(is_unknown)].append(cost)
+        calls += submitted
+        priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
+        if number is not None:
+            open_rows.append((number, *shown))
+    open_videos = (OpenVideo(shown_id(*row[1:3]), row[3]) for row in sorted(open_rows, reverse=True))
+    return Spending(total(costs[False]), total(costs[True]), tuple(open_videos), calls, priced)
+
+
+_IF_OPEN = f"CASE WHEN state || '' IN ({', '.join(map(repr, map(str, OPEN)))}) THEN number END"
+"""The number of a row whose task may still run: each is a group of its own; NULL for the others."""

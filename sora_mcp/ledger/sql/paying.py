@@ -14,7 +14,7 @@ from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sql import lines, rows
+from sora_mcp.ledger.sql import lines, listing, rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
 from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
@@ -24,6 +24,10 @@ _WAIT_FOR_OLDER_S = 10.0
 """Seconds to wait until an older release has recorded what it is sending."""
 _LOOK_EVERY_S = 0.2
 _SEAL_KEY_BYTES = 32
+SEAL_FOR_S = 86_400.0
+"""Seconds for which a key seals, before another is made."""
+OPEN_FOR_S = 3_600.0
+"""Seconds for which a key still opens what it has sealed, once there is another: longer than an answer counts."""
 
 
 class Paying(Transactions):
@@ -59,7 +63,7 @@ class Paying(Transactions):
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
             duplicate = self._decide(db, intent, policy)
-            return SameBefore(duplicate, rows.refused_before(db, intent, self._clock() - DAY_S))
+            return SameBefore(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
@@ -67,6 +71,8 @@ class Paying(Transactions):
         def work(db: Database) -> Entry:
             db.lock(f"task {task_id}")
             entry, changes = of_request(db, request_id), self._changes(db)
+            if entry.task_id == task_id and entry.state not in {"unknown", "rejected"}:  # it is recorded again
+                return entry
             if entry.task_id not in {None, task_id}:
                 row: dict[str, Any] = {"operation": entry.operation, "state": "submitted"} | rows.cost_of(entry.cost)
                 row |= {"task_id": task_id, "fingerprint": entry.fingerprint} | rows.words_of(entry)
@@ -122,22 +128,15 @@ class Paying(Transactions):
         return await self._write(work)
 
     async def seal_keys(self) -> list[bytes]:
-        def work(db: Database) -> list[bytes]:
-            db.lock("seal keys")
-            if not (keys := _seal_keys(db)):
-                made = (secrets.token_bytes(_SEAL_KEY_BYTES), self._clock())
-                db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", made)
-                keys = _seal_keys(db)
-            return keys
-
-        return await self._write(work)
+        keys = await self._read(self._seal_keys)
+        return [key for key, _ in keys] if self._is_fresh(keys) else await self._write(self._rotate_seal_keys)
 
     async def use_answer(self, answer_id: str, forget_after_s: float) -> bool:
         def work(db: Database) -> bool:
             now = self._clock()
             db.execute("DELETE FROM used_answers WHERE kept_until < ?", [now])
-            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING"
-            return db.execute(sql, [answer_id, now + forget_after_s]).rowcount == 1
+            sql = "INSERT INTO used_answers (answer_id, kept_until) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1"
+            return bool(db.execute(sql, [answer_id, now + forget_after_s]).fetchall())
 
         return await self._write(work)
 
@@ -154,16 +153,41 @@ class Paying(Transactions):
         row |= {"sent_fingerprint": intent.sent_fingerprint} if intent.sent_fingerprint else {}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
+    @staticmethod
+    def _seal_keys(db: Database) -> list[tuple[bytes, float]]:
+        """The keys and when they were made, the newest first."""
+        rows = db.execute("SELECT key, made_at FROM seal_keys ORDER BY number DESC")
+        return [(bytes(key), float(made_at)) for key, made_at in rows]
+
+    def _is_fresh(self, keys: list[tuple[bytes, float]]) -> bool:
+        """Whether the newest key seals for a while yet. One of the future was made by a clock that was wrong."""
+        return bool(keys) and abs(self._clock() - keys[0][1]) < SEAL_FOR_S
+
+    def _rotate_seal_keys(self, db: Database) -> list[bytes]:
+        """Make another key where the newest is old, and forget those that open nothing any more."""
+        db.lock("seal keys")
+        keys = self._seal_keys(db)
+        if not self._is_fresh(keys):
+            made = (secrets.token_bytes(_SEAL_KEY_BYTES), self._clock())
+            db.execute("INSERT INTO seal_keys (key, made_at) VALUES (?, ?)", made)
+            keys = [made, *keys]
+        # A key has sealed until the next one was made.
+        kept = [
+            key
+            for number, (key, _) in enumerate(keys)
+            if number == 0 or self._clock() - keys[number - 1][1] < OPEN_FOR_S
+        ]
+        for key, _ in keys:
+            if key not in kept:
+                db.execute("DELETE FROM seal_keys WHERE key = ?", [key])
+        return kept
+
     def _decide(self, db: Database, intent: Intent, policy: SpendingPolicy) -> Entry | None:
         """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
         if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
             return own
-        duplicate_of = policy.decide(intent.cost, rows.standing(db, intent, policy, self._clock()))
+        duplicate_of = policy.decide(intent.cost, listing.standing(db, intent, policy, self._clock()))
         return None if duplicate_of is None else of_request(db, duplicate_of)
-
-
-def _seal_keys(db: Database) -> list[bytes]:
-    return [bytes(row[0]) for row in db.execute("SELECT key FROM seal_keys ORDER BY number DESC")]
 
 
 async def _once_older_are_done(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -114,7 +114,7 @@ class Reading(Transactions):
         return await self._glance(lambda db: listing.unsaved(db, whose, self._clock(), limit))
 
     async def spending(self, whose: Account | Person | Team) -> Spending:
-        return await self._read(lambda db: rows.spending(db, whose, self._clock() - WINDOW_S))
+        return await self._read(lambda db: listing.spending_of(db, whose, self._clock() - WINDOW_S)())
 
     async def history(self, request_id: str) -> list[tuple[State, float]]:
         sql = "SELECT state, at FROM history WHERE request_id = ? ORDER BY number"

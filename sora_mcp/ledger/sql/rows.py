@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from operator import itemgetter
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.capabilities import Adjustment
-from sora_mcp.core.cost import Cost, Unit, total
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry, Intent, readable, shown_id, summary
-from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
-from sora_mcp.core.states import OPEN, REFUSED, TRANSITIONS
+from sora_mcp.core.records import Entry, Intent, readable, summary
+from sora_mcp.core.states import TRANSITIONS
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.sql.database import Database, Row
 
@@ -33,8 +32,19 @@ def rows_of(whose: Account | Person | Team) -> tuple[str, list[str]]:
     if isinstance(whose, Account):
         return "gateway = ?", [name_of(whose)]
     beyond = f"{whose.address}\U0010ffff"
-    theirs, values = f"gateway IN ({_NAMES}) AND address || '' = ?", [whose.address, beyond, whose.address]
-    return (f"{theirs} AND owner || '' = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
+    theirs, values = f"gateway IN ({_NAMES}) AND address = ?", [whose.address, beyond, whose.address]
+    return (f"{theirs} AND owner = ?", [*values, whose.owner]) if isinstance(whose, Person) else (theirs, values)
+
+
+def directly(whose: Account | Person | Team) -> tuple[str, list[str]]:
+    """The same where the rows are few: no index is to be walked for it."""
+    match whose:
+        case Account():
+            return "gateway || '' = ?", [name_of(whose)]
+        case Person():
+            return SIBLING, [whose.address, whose.owner]
+        case Team():
+            return "address = ?", [whose.address]
 
 
 _NAMES = (
@@ -83,22 +93,27 @@ def newest_change(db: Database) -> int:
 
 def of_request(db: Database, request_id: str) -> Entry:
     """The row of a `req_…` id that is there, or the one it was merged into; nobody else changes it meanwhile."""
-    entry = _rows(db, "request_id = ?", [request_id], 1)[0]
+    found = db.execute(_sql(db, "request_id = ?", 1), [request_id])
+    variants = variants_of(db, [request_id])
+    entry = _entry(found.fetchall()[0], variants(), db.folder)
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
 def of_request_if_free(db: Database, request_id: str) -> Entry | None:
     """The same, but None while somebody else changes it."""
-    entries = _rows(db, "request_id = ?", [request_id], 1, lock=db.if_free)
-    if entries and entries[0].merged_into:
-        return of_request_if_free(db, entries[0].merged_into)
-    return entries[0] if entries else None
+    found = db.execute(_sql(db, "request_id = ?", 1, lock=db.if_free), [request_id])
+    variants = variants_of(db, [request_id])
+    rows = found.fetchall()
+    if not rows:
+        return None
+    entry = _entry(rows[0], variants(), db.folder)
+    return of_request_if_free(db, entry.merged_into) if entry.merged_into else entry
 
 
 def of_task(db: Database, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
     entries = select(db, "task_id = ? AND gateway || '' = ?", [task_id, name_of(account)])
-    entries = entries or select(db, f"task_id = ? AND {_SIBLING}", [task_id, account.address, account.owner])
+    entries = entries or select(db, f"task_id = ? AND {SIBLING}", [task_id, account.address, account.owner])
     return entries[0] if entries else None
 
 
@@ -113,14 +128,19 @@ def find(db: Database, account: Account, video_id: str) -> Entry | None:
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
+MOST_IDS = 200
+"""Ids with the same beginning that are put in order; of more, it is the newest of these."""
+
+
 def ids_beginning_with(db: Database, account: Account, text: str, limit: int) -> list[str]:
     """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
     column = "request_id" if text.startswith("req_") else "task_id"
     sql = (
-        f"SELECT {column} FROM videos WHERE {column} >= ? AND {column} < ? AND {_SIBLING}"  # noqa: S608 - ours
-        " AND merged_into IS NULL ORDER BY number DESC LIMIT ?"
+        "SELECT id FROM"  # noqa: S608 - our own names
+        f" (SELECT {column} AS id, number FROM videos WHERE {column} >= ? AND {column} < ? AND {SIBLING}"
+        f" AND merged_into IS NULL ORDER BY {column} LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
     )
-    values = [text, f"{text}\U0010ffff", account.address, account.owner, limit]
+    values = [text, f"{text}\U0010ffff", account.address, account.owner, MOST_IDS, limit]
     return [str(row[0]) for row in db.execute(sql, values)]
 
 
@@ -136,14 +156,13 @@ def is_of_another_owner(db: Database, account: Account, shown_id: str) -> bool:
     Whoever asked about a task has not made it: such rows do not count.
     """
     which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
-    sql = f"SELECT 1 FROM videos WHERE {_AT} AND key_fingerprint || '' = ? AND owner || '' != ? AND {which} LIMIT 1"  # noqa: S608
+    sql = f"SELECT 1 FROM videos WHERE address = ? AND key_fingerprint = ? AND owner != ? AND {which} LIMIT 1"  # noqa: S608
     values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
     return db.execute(sql, values).fetchone() is not None
 
 
 _OF_GENERATION = "request_id IN (SELECT request_id FROM generations WHERE generation_id = ?)"
-_AT = "address || '' = ?"
-_SIBLING = f"{_AT} AND owner || '' = ?"
+SIBLING = "address = ? AND owner = ?"
 """Rows of the same gateway and owner, whatever key."""
 
 
@@ -177,108 +196,11 @@ _NO_BODY = ("", "null")
 """How earlier releases wrote that a request is not known."""
 
 
-def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -> Standing:
-    """What the policy has to know before an intent is recorded; what it does not ask for is not looked up."""
-    same = _same(db, intent) if policy.has_duplicates else ()
-    since, own, team = now - WINDOW_S, Spending(), Spending()
-    if policy.has_caps:
-        whose = intent.account if policy.team is None else intent.account.person
-        own = spending(db, whose, since, intent.settles)
-    if policy.has_team_caps:
-        team = spending(db, Team(intent.account.address), since, intent.settles)
-    return Standing(now, same, own, team)
-
-
-def _same(db: Database, intent: Intent) -> tuple[Earlier, ...]:
-    states = (*OPEN, "succeeded")
-    success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
-    sql = (
-        f"SELECT request_id, state, created_at, ({success}) FROM videos"  # noqa: S608 - our own names
-        f" WHERE {_SAME} AND state || '' IN ({places(states)}) AND {_not_settled(intent.settles)}"
-        " AND merged_into IS NULL ORDER BY number DESC"
-    )
-    values = [*_same_values(intent), *states, *intent.settles]
-    same = tuple(_earlier(*row) for row in db.execute(sql, values))
-    keys = frozenset[str]() if intent.line is None else intent.line.keys
-    of = "SELECT key FROM batch_lines WHERE request_id = ?"
-    return tuple(each for each in same if keys.isdisjoint(key for (key,) in db.execute(of, [each.request_id]) if keys))
-
-
-def _not_settled(request_ids: Sequence[str]) -> str:
-    """Leaves out those of these requests whose outcome is unknown: somebody says that they did not run."""
-    return f"NOT (state || '' = 'unknown' AND request_id IN ({places(request_ids)}))" if request_ids else "TRUE"
-
-
-def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
-    with readable(request_id):
-        return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
-
-
-def refused_before(db: Database, intent: Intent, since: float) -> Entry | None:
-    """The newest row of after `since` that asks for the same thing and came to nothing."""
-    where = f"{_SAME} AND state || '' IN ({places(REFUSED)}) AND created_at + 0 > ?"
-    entries = select(db, where, [*_same_values(intent), *REFUSED, since])
-    return entries[0] if entries else None
-
-
-_SAME = "(fingerprint IN (?, ?) OR sent_fingerprint = ?) AND address || '' = ? AND owner || '' = ?"
-
-
-def _same_values(intent: Intent) -> list[str | None]:
-    other = intent.other_fingerprint or intent.fingerprint
-    return [intent.fingerprint, other, intent.sent_fingerprint, intent.account.address, intent.account.owner]
-
-
-def spending(db: Database, whose: Account | Person | Team, since: float, settles: Sequence[str] = ()) -> Spending:
-    """What was spent since then, and may have been; what is being sent counts whenever it was begun.
-
-    Unknown ones that are about to be settled (`settles`) do not count.
-    """
-    (theirs, values), others = rows_of(whose), _not_settled(settles)
-    sql = (
-        f"SELECT state = 'unknown', {CURRENCY}, {RELATIVE}, {MONEY}, count(fingerprint),"  # noqa: S608
-        " sum(CASE WHEN fingerprint IS NOT NULL AND (stated IS NOT NULL OR cost IS NOT NULL OR estimate > 0)"
-        " THEN 1 ELSE 0 END)"
-        f" FROM videos WHERE {theirs} AND created_at > ? AND state != 'rejected' AND merged_into IS NULL"
-        f" AND {others} GROUP BY 1, 2"
-    )
-    costs: dict[bool, list[Cost]] = {False: [], True: []}
-    calls, priced = 0, dict[Unit, int]()
-    for is_unknown, currency, relative, money, submitted, with_figure in db.execute(sql, [*values, since, *settles]):
-        cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
-        costs[bool(is_unknown)].append(cost)
-        calls += submitted
-        priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
-    sql = (
-        f"SELECT request_id, task_id, state FROM videos WHERE {theirs} AND merged_into IS NULL"  # noqa: S608 - ours
-        f" AND state IN ({places(OPEN)}) AND (state = 'sending' OR created_at + 0 > ?) AND {others}"
-        " ORDER BY number DESC"
-    )
-    running = db.execute(sql, [*values, *OPEN, since, *settles])
-    open_videos = tuple(OpenVideo(shown_id(*row[:2]), row[2]) for row in running)
-    return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
-
-
-CURRENCY = "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END"
-"""What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
-
-
-MONEY = "sum(CASE WHEN coalesce(stated, estimate) > 0 THEN coalesce(stated, estimate) ELSE 0 END)"
-"""The sum of what is in a currency, in billionths; grouped by `CURRENCY`."""
-
-
-RELATIVE = "coalesce(sum(cost), 0.0)"
-"""The sum of relative costs."""
-
-
-def relative_sum(amount: float) -> Cost:
-    """A sum of relative costs; those have few decimals, so that it is rounded to what it is."""
-    return Cost.of(round(max(amount, 0), 6))
-
-
 def select(db: Database, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
     """Rows, newest first, but for those that were merged into another."""
-    return _rows(db, f"({where}) AND merged_into IS NULL", values, limit)
+    found = db.execute(_sql(db, f"({where}) AND merged_into IS NULL", limit), values).fetchall()
+    variants = variants_of(db, _with_variants(found))()
+    return [_entry(row, variants, db.folder) for row in found]
 
 
 NEWEST = "number DESC"
@@ -290,19 +212,16 @@ def listed(
 ) -> Iterator[Entry]:
     """Rows as `select` gives them, but for the first `offset`; one that cannot be read hides no other, and is there as
     damaged."""
-    for row in db.execute(
-        _sql(db, f"({where}) AND merged_into IS NULL", limit, order=order, offset=offset), values
-    ).fetchall():
+    sql = _sql(db, f"({where}) AND merged_into IS NULL", limit, order=order, offset=offset)
+    found = db.execute(sql, values).fetchall()
+    variants = variants_of(db, _with_variants(found))()
+    for row in found:
         try:
-            entry = _entry(db, row)
+            entry = _entry(row, variants, db.folder)
             summary(entry)
         except FileProblem:
             entry = _damaged(row)
         yield entry
-
-
-def _rows(db: Database, where: str, values: Sequence[object], limit: int, *, lock: str | None = None) -> list[Entry]:
-    return [_entry(db, row) for row in db.execute(_sql(db, where, limit, lock=lock), values).fetchall()]
 
 
 def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
@@ -310,10 +229,12 @@ def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: i
     return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
-def write_row(db: Database, sql: str, values: Sequence[object]) -> Entry:
-    """The one row that a statement has inserted or updated, as it stands now."""
-    (row,) = db.execute(f"{sql} RETURNING {_COLUMNS}", values).fetchall()
-    return _entry(db, row)
+def write_row(db: Database, sql: str, values: Sequence[object], request_id: str) -> Entry:
+    """The row of `request_id`, which a statement has inserted or updated, as it stands now."""
+    written = db.execute(f"{sql} RETURNING {_COLUMNS}", values)
+    variants = variants_of(db, [request_id])
+    (row,) = written.fetchall()
+    return _entry(row, variants(), db.folder)
 
 
 def places(values: Sequence[object]) -> str:
@@ -321,11 +242,11 @@ def places(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _entry(db: Database, row: Row) -> Entry:
+def _entry(row: Row, variants_by_id: Mapping[str, list[dict[str, Any]]], folder: Path) -> Entry:
     address, key_fingerprint, owner, *rest = row
     values = dict(zip(_FIELDS, rest, strict=True))
     request_id = values["request_id"]
-    variants = _variants(db, request_id) if values["task_id"] is not None else []
+    variants = variants_by_id.get(request_id, []) if values["task_id"] is not None else []
     with readable(request_id):
         if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
@@ -339,7 +260,7 @@ def _entry(db: Database, row: Row) -> Entry:
             **values | lists | {"body": json.loads(values["body"])},
             account=Account(address, key_fingerprint, owner),
             generations=tuple(Generation(**{name: v[name] for name in GENERATION}) for v in variants),
-            files={v["variant"]: Path(v["file"]) for v in variants if v["file"]},
+            files={v["variant"]: folder / v["file"] for v in variants if v["file"]},
         )
 
 
@@ -374,10 +295,30 @@ def _damaged(row: Row) -> Entry:
     return Entry(**nothing | known, account=Account(address, key_fingerprint, owner), is_damaged=True)
 
 
-def _variants(db: Database, request_id: str) -> list[dict[str, Any]]:
+def variants_of(db: Database, request_ids: Sequence[str]) -> Callable[[], Mapping[str, list[dict[str, Any]]]]:
+    """What reads the variants of rows, by their request ids; they are asked for now."""
+    if not request_ids:
+        return dict
     names = (*GENERATION, "file")
-    sql = f"SELECT {', '.join(names)} FROM generations WHERE request_id = ? ORDER BY variant"  # noqa: S608 - our own names
-    return [dict(zip(names, row, strict=True)) for row in db.execute(sql, [request_id])]
+    sql = (
+        f"SELECT request_id, {', '.join(names)} FROM generations"  # noqa: S608 - our own names
+        f" WHERE request_id IN ({places(request_ids)}) ORDER BY request_id, variant"
+    )
+    asked = db.execute(sql, request_ids)
+
+    def read() -> Mapping[str, list[dict[str, Any]]]:
+        variants: dict[str, list[dict[str, Any]]] = {}
+        for request_id, *row in asked:
+            variants.setdefault(request_id, []).append(dict(zip(names, row, strict=True)))
+        return variants
+
+    return read
+
+
+def _with_variants(found: Sequence[Row]) -> list[str]:
+    """The request ids of those rows that have a task, and so perhaps variants."""
+    ids = (itemgetter(3 + _FIELDS.index("request_id"), 3 + _FIELDS.index("task_id"))(row) for row in found)
+    return [request_id for request_id, task_id in ids if task_id is not None]
 
 
 _numbers = itemgetter(

@@ -90,7 +90,9 @@ class Transactions(ABC):
         for request_id in self._abandoned(db):
             self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)
 
-    def _has_newest(self, db: Database) -> bool:
-        """Whether the last row that was begun here is there."""
-        newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
-        return self._newest is None or db.execute(newest, self._newest).fetchone() is not None
+    def _has_newest(self, db: Database) -> Callable[[], bool]:
+        """What reads whether the last row that was begun here is there; it is asked for now."""
+        if self._newest is None:
+            return lambda: True
+        asked = db.execute("SELECT 1 FROM videos WHERE number = ? AND request_id = ?", self._newest)
+        return lambda: asked.fetchone() is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 
 class Connection(sqlite3.Connection):
@@ -10,6 +11,7 @@ class Connection(sqlite3.Connection):
 
     for_update = ""
     if_free = ""
+    folder = Path()
 
     def lock(self, name: str) -> None:
         pass

@@ -82,6 +82,12 @@ class SqliteLedger(Paying, Following, Reading):
         await self._read(self._check_mark)
         return await super().settle(account, request_id, task_id, given_up=given_up)
 
+    async def tell_others(self, message: str) -> None:
+        """As `Ledger` says: a file tells nobody."""
+
+    def hear(self, listener: Callable[[str], None]) -> None:
+        """Likewise."""
+
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         write = partial(self._file.transact, "BEGIN IMMEDIATE", work, patience_s)
         return await anyio.to_thread.run_sync(write, limiter=self._one_at_a_time)
@@ -112,7 +118,7 @@ class SqliteLedger(Paying, Following, Reading):
                 "A newer release has taken over the ledger while this one was running.",
                 AskUser("restart this server (the window that it runs in)"),
             )
-        if not self._has_newest(db):
+        if not self._has_newest(db)():
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
         self._check_mark(db)
 

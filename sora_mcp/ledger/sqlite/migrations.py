@@ -236,7 +236,7 @@ def read_as_current(db: Connection) -> None:
         db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
 
 
-_WIDENED = ("videos", "generations", "batch_lines")
+_WIDENED = ("videos", "generations", "batch_lines", "seal_keys")
 """Tables that later steps have made, or added columns to."""
 
 

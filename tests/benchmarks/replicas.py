@@ -1,0 +1,129 @@
+"""A team's servers and their ledger, as processes that can be disturbed: killed, stopped, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from processes import SORA, Env, Process, serving
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from postgres import NONE, Cluster, programs, running_cluster
+
+SERVE = (*SORA, "serve", "--transport", "streamable-http", "--port")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where the servers keep what they paid for. `postgres`: only one that was started here can be disturbed."""
+
+    url: str | None = None
+    postgres: Cluster | None = None
+
+
+@contextmanager
+def ledger_of(kind: str) -> Iterator[Ledger]:
+    """A file, or a database: that of SORA_LEDGER_URL, or one of its own. Ends the program where there is none."""
+    if kind == "sqlite":
+        yield Ledger()
+    elif url := os.environ.get("SORA_LEDGER_URL"):
+        yield Ledger(url)
+    elif (postgres := own_postgres()) is None:
+        sys.exit(f"{NONE}; or set SORA_LEDGER_URL to an empty database")
+    else:
+        with postgres as cluster:
+            yield Ledger(cluster.database(), cluster)
+
+
+def own_postgres() -> AbstractContextManager[Cluster] | None:
+    """A PostgreSQL of one's own; None where it is not installed."""
+    return running_cluster("max_connections=200") if programs() is not None else None
+
+
+@contextmanager
+def frozen(database: Cluster) -> Iterator[None]:
+    """A PostgreSQL whose every process is stopped, as on a machine that stands still."""
+    ids = _family(int((database.data / "postmaster.pid").read_text(encoding="ascii").split()[0]))
+    for process_id in ids:
+        os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process_id in ids:
+            try:
+                os.kill(process_id, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+
+
+def _family(parent: int) -> list[int]:
+    """A process and its children. Linux only."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    return [parent, *map(int, children)]
+
+
+class Replicas:
+    """Servers that share a ledger, each at an address that it keeps. With a file they share SORA_HOME as well."""
+
+    def __init__(self, number: int, folder: Path, env: Env, ledger: Ledger) -> None:
+        shared = {} if ledger.url is None else {"SORA_LEDGER_URL": ledger.url}
+        homes = [folder / (f"home{each}" if ledger.url else "home") for each in range(number)]
+        self._folder = folder
+        self.env = [{**env, **shared, "SORA_HOME": str(home)} for home in homes]
+        self._homes = homes
+        self.urls: list[str] = []
+        self._processes: list[Process] = []
+
+    def __enter__(self) -> Self:
+        for number in range(len(self.env)):
+            self._processes.append(self._started(number, "0"))
+            self.urls.append(self._processes[number].address())
+            self._processes[number].drain(self._log(number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.end()
+
+    def kill(self, number: int) -> None:
+        """Kill one: it can do nothing any more."""
+        self._processes[number].end()
+
+    def start(self, number: int) -> None:
+        """Start it again at its address, and wait until it serves."""
+        process = self._started(number, str(urlsplit(self.urls[number]).port))
+        process.address()
+        process.drain(self._log(number))
+        self._processes[number] = process
+
+    @property
+    def home(self) -> Path:
+        """The folder of the first one."""
+        return self._homes[0]
+
+    def process(self, number: int) -> Process:
+        return self._processes[number]
+
+    def use(self) -> list[Mapping[str, float]]:
+        """Megabytes and descriptors of each now; nothing for one that does not run."""
+        used: list[Mapping[str, float]] = []
+        for process in self._processes:
+            try:
+                used.append({"mb": process.memory_bytes / 1e6, "descriptors": process.descriptors})
+            except (OSError, IndexError):
+                used.append({})
+        return used
+
+    def _started(self, number: int, port: str) -> Process:
+        return serving((*SERVE, port), self.env[number])
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"server{number}.log"

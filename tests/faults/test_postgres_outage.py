@@ -1,0 +1,206 @@
+"""PostgreSQL goes away, or stands still, under servers that run: nothing is paid twice, and no answer is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+from bench import TAKEN_NEXT, environment
+from fault_gateway import CREATE, FaultGateway, Hold
+from ledgers import begin
+from postgres import Cluster, running_cluster
+from postgres_faults import Loss, database_of, frozen, proxy, sessions
+from wire import Host, host
+
+from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger.postgres.engine import PostgresLedger
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+TOLD_WITHIN_S = 35
+BACK_WITHIN_S = 20
+MOST_THREADS = 50
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One that may be stopped."""
+    with running_cluster("max_connections=40") as started:
+        yield started
+
+
+@pytest.fixture
+async def gateway(gateway: FaultGateway) -> FaultGateway:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    return gateway
+
+
+def on_postgres(folder: Path, gateway: FaultGateway, url: str) -> dict[str, str]:
+    return environment(folder, gateway, LEDGER_URL=url)
+
+
+async def assert_refused(server: Host, prompt: str, *words: str) -> None:
+    with anyio.fail_after(TOLD_WITHIN_S):
+        refused = await server.use("create_video", prompt=prompt)
+    assert refused["outcome"] == "not_submitted", refused
+    message = refused["error"]["message"]
+    assert "The ledger in PostgreSQL cannot be used" in message
+    assert not [word for word in ("psycopg", "Traceback", "SELECT", "127.0.0.1") if word in str(refused)]
+    assert [word for word in words if word in message] or not words, message
+
+
+async def test_postgres_is_away_in_the_middle_of_creates(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    url = cluster.database()
+    environ = on_postgres(tmp_path, gateway, url)
+    with anyio.fail_after(120):
+        async with host(environ) as server:
+            await server.start()
+            sending = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            cluster.stop()
+            hold.release.set()
+            answer = await server.answer(sending)
+            assert "task_1" in str(answer)
+            async with anyio.create_task_group() as calls:
+                for prompt in ("fly man", "another", "a third"):
+                    calls.start_soon(assert_refused, server, prompt)
+            cluster.start()
+            with anyio.fail_after(BACK_WITHIN_S):
+                while (again := await server.use("create_video", prompt="another"))["outcome"] != "accepted":
+                    assert again["outcome"] == "not_submitted"
+            with anyio.fail_after(BACK_WITHIN_S + 15):  # an outcome is recorded again within 15 s
+                while (first := await server.use("create_video", prompt="fly man"))["outcome"] != "accepted":
+                    assert first["outcome"] in {"unknown", "not_submitted"}
+            assert (first["task_id"], first["duplicate"]) == ("task_1", True)
+    assert len(gateway.accepted()) == 2
+
+
+async def test_an_answer_that_came_meanwhile_is_unknown_where_the_server_ended_too(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    environ = on_postgres(tmp_path, gateway, cluster.database())
+    with anyio.fail_after(90):
+        async with host(environ) as server:
+            await server.start()
+            sending = await server.call("create_video", {"prompt": "fly man"})
+            await hold.reached.wait()
+            cluster.stop("immediate")
+            hold.release.set()
+            await server.answer(sending)
+            await server.kill()
+        cluster.start()
+        async with host(environ) as server:
+            await server.start()
+            again = await server.use("create_video", prompt="fly man")
+            assert again["outcome"] == "unknown"
+    assert len(gateway.accepted()) == 1
+
+
+async def test_two_hundred_calls_while_it_is_away_all_end_and_the_server_stays_at_hand(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    environ = on_postgres(tmp_path, gateway, cluster.database())
+    with anyio.fail_after(120):
+        async with host(environ) as server:
+            await server.start()
+            assert (await server.use("create_video", prompt="fly man"))["outcome"] == "accepted"
+            cluster.stop("immediate")
+            try:
+                async with anyio.create_task_group() as calls:
+                    for number in range(200):
+                        calls.start_soon(assert_refused, server, f"number {number}")
+                    for _ in range(20):
+                        await anyio.sleep(0.5)
+                        with anyio.fail_after(2):
+                            await server.ping()
+                        assert threads_of(server.pid) < MOST_THREADS
+            finally:
+                cluster.start()
+    assert len(gateway.creates()) == 1
+
+
+def threads_of(process: int) -> int:
+    return len([*Path(f"/proc/{process}/task").iterdir()])
+
+
+async def test_postgres_stands_still(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
+    environ = on_postgres(tmp_path, gateway, cluster.database())
+    with anyio.fail_after(120):
+        async with host(environ) as server:
+            await server.start()
+            assert (await server.use("create_video", prompt="fly man"))["outcome"] == "accepted"
+            with frozen(cluster):
+                await assert_refused(server, "another", "does not answer", "takes too long")
+            with anyio.fail_after(BACK_WITHIN_S):
+                while (await server.use("create_video", prompt="another"))["outcome"] != "accepted":
+                    pass
+    assert len(gateway.creates()) == 2
+
+
+@pytest.mark.parametrize("loses", ["before", "after", "swallowed", "unanswered"])
+async def test_a_create_whose_record_may_be_written_or_not_is_not_sent_and_blocks_nothing(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path, loses: Loss
+) -> None:
+    url = cluster.database()
+    with proxy(cluster) as way, anyio.fail_after(120):
+        async with host(on_postgres(tmp_path, gateway, way.address(url))) as server:
+            await server.start()
+            assert (await server.use("create_video", prompt="of long ago"))["outcome"] == "accepted"
+            way.loses = loses
+            await assert_refused(server, "fly man")
+            assert way.loses is None
+            assert len(gateway.creates()) == 1
+            async with host(on_postgres(tmp_path / "other", gateway, url)) as other:
+                await other.start()
+                with anyio.fail_after(BACK_WITHIN_S):
+                    while (again := await other.use("create_video", prompt="fly man"))["outcome"] != "accepted":
+                        assert again["outcome"] in {"unknown", "rejected"}
+                assert again["task_id"] == "task_2"
+            assert (await server.use("create_video", prompt="fly man"))["duplicate"]
+    assert len(gateway.accepted()) == 2
+
+
+@pytest.mark.parametrize("loses", ["before", "after"])
+async def test_an_outcome_whose_record_may_be_written_or_not_is_recorded_again(cluster: Cluster, loses: Loss) -> None:
+    with proxy(cluster) as way, closing(PostgresLedger(way.address(cluster.database()))) as ledger:
+        request_id = await begin(ledger)
+        way.loses, way.change = loses, b"UPDATE videos"
+        with pytest.raises(FileProblem):
+            await ledger.accepted(request_id, "task_1")
+        assert way.loses is None
+        assert (await ledger.accepted(request_id, "task_1")).task_id == "task_1"
+        assert [state for state, _ in await ledger.history(request_id)] == ["sending", "submitted"]
+
+
+@pytest.mark.parametrize("state", ["there", "standing still", "away"])
+async def test_closing_is_quick_and_leaves_nothing(cluster: Cluster, state: str) -> None:
+    url = cluster.database()
+    ledger = PostgresLedger(url)
+    await begin(ledger)
+    with ExitStack() as meanwhile:
+        if state == "standing still":
+            meanwhile.enter_context(frozen(cluster))
+        elif state == "away":
+            cluster.stop("immediate")
+            meanwhile.callback(cluster.start)
+        began = anyio.current_time()
+        ledger.close()
+        assert anyio.current_time() - began < 1
+    with anyio.fail_after(10):
+        while sessions(cluster, database_of(url)) or threads_of_ledgers():  # noqa: ASYNC110 - others end them
+            await anyio.sleep(0.05)
+
+
+def threads_of_ledgers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith(("pool-", "sora-ledger"))]

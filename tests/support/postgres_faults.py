@@ -1,0 +1,201 @@
+"""What can happen to a PostgreSQL: it stands still, loses a commit's answer, is copied, is replaced, is pooled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import pytest
+from postgres import Cluster
+
+Loss = Literal["before", "after", "swallowed", "unanswered"]
+"""What becomes of a COMMIT: the connection is lost before the server saw it, or after; it is swallowed, or its answer
+is, and the connection stays."""
+
+
+@contextmanager
+def frozen(cluster: Cluster) -> Iterator[None]:
+    """All its processes are stopped meanwhile."""
+    leader = int((cluster.data / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+    processes = [leader, *map(int, children)]
+    for each in processes:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+
+
+class Proxy:
+    """A way to a PostgreSQL on which the COMMIT of a change can get lost. Made by `proxy`."""
+
+    def __init__(self, listener: socket.socket, port: int) -> None:
+        self.port = int(listener.getsockname()[1])
+        self.loses: Loss | None = None
+        """What becomes of the next COMMIT of such a change; None again afterwards."""
+        self.change = b"INTO videos"
+        self._listener = listener
+        self._to = port
+
+    def address(self, url: str) -> str:
+        """The same database by this way."""
+        return url.replace(f":{self._to}/", f":{self.port}/")
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            answers = _Answers(client, server)
+            answers.start()
+            with suppress(OSError):
+                self._forward(client, server, answers)
+            _end(client, server)
+            answers.join()
+
+    def _forward(self, client: socket.socket, server: socket.socket, answers: _Answers) -> None:
+        is_change = False
+        while data := client.recv(65536):
+            is_change = is_change or self.change in data
+            if b"COMMIT" not in data or not is_change or self.loses is None:
+                is_change = is_change and b"COMMIT" not in data
+                server.sendall(data)
+                continue
+            loses, self.loses = self.loses, None
+            answers.are_kept = True
+            if loses in {"after", "unanswered"}:
+                server.sendall(data)
+                answers.came.wait(10)
+            if loses in {"before", "after"}:
+                return
+            while client.recv(65536):
+                pass
+
+
+class _Answers(threading.Thread):
+    """Brings what the server says to the client; `are_kept`: keeps it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self.are_kept = False
+        self.came = threading.Event()
+        self._client = client
+        self._server = server
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while data := self._server.recv(65536):
+                if self.are_kept:
+                    self.came.set()
+                else:
+                    self._client.sendall(data)
+            if not self.are_kept:
+                _end(self._client)
+
+
+def _end(*sockets: socket.socket) -> None:
+    for each in sockets:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """A way to the cluster that can be disturbed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = Proxy(listener, cluster.port)
+        threading.Thread(target=made.run, daemon=True).start()
+        yield made
+        _end(listener)
+
+
+@contextmanager
+def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
+    """A pgbouncer in front of the cluster, in a pool mode; its port. Skips where it is not installed."""
+    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (Debian: pgbouncer)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    settings = cluster.folder / f"pgbouncer-{mode}.ini"
+    (cluster.folder / "users.txt").write_text('"sora" ""\n')
+    settings.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={cluster.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nauth_type = trust\nauth_file = {cluster.folder}/users.txt\npool_mode = {mode}\n"
+        "unix_socket_dir =\n"
+    )
+    user = "postgres" if os.getuid() == 0 else None
+    log = subprocess.DEVNULL
+    with subprocess.Popen([program, str(settings)], user=user, stdout=log, stderr=log) as process:  # noqa: S603
+        try:
+            wait_until_open(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+def wait_until_open(port: int) -> None:
+    """Wait until something listens there."""
+    give_up_at = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+@contextmanager
+def copy_of(cluster: Cluster, name: str) -> Iterator[Cluster]:
+    """A replica that follows the cluster (streaming, asynchronous unless the cluster waits for `name`)."""
+    folder = cluster.folder / name
+    folder.mkdir()
+    if os.getuid() == 0:
+        shutil.chown(folder, "postgres")
+    copy = Cluster(folder)
+    source = f"host=127.0.0.1 port={cluster.port} user=sora application_name={name}"
+    cluster.run("pg_basebackup", "-D", str(copy.data), "-d", source, "-R", "-c", "fast", "-X", "stream")
+    copy.start()
+    try:
+        yield copy
+    finally:
+        copy.stop("immediate")
+
+
+def take_over(cluster: Cluster, copy: Cluster) -> None:
+    """The cluster is lost; its copy is promoted and answers at its port from now on."""
+    cluster.stop("immediate")
+    copy.stop()
+    copy.port = cluster.port
+    copy.start()
+    copy.run("pg_ctl", "-D", str(copy.data), "-w", "promote")
+
+
+def sessions(cluster: Cluster, database: str) -> int:
+    """How many connections of ours a database has."""
+    counted = cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608 - our own
+    return int(counted[0][0])
+
+
+def database_of(url: str) -> str:
+    """The name of a database, of its address."""
+    return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
