@@ -11,9 +11,10 @@ import logging
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
+import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
@@ -32,6 +33,8 @@ ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 
+LOOK_EVERY_S = 1.0
+"""Seconds after which a listener goes on at the earliest that heard nothing."""
 IDS = "req_"
 """With what the ids of requests begin."""
 WITHIN_S = 5.0
@@ -44,6 +47,24 @@ _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _LOOK_EVERY_S = 10.0
 _END_WITHIN_S = 0.3
+
+
+class Listener:
+    """Who waits for one entry; see `Ledger.listen`. `connected`: set while this server is told of changes."""
+
+    def __init__(self, connected: threading.Event) -> None:
+        self._connected = connected
+        self._was_connected = False  # before this nobody listened
+        self.changed = asyncio.Event()
+
+    async def heard(self, seconds: float) -> bool:
+        """See the protocol's."""
+        with anyio.move_on_after(max(seconds, LOOK_EVERY_S)):
+            await self.changed.wait()
+        may_have_changed = self.changed.is_set() or not self._was_connected
+        self.changed.clear()
+        self._was_connected = self._connected.is_set()
+        return may_have_changed
 
 
 class Presence:
@@ -63,7 +84,7 @@ class Presence:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Callable[[str], None] | None = None
 
@@ -95,20 +116,20 @@ class Presence:
         self._loop, self._listener = asyncio.get_running_loop(), listener
         self.start()
 
-    async def wait_for(self, request_id: str, seconds: float) -> None:
-        """Wait until an entry changes, for so many seconds at most."""
+    @contextmanager
+    def listen(self, request_id: str) -> Iterator[Listener]:
+        """See Ledger.listen."""
         self.start()
         self._loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-        waiting = self._waiting[request_id]
-        waiting.add(changed)
+        listener = Listener(self._there)
+        listeners = self._listeners[request_id]
+        listeners.add(listener)
         try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), seconds)
+            yield listener
         finally:
-            waiting.discard(changed)
-            if not waiting:
-                self._waiting.pop(request_id, None)
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(request_id, None)
 
     def end(self) -> None:
         """Give the lock back."""
@@ -140,6 +161,7 @@ class Presence:
             connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
         self._writer = writer
         self._there.set()
+        self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
         while not self._ended.is_set():
             self._look_after()
             self._catch_up(connection)
@@ -160,15 +182,23 @@ class Presence:
             self.heard = self.heard if newest is None else str(newest[0])
 
     def _pass_on(self, message: str) -> None:
-        if self._loop is not None and self._listener is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._listener, message)
+        if self._listener is not None:
+            self._in_loop(self._listener, message)
 
     def _tell(self, request_id: str) -> None:
-        if self._loop is not None and request_id in self._waiting:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._set, request_id)
+        if request_id in self._listeners:
+            self._in_loop(self._let_hear, request_id)
 
-    def _set(self, request_id: str) -> None:
-        for changed in self._waiting.get(request_id, ()):
-            changed.set()
+    def _in_loop(self, call: Callable[..., None], *arguments: str) -> None:
+        """Have something called by the event loop that waits for it, if there is one."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _let_all_hear(self) -> None:
+        for request_id in self._listeners:
+            self._let_hear(request_id)
+
+    def _let_hear(self, request_id: str) -> None:
+        for listener in self._listeners.get(request_id, ()):
+            listener.changed.set()
