@@ -157,8 +157,9 @@ class Presence:
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
         with within(WITHIN_S, connection):
-            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
             connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
+            self._catch_up(connection)  # whoever pays knows what was there before
+            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
         self._writer = writer
         self._there.set()
         self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
