@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -47,6 +48,7 @@ _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _LOOK_EVERY_S = 10.0
 _END_WITHIN_S = 0.3
+_MOST_HEARD_OF = 1000
 
 
 class Listener:
@@ -77,7 +79,8 @@ class Presence:
         self._connect = connect
         self._look_after = look_after
         self.heard = ""
-        """The last request that was heard of."""
+        """The newest request, of whichever server, that was seen here: where it is missing, others are, too."""
+        self._heard_of: dict[str, None] = {}
         self._writer: str | None = None
         self._connection: Connection | None = None
         self._there = threading.Event()
@@ -166,15 +169,21 @@ class Presence:
         while not self._ended.is_set():
             self._look_after()
             self._catch_up(connection)
-            for heard in connection.notifies(timeout=_LOOK_EVERY_S):
-                if self._ended.is_set():
-                    return
-                if heard.channel == BETWEEN_SERVERS:
-                    self._pass_on(heard.payload)
+            self._hear_of_a_new_one(connection)
+
+    def _hear_of_a_new_one(self, connection: Connection) -> None:
+        """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
+        until, is_new = time.monotonic() + _LOOK_EVERY_S, False
+        while not (is_new or self._ended.is_set()) and (left := until - time.monotonic()) > 0:
+            for told in connection.notifies(timeout=left, stop_after=1):
+                if told.channel == BETWEEN_SERVERS:
+                    self._pass_on(told.payload)
                     continue
-                if heard.payload.startswith(IDS):
-                    self.heard = heard.payload
-                self._tell(heard.payload)
+                self._tell(told.payload)
+                is_new = is_new or (told.payload.startswith(IDS) and told.payload not in self._heard_of)
+                self._heard_of[told.payload] = None
+        while len(self._heard_of) > _MOST_HEARD_OF:
+            del self._heard_of[next(iter(self._heard_of))]
 
     def _catch_up(self, connection: Connection) -> None:
         """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
