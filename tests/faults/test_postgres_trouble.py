@@ -111,6 +111,8 @@ async def test_an_address_that_lets_nobody_in(
     [
         ('root certificate file "/home/.postgresql/root.crt" does not exist\nEither provide the file', "sslrootcert"),
         ("SSL error: certificate verify failed", "sslrootcert"),
+        ("FATAL:  terminating connection due to x\nSSL connection has been closed unexpectedly", "connection was lost"),
+        ("SSL SYSCALL error: EOF detected", "the connection was lost"),
         ("server does not support SSL, but SSL was required", "does not offer the TLS"),
         ('FATAL:  no pg_hba.conf entry for host "::1", user "u", database "d", no encryption', "see sslmode"),
     ],

@@ -26,6 +26,7 @@ _WHY_OF_CLASS = {
     "57": "it is being shut down, or started",
 }
 _WHY_NOT_LET_IN = (
+    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"]),
     (("password", "authentication", "role "), "it does not accept the user or the password"),
     (("does not support SSL",), "it does not offer the TLS that sslmode asks for"),
     (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert"),
