@@ -16,7 +16,7 @@ import stamina
 from bench import COMMAND, ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from fetching import Reach
-from ledgers import STORES, OpenLedger, Store
+from ledgers import STORES, OpenLedger, Store, in_file
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 from postgres import Cluster, running_cluster
@@ -30,7 +30,7 @@ from sora_mcp.server.surface import SoraServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=50, help="how often the kill loop kills a server (50)")
+    parser.addoption("--kills", type=int, default=24, help="how often the kill loop kills a server (24)")
     parser.addoption("--seed", type=int, default=None, help="what the kill loop's choices are drawn from (random)")
 
 
@@ -171,8 +171,10 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """One kind of ledger, empty."""
-    in_postgres = request.param == "postgres"
-    return Store(tmp_path, request.getfixturevalue("cluster").database() if in_postgres else None)
+    if request.param == "sqlite":
+        return in_file(tmp_path)
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.store(tmp_path)
 
 
 @pytest.fixture

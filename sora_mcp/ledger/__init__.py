@@ -8,7 +8,7 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
 from sora_mcp.core.spending import Spending, SpendingPolicy
 from sora_mcp.ledger.opening import open_documents, open_ledger
-from sora_mcp.ledger.protocol import Ledger, Servers
+from sora_mcp.ledger.protocol import Ledger, Listener, Servers
 
 __all__ = [
     "Account",
@@ -16,6 +16,7 @@ __all__ = [
     "GivenUp",
     "Intent",
     "Ledger",
+    "Listener",
     "Servers",
     "Spending",
     "SpendingPolicy",

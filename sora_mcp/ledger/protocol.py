@@ -8,7 +8,7 @@ what may be paid is decided by the policy that it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,14 @@ SEARCH_WITHIN_S = 3.0
 """Seconds that it takes at most."""
 LONGEST_MESSAGE = 7_900
 """Bytes of what servers tell each other (PostgreSQL's NOTIFY carries less than 8,000)."""
+
+
+class Listener(Protocol):
+    """Who waits for an entry to change."""
+
+    async def heard(self, seconds: float) -> bool:
+        """Return once it has changed, else after `seconds`, or a little more where changes are told. Whether it may
+        have changed since the last call: always, where nobody tells."""
 
 
 class Servers(Protocol):
@@ -132,8 +140,12 @@ class Ledger(Servers, Protocol):
         `dialect`: the name of the words that it was asked about in.
         """
 
-    def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
+    def lease(
+        self, request_id: str, pause_s: float = 0, *, seen: Entry | None = None
+    ) -> AbstractAsyncContextManager[bool]:
         """Whether this process alone may ask the gateway about a task now; nobody else does until this ends.
+
+        `seen`: the entry as it was when there was reason to ask. Where somebody has asked since then, there is none.
 
         What goes wrong inside counts as a failed poll: the task is not asked about for `pause_s` seconds then, or as
         long as the gateway asked for. The lease of a process that is killed ends by itself within seconds.
@@ -155,8 +167,8 @@ class Ledger(Servers, Protocol):
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
         """Whether a file was saved for another entry."""
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
-        """Return once another may have changed an entry, where the engine is told of that, else after `seconds`."""
+    def listen(self, request_id: str) -> AbstractContextManager[Listener]:
+        """Hear of what others change about an entry, from here on."""
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import anyio
 
@@ -18,7 +18,7 @@ from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import HISTORY, pause_after_failure, usual
 from sora_mcp.core.tasks import FINAL, UNDER_WAY, Task
-from sora_mcp.ledger import Entry, GivenUp, Ledger
+from sora_mcp.ledger import Entry, GivenUp, Ledger, Listener
 from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.upstream import Upstream
 
@@ -113,19 +113,25 @@ class Poller:
             return after_a_day
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", LookAgain(entry.id))
 
-    async def look_again(self, upstream: Upstream, entry: Entry, *, in_trouble: bool) -> Entry:
+    async def look_again(self, upstream: Upstream, entry: Entry, *, in_trouble: bool, may_have_changed: bool) -> Entry:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
 
         Where it could not be asked the last time (`in_trouble`), the next time comes sooner.
         """
+
+        def is_time() -> bool:
+            return in_trouble or entry.is_due(self._ledger.now(), upstream.pace)
+
+        if entry.state in UNDER_WAY and not may_have_changed and not is_time():
+            return entry
         entry = await self._ledger.find(upstream.account, entry.request_id) or entry
-        if entry.state in UNDER_WAY and (in_trouble or entry.is_due(self._ledger.now(), upstream.pace)):
+        if entry.state in UNDER_WAY and is_time():
             return await self.ask(upstream, entry)
         return entry
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
-        """Wait for another look at a row: it may have changed, or so many seconds are over."""
-        await self._ledger.wait_for_change(entry, seconds)
+    def listen(self, entry: Entry) -> AbstractContextManager[Listener]:
+        """Hear of what others change about a row, from here on."""
+        return self._ledger.listen(entry.request_id)
 
     async def ask(self, upstream: Upstream, entry: Entry, *, anyway: bool = False) -> Entry:
         """The row brought up to date.
@@ -137,7 +143,7 @@ class Poller:
             return await self._asked(upstream, entry, quiet_s=None)
         if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()):
             pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
-            async with self._ledger.lease(entry.request_id, pause_s) as is_ours:
+            async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_ours:
                 if is_ours:
                     return await self._asked(upstream, entry, quiet_s=upstream.pace)
         return await self._ledger.find(upstream.account, entry.request_id) or entry

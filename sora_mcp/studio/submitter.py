@@ -93,10 +93,11 @@ class Submitter:
         return _told(entry, None, is_new=False)
 
     async def _wait_for(self, entry: Entry) -> Entry:
-        while entry.state == "sending":
-            await self._ledger.wait_for_change(entry, LOOK_EVERY)
-            with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
-                entry = await self._ledger.find(entry.account, entry.request_id) or entry
+        with self._ledger.listen(entry.request_id) as listener:
+            while entry.state == "sending":
+                await listener.heard(LOOK_EVERY)  # that its sender is gone is told by nobody
+                with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
+                    entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry
 
     async def _pay(self, sending: _Sending) -> None:

@@ -11,6 +11,7 @@ import anyio
 from sora_mcp.core.advice import Do, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, NotFound, SoraError
 from sora_mcp.core.results import Video
+from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import report
@@ -39,22 +40,26 @@ class Waiter:
         """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
         deadline = anyio.current_time() + seconds
         entry, trouble = await self._first_look(upstream, video_id, deadline)
-        video = await self._told(upstream, entry, trouble)
-        while entry.state not in FINAL and anyio.current_time() < deadline:
-            if on_progress is not None:
-                await on_progress(video)
-            if entry.task_id is None and entry.state != "sending":
-                break
-            with anyio.CancelScope(deadline=deadline):
-                await self._poller.wait_for_change(entry, upstream.tick if entry.task_id else LOOK_EVERY)
-                entry, trouble = await self._next_look(upstream, entry, trouble)
-            video = await self._told(upstream, entry, trouble)
+        usual_s = await self._poller.usual(upstream) if entry.state in STARTED else None
+        video = self._told(upstream, entry, trouble, usual_s)
+        if entry.state in FINAL or anyio.current_time() >= deadline:
+            return video
+        with self._poller.listen(entry) as listener:
+            while entry.state not in FINAL and anyio.current_time() < deadline:
+                if on_progress is not None:
+                    await on_progress(video)
+                if entry.task_id is None and entry.state != "sending":
+                    break
+                with anyio.CancelScope(deadline=deadline):
+                    changed = await listener.heard(upstream.tick if entry.task_id else LOOK_EVERY)
+                    entry, trouble = await self._next_look(upstream, entry, trouble, may_have_changed=changed)
+                video = self._told(upstream, entry, trouble, usual_s)
         return video
 
-    async def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None) -> Video:
+    def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None, usual_s: float | None) -> Video:
         if entry.state not in UNDER_WAY:
             return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix)
-        age_s, usual_s = self._poller.age(entry), await self._poller.usual(upstream)
+        age_s = self._poller.age(entry)
         return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix, age_s=age_s, usual_s=usual_s)
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
@@ -89,11 +94,13 @@ class Waiter:
         raise error
 
     async def _next_look(
-        self, upstream: Upstream, entry: Entry, trouble: SoraError | None
+        self, upstream: Upstream, entry: Entry, trouble: SoraError | None, *, may_have_changed: bool
     ) -> tuple[Entry, SoraError | None]:
         """The row as it is now, and what kept the gateway from being asked since it last answered."""
         try:
-            now = await self._poller.look_again(upstream, entry, in_trouble=trouble is not None)
+            now = await self._poller.look_again(
+                upstream, entry, in_trouble=trouble is not None, may_have_changed=may_have_changed
+            )
         except (GatewayError, NotFound) as error:
             if not error.can_retry:
                 raise

@@ -186,7 +186,7 @@ class Watcher:
             work.start_soon(run, entry)
 
     async def _save(self, save: Save, entry: Entry) -> None:
-        async with self._ledger.lease(entry.request_id) as is_ours:
+        async with self._ledger.lease(entry.request_id, seen=entry) as is_ours:
             if is_ours:
                 await save(entry)
 

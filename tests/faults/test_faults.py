@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from faults import PAGE, Seen, differing, line_of, measure_all, published, row
+from faults import PAGE, Case, Seen, differing, line_of, line_of_postgres, measure_all, published, row
+from postgres import Cluster
 
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.dialects import DIALECTS
@@ -42,6 +43,15 @@ def test_a_create_that_breaks_is_accepted_once_at_most_and_told_as_the_page_says
         else [line_of(dialect, measured, published())]
     )
     assert [line for line in lines if line not in page] == [], "python tests/support/faults.py writes it anew"
+
+
+def test_a_create_that_breaks_comes_to_the_same_where_the_ledger_is_in_postgresql(cluster: Cluster) -> None:
+    async def measure() -> dict[Case, Seen]:
+        return await measure_all(make_store=cluster.store)
+
+    measured = anyio.run(measure)
+    assert differing(measured, published()) == {}
+    assert line_of_postgres(measured, published()) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 def test_the_page_has_a_line_for_every_other_dialect_and_for_no_more() -> None:

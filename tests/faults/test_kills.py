@@ -1,17 +1,17 @@
 """Servers that are killed, at every point of a create and at any time: nothing is paid twice or forgotten.
 
-`pytest tests/faults/test_kills.py --kills 1000` kills as often as it is told to; `--seed N` draws the same choices
-again.
+`pytest tests/faults/test_kills.py --kills 1000` kills as often as it is told to, with the ledger in SQLite and then in
+PostgreSQL (`-k postgres`: there alone); `--seed N` draws the same choices again.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import anyio
 import pytest
 from bench import COMMAND, TAKEN_NEXT, about, environment
 from fault_gateway import CREATE, FaultGateway, Hold, Moment, fault_gateway
+from ledgers import Store
 from wire import Host, host
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ class Line:
 
     gateway: FaultGateway
     environment: dict[str, str]
-    ledger: Path
+    store: Store
     choose: random.Random
     name: str
     last: list[str] = field(default_factory=list)
@@ -78,23 +79,22 @@ class Line:
         elif point == "answered":
             await server.answered.wait()
         elif point == "recorded":
-            while not _rows(self.ledger, prompt):  # noqa: ASYNC110 - another process writes it
+            while not _rows(self.store, prompt):  # noqa: ASYNC110 - another process writes it
                 await anyio.sleep(POLL_S)
         else:
             await anyio.sleep(self.choose.uniform(0, 0.3))
 
 
-def _rows(ledger: Path, prompt: str | None = None) -> list[dict[str, Any]]:
-    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
-        found = db.execute("SELECT request_id, gateway, task_id, state, body FROM videos ORDER BY number").fetchall()
-        rows = [dict(zip(("request_id", "gateway", "task_id", "state", "body"), row, strict=True)) for row in found]
-        rows = [row | {"prompt": json.loads(row["body"])["prompt"]} for row in rows]
-        return [row for row in rows if prompt in {None, row["prompt"]}]
-    return []
+def _rows(store: Store, prompt: str | None = None) -> list[dict[str, Any]]:
+    names = ("request_id", "gateway", "task_id", "state", "body")
+    stored = store.rows("SELECT request_id, gateway, task_id, state, body FROM videos ORDER BY number")
+    rows = [dict(zip(names, row, strict=True)) for row in stored]
+    rows = [row | {"prompt": json.loads(row["body"])["prompt"]} for row in rows]
+    return [row for row in rows if prompt in {None, row["prompt"]}]
 
 
 @asynccontextmanager
-async def lines(folder: Path, seed: int) -> AsyncIterator[list[Line]]:
+async def lines(folder: Path, store: Store, seed: int) -> AsyncIterator[list[Line]]:
     """Gateways that share one ledger."""
     async with AsyncExitStack() as stack:
         made = []
@@ -102,8 +102,8 @@ async def lines(folder: Path, seed: int) -> AsyncIterator[list[Line]]:
             gateway = await stack.enter_async_context(fault_gateway())
             gateway.on("GET", CREATE, DONE)
             choose = random.Random(f"{seed} {i}")  # noqa: S311 - no secret
-            ledger = folder / "home" / "ledger.sqlite3"
-            made.append(Line(gateway, environment(folder, gateway), ledger, choose, f"line {i}"))
+            environ = environment(folder, gateway, **store.environ)
+            made.append(Line(gateway, environ, store, choose, f"line {i}"))
         yield made
 
 
@@ -142,19 +142,19 @@ def check(line: Line, rows: list[dict[str, Any]]) -> None:
 
 
 async def test_whenever_a_server_is_killed_nothing_is_paid_twice_and_nothing_paid_is_forgotten(
-    tmp_path: Path, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+    tmp_path: Path, store: Store, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
 ) -> None:
     kills, seed = pytestconfig.getoption("--kills"), pytestconfig.getoption("--seed")
     seed = random.randrange(10**9) if seed is None else seed  # noqa: S311 - no secret
     record_property("seed", seed)
     print(f"--kills {kills} --seed {seed}")  # noqa: T201 - shown where it fails, and with -s
-    async with lines(tmp_path, seed) as made:
+    async with lines(tmp_path, store, seed) as made:
         await kill_all(kills, made)
         look = [*COMMAND, "list", "--json"]
         for line in made:
             line.gateway.greeting = None
             await anyio.run_process(look, env=line.environment)
-        rows = _rows(tmp_path / "home" / "ledger.sqlite3")
+        rows = _rows(store)
         for line in made:
             check(line, [row for row in rows if row["gateway"].startswith(line.gateway.address)])
         accepted = sum(len(line.gateway.accepted()) for line in made)
@@ -162,5 +162,8 @@ async def test_whenever_a_server_is_killed_nothing_is_paid_twice_and_nothing_pai
     print(f"{len(rows)} rows, {accepted} accepted POSTs, {dict(states)}")  # noqa: T201
     assert accepted >= kills // 2
     assert states["unknown"] >= kills // 5
-    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    ledger = store.open(time.time)
+    try:
+        assert await ledger.check() == states, "damaged"
+    finally:
+        ledger.close()

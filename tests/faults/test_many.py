@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -19,6 +17,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from bench import TAKEN_NEXT, environment
 from fault_gateway import CREATE, fault_gateway
+from ledgers import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -61,16 +60,15 @@ async def pay_all(environment: dict[str, str], program: Path = CROWD, shares: Se
     ids=["guard on", "guard off"],
 )
 async def test_five_hundred_identical_creates_in_eight_processes_pay_once_or_as_often_as_they_are_told_to(
-    window: str, expected: dict[str, int], tmp_path: Path
+    window: str, expected: dict[str, int], tmp_path: Path, store: Store
 ) -> None:
     async with fault_gateway() as gateway:
         gateway.on("POST", CREATE, TAKEN_NEXT)
-        told = await pay_all(environment(tmp_path, gateway, DUPLICATE_WINDOW=window))
+        told = await pay_all(environment(tmp_path, gateway, DUPLICATE_WINDOW=window, **store.environ))
     paid = expected["accepted"]
     assert dict(told) == expected
     assert len(gateway.creates()) == len(gateway.accepted()) == paid
-    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
-        rows = db.execute("SELECT task_id, state FROM videos").fetchall()
+    rows = store.query("SELECT task_id, state FROM videos")
     assert {task_id for task_id, _ in rows} == {request.task_id for request in gateway.accepted()}
     assert [state for _, state in rows] == ["submitted"] * paid
 
@@ -81,11 +79,11 @@ async def test_five_hundred_identical_creates_in_eight_processes_pay_once_or_as_
     ids=["relative", "USD"],
 )
 async def test_eight_processes_at_once_never_pass_a_days_cap_together(
-    program: Path, cap: str, spent: str, tmp_path: Path
+    program: Path, cap: str, spent: str, tmp_path: Path, store: Store
 ) -> None:
     async with fault_gateway() as gateway:
         gateway.on("POST", CREATE, TAKEN_NEXT)
-        environ = environment(tmp_path, gateway, DUPLICATE_WINDOW="0", MAX_COST_PER_DAY=cap)
+        environ = environment(tmp_path, gateway, DUPLICATE_WINDOW="0", MAX_COST_PER_DAY=cap, **store.environ)
         told = await pay_all(environ, program, (4,) * 8)
     assert len(gateway.creates()) == len(gateway.accepted()) == told.pop("accepted") == 5
     assert sum(told.values()) == 27

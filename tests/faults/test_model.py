@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,9 @@ from bench import TAKEN_NEXT
 from fault_gateway import CREATE, Answer, fault_gateway, says
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from ledgers import Store, in_file
+from postgres import Cluster
 
 from sora_mcp.config.settings import load
 from sora_mcp.core.errors import NotFound, OverCap, SoraError
@@ -26,7 +27,6 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import VideoList
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, State
-from sora_mcp.ledger import open_ledger
 from sora_mcp.studio import Studio
 from sora_mcp.studio.poller import KNOWN_AFTER
 
@@ -59,10 +59,10 @@ class Paid:
 
 
 @asynccontextmanager
-async def opened(address: str, home: Path, machine: Machine) -> AsyncIterator[Studio]:
+async def opened(address: str, folder: Path, machine: Machine) -> AsyncIterator[Studio]:
     """A studio whose ledger has the machine's clock."""
-    ledger = open_ledger(home / "ledger.sqlite3", lambda: machine.now)
-    values = {"max_running": RUNNING_MOST, "max_cost_per_day": DAY_MOST, "home": home}
+    ledger = machine.store.open(lambda: machine.now)
+    values = {"max_running": RUNNING_MOST, "max_cost_per_day": DAY_MOST, "home": folder / "home"}
     try:
         async with anyio.create_task_group() as background:
             yield Studio(load({}, base_url=address, api_key="sk-of-the-model", **values), ledger, background)
@@ -73,12 +73,13 @@ async def opened(address: str, home: Path, machine: Machine) -> AsyncIterator[St
 class Machine(RuleBasedStateMachine):
     """What may happen, in any order; after each step the invariants hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_store: Callable[[Path], Store]) -> None:
         super().__init__()
         self.now = 1_800_000_000.0
         self.paid: list[Paid] = []
         self.outside = ExitStack()
-        self.home = Path(self.outside.enter_context(tempfile.TemporaryDirectory()))
+        self.folder = Path(self.outside.enter_context(tempfile.TemporaryDirectory()))
+        self.store = make_store(self.folder)
         self.portal = self.outside.enter_context(start_blocking_portal())
         self.gateway = self.outside.enter_context(self.portal.wrap_async_context_manager(fault_gateway()))
         self.inside = ExitStack()
@@ -87,7 +88,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.inside.close()
-        opening = opened(self.gateway.address, self.home, self)
+        opening = opened(self.gateway.address, self.folder, self)
         self.studio = self.inside.enter_context(self.portal.wrap_async_context_manager(opening))
 
     @rule(
@@ -206,8 +207,6 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_row_is_one_post_and_went_where_it_may(self) -> None:
         assert len(self.gateway.creates()) == len(self.paid)
-        if not (self.home / "ledger.sqlite3").exists():
-            return
         rows = self._rows()
         history = self._rows("SELECT request_id, state FROM history ORDER BY number")
         assert [row[0] for row in rows] == [p.request_id for p in self.paid]
@@ -221,23 +220,28 @@ class Machine(RuleBasedStateMachine):
 
     def _learn(self) -> None:
         """Take over the states that the ledger has now."""
-        if not (self.home / "ledger.sqlite3").exists():
-            return
         states = {request_id: state for request_id, state, _ in self._rows()}
         times = dict(self._rows("SELECT request_id, at FROM history WHERE state = 'succeeded'"))
         for paid in self.paid:
             paid.state, paid.succeeded_at = states[paid.request_id], times.get(paid.request_id, 0)
 
     def _rows(self, sql: str = "SELECT request_id, state, task_id FROM videos ORDER BY number") -> list[Any]:
-        with closing(sqlite3.connect(self.home / "ledger.sqlite3")) as db:
-            return db.execute(sql).fetchall()
+        return self.store.rows(sql)
 
     def teardown(self) -> None:
         self.inside.close()
         self.outside.close()
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+def play(make_store: Callable[[Path], Store], games: int) -> None:
+    rules = settings(max_examples=games, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    machine: Any = lambda: Machine(make_store)  # noqa: E731 - a function will do
+    run_state_machine_as_test(machine, settings=rules)
+
+
+def test_whatever_happens_the_ledger_in_a_file_says_what_the_model_says() -> None:
+    play(in_file, 30)
+
+
+def test_whatever_happens_the_ledger_in_postgresql_says_what_the_model_says(cluster: Cluster) -> None:
+    play(cluster.store, 6)

@@ -98,9 +98,10 @@ async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGatewa
         cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
         cluster.sql(f"CREATE DATABASE backup TEMPLATE {name}")
         cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        held = f"SELECT count(*) FROM pg_locks, pg_database d WHERE d.oid = database AND datname = '{name}'"  # noqa: S608
+        idle = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"  # noqa: S608
+        held = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({idle})"  # noqa: S608
         with anyio.fail_after(20):
-            while cluster.sql(f"{held} AND locktype = 'advisory'") != [(3,)]:  # noqa: ASYNC110 - they come back
+            while cluster.sql(held) != [(3,)]:  # noqa: ASYNC110 - they come back
                 await anyio.sleep(0.05)
         await pay(servers[1], "fly man")
         for server in servers:

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ledgers import Store
 from wire import host
 
 pytestmark = pytest.mark.anyio
@@ -45,12 +46,13 @@ STEPS: list[Step] = [
 
 
 async def test_a_server_that_is_killed_between_any_two_steps_still_ends_with_every_video(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], store: Store, tmp_path: Path
 ) -> None:
+    environ = environment | {f"SORA_{name}": value for name, value in store.environ.items()}
     known: Known = {}
     told: dict[str, Any] = {}
     for tool, arguments, name in STEPS:
-        async with host(environment) as server:  # killed on leaving
+        async with host(environ) as server:  # killed on leaving
             with anyio.fail_after(60):
                 await server.start()
                 told = await server.use(tool, **arguments(known))

@@ -7,10 +7,9 @@ to what is measured. Each cell has a gateway, a server and a ledger of its own, 
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +24,9 @@ from fault_gateway import (
     full_backlog,
     says,
 )
+from ledgers import Store, in_file
 from mcp import Client
+from postgres import running_cluster
 from tls_front import Authority, tls_front
 from upstream_words import WORDS, in_words, make_known, package_of, settings_of, speak
 
@@ -146,31 +147,36 @@ def _is_large(case: Case) -> bool:
     return case.moment == MOMENTS["in_body"]
 
 
-async def measure(case: Case, folder: Path, dialect: str = SORA) -> Seen:
+MakeStore = Callable[[Path], Store]
+"""Makes the ledger of a case, which has a folder of its own."""
+
+
+async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -> Seen:
     """A create through the real client, server, ledger and sockets, in the words of a dialect."""
     answer = in_words(case.answer, WORDS[package_of(dialect)])
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
         speak(gateway, dialect, answer)
-        await make_known(dialect, folder, address)
+        await make_known(dialect, folder / "home", address)
         gateway.greeting = answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
             {},
             base_url=address,
             api_key="sk-key-of-the-faults",
-            home=folder,
+            home=folder / "home",
             connect_timeout=patience,
             create_timeout=patience,
             query_timeout=patience,
             max_prompt_length=10_000_000,
             **settings_of(dialect),
+            **store.values,
         )
         prompt = "fly man " * (1_000_000 if _is_large(case) else 1)
         async with Client(build(settings)) as client:
             told = await client.call_tool("create_video", {"prompt": prompt})
             connections = gateway.connections  # later there may be one more, to look at the task
         posts = gateway.creates()
-        recorded = await anyio.to_thread.run_sync(states, folder / "ledger.sqlite3")
+        recorded = await anyio.to_thread.run_sync(states, store)
         outcome = told.structured_content["outcome"]
         return Seen(connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
 
@@ -187,21 +193,20 @@ async def _address(to: str, gateway: FaultGateway) -> AsyncIterator[str]:
         }.get(to, gateway.address)
 
 
-def states(ledger: Path, where: str = "1") -> list[str]:
+def states(store: Store, where: str = "TRUE") -> list[str]:
     """The state of every row; whether a task that the gateway has is already looked at makes no difference here."""
-    with closing(sqlite3.connect(ledger)) as db:
-        states = [row[0] for row in db.execute(f"SELECT state FROM videos WHERE {where} ORDER BY number")]  # noqa: S608
+    states = [row[0] for row in store.rows(f"SELECT state FROM videos WHERE {where} ORDER BY number")]  # noqa: S608
     return ["submitted" if state in UNDER_WAY else state for state in states]
 
 
-async def measure_all(dialect: str = SORA) -> dict[Case, Seen]:
+async def measure_all(dialect: str = SORA, make_store: MakeStore = in_file) -> dict[Case, Seen]:
     """All cases of a dialect, a few at a time."""
     measured: dict[Case, Seen] = {}
     small, large = anyio.CapacityLimiter(12), anyio.CapacityLimiter(1)  # large ones hold the others up
 
     async def run(case: Case, folder: Path) -> None:
         async with large if _is_large(case) else small:
-            measured[case] = await measure(case, folder, dialect)
+            measured[case] = await measure(case, folder, make_store(folder), dialect)
 
     cases = cases_of(dialect)
     with tempfile.TemporaryDirectory() as home:
@@ -247,6 +252,11 @@ def line_of(dialect: str, measured: dict[Case, Seen], same: dict[tuple[str, str]
     return f"| `{dialect}` | {len(measured)} | {len(differing(measured, same))} |"
 
 
+def line_of_postgres(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> str:
+    """The page's line on the ledger in PostgreSQL."""
+    return f"| the documented ones | {len(measured)} | {len(differing(measured, same))} |"
+
+
 _HEAD = """\
 # Every fault at every moment of a create
 
@@ -270,12 +280,23 @@ send the same form, only the lines from "after the request" on are measured.
 | dialect | lines | differing |
 |---|---|---|"""
 
+_IN_POSTGRES = """
+## With the ledger in PostgreSQL
+
+The same again, where servers share a ledger in PostgreSQL.
+
+| words | lines | differing |
+|---|---|---|"""
+
 
 async def _page() -> str:
     documented = await measure_all()
     same = {(case.moment, case.fault): seen for case, seen in documented.items()}
     others = [line_of(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
-    return "\n".join([_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others, ""])
+    with running_cluster() as cluster:
+        in_postgres = await measure_all(make_store=cluster.store)
+    lines = [_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others]
+    return "\n".join([*lines, _IN_POSTGRES, line_of_postgres(in_postgres, same), ""])
 
 
 def main() -> None:

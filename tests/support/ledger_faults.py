@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,11 @@ import anyio
 import damage
 import faults
 from bench import COMMAND, KEY, TAKEN_NEXT, about, environment
+from database_troubles import DATABASE_TROUBLES, DatabaseTrouble
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
+from ledgers import Store, in_file
 from mcp import Client, StdioServerParameters
+from postgres import running_cluster
 
 from sora_mcp.config.settings import load
 from sora_mcp.ledger.sql.transactions import BUSY_S
@@ -160,16 +163,22 @@ IN_PROCESS: dict[str, Trouble] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line."""
+    """One line. `of_database`: a trouble of PostgreSQL's."""
 
     moment: str
     name: str
+    of_database: DatabaseTrouble | None = None
 
-    @property
-    def trouble(self) -> Trouble:
-        return (IN_USE | IN_PROCESS)[self.name]
+    def trouble(self, store: Store, folder: Path) -> AbstractContextManager[object]:
+        """The trouble, which is over at the end."""
+        if self.of_database is not None:
+            return self.of_database(store)
+        return (IN_USE | IN_PROCESS)[self.name](folder / "home" / "ledger.sqlite3")
 
 
+IN_POSTGRES = [
+    Case(moment, name, trouble) for moment in (BEFORE, DURING, AGAIN) for name, trouble in DATABASE_TROUBLES.items()
+]
 CASES = [Case(moment, name) for moment in (BEFORE, DURING, AGAIN) for name in (*IN_USE, *IN_PROCESS)]
 CASES += [Case(AT_REST, name) for name in IN_FILES]
 
@@ -187,28 +196,27 @@ class Seen:
     recorded: str
 
 
-async def measure(case: Case, folder: Path) -> Seen:
+async def measure(case: Case, folder: Path, store: Store) -> Seen:
     """The same create three times, through the real client, server, ledger and sockets."""
     async with fault_gateway() as gateway:
         gateway.on("POST", CREATE, TAKEN_NEXT)
         gateway.on("GET", CREATE, about("SUBMITTED", task_id="task_1"))
         lives = _at_rest if case.moment == AT_REST else _in_use
-        told, meanwhile = await lives(case, gateway, folder)
-        async with _server(gateway, folder) as client:
+        told, meanwhile = await lives(case, gateway, folder, store)
+        async with _server(gateway, folder, store) as client:
             afterwards = await _create(client, "fly man")
         creates = [each for each in gateway.creates() if b"fly man" in each.body]
-        recorded = await anyio.to_thread.run_sync(states, folder / "home" / "ledger.sqlite3")
+        recorded = await anyio.to_thread.run_sync(states, store)
         accepted = len([each for each in gateway.accepted() if b"fly man" in each.body])
         return Seen(len(creates), accepted, told, meanwhile, afterwards, ", ".join(recorded) or "no row")
 
 
-async def _in_use(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str, str]:
+async def _in_use(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
     """A server that runs meets the trouble."""
-    ledger = folder / "home" / "ledger.sqlite3"
-    async with _server(gateway, folder, alone=case.name in IN_PROCESS) as client:
+    async with _server(gateway, folder, store, alone=case.of_database is None and case.name in IN_PROCESS) as client:
         await _create(client, "kite")
         if case.moment == BEFORE:
-            with case.trouble(ledger):
+            with case.trouble(store, folder):
                 return await _create(client, "fly man"), await _create(client, "fly man")
         hold = Hold()
         gateway.on("POST", CREATE, replace(TAKEN_NEXT if case.moment == DURING else BUSY, hold=hold), TAKEN_NEXT)
@@ -220,39 +228,41 @@ async def _in_use(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str,
         async with anyio.create_task_group() as calls:
             calls.start_soon(create)
             await hold.reached.wait()
-            trouble = case.trouble(ledger)
+            trouble = case.trouble(store, folder)
             trouble.__enter__()
             hold.release.set()
         meanwhile = "still waiting"
         with anyio.move_on_after(WAITS_S):
             meanwhile = await _create(client, "fly man")
         trouble.__exit__(None, None, None)
-        await _settled(ledger)
+        await _settled(store)
     return told[0], meanwhile
 
 
-async def _settled(ledger: Path) -> None:
+async def _settled(store: Store) -> None:
     """The server tries again by itself to record what came of a create."""
     with anyio.fail_after(60):
-        while "sending" in await anyio.to_thread.run_sync(states, ledger):  # noqa: ASYNC110 - only a look can tell
+        while "sending" in await anyio.to_thread.run_sync(states, store):  # noqa: ASYNC110 - only a look can tell
             await anyio.sleep(0.1)
 
 
-async def _at_rest(case: Case, gateway: FaultGateway, folder: Path) -> tuple[str, str]:
+async def _at_rest(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
     """A server was killed after the create; the next one meets the trouble when it starts."""
-    async with _server(gateway, folder.with_name(f"{folder.name}-before")) as client:
+    before = folder.with_name(f"{folder.name}-before")
+    async with _server(gateway, before, in_file(before)) as client:
         told = await _create(client, "fly man")
-        damage.as_after_a_kill(folder.with_name(f"{folder.name}-before"), folder)
-    with case.trouble(folder / "home" / "ledger.sqlite3"):
-        async with _server(gateway, folder) as client:
+        damage.as_after_a_kill(before, folder)
+    with case.trouble(store, folder):
+        async with _server(gateway, folder, store) as client:
             return told, await _create(client, "fly man")
 
 
 @asynccontextmanager
-async def _server(gateway: FaultGateway, folder: Path, *, alone: bool = False) -> AsyncIterator[Client]:
+async def _server(gateway: FaultGateway, folder: Path, store: Store, *, alone: bool = False) -> AsyncIterator[Client]:
     """A client of a server, which has a process of its own where it is `alone`."""
     if not alone:
-        settings = load({}, base_url=gateway.address, api_key=KEY, home=folder / "home", duplicate_window=60)
+        values: dict[str, Any] = {"base_url": gateway.address, "api_key": KEY, "home": folder / "home"}
+        settings = load({}, duplicate_window=60, **values | store.values)
         async with Client(build(settings)) as client:
             yield client
         return
@@ -269,35 +279,35 @@ async def _create(client: Client, prompt: str) -> str:
     return f"{told['outcome']}{', the first' if told.get('duplicate') else ''}"
 
 
-def states(ledger: Path) -> list[str]:
+def states(store: Store) -> list[str]:
     """The state of every row of the create."""
-    return faults.states(ledger, "body LIKE '%fly man%'")
+    return faults.states(store, "body LIKE '%fly man%'")
 
 
-async def measure_all() -> dict[Case, Seen]:
-    """All cases, a few at a time."""
+async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_file) -> dict[Case, Seen]:
+    """These cases, a few at a time."""
     measured: dict[int, Seen] = {}
     at_once = anyio.CapacityLimiter(8)
 
     async def run(number: int, case: Case, folder: Path) -> None:
         async with at_once:
-            measured[number] = await measure(case, folder)
+            measured[number] = await measure(case, folder, make_store(folder))
 
     with tempfile.TemporaryDirectory() as home:
         async with anyio.create_task_group() as group:
-            for number, case in enumerate(CASES):
+            for number, case in enumerate(cases):
                 group.start_soon(run, number, case, Path(home) / str(number))
-    return {case: measured[number] for number, case in enumerate(CASES)}
+    return {case: measured[number] for number, case in enumerate(cases)}
 
 
 def table(measured: dict[Case, Seen]) -> str:
-    """The page."""
+    """The lines of a table."""
     rows = [
         [c.moment, c.name, s.posts, s.accepted, s.told, s.meanwhile, s.afterwards, s.recorded]
         for c, s in measured.items()
     ]
     lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([_HEAD, *lines, ""])
+    return "\n".join([*lines, ""])
 
 
 _HEAD = """\
@@ -310,13 +320,30 @@ the server restarted (*afterwards*). *POSTs* and *accepted* count all three. *Th
 that of an earlier call, and nothing was sent. *Still waiting*: for the outcome of the first one, as it may for 50
 seconds. Before it is sent again: the gateway was busy at first (429).
 
+## In SQLite
+
 | when | the ledger | POSTs | accepted | told | meanwhile | afterwards | rows |
-|---|---|---|---|---|---|---|---|"""
+|---|---|---|---|---|---|---|---|
+"""
+
+_POSTGRES = """
+## In PostgreSQL
+
+| when | the database | POSTs | accepted | told | meanwhile | afterwards | rows |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def page(in_file: dict[Case, Seen], in_postgres: dict[Case, Seen]) -> str:
+    """The page."""
+    return f"{_HEAD}{table(in_file)}{_POSTGRES}{table(in_postgres)}"
 
 
 def main() -> None:
     """Measure, and write the page."""
-    PAGE.write_text(table(anyio.run(measure_all)), encoding="utf-8")
+    with running_cluster() as cluster:
+        in_postgres = anyio.run(measure_all, IN_POSTGRES, cluster.store)
+    PAGE.write_text(page(anyio.run(measure_all, CASES), in_postgres), encoding="utf-8")
 
 
 if __name__ == "__main__":

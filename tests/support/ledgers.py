@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,16 @@ class Store:
         self._file = folder / "home" / "ledger.sqlite3"
         self._url = url
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """What leads a process there whose home lies below `folder`: settings by their names without SORA_."""
+        return {} if self._url is None else {"LEDGER_URL": self._url}
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The same as values of `load`."""
+        return {} if self._url is None else {"ledger_url": self._url}
+
     def open(self, clock: Clock) -> Ledger:
         """Another connection to the same record."""
         if self._url is None:
@@ -46,11 +56,22 @@ class Store:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement in the tables, as somebody else might; the rows that it gives."""
         if self._url is None:
-            with closing(sqlite3.connect(self._file)) as file, file:
+            with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=rw", uri=True)) as file, file:
                 return file.execute(sql).fetchall()
         with psycopg.connect(self._url, autocommit=True) as database:
             cursor = database.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The same of a record that may not have been made yet: then there are none."""
+        with suppress(sqlite3.OperationalError, psycopg.errors.UndefinedTable):
+            return self.query(sql)
+        return []
+
+
+def in_file(folder: Path) -> Store:
+    """A ledger in SQLite."""
+    return Store(folder, None)
 
 
 async def begin(ledger: Ledger, account: Account = G) -> str:

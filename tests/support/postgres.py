@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from ledgers import Store
 
 NONE = "PostgreSQL is not installed (Debian: postgresql)"
 
@@ -76,6 +77,10 @@ class Cluster:
         name = f"ledger_{next(self._number)}"
         self.sql(f"CREATE DATABASE {name}")
         return f"postgresql://sora@127.0.0.1:{self.port}/{name}"
+
+    def store(self, folder: Path) -> Store:
+        """A ledger in a new database."""
+        return Store(folder, self.database())
 
 
 @contextmanager

@@ -86,6 +86,8 @@ class Transaction:
     """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty where it only
     reads."""
 
+    if_free = " FOR UPDATE SKIP LOCKED"
+
     def __init__(
         self,
         connection: Connection,

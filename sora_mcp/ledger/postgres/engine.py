@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Tra
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable, is_lost
-from sora_mcp.ledger.protocol import LONGEST_MESSAGE
+from sora_mcp.ledger.protocol import LONGEST_MESSAGE, Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -94,6 +94,7 @@ class PostgresLedger(Paying, Following, Reading):
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
+        self._beginning = anyio.Semaphore(1)
         self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._place = _Place((0, ""), None, "0/0")
         self._log_is_shown = True
@@ -114,11 +115,18 @@ class PostgresLedger(Paying, Following, Reading):
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
         if self._presence.writer is None:
             await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
+        # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
+        with anyio.move_on_after(BUSY_S) as waiting:
+            await self._beginning.acquire()
+        if waiting.cancelled_caught:
+            raise Unavailable("it is busy, or was away until now")
         try:
             return await super().begin(intent, policy)
         except CommitUnknown as error:
             self._was_not_sent(error.done)
             raise
+        finally:
+            self._beginning.release()
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: counting.totals(db, account))
@@ -126,8 +134,8 @@ class PostgresLedger(Paying, Following, Reading):
     async def states(self) -> dict[State, int]:
         return await self._read(counting.states)
 
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:
-        await self._presence.wait_for(entry.request_id, seconds)
+    def listen(self, request_id: str) -> AbstractContextManager[Listener]:
+        return self._presence.listen(request_id)
 
     async def tell_others(self, message: str) -> None:
         if len(message.encode()) <= LONGEST_MESSAGE:

@@ -10,10 +10,12 @@ import asyncio
 import logging
 import secrets
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
+import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
@@ -32,6 +34,8 @@ ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 
+LOOK_EVERY_S = 1.0
+"""Seconds after which a listener goes on at the earliest that heard nothing."""
 IDS = "req_"
 """With what the ids of requests begin."""
 WITHIN_S = 5.0
@@ -44,6 +48,25 @@ _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _LOOK_EVERY_S = 10.0
 _END_WITHIN_S = 0.3
+_MOST_HEARD_OF = 1000
+
+
+class Listener:
+    """Who waits for one entry; see `Ledger.listen`. `connected`: set while this server is told of changes."""
+
+    def __init__(self, connected: threading.Event) -> None:
+        self._connected = connected
+        self._was_connected = False  # before this nobody listened
+        self.changed = asyncio.Event()
+
+    async def heard(self, seconds: float) -> bool:
+        """See the protocol's."""
+        with anyio.move_on_after(max(seconds, LOOK_EVERY_S)):
+            await self.changed.wait()
+        may_have_changed = self.changed.is_set() or not self._was_connected
+        self.changed.clear()
+        self._was_connected = self._connected.is_set()
+        return may_have_changed
 
 
 class Presence:
@@ -56,14 +79,15 @@ class Presence:
         self._connect = connect
         self._look_after = look_after
         self.heard = ""
-        """The last request that was heard of."""
+        """The newest request, of whichever server, that was seen here: where it is missing, others are, too."""
+        self._heard_of: dict[str, None] = {}
         self._writer: str | None = None
         self._connection: Connection | None = None
         self._there = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Callable[[str], None] | None = None
 
@@ -95,20 +119,20 @@ class Presence:
         self._loop, self._listener = asyncio.get_running_loop(), listener
         self.start()
 
-    async def wait_for(self, request_id: str, seconds: float) -> None:
-        """Wait until an entry changes, for so many seconds at most."""
+    @contextmanager
+    def listen(self, request_id: str) -> Iterator[Listener]:
+        """See Ledger.listen."""
         self.start()
         self._loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-        waiting = self._waiting[request_id]
-        waiting.add(changed)
+        listener = Listener(self._there)
+        listeners = self._listeners[request_id]
+        listeners.add(listener)
         try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), seconds)
+            yield listener
         finally:
-            waiting.discard(changed)
-            if not waiting:
-                self._waiting.pop(request_id, None)
+            listeners.discard(listener)
+            if not listeners:
+                self._listeners.pop(request_id, None)
 
     def end(self) -> None:
         """Give the lock back."""
@@ -138,22 +162,30 @@ class Presence:
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
         with within(WITHIN_S, connection):
-            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
             connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
+            self._catch_up(connection)  # whoever pays knows what was there before
+            connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
         self._writer = writer
         self._there.set()
+        self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
         while not self._ended.is_set():
             self._look_after()
             self._catch_up(connection)
-            for heard in connection.notifies(timeout=_LOOK_EVERY_S):
-                if self._ended.is_set():
-                    return
-                if heard.channel == BETWEEN_SERVERS:
-                    self._pass_on(heard.payload)
+            self._hear_of_a_new_one(connection)
+
+    def _hear_of_a_new_one(self, connection: Connection) -> None:
+        """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
+        until, is_new = time.monotonic() + _LOOK_EVERY_S, False
+        while not (is_new or self._ended.is_set()) and (left := until - time.monotonic()) > 0:
+            for told in connection.notifies(timeout=left, stop_after=1):
+                if told.channel == BETWEEN_SERVERS:
+                    self._pass_on(told.payload)
                     continue
-                if heard.payload.startswith(IDS):
-                    self.heard = heard.payload
-                self._tell(heard.payload)
+                self._tell(told.payload)
+                is_new = is_new or (told.payload.startswith(IDS) and told.payload not in self._heard_of)
+                self._heard_of[told.payload] = None
+        while len(self._heard_of) > _MOST_HEARD_OF:
+            del self._heard_of[next(iter(self._heard_of))]
 
     def _catch_up(self, connection: Connection) -> None:
         """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
@@ -162,15 +194,23 @@ class Presence:
             self.heard = self.heard if newest is None else str(newest[0])
 
     def _pass_on(self, message: str) -> None:
-        if self._loop is not None and self._listener is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._listener, message)
+        if self._listener is not None:
+            self._in_loop(self._listener, message)
 
     def _tell(self, request_id: str) -> None:
-        if self._loop is not None and request_id in self._waiting:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._set, request_id)
+        if request_id in self._listeners:
+            self._in_loop(self._let_hear, request_id)
 
-    def _set(self, request_id: str) -> None:
-        for changed in self._waiting.get(request_id, ()):
-            changed.set()
+    def _in_loop(self, call: Callable[..., None], *arguments: str) -> None:
+        """Have something called by the event loop that waits for it, if there is one."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _let_all_hear(self) -> None:
+        for request_id in self._listeners:
+            self._let_hear(request_id)
+
+    def _let_hear(self, request_id: str) -> None:
+        for listener in self._listeners.get(request_id, ()):
+            listener.changed.set()

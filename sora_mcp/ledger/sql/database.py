@@ -36,6 +36,10 @@ class Database(Protocol):
         """
 
     @property
+    def if_free(self) -> str:
+        """The same, but a row that somebody else is changing is left out instead of waited for."""
+
+    @property
     def folder(self) -> Path:
         """Where files lie whose path is recorded as a relative one; empty where none is."""
 

@@ -34,8 +34,11 @@ class Following(Transactions):
 
         return await self._write(work)
 
-    def lease(self, request_id: str, pause_s: float = 0) -> AbstractAsyncContextManager[bool]:
-        return lease(partial(self._write_in_background, patience_s=BRIEFLY_S), self._clock, request_id, pause_s)
+    def lease(
+        self, request_id: str, pause_s: float = 0, *, seen: Entry | None = None
+    ) -> AbstractAsyncContextManager[bool]:
+        write = partial(self._write_in_background, patience_s=BRIEFLY_S)
+        return lease(write, self._clock, request_id, pause_s, seen)
 
     async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
         def work(db: Database) -> Entry:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from sora_mcp.core.errors import FileProblem, SoraError
+from sora_mcp.core.records import Entry
 from sora_mcp.core.schedule import LEASE_S, LONGEST_BACKOFF_S
 from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.rows import of_request
+from sora_mcp.ledger.sql.rows import of_request, of_request_if_free
 from sora_mcp.ledger.sql.transactions import Held
 
 END_WITHIN_S = 1.0
@@ -21,11 +22,13 @@ Write = Callable[[Callable[[Database], object]], Awaitable[object]]
 
 
 @asynccontextmanager
-async def lease(write: Write, clock: Callable[[], float], request_id: str, pause_s: float) -> AsyncIterator[bool]:
+async def lease(
+    write: Write, clock: Callable[[], float], request_id: str, pause_s: float, seen: Entry | None
+) -> AsyncIterator[bool]:
     """See Ledger.lease."""
     claim = _Claim(write, clock, request_id)
     try:
-        is_ours = await claim.take()
+        is_ours = await claim.take(seen)
     except Held:  # by a process that was stopped, perhaps: what is known has to do
         is_ours = False
     if not is_ours:
@@ -60,12 +63,15 @@ class _Claim:
         self._request_id = request_id
         self._until = 0.0
 
-    async def take(self) -> bool:
-        """Whether the row could be claimed."""
+    async def take(self, seen: Entry | None) -> bool:
+        """Whether the row could be claimed. See Ledger.lease."""
 
         def work(db: Database) -> bool:
             now = self._clock()
-            if not of_request(db, self._request_id).may_be_asked(now):
+            entry = of_request_if_free(db, self._request_id)  # whoever holds it asks about it, or has just asked
+            if entry is None or not entry.may_be_asked(now):
+                return False
+            if seen is not None and entry.polled_at != seen.polled_at:
                 return False
             self._until = now + LEASE_S
             self._set(db, now, self._until)

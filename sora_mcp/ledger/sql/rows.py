@@ -99,6 +99,17 @@ def of_request(db: Database, request_id: str) -> Entry:
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
+def of_request_if_free(db: Database, request_id: str) -> Entry | None:
+    """The same, but None while somebody else changes it."""
+    found = db.execute(_sql(db, "request_id = ?", 1, lock=db.if_free), [request_id])
+    variants = variants_of(db, [request_id])
+    rows = found.fetchall()
+    if not rows:
+        return None
+    entry = _entry(rows[0], variants(), db.folder)
+    return of_request_if_free(db, entry.merged_into) if entry.merged_into else entry
+
+
 def of_task(db: Database, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
     entries = select(db, "task_id = ? AND gateway || '' = ?", [task_id, name_of(account)])
@@ -213,9 +224,9 @@ def listed(
         yield entry
 
 
-def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0) -> str:
+def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
     found = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
-    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update}"
+    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
 def write_row(db: Database, sql: str, values: Sequence[object], request_id: str) -> Entry:

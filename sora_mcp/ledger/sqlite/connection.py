@@ -10,6 +10,7 @@ class Connection(sqlite3.Connection):
     """SQLite lets one transaction at a time write: nothing needs a lock of its own. Nobody is told of a commit."""
 
     for_update = ""
+    if_free = ""
     folder = Path()
 
     def lock(self, name: str) -> None:

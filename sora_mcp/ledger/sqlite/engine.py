@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import SpendingPolicy
+from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
@@ -29,6 +30,14 @@ from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged, Malformed, ide
 from sora_mcp.ledger.sqlite.liveness import Writer
 
 T = TypeVar("T")
+
+
+class _Deaf:
+    """Has to look."""
+
+    async def heard(self, seconds: float) -> bool:
+        await anyio.sleep(seconds)
+        return True
 
 
 class SqliteLedger(Paying, Following, Reading):
@@ -60,6 +69,9 @@ class SqliteLedger(Paying, Following, Reading):
     def exists(self) -> bool:
         return self._file.exists()
 
+    def listen(self, request_id: str) -> nullcontext[Listener]:  # noqa: ARG002 - a file tells nobody
+        return nullcontext(_Deaf())
+
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         await self._glance(self._check_mark)
         return await super().same_before(intent, policy)
@@ -69,9 +81,6 @@ class SqliteLedger(Paying, Following, Reading):
     ) -> Entry | None:
         await self._read(self._check_mark)
         return await super().settle(account, request_id, task_id, given_up=given_up)
-
-    async def wait_for_change(self, entry: Entry, seconds: float) -> None:  # noqa: ARG002 - a file tells nobody
-        await anyio.sleep(seconds)
 
     async def tell_others(self, message: str) -> None:
         """As `Ledger` says: a file tells nobody."""
