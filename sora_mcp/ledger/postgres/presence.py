@@ -152,7 +152,8 @@ class Presence:
                 with closing(self._connect()) as self._connection:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
-                logger.info("the connection that listens to the ledger was lost, or cannot be made")
+                if not self._ended.is_set():
+                    logger.info("the connection that listens to the ledger was lost, or cannot be made")
             failures = 0 if self._there.is_set() else failures + 1
             self._there.clear()
             self._ended.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
