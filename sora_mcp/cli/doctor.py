@@ -293,7 +293,8 @@ def _settings(settings: Settings) -> dict[str, dict[str, str]]:
         value = getattr(settings, variable.field)
         if variable.secret:
             value = "absent" if value is None else "present"
-        shown = "not set" if value in {None, ()} else str(value)
+        words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        shown = "not set" if value in {None, ()} else words
         origin = "environment" if variable.field in settings.explicit else "default"
         if variable.field == "dialect" and settings.dialect_is_implied:
             origin = "base address"

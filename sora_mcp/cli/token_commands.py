@@ -149,7 +149,7 @@ def take_over(as_json: bool) -> None:
     files, documents = PrivateFiles(settings.home), open_documents(settings)
     grants = TokenStore(files).grants()
     left_out = TokenStore(documents).take_over(grants)
-    keys_left_out = UpstreamKeys(documents).take_over(UpstreamKeys(files))
+    keys_taken, keys_left_out = UpstreamKeys(documents).take_over(UpstreamKeys(files))
     aside = [str(path) for file in unused_files(settings) if (path := file.set_aside())]
     if as_json:
         names = {"tokens": [each.name for each in grants], "left_out": left_out, "keys_left_out": keys_left_out}
@@ -159,6 +159,8 @@ def take_over(as_json: bool) -> None:
     click.echo(f"Tokens that were taken over: {', '.join(taken) or 'none'}.")
     if left_out:
         click.echo(f"Left out, because there is a token of that name: {', '.join(left_out)}.")
+    if keys_taken:
+        click.echo(f"Keys that were taken over: {', '.join(keys_taken)}.")
     if keys_left_out:
         click.echo(f"Keys left out, because there is another one: {', '.join(keys_left_out)}.")
     for name in aside:

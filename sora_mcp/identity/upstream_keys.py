@@ -39,15 +39,19 @@ class UpstreamKeys:
         with self._document.change() as document:
             return document.get("keys", {}).pop(owner, None) is not None
 
-    def take_over(self, others: UpstreamKeys) -> list[str]:
-        """Add what another store holds; the owners of keys that are left out, because there is another one here."""
-        left_out = []
+    def take_over(self, others: UpstreamKeys) -> tuple[list[str], list[str]]:
+        """Add what another store holds; the owners of keys that are here now, and of those that are left out, because
+        there is another one here.
+        """
+        taken: list[str] = []
+        left_out: list[str] = []
         with self._document.change() as document:
             keys = document.setdefault("keys", {})
             for (owner, address), key in others._read().items():
-                if keys.setdefault(owner, {}).setdefault(address, key.get_secret_value()) != key.get_secret_value():
-                    left_out.append(owner)
-        return left_out
+                kept = keys.setdefault(owner, {}).setdefault(address, key.get_secret_value())
+                owners = taken if kept == key.get_secret_value() else left_out
+                owners += [owner] if owner not in owners else []
+        return taken, left_out
 
     def _read(self) -> dict[tuple[str, str], Secret]:
         keys: dict[tuple[str, str], Secret] = {}

@@ -28,7 +28,7 @@ from sora_mcp.identity.scopes import SCOPES
 from sora_mcp.ledger import open_documents
 from sora_mcp.server.bounds import MOST_BYTES
 from sora_mcp.server.principals import VerifiedToken
-from sora_mcp.server.revocation import Exchange
+from sora_mcp.server.revocation import Ending, Exchange
 from sora_mcp.server.scopes import check_scope, needed
 from sora_mcp.server.verifying import CannotTell, Verifier, verifier_of
 
@@ -157,9 +157,9 @@ class _Guard:
             return await self._verifier.verify(token.strip())
         except TokenRefused as refused:
             logger.info("a token is refused: %s", refused)
-            return Refusal(401, "invalid_token", str(refused))
+            return _refusal(refused)
         except CannotTell as reason:
-            return Refusal(503, "temporarily_unavailable", str(reason))
+            return _refusal(reason)
 
     async def _allowed(self, caller: VerifiedToken, scope: Scope, receive: Receive) -> tuple[Receive, Refusal | None]:
         """Whether the token allows the request, as far as its sender could get a better one: an issuer's token.
@@ -181,9 +181,21 @@ class _Guard:
     async def _serve(self, caller: VerifiedToken, scope: Scope, receive: Receive, send: Send) -> None:
         user = AuthenticatedUser(caller)
         scope.update(user=user, auth=AuthCredentials(user.scopes))
-        ended = Refusal(401, "invalid_token", "The token holds no longer.").response(self._metadata_url)
-        exchange = Exchange(scope, receive, send, ended, holds=partial(self._verifier.holds, caller))
-        await exchange.run(self._app)
+        await Exchange(scope, receive, send, partial(self._ending, caller)).run(self._app)
+
+    def _ending(self, caller: VerifiedToken) -> Ending | None:
+        """Why a request that was let in ends, and how it is answered; None where the token is still good."""
+        try:
+            self._verifier.check(caller)
+        except (TokenRefused, CannotTell) as reason:
+            return Ending(str(reason), _refusal(reason).response(self._metadata_url))
+        return None
+
+
+def _refusal(reason: TokenRefused | CannotTell) -> Refusal:
+    if isinstance(reason, CannotTell):
+        return Refusal(503, "temporarily_unavailable", str(reason))
+    return Refusal(401, "invalid_token", str(reason))
 
 
 def _lacking(scope: str) -> Refusal:

@@ -1,10 +1,11 @@
-"""One request and its answer, which ends where the token holds no longer: a stream may be open for hours."""
+"""One request and its answer, which ends where the token is no longer good: a stream may be open for hours."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,26 +16,30 @@ LOOK_AGAIN_AFTER_S = 2.0
 """Seconds between two looks at the token of an answer that is still under way."""
 
 
+class Ending(NamedTuple):
+    """Why a request ends, for the log, and what answers it if nothing was answered yet."""
+
+    why: str
+    answer: ASGIApp
+
+
 class Exchange:
-    """Serves one request for as long as `holds()`; then its stream ends, or it is answered with `ended`.
+    """Serves one request until there is an `ending()`; then its stream ends, or it is answered with that.
 
     What the request has begun goes on as it does where a client hangs up: what is being paid for is recorded.
     """
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, ended: ASGIApp, *, holds: Callable[[], bool]
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, ending: Callable[[], Ending | None]) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._ended = ended
-        self._holds = holds
+        self._ending = ending
         self._over = anyio.Event()
         self._sending = anyio.Lock()
         self._has_begun = False
         self._has_length = False
         self._has_arrived = False
-        self._ending: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self, app: ASGIApp) -> None:
         """Serve it with `app`."""
@@ -45,7 +50,7 @@ class Exchange:
             self._timer.cancel()
 
     async def receive(self) -> Message:
-        """What comes from the client; that it hung up, once the token holds no longer."""
+        """What comes from the client; that it hung up, once the token is no longer good."""
         if not self._has_arrived:
             message = await self._receive()
             self._has_arrived = not message.get("more_body", False)
@@ -64,7 +69,7 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """What goes to the client; nothing, once the token holds no longer."""
+        """What goes to the client; nothing, once the token is no longer good."""
         async with self._sending:
             if self._over.is_set():
                 return
@@ -79,18 +84,17 @@ class Exchange:
         self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_AFTER_S, self._look)
 
     def _look(self) -> None:
-        if self._holds() or self._has_length:  # an answer whose length was said is short, and has to be as long
+        ending = self._ending()
+        if ending is None or self._has_length:  # an answer whose length was said is short, and has to be as long
             self._look_again()
         else:
-            self._ending = asyncio.ensure_future(self._end())
+            self._task = asyncio.ensure_future(self._end(ending))
 
-    async def _end(self) -> None:
+    async def _end(self, ending: Ending) -> None:
         async with self._sending:
             self._over.set()
-            logger.warning(
-                "a request of %s is ended: the token holds no longer", self._scope["user"].access_token.subject
-            )
+            logger.warning("a request of %s is ended: %s", self._scope["user"].access_token.subject, ending.why)
             if self._has_begun:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
-                await self._ended(self._scope, self._receive, self._send)
+                await ending.answer(self._scope, self._receive, self._send)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 TELL_AGAIN_AFTER_S = 60.0
 """Seconds between two lines in the log about the same trouble."""
 
+_UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to mend it."
+
 
 class CannotTell(Exception):
     """Whose a token is cannot be told now; the text says why, and can be shown to whoever sent it."""
@@ -48,15 +50,20 @@ class Verifier:
         principal = Principal(claims.owner, claims.scopes)
         return _verified(principal, claims, client=claims.client, issuer=claims.issuer)
 
-    def holds(self, token: VerifiedToken) -> bool:
-        """Whether a token that was good still is: not revoked, not changed, not expired."""
+    def check(self, token: VerifiedToken) -> None:
+        """Look whether a token that was good still is. Raises TokenRefused where it was revoked or changed, or has
+        expired, CannotTell where nobody can tell.
+        """
         if isinstance(token.proof, AccessClaims):
-            return token.proof.holds
-        try:
-            return self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.holds(token.proof)
-        except FileProblem as problem:
-            self._tell(problem.message)
-            return False
+            holds = token.proof.holds
+        else:
+            try:
+                holds = self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.holds(token.proof)
+            except FileProblem as problem:
+                self._tell(f"nobody is let in with a static token: {problem.message}")
+                raise CannotTell(_UNREADABLE) from None
+        if not holds:
+            raise TokenRefused("The token is no longer valid.")
 
     def lets_in(self, owner: str) -> bool:
         """Whether an owner may still have a token that is good: of people with an issuer's that is not known here."""
@@ -75,7 +82,7 @@ class Verifier:
             grant = self._tokens.grant(token)
         except FileProblem as problem:
             self._tell(f"nobody is let in with a static token: {problem.message}")
-            raise CannotTell("The tokens of this server cannot be read now; whoever runs it has to mend it.") from None
+            raise CannotTell(_UNREADABLE) from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
         return _of_grant(grant)

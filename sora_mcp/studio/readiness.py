@@ -14,7 +14,7 @@ import anyio
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Message, Setting
-from sora_mcp.core.errors import NotConfigured, SoraError, Unreachable
+from sora_mcp.core.errors import FileProblem, NotConfigured, SoraError, Unreachable
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.upstream import NO_LIST
@@ -80,6 +80,8 @@ class ReadinessCheck:
         except SoraError as error:
             if error.http_status in NO_LIST:
                 return None
+            if isinstance(error, FileProblem):
+                return "The gateway is not asked while the ledger cannot be used."
             logger.warning("not ready: %s", error.message)
             if error.http_status in {401, 403}:
                 return "The gateway refuses the key."

@@ -362,6 +362,35 @@ async def test_a_call_that_is_being_paid_for_is_recorded_though_its_token_is_rev
     assert len(gateway.creates()) == 1
 
 
+async def test_a_call_is_not_told_that_its_token_is_bad_where_nobody_can_tell(
+    make_settings: Callable[..., Settings], gateway: FaultGateway, era: Era, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    people = TokenStore(open_documents(settings))
+    token = people.add("alice", None, None)
+    assert isinstance(people.document, PrivateFile)
+    async with team_server(settings) as address:
+        headers, body = call(era, "create_video", prompt="a boat")
+        if era == "legacy":
+            headers = headers | {"Mcp-Session-Id": (await opened(address, era, token)).headers["mcp-session-id"]}
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await post(address, headers | bearer(token), body)).status_code)
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await hold.reached.wait()
+                people.document.path.chmod(0o644)
+        hold.release.set()
+        people.document.path.chmod(0o600)
+    assert statuses in ([200], [503])  # a stream that has begun only ends
+    assert "a request of alice is ended: The tokens of this server cannot be read now" in caplog.text
+
+
 def contents(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 

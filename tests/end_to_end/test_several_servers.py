@@ -238,12 +238,19 @@ def test_tokens_in_files_are_named_and_can_be_taken_over(
     about = {each["name"]: (each["verdict"], each["found"], each["next_step"]) for each in checks}
     assert about["tokens"] == ("ok", "Bob (in the ledger's database)", "")
     assert about["token files"][::2] == ("note", "Run: sora-mcp token import")
-    done = json.loads(run("token", "import", "--json", LEDGER_URL=url).stdout)
-    assert (done["left_out"], len(done["set_aside"])) == (["bob"], 2)
+    assert "AUTH = tokens\n" in run("doctor", LEDGER_URL=url, AUTH="tokens").stdout
+    done = run("token", "import", LEDGER_URL=url).stdout.splitlines()
+    assert done[:3] == [
+        "Tokens that were taken over: alice.",
+        "Left out, because there is a token of that name: bob.",
+        "Keys that were taken over: bob.",
+    ]
+    assert [line.partition(": ")[0] for line in done[3:]] == ["Renamed", "Renamed"]
     assert [each.name for each in there.grants()] == ["Bob", "alice"]
     assert Tokens(there).grant(token) is not None
     assert UpstreamKeys(open_documents(shared)).of("bob", "http://sandbox") == Secret(KEY)
     assert here.grants() == ()
     again = run("token", "import", LEDGER_URL=url)
     assert (again.stdout, again.stderr) == ("Tokens that were taken over: none.\n", "")
+    assert not any(json.loads(run("token", "import", "--json", LEDGER_URL=url).stdout).values())
     assert "SORA_LEDGER_URL is not set" in run("token", "import").stderr

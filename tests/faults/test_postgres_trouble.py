@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from io import RawIOBase
 from typing import Any
@@ -21,9 +21,15 @@ from mcp import Client
 from postgres import Cluster, running_cluster
 from postgres_faults import frozen, pgbouncer
 
+from sora_mcp.config.settings import Settings
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger import Intent
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.engine import PostgresLedger
+from sora_mcp.ledger.postgres.place import place_of
+from sora_mcp.ledger.postgres.trouble import problem
+from sora_mcp.studio.connector import Connector
+from sora_mcp.studio.readiness import ReadinessCheck
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +92,7 @@ async def assert_refused(client: Client, words: str) -> None:
         ("nobody:x@{}", "does not let this user in"),
         ("tls@{}", "does not let this user in"),
         ("sora@{}_not", "no such database"),
-        ("sora@{}?sslmode=require", "does not let this user in"),
+        ("sora@{}?sslmode=require", "does not offer the TLS that sslmode asks for"),
     ],
 )
 async def test_an_address_that_lets_nobody_in(
@@ -98,6 +104,31 @@ async def test_an_address_that_lets_nobody_in(
         await assert_refused(client, words)
     assert time.monotonic() - began < 10
     assert gateway.creates() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ('root certificate file "/home/.postgresql/root.crt" does not exist\nEither provide the file', "sslrootcert"),
+        ("SSL error: certificate verify failed", "sslrootcert"),
+        ("FATAL:  terminating connection due to x\nSSL connection has been closed unexpectedly", "connection was lost"),
+        ("SSL SYSCALL error: EOF detected", "the connection was lost"),
+        ("server does not support SSL, but SSL was required", "does not offer the TLS"),
+        ('FATAL:  no pg_hba.conf entry for host "::1", user "u", database "d", no encryption', "see sslmode"),
+    ],
+)
+def test_a_way_that_is_not_encrypted_as_is_asked_for(said: str, words: str) -> None:
+    told = str(problem(psycopg.OperationalError(f'connection to server at "10.0.0.7", port 5432 failed: {said}')))
+    assert words in told
+    assert "10.0.0.7" not in told
+    assert "/home" not in told
+
+
+def test_an_address_with_a_parameter_that_there_is_not() -> None:
+    with pytest.raises(FileProblem) as refused:
+        place_of("postgresql://u:geheim-canary-77@127.0.0.1/db?slmode=require")
+    assert "parameters that libpq knows, such as sslmode" in str(refused.value.advice)
+    assert "canary" not in str(refused.value) + str(refused.value.advice)
 
 
 @pytest.mark.parametrize(
@@ -290,3 +321,21 @@ async def test_ages_windows_and_dates_are_those_of_the_database(
 async def _begun_with_clock(url: str) -> float:
     with closing(PostgresLedger(url)) as ledger:
         return (await row(ledger, await begin(ledger))).created_at
+
+
+async def test_a_ledger_that_is_closed_says_nothing_of_a_loss(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sora_mcp")
+    with closing(PostgresLedger(cluster.database())) as ledger:
+        await begin(ledger)
+        await anyio.sleep(0.2)
+    assert "was lost" not in caplog.text
+
+
+async def test_the_gateway_is_not_blamed_while_the_ledger_is_away(make_settings: Callable[..., Settings]) -> None:
+    url = f"postgresql://u@{closed_address().removeprefix('http://')}/db"
+    settings = make_settings(ledger_url=url)
+    with closing(PostgresLedger(url)) as ledger:
+        seen = await ReadinessCheck(settings, ledger, Connector(settings, ledger)).look()
+    assert seen.gateway == "The gateway is not asked while the ledger cannot be used."

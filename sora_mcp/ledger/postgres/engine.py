@@ -60,6 +60,10 @@ _LOG = (
 )
 
 
+class _LockLost(Unavailable):
+    """This server's lock is not held any more: nothing was written, and it may be again in a moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where this server last wrote, so that it sees when the database was taken back behind that."""
@@ -113,20 +117,25 @@ class PostgresLedger(Paying, Following, Reading):
         return True
 
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
-        if self._presence.writer is None:
-            await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
         # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
         with anyio.move_on_after(BUSY_S) as waiting:
             await self._beginning.acquire()
         if waiting.cancelled_caught:
             raise Unavailable("it is busy, or was away until now")
         try:
-            return await super().begin(intent, policy)
+            with suppress(_LockLost):
+                return await self._begin_under_a_lock(intent, policy)
+            return await self._begin_under_a_lock(intent, policy)
         except CommitUnknown as error:
             self._was_not_sent(error.done)
             raise
         finally:
             self._beginning.release()
+
+    async def _begin_under_a_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
+        if self._presence.writer is None:
+            await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
+        return await super().begin(intent, policy)
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: counting.totals(db, account))
@@ -209,7 +218,7 @@ class PostgresLedger(Paying, Following, Reading):
             if db.execute(f"SELECT {IS_HELD.format(key='(?::bit(64)::bigint)')}", [f"x{writer}"]).fetchone()[0]:
                 return writer
             self._presence.lost(writer)
-        raise Unavailable("it has no connection left for this server's lock, or lost it just now")
+        raise _LockLost("it has no connection left for this server's lock, or lost it just now")
 
     def _abandoned(self, db: Database) -> list[str]:
         return [row[0] for row in db.execute(_DEAD_SENDERS)]

@@ -30,7 +30,14 @@ def readable(url: str) -> dict[str, object]:
     except psycopg.Error:
         raise FileProblem(
             "The address of the ledger in PostgreSQL cannot be read.",
-            AskUser(("set ", Setting("ledger_url"), " to postgresql://USER:PASSWORD@HOST:PORT/DATABASE")),
+            AskUser(
+                (
+                    "set ",
+                    Setting("ledger_url"),
+                    " to postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+                    ", with nothing behind a ? but parameters that libpq knows, such as sslmode",
+                )
+            ),
         ) from None
 
 

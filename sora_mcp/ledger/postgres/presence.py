@@ -164,7 +164,8 @@ class Presence:
                 with closing(self._connect()) as self._connection:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
-                logger.info("the connection that listens to the ledger was lost, or cannot be made")
+                if not self._ended.is_set():
+                    logger.info("the connection that listens to the ledger was lost, or cannot be made")
             except Exception:
                 logger.exception("listening to the ledger failed unexpectedly")  # and it is begun again
             failures = 0 if self._there.is_set() else failures + 1

@@ -26,8 +26,11 @@ _WHY_OF_CLASS = {
     "57": "it is being shut down, or started",
 }
 _WHY_NOT_LET_IN = (
+    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"]),
     (("password", "authentication", "role "), "it does not accept the user or the password"),
-    (("SSL", "TLS", "certificate", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode"),
+    (("does not support SSL",), "it does not offer the TLS that sslmode asks for"),
+    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert"),
+    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode"),
     (("too many", "slots"), "it has no connection left"),
     (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started"),
     (("permission", "privilege"), "its user may not connect to that database"),
@@ -49,7 +52,7 @@ class Unavailable(Held):
         super().__init__(
             f"The ledger in PostgreSQL cannot be used ({why}).",
             TryAgain(30),
-            AskUser(("look at the database of ", Setting("ledger_url"), " if it stays so")),
+            AskUser(("check ", Setting("ledger_url"), " and its database if it stays so")),
         )
 
 
