@@ -126,8 +126,7 @@ class Job(Generic[T]):
                     self._commit(connection, until_committed, done)
                 self.connections.read(clock)
             except BaseException:
-                with suppress(psycopg.Error):
-                    connection.execute("ROLLBACK")
+                _undo(connection)
                 raise
             finally:
                 self._hold(None)
@@ -136,8 +135,10 @@ class Job(Generic[T]):
     def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
         connection.has_warned = False
         try:
-            connection.execute("COMMIT", prepare=False)
+            committed = connection.execute("COMMIT", prepare=False)
             until_committed.close()
+            if committed.statusmessage != "COMMIT":  # of a failed transaction it says ROLLBACK, and that is no error
+                raise psycopg.errors.InFailedSqlTransaction
         except psycopg.Error as error:
             if not (self.to_write and is_lost(error)):
                 raise
@@ -284,6 +285,16 @@ def _set_up(connection: Connection) -> None:
     connection.run(f"{stronger}{_SESSION}")
     connection.add_notice_handler(lambda notice: _mark(connection, notice))
     connection.is_set_up = True
+
+
+def _undo(connection: Connection) -> None:
+    """Roll back. psycopg takes a statement that was skipped after a failed one for prepared: `rollback` forgets that,
+    and where there is nothing to be rolled back the connection is not used again."""
+    with suppress(psycopg.Error):
+        if connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE:
+            connection.close()
+        else:
+            connection.rollback()
 
 
 def _mark(connection: Connection, notice: psycopg.errors.Diagnostic) -> None:

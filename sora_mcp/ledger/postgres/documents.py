@@ -228,6 +228,8 @@ class WatchedDocuments(PostgresDocuments):
                 if not (self._is_away or self._ended.is_set()):
                     logger.warning("what servers share cannot be read now: %s", error.message)
                 self._is_away, self._why = True, error
+            except Exception:
+                logger.exception("watching what servers share failed unexpectedly")  # and it is begun again
             finally:
                 self._has_looked.set()
             self._ended.wait(_AGAIN_AFTER_S)

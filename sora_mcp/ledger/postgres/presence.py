@@ -20,6 +20,7 @@ import psycopg
 
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut, within
+from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,17 @@ _NEWEST = (
     "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
     " ORDER BY number DESC LIMIT 1"
 )
+_END_STOPPED = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"  # noqa: S608 - our own
+    " AND usename = session_user AND state = 'active' AND wait_event = 'ClientRead'"
+    " AND query_start < clock_timestamp() - interval '5s'"
+    " AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'"
+    f" AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = {MIGRATION_LOCK})"
+)
+"""Ends transactions of servers that were stopped between two statements: whoever waits for their locks goes on.
+
+Where the answers were asked for PostgreSQL does so itself (idle_in_transaction_session_timeout)."""
+_END_STOPPED_EVERY_S = 5.0
 _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _LOOK_EVERY_S = 10.0
@@ -154,6 +166,8 @@ class Presence:
             except (psycopg.Error, SoraError):
                 if not self._ended.is_set():
                     logger.info("the connection that listens to the ledger was lost, or cannot be made")
+            except Exception:
+                logger.exception("listening to the ledger failed unexpectedly")  # and it is begun again
             failures = 0 if self._there.is_set() else failures + 1
             self._there.clear()
             self._ended.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
@@ -167,9 +181,14 @@ class Presence:
         self._writer = writer
         self._there.set()
         self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
+        end_stopped_at = 0.0
         while not self._ended.is_set():
             self._look_after()
             self._catch_up(connection)
+            if time.monotonic() >= end_stopped_at:
+                end_stopped_at = time.monotonic() + _END_STOPPED_EVERY_S
+                with suppress(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(_END_STOPPED.encode())
             self._hear_of_a_new_one(connection)
 
     def _hear_of_a_new_one(self, connection: Connection) -> None:

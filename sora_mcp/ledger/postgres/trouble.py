@@ -101,4 +101,5 @@ def may_pass(error: psycopg.Error) -> bool:
 
 def is_lost(error: psycopg.Error) -> bool:
     """Whether the connection is gone, and with it, perhaps, the answer."""
-    return not error.sqlstate or error.sqlstate[:2] in {"08", "57"}
+    is_ended = error.diag.severity_nonlocalized in {"FATAL", "PANIC"}  # a commit that it met may be in the log
+    return not error.sqlstate or error.sqlstate[:2] in {"08", "57"} or is_ended
