@@ -17,8 +17,10 @@ from documentation import ROOT
 pytestmark = pytest.mark.slow
 
 Installing = Callable[..., tuple[str, list[str]]]
-SOURCE = {"url": ROOT.as_uri(), "dir_info": {}}
-"""What an installer records of this project's folder (PEP 610)."""
+FOLDER = Path(os.__file__).parent
+"""A folder that stays, wherever this checkout lies."""
+SOURCE = {"url": FOLDER.as_uri(), "dir_info": {}}
+"""What an installer records where it installed from there (PEP 610)."""
 
 
 @pytest.fixture
@@ -75,13 +77,13 @@ def test_from_the_cache_of_uvx_the_recorded_source_is_written(
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "CACHEDIR.TAG").touch()
     _, words = installing(SOURCE, "uvx", "pipx", folder="cache/archive-v0/x")
-    requirement = f"sora-mcp[keyring,media] @ {ROOT.as_uri()}"
+    requirement = f"sora-mcp[keyring,media] @ {FOLDER.as_uri()}"
     assert words == [str(user / "uvx"), "--from", requirement, "sora-mcp"]
 
 
 def test_without_uvx_pipx_runs_it(installing: Installing, user: Path) -> None:
     _, words = installing(SOURCE, "pipx")
-    assert words == [str(user / "pipx"), "run", "--spec", f"sora-mcp[keyring,media] @ {ROOT.as_uri()}", "sora-mcp"]
+    assert words == [str(user / "pipx"), "run", "--spec", f"sora-mcp[keyring,media] @ {FOLDER.as_uri()}", "sora-mcp"]
 
 
 @pytest.mark.parametrize(
