@@ -56,8 +56,8 @@ def example_of(ctx: click.Context) -> str:
 
 RUN_ON = {"sora-mcp serve", "sora-mcp sandbox", "sora-mcp demo"}
 """Commands that run until they are ended, or for long."""
-ELSEWHERE = {"sora-mcp login", "sora-mcp logout"}
-"""Commands whose example needs a gateway of one's own."""
+ELSEWHERE = {"sora-mcp login", "sora-mcp logout", "sora-mcp ledger copy", "sora-mcp token import"}
+"""Commands whose example needs a gateway or a database of one's own."""
 
 
 @pytest.fixture(scope="module")

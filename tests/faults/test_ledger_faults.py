@@ -15,7 +15,7 @@ from postgres import Cluster
 
 AGREES = {
     "accepted": {"submitted", "rejected, submitted"},
-    "accepted, the first": {"submitted"},
+    "accepted, the first": {"submitted", "rejected, submitted"},
     "unknown": {"unknown"},
 }
 """What stands in the ledger after each answer, once all is over."""
@@ -46,6 +46,8 @@ def test_so_is_one_whose_database_has_trouble(case: Case, in_postgres: dict[Case
 def check(case: Case, seen: Seen) -> None:
     assert seen.accepted <= 1
     assert seen.recorded in AGREES[seen.afterwards]
+    if (seen.afterwards, seen.recorded) == ("accepted, the first", "rejected, submitted"):
+        assert (seen.told, seen.meanwhile) == ("rejected", "accepted")  # each was told what became of its own
     if case.moment in {DURING, AT_REST}:  # the gateway had accepted it by then
         assert seen.posts == 1
         assert seen.told in {"accepted", "unknown"}
