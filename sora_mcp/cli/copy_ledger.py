@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.ending import confirm, print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.ledger.opening import copy_ledger, place_of
@@ -23,22 +22,17 @@ def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: 
         raise click.UsageError(f"Set {name} to the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
     place = place_of(settings.ledger_url)
     if not yes and not dry_run:
-        _ask(settings, place, as_json=as_json)
+        confirm(
+            f"{settings.ledger} is copied to PostgreSQL ({place}). The file stays as it is and can be read, but nothing"
+            " is submitted from it any more. Go on?",
+            if_nobody_is_there="add --yes, or try it with --dry-run. Nothing was copied.",
+            as_json=as_json,
+        )
     done = copy_ledger(settings.ledger, settings.ledger_url, is_dry_run=dry_run, again=again)
     if as_json:
         print_json({"outcome": done.outcome, "ledger": str(settings.ledger), "database": place, "rows": done.rows})
     else:
         click.echo(_words(settings, place, done))
-
-
-def _ask(settings: Settings, place: str, *, as_json: bool) -> None:
-    if as_json or sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("There is nobody to ask here: add --yes, or try it with --dry-run. Nothing was copied.")
-    click.confirm(
-        f"{settings.ledger} is copied to PostgreSQL ({place}). The file stays as it is and can be read, but nothing is"
-        " submitted from it any more. Go on?",
-        abort=True,
-    )
 
 
 def _words(settings: Settings, place: str, done: Copy) -> str:

@@ -20,6 +20,13 @@ _CLICKS_BROKEN_PIPE = 1
 """With this click itself ends the process where nobody reads any more; no command of ours does."""
 
 
+def confirm(question: str, *, if_nobody_is_there: str, as_json: bool) -> None:
+    """Ask the person; raises click.Abort unless they agree, and UsageError where nobody can be asked."""
+    if as_json or sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError(f"There is nobody to ask here: {if_nobody_is_there}")
+    click.confirm(question, abort=True)
+
+
 def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> int:
     """Run a command to its very end and return its exit code; whatever it raises is said, without a traceback."""
     try:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 
-from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.ending import confirm, print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.ledger.sqlite.renewal import set_aside
@@ -23,7 +20,12 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
             f" database in {name}. Nothing was changed."
         )
     if not yes:
-        _ask(path, as_json=as_json)
+        confirm(
+            f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
+            " may be paid for again. Go on?",
+            if_nobody_is_there="add --yes. Nothing was moved.",
+            as_json=as_json,
+        )
     folder, names = set_aside(path)
     if as_json:
         print_json({"ledger": str(path), "set_aside": None if folder is None else str(folder), "files": names})
@@ -31,13 +33,3 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
         click.echo(f"There is no ledger at {path}: a new one is made at the first video.")
     else:
         click.echo(f"The old ledger lies in {folder} ({', '.join(names)}). A new one is made at the first video.")
-
-
-def _ask(path: Path, *, as_json: bool) -> None:
-    if as_json or sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("There is nobody to ask here: add --yes. Nothing was moved.")
-    click.confirm(
-        f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
-        " may be paid for again. Go on?",
-        abort=True,
-    )

@@ -21,6 +21,8 @@ CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
 BETWEEN_SERVERS = "sora_servers"
 """Where servers tell each other what their clients said to one of them."""
+CLOCK = "extract(epoch FROM clock_timestamp())::float8"
+"""The database's clock, in unix seconds."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):

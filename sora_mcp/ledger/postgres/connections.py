@@ -15,7 +15,7 @@ import psycopg
 import psycopg_pool
 from psycopg.conninfo import make_conninfo
 
-from sora_mcp.ledger.postgres.connection import Connection, Transaction, shut, within
+from sora_mcp.ledger.postgres.connection import CLOCK, Connection, Transaction, shut, within
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 from sora_mcp.ledger.postgres.place import readable
 from sora_mcp.ledger.postgres.trouble import Unavailable, Unsuitable, is_lost, may_pass, problem
@@ -48,7 +48,7 @@ _IS_SAFE = (
     " current_setting('server_version_num')::int"
 )
 
-_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_CLOCK = f"SELECT {CLOCK}"
 _START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
 _CLOCK_WITHIN_S = 1.0
 """Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""

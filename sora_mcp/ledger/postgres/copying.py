@@ -20,7 +20,7 @@ from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.copied_table import AT_ONCE, TABLES, CopiedTable, Refused, check_values, text_of
 from sora_mcp.ledger.postgres.place import place_of
-from sora_mcp.ledger.postgres.presence import ALIVE
+from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
 from sora_mcp.ledger.postgres.trouble import is_lost, problem
 from sora_mcp.ledger.sqlite.connection import Connection as File
 from sora_mcp.ledger.sqlite.copied import end_mark, mark_of, put_mark, take_mark
@@ -34,7 +34,6 @@ _PATIENCE = (
     "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10min';"
     " SET LOCAL idle_in_transaction_session_timeout = '10min'"
 )
-_LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 _OTHER_SERVERS = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
     " AND application_name = current_setting('application_name') LIMIT 1"
@@ -111,7 +110,7 @@ class _Copying:
         connection.run(_PATIENCE)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [migrations.MIGRATION_LOCK])
         self._check_encoding()
-        migrations.migrate(connection, migrations.STEPS, _LIVING_SENDERS)
+        migrations.migrate(connection, migrations.STEPS, LIVING_SENDERS)
         if self._holds_any(*_RECORDED):
             self._check_is_of_source(db)
             return Copy("copied_before", {name: _count(db, name) for name in TABLES})

@@ -21,7 +21,7 @@ from sora_mcp.config.documents import Unreadable, parse, text_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
-from sora_mcp.ledger.postgres.connection import Connection, shut
+from sora_mcp.ledger.postgres.connection import CLOCK, Connection, shut
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
 from sora_mcp.ledger.postgres.trouble import Unavailable, problem
@@ -41,7 +41,7 @@ _AGAIN_AFTER_S = 0.5
 _CHANNEL = "sora_documents"
 _DIGEST = "encode(sha256(convert_to(content, 'UTF8')), 'hex')"
 _LOOK = (
-    f"SELECT extract(epoch FROM clock_timestamp())::float8, name, {_DIGEST},"  # noqa: S608 - our own text
+    f"SELECT {CLOCK}, name, {_DIGEST},"  # noqa: S608 - our own text
     f" CASE WHEN {_DIGEST} = ANY(%s) THEN NULL ELSE content END FROM (SELECT) one LEFT JOIN documents ON true"
 )
 
@@ -59,7 +59,7 @@ class PostgresDocuments:
 
     def now(self) -> float:
         with self.connected() as connection:
-            return float(connection.run("SELECT extract(epoch FROM clock_timestamp())::float8")[0][0])
+            return float(connection.run(f"SELECT {CLOCK}")[0][0])
 
     def close(self) -> None:
         """No connection stays open."""

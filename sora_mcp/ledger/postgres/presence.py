@@ -25,12 +25,14 @@ from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 logger = logging.getLogger(__name__)
 
 KEY_OF_WRITER = "('x' || writer)::bit(64)::bigint"
+_KEY_OF_LOCK = "((classid::bigint << 32) | objid::bigint)"
+"""The key of an advisory lock: pg_locks shows its halves."""
 IS_HELD = (
-    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608 - our own text
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND ((classid::bigint << 32) | objid::bigint) = {key})"
+    f" AND {_KEY_OF_LOCK} = {{key}})"
 )
-"""Whether somebody holds the lock of a key: pg_locks shows its halves."""
+"""Whether somebody holds the lock of a key."""
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
@@ -50,7 +52,7 @@ _END_STOPPED = (
     " AND usename = session_user AND state = 'active' AND wait_event = 'ClientRead'"
     " AND query_start < clock_timestamp() - interval '5s'"
     " AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'"
-    f" AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = {MIGRATION_LOCK})"
+    f" AND objsubid = 1 AND {_KEY_OF_LOCK} = {MIGRATION_LOCK})"
 )
 """Ends transactions of servers that were stopped between two statements: whoever waits for their locks goes on.
 
