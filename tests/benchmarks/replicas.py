@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -46,28 +45,6 @@ def ledger_of(kind: str) -> Iterator[Ledger]:
 def own_postgres() -> AbstractContextManager[Cluster] | None:
     """A PostgreSQL of one's own; None where it is not installed."""
     return running_cluster("max_connections=200") if programs() is not None else None
-
-
-@contextmanager
-def frozen(database: Cluster) -> Iterator[None]:
-    """A PostgreSQL whose every process is stopped, as on a machine that stands still."""
-    ids = _family(int((database.data / "postmaster.pid").read_text(encoding="ascii").split()[0]))
-    for process_id in ids:
-        os.kill(process_id, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process_id in ids:
-            try:
-                os.kill(process_id, signal.SIGCONT)
-            except ProcessLookupError:
-                continue
-
-
-def _family(parent: int) -> list[int]:
-    """A process and its children. Linux only."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    return [parent, *map(int, children)]
 
 
 class Replicas:

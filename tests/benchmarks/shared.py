@@ -29,7 +29,7 @@ from checks import check
 from load import HttpClient
 from people import ERAS, Findings, crowd
 from processes import BARE, GATEWAY, LOAD, SORA, Env, Process, run, serving
-from replicas import Ledger, Replicas, frozen, ledger_of
+from replicas import Ledger, Replicas, ledger_of
 
 PEOPLE = 10
 PARTS = 12
@@ -77,7 +77,7 @@ class Course:
         await self._do("PostgreSQL started", postgres.start)
         await self._until(0.7)
         self._note("PostgreSQL stands still")
-        with frozen(postgres):
+        with postgres.frozen():
             await asyncio.sleep(min(FROZEN_S, self._seconds / 8))
         self._note("PostgreSQL goes on")
 

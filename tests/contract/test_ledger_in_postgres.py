@@ -6,6 +6,7 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G
 from postgres import Cluster
+from postgres_faults import database_of
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Intent
@@ -19,7 +20,7 @@ async def test_equal_creates_are_one_whatever_isolation_the_database_begins_with
     cluster: Cluster, isolation: str
 ) -> None:
     url = cluster.database()
-    name = url.rpartition("/")[2]
+    name = database_of(url)
     cluster.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     ledgers = [PostgresLedger(url) for _ in range(3)]
     begun: list[bool] = []

@@ -14,7 +14,7 @@ from bench import TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import begin
 from postgres import Cluster, running_cluster
-from postgres_faults import Loss, database_of, frozen, proxy, sessions
+from postgres_faults import Loss, database_of, proxy, sessions
 from wire import Host, host
 
 from sora_mcp.core.errors import FileProblem
@@ -140,7 +140,7 @@ async def test_postgres_stands_still(cluster: Cluster, gateway: FaultGateway, tm
         async with host(environ) as server:
             await server.start()
             assert (await server.use("create_video", prompt="fly man"))["outcome"] == "accepted"
-            with frozen(cluster):
+            with cluster.frozen():
                 await assert_refused(server, "another", "does not answer", "takes too long")
             with anyio.fail_after(BACK_WITHIN_S):
                 while (await server.use("create_video", prompt="another"))["outcome"] != "accepted":
@@ -190,7 +190,7 @@ async def test_closing_is_quick_and_leaves_nothing(cluster: Cluster, state: str)
     await begin(ledger)
     with ExitStack() as meanwhile:
         if state == "standing still":
-            meanwhile.enter_context(frozen(cluster))
+            meanwhile.enter_context(cluster.frozen())
         elif state == "away":
             cluster.stop("immediate")
             meanwhile.callback(cluster.start)

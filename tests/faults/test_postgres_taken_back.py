@@ -14,7 +14,7 @@ from bench import TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import begin, row
 from postgres import Cluster, running_cluster
-from postgres_faults import copy_of, take_over
+from postgres_faults import copy_of, database_of, take_over
 from wire import Host, host
 
 from sora_mcp.core.errors import FileProblem
@@ -92,7 +92,7 @@ async def test_a_copy_of_its_files_is_put_back(lone: Cluster, gateway: FaultGate
 
 async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
     url = cluster.database()
-    name = url.rpartition("/")[2]
+    name = database_of(url)
     async with three_servers(tmp_path, gateway, url) as servers:
         cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
@@ -115,7 +115,7 @@ async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGatewa
 
 async def test_an_empty_database_stands_in_its_place(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
     url = cluster.database()
-    name = url.rpartition("/")[2]
+    name = database_of(url)
     async with three_servers(tmp_path, gateway, url) as servers:
         cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
         cluster.sql(f"CREATE DATABASE {name}")

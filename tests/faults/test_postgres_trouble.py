@@ -19,7 +19,7 @@ from fault_gateway import CREATE, FaultGateway, closed_address
 from ledgers import GUARDED, G, begin, row
 from mcp import Client
 from postgres import Cluster, running_cluster
-from postgres_faults import frozen, pgbouncer
+from postgres_faults import database_of, pgbouncer
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
@@ -161,7 +161,7 @@ async def test_a_database_that_hides_its_log_is_used_and_that_is_said(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = cluster.database()
-    name = url.rpartition("/")[2]
+    name = database_of(url)
     cluster.sql(f"ALTER DATABASE {name} OWNER TO plain")
     cluster.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", name)
     with closing(PostgresLedger(by(url, "plain", PASSWORD))) as ledger:
@@ -289,7 +289,7 @@ def test_a_command_ends_where_the_database_is_away_or_stands_still(cluster: Clus
     away = f"postgresql://plain:{PASSWORD}@{closed_address().removeprefix('http://')}/db"
     began = time.monotonic()
     ended = run("list", LEDGER_URL=away)
-    with frozen(cluster):
+    with cluster.frozen():
         frozen_end = run("list", LEDGER_URL=url)
     assert time.monotonic() - began < 30
     for each in (ended, frozen_end):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast` ends its connections, `immediate` is a crash."""
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop", check=False)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All its processes are stopped meanwhile, as on a machine that stands still. Linux only."""
+        leader = int((self.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text(encoding="ascii").split()
+        processes = [leader, *map(int, children)]
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
 
     def sql(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement; the rows that it gives."""

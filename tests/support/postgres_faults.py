@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Literal
 
 import psycopg
@@ -21,21 +19,6 @@ from postgres import Cluster
 Loss = Literal["before", "after", "swallowed", "unanswered"]
 """What becomes of a COMMIT: the connection is lost before the server saw it, or after; it is swallowed, or its answer
 is, and the connection stays."""
-
-
-@contextmanager
-def frozen(cluster: Cluster) -> Iterator[None]:
-    """All its processes are stopped meanwhile."""
-    leader = int((cluster.data / "postmaster.pid").read_text().split()[0])
-    children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-    processes = [leader, *map(int, children)]
-    for each in processes:
-        os.kill(each, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in processes:
-            os.kill(each, signal.SIGCONT)
 
 
 class Proxy:
