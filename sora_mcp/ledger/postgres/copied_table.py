@@ -100,7 +100,7 @@ class CopiedTable:
                     )
 
     def _rows(self) -> Iterator[Row]:
-        return map(tuple, self._db.execute(self._sql))
+        return self._db.execute(self._sql)
 
     def _write(self, rows: Sequence[Row]) -> None:
         try:

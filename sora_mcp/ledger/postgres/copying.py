@@ -161,7 +161,7 @@ class _Copying:
         with self._connection.cursor(name="videos") as cursor:
             cursor.itersize = AT_ONCE
             cursor.execute(sql.format(newest or 0).encode())
-            for row, copied in zip_longest(map(tuple, db.execute(sql.format(newest or 0))), cursor):
+            for row, copied in zip_longest(db.execute(sql.format(newest or 0)), cursor):
                 if row != copied:
                     raise _GrownApart if salts else _AnotherLedger
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import psycopg
 
-from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.trouble import Unsuitable, problem
@@ -35,10 +34,6 @@ class Look:
     """How many steps its schema has seen; None before the first video."""
     is_copied: bool
     """Every commit waits for another copy."""
-
-    @property
-    def newest_schema(self) -> int:
-        return len(migrations.STEPS)
 
 
 def look_at(url: str) -> Look:

@@ -203,7 +203,6 @@ def transaction(db: Connection, begin: str) -> Iterator[Connection]:
 def open_file(path: Path) -> Connection:
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection)
     try:
-        db.row_factory = sqlite3.Row
         _into_wal(db)
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA temp_store = MEMORY")  # no file is opened in the middle of a record
@@ -215,9 +214,7 @@ def open_file(path: Path) -> Connection:
 
 def open_to_read(path: Path) -> Connection:
     """A second connection to a file that `open_file` made: it writes nothing and waits for nothing."""
-    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
-    db.row_factory = sqlite3.Row
-    return db
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, factory=Connection)
 
 
 def _into_wal(db: Connection) -> None:
