@@ -44,7 +44,7 @@ Clock = tuple[dict[str, str], Callable[[str], object]]
 @pytest.fixture
 def every_clock(tmp_path: Path) -> Clock:
     """The time of day, and the time by which a process waits."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         pytest.skip("libfaketime is not installed (Debian: faketime)")
     file = tmp_path / "clock"
@@ -60,9 +60,9 @@ def clock(every_clock: Clock) -> Clock:
     return settings | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, move
 
 
-@pytest.mark.parametrize(("jump", "posts"), [("-2d", 1), ("+2d", 2)])
+@pytest.mark.parametrize("jump", ["-2d", "+2d"])
 async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_the_guard(
-    jump: str, posts: int, gateway: FaultGateway, clock: Clock, tmp_path: Path
+    jump: str, gateway: FaultGateway, clock: Clock, tmp_path: Path
 ) -> None:
     settings, move = clock
     hold = Hold()
@@ -75,9 +75,14 @@ async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_
             move(jump)
             hold.release.set()
             told = [await server.answer(call), await server.use("create_video", prompt="fly man")]
+            assert len(gateway.creates()) == 1  # it is open, whatever the time
+            assert (await server.use("get_video", task_id="task_1"))["state"] == "succeeded"
+            move("+4d")
+            told.append(await server.use("create_video", prompt="fly man"))
             listed = await server.use("list_videos")
-    assert [each["outcome"] for each in told] == ["accepted", "accepted"]
-    assert len(gateway.creates()) == len(listed["videos"]) == posts
+    assert [each["outcome"] for each in told] == ["accepted"] * 3
+    assert [each["task_id"] for each in told] == ["task_1", "task_1", "task_2"]
+    assert len(gateway.creates()) == 2
     assert {video["task_id"] for video in listed["videos"]} == {request.task_id for request in gateway.accepted()}
 
 

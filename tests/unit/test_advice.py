@@ -114,6 +114,7 @@ ALLOWED = {
     "config/spelling.py": "its subject: what variables are called",
     "core/models.py": "a description in a published schema",
     "gateway/client.py": "the User-Agent header",
+    "gateway/folder.py": "the name of a file",
     "ledger/sqlite/migrations.py": "written into files by earlier releases",
     "media/child.py": "variables that another process must not see",
     "studio/files.py": "the prefix of a temporary folder",

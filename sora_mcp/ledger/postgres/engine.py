@@ -15,7 +15,7 @@ import anyio
 import psycopg
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.core.records import Entry, Intent, Totals
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _LATE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
+_LINE_S = 30.0
+"""Seconds that a paid call waits at most for those of this server that came before it."""
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
 _FOLLOWS_ANOTHER = "55000"
@@ -99,6 +101,7 @@ class PostgresLedger(Paying, Following, Reading):
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
         self._beginning = anyio.Semaphore(1)
+        self._begun_at = 0.0
         self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._place = _Place((0, ""), None, "0/0")
         self._log_is_shown = True
@@ -118,10 +121,7 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
         # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
-        with anyio.move_on_after(BUSY_S) as waiting:
-            await self._beginning.acquire()
-        if waiting.cancelled_caught:
-            raise Unavailable("it is busy, or was away until now")
+        await self._wait_to_begin()
         try:
             with suppress(_LockLost):
                 return await self._begin_under_a_lock(intent, policy)
@@ -132,10 +132,25 @@ class PostgresLedger(Paying, Following, Reading):
         finally:
             self._beginning.release()
 
+    async def _wait_to_begin(self) -> None:
+        """Wait while those before get on. Raises Unavailable where none of them did for BUSY_S, and after _LINE_S."""
+        since = time.monotonic()
+        while (left := min(max(since, self._begun_at) + BUSY_S, since + _LINE_S) - time.monotonic()) > 0:
+            with anyio.move_on_after(left):
+                await self._beginning.acquire()
+                return
+        raise Unavailable("it is busy, or was away until now")
+
     async def _begin_under_a_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         if self._presence.writer is None:
             await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
-        return await super().begin(intent, policy)
+        try:
+            begun = await super().begin(intent, policy)
+        except OverCap:
+            self._begun_at = time.monotonic()
+            raise
+        self._begun_at = time.monotonic()
+        return begun
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: counting.totals(db, account))

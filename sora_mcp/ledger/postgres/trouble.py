@@ -27,7 +27,7 @@ _WHY_OF_CLASS = {
 }
 _WHY_NOT_LET_IN = (
     (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"]),
-    (("password", "authentication", "role "), "it does not accept the user or the password"),
+    (("password", "authentication", "role "), "it does not accept this user and password"),
     (("does not support SSL",), "it does not offer the TLS that sslmode asks for"),
     (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert"),
     (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode"),
