@@ -162,6 +162,9 @@ class Dialect(Protocol):
         Raises NotFound, Refused or BadReply.
         """
 
+    def knows_state(self, word: str) -> bool:
+        """Whether the meaning of an upstream's word for a state, `Task.gateway_state`, is known."""
+
     def upload(self, name: str, content: bytes) -> Call:
         """The free call that makes an image public."""
 

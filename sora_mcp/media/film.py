@@ -11,7 +11,7 @@ import errno
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -32,6 +32,8 @@ MAX_THREADS = 4
 MAX_THREADS_LARGE = 2
 """The same of a video with more pixels than `_LARGE`."""
 _LARGE = 4096 * 2304
+_ROOM = 4
+"""Bytes for each pixel, those of two or three frames, without which a decoder may have had none for the next."""
 
 _READ_ONLY_VIDEOS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
@@ -229,15 +231,20 @@ def _until(frames: Iterator[VideoFrame], tick: int) -> VideoFrame | None:
 
 
 def _frames(container: InputContainer, stream: VideoStream, wanted: set[int]) -> Iterator[VideoFrame]:
-    """Decode from here on. A frame that no other needs is left out, unless it is wanted; so is what is damaged."""
+    """Decode from here on. A frame that no other needs is left out, unless it is wanted; so is what is damaged.
+
+    Raises MemoryError, also where a decoder that got no memory takes its data for damaged.
+    """
     import av  # noqa: PLC0415
 
     codec = stream.codec_context
     for packet in container.demux(stream):
         is_wanted = not packet.size or packet.pts in wanted
         codec.skip_frame = "DEFAULT" if is_wanted else "NONREF"
-        with suppress(av.error.InvalidDataError):
+        try:
             yield from packet.decode()
+        except av.error.InvalidDataError:
+            bytearray(_ROOM * codec.width * codec.height)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class Creator:
             estimate=ready.estimate,
             sources=ready.sources,
             plan=ready.plan,
-            can_remix=self._can_remix,
+            dialect=connection.dialect,
             is_new=is_new,
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
@@ -272,10 +272,6 @@ class Creator:
     def _question(self, ready: Resolved, settles: Sequence[str] = ()) -> str:
         return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
 
-    @property
-    def _can_remix(self) -> bool:
-        return self._connector.dialect.capabilities.can("remix")
-
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
         return policy_of(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
 
@@ -317,6 +313,7 @@ class Creator:
             estimate=ready.estimate,
             sources=ready.sources,
             plan=ready.plan,
+            dialect=self._connector.dialect,
         )
         request = ready.with_addresses(ready.paths)
         pictures = preview.pictures_named(request) | preview.pictures_needed(ready)
@@ -328,7 +325,7 @@ class Creator:
             notes += met
         update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
-            update |= {"duplicate_of": same.id, "advice": report.advice(same, can_remix=self._can_remix)}
+            update |= {"duplicate_of": same.id, "advice": report.advice(same, self._connector.dialect)}
         elif any(isinstance(note, WouldBeRefused) for note in notes):
             update |= {"advice": ()}  # the note says what is to be done first
         return submission.model_copy(update=update)

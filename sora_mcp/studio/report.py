@@ -31,8 +31,7 @@ from sora_mcp.core.records import readable, sent_frames, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
-from sora_mcp.dialects.protocol import ListedTask, Plan
-from sora_mcp.dialects.sora import state_of
+from sora_mcp.dialects.protocol import Dialect, ListedTask, Plan
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.connector import NOT_CONFIGURED
 
@@ -42,14 +41,13 @@ def video(
     gateway: str,
     trouble: SoraError | None = None,
     *,
-    can_remix: bool,
+    dialect: Dialect,
     age_s: float | None = None,
     usual_s: float | None = None,
 ) -> Video:
     """Everything known about one video. `trouble`: why the gateway could not be asked about it just now.
 
-    `can_remix`: whether the gateway can change it. `age_s`: how old it is, where it is under way, and what it usually
-    takes here.
+    `dialect`: that of the gateway. `age_s`: how old it is, where it is under way, and what it usually takes here.
     """
     before = () if trouble is None else (KnownBefore(trouble.parts),)
     with readable(entry.request_id):
@@ -75,7 +73,7 @@ def video(
                 for g in entry.generations
             ],
             files=[str(file) for _, file in sorted(entry.files.items())],
-            advice=(*before, *advice(entry, can_remix=can_remix)),
+            advice=(*before, *advice(entry, dialect)),
         )
 
 
@@ -117,11 +115,11 @@ def _address(entry: Entry, generation: Generation) -> str | None:
     return None if entry.account.address == IN_PROCESS else f"{entry.account.address}{url}"
 
 
-def advice(entry: Entry, *, can_remix: bool) -> tuple[Advice, ...]:
-    """What to do about a video now; `can_remix`: whether the gateway can change it."""
+def advice(entry: Entry, dialect: Dialect) -> tuple[Advice, ...]:
+    """What to do about a video now, at a gateway that is spoken to like that."""
     more = (MoreIds(tuple(entry.other_ids)),) if entry.other_ids else ()
     if entry.state in UNDER_WAY:
-        is_known = not entry.gateway_state or state_of(entry.gateway_state) is not None
+        is_known = not entry.gateway_state or dialect.knows_state(entry.gateway_state)
         return *more, *(() if is_known else (UnknownState(),)), Wait(entry.id)
     if entry.state == "sending":
         return *more, LookAgain(entry.id, after_s=60, paid=True)
@@ -134,7 +132,7 @@ def advice(entry: Entry, *, can_remix: bool) -> tuple[Advice, ...]:
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
     is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
-    return *more, *((ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, can_remix)
+    return *more, *((ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, dialect.capabilities.can("remix"))
 
 
 ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
@@ -168,7 +166,7 @@ def submission(
     estimate: Estimate | None,
     sources: Sequence[str] = (),
     plan: Plan,
-    can_remix: bool = False,
+    dialect: Dialect,
     is_new: bool = True,
 ) -> Submission:
     """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
@@ -191,7 +189,7 @@ def submission(
         plan=_plan(body, sources, entry.adjusted if entry else plan.adjusted, plan.left_open),
         amount=plans.amount(body),
         operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
-        advice=advice(entry, can_remix=can_remix) if entry else _after_dry_run(gateway),
+        advice=advice(entry, dialect) if entry else _after_dry_run(gateway),
     )
 
 

@@ -46,7 +46,7 @@ class Settler:
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
             raise NotFound(report.not_settled(request_id, known), SeeList())
-        return report.video(entry, connection.label, can_remix=connection.can_remix)
+        return report.video(entry, connection.label, dialect=connection.dialect)
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
         """The tasks that the upstream lists around the time of an unknown request, and no other request has: the one

@@ -107,11 +107,6 @@ class Upstream:
         return anyio.current_time() >= self._heard.left_alone_until
 
     @property
-    def can_remix(self) -> bool:
-        """Whether a finished video can be changed there."""
-        return self.dialect.capabilities.can("remix")
-
-    @property
     def notice(self) -> str | None:
         """What is to be known of everything that is made there; None where nothing is, or the gateway has not said it
         yet."""

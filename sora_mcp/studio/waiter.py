@@ -58,9 +58,9 @@ class Waiter:
 
     def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None, usual_s: float | None) -> Video:
         if entry.state not in UNDER_WAY:
-            return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix)
+            return report.video(entry, upstream.label, trouble, dialect=upstream.dialect)
         age_s = self._poller.age(entry)
-        return report.video(entry, upstream.label, trouble, can_remix=upstream.can_remix, age_s=age_s, usual_s=usual_s)
+        return report.video(entry, upstream.label, trouble, dialect=upstream.dialect, age_s=age_s, usual_s=usual_s)
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """What the poller learns, or what the ledger knows where it is so slow that this takes too long."""

@@ -60,6 +60,9 @@ class Toy:
         assert schemes == WEB
         return Task(state="succeeded", generations=(Generation(variant=1, url="https://cdn.example/toy.mp4"),))
 
+    def knows_state(self, word: str) -> bool:
+        raise AssertionError(word)
+
     def upload(self, name: str, content: bytes) -> Call:
         raise CannotExpress("inpaint_items", f"{name} ({len(content)} bytes) cannot be taken", "a text")
 

@@ -458,3 +458,15 @@ async def test_images_with_an_address_are_left_to_the_gateway(serve: Serve, gate
     body = json.loads(of(gateway, "POST")[0].body)
     assert body["frame_images"][0]["image_url"]["url"] == f"{gateway.address}/a.png"
     assert all(each.path != "/a.png" for each in gateway.received)
+
+
+@pytest.mark.parametrize(("word", "is_known"), [("Processing", True), ("pending", True), ("warmup", False)])
+async def test_a_word_for_a_state_is_told_to_be_unknown_where_openrouters_table_lacks_it(
+    word: str, is_known: bool, serve: Serve, gateway: FaultGateway
+) -> None:
+    gateway.on("GET", VIDEOS, says(JOB | {"status": word}))
+    async with serve() as client:
+        created = await ask(client, "create_video", PROMPT)
+        told = await ask(client, "get_video", {"task_id": created.data["task_id"]})
+    assert told.data["gateway_state"] == word
+    assert ("a word that is not known here" not in told.text) is is_known

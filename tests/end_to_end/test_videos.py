@@ -594,3 +594,15 @@ def test_settle_without_a_word_shows_them(run: Run, sandbox_of: Callable[[str], 
     settled = run("settle", request_id, "--task", offered[0]["task_id"], **own)
     assert settled.returncode == 0
     assert run("settle", request_id).returncode == 2
+
+
+@pytest.mark.parametrize(("word", "is_known"), [("in_progress", True), ("1", False), ("warmup", False)])
+async def test_a_word_for_a_state_is_told_to_be_unknown_where_the_table_of_these_servers_lacks_it(
+    word: str, is_known: bool, serve: Serve, gateway: FaultGateway
+) -> None:
+    gateway.on("GET", VIDEOS, says(OBJECT | {"status": word}))
+    async with serve() as client:
+        created = await ask(client, "create_video", PROMPT)
+        told = await ask(client, "get_video", {"task_id": created.data["task_id"]})
+    assert told.data["gateway_state"] == word
+    assert ("a word that is not known here" not in told.text) is is_known

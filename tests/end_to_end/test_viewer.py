@@ -120,9 +120,12 @@ async def test_a_video_that_takes_for_ever_is_refused_within_ten_seconds(connect
     assert children(os.getpid()) == known
 
 
-async def test_a_video_that_takes_too_much_memory_is_refused(viewer: Viewer, endless: Path) -> None:
+@pytest.mark.parametrize("megabytes", [320, 360, 400])
+async def test_a_video_that_takes_too_much_memory_is_refused_and_not_taken_for_damaged(
+    megabytes: int, viewer: Viewer, endless: Path
+) -> None:
     with pytest.raises(FileProblem, match=r"^It is too large to be looked at: it takes too much memory\.$"):
-        await sheet_of(viewer, endless, 4, "It", memory_bytes=320_000_000)
+        await sheet_of(viewer, endless, 4, "It", seconds=60, memory_bytes=megabytes * 1_000_000)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 100])

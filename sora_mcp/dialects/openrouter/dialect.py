@@ -207,6 +207,10 @@ class OpenRouter:
         """How a job stands. Raises NotFound, Refused or BadReply."""
         return tasks.read_task(reply, task_id, CREATE_PATH, schemes)
 
+    def knows_state(self, word: str) -> bool:
+        """Whether a word for a state stands in the table."""
+        return tasks.state_of(word) is not None
+
     def upload(self, name: str, content: bytes) -> Call:
         """Nothing is uploaded beforehand here."""
         raise NotImplementedError(f"{name} ({len(content)} bytes)")

@@ -31,6 +31,11 @@ def content_path(create_path: str, task_id: str, index: int) -> str:
     return f"{create_path}/{quoted(task_id)}/content?index={index}"
 
 
+def state_of(word: str) -> State | None:
+    """The state that a word means; None for one that stands in no table."""
+    return _STATES.get(word.strip().lower())
+
+
 def read_task(reply: Reply, task_id: str, create_path: str, schemes: frozenset[str] = WEB) -> Task:
     """How a job stands. Its object wins over the HTTP status. Raises NotFound, Refused or BadReply."""
     answer = parsed(reply)
@@ -42,7 +47,7 @@ def read_task(reply: Reply, task_id: str, create_path: str, schemes: frozenset[s
 
 def _read(job: dict[str, Any], reply: Reply, task_id: str, create_path: str, schemes: frozenset[str]) -> Task:
     word = job["status"].strip().lower()
-    state: State = _STATES.get(word, "running")
+    state = state_of(word) or "running"
     said = message_of(job) or None if state == "failed" else None
     return Task(
         state=state,

@@ -12,7 +12,6 @@ from sora_mcp.dialects.sora.dialect import CREATE_PATH, FILES_PATH, MODELS_PATH,
 from sora_mcp.dialects.sora.free import read_models, read_uploaded
 from sora_mcp.dialects.sora.tables import CAPABILITIES, SIZES
 from sora_mcp.dialects.sora.tasks import MAX_GENERATIONS, read_task
-from sora_mcp.dialects.sora.words import state_of
 
 __all__ = [
     "CAPABILITIES",
@@ -26,5 +25,4 @@ __all__ = [
     "read_models",
     "read_task",
     "read_uploaded",
-    "state_of",
 ]

@@ -15,6 +15,7 @@ from sora_mcp.dialects.replies import Reply
 from sora_mcp.dialects.sora import creates, free, tasks
 from sora_mcp.dialects.sora.body import SourceAt, body
 from sora_mcp.dialects.sora.tables import CAPABILITIES
+from sora_mcp.dialects.sora.words import state_of
 
 CREATE_PATH = "/sora/v1/videos"
 FILES_PATH = "/v1/files"
@@ -58,6 +59,10 @@ class Sora:
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
         """How a task stands. Raises NotFound, Refused or BadReply."""
         return tasks.read_task(reply, task_id, schemes=schemes)
+
+    def knows_state(self, word: str) -> bool:
+        """Whether a word for a state stands in the table."""
+        return state_of(word) is not None
 
     def upload(self, name: str, content: bytes) -> Call:
         """The upload of an image (a sibling's page)."""

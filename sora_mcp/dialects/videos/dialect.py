@@ -20,7 +20,7 @@ from sora_mcp.dialects.shots import in_prompt
 from sora_mcp.dialects.videos import creates, refusals, tasks
 from sora_mcp.dialects.videos.profiles import Profile
 from sora_mcp.dialects.videos.references import Abilities, adjusted_of, needs_of, sent_along
-from sora_mcp.dialects.videos.replies import error_of, free_error
+from sora_mcp.dialects.videos.replies import error_of, free_error, state_of
 from sora_mcp.dialects.videos.shape import Shape, shape_of, shape_of_source
 
 CREATE_PATH = "/v1/videos"
@@ -131,6 +131,10 @@ class Videos:
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:  # noqa: ARG002 - /content
         """How a video stands. Raises NotFound, Refused or BadReply."""
         return tasks.read_task(reply, task_id, CREATE_PATH)
+
+    def knows_state(self, word: str) -> bool:
+        """Whether a word for a state stands in the table."""
+        return state_of(word) is not None
 
     def upload(self, name: str, content: bytes) -> Call:
         """Nothing is uploaded beforehand here."""
