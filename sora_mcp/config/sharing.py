@@ -26,7 +26,7 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
     )
 
 
-def shared_folder(settings: Settings) -> Path:
+def folder_for_all(settings: Settings) -> Path:
     """The folder of files that every server must see which serves the same people: SORA_HOME where there is one server,
     and that of the videos where there may be several."""
     return settings.shared_folder or settings.home

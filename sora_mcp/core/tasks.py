@@ -93,6 +93,11 @@ def clean(text: str, limit: int = 500) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def size_in_words(n_bytes: int) -> str:
+    """The size of a file as people are told it."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"
+
+
 def _is_shown(character: str) -> bool:
     """Whether a character may stand in a text that is shown, or means something there."""
     return character in "\n\r\t\u200c\u200d" or unicodedata.category(character)[0] != "C"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.errors import InvalidInput, Problem
+from sora_mcp.core.tasks import size_in_words
 from sora_mcp.studio.image_files import MIME_TYPES, kind_of, orientation_of, size_of, whole
 
 MAX_IMAGE_BYTES = 20_000_000
@@ -108,16 +109,12 @@ def _up_to_its_end(content: bytes) -> Image | None:
     if picture is None:
         return None
     left_out = len(content) - len(picture)
-    notes = (f"{_size(left_out)} behind the end of the picture are not sent",) if left_out > MOST_UNTOLD else ()
+    notes = (f"{size_in_words(left_out)} behind the end of the picture are not sent",) if left_out > MOST_UNTOLD else ()
     return Image(f"image.{kind}", picture, hashlib.sha256(content).hexdigest(), notes)
 
 
 MOST_UNTOLD = 1000
 """Bytes behind a picture of which nothing is said; a phone's film has more."""
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e6:.1f} MB" if number >= 100_000 else f"{number / 1e3:.1f} kB"
 
 
 def _is_the_ledgers(where: str) -> InvalidInput:
@@ -201,7 +198,9 @@ def check_fetched(content: bytes, where: str) -> Image:
 def check_sendable(image: Image, where: str, max_bytes: int) -> None:
     """Raise InvalidInput for an image that is too large to be sent along with a request: as a file, or unpacked."""
     if len(image.content) > max_bytes:
-        raise refused(where, f"is too large ({len(image.content) / 1e6:.1f} MB)", f"up to {max_bytes // 1_000_000} MB")
+        raise refused(
+            where, f"is too large ({size_in_words(len(image.content))})", f"up to {max_bytes // 1_000_000} MB"
+        )
     width, height = size_of(image.content)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         allowed = f"up to {MAX_SIDE} pixels a side and {MAX_PIXELS // 1_000_000} million in all"

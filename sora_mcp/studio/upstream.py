@@ -193,11 +193,11 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
 
     if not endpoint.sandbox:
         return Gateway(endpoint, settings, dialect)
-    from sora_mcp.config.sharing import shared_folder  # noqa: PLC0415 - as the sandbox itself
+    from sora_mcp.config.sharing import folder_for_all  # noqa: PLC0415 - as the sandbox itself
     from sora_mcp.sandbox import SERVED, Sandbox  # noqa: PLC0415
 
     sandbox = Sandbox(
-        shared_folder(settings) / "sandbox",
+        folder_for_all(settings) / "sandbox",
         seconds=settings.sandbox_seconds,
         capabilities=dialect.capabilities,
         dialect=settings.dialect,

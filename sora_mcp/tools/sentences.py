@@ -8,7 +8,7 @@ from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.errors import SUBMITTED
 from sora_mcp.core.results import Download, ListedVideo, OtherCost, Submission, Video
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id
+from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id, size_in_words
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
@@ -172,7 +172,7 @@ def quote(text: str, limit: int = 200) -> str:
 
 def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:
     """Where the file is."""
-    size = f"({download.bytes / 1e6:.1f} MB)"
+    size = f"({size_in_words(download.bytes)})"
     if download.url is not None:
         lasts = duration(download.url_seconds or 0)
         return (

@@ -76,19 +76,20 @@ async def create(client: Client, prompt: str = "fly man") -> dict[str, Any]:
     return structured
 
 
-async def assert_refused(client: Client, words: str) -> None:
+async def assert_refused(client: Client, words: str) -> dict[str, Any]:
     refused = await create(client, "another")
     assert refused["outcome"] == "not_submitted", refused
     assert words in refused["error"]["message"], refused
     assert "Nothing was submitted" in str(refused)
     assert not [word for word in FOREIGN if word in str(refused)]
+    return refused
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("plain:wrong-canary@{}", "does not accept the user or the password"),
-        ("plain@{}", "does not accept the user or the password"),
+        ("plain:wrong-canary@{}", "does not accept this user and password"),
+        ("plain@{}", "does not accept this user and password"),
         ("nobody:x@{}", "does not let this user in"),
         ("tls@{}", "does not let this user in"),
         ("sora@{}_not", "no such database"),
@@ -101,7 +102,9 @@ async def test_an_address_that_lets_nobody_in(
     url = f"postgresql://{address.format(cluster.database().partition('@')[2])}"
     began = time.monotonic()
     async with connect(ledger_url=url) as client:
-        await assert_refused(client, words)
+        refused = await assert_refused(client, words)
+    assert not refused["error"]["retryable"]
+    assert "correct SORA_LEDGER_URL" in refused["error"]["next_step"]
     assert time.monotonic() - began < 10
     assert gateway.creates() == []
 

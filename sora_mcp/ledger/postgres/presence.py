@@ -103,7 +103,7 @@ class Presence:
         self._starting = threading.Lock()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: Callable[[str], None] | None = None
+        self._on_message: Callable[[str], None] | None = None
 
     @property
     def writer(self) -> str | None:
@@ -128,9 +128,9 @@ class Presence:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
 
-    def hear(self, listener: Callable[[str], None]) -> None:
-        """Tell `listener` what servers tell each other, in this event loop."""
-        self._loop, self._listener = asyncio.get_running_loop(), listener
+    def hear(self, on_message: Callable[[str], None]) -> None:
+        """Call `on_message` with what servers tell each other, in this event loop."""
+        self._loop, self._on_message = asyncio.get_running_loop(), on_message
         self.start()
 
     @contextmanager
@@ -214,8 +214,8 @@ class Presence:
             self.heard = self.heard if newest is None else str(newest[0])
 
     def _pass_on(self, message: str) -> None:
-        if self._listener is not None:
-            self._in_loop(self._listener, message)
+        if self._on_message is not None:
+            self._in_loop(self._on_message, message)
 
     def _tell(self, request_id: str) -> None:
         if request_id in self._listeners:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import psycopg
 
-from sora_mcp.core.advice import AskUser, Setting, TryAgain
+from sora_mcp.core.advice import Advice, AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.transactions import Held
 
@@ -25,21 +25,23 @@ _WHY_OF_CLASS = {
     "53": "it lacks a resource",
     "57": "it is being shut down, or started",
 }
+_PASSING, _LASTING = True, False
 _WHY_NOT_LET_IN = (
-    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"]),
-    (("password", "authentication", "role "), "it does not accept this user and password"),
-    (("does not support SSL",), "it does not offer the TLS that sslmode asks for"),
-    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert"),
-    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode"),
-    (("too many", "slots"), "it has no connection left"),
-    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started"),
-    (("permission", "privilege"), "its user may not connect to that database"),
-    (("does not exist",), "there is no such database"),
-    (("resolve", "translate host"), "its host is not known"),
-    (("timeout",), "it does not answer"),
-    (("FATAL",), "it refuses the connection: user, password, database or the number of connections"),
+    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], _PASSING),
+    (("password", "authentication", "role "), "it does not accept this user and password", _LASTING),
+    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", _LASTING),
+    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", _LASTING),
+    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", _LASTING),
+    (("too many", "slots"), "it has no connection left", _PASSING),
+    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", _PASSING),
+    (("permission", "privilege"), "its user may not connect to that database", _LASTING),
+    (("does not exist",), "there is no such database", _LASTING),
+    (("resolve", "translate host"), "its host is not known", _PASSING),
+    (("timeout",), "it does not answer", _PASSING),
+    (("FATAL",), "it refuses the connection: user, password, database or the number of connections", _PASSING),
 )
-"""What a refused connection says, in English, and our words for it; libpq gives no code for it."""
+"""What a refused connection says, in English, our words for it, and whether it may pass by itself; libpq gives no code
+for it."""
 _NOT_REACHED = "it cannot be reached"
 _GONE = {"42P01", "3F000"}
 """A table, or the schema, is not there any more."""
@@ -48,12 +50,18 @@ _GONE = {"42P01", "3F000"}
 class Unavailable(Held):
     """PostgreSQL cannot be reached now, or refuses; later it may not."""
 
+    def __init__(self, why: str, *advice: Advice) -> None:
+        check = AskUser(("check ", Setting("ledger_url"), " and its database if it stays so"))
+        super().__init__(f"The ledger in PostgreSQL cannot be used ({why}).", *(advice or (TryAgain(30), check)))
+
+
+class NotLetIn(Unavailable):
+    """It refuses until somebody has changed something."""
+
+    retryable = False
+
     def __init__(self, why: str) -> None:
-        super().__init__(
-            f"The ledger in PostgreSQL cannot be used ({why}).",
-            TryAgain(30),
-            AskUser(("check ", Setting("ledger_url"), " and its database if it stays so")),
-        )
+        super().__init__(why, AskUser(("correct ", Setting("ledger_url"), ", or what its database allows")))
 
 
 class Unsuitable(FileProblem):
@@ -86,9 +94,9 @@ def problem(error: psycopg.Error) -> FileProblem:
     if not code:
         words = str(error).partition("FATAL:")
         said = "".join(words[1:]) or words[0]
-        return Unavailable(
-            next((why for parts, why in _WHY_NOT_LET_IN if any(map(said.__contains__, parts))), _NOT_REACHED)
-        )
+        known = [(why, passes) for parts, why, passes in _WHY_NOT_LET_IN if any(map(said.__contains__, parts))]
+        why, passes = known[0] if known else (_NOT_REACHED, _PASSING)
+        return Unavailable(why) if passes else NotLetIn(why)
     if code in _GONE:
         return TakenBack()
     return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")

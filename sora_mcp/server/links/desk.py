@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import shared_folder
+from sora_mcp.config.sharing import folder_for_all
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
@@ -52,7 +52,7 @@ class Links:
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
         videos = Endpoint(Videos(self._desk, self._saved_file).answer)
-        images = Endpoint(Images(self._desk, shared_folder(self._settings)).answer)
+        images = Endpoint(Images(self._desk, folder_for_all(self._settings)).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -62,7 +62,7 @@ class Links:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
         audience = (self._settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         base_url = self._settings.public_url or audience or _base_url(request)
-        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(shared_folder(self._settings), owner))
+        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(folder_for_all(self._settings), owner))
 
 
 def _base_url(request: Request) -> str | None:
