@@ -37,6 +37,7 @@ _OURS = {
 """What an address that says nothing else gets: a host that is gone is noticed within half a minute."""
 _SESSION = (
     "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '15s';"  # a server may be stopped midway
+    " SET idle_session_timeout = 0;"  # a connection that holds this server's lock and listens is mostly idle
     " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
     # What others have committed is seen once a lock is there, whatever the database begins transactions with.
     " SET default_transaction_isolation = 'read committed';"
@@ -45,7 +46,7 @@ _SESSION = (
 )
 _IS_SAFE = (
     "SELECT pg_backend_pid(), current_setting('fsync'), current_setting('synchronous_commit'),"
-    " current_setting('server_version_num')::int"
+    " current_setting('server_version_num')::int, current_setting('server_encoding')"
 )
 
 _CLOCK = f"SELECT {CLOCK}"
@@ -265,12 +266,13 @@ class Connections:
 
 def _conninfo(url: str) -> str:
     known = readable(url)
-    return make_conninfo(url, **{name: value for name, value in _OURS.items() if name not in known})
+    ours = {name: value for name, value in _OURS.items() if name not in known}
+    return make_conninfo(url, **ours, client_encoding="UTF8")
 
 
 def _set_up(connection: Connection) -> None:
     """Set up a new connection. Raises FileProblem where what is committed on it might be lost."""
-    ((pid, fsync, commit, version),) = connection.run(_IS_SAFE)
+    ((pid, fsync, commit, version, encoding),) = connection.run(_IS_SAFE)
     if pid != connection.info.backend_pid:
         raise Unsuitable(
             "a connection pooler, such as pgbouncer, stands in front of it. Behind one, in whichever mode, servers "
@@ -279,6 +281,8 @@ def _set_up(connection: Connection) -> None:
         )
     if version < 150000:
         raise Unsuitable("it is older than PostgreSQL 15", "use PostgreSQL 15 or newer")
+    if encoding != "UTF8":
+        raise Unsuitable(f"its encoding is {encoding}", "make a database with the encoding UTF8")
     if fsync != "on":
         raise Unsuitable("its setting fsync is off, so that what was paid for may be lost", "turn fsync on")
     stronger = "" if commit in {"on", "remote_apply"} else "SET synchronous_commit = on; "

@@ -101,7 +101,8 @@ class PostgresLedger(Paying, Following, Reading):
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
         self._beginning = anyio.Semaphore(1)
-        self._begun_at = 0.0
+        self._line: dict[anyio.CancelScope, float] = {}
+        """Paid calls that wait for those before them, and until when they do at most."""
         self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._place = _Place((0, ""), None, "0/0")
         self._log_is_shown = True
@@ -134,12 +135,19 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def _wait_to_begin(self) -> None:
         """Wait while those before get on. Raises Unavailable where none of them did for BUSY_S, and after _LINE_S."""
-        since = time.monotonic()
-        while (left := min(max(since, self._begun_at) + BUSY_S, since + _LINE_S) - time.monotonic()) > 0:
-            with anyio.move_on_after(left):
+        with anyio.move_on_after(BUSY_S) as waiting:
+            self._line[waiting] = anyio.current_time() + _LINE_S
+            try:
                 await self._beginning.acquire()
-                return
+            finally:
+                del self._line[waiting]
+            return
         raise Unavailable("it is busy, or was away until now")
+
+    def _got_on(self) -> None:
+        """Let those in line wait on: whoever waited for long keeps its place."""
+        for waiting, until in self._line.items():
+            waiting.deadline = min(anyio.current_time() + BUSY_S, until)
 
     async def _begin_under_a_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         if self._presence.writer is None:
@@ -147,9 +155,9 @@ class PostgresLedger(Paying, Following, Reading):
         try:
             begun = await super().begin(intent, policy)
         except OverCap:
-            self._begun_at = time.monotonic()
+            self._got_on()
             raise
-        self._begun_at = time.monotonic()
+        self._got_on()
         return begun
 
     async def totals(self, account: Account) -> Totals:

@@ -12,7 +12,7 @@ from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.trouble import Unsuitable, problem
 
 _LOOK = (
-    "SELECT current_setting('server_version'), current_setting('server_encoding'),"
+    "SELECT current_setting('server_version'),"
     " current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),"
     " to_regclass('ledger_schema') IS NOT NULL, to_regclass('videos') IS NOT NULL,"
     " has_schema_privilege(current_schema(), 'CREATE'),"
@@ -46,15 +46,13 @@ def look_at(url: str) -> Look:
 
 
 def _look(connection: Connection) -> Look:
-    ((version, encoding, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(
+    ((version, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(
         _LOOK
     )
     if is_follower:
         raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
     if is_read_only:
         raise Unsuitable("it is read-only", "let its user write (default_transaction_read_only)")
-    if encoding != "UTF8":
-        raise Unsuitable(f"its encoding is {encoding}", "make a database with the encoding UTF8")
     if has_videos and not has_schema:
         raise Unsuitable("it holds a table videos of something else", "make a database of its own")
     if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):

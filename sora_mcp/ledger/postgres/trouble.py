@@ -13,6 +13,7 @@ from sora_mcp.ledger.sql.transactions import Held
 
 _WHY = {
     "25006": "it is read-only",
+    "3F000": "its user has no schema to make tables in: see search_path",
     "42501": "its user may not do what is needed: let it own the database",
     "55000": "it is a copy that only follows another, and is read-only",
     "53100": "the disk is full",
@@ -43,8 +44,8 @@ _WHY_NOT_LET_IN = (
 """What a refused connection says, in English, our words for it, and whether it may pass by itself; libpq gives no code
 for it."""
 _NOT_REACHED = "it cannot be reached"
-_GONE = {"42P01", "3F000"}
-"""A table, or the schema, is not there any more."""
+_GONE = "42P01"
+"""A table is not there any more."""
 
 
 class Unavailable(Held):
@@ -97,7 +98,7 @@ def problem(error: psycopg.Error) -> FileProblem:
         known = [(why, passes) for parts, why, passes in _WHY_NOT_LET_IN if any(map(said.__contains__, parts))]
         why, passes = known[0] if known else (_NOT_REACHED, _PASSING)
         return Unavailable(why) if passes else NotLetIn(why)
-    if code in _GONE:
+    if code == _GONE:
         return TakenBack()
     return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")
 
