@@ -100,6 +100,31 @@ async def test_nothing_is_submitted_and_that_is_said_however_many_are_followed(
     assert len(gateway.creates()) == 12
 
 
+@pytest.mark.slow
+async def test_of_many_creates_at_once_each_is_refused_in_time_and_none_is_sent_later(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    refused: list[dict[str, Any]] = []
+    many = 12
+
+    async def one(number: int) -> None:
+        told = await use(client, "create_video", prompt=f"boat {number}")
+        refused.extend([told] if told["outcome"] == "not_submitted" else [])
+        some.set() if len(refused) >= many - 1 else None
+
+    async with connect() as client:
+        await create(client, 1)
+        some = anyio.Event()
+        async with anyio.create_task_group() as calls:
+            with held(tmp_path), anyio.fail_after(BUSY_S * 1.5):
+                for number in range(many):
+                    calls.start_soon(one, number)
+                await some.wait()
+        assert all("another process holds it" in each["error"]["message"] for each in refused)
+        await use(client, "list_videos")
+    assert len(gateway.creates()) == 1 + many - len(refused)
+
+
 async def test_a_task_is_followed_on_once_the_ledger_can_be_written_again(
     connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:

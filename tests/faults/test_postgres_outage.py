@@ -12,12 +12,14 @@ import anyio
 import pytest
 from bench import TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
-from ledgers import begin
+from ledgers import G, begin
 from postgres import Cluster, running_cluster
 from postgres_faults import Loss, database_of, proxy, sessions
 from wire import Host, host
 
+from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem
+from sora_mcp.ledger import Intent
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -25,6 +27,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 TOLD_WITHIN_S = 35
 BACK_WITHIN_S = 20
 MOST_THREADS = 50
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(5.5) WHERE NEW.body LIKE '%slow%'; RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON videos FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+"""Some requests take longer than half of what a paid call waits where nobody before it gets on."""
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,26 @@ async def test_two_hundred_calls_while_it_is_away_all_end_and_the_server_stays_a
             finally:
                 cluster.start()
     assert len(gateway.creates()) == 1
+
+
+async def test_while_it_is_slow_paid_calls_keep_their_place_in_line(cluster: Cluster) -> None:
+    url = cluster.database()
+    through: list[str] = []
+    with closing(PostgresLedger(url)) as ledger:
+
+        async def pay(prompt: str) -> None:
+            await ledger.begin(Intent(G, "simple_compose", {"prompt": prompt}, prompt, [], Cost.of(1)))
+            through.append(prompt)
+            if prompt == "slow 1":
+                calls.start_soon(pay, "the last")
+
+        await pay("first")
+        cluster.sql(SLOW, database_of(url))
+        async with anyio.create_task_group() as calls:
+            for prompt in ("slow 1", "slow 2", "third"):
+                calls.start_soon(pay, prompt)
+                await anyio.wait_all_tasks_blocked()
+    assert through == ["first", "slow 1", "slow 2", "third", "the last"]
 
 
 def threads_of(process: int) -> int:

@@ -269,6 +269,42 @@ async def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(cluster: 
         assert ours.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
+async def test_a_connection_that_holds_a_servers_lock_is_not_ended_because_it_idles(cluster: Cluster) -> None:
+    url = cluster.database()
+    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET idle_session_timeout = '2s'")
+    with closing(Connections(url, lambda _: None).connect()) as ours:
+        assert ours.execute("SHOW idle_session_timeout").fetchone() == ("0",)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_every_text_is_kept_whatever_encoding_its_clients_begin_with(
+    cluster: Cluster, connect: Connect, encoding: str
+) -> None:
+    url = cluster.database()
+    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET client_encoding = {encoding}")
+    async with connect(ledger_url=f"{url}?client_encoding={encoding}") as client:
+        assert (await create(client, "飞人 🎬 é"))["outcome"] == "accepted"
+        listed = (await client.call_tool("list_videos", {})).structured_content
+    assert [each["prompt"] for each in listed["videos"]] == ["飞人 🎬 é"]
+
+
+async def test_a_database_in_an_encoding_that_lacks_letters_is_refused(
+    cluster: Cluster, connect: Connect, gateway: FaultGateway
+) -> None:
+    cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    async with connect(ledger_url=cluster.database().rpartition("/")[0] + "/latin") as client:
+        await assert_refused(client, "its encoding is LATIN1")
+    assert gateway.creates() == []
+
+
+async def test_a_user_without_a_schema_is_told_so(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
+    url = cluster.database()
+    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET search_path = nowhere")
+    async with connect(ledger_url=url) as client:
+        await assert_refused(client, "see search_path")
+    assert gateway.creates() == []
+
+
 async def test_a_database_that_writes_nothing_through_is_refused(
     cluster: Cluster, connect: Connect, gateway: FaultGateway
 ) -> None:

@@ -15,9 +15,9 @@ import anyio
 import psycopg
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.errors import FileProblem, OverCap
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, Intent, Totals
-from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
+from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.postgres import counting, migrations
 from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _LATE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
-_LINE_S = 30.0
-"""Seconds that a paid call waits at most for those of this server that came before it."""
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
 _FOLLOWS_ANOTHER = "55000"
@@ -100,9 +98,6 @@ class PostgresLedger(Paying, Following, Reading):
         self._steps = steps
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
-        self._beginning = anyio.Semaphore(1)
-        self._line: dict[anyio.CancelScope, float] = {}
-        """Paid calls that wait for those before them, and until when they do at most."""
         self._presence = Presence(self._connections.connect, self._take_back_never_sent)
         self._place = _Place((0, ""), None, "0/0")
         self._log_is_shown = True
@@ -120,9 +115,7 @@ class PostgresLedger(Paying, Following, Reading):
     def exists(self) -> bool:
         return True
 
-    async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
-        # One at a time: where this server is stopped, one transaction of its keeps the others waiting, not eight.
-        await self._wait_to_begin()
+    async def _begin_in_turn(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         try:
             with suppress(_LockLost):
                 return await self._begin_under_a_lock(intent, policy)
@@ -130,35 +123,14 @@ class PostgresLedger(Paying, Following, Reading):
         except CommitUnknown as error:
             self._was_not_sent(error.done)
             raise
-        finally:
-            self._beginning.release()
-
-    async def _wait_to_begin(self) -> None:
-        """Wait while those before get on. Raises Unavailable where none of them did for BUSY_S, and after _LINE_S."""
-        with anyio.move_on_after(BUSY_S) as waiting:
-            self._line[waiting] = anyio.current_time() + _LINE_S
-            try:
-                await self._beginning.acquire()
-            finally:
-                del self._line[waiting]
-            return
-        raise Unavailable("it is busy, or was away until now")
-
-    def _got_on(self) -> None:
-        """Let those in line wait on: whoever waited for long keeps its place."""
-        for waiting, until in self._line.items():
-            waiting.deadline = min(anyio.current_time() + BUSY_S, until)
 
     async def _begin_under_a_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         if self._presence.writer is None:
             await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
-        try:
-            begun = await super().begin(intent, policy)
-        except OverCap:
-            self._got_on()
-            raise
-        self._got_on()
-        return begun
+        return await super()._begin_in_turn(intent, policy)
+
+    def _busy(self) -> Unavailable:
+        return Unavailable("it is busy, or was away until now")
 
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: counting.totals(db, account))

@@ -46,9 +46,7 @@ def look_at(url: str) -> Look:
 
 
 def _look(connection: Connection) -> Look:
-    ((version, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(
-        _LOOK
-    )
+    ((version, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(_LOOK)
     if is_follower:
         raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
     if is_read_only:

@@ -15,6 +15,7 @@ from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sql import lines, listing, rows
+from sora_mcp.ledger.sql.admission import Admission
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
 from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
@@ -33,7 +34,15 @@ OPEN_FOR_S = 3_600.0
 class Paying(Transactions):
     """Intents and their outcomes."""
 
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._admission = Admission()
+
     async def begin(self, intent: Intent, policy: SpendingPolicy = NO_POLICY) -> tuple[Entry, bool]:
+        async with self._admission.turn(self._busy):
+            return await self._begin_in_turn(intent, policy)
+
+    async def _begin_in_turn(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         def work(db: Database) -> tuple[Entry, bool] | OverCap:
             db.lock(f"gateway {intent.account.address}")
             self._check_place(db)

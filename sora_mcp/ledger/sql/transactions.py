@@ -68,6 +68,10 @@ class Transactions(ABC):
         """A read of a few rows. What was read under a `key` may be kept until anything is written."""
 
     @abstractmethod
+    def _busy(self) -> FileProblem:
+        """What to say where the ledger is held, so that paid calls before this one do not get on."""
+
+    @abstractmethod
     def _check_place(self, db: Database) -> None:
         """Raise FileProblem where nothing may be begun in this ledger any more."""
 

@@ -25,7 +25,7 @@ from sora_mcp.ledger.sql.reading import Reading
 from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
-from sora_mcp.ledger.sqlite.file import File
+from sora_mcp.ledger.sqlite.file import File, held
 from sora_mcp.ledger.sqlite.integrity import TAKEN_AWAY, Damaged, Malformed, identity
 from sora_mcp.ledger.sqlite.liveness import Writer
 
@@ -111,6 +111,9 @@ class SqliteLedger(Paying, Following, Reading):
             with suppress(Held):  # they stay as they are until it can be written
                 self._file.transact("BEGIN IMMEDIATE", self._bury_the_abandoned, BRIEFLY_S)
         return self._file.transact("BEGIN", work)
+
+    def _busy(self) -> FileProblem:
+        return held(self._file.path)
 
     def _check_place(self, db: Database) -> None:
         if not migrations.is_current(db):

@@ -237,9 +237,9 @@ def problem(path: Path, error: Exception) -> FileProblem:
     what, code = why(error), code_of(error)
     if isinstance(error, Malformed) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return Damaged(path, what)
-    message = ("The ledger", Place(f" {path}", ""), f" cannot be used ({what}).")
     if code in _HELD:
-        return Held(message, TryAgain(), AskUser("end whatever holds it if it stays so"))
+        return held(path)
+    message = _cannot_be_used(path, what)
     if isinstance(error, migrations.NewerSchema):
         return FileProblem(message, AskUser("restart this server with the newer version"))
     return FileProblem(
@@ -247,11 +247,20 @@ def problem(path: Path, error: Exception) -> FileProblem:
     )
 
 
+def held(path: Path) -> Held:
+    """What to say where another process holds it."""
+    message = _cannot_be_used(path, _WHY[sqlite3.SQLITE_BUSY])
+    return Held(message, TryAgain(), AskUser("end whatever holds it if it stays so"))
+
+
+def _cannot_be_used(path: Path, why_not: str) -> tuple[str, Place, str]:
+    return "The ledger", Place(f" {path}", ""), f" cannot be used ({why_not})."
+
+
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 _WHY: dict[int | None, str] = {
     sqlite3.SQLITE_BUSY: "another process holds it",
-    sqlite3.SQLITE_LOCKED: "another process holds it",
     sqlite3.SQLITE_READONLY: "it is read-only",
     sqlite3.SQLITE_PERM: "no permission",
     sqlite3.SQLITE_FULL: "the disk is full",
