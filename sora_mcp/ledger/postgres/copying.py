@@ -13,7 +13,7 @@ from typing import Literal
 
 import psycopg
 
-from sora_mcp.core.advice import AskUser, CopyLedger, Do
+from sora_mcp.core.advice import CopyLedger, Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection
@@ -109,7 +109,6 @@ class _Copying:
         connection = self._connection
         connection.run(_PATIENCE)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [migrations.MIGRATION_LOCK])
-        self._check_encoding()
         migrations.migrate(connection, migrations.STEPS, LIVING_SENDERS)
         if self._holds_any(*_RECORDED):
             self._check_is_of_source(db)
@@ -135,14 +134,6 @@ class _Copying:
             table.compare()
         connection.run(f"ANALYZE {', '.join(_RECORDED)}")
         return Copy("copied", rows)
-
-    def _check_encoding(self) -> None:
-        ((encoding,),) = self._connection.run("SELECT current_setting('server_encoding')")
-        if encoding != "UTF8":
-            raise Refused(
-                f"The database has the encoding {encoding}, which cannot hold every text.",
-                AskUser("make a database with the encoding UTF8"),
-            )
 
     def _holds_any(self, *tables: str) -> bool:
         return any(
