@@ -8,10 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from sora_mcp.core.errors import FileProblem, OverCap
-from sora_mcp.ledger.sql.transactions import BUSY_S
-
-_LONGEST_S = 30.0
-"""Seconds that a paid call waits at most for those of this process that came before it."""
+from sora_mcp.ledger.sql.transactions import BUSY_S, LINE_S
 
 
 class Admission:
@@ -24,7 +21,7 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self, why_not: Callable[[], FileProblem]) -> AsyncIterator[None]:
-        """Wait while those before get on. Raises `why_not` where none of them did for BUSY_S, and after _LONGEST_S."""
+        """Wait while those before get on. Raises `why_not` where none of them did for BUSY_S, and after LINE_S."""
         if not await self._has_come():
             raise why_not()
         try:
@@ -39,7 +36,7 @@ class Admission:
 
     async def _has_come(self) -> bool:
         with anyio.move_on_after(BUSY_S) as wait:
-            self._waiting[wait] = anyio.current_time() + _LONGEST_S
+            self._waiting[wait] = anyio.current_time() + LINE_S
             try:
                 await self._turn.acquire()
             finally:
