@@ -15,10 +15,9 @@ from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sql import lines, listing, rows
-from sora_mcp.ledger.sql.admission import Admission
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_task
-from sora_mcp.ledger.sql.transactions import OlderRelease, Transactions
+from sora_mcp.ledger.sql.transactions import Admission, OlderRelease, Transactions
 
 T = TypeVar("T")
 _WAIT_FOR_OLDER_S = 10.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import anyio
+
 from sora_mcp.core.advice import AskUser, TryAgain
-from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.errors import FileProblem, OverCap
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.changes import Changes
 from sora_mcp.ledger.sql.database import Database
@@ -40,6 +43,47 @@ class OlderRelease(Held):
             TryAgain(60),
             AskUser("restart the other windows"),
         )
+
+
+class Admission:
+    """Admission of the paid calls of one process: one at a time is recorded, in the order in which they came.
+
+    A server that is stopped, or a ledger that is held, keeps those in line waiting: none of them for long.
+    """
+
+    def __init__(self) -> None:
+        self._turn = anyio.Semaphore(1, fast_acquire=True)
+        self._waiting: dict[anyio.CancelScope, float] = {}
+        """Those who wait, and until when they do at most."""
+
+    @asynccontextmanager
+    async def turn(self, why_not: Callable[[], FileProblem]) -> AsyncIterator[None]:
+        """Wait while those before get on. Raises `why_not` where none of them did for BUSY_S, and after LINE_S."""
+        if not await self._has_come():
+            raise why_not()
+        try:
+            yield
+        except OverCap:
+            self._let_others_wait_on()
+            raise
+        else:
+            self._let_others_wait_on()
+        finally:
+            self._turn.release()
+
+    async def _has_come(self) -> bool:
+        with anyio.move_on_after(BUSY_S) as wait:
+            self._waiting[wait] = anyio.current_time() + LINE_S
+            try:
+                await self._turn.acquire()
+            finally:
+                del self._waiting[wait]
+            return True
+        return False
+
+    def _let_others_wait_on(self) -> None:
+        for wait, until in self._waiting.items():
+            wait.deadline = min(anyio.current_time() + BUSY_S, until)
 
 
 class Transactions(ABC):
