@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -42,31 +41,17 @@ async def get(client: Client, seconds: int, task_id: str = "task_new") -> Told:
 # --- trouble that passes --------------------------------------------------------------------------
 
 
-async def in_each_trouble(assert_of: Callable[[str, FaultGateway], Awaitable[None]]) -> None:
-    """At once, each with a gateway of its own: they do nothing but wait."""
-
-    async def at_a_gateway(trouble: str) -> None:
-        async with fault_gateway() as gateway:
-            gateway.on("POST", CREATE, TAKEN)
-            await assert_of(trouble, gateway)
-
-    async with anyio.create_task_group() as troubles:
-        for trouble in PASSING:
-            troubles.start_soon(at_a_gateway, trouble)
-
-
-async def test_passing_trouble_is_waited_out_from_the_first_look_on(era: Era, connect: Connect) -> None:
-    async def is_waited_out(trouble: str, gateway: FaultGateway) -> None:
-        answer = PASSING[trouble]
-        gateway.on("GET", CREATE, *[answer] * 4, RUNNING, *[answer] * 4, DONE)
-        async with connect(era, base_url=gateway.address) as client:
-            await created(client)
-            told = await get(client, 40)
-        assert not told.is_error, (trouble, told.text)
-        assert told.data["state"] == "succeeded"
-        assert "nothing about the video" not in told.text
-
-    await in_each_trouble(is_waited_out)
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+async def test_passing_trouble_is_waited_out_from_the_first_look_on(
+    answer: Answer, era: Era, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, *[answer] * 4, RUNNING, *[answer] * 4, DONE)
+    async with connect(era) as client:
+        await created(client)
+        told = await get(client, 20)
+    assert not told.is_error, told.text
+    assert told.data["state"] == "succeeded"
+    assert "nothing about the video" not in told.text
 
 
 async def test_a_gateway_that_asks_for_patience_is_asked_again_when_it_is_over(
@@ -96,21 +81,21 @@ async def test_an_id_of_elsewhere_is_asked_about_until_the_gateway_answers(
 # --- trouble that stays ---------------------------------------------------------------------------
 
 
-async def test_when_the_time_is_over_what_the_ledger_knows_is_told_with_the_trouble(connect: Connect) -> None:
-    async def is_told(trouble: str, gateway: FaultGateway) -> None:
-        gateway.on("GET", CREATE, PASSING[trouble])
-        async with connect(base_url=gateway.address) as client:
-            await created(client)
-            told = await get(client, 1)
-            listed = await ask(client, "list_videos", {})
-        assert not told.is_error, (trouble, told.text)
-        assert told.data["state"] == "submitted"
-        assert "That says nothing about the video." in told.text
-        assert told.data["next_step"] in told.text
-        assert not [word for word in ("failed", "rejected", "not created") if word in told.text]
-        assert [video["state"] for video in listed.data["videos"]] == ["submitted"]
-
-    await in_each_trouble(is_told)
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+async def test_when_the_time_is_over_what_the_ledger_knows_is_told_with_the_trouble(
+    answer: Answer, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, answer)
+    async with connect() as client:
+        await created(client)
+        told = await get(client, 1)
+        listed = await ask(client, "list_videos", {})
+    assert not told.is_error, told.text
+    assert told.data["state"] == "submitted"
+    assert "That says nothing about the video." in told.text
+    assert told.data["next_step"] in told.text
+    assert not [word for word in ("failed", "rejected", "not created") if word in told.text]
+    assert [video["state"] for video in listed.data["videos"]] == ["submitted"]
 
 
 async def test_trouble_that_comes_while_somebody_waits_is_told_at_the_end(
