@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +114,7 @@ async def test_a_post_that_is_out_is_waited_for_first_and_recorded(tmp_path: Pat
     await for_each_end(end)
 
 
-async def for_each_end(end: Callable[[str], Awaitable[None]]) -> None:
+async def for_each_end(end: Callable[[str], Coroutine[Any, Any, None]]) -> None:
     """All at once: they do nothing but wait."""
     with anyio.fail_after(60):
         async with anyio.create_task_group() as servers:
