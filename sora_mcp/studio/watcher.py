@@ -138,13 +138,15 @@ class Watcher:
 
     async def _round(self, followed: Followed, save: Save | None, work: TaskGroup) -> bool:
         """Whether there is anything to come back for."""
+        wanted, gives_way = self._wanted(), self._gives_way(followed)
+        if gives_way and not wanted:
+            return True
         open_rows = await self._ledger.under_way(followed.whose, MOST)
         open_rows += await self._ledger.without_address(followed.whose, MOST)
-        wanted = self._wanted()
         await self._tell_changes(followed, open_rows, wanted)
         now = self._ledger.now()
         due = [entry for entry in open_rows if entry.is_due(now, followed.pace)]
-        due = [] if self._gives_way(followed) else due
+        due = [] if gives_way else due
         upstreams = await _upstreams(followed, due)
         due = [entry for entry in due if entry.account in upstreams]
         self._start(work, due, self._queries, lambda entry: self._poller.ask(upstreams[entry.account], entry))

@@ -112,3 +112,30 @@ async def test_a_task_is_followed_on_once_the_ledger_can_be_written_again(
         with anyio.fail_after(20):
             while len(gateway.requests("GET")) == asked:
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_a_create_is_made_though_others_hold_the_file_one_after_another_for_longer_than_it_waits_for_one(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    async with connect() as client:
+        await create(client, 1)
+        done = anyio.Event()
+        told: list[dict[str, Any]] = []
+
+        async def create_another() -> None:
+            told.append(await use(client, "create_video", prompt="another"))
+            done.set()
+
+        with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3", isolation_level=None)) as other:
+            async with anyio.create_task_group() as group:
+                other.execute("BEGIN IMMEDIATE")
+                group.start_soon(create_another)
+                for number in range(4):
+                    with anyio.move_on_after(BUSY_S / 3):
+                        await done.wait()
+                    other.execute("UPDATE videos SET progress = ?", [number])
+                    other.execute("COMMIT")
+                    if number < 3:
+                        other.execute("BEGIN IMMEDIATE")
+    assert told[0]["outcome"] == "accepted"
+    assert len(gateway.creates()) == 2

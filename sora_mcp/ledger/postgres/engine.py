@@ -30,15 +30,13 @@ from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
 from sora_mcp.ledger.sql.paying import Paying
 from sora_mcp.ledger.sql.reading import Reading
-from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
+from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, LINE_S, Held
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _LATE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
-_LINE_S = 30.0
-"""Seconds that a paid call waits at most for those of this server that came before it."""
 _MAY_STILL_COMMIT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
 _FOLLOWS_ANOTHER = "55000"
@@ -133,9 +131,9 @@ class PostgresLedger(Paying, Following, Reading):
             self._beginning.release()
 
     async def _wait_to_begin(self) -> None:
-        """Wait while those before get on. Raises Unavailable where none of them did for BUSY_S, and after _LINE_S."""
+        """Wait while those before get on. Raises Unavailable where none of them did for BUSY_S, and after LINE_S."""
         since = time.monotonic()
-        while (left := min(max(since, self._begun_at) + BUSY_S, since + _LINE_S) - time.monotonic()) > 0:
+        while (left := min(max(since, self._begun_at) + BUSY_S, since + LINE_S) - time.monotonic()) > 0:
             with anyio.move_on_after(left):
                 await self._beginning.acquire()
                 return

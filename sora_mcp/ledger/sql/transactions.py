@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 BUSY_S = 10.0
 """Seconds to wait for another process that holds what is to be written, where that matters."""
+LINE_S = 30.0
+"""The same at most where others hold it one after another: they get on, and so will this one."""
 BRIEFLY_S = 0.2
 """The same where it can be done later, or by others."""
 

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from sora_mcp.core.advice import AskUser, Place, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql import rows
-from sora_mcp.ledger.sql.transactions import BUSY_S, Held, OlderRelease
+from sora_mcp.ledger.sql.transactions import BUSY_S, LINE_S, Held, OlderRelease
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
 from sora_mcp.ledger.sqlite.integrity import (
@@ -81,7 +81,8 @@ class File:
     def transact(self, begin: str, work: Work[T], patience_s: float = BUSY_S) -> T:
         """What `work` returns, in one transaction. Raises FileProblem, and nothing is written then.
 
-        Where another process holds the file for longer than `patience_s`, that is a Held.
+        Where another process holds the file for longer than `patience_s`, that is a Held. If that is BUSY_S, and others
+        hold it one after another, it may take LINE_S.
         """
         try:
             db, watch = self._open()
@@ -116,7 +117,7 @@ class File:
         if self._reads_older and self._is_migrated:
             migrations.read_as_is(self._reader)
             self._reads_older = False
-        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        version = _version(self._reader)
         if version != self._kept_of or len(self._kept) > KEPT_MOST:
             self._kept, self._kept_of = {}, version
         if key is not None and key in self._kept:
@@ -157,7 +158,7 @@ class File:
         changed = watch.look()
         if changed is Changed.BY_OTHERS:
             self._read_anew(db, watch)
-        with transaction(db, begin):
+        with transaction(db, begin, line_s=LINE_S if self._patience_s == BUSY_S else 0):
             if changed is not Changed.NOT and rows.newest_change(db) < self._newest:
                 raise Damaged(self.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
             done = work(db)
@@ -189,8 +190,13 @@ class File:
 
 
 @contextmanager
-def transaction(db: Connection, begin: str) -> Iterator[Connection]:
-    db.execute(begin)
+def transaction(db: Connection, begin: str, *, line_s: float = 0) -> Iterator[Connection]:
+    """A transaction. While others hold the file one after another, it is begun again and again, for `line_s` seconds:
+    SQLite knows no line."""
+    if line_s:
+        _begin_in_line(db, begin, time.monotonic() + line_s)
+    else:
+        db.execute(begin)
     try:
         yield db
         db.execute("COMMIT")
@@ -198,6 +204,25 @@ def transaction(db: Connection, begin: str) -> Iterator[Connection]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _begin_in_line(db: Connection, begin: str, give_up_at: float) -> None:
+    version = _version(db)
+    while True:
+        try:
+            db.execute(begin)
+        except sqlite3.OperationalError as error:
+            before, version = version, _version(db)
+            if code_of(error) not in _HELD or version == before or time.monotonic() > give_up_at:
+                raise
+        else:
+            return
+
+
+def _version(db: Connection) -> int:
+    """What changes when others have written to the file."""
+    version: int = db.execute("PRAGMA data_version").fetchone()[0]
+    return version
 
 
 def open_file(path: Path) -> Connection:
