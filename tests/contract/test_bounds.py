@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import COMMAND, Era, Run, environment, over_http
+from bench import COMMAND, ERAS, Run, environment, over_http
 from calls import NOTHING_SENT
 from mcp import Client
 from mcp.shared.exceptions import MCPError
@@ -66,21 +66,20 @@ PIECES = [b'\\"id\\":8,', "é".encode(), b"x", b"x"]
 """What a prompt is made of: what looks like another id, and characters of two bytes, of which fewer are too many."""
 
 
-@pytest.mark.parametrize(("order", "piece"), list(zip(ORDERS, PIECES, strict=True)), ids=list(ORDERS))
 async def test_a_line_that_is_too_long_is_refused_in_words_by_its_id_and_the_server_goes_on(
-    environment: dict[str, str], order: str, piece: bytes
+    environment: dict[str, str],
 ) -> None:
-    before, after = ORDERS[order]
     async with server(environment) as (wire, _):
-        answer = await wire.ask(call(piece * (9 * MB // len(piece)), before, after))
-        assert str(answer["id"]) == "7"
-        assert answer["result"]["isError"]
-        assert answer["result"]["structuredContent"]["outcome"] == "not_submitted"
-        words = answer["result"]["content"][0]["text"]
-        assert "8 MB" in words
-        assert NOTHING_SENT in words
-        alive = await wire.ask(b'{"jsonrpc":"2.0","id":10,"method":"ping"}')
-        assert alive["id"] == 10
+        for (order, (before, after)), piece in zip(ORDERS.items(), PIECES, strict=True):
+            answer = await wire.ask(call(piece * (9 * MB // len(piece)), before, after))
+            assert str(answer["id"]) == "7", order
+            assert answer["result"]["isError"]
+            assert answer["result"]["structuredContent"]["outcome"] == "not_submitted"
+            words = answer["result"]["content"][0]["text"]
+            assert "8 MB" in words
+            assert NOTHING_SENT in words
+            alive = await wire.ask(b'{"jsonrpc":"2.0","id":10,"method":"ping"}')
+            assert alive["id"] == 10, order
         listed = await wire.ask(
             b'{"jsonrpc":"2.0","id":11,"method":"tools/call","params":{"name":"list_videos","arguments":{}}}'
         )
@@ -128,12 +127,14 @@ async def test_what_is_as_long_as_may_be_is_read(environment: dict[str, str]) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process held")
-async def test_a_body_that_is_too_long_is_refused_in_words_and_the_server_goes_on(tmp_path: Path, era: Era) -> None:
-    async with over_http(environment(tmp_path)) as (address, process), Client(address, mode=era) as client:
-        with pytest.raises(MCPError, match="longer than 8 MB"):
-            await client.call_tool("create_video", {"prompt": "x" * 40 * MB})
-        told = await client.call_tool("list_videos", {})
-        assert told.structured_content["videos"] == []
+async def test_a_body_that_is_too_long_is_refused_in_words_and_the_server_goes_on(tmp_path: Path) -> None:
+    async with over_http(environment(tmp_path)) as (address, process):
+        for era in ERAS:
+            async with Client(address, mode=era) as client:
+                with pytest.raises(MCPError, match="longer than 8 MB"):
+                    await client.call_tool("create_video", {"prompt": "x" * 40 * MB})
+                told = await client.call_tool("list_videos", {})
+                assert told.structured_content["videos"] == []
         assert memory_at_most(process.pid) < MOST_MEMORY
 
 

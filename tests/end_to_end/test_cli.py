@@ -106,11 +106,9 @@ def test_the_sandbox_makes_any_size_that_the_settings_add_even_at_once(tmp_path:
     settings = {"SORA_BASE_URL": "sandbox", "SORA_HOME": str(tmp_path), "SORA_OUTPUT_DIR": str(tmp_path)}
     settings |= {"SORA_SANDBOX_SECONDS": "0", "SORA_EXTRA_SIZES": size, "SORA_EXTRA_FRAMES": "7"}
     shape = ("--width", width, "--height", height, "--n-frames", "7")
-    made = json.loads(run("create", "a boat", *shape, "--json", **settings).stdout)
-    ready = json.loads(run("get", made["task_id"], "--wait", "--json", **settings).stdout)
-    assert ready["state"] == "succeeded"
-    done = json.loads(run("download", made["task_id"], "--json", **settings).stdout)
-    about = media.probe(Path(done["path"]))
+    made = json.loads(run("create", "a boat", *shape, "--wait", "--download", "--json", **settings).stdout)
+    assert made["state"] == "succeeded"
+    about = media.probe(Path(made["path"]))
     assert (about.width, about.height, about.n_frames) == (int(width), int(height), 7)
     assert run("view", made["task_id"], "--out", str(tmp_path / "x.png"), **settings).returncode == 0
 

@@ -41,11 +41,17 @@ def database_of_compose() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-async def deployed(tmp_path: Path, database_of_compose: Cluster) -> AsyncIterator[Deployment]:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def deployed(tmp_path_factory: pytest.TempPathFactory, database_of_compose: Cluster) -> AsyncIterator[Deployment]:
+    """For all tests: each leaves its servers running."""
     if NGINX is None:
         pytest.skip("nginx is not installed")
-    async with deployment(tmp_path, database_of_compose) as running:
+    async with deployment(tmp_path_factory.mktemp("deployed"), database_of_compose) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND, Era, over_http, over_stdio
+from bench import COMMAND, ERAS, over_http, over_stdio
 from documented import PAGE_BODY
 from mcp import Client
 
@@ -75,14 +75,17 @@ async def test_the_conversation_in_memory(client: Client) -> None:
     await converse(client)
 
 
-async def test_the_conversation_over_stdio(environment: dict[str, str], era: Era) -> None:
-    async with Client(over_stdio(environment), mode=era) as client:
-        await converse(client)
+async def test_the_conversation_over_stdio(environment: dict[str, str]) -> None:
+    for era in ERAS:  # the second one is told of the videos that the first one made
+        async with Client(over_stdio(environment), mode=era) as client:
+            await converse(client)
 
 
-async def test_the_conversation_over_http(environment: dict[str, str], era: Era) -> None:
-    async with over_http(environment) as (url, _), Client(url, mode=era) as client:
-        await converse(client)
+async def test_the_conversation_over_http(environment: dict[str, str]) -> None:
+    async with over_http(environment) as (url, _):
+        for era in ERAS:
+            async with Client(url, mode=era) as client:
+                await converse(client)
 
 
 async def test_a_second_process_sees_what_the_first_made(environment: dict[str, str]) -> None:

@@ -340,16 +340,16 @@ async def test_a_server_whose_key_store_hangs_answers_all_else_and_ends_at_once(
     shell.with_store("key_stores.Hanging")
     async with Client(stdio_client(over_stdio(shell.environ))) as client:
         assert len((await client.list_tools()).tools) == 9
+        answered = []
         async with anyio.create_task_group() as group:
 
             async def create() -> None:
-                await client.call_tool("create_video", {"prompt": "a boat"})
+                answered.append(await client.call_tool("create_video", {"prompt": "a boat"}))
 
             group.start_soon(create)
             await anyio.sleep(0.3)
-            began = time.monotonic()
             assert len((await client.list_prompts()).prompts) > 0
-            assert time.monotonic() - began < 2
+            assert answered == []
             group.cancel_scope.cancel()
         began = time.monotonic()
     assert time.monotonic() - began < 2.5

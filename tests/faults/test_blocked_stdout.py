@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,11 @@ import anyio
 import pytest
 from anyio.abc import Process
 from bench import COMMAND, TAKEN, environment
-from fault_gateway import CREATE, FaultGateway, Hold
+from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="pipes of this kind, and signals"),
 ]
 
@@ -81,29 +82,22 @@ async def deaf(environ: dict[str, str]) -> AsyncIterator[Deaf]:
         os.close(unread)
 
 
-ENDS = ["end of input", "SIGTERM", "SIGINT"]
-
-
-@pytest.mark.parametrize("how", ENDS)
-async def test_a_server_whose_client_reads_nothing_ends_when_it_is_told_to(
-    environment: dict[str, str], how: str
-) -> None:
-    with anyio.fail_after(60):
-        async with deaf(environment) as client:
+async def test_a_server_whose_client_reads_nothing_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    async def end(how: str) -> None:
+        async with deaf(environment(tmp_path / how)) as client:
             await client.fill()
             await client.end(how)
             with anyio.fail_after(GONE_WITHIN):
                 assert await client.process.wait() == 0
 
+    await for_each_end(end)
 
-@pytest.mark.parametrize("how", ENDS)
-async def test_a_post_that_is_out_is_waited_for_first_and_recorded(
-    gateway: FaultGateway, tmp_path: Path, how: str
-) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    with anyio.fail_after(60):
-        async with deaf(environment(tmp_path, gateway)) as client:
+
+async def test_a_post_that_is_out_is_waited_for_first_and_recorded(tmp_path: Path) -> None:
+    async def end(how: str) -> None:
+        hold = Hold()
+        async with fault_gateway() as gateway, deaf(environment(tmp_path / how, gateway)) as client:
+            gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
             await client.ask("tools/call", name="create_video", arguments={"prompt": "fly man"})
             await hold.reached.wait()
             await client.fill()
@@ -114,8 +108,18 @@ async def test_a_post_that_is_out_is_waited_for_first_and_recorded(
             hold.release.set()
             with anyio.fail_after(GONE_WITHIN):
                 assert await client.process.wait() == 0
-    with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as ledger:
-        assert ledger.execute("SELECT state, task_id FROM videos").fetchall() == [("submitted", "task_new")]
+        with closing(sqlite3.connect(tmp_path / how / "home" / "ledger.sqlite3")) as ledger:
+            assert ledger.execute("SELECT state, task_id FROM videos").fetchall() == [("submitted", "task_new")]
+
+    await for_each_end(end)
+
+
+async def for_each_end(end: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """All at once: they do nothing but wait."""
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as servers:
+            for how in ("end of input", "SIGTERM", "SIGINT"):
+                servers.start_soon(end, how)
 
 
 async def test_a_client_that_has_closed_its_end_ends_the_server(gateway: FaultGateway, tmp_path: Path) -> None:

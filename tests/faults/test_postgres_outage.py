@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import anyio
 import pytest
 from bench import TAKEN_NEXT, environment
-from fault_gateway import CREATE, FaultGateway, Hold
+from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 from ledgers import G, begin
 from postgres import Cluster, running_cluster
 from postgres_faults import Loss, database_of, proxy, sessions
@@ -65,23 +66,25 @@ async def assert_refused(server: Host, prompt: str, *words: str) -> None:
 async def test_postgres_is_away_in_the_middle_of_creates(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    """One server goes on meanwhile, and has two hundred calls; another one, which has its answer too, is killed."""
+    holds = (Hold(), Hold())
+    gateway.on("POST", CREATE, *(replace(TAKEN_NEXT, hold=hold) for hold in holds), TAKEN_NEXT)
     url = cluster.database()
-    environ = on_postgres(tmp_path, gateway, url)
-    with anyio.fail_after(120):
-        async with host(environ) as server:
-            await server.start()
-            sending = await server.call("create_video", {"prompt": "fly man"})
-            await hold.reached.wait()
+    environ, of_the_other = (on_postgres(tmp_path / name, gateway, url) for name in ("a", "b"))
+    with anyio.fail_after(180):
+        async with host(environ) as server, host(of_the_other) as other:
+            sending = await send(server, "fly man", holds[0])
+            sending_too = await send(other, "a boat", holds[1])
             cluster.stop()
-            hold.release.set()
-            answer = await server.answer(sending)
-            assert "task_1" in str(answer)
-            async with anyio.create_task_group() as calls:
-                for prompt in ("fly man", "another", "a third"):
-                    calls.start_soon(assert_refused, server, prompt)
-            cluster.start()
+            try:
+                for hold in holds:
+                    hold.release.set()
+                assert "task_1" in str(await server.answer(sending))
+                await other.answer(sending_too)
+                await other.kill()
+                await assert_all_are_refused(server, ["fly man", "another", *map(str, range(198))])
+            finally:
+                cluster.start()
             with anyio.fail_after(BACK_WITHIN_S):
                 while (again := await server.use("create_video", prompt="another"))["outcome"] != "accepted":
                     assert again["outcome"] == "not_submitted"
@@ -89,53 +92,30 @@ async def test_postgres_is_away_in_the_middle_of_creates(
                 while (first := await server.use("create_video", prompt="fly man"))["outcome"] != "accepted":
                     assert first["outcome"] in {"unknown", "not_submitted"}
             assert (first["task_id"], first["duplicate"]) == ("task_1", True)
-    assert len(gateway.accepted()) == 2
+        async with host(of_the_other) as started_again:
+            await started_again.start()
+            assert (await started_again.use("create_video", prompt="a boat"))["outcome"] == "unknown"
+    assert len(gateway.accepted()) == 3
 
 
-async def test_an_answer_that_came_meanwhile_is_unknown_where_the_server_ended_too(
-    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
-) -> None:
-    hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
-    environ = on_postgres(tmp_path, gateway, cluster.database())
-    with anyio.fail_after(90):
-        async with host(environ) as server:
-            await server.start()
-            sending = await server.call("create_video", {"prompt": "fly man"})
-            await hold.reached.wait()
-            cluster.stop("immediate")
-            hold.release.set()
-            await server.answer(sending)
-            await server.kill()
-        cluster.start()
-        async with host(environ) as server:
-            await server.start()
-            again = await server.use("create_video", prompt="fly man")
-            assert again["outcome"] == "unknown"
-    assert len(gateway.accepted()) == 1
+async def send(server: Host, prompt: str, hold: Hold) -> int:
+    """Start the server, and have it send a create that the gateway holds; the id of its answer."""
+    await server.start()
+    number = await server.call("create_video", {"prompt": prompt})
+    await hold.reached.wait()
+    return number
 
 
-async def test_two_hundred_calls_while_it_is_away_all_end_and_the_server_stays_at_hand(
-    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
-) -> None:
-    environ = on_postgres(tmp_path, gateway, cluster.database())
-    with anyio.fail_after(120):
-        async with host(environ) as server:
-            await server.start()
-            assert (await server.use("create_video", prompt="fly man"))["outcome"] == "accepted"
-            cluster.stop("immediate")
-            try:
-                async with anyio.create_task_group() as calls:
-                    for number in range(200):
-                        calls.start_soon(assert_refused, server, f"number {number}")
-                    for _ in range(20):
-                        await anyio.sleep(0.5)
-                        with anyio.fail_after(2):
-                            await server.ping()
-                        assert threads_of(server.pid) < MOST_THREADS
-            finally:
-                cluster.start()
-    assert len(gateway.creates()) == 1
+async def assert_all_are_refused(server: Host, prompts: list[str]) -> None:
+    """All of them come to an end, and the server is at hand meanwhile."""
+    async with anyio.create_task_group() as calls:
+        for prompt in prompts:
+            calls.start_soon(assert_refused, server, prompt)
+        for _ in range(20):
+            await anyio.sleep(0.5)
+            with anyio.fail_after(5):
+                await server.ping()
+            assert threads_of(server.pid) < MOST_THREADS
 
 
 async def test_while_it_is_slow_paid_calls_keep_their_place_in_line(cluster: Cluster) -> None:
@@ -176,27 +156,38 @@ async def test_postgres_stands_still(cluster: Cluster, gateway: FaultGateway, tm
     assert len(gateway.creates()) == 2
 
 
-@pytest.mark.parametrize("loses", ["before", "after", "swallowed", "unanswered"])
 async def test_a_create_whose_record_may_be_written_or_not_is_not_sent_and_blocks_nothing(
-    cluster: Cluster, gateway: FaultGateway, tmp_path: Path, loses: Loss
+    cluster: Cluster, tmp_path: Path
 ) -> None:
+    async with anyio.create_task_group() as losses:
+        for loses in get_args(Loss):  # all at once: most of them wait
+            losses.start_soon(lose_a_record, cluster, tmp_path / loses, loses)
+
+
+async def lose_a_record(cluster: Cluster, folder: Path, loses: Loss) -> None:
     url = cluster.database()
-    with proxy(cluster) as way, anyio.fail_after(120):
-        async with host(on_postgres(tmp_path, gateway, way.address(url))) as server:
-            await server.start()
-            assert (await server.use("create_video", prompt="of long ago"))["outcome"] == "accepted"
-            way.loses = loses
-            await assert_refused(server, "fly man")
-            assert way.loses is None
-            assert len(gateway.creates()) == 1
-            async with host(on_postgres(tmp_path / "other", gateway, url)) as other:
-                await other.start()
-                with anyio.fail_after(BACK_WITHIN_S):
-                    while (again := await other.use("create_video", prompt="fly man"))["outcome"] != "accepted":
-                        assert again["outcome"] in {"unknown", "rejected"}
-                assert again["task_id"] == "task_2"
-            assert (await server.use("create_video", prompt="fly man"))["duplicate"]
+    async with fault_gateway() as gateway:
+        gateway.on("POST", CREATE, TAKEN_NEXT)
+        with proxy(cluster) as way, anyio.fail_after(120):
+            async with host(on_postgres(folder, gateway, way.address(url))) as server:
+                await server.start()
+                assert (await server.use("create_video", prompt="of long ago"))["outcome"] == "accepted"
+                way.loses = loses
+                await assert_refused(server, "fly man")
+                assert way.loses is None
+                assert len(gateway.creates()) == 1
+                await assert_another_may_send_it(on_postgres(folder / "other", gateway, url))
+                assert (await server.use("create_video", prompt="fly man"))["duplicate"]
     assert len(gateway.accepted()) == 2
+
+
+async def assert_another_may_send_it(environ: dict[str, str]) -> None:
+    async with host(environ) as other:
+        await other.start()
+        with anyio.fail_after(BACK_WITHIN_S):
+            while (again := await other.use("create_video", prompt="fly man"))["outcome"] != "accepted":
+                assert again["outcome"] in {"unknown", "rejected"}
+    assert again["task_id"] == "task_2"
 
 
 @pytest.mark.parametrize("loses", ["before", "after"])

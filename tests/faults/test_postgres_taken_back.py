@@ -41,12 +41,17 @@ async def three_servers(folder: Path, gateway: FaultGateway, url: str) -> AsyncI
     """Servers that share a ledger: the first two have paid for something, the third has only looked."""
     environments = [environment(folder / name, gateway, LEDGER_URL=url) for name in ("a", "b", "c")]
     async with host(environments[0]) as first, host(environments[1]) as second, host(environments[2]) as third:
-        for server in (first, second, third):
-            await server.start()
-            await server.use("list_videos")
+        async with anyio.create_task_group() as starting:
+            for server in (first, second, third):
+                starting.start_soon(look, server)
         await pay(first, "of long ago")
         await pay(second, "of long ago, too")
         yield first, second, third
+
+
+async def look(server: Host) -> None:
+    await server.start()
+    await server.use("list_videos")
 
 
 async def pay(server: Host, prompt: str) -> None:
@@ -55,6 +60,12 @@ async def pay(server: Host, prompt: str) -> None:
         while (answer := await server.use("create_video", prompt=prompt))["outcome"] != "accepted":
             assert answer["outcome"] == "not_submitted", answer
             assert answer["error"]["retryable"], answer
+
+
+async def assert_all_notice_it(servers: tuple[Host, ...]) -> None:
+    async with anyio.create_task_group() as noticing:
+        for server in servers:
+            noticing.start_soon(assert_it_is_noticed, server)
 
 
 async def assert_it_is_noticed(server: Host) -> None:
@@ -85,8 +96,7 @@ async def test_a_copy_of_its_files_is_put_back(lone: Cluster, gateway: FaultGate
         shutil.rmtree(lone.data)
         (lone.folder / "backup").rename(lone.data)
         lone.start()
-        for server in servers:
-            await assert_it_is_noticed(server)
+        await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 3
 
 
@@ -108,8 +118,7 @@ async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGatewa
             await server.use("list_videos")
         cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
         cluster.sql(f"ALTER DATABASE backup RENAME TO {name}")
-        for server in servers:
-            await assert_it_is_noticed(server)
+        await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 3
 
 
@@ -119,8 +128,7 @@ async def test_an_empty_database_stands_in_its_place(cluster: Cluster, gateway: 
     async with three_servers(tmp_path, gateway, url) as servers:
         cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
         cluster.sql(f"CREATE DATABASE {name}")
-        for server in servers:
-            await assert_it_is_noticed(server)
+        await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 2
 
 
@@ -133,8 +141,7 @@ async def test_a_copy_that_lacks_the_last_requests_takes_over(
             copy.stop()
             await pay(servers[1], "fly man")
             take_over(lone, copy)
-            for server in servers:
-                await assert_it_is_noticed(server)
+            await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 3
 
 

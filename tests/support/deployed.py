@@ -204,8 +204,10 @@ async def deployment(folder: Path, cluster: Cluster) -> AsyncIterator[Deployment
     servers = [Replica(service, folder, cluster.port) for service in replicas().values()]
     async with AsyncExitStack() as stack:
         for server in servers:
-            await server.start()
             stack.push_async_callback(_end, server)
+        async with anyio.create_task_group() as starting:
+            for server in servers:
+                starting.start_soon(server.start)
         nginx = await stack.enter_async_context(front(folder / "nginx", *(each.address for each in servers)))
         yield Deployment(nginx, servers)
 
