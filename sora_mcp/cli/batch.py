@@ -33,7 +33,7 @@ from sora_mcp.core.cost import Cost, in_words, total
 from sora_mcp.core.errors import SUBMITTED, FileProblem, InternalError, InvalidInput, OverCap, Problem, SoraError
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import clean
-from sora_mcp.runtime.signals import cancel_on
+from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.images import is_address
 
@@ -145,14 +145,14 @@ class _Batch:
         """What `work` returns; None where Ctrl-C or SIGTERM ended it: what was being sent is sent. Raises its error."""
         done: T | None = None
         with suppress(KeyboardInterrupt):
-            done = anyio.run(self._until_signal, work)
+            done = signals.run(self._until_signal, work)
         if self._error is not None:
             raise self._error
         return done
 
     async def _until_signal(self, work: Callable[[Studio], Awaitable[T]]) -> T | None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM)
+            tasks.start_soon(signals.cancel_on, tasks.cancel_scope, signal.SIGTERM)
             done: T | None = None
             async with Studio.open(self._settings) as studio:
                 try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import anyio
-
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import SoraError
+from sora_mcp.runtime.signals import run
 from sora_mcp.studio import Studio
 
 T = TypeVar("T")
@@ -24,7 +23,7 @@ def in_studio(settings: Settings, work: Callable[[Studio], Awaitable[T]]) -> T:
             except SoraError as error:
                 return error
 
-    done = anyio.run(opened)
+    done = run(opened)
     if isinstance(done, SoraError):
         raise done
     return done

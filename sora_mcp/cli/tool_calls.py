@@ -30,7 +30,7 @@ from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import Outcome, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.tasks import clean
-from sora_mcp.runtime.signals import cancel_on
+from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.short_ids import LAST
 from sora_mcp.tools.sentences import say_video
@@ -42,7 +42,7 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
         settings = asked.read(options, settings)
-        result = _placed(anyio.run(_call, settings, asked), asked.files)
+        result = _placed(signals.run(_call, settings, asked), asked.files)
     if result is None:
         _tell_interrupted(asked)
         return INTERRUPTED
@@ -238,7 +238,7 @@ def _is_path(text: str) -> bool:
 async def _call(settings: Settings, asked: _Asked) -> tools.Result | None:
     """What the tool answers; None where SIGTERM ended the wait for it, as Ctrl-C would: what is being sent is sent."""
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cancel_on, tasks.cancel_scope, signal.SIGTERM)
+        tasks.start_soon(signals.cancel_on, tasks.cancel_scope, signal.SIGTERM)
         async with Studio.open(settings) as studio:
             asked.studios.append(studio)
             with Bar(hidden=asked.as_json) as bar:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
+
+T = TypeVar("T")
+
+
+def run(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """What `work` returns. Raises KeyboardInterrupt at Ctrl-C, which asyncio hides in a group at the second one."""
+    try:
+        return anyio.run(work, *arguments)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _nothing() -> None: ...

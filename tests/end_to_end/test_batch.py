@@ -310,6 +310,28 @@ async def test_ctrl_c_says_how_to_go_on_and_what_was_sent_is_known(
     assert prompts(gateway) == {"fox": 1, "boat": 1, "cat": 1}
 
 
+async def test_ctrl_c_again_and_again_ends_it_without_a_traceback(
+    batch: Batch, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    write(tmp_path, FOX, BOAT)
+    with anyio.fail_after(60):
+        process = await anyio.open_process(
+            [*COMMAND, "batch", "films.jsonl"], env=environment(tmp_path, gateway), cwd=tmp_path
+        )
+        await hold.reached.wait()
+        while process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            await anyio.lowlevel.checkpoint()
+        assert process.stderr is not None
+        said = b"".join([chunk async for chunk in process.stderr]).decode()
+    hold.release.set()
+    assert "Traceback" not in said
+    assert (await batch("--dry-run")).returncode == 0
+    assert prompts(gateway)["fox"] == 1
+
+
 async def test_a_refused_key_ends_it_at_the_first_lines(batch: Batch, gateway: FaultGateway, tmp_path: Path) -> None:
     gateway.on("POST", CREATE, says({"error": {"message": "bad key"}}, 401))
     write(tmp_path, *({"prompt": f"film {number}"} for number in range(20)))
