@@ -196,7 +196,10 @@ class _Batch:
         states: dict[str, int] = {}
         for line in lines:
             states[line["state"]] = states.get(line["state"], 0) + 1
-        click.echo(f"{_count(len(lines))}: {', '.join(f'{n} {state}' for state, n in states.items())}.", err=True)
+        counts = ", ".join(f"{n} {state}" for state, n in states.items())
+        wrong = sum("error" in line for line in lines if line["state"] == "succeeded")
+        counts += f" ({wrong} with an error)" if wrong else ""
+        click.echo(f"{_count(len(lines))}: {counts}.", err=True)
         if work.stopped is not None:
             say_wrong(f"Nothing more was sent: {work.stopped}")
         if not states.keys().isdisjoint({"failed", "blocked", "lost", "rejected"}):

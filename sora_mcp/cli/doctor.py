@@ -30,7 +30,7 @@ from sora_mcp.config.logins import KEY_STORE, Login
 from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
-from sora_mcp.core.capabilities import OPERATIONS, Capabilities
+from sora_mcp.core.capabilities import OPERATIONS, Capabilities, verb_of
 from sora_mcp.core.errors import OverCap, SoraError
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import LOOKS, recognized
@@ -232,7 +232,7 @@ def _operations(capabilities: Capabilities, model: str | None) -> str:
     nothing is known of this one."""
     is_known = not capabilities.lists_models or any(offer.id == model for offer in capabilities.offers)
     named = [name for name in OPERATIONS if is_known or name not in {"remix", "blend"}]
-    words = ", ".join(f"{name} {capabilities.support(name)}" for name in named)
+    words = ", ".join(f"{verb_of(name)} {capabilities.support(name)}" for name in named)
     return words if is_known else f"{words}; remix and blend depend on the model"
 
 

@@ -35,6 +35,11 @@ class SubGroup(EndsWithExample, click.Group):
 
     command_class = Command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands, each with its whole sentence, which click would cut."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(160)) for name, each in sorted(self.commands.items())])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -35,7 +35,7 @@ def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         return None
     words = [word for word in re.split(r"[,\s]+", value) if word]
     if not words or not set(words) <= set(SCOPES):
-        raise click.BadParameter(f"{value!r} is none; there are {' and '.join(SCOPES)}, separated by a comma.")
+        raise click.BadParameter(f"{value!r} is not a scope; allowed: {', '.join(SCOPES)}, separated by a comma.")
     return tuple(scope for scope in SCOPES if scope in words)
 
 
@@ -46,7 +46,7 @@ def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cos
     try:
         return None if value is None else kind.read(value)
     except (ValueError, TypeError):
-        raise click.BadParameter(f"{value!r} is none; allowed: {kind.allowed}.") from None
+        raise click.BadParameter(f"{value!r} is not a cap; allowed: {kind.allowed}.") from None
 
 
 @token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')

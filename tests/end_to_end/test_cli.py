@@ -23,6 +23,12 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_help_cuts_no_sentence() -> None:
+    assert "Make a token for NAME and show it, this once; only its hash is kept." in " ".join(
+        run("token", "--help").stdout.split()
+    )
+
+
 def test_help_says_what_there_is() -> None:
     done = run("--help")
     assert done.returncode == 0
