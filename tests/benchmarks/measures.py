@@ -182,6 +182,7 @@ def _synced(db: sqlite3.Connection, sql: str, *values: object) -> None:
 
 def loading(effort: Effort, folder: Path, env: Env) -> Iterator[Row]:
     """Calls per second with 50 at once. Ours is get_video of a finished video: one read of the ledger, no gateway."""
+    folder.mkdir(parents=True, exist_ok=True)
     same_tools = folder / "tools.json"
     write = "import json; from sora_mcp import tools; print(json.dumps(tools.listing()))"
     same_tools.write_text(run((sys.executable, "-c", write))[1], encoding="utf-8")
