@@ -301,7 +301,7 @@ class Settings:
             raise NotConfigured(
                 f"{' '.join(map(str, suspects[:3]))} Nothing that costs money is submitted while a guard against costs "
                 "may be misspelt.",
-                AskUser("correct its name, or to remove it, and to start this server again"),
+                AskUser("correct its name or remove it, then restart this server"),
             )
 
     def endpoint(self) -> Endpoint:

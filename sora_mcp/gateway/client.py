@@ -100,7 +100,7 @@ class Client:
         except (httpx.InvalidURL, ValueError, ImportError):  # no address, an unknown kind, SOCKS without its extra
             raise NotConfigured(
                 "The proxy that this machine's settings name (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY) cannot be used.",
-                AskUser("name one that begins with http://, or to add the host to NO_PROXY"),
+                AskUser("name one that begins with http://, or add the host to NO_PROXY"),
             ) from None
 
     def _system_trust(self) -> ssl.SSLContext:

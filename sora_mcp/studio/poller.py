@@ -269,6 +269,6 @@ def _of_another_key(entry: Entry) -> NotFound:
     words = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
     return NotFound(
         f"{words} (last known state: {entry.state}).",
-        AskUser(("set ", Setting("api_key"), " to the key it was made with, or to look at the gateway")),
+        AskUser(("set ", Setting("api_key"), " to the key it was made with, or look at the gateway")),
         Do("Do not submit it again."),
     )

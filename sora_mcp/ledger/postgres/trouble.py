@@ -83,7 +83,7 @@ class TakenBack(FileProblem):
             "The ledger in PostgreSQL was taken back to an earlier state: it was restored from a backup, or a copy has "
             "taken over that may lack the last requests.",
             AskUser(
-                "compare the gateway's own log with the newest videos in the list, then to restart every server; until "
+                "compare the gateway's own log with the newest videos in the list, then restart every server; until "
                 "then nothing is submitted"
             ),
         )

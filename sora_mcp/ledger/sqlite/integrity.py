@@ -47,7 +47,7 @@ class Damaged(FileProblem):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
             ("The ledger", Place(f" {path}", ""), f" cannot be used ({what})."),
-            AskUser(("put it back as it was (it lies in ", Setting("home"), "), then to restart this server")),
+            AskUser(("put it back as it was (it lies in ", Setting("home"), "), then restart this server")),
             StartNewLedger(),
         )
 
