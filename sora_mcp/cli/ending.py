@@ -99,9 +99,12 @@ def interrupted(
     `outcome` is that of a paid call, `video_id` what it or a wait was about, `come_back` the words of the command that
     goes on with it, where that is not `get ID --wait`.
     """
-    back = come_back or ("get", video_id or "", "--wait")
-    goes_on = video_id and f"Stopped waiting; {video_id} goes on. Come back with: {command(*back)}"
-    words = goes_on if goes_on and outcome in {None, "accepted"} else _ENDED[outcome]
+    if (video_id or come_back) and outcome in {None, "accepted"}:
+        goes_on = f"{video_id} goes on" if video_id else "they go on"
+        back = command(*(come_back or ("get", video_id or "", "--wait")))
+        words = f"Stopped waiting; {goes_on}. Come back with: {back}"
+    else:
+        words = _ENDED[outcome]
     if not as_json:
         click.echo(f"\n{fitted(words, sys.stderr)}", err=True)
         return

@@ -17,7 +17,8 @@ def option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def next_page(cursor: str, filters: Mapping[str, Any]) -> str:
-    """The command that shows the next page of a list that was asked for with these arguments."""
+def same_list(arguments: Mapping[str, Any]) -> list[str]:
+    """The words of the command for a list that was asked for with these arguments, without a page and a wait."""
+    filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
     options = [text for name, value in filters.items() if value is not None for text in (option(name), str(value))]
-    return command("list", *options, "--cursor", cursor)
+    return ["list", *options]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sora_mcp.cli.ending import print_json, say_wrong
-from sora_mcp.cli.pasting import next_page
+from sora_mcp.cli.pasting import command, same_list
 from sora_mcp.cli.tables import table
 from sora_mcp.cli.terminal import columns, fitted
 from sora_mcp.core.capabilities import verb_of
@@ -57,8 +57,8 @@ def _listing(answer: Result, arguments: Mapping[str, Any]) -> None:
             click.echo(_plain_line(video, cost_width))
     click.echo(fitted(answer.text, sys.stderr), err=True)
     if "next_cursor" in answer.structured:
-        filters = {name: value for name, value in arguments.items() if name not in {"cursor", "wait_seconds"}}
-        click.echo(f"There are more: {next_page(answer.structured['next_cursor'], filters)}", err=True)
+        next_page = command(*same_list(arguments), "--cursor", answer.structured["next_cursor"])
+        click.echo(f"There are more: {next_page}", err=True)
 
 
 _HEADERS = ("ID", "STATE", "CREATED", "OPERATION", "SIZE", "LEN", "COST", "PROMPT")

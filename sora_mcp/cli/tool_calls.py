@@ -21,6 +21,7 @@ from sora_mcp.cli.files import check_folder, check_new, write_file
 from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.paid_options import replace_shorthands
+from sora_mcp.cli.pasting import same_list
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.studios import in_studio
 from sora_mcp.cli.terminal import has_surrogates
@@ -126,10 +127,7 @@ def _tell_interrupted(asked: _Asked) -> None:
     following, tell = asked.following, partial(interrupted, as_json=asked.as_json)
     sent = asked.studios[0].sent if asked.studios else None
     if not asked.paid:
-        waits = asked.tool == "get_video" or following.wait
-        video_id = (following.video_id or asked.arguments.get("task_id")) if waits else None
-        following.video_id = video_id
-        tell(video_id, come_back=following.words_to_come_back)
+        _tell_wait_interrupted(asked)
         return
     if sent is not None:
         following.video_id = sent.task_id or sent.request_id
@@ -141,6 +139,17 @@ def _tell_interrupted(asked: _Asked) -> None:
     else:
         outcome: Outcome = "rejected" if sent.state == "rejected" else "unknown"
         tell(following.video_id, outcome=outcome)
+
+
+def _tell_wait_interrupted(asked: _Asked) -> None:
+    following, tell = asked.following, partial(interrupted, as_json=asked.as_json)
+    if asked.tool == "list_videos" and asked.wait:
+        tell(None, come_back=[*same_list(asked.arguments), "--wait"])
+    elif asked.tool == "get_video" or following.wait:
+        following.video_id = following.video_id or asked.arguments.get("task_id")
+        tell(following.video_id, come_back=following.words_to_come_back)
+    else:
+        tell(None)
 
 
 def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile]) -> tools.Result | None:

@@ -126,6 +126,20 @@ def test_a_wait_that_is_ended_by_a_signal_prints_its_object(run: Run, environmen
     assert (told["task_id"], told["error"]["kind"]) == (task_id, "interrupted")
 
 
+def test_a_wait_for_a_list_that_is_ended_says_how_to_come_back(run: Run, environment: dict[str, str]) -> None:
+    run("create", "a boat", SANDBOX_SECONDS="60")
+    command = [*COMMAND, "list", "--query", "a boat", "--wait"]
+    environ = environment | {"SORA_SANDBOX_SECONDS": "60", "SORA_LOG_LEVEL": "INFO"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stderr is not None
+        while "status=200" not in process.stderr.readline():  # it waits from now on
+            pass
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "they go on. Come back with: sora-mcp list --query 'a boat' --wait" in said
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 async def test_a_create_that_is_ended_while_it_is_sent_says_what_became_of_it(

@@ -12,7 +12,7 @@ import pytest
 
 import sora_mcp
 from sora_mcp import tools
-from sora_mcp.cli.pasting import next_page
+from sora_mcp.cli.pasting import same_list
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.core import advice
 from sora_mcp.core.cost import Cost
@@ -85,7 +85,8 @@ def test_a_person_is_told_commands_and_no_tools(each: advice.Advice) -> None:
 
 def test_what_is_pasted_is_quoted_and_keeps_the_filters() -> None:
     assert FOR_SHELL.advise(advice.Wait("a b;$(c)")).startswith("Wait for it with `sora-mcp get 'a b;$(c)' --wait`")
-    assert next_page("123", {"status": "unknown", "limit": None}) == "sora-mcp list --status unknown --cursor 123"
+    arguments = {"status": "unknown", "limit": None, "cursor": "9", "wait_seconds": 50}
+    assert same_list(arguments) == ["list", "--status", "unknown"]
 
 
 def test_an_unknown_outcome_is_settled_by_its_own_id() -> None:
