@@ -9,6 +9,7 @@ from typing import Any
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
+from sora_mcp.core.cost import RELATIVE as NO_CURRENCY
 from sora_mcp.core.cost import Cost, Unit, total
 from sora_mcp.core.records import (
     DAY_S,
@@ -307,15 +308,17 @@ def spending_of(
 
 def _spending(groups: Iterable[Row], sending: Iterable[Row]) -> Spending:
     open_rows = [tuple(row) for row in sending]
-    costs: dict[bool, list[Cost]] = {False: [], True: []}
-    calls, priced = 0, dict[Unit, int]()
+    amounts, calls, priced = dict[tuple[bool, Unit | None], float](), 0, dict[Unit, int]()
     for is_unknown, currency, relative, money, submitted, with_figure, number, *shown in groups:
-        cost = relative_sum(relative) if currency is None else Cost(int(money), currency)
-        costs[bool(is_unknown)].append(cost)
+        of = bool(is_unknown), currency
+        amounts[of] = amounts.get(of, 0) + (relative if currency is None else int(money))
         calls += submitted
-        priced[cost.unit] = priced.get(cost.unit, 0) + with_figure
+        priced[currency or NO_CURRENCY] = priced.get(currency or NO_CURRENCY, 0) + with_figure
         if number is not None:
             open_rows.append((number, *shown))
+    costs: dict[bool, list[Cost]] = {False: [], True: []}
+    for (is_unknown, currency), amount in amounts.items():
+        costs[is_unknown].append(relative_sum(amount) if currency is None else Cost(int(amount), currency))
     open_videos = (OpenVideo(shown_id(*row[1:3]), row[3]) for row in sorted(open_rows, reverse=True))
     return Spending(total(costs[False]), total(costs[True]), tuple(open_videos), calls, priced)
 
