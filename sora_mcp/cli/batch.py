@@ -67,7 +67,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class _Told:
+class _Report:
     """What was told of lines: at once, one JSON object a line; or, in a file, all of them at the end and in order."""
 
     out: Path | None
@@ -131,15 +131,15 @@ class _Batch:
             click.echo(SUBMITTED["not_submitted"], err=True)
             return INTERRUPTED
         with Bar(hidden=self._options.out is None and sys.stdout.isatty()) as bar:
-            told = _Told(self._options.out, bar, len(plans))
+            report = _Report(self._options.out, bar, len(plans))
             try:
-                work = self._in_loop(partial(self._send, plans, told))
+                work = self._in_loop(partial(self._send, plans, report))
             finally:
-                told.write()
+                report.write()
         if work is None:
-            click.echo(f"\n{self._interrupted(len(told.lines))}", err=True)
+            click.echo(f"\n{self._interrupted(len(report.lines))}", err=True)
             return INTERRUPTED
-        return self._end(work, told.lines)
+        return self._end(work, report.lines)
 
     def _in_loop(self, work: Callable[[Studio], Awaitable[T]]) -> T | None:
         """What `work` returns; None where Ctrl-C or SIGTERM ended it: what was being sent is sent. Raises its error."""
@@ -175,13 +175,13 @@ class _Batch:
             click.echo(fitted(_summary(plans, costs, studio.label, studio.notice), sys.stderr), err=True)
         return _Tried(plans, bad, costs, studio.label, has_to_ask)
 
-    async def _send(self, plans: Sequence[Planned], told: _Told, studio: Studio) -> Run | None:
+    async def _send(self, plans: Sequence[Planned], report: _Report, studio: Studio) -> Run | None:
         """The run once all lines have ended; None where nobody can be told of them any more."""
         with anyio.CancelScope() as scope:
 
             def tell(line: Line) -> None:
                 try:
-                    told.tell(line)
+                    report.tell(line)
                 except OSError as error:
                     self._error = error
                     scope.cancel()

@@ -171,5 +171,5 @@ def _with_way_back(failed: tools.Result, following: Following) -> tools.Result:
     if error["kind"] == "gone":
         return failed
     back = f"{following.video_id} is still at the gateway. Go on with: {command(*following.words_to_come_back)}"
-    told = error | {"next_step": f"{error['next_step']} {back}".strip()}
-    return replace(failed, text=f"{failed.text}\n{back}", structured=failed.structured | {"error": told})
+    with_way_back = error | {"next_step": f"{error['next_step']} {back}".strip()}
+    return replace(failed, text=f"{failed.text}\n{back}", structured=failed.structured | {"error": with_way_back})

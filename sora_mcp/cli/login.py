@@ -236,8 +236,8 @@ def log_out(address: str | None, *, as_json: bool) -> None:
     file.remove(login.address)
     rest = [each.address for each in logins if each is not login]
     if as_json:
-        told: dict[str, Any] = {"base_url": login.address, "default": rest[-1] if rest else None, "notes": notes}
-        print_json(told)
+        summary: dict[str, Any] = {"base_url": login.address, "default": rest[-1] if rest else None, "notes": notes}
+        print_json(summary)
         return
     click.echo(f"Logged out of {login.address}: its key is not kept any more.")
     for note in notes:

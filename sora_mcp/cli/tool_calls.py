@@ -260,7 +260,7 @@ async def _call(settings: Settings, asked: _Asked) -> tools.Result | None:
 async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     try:
         arguments = asked.arguments = await _with_full_ids(
-            studio, asked.arguments, blended=asked.tool == "blend_videos", told=asked.paid and not asked.as_json
+            studio, asked.arguments, blended=asked.tool == "blend_videos", is_said=asked.paid and not asked.as_json
         )
     except SoraError as error:
         error.outcome = "not_submitted"  # whatever else it would mean of a call that was made
@@ -283,15 +283,15 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     return await follow(studio, submitted, following, bar, as_json=asked.as_json)
 
 
-async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool, told: bool) -> dict[str, Any]:
+async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool, is_said: bool) -> dict[str, Any]:
     """The arguments with the whole ids of what `last` and beginnings of ids stand for. Raises SoraError.
 
-    `blended`: the items are sources that stood on the command line. `told`: what they stand for is said on stderr.
+    `blended`: the items are sources that stood on the command line. `is_said`: on stderr, what they stand for.
     """
 
     async def full_id(text: str, field: str) -> str:
         whole = await studio.full_id(text, field)
-        if told and whole != text:
+        if is_said and whole != text:
             click.echo(f"{text} is {whole}.", err=True)
         return whole
 

@@ -110,8 +110,8 @@ class Store:
 
     def upload(self, media_id: str, owner: str = "*") -> Path | None:
         """The file of an uploaded image; with an `owner`, only if this key uploaded it."""
-        found = sorted(self.uploads.glob(f"{media_id}.{owner}.*")) if is_id(media_id) else []
-        return found[0] if found else None
+        files = sorted(self.uploads.glob(f"{media_id}.{owner}.*")) if is_id(media_id) else []
+        return files[0] if files else None
 
     def save_upload(self, suffix: str, content: bytes, owner: str) -> str:
         """Keep an uploaded image; returns its `media_…` id."""

@@ -233,11 +233,11 @@ class Sessions:
     def _hear(self, text: str) -> None:
         """Another server has told something."""
         try:
-            told: dict[str, str] = json.loads(text)
-            session_id, kind = told["session"], told["kind"]
+            fields: dict[str, str] = json.loads(text)
+            session_id, kind = fields["session"], fields["kind"]
         except (ValueError, KeyError, TypeError):
             return
-        if told.get("from") == self._sender:
+        if fields.get("from") == self._sender:
             return
         session = self._here.get(session_id)
         if kind == "ended":
@@ -248,7 +248,7 @@ class Sessions:
             for subscription in session.subscriptions.values():
                 self._tell_others(session_id, kind="said", message=subscription)
         else:
-            message = json.loads(told["message"]) if kind == "said" else None
+            message = json.loads(fields["message"]) if kind == "said" else None
             self._start(self._pass_on(session, message), session.context)
 
     async def _pass_on(self, session: _Session, message: dict[str, Any] | None) -> None:

@@ -90,8 +90,8 @@ async def look(
         reels = []
         for shot, own in zip(shots, beats, strict=True):
             path = await at_hand.enter_async_context(files.at_hand(shot.entry, shot.variant))
-            told = tuple((beat.frame / FPS, clean(beat.description, _BEAT_WORDS)) for beat in own)
-            reels.append(Reel(Path(path), shot.title, told))
+            own_beats = tuple((beat.frame / FPS, clean(beat.description, _BEAT_WORDS)) for beat in own)
+            reels.append(Reel(Path(path), shot.title, own_beats))
         try:
             sheet = await viewer.sheet(reels, view, [shot.name for shot in shots], picture_format=picture_format)
         except media.Unviewable as error:

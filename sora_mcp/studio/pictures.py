@@ -58,8 +58,8 @@ async def _taken(converter: Converter, image: Image, where: str, max_bytes: int)
             return replace(image, notes=(*image.notes, _NOT_TURNED))
         raise images.refused(where, *_why_not(error.reason, image, max_bytes)) from None
     kind = kind_of(content)
-    told = "is sent turned upright" if image.can_be_sent else f"is {image.kind.upper()} and is sent as {_NAMES[kind]}"
-    return replace(image, name=f"image.{kind}", content=content, notes=(*image.notes, told))
+    note = "is sent turned upright" if image.can_be_sent else f"is {image.kind.upper()} and is sent as {_NAMES[kind]}"
+    return replace(image, name=f"image.{kind}", content=content, notes=(*image.notes, note))
 
 
 _NOT_TURNED = "is stored turned and is sent so: the gateway may show it sideways; the extra `media` would turn it"

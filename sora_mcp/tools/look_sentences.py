@@ -73,13 +73,13 @@ def _beats_seen(look: Look) -> list[str]:
     for number, (video, still) in enumerate(look.shown, 1):
         if still.beat is not None and look.videos[video].task_id == look.task_id:
             shown.setdefault(still.beat, []).append(str(number))
-    told = [
+    sentences = [
         f"{_beat(number, beat)}: {_stills(shown.get(number, []))}"
         for number, beat in enumerate(look.beats[:_MOST_BEATS], 1)
     ]
     more = f"; {len(look.beats) - _MOST_BEATS} more" if len(look.beats) > _MOST_BEATS else ""
     hidden = ", ".join(map(str, look.hidden_beats))
-    return [f"Beats: {'; '.join(told)}{more}.", *([f"Not on this sheet: {hidden}."] if hidden else [])]
+    return [f"Beats: {'; '.join(sentences)}{more}.", *([f"Not on this sheet: {hidden}."] if hidden else [])]
 
 
 def _beat(number: int, beat: SeenBeat) -> str:

@@ -127,8 +127,8 @@ class OpenRouter:
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted.append(Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots))
         # Nothing of the list: it may be another one by the time at which the same is asked for again.
-        given = sorted(request.model_fields_set & {"width", "height", "n_frames"})
-        identity = {"model": offer.id, "seed": self.seed, "generate_audio": self.audio, "given": given}
+        chosen = sorted(request.model_fields_set & {"width", "height", "n_frames"})
+        identity = {"model": offer.id, "seed": self.seed, "generate_audio": self.audio, "given": chosen}
         sent = {"model": offer.id} | shape.fields | self._extras(offer)
         needs = frames.needs_of(request, offer)
         return Plan(tuple(adjusted), shape.left_open, offer.id, identity, sent, needs)

@@ -58,9 +58,9 @@ class Machine:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))
         values = {name: value for name, value in named.items() if value and "${" not in value}
         login = load(values).login  # with what cannot be used the server would not start
-        told = Values(values)
-        told.login = None if login is None else login.address
-        return told
+        settings = Values(values)
+        settings.login = None if login is None else login.address
+        return settings
 
     def struck(self, text: str) -> str:
         """The text without any secret that is set here."""

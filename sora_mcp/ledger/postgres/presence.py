@@ -197,13 +197,13 @@ class Presence:
         """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
         until, is_new = time.monotonic() + _LOOK_EVERY_S, False
         while not (is_new or self._ended.is_set()) and (left := until - time.monotonic()) > 0:
-            for told in connection.notifies(timeout=left, stop_after=1):
-                if told.channel == BETWEEN_SERVERS:
-                    self._pass_on(told.payload)
+            for notice in connection.notifies(timeout=left, stop_after=1):
+                if notice.channel == BETWEEN_SERVERS:
+                    self._pass_on(notice.payload)
                     continue
-                self._tell(told.payload)
-                is_new = is_new or (told.payload.startswith(IDS) and told.payload not in self._heard_of)
-                self._heard_of[told.payload] = None
+                self._tell(notice.payload)
+                is_new = is_new or (notice.payload.startswith(IDS) and notice.payload not in self._heard_of)
+                self._heard_of[notice.payload] = None
         while len(self._heard_of) > _MOST_HEARD_OF:
             del self._heard_of[next(iter(self._heard_of))]
 

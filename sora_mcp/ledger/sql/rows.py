@@ -93,17 +93,17 @@ def newest_change(db: Database) -> int:
 
 def of_request(db: Database, request_id: str) -> Entry:
     """The row of a `req_…` id that is there, or the one it was merged into; nobody else changes it meanwhile."""
-    found = db.execute(_sql(db, "request_id = ?", 1), [request_id])
+    answer = db.execute(_sql(db, "request_id = ?", 1), [request_id])
     variants = variants_of(db, [request_id])
-    entry = _entry(found.fetchall()[0], variants(), db.folder)
+    entry = _entry(answer.fetchall()[0], variants(), db.folder)
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
 def of_request_if_free(db: Database, request_id: str) -> Entry | None:
     """The same, but None while somebody else changes it."""
-    found = db.execute(_sql(db, "request_id = ?", 1, lock=db.if_free), [request_id])
+    answer = db.execute(_sql(db, "request_id = ?", 1, lock=db.if_free), [request_id])
     variants = variants_of(db, [request_id])
-    rows = found.fetchall()
+    rows = answer.fetchall()
     if not rows:
         return None
     entry = _entry(rows[0], variants(), db.folder)
@@ -198,9 +198,9 @@ _NO_BODY = ("", "null")
 
 def select(db: Database, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
     """Rows, newest first, but for those that were merged into another."""
-    found = db.execute(_sql(db, f"({where}) AND merged_into IS NULL", limit), values).fetchall()
-    variants = variants_of(db, _with_variants(found))()
-    return [_entry(row, variants, db.folder) for row in found]
+    rows = db.execute(_sql(db, f"({where}) AND merged_into IS NULL", limit), values).fetchall()
+    variants = variants_of(db, _with_variants(rows))()
+    return [_entry(row, variants, db.folder) for row in rows]
 
 
 NEWEST = "number DESC"
@@ -213,9 +213,9 @@ def listed(
     """Rows as `select` gives them, but for the first `offset`; one that cannot be read hides no other, and is there as
     damaged."""
     sql = _sql(db, f"({where}) AND merged_into IS NULL", limit, order=order, offset=offset)
-    found = db.execute(sql, values).fetchall()
-    variants = variants_of(db, _with_variants(found))()
-    for row in found:
+    rows = db.execute(sql, values).fetchall()
+    variants = variants_of(db, _with_variants(rows))()
+    for row in rows:
         try:
             entry = _entry(row, variants, db.folder)
             summary(entry)
@@ -225,8 +225,8 @@ def listed(
 
 
 def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
-    found = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
-    return f"{found} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
+    query = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
+    return f"{query} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
 def write_row(db: Database, sql: str, values: Sequence[object], request_id: str) -> Entry:
@@ -315,9 +315,9 @@ def variants_of(db: Database, request_ids: Sequence[str]) -> Callable[[], Mappin
     return read
 
 
-def _with_variants(found: Sequence[Row]) -> list[str]:
+def _with_variants(rows: Sequence[Row]) -> list[str]:
     """The request ids of those rows that have a task, and so perhaps variants."""
-    ids = (itemgetter(3 + _FIELDS.index("request_id"), 3 + _FIELDS.index("task_id"))(row) for row in found)
+    ids = (itemgetter(3 + _FIELDS.index("request_id"), 3 + _FIELDS.index("task_id"))(row) for row in rows)
     return [request_id for request_id, task_id in ids if task_id is not None]
 
 

@@ -165,19 +165,21 @@ class OpenRouterRoutes:
     def _object(self, job: Stored, request: Request) -> dict[str, Any]:
         state = self._state(job)
         one = f"{CREATE_PATH}/{job.id}"
-        told: dict[str, Any] = {"id": job.id, "polling_url": one, "status": state}
+        fields: dict[str, Any] = {"id": job.id, "polling_url": one, "status": state}
         if state == "pending":
-            return told
-        told["generation_id"] = f"gen-{job.id.removeprefix('gen-vid-')}"
+            return fields
+        fields["generation_id"] = f"gen-{job.id.removeprefix('gen-vid-')}"
         if state == "failed":
-            return told | {"error": job.error or "failed, as asked"}
+            return fields | {"error": job.error or "failed, as asked"}
         if state != "completed":
-            return told
-        told["unsigned_urls"] = [f"{request.base_url}{one[1:]}/content?index={i}" for i in range(len(job.generations))]
+            return fields
+        fields["unsigned_urls"] = [
+            f"{request.base_url}{one[1:]}/content?index={i}" for i in range(len(job.generations))
+        ]
         if self._store.clock() < _expires_at(job):
-            told["urls"] = [self._stored_copy(job, i, request) for i in range(len(job.generations))]
-            told["expires_at"] = _expires_at(job)
-        return told | {"usage": {"cost": job.dollars, "is_byok": False}}
+            fields["urls"] = [self._stored_copy(job, i, request) for i in range(len(job.generations))]
+            fields["expires_at"] = _expires_at(job)
+        return fields | {"usage": {"cost": job.dollars, "is_byok": False}}
 
     def _stored_copy(self, job: Stored, index: int, request: Request) -> str:
         if self._in_process:
