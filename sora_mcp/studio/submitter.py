@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeList, SeeLog, Settle, sentences
+from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
 from sora_mcp.core.errors import (
     Declined,
     FileProblem,
@@ -45,6 +45,13 @@ LOOK_EVERY = 0.2
 """Seconds between two looks at the ledger while a create is being sent, here or by another process."""
 
 
+class _Late(FileProblem):
+    """An intent was not recorded in time."""
+
+    default_outcome = "not_submitted"
+    retryable = True
+
+
 @dataclass(slots=True)
 class _Sending:
     """One POST under way, or done: `finished` is set when its outcome is recorded."""
@@ -56,11 +63,14 @@ class _Sending:
     finished: anyio.Event = field(default_factory=anyio.Event)
     entry: Entry | None = None
     is_new: bool = True
+    is_given_up: bool = False
+    """Nobody waits for it any more, and it was not recorded yet: it is not to be sent."""
     error: SoraError | None = None
 
 
 class Submitter:
-    """Sends intents in `background`, so that a call that is cancelled or slow never takes its POST with it."""
+    """Sends intents in `background`, so that a call that is cancelled or slow never takes its POST with it. One that is
+    cancelled before its intent is recorded is not sent."""
 
     def __init__(self, ledger: Ledger, background: TaskGroup) -> None:
         self._ledger = ledger
@@ -75,13 +85,17 @@ class Submitter:
     ) -> tuple[Entry, bool]:
         """Record `intent`, send its `call`, and return its row and True; for a duplicate the first one's row and False.
 
-        Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted),
-        Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown one).
+        Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted, nor
+        will be), Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown
+        one).
         """
         sending = _Sending(gateway, call, intent, policy)
         self._background.start_soon(self._pay, sending)
-        with anyio.CancelScope(deadline=answer_by):
-            await sending.finished.wait()
+        try:
+            with anyio.CancelScope(deadline=answer_by):
+                await sending.finished.wait()
+        finally:
+            sending.is_given_up = sending.entry is None
         if sending.entry is not None and not sending.is_new:
             return await self.join(sending.entry, answer_by=answer_by), False
         return _told(sending.entry, sending.error), sending.is_new
@@ -113,7 +127,10 @@ class Submitter:
                 sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
                 sending.error.outcome = "not_submitted"
             else:
-                if sending.is_new:
+                if sending.is_new and sending.is_given_up:
+                    sending.error = Unreachable("It was not sent: the call was given up first.")
+                    await self._keep(sending, sending.entry.request_id, Created(""), "rejected")
+                elif sending.is_new:
                     self.sent = sending.entry
                     await self._post(sending, sending.entry.request_id)
                     self.sent = sending.entry
@@ -134,8 +151,12 @@ class Submitter:
             logger.exception("create %s failed unexpectedly", request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed unexpectedly.", SeeLog())
+        _log(sending, request_id, created.task_id, anyio.current_time() - began)
+        await self._keep(sending, request_id, created, state)
+
+    async def _keep(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
+        """Record the outcome, however often that has to be tried."""
         task_id = created.task_id
-        _log(sending, request_id, task_id, anyio.current_time() - began)
         for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
             try:
                 await self._record(sending, request_id, created, state)
@@ -253,10 +274,10 @@ def still_unknown(entry: Entry, declined: Declined) -> OutcomeUnknown:
 _SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
 
 
-def _still_open(entry: Entry | None, *, is_new: bool) -> GatewayError:
+def _still_open(entry: Entry | None, *, is_new: bool) -> SoraError:
     """What to say where there is no task id and no error: the POST goes on, or a duplicate's first one has none."""
     if entry is None:
-        return OutcomeUnknown("It is not recorded and sent yet, but still may be.", SeeList(after_s=60))
+        return _Late("The ledger did not take it in time, so it was not sent.", TryAgain(30))
     advice = LookAgain(entry.request_id, after_s=60, paid=True)
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)

@@ -142,6 +142,26 @@ async def test_a_task_is_followed_on_once_the_ledger_can_be_written_again(
                 await anyio.lowlevel.checkpoint()
 
 
+async def test_a_call_that_is_given_up_while_it_waits_for_the_ledger_is_not_sent(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    async with connect() as client:
+        await create(client, 1)
+        with held(tmp_path):
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(partial(use, client, "create_video", prompt="another"))
+                calls.start_soon(partial(use, client, "create_video", prompt="one more"))
+                await anyio.wait_all_tasks_blocked()
+                calls.cancel_scope.cancel()
+        with anyio.fail_after(20):
+            while len((await use(client, "list_videos", status="rejected"))["videos"]) < 2:
+                pass
+        assert len(gateway.creates()) == 1
+        told = await use(client, "create_video", prompt="another")
+    assert (told["outcome"], "duplicate" in told) == ("accepted", False)
+    assert len(gateway.creates()) == 2
+
+
 async def test_a_create_is_made_though_others_hold_the_file_one_after_another_for_longer_than_it_waits_for_one(
     connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
