@@ -72,6 +72,10 @@ async def client(gateway: FaultGateway, connect: Connect, kitchen: bytes) -> Asy
         remix = {"source_generation_id": STORY, "prompt": "at night", "n_variants": 2}
         remix |= {"width": 480, "height": 480, "n_frames": 150}
         assert not (await use(opened, "remix_video", remix)).is_error
+        for task_id in (STORY, REMIX):  # its own watcher may be asking about it
+            assert (await use(opened, "get_video", {"task_id": task_id, "wait_seconds": 20})).data[
+                "state"
+            ] == "succeeded"
         yield opened
 
 
