@@ -94,8 +94,9 @@ class Submitter:
         try:
             with anyio.CancelScope(deadline=answer_by):
                 await sending.finished.wait()
-        finally:
-            sending.is_given_up = sending.entry is None
+        finally:  # of a batch that is ended, a line that was begun is sent: run again, it goes on from there
+            is_too_late = anyio.current_time() >= answer_by
+            sending.is_given_up = sending.entry is None and (is_too_late or intent.line is None)
         if sending.entry is not None and not sending.is_new:
             return await self.join(sending.entry, answer_by=answer_by), False
         return _told(sending.entry, sending.error), sending.is_new
