@@ -78,8 +78,9 @@ def look_before_opening(path: Path) -> bool:
     _, log, index = beside(path)
     has_writers = bool(writers_beside(path))
     traces = [*(["the folder writers"] if has_writers else []), *(each.name for each in (log, index) if _size(each))]
+    has_journal = _size(path.with_name(f"{path.name}-journal")) is not None
     size = _size(path)
-    if size is None and _size(path.with_name(f"{path.name}-journal")) is not None:
+    if size is None and has_journal:
         traces.append(f"{path.name}-journal")
     if not size and traces:
         happened = "it was removed" if size is None else "it was emptied"
