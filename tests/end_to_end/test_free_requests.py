@@ -42,7 +42,7 @@ async def test_a_query_waits_as_long_as_the_gateway_asks(gateway: FaultGateway, 
     async with reach() as client:
         with stamina.set_testing(False):
             await client.query("task_1")
-    assert 1 <= anyio.current_time() - began < 10
+    assert 1 <= anyio.current_time() - began < 3
 
 
 async def test_trouble_that_stays_is_told_after_three_queries(gateway: FaultGateway, reach: Reach) -> None:
@@ -101,5 +101,5 @@ async def test_all_attempts_of_a_query_together_take_no_longer_than_one_may(
         with pytest.raises(BadReply):
             await client.query("task_1")
         took = anyio.current_time() - began
-    assert took < 5  # by itself the second one would go on for ever, or be followed by a third
+    assert took < 1.5
     assert len(gateway.received) == 2

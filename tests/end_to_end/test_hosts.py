@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import ERAS, RUNNING, TAKEN, Connect, Era, environment, over_http
+from bench import RUNNING, TAKEN, Connect, Era, environment, over_http
 from calls import NOTHING_SENT, ask
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from mcp import Client, MCPError
@@ -62,13 +62,7 @@ async def give_up_after(client: Client, seconds: float) -> None:
         await wait(client, read_timeout_seconds=seconds)
 
 
-async def test_after_a_time_out_the_next_waits_are_shorter_and_the_advice_says_so(connect: Connect) -> None:
-    async with anyio.create_task_group() as clients:
-        for era in ERAS:  # at once: they do nothing but wait
-            clients.start_soon(assert_waits_become_shorter, era, connect)
-
-
-async def assert_waits_become_shorter(era: Era, connect: Connect) -> None:
+async def test_after_a_time_out_the_next_waits_are_shorter_and_the_advice_says_so(era: Era, connect: Connect) -> None:
     async with connect(era) as client:
         told = await ask(client, "create_video", {"prompt": "fly man"})
         assert "wait_seconds 50" in told.text
@@ -76,8 +70,9 @@ async def assert_waits_become_shorter(era: Era, connect: Connect) -> None:
         told = await ask(client, "create_video", {"prompt": "fly man"})
         assert "wait_seconds 3 " in told.text
         assert "wait_seconds 3 " in (await wait(client, 1))[1]  # one that is shorter stays as it is
-        took, next_step = await wait(client)
-        assert 3 <= took < 20
+        with anyio.fail_after(4.2):
+            took, next_step = await wait(client)
+        assert took >= 3
         assert "wait_seconds 3 " in next_step
         assert "wait_seconds 6 " in (await wait(client, 0))[1]  # it was a user who cancelled the first, perhaps
 
@@ -86,7 +81,7 @@ async def test_after_a_time_out_a_wait_for_a_list_is_shorter_too(connect: Connec
     async with connect() as client:
         await ask(client, "create_video", {"prompt": "fly man"})
         await give_up_after(client, 4.2)
-        with anyio.fail_after(20):
+        with anyio.fail_after(4.2):
             told = await ask(client, "list_videos", {"wait_seconds": 50})
     assert told.data["waited_for"] == 1
 

@@ -73,9 +73,8 @@ async def client(gateway: FaultGateway, connect: Connect, kitchen: bytes) -> Asy
         remix |= {"width": 480, "height": 480, "n_frames": 150}
         assert not (await use(opened, "remix_video", remix)).is_error
         for task_id in (STORY, REMIX):  # its own watcher may be asking about it
-            assert (await use(opened, "get_video", {"task_id": task_id, "wait_seconds": 20})).data[
-                "state"
-            ] == "succeeded"
+            video = await use(opened, "get_video", {"task_id": task_id, "wait_seconds": 20})
+            assert video.data["state"] == "succeeded"
         yield opened
 
 

@@ -111,7 +111,7 @@ async def test_a_video_that_takes_for_ever_is_refused_within_ten_seconds(connect
         began = anyio.current_time()
         seen = await client.call_tool("view_video", VIEW)
         took = anyio.current_time() - began
-    assert took < 20  # it goes on for minutes
+    assert took < 13
     assert seen.is_error
     error = seen.structured_content["error"]
     assert error["message"] == "Variant 1 of task_new is too large to be looked at within 10 s."
@@ -273,7 +273,7 @@ async def test_a_call_that_is_cancelled_ends_the_process(era: Era, what: str, co
                     calls.start_soon(client.read_resource, "sora://videos/task_new/contact-sheet.png")
                 child = await new_child(os.getpid(), known)
                 calls.cancel_scope.cancel()
-        await until_gone(child, 10)
+        await until_gone(child, 1)
 
 
 async def test_a_client_that_goes_away_ends_the_process(gateway: FaultGateway, era: Era, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ async def test_a_client_that_goes_away_ends_the_process(gateway: FaultGateway, e
                 calls.start_soon(client.call_tool, "view_video", VIEW)
                 child = await new_child(server.pid, set())
                 calls.cancel_scope.cancel()
-        await until_gone(child, 10)
+        await until_gone(child, 2)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
@@ -299,7 +299,7 @@ async def test_a_server_that_is_ended_ends_the_process_and_goes(
             child = await new_child(server.pid, set())
         os.kill(server.pid, how)
         await until_gone(server.pid, 2)
-        await until_gone(child, 10)
+        await until_gone(child, 1)
 
 
 async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
@@ -314,7 +314,7 @@ async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
                 server.terminate()
                 await until_gone(server.pid, 4)
         assert server.returncode is not None or not lives(server.pid)
-        await until_gone(child, 10)
+        await until_gone(child, 1)
 
 
 async def test_a_command_that_is_ended_ends_the_process_and_goes(gateway: FaultGateway, tmp_path: Path) -> None:
@@ -324,6 +324,6 @@ async def test_a_command_that_is_ended_ends_the_process_and_goes(gateway: FaultG
     async with await anyio.open_process(command, env=environ) as process:
         child = await new_child(process.pid, set())
         process.terminate()
-        await until_gone(child, 10)
+        await until_gone(child, 2)
         with anyio.fail_after(5):
             assert await process.wait() == 130

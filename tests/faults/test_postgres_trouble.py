@@ -155,7 +155,7 @@ async def test_a_user_who_owns_nothing_but_the_database_is_enough(
     cluster: Cluster, connect: Connect, gateway: FaultGateway
 ) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} OWNER TO plain")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} OWNER TO plain")
     async with connect(ledger_url=by(url, "plain", PASSWORD)) as client:
         assert (await create(client))["outcome"] == "accepted"
     assert len(gateway.creates()) == 1
@@ -177,7 +177,7 @@ async def test_a_database_that_is_set_read_only(cluster: Cluster, connect: Conne
     url = cluster.database()
     async with connect(ledger_url=url) as client:
         assert (await create(client))["outcome"] == "accepted"
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} SET default_transaction_read_only = on")
     async with connect(ledger_url=url) as client:
         await assert_refused(client, "it is read-only")
         listed = (await client.call_tool("list_videos", {})).structured_content
@@ -187,7 +187,7 @@ async def test_a_database_that_is_set_read_only(cluster: Cluster, connect: Conne
 
 async def test_no_connection_is_left(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} OWNER TO plain")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} OWNER TO plain")
     url = by(url, "plain", PASSWORD)
     with ExitStack() as others:
         for _ in range(9):
@@ -265,14 +265,14 @@ async def test_a_pooler_in_front_is_refused_by_every_command(
 @pytest.mark.parametrize("weaker", ["off", "local", "remote_write"])
 async def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(cluster: Cluster, weaker: str) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET synchronous_commit = {weaker}")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {weaker}")
     with closing(Connections(url, lambda _: None).connect()) as ours:
         assert ours.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
 async def test_a_connection_that_holds_a_servers_lock_is_not_ended_because_it_idles(cluster: Cluster) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET idle_session_timeout = '2s'")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} SET idle_session_timeout = '2s'")
     with closing(Connections(url, lambda _: None).connect()) as ours:
         assert ours.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
@@ -282,7 +282,7 @@ async def test_every_text_is_kept_whatever_encoding_its_clients_begin_with(
     cluster: Cluster, connect: Connect, encoding: str
 ) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET client_encoding = {encoding}")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} SET client_encoding = {encoding}")
     async with connect(ledger_url=f"{url}?client_encoding={encoding}") as client:
         assert (await create(client, "飞人 🎬 é"))["outcome"] == "accepted"
         listed = (await client.call_tool("list_videos", {})).structured_content
@@ -300,7 +300,7 @@ async def test_a_database_in_an_encoding_that_lacks_letters_is_refused(
 
 async def test_a_user_without_a_schema_is_told_so(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {url.rpartition('/')[2]} SET search_path = nowhere")
+    cluster.sql(f"ALTER DATABASE {database_of(url)} SET search_path = nowhere")
     async with connect(ledger_url=url) as client:
         await assert_refused(client, "see search_path")
     assert gateway.creates() == []
