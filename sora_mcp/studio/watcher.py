@@ -145,8 +145,7 @@ class Watcher:
         open_rows += await self._ledger.without_address(followed.whose, MOST)
         await self._tell_changes(followed, open_rows, wanted)
         now = self._ledger.now()
-        due = [entry for entry in open_rows if entry.is_due(now, followed.pace)]
-        due = [] if gives_way else due
+        due = [] if gives_way else [entry for entry in open_rows if entry.is_due(now, followed.pace)]
         upstreams = await _upstreams(followed, due)
         due = [entry for entry in due if entry.account in upstreams]
         self._start(work, due, self._queries, lambda entry: self._poller.ask(upstreams[entry.account], entry))

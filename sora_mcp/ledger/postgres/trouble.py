@@ -26,23 +26,6 @@ _WHY_OF_CLASS = {
     "53": "it lacks a resource",
     "57": "it is being shut down, or started",
 }
-_PASSING, _LASTING = True, False
-_WHY_NOT_LET_IN = (
-    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], _PASSING),
-    (("password", "authentication", "role "), "it does not accept this user and password", _LASTING),
-    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", _LASTING),
-    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", _LASTING),
-    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", _LASTING),
-    (("too many", "slots"), "it has no connection left", _PASSING),
-    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", _PASSING),
-    (("permission", "privilege"), "its user may not connect to that database", _LASTING),
-    (("does not exist",), "there is no such database", _LASTING),
-    (("resolve", "translate host"), "its host is not known", _PASSING),
-    (("timeout",), "it does not answer", _PASSING),
-    (("FATAL",), "it refuses the connection: user, password, database or the number of connections", _PASSING),
-)
-"""What a refused connection says, in English, our words for it, and whether it may pass by itself; libpq gives no code
-for it."""
 _NOT_REACHED = "it cannot be reached"
 _GONE = "42P01"
 """A table is not there any more."""
@@ -63,6 +46,23 @@ class NotLetIn(Unavailable):
 
     def __init__(self, why: str) -> None:
         super().__init__(why, AskUser(("correct ", Setting("ledger_url"), ", or what its database allows")))
+
+
+_WHY_NOT_LET_IN = (
+    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], Unavailable),
+    (("password", "authentication", "role "), "it does not accept this user and password", NotLetIn),
+    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", NotLetIn),
+    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", NotLetIn),
+    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", NotLetIn),
+    (("too many", "slots"), "it has no connection left", Unavailable),
+    (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", Unavailable),
+    (("permission", "privilege"), "its user may not connect to that database", NotLetIn),
+    (("does not exist",), "there is no such database", NotLetIn),
+    (("resolve", "translate host"), "its host is not known", Unavailable),
+    (("timeout",), "it does not answer", Unavailable),
+    (("FATAL",), "it refuses the connection: user, password, database or the number of connections", Unavailable),
+)
+"""What a refused connection says, in English, since libpq gives no code, our words for it, and whether it may pass."""
 
 
 class Unsuitable(FileProblem):
@@ -95,9 +95,8 @@ def problem(error: psycopg.Error) -> FileProblem:
     if not code:
         words = str(error).partition("FATAL:")
         said = "".join(words[1:]) or words[0]
-        known = [(why, passes) for parts, why, passes in _WHY_NOT_LET_IN if any(map(said.__contains__, parts))]
-        why, passes = known[0] if known else (_NOT_REACHED, _PASSING)
-        return Unavailable(why) if passes else NotLetIn(why)
+        known = (kind(why) for parts, why, kind in _WHY_NOT_LET_IN if any(map(said.__contains__, parts)))
+        return next(known, Unavailable(_NOT_REACHED))
     if code == _GONE:
         return TakenBack()
     return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")
