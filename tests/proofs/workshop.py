@@ -22,6 +22,7 @@ from threading import Thread, Timer
 SERVER = Path(sys.executable).with_name("sora-mcp")
 CLIENTS = Path(__file__).parent / "clients"
 PROJECT = Path(__file__).parents[2]
+_REQUIRED = PROJECT / "pyproject.toml"
 NODE = "node@22.23.3"
 """The conformance suite and the Inspector need Node 22; npm's package of that name carries the program."""
 _INSTALL_SECONDS = 900
@@ -80,7 +81,9 @@ class Workshop:
         """The Python of a virtual environment with these requirements; `alone`: one without what it requires."""
         place = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
         python = place / "bin" / "python"
-        with _made_once(place, [*requirements, alone]) as needed:
+        # One that holds this project is made anew where what the project requires has changed.
+        ours = [_REQUIRED.read_text(encoding="utf-8") for each in requirements if each.startswith(str(PROJECT))]
+        with _made_once(place, [*requirements, alone, *ours]) as needed:
             if needed:
                 _install([sys.executable, "-m", "venv", "."], place)
                 _install([str(python), "-m", "pip", "install", "--quiet", *requirements], place)
