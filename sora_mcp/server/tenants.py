@@ -71,6 +71,7 @@ class Sealed:
     def __init__(self) -> None:
         self._boundary: RequestStateBoundary | None = None
         self._read_at = -math.inf
+        self._reading = anyio.Lock()
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":
@@ -91,10 +92,13 @@ class Sealed:
 
     async def _read(self, studio: Studio, *, if_older_than: float) -> None:
         """Read the keys again; where that fails, those which are known are used."""
-        now = anyio.current_time()
-        if self._boundary is None or now - self._read_at > if_older_than:
-            self._read_at = now
-            self._boundary = await _opened(studio) or self._boundary
+        came_at = anyio.current_time()
+        if self._boundary is not None and came_at - self._read_at <= if_older_than:
+            return
+        async with self._reading:
+            if self._read_at < came_at:  # of many who come at once one reads for all
+                self._read_at = anyio.current_time()
+                self._boundary = await _opened(studio) or self._boundary
 
 
 KEYS_FOR_S = 600.0

@@ -50,6 +50,8 @@ class Poller:
     def __init__(self, ledger: Ledger, *, adopts: bool = True) -> None:
         self._ledger = ledger
         self._adopts = adopts
+        self._asked_about: set[str] = set()
+        """Requests whose tasks this process asks about right now."""
 
     async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
         """The row of an id, asked anew where that can tell more.
@@ -136,16 +138,21 @@ class Poller:
     async def ask(self, upstream: Upstream, entry: Entry, *, anyway: bool = False) -> Entry:
         """The row brought up to date.
 
-        Nobody is asked while another process asks, within the gateway's pace, or while it asked to be left alone,
-        unless `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
+        Nobody is asked while somebody else asks, within the gateway's pace, or while it asked to be left alone, unless
+        `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
         """
         if anyway:
             return await self._asked(upstream, entry, quiet_s=None)
-        if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()):
-            pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
-            async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_ours:
-                if is_ours:
-                    return await self._asked(upstream, entry, quiet_s=upstream.pace)
+        is_asked_about = entry.request_id in self._asked_about  # a claim that is lost costs as much as one that is not
+        if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()) and not is_asked_about:
+            self._asked_about.add(entry.request_id)
+            try:
+                pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
+                async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_ours:
+                    if is_ours:
+                        return await self._asked(upstream, entry, quiet_s=upstream.pace)
+            finally:
+                self._asked_about.discard(entry.request_id)
         return await self._ledger.find(upstream.account, entry.request_id) or entry
 
     async def _asked(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
@@ -224,7 +231,9 @@ class Poller:
         async def ask(entry: Entry) -> None:
             async with at_once:
                 try:
-                    await self.ask(upstream, entry)
+                    now = await self._ledger.find(entry.account, entry.request_id) or entry
+                    if now.polled_at == entry.polled_at:  # nobody has asked since it was read
+                        await self.ask(upstream, now)
                 except SoraError as error:
                     logger.info("a query failed: %s", error.message)
                     errors.append(error)

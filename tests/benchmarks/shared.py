@@ -124,7 +124,10 @@ def at_once(
     for words, number in findings.errors.most_common(8):
         sys.stdout.write(f"{number:6} times {words}\n")
     times = sorted(call.took_s for call in findings.calls)
-    creates = sorted(call.took_s for call in findings.calls if call.tool == "create_video")
+    took = {
+        tool: sorted(call.took_s for call in findings.calls if call.tool == tool)
+        for tool in ("create_video", "get_video", "list_videos")
+    }
     return findings, {
         "cores": os.cpu_count() or 1,
         "replicas": len(replicas.urls),
@@ -134,8 +137,10 @@ def at_once(
         "error_rate": findings.errors.total() / max(1, len(times)),
         "p50_ms": share(times, 0.5) * 1000,
         "p99_ms": share(times, 0.99) * 1000,
-        "create_p50_ms": share(creates, 0.5) * 1000,
-        "create_p99_ms": share(creates, 0.99) * 1000,
+    } | {
+        f"{tool}_p{percent}_ms": share(of_tool, percent / 100) * 1000
+        for tool, of_tool in took.items()
+        for percent in (50, 99)
     }
 
 

@@ -48,7 +48,7 @@ class SqliteLedger(Paying, Following, Reading):
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._file = File(path, self._nobody_sends)
+        self._file = File(path, self._nobody_sends, self._no_other_sends)
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._in_background = anyio.CapacityLimiter(1)
         self._writer = Writer(path.parent / "writers")
@@ -143,6 +143,10 @@ class SqliteLedger(Paying, Following, Reading):
 
     def _nobody_sends(self, db: Connection) -> bool:
         return all(is_gone for _, is_gone in self._sending(db))
+
+    def _no_other_sends(self, db: Connection) -> bool:
+        # Whether others live a worker finds out; what this process sends is looked after by itself.
+        return {writer for _, writer, _ in rows.sending(db)} <= self._writer.ids
 
     def _sending(self, db: Database) -> Iterator[tuple[str, bool]]:
         """The rows in *sending*, and whether their writers are gone."""

@@ -45,9 +45,15 @@ class File:
     in a file that nobody finds again is forgotten.
     """
 
-    def __init__(self, path: Path, may_migrate: Callable[[Connection], bool] = lambda _: True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        may_migrate: Callable[[Connection], bool] = lambda _: True,
+        may_glance: Callable[[Connection], bool] = lambda _: True,
+    ) -> None:
         self.path = path
         self._may_migrate = may_migrate
+        self._may_glance = may_glance
         self._is_migrated = False
         self._reads_older = False
         """Whether the reader still takes the file for one of an older release."""
@@ -107,7 +113,7 @@ class File:
         return done
 
     def glance(self, work: Work[T], key: Hashable = None) -> T:
-        """A read that waits for nobody. Raises sqlite3.Error or OSError where anything is in the way, or in *sending*.
+        """A read that waits for nobody. Raises sqlite3.Error or OSError where anything is in the way.
 
         What was read under a `key` is kept until the file changes.
         """
@@ -123,8 +129,8 @@ class File:
         if key is not None and key in self._kept:
             return cast("T", self._kept[key])
         with transaction(self._reader, "BEGIN") as db:
-            if rows.sending(db):
-                raise sqlite3.OperationalError("something is being sent")
+            if not self._may_glance(db):
+                raise sqlite3.OperationalError("something has to be looked after first")
             read = work(db)
         if key is not None:
             self._kept[key] = read
