@@ -83,6 +83,8 @@ class Job(Generic[T]):
     give_up_at: float
     when_late: Callable[[object], None]
     """Told what an abandoned transaction returned that was committed all the same."""
+    is_one_statement: bool = False
+    """It is a transaction by itself, which only reads."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,19 +121,26 @@ class Job(Generic[T]):
             self._hold(connection)
             try:
                 self.connections.make_ready(connection)
-                with ExitStack() as until_committed:
-                    pipeline = until_committed.enter_context(connection.pipeline())
-                    clock = self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
-                    folder = self.connections.folder
-                    done = self.work(Transaction(connection, pipeline, to_write=self.to_write, folder=folder))
-                    self._commit(connection, until_committed, done)
-                self.connections.read(clock)
+                done = self._look(connection) if self.is_one_statement else self._transact(connection)
             except BaseException:
                 _undo(connection)
                 raise
             finally:
                 self._hold(None)
             return done
+
+    def _look(self, connection: Connection) -> T:
+        return self.work(Transaction(connection, to_write=False, folder=self.connections.folder))
+
+    def _transact(self, connection: Connection) -> T:
+        with ExitStack() as until_committed:
+            pipeline = until_committed.enter_context(connection.pipeline())
+            clock = self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
+            db = Transaction(connection, pipeline, to_write=self.to_write, folder=self.connections.folder)
+            done = self.work(db)
+            self._commit(connection, until_committed, done)
+        self.connections.read(clock)
+        return done
 
     def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
         connection.has_warned = False

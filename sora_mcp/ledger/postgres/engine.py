@@ -19,10 +19,10 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, Intent, Totals
 from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger.postgres import counting, migrations
+from sora_mcp.ledger.postgres import counting, finding, migrations
 from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
-from sora_mcp.ledger.postgres.presence import ALIVE, IS_HELD, LIVING_SENDERS, Presence
+from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_HELD, LIVING_SENDERS, Presence
 from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable, is_lost
 from sora_mcp.ledger.protocol import LONGEST_MESSAGE, Listener
 from sora_mcp.ledger.sql import rows
@@ -45,7 +45,6 @@ _LOG_IS_HIDDEN = (
     "the database of the ledger does not show its user where its log stands: that it was restored from a backup is "
     "noticed only by requests that are missing"
 )
-_DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
 _PLACE = (
     "SELECT (SELECT oldest FROM ledger_schema),"
     " EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?),"
@@ -132,6 +131,10 @@ class PostgresLedger(Paying, Following, Reading):
     def _busy(self) -> Unavailable:
         return Unavailable("it is busy, or was away until now")
 
+    async def find(self, account: Account, video_id: str) -> Entry | None:
+        at_once = await self._run(lambda db: finding.find(db, account, video_id), to_write=False, is_one_statement=True)
+        return at_once or await super().find(account, video_id)
+
     async def totals(self, account: Account) -> Totals:
         return await self._glance(lambda db: counting.totals(db, account))
 
@@ -162,7 +165,7 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def _read(self, work: Callable[[Database], T]) -> T:
         def read(db: Database) -> list[T]:
-            dead = db.execute(_DEAD_SENDERS)
+            dead = db.execute(DEAD_SENDERS)
             done = work(db)
             return [] if dead.fetchall() else [done]
 
@@ -172,8 +175,15 @@ class PostgresLedger(Paying, Following, Reading):
             await self._write(self._bury_the_abandoned, BRIEFLY_S)
         return await self._run(work, to_write=False)
 
-    async def _run(self, work: Callable[[Database], T], *, to_write: bool, patience_s: float = BUSY_S) -> T:
-        job = self._job(work, to_write=to_write, patience_s=patience_s)
+    async def _run(
+        self,
+        work: Callable[[Database], T],
+        *,
+        to_write: bool,
+        patience_s: float = BUSY_S,
+        is_one_statement: bool = False,
+    ) -> T:
+        job = self._job(work, to_write=to_write, patience_s=patience_s, is_one_statement=is_one_statement)
         try:
             with anyio.CancelScope(shield=True), anyio.fail_after(patience_s + _LATE_S):
                 done = await anyio.to_thread.run_sync(job.run, limiter=self._threads, abandon_on_cancel=True)
@@ -182,9 +192,11 @@ class PostgresLedger(Paying, Following, Reading):
             raise Unavailable("it takes too long to answer") from None
         return done
 
-    def _job(self, work: Callable[[Database], T], *, to_write: bool, patience_s: float) -> Job[T]:
+    def _job(
+        self, work: Callable[[Database], T], *, to_write: bool, patience_s: float, is_one_statement: bool = False
+    ) -> Job[T]:
         give_up_at = time.monotonic() + max(patience_s, BUSY_S / 2)
-        return Job(self._connections, work, to_write, patience_s, give_up_at, self._was_not_sent)
+        return Job(self._connections, work, to_write, patience_s, give_up_at, self._was_not_sent, is_one_statement)
 
     # --- inside a transaction ---------------------------------------------------------------------
 
@@ -216,7 +228,7 @@ class PostgresLedger(Paying, Following, Reading):
         raise _LockLost("it has no connection left for this server's lock, or lost it just now")
 
     def _abandoned(self, db: Database) -> list[str]:
-        return [row[0] for row in db.execute(_DEAD_SENDERS)]
+        return [row[0] for row in db.execute(DEAD_SENDERS)]
 
     def _was_not_sent(self, done: object) -> None:
         """Keep in mind what a `begin` returned to nobody."""

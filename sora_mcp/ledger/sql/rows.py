@@ -94,19 +94,19 @@ def newest_change(db: Database) -> int:
 def of_request(db: Database, request_id: str) -> Entry:
     """The row of a `req_…` id that is there, or the one it was merged into; nobody else changes it meanwhile."""
     answer = db.execute(_sql(db, "request_id = ?", 1), [request_id])
-    variants = variants_of(db, [request_id])
-    entry = _entry(answer.fetchall()[0], variants(), db.folder)
+    variants = variants_of(db, "?", [request_id])
+    entry = entry_of(answer.fetchall()[0], variants(), db.folder)
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 
 def of_request_if_free(db: Database, request_id: str) -> Entry | None:
     """The same, but None while somebody else changes it."""
     answer = db.execute(_sql(db, "request_id = ?", 1, lock=db.if_free), [request_id])
-    variants = variants_of(db, [request_id])
+    variants = variants_of(db, "?", [request_id])
     rows = answer.fetchall()
     if not rows:
         return None
-    entry = _entry(rows[0], variants(), db.folder)
+    entry = entry_of(rows[0], variants(), db.folder)
     return of_request_if_free(db, entry.merged_into) if entry.merged_into else entry
 
 
@@ -198,9 +198,13 @@ _NO_BODY = ("", "null")
 
 def select(db: Database, where: str, values: Sequence[object], limit: int = 1) -> list[Entry]:
     """Rows, newest first, but for those that were merged into another."""
-    rows = db.execute(_sql(db, f"({where}) AND merged_into IS NULL", limit), values).fetchall()
-    variants = variants_of(db, _with_variants(rows))()
-    return [_entry(row, variants, db.folder) for row in rows]
+    where = f"({where}) AND merged_into IS NULL"
+    answer = db.execute(_sql(db, where, limit), values)
+    ids = f"SELECT request_id FROM videos WHERE {where} ORDER BY {NEWEST} LIMIT {limit:d}"  # noqa: S608 - our own names
+    variants = variants_of(db, ids, values)
+    rows = answer.fetchall()
+    known = variants() if rows else {}
+    return [entry_of(row, known, db.folder) for row in rows]
 
 
 NEWEST = "number DESC"
@@ -214,10 +218,11 @@ def listed(
     damaged."""
     sql = _sql(db, f"({where}) AND merged_into IS NULL", limit, order=order, offset=offset)
     rows = db.execute(sql, values).fetchall()
-    variants = variants_of(db, _with_variants(rows))()
+    ids = _with_variants(rows)
+    variants = variants_of(db, places(ids), ids)() if ids else {}
     for row in rows:
         try:
-            entry = _entry(row, variants, db.folder)
+            entry = entry_of(row, variants, db.folder)
             summary(entry)
         except FileProblem:
             entry = _damaged(row)
@@ -225,16 +230,16 @@ def listed(
 
 
 def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
-    query = f"SELECT {_COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
+    query = f"SELECT {COLUMNS} FROM videos WHERE {where} ORDER BY {order}"  # noqa: S608 - our own names
     return f"{query} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
 def write_row(db: Database, sql: str, values: Sequence[object], request_id: str) -> Entry:
     """The row of `request_id`, which a statement has inserted or updated, as it stands now."""
-    written = db.execute(f"{sql} RETURNING {_COLUMNS}", values)
-    variants = variants_of(db, [request_id])
+    written = db.execute(f"{sql} RETURNING {COLUMNS}", values)
+    variants = variants_of(db, "?", [request_id])
     (row,) = written.fetchall()
-    return _entry(row, variants(), db.folder)
+    return entry_of(row, variants(), db.folder)
 
 
 def places(values: Sequence[object]) -> str:
@@ -242,7 +247,8 @@ def places(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _entry(row: Row, variants_by_id: Mapping[str, list[dict[str, Any]]], folder: Path) -> Entry:
+def entry_of(row: Row, variants_by_id: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> Entry:
+    """The entry of a row, as `COLUMNS` give it. Raises FileProblem for one that nobody here has written."""
     address, key_fingerprint, owner, *rest = row
     values = dict(zip(_FIELDS, rest, strict=True))
     request_id = values["request_id"]
@@ -295,16 +301,16 @@ def _damaged(row: Row) -> Entry:
     return Entry(**nothing | known, account=Account(address, key_fingerprint, owner), is_damaged=True)
 
 
-def variants_of(db: Database, request_ids: Sequence[str]) -> Callable[[], Mapping[str, list[dict[str, Any]]]]:
-    """What reads the variants of rows, by their request ids; they are asked for now."""
-    if not request_ids:
-        return dict
+def variants_of(
+    db: Database, request_ids: str, values: Sequence[object]
+) -> Callable[[], Mapping[str, list[dict[str, Any]]]]:
+    """What reads the variants of rows, by their request ids, which stand in SQL; they are asked for now."""
     names = (*GENERATION, "file")
     sql = (
         f"SELECT request_id, {', '.join(names)} FROM generations"  # noqa: S608 - our own names
-        f" WHERE request_id IN ({places(request_ids)}) ORDER BY request_id, variant"
+        f" WHERE request_id IN ({request_ids}) ORDER BY request_id, variant"
     )
-    asked = db.execute(sql, request_ids)
+    asked = db.execute(sql, values)
 
     def read() -> Mapping[str, list[dict[str, Any]]]:
         variants: dict[str, list[dict[str, Any]]] = {}
@@ -336,5 +342,5 @@ _OF_ENTRY = tuple(
 _FIELDS = (*_OF_ENTRY, "estimate", "currency", "stated_currency")
 _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
-_COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))
+COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))
 """Columns by their names: a newer release may have added others."""
