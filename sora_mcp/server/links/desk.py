@@ -45,14 +45,16 @@ class Links:
         clock: Callable[[], float] | None = None,
     ) -> None:
         clock = clock or documents.now
-        self._settings = settings
         self._saved_file = saved_file
+        self._folder = folder_for_all(settings)
+        audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
+        self._base_url = settings.public_url or audience or None
         self._desk = Desk(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
 
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
         videos = Endpoint(Videos(self._desk, self._saved_file).answer)
-        images = Endpoint(Images(self._desk, folder_for_all(self._settings)).answer)
+        images = Endpoint(Images(self._desk, self._folder).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -60,25 +62,26 @@ class Links:
 
     def of(self, owner: str, request: Request) -> OwnersLinks:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
-        audience = (self._settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
-        base_url = self._settings.public_url or audience or _base_url(request)
-        return OwnersLinks(owner, base_url, self._desk.signer, Uploads(folder_for_all(self._settings), owner))
+        return OwnersLinks(owner, self._base_url or _base_url(request), self._desk.signer, self._folder)
 
 
 def _base_url(request: Request) -> str | None:
     """How the client reaches this server, as its request shows."""
     host = request.headers.get("host", "")
-    return f"{request.url.scheme}://{host}" if _HOST.fullmatch(host) else None
+    return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else None
 
 
 @dataclass(frozen=True, slots=True)
 class OwnersLinks:
-    """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known."""
+    """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known.
+
+    `folder`: of everybody's images, see `folder_for_all`.
+    """
 
     owner: str
     base_url: str | None
     signer: Signer
-    uploads: Uploads
+    folder: Path
     lasts_s: int = LASTS_S
     wording: type[ForRemoteAgents] = ForRemoteAgents
 
@@ -106,6 +109,7 @@ class OwnersLinks:
         """Whether the owner has sent the image of this name. Raises FileProblem."""
         try:
             with anyio.fail_after(_FOLDER_ANSWERS_WITHIN_S):
-                return await to_thread.run_sync(self.uploads.knows, name, abandon_on_cancel=True)
+                knows = Uploads(self.folder, self.owner).knows
+                return await to_thread.run_sync(knows, name, abandon_on_cancel=True)
         except TimeoutError:
             raise FileProblem("The folder of images that people send does not answer.", TryAgain()) from None
