@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from bench import TAKEN_NEXT, Connect
-from fault_gateway import CREATE, FaultGateway
+from bench import TAKEN_NEXT, Connect, finished
+from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
 from sora_mcp.ledger.sql.transactions import BUSY_S
@@ -87,6 +88,26 @@ async def test_whoever_looks_is_answered_though_much_waits_to_be_written(connect
                 calls.cancel_scope.cancel()
     assert told.pop("get_video")["state"] in {"submitted", "running"}
     assert [each["error"]["kind"] for each in told.values()] == ["not_ready"] * 2
+
+
+async def test_what_has_finished_is_told_at_once_while_this_server_sends_and_waits_to_write(
+    connect: Connect, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, finished("https://v.example/1.mp4"))
+    hold = Hold()
+    async with connect() as client:
+        await create(client, 1)
+        assert (await use(client, "get_video", task_id="task_1"))["state"] == "succeeded"
+        gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(partial(use, client, "create_video", prompt="a boat that is being sent"))
+            await hold.reached.wait()
+            with held(tmp_path):
+                calls.start_soon(partial(use, client, "create_video", prompt="a boat that waits for the ledger"))
+                await anyio.wait_all_tasks_blocked()
+                with anyio.fail_after(BUSY_S / 2):
+                    assert (await use(client, "get_video", task_id="task_1"))["state"] == "succeeded"
+            hold.release.set()
 
 
 async def test_nothing_is_submitted_and_that_is_said_however_many_are_followed(
