@@ -34,8 +34,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._ending = ending
-        self._over = anyio.Event()
-        self._sending = anyio.Lock()
+        self._over = asyncio.Event()
+        self._sending = asyncio.Lock()  # anyio's gives way to other tasks even where it is free
         self._has_begun = False
         self._has_length = False
         self._has_arrived = False

@@ -97,8 +97,9 @@ class Sealed:
             return
         async with self._reading:
             if self._read_at < came_at:  # of many who come at once one reads for all
-                self._read_at = anyio.current_time()
+                began_at = anyio.current_time()
                 self._boundary = await _opened(studio) or self._boundary
+                self._read_at = began_at
 
 
 KEYS_FOR_S = 600.0
