@@ -31,7 +31,7 @@ from sora_mcp.config.logins import KEY_STORE, Login, LoginFile
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Advice, Do
-from sora_mcp.core.errors import FileProblem, NotConfigured, Refused, SoraError
+from sora_mcp.core.errors import FileProblem, NotConfigured, Refused, SoraError, Unreachable
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.studio.upstream import connect
 
@@ -170,6 +170,8 @@ def _refusal(error: SoraError, settings: Settings, looks_like: str | None) -> So
     """What keeps the login from being kept, and what to do about it."""
     judged = error.http_status in {401, 403}
     advice: list[Advice] = [Do("Run it again with a key of this gateway.")] if judged else list(error.advice)
+    if isinstance(error, Unreachable):  # its address is that of the command line, and of no setting
+        advice = [Do("Check the address and the network, then run it again.")]
     if not judged and looks_like not in {None, settings.dialect}:
         advice = [Do(f"The server looks like {looks_like}: run it again with --dialect {looks_like}.")]
     if not judged:

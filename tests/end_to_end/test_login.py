@@ -174,6 +174,7 @@ async def test_a_gateway_that_is_down_needs_no_check(shell: Shell) -> None:
     address = closed_address()
     status, said = await shell.log_in(address)
     assert (status, "could not be reached" in said, "--no-check" in said) == (3, True, True), said
+    assert "SORA_" not in said  # no setting named that address
     assert not shell.logins.exists()
     status, said = await shell.log_in(address, "--no-check")
     assert (status, "checked" in said) == (0, True)
