@@ -139,20 +139,24 @@ _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object 
 class _VideoCommand(Command):
     """A tool as a command. An option of another API is answered with ours."""
 
-    def __init__(self, tool: str, *settings: Any, **named: Any) -> None:
+    def __init__(self, shape: _Shape, *settings: Any, **named: Any) -> None:
         super().__init__(*settings, **named)
-        self._tool = tool
+        self._shape = shape
 
     def meant(self, ctx: click.Context, error: click.NoSuchOption, words: list[str]) -> click.UsageError | None:
         if typed := super().meant(ctx, error, words):
             return typed
-        if meaning := _in_our_words(self._tool, error.option_name, words):
+        if meaning := _in_our_words(self._shape, error.option_name, words):
             return click.UsageError(f"{meaning} See the options: {ctx.command_path} --help.", ctx)
         return None
 
 
-def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
+def _in_our_words(shape: _Shape, option_name: str, words: list[str]) -> str | None:
     """What an option of another API is here, with its value among the words of the command line."""
+
+    def written(key: str) -> str:
+        return _positional(key) if key in shape.positional else option(key)
+
     with loading():
         from sora_mcp import dialects  # noqa: PLC0415
         from sora_mcp.tools import TABLE  # noqa: PLC0415
@@ -161,7 +165,8 @@ def _in_our_words(tool: str, option_name: str, words: list[str]) -> str | None:
     pairs = [*pairwise(words), *((name, value) for word in words for name, is_, value in [word.partition("=")] if is_)]
     value = next((value for name, value in pairs if name == option_name), "")
     name = option_name.lstrip("-")
-    return in_our_words(TABLE[tool].arguments, name, value, dialects.configured(load_settings()).capabilities)
+    limits = dialects.configured(load_settings()).capabilities
+    return in_our_words(TABLE[shape.tool].arguments, name, value, limits, written)
 
 
 def video_command(name: str, summary: str) -> click.Command:
@@ -173,7 +178,7 @@ def video_command(name: str, summary: str) -> click.Command:
     params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
     names = {*shape.positional, *(param.name for param in shape.extra)}
     return _VideoCommand(
-        shape.tool,
+        shape,
         name,
         callback=partial(_run, shape.tool),
         params=[*params, *shape.extra, _JSON],
@@ -199,9 +204,12 @@ def _input_schema(tool: str) -> dict[str, Any]:
 
 
 def _argument(key: str, *, required: bool) -> click.Parameter:
-    source = key.startswith("source_")
-    name = "SOURCE" if source else key.upper()
-    return click.Argument([key], required=required or source, metavar=name if required or source else f"[{name}]")
+    name, is_required = _positional(key), required or key.startswith("source_")
+    return click.Argument([key], required=is_required, metavar=name if is_required else f"[{name}]")
+
+
+def _positional(key: str) -> str:
+    return "SOURCE" if key.startswith("source_") else key.upper()
 
 
 def _option(key: str, node: dict[str, Any]) -> click.Parameter:

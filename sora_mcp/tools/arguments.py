@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
@@ -59,9 +59,12 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     return parsed
 
 
-def in_our_words(model: type[BaseModel], name: str, value: object, limits: Capabilities | None = None) -> str | None:
-    """What an argument of another API is here, in a sentence; None where its name is not one of those."""
-    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits))
+def in_our_words(
+    model: type[BaseModel], name: str, value: object, limits: Capabilities, written: Callable[[str], str]
+) -> str | None:
+    """What an argument of another API is here, in a sentence; None where its name is not one of those. `written`: how
+    the name of one of ours is written."""
+    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits), written)
     translation = translated(argument, _reachable(emit(model, describe=False)))
     if translation is None:
         return None

@@ -19,12 +19,13 @@ from sora_mcp.core.tasks import clean
 @dataclass(frozen=True, slots=True)
 class Argument:
     """An argument as it came, and what can be asked for, where that is known. `accepts`: whether the tool would take a
-    value for one of its own arguments."""
+    value for one of its own arguments, and `written`: how the name of one of those is written."""
 
     name: str
     value: object
     limits: Capabilities | None = None
     accepts: Callable[[str, object], bool] = lambda *_: False
+    written: Callable[[str], str] = str
 
     @property
     def shown(self) -> str | None:
@@ -73,28 +74,28 @@ def translated(argument: Argument, known: Collection[str]) -> Translation | None
 # --- how they are said ----------------------------------------------------------------------------
 
 
-def _called(_: Argument, target: str) -> Translation:
-    return Translation(f"that is {target}", target=target)
+def _called(argument: Argument, target: str) -> Translation:
+    return Translation(f"that is {argument.written(target)}", target=target)
 
 
 def _renamed(argument: Argument, target: str) -> Translation:
     """The same value under our name, where it would be accepted."""
-    value, limits = argument.shown, argument.limits
+    value, limits, ours = argument.shown, argument.limits, argument.written(target)
     if value and argument.accepts(target, argument.value):
-        return Translation(f"that is {target}: {argument.name} {value} is {target} {value}", target=target)
+        return Translation(f"that is {ours}: {argument.name} {value} is {ours} {value}", target=target)
     allowed = ""
     if limits is not None and target == "n_variants":
         allowed = f"1 to {limits.max_variants}"
     elif limits is not None and target == "n_frames":
         allowed = _lengths(limits)
-    return Translation(f"that is {target}", allowed, target)
+    return Translation(f"that is {ours}", allowed, target)
 
 
 def _as_source(argument: Argument, target: str) -> Translation:
     """The id of a video; an address is none."""
     if argument.shown and re.fullmatch(r"[\w.#-]+", argument.shown) and is_id(argument.shown.partition("#")[0]):
         return _renamed(argument, target)
-    return Translation(f"that is {target}, the id of a video (task_…)", target=target)
+    return Translation(f"that is {argument.written(target)}, the id of a video (task_…)", target=target)
 
 
 def _as_items(argument: Argument, target: str) -> Translation:
@@ -136,7 +137,8 @@ _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s|secs?|seconds?|m|mins?|m
 
 def _in_frames(argument: Argument, target: str) -> Translation:
     """Seconds (or minutes, or thousandths of a second) as frames."""
-    words, limits = f"that is {target}, {FPS} per second", argument.limits
+    ours, limits = argument.written(target), argument.limits
+    words = f"that is {ours}, {FPS} per second"
     text = argument.value if isinstance(argument.value, str) else argument.shown or ""
     if (match := _SECONDS.fullmatch(text.strip())) is None:
         return Translation(words, target=target)
@@ -144,7 +146,7 @@ def _in_frames(argument: Argument, target: str) -> Translation:
     frames = round(float(match[1]) * FPS * (0.001 if unit == "ms" else 60 if unit.startswith("m") else 1))
     if limits is not None and limits.any_length and not frames:
         return Translation(words, target=target)
-    words += f": {argument.name} {text.strip()} is {target} {frames}"
+    words += f": {argument.name} {text.strip()} is {ours} {frames}"
     if limits is None or target != "n_frames" or limits.any_length or frames in limits.lengths:
         return Translation(words, target=target)
     return Translation(f"{words}, which no video here has", _lengths(limits), target)
@@ -163,13 +165,17 @@ def _as_size(argument: Argument, _: str) -> Translation:
     allowed, name = ", ".join(f"{w}x{h}" for w, h in sorted(limits.sizes)), argument.name
     if limits.any_size:
         pair = re.fullmatch(_PAIR, text)
-        return Translation(f"{words}: {name} {text} is width {pair[1]}, height {pair[2]}" if pair else words)
+        return Translation(f"{words}: {name} {text} is {_both(argument, *pair.groups())}" if pair else words)
     if (fits := _fitting(text)) is None:
         return Translation(words, allowed)
     if fitting := [size for size in sorted(limits.sizes) if fits(*size)]:
-        ours = " or ".join(f"width {w}, height {h}" for w, h in fitting)
+        ours = " or ".join(_both(argument, w, h) for w, h in fitting)
         return Translation(f"{words}: {name} {clean(text, 20)} is {ours}")
     return Translation(f"{words}; no video here has {clean(text, 20)}", allowed)
+
+
+def _both(argument: Argument, width: object, height: object) -> str:
+    return f"{argument.written('width')} {width}, {argument.written('height')} {height}"
 
 
 _SHAPES = {"landscape": 16 / 9, "horizontal": 16 / 9, "wide": 16 / 9, "widescreen": 16 / 9, "square": 1.0}
@@ -195,31 +201,33 @@ def _fitting(text: str) -> Callable[[int, int], bool] | None:
 
 def _as_amount(argument: Argument, target: str) -> Translation:
     """A strength from 0 to 1 on our scale, from 1 to 8."""
-    words, value = f"that is {target}, from 1 (least change) to 8 (most)", argument.value
+    ours, value = argument.written(target), argument.value
+    words = f"that is {ours}, from 1 (least change) to 8 (most)"
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        words += f": {argument.name} {value:g} of 1 is about {target} {1 + 7 * value:.2g}"
+        words += f": {argument.name} {value:g} of 1 is about {ours} {1 + 7 * value:.2g}"
     return Translation(words, target=target)
 
 
 def _as_time(argument: Argument, target: str) -> Translation:
     """Seconds into a video, with their unit."""
+    ours = argument.written(target)
     if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", argument.shown or ""):
         seconds = f'"{argument.shown}s"'
-        return Translation(f"that is {target}: {argument.name} {argument.shown} is {target} {seconds}", target=target)
+        return Translation(f"that is {ours}: {argument.name} {argument.shown} is {ours} {seconds}", target=target)
     if argument.accepts(target, argument.value):
         return _renamed(argument, target)
-    return Translation(f'that is {target}, such as "7.3s"', target=target)
+    return Translation(f'that is {ours}, such as "7.3s"', target=target)
 
 
 def _as_frame(argument: Argument, target: str) -> Translation:
     """A frame of a file."""
     if argument.accepts(target, argument.value):
         return _renamed(argument, target)
-    return Translation(f'that is {target}, such as "110"', target=target)
+    return Translation(f'that is {argument.written(target)}, such as "110"', target=target)
 
 
-def _as_range(_: Argument, target: str) -> Translation:
-    return Translation(f'that is {target}, a range such as "2s-5s"', target=target)
+def _as_range(argument: Argument, target: str) -> Translation:
+    return Translation(f'that is {argument.written(target)}, a range such as "2s-5s"', target=target)
 
 
 def _says(words: str) -> Say:
