@@ -169,11 +169,15 @@ async def _check(settings: Settings) -> list[str]:
 def _refusal(error: SoraError, settings: Settings, looks_like: str | None) -> SoraError:
     """What keeps the login from being kept, and what to do about it."""
     judged = error.http_status in {401, 403}
-    advice: list[Advice] = [Do("Run it again with a key of this gateway.")] if judged else list(error.advice)
-    if isinstance(error, Unreachable):  # its address is that of the command line, and of no setting
-        advice = [Do("Check the address and the network, then run it again.")]
-    if not judged and looks_like not in {None, settings.dialect}:
+    advice: list[Advice]
+    if judged:
+        advice = [Do("Run it again with a key of this gateway.")]
+    elif looks_like not in {None, settings.dialect}:
         advice = [Do(f"The server looks like {looks_like}: run it again with --dialect {looks_like}.")]
+    elif isinstance(error, Unreachable):  # its address is that of the command line, and of no setting
+        advice = [Do("Check the address and the network, then run it again.")]
+    else:
+        advice = list(error.advice)
     if not judged:
         advice.append(Do("To keep the login as it is, unchecked, run it with --no-check."))
     return Refused((*error.parts, f" {_KEPT_NOTHING}"), *advice, http_status=error.http_status)

@@ -16,7 +16,7 @@ _FIND = (
     " FROM videos WHERE merged_into IS NULL AND "
 )
 _OF_REQUEST = f"{_FIND} request_id = ? AND address = ? AND owner = ?"
-_OF_TASK = f"{_FIND} task_id = ? AND gateway || '' = ? ORDER BY number DESC LIMIT 1"
+_OF_TASK = f"{_FIND} {rows.OF_TASK} ORDER BY {rows.NEWEST} LIMIT 1"
 
 
 def find(db: Database, account: Account, video_id: str) -> Entry | None:

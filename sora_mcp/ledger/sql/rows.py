@@ -110,9 +110,13 @@ def of_request_if_free(db: Database, request_id: str) -> Entry | None:
     return of_request_if_free(db, entry.merged_into) if entry.merged_into else entry
 
 
+OF_TASK = "task_id = ? AND gateway || '' = ?"
+"""A condition for the row of a task at the gateway of an account, by the names of both."""
+
+
 def of_task(db: Database, account: Account, task_id: str) -> Entry | None:
     """The row of a `task_…` id at this gateway, whatever key it was made with."""
-    entries = select(db, "task_id = ? AND gateway || '' = ?", [task_id, name_of(account)])
+    entries = select(db, OF_TASK, [task_id, name_of(account)])
     entries = entries or select(db, f"task_id = ? AND {SIBLING}", [task_id, account.address, account.owner])
     return entries[0] if entries else None
 
