@@ -12,8 +12,7 @@ from sora_mcp.core.results import Download
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
-from sora_mcp.tools.fields import EXAMPLE_ID, TaskId, VariantNumber
-from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.tool import EXAMPLE_ID, TaskId, Tool, VariantNumber
 
 
 class DownloadVideo(Model):

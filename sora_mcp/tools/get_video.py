@@ -12,9 +12,8 @@ from sora_mcp.core.results import Video
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
-from sora_mcp.tools.fields import EXAMPLE_ID, TaskId
 from sora_mcp.tools.published import PublishedVideo
-from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.tool import EXAMPLE_ID, TaskId, Tool
 from sora_mcp.tools.wording import LONGEST_WAIT_S
 
 

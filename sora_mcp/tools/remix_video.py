@@ -11,10 +11,9 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.fields import EXAMPLE_ID
 from sora_mcp.tools.paid import COSTS, FromSource, submit
 from sora_mcp.tools.published import PublishedSubmission
-from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.tool import EXAMPLE_ID, Tool
 
 
 class RemixVideo(FromSource):

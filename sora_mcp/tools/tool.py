@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sora_mcp.studio import Studio
 from sora_mcp.tools import schema
@@ -17,6 +17,13 @@ from sora_mcp.tools.wording import Wording
 
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
+
+TaskId = Annotated[str, Field(description="task_… or req_… id (see list_videos).")]
+"""An argument that several tools share, as is `VariantNumber`."""
+VariantNumber = Annotated[int, Field(ge=1, description="Which of its n_variants, from 1.")]
+
+EXAMPLE_ID, OTHER_EXAMPLE_ID = "task_01k2zq5v9rf3x8m4c7d1w6hj0t", "task_01k2zr7b4ye6n9s2g5a8p3kq1u"
+"""Ids in the tools' examples."""
 
 
 @dataclass(frozen=True, slots=True)

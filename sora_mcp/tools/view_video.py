@@ -13,9 +13,8 @@ from sora_mcp.core.results import Look
 from sora_mcp.studio import Studio
 from sora_mcp.tools import moments
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.fields import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, VariantNumber
 from sora_mcp.tools.look_sentences import say_look
-from sora_mcp.tools.tool import Tool
+from sora_mcp.tools.tool import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, Tool, VariantNumber
 
 _BEATS = {"beats", "beat"}
 

@@ -135,9 +135,12 @@ async def test_the_days_sums_are_exact_in_every_unit(ledger: Ledger) -> None:
 
 
 BEFORE_COSTS_HAD_UNITS = """
+    DROP TRIGGER videos_added;
+    DROP TRIGGER videos_changed;
+    DROP TRIGGER videos_removed;
+    DROP TABLE video_counts;
     DROP INDEX videos_sent;
     ALTER TABLE videos DROP COLUMN sent_fingerprint;
-    DROP INDEX videos_money;
     ALTER TABLE videos DROP COLUMN estimate;
     ALTER TABLE videos DROP COLUMN currency;
     ALTER TABLE videos DROP COLUMN stated;

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections import Counter
+from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pytest
@@ -12,7 +15,7 @@ from ledgers import BODY, OpenLedger
 from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import GivenUp
 from sora_mcp.core.tasks import State, Task
-from sora_mcp.ledger import Account, Entry, Intent, Ledger
+from sora_mcp.ledger import Account, Entry, Intent, Ledger, open_ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +105,50 @@ async def test_totals_hold_while_servers_write_at_once(open_ledger: OpenLedger) 
             for each in everybody:
                 group.start_soon(work, each)
     await is_added_up(open_ledger())
+
+
+BEFORE_TOTALS_WERE_KEPT = """
+    DROP TRIGGER videos_added;
+    DROP TRIGGER videos_changed;
+    DROP TRIGGER videos_removed;
+    DROP TABLE video_counts;
+    PRAGMA user_version = 9;
+"""
+
+
+async def test_a_file_of_an_earlier_release_is_added_up(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as older:
+        anything = Anything([older], 3)
+        for _ in range(60):
+            await anything.happens()
+        sending, _ = await older.begin(Intent(ACCOUNTS[0], "simple_compose", BODY, "sent meanwhile", [], Cost.of(1.25)))
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(BEFORE_TOTALS_WERE_KEPT)
+        with closing(open_ledger(path)) as ledger:
+            await is_added_up(ledger)  # while the older release sends, its file stays as it is
+        await older.accepted(sending.request_id, "task_sent_meanwhile")
+    with closing(open_ledger(path)) as ledger:
+        await is_added_up(ledger)
+        await Anything([ledger], 4).happens()
+        await is_added_up(ledger)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["state = 'failed'", "cost = 0.7", "owner = 'bob', gateway = 'g#a@bob'", "merged_into = 'req_1'", "state = 'odd'"],
+)
+async def test_totals_know_what_another_program_changes(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger:
+        for number in range(3):
+            await ledger.begin(Intent(ACCOUNTS[0], "simple_compose", BODY, f"{number}", [], Cost.of(1.25)))
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(f"UPDATE videos SET {change} WHERE number = 2")  # noqa: S608 - our own text
+            db.execute("DELETE FROM videos WHERE number = 1")
+            expected = db.execute(
+                "SELECT count(*), sum(cost) FROM videos WHERE gateway = 'g#a' AND merged_into IS NULL"
+            ).fetchone()
+        totals = await ledger.totals(ACCOUNTS[0])
+        assert sum(totals.counts.values()) == expected[0]
+        assert sum(cost.amount for cost in (*totals.cost, *totals.uncertain)) == expected[1]

@@ -1,4 +1,4 @@
-"""What videos add up to, kept by PostgreSQL itself: nobody counts a million rows to show a page of ten.
+"""How PostgreSQL keeps what videos add up to; `sql/counting.py` reads it.
 
 Triggers put each change of a sum into `video_counts` as a row of its own, which nobody else writes: two servers never
 wait for each other there. Now and then an insert puts the rows of an account together.
@@ -6,17 +6,10 @@ wait for each other there. Now and then an insert puts the rows of an account to
 
 from __future__ import annotations
 
-from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Totals
-from sora_mcp.core.tasks import State
-from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.listing import totals_of
-from sora_mcp.ledger.sql.rows import name_of
+from sora_mcp.ledger.sql.counting import GROUP, SUMS
 
 _TOGETHER_ONCE_IN = 32
 """Inserts after which the rows of an account are put together, on average."""
-_GROUP = "gateway, address, key_fingerprint, owner, state, currency"
-_SUMS = "sum(videos), sum(relative), sum(billionths), sum(unpriced)"
 
 
 def _share(row: str, sign: str = "") -> str:
@@ -48,8 +41,8 @@ TABLES = f"""
     CREATE INDEX video_counts_of ON video_counts (owner, gateway);
     CREATE FUNCTION count_new_videos() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO video_counts SELECT {_GROUP}, {_SUMS}
-            FROM (SELECT {_share("added")} FROM added WHERE merged_into IS NULL) AS shares GROUP BY {_GROUP};
+        INSERT INTO video_counts SELECT {GROUP}, {SUMS}
+            FROM (SELECT {_share("added")} FROM added WHERE merged_into IS NULL) AS shares GROUP BY {GROUP};
         IF random() * {_TOGETHER_ONCE_IN} < 1 THEN
             WITH parts AS (
                 DELETE FROM video_counts WHERE ctid IN (
@@ -57,7 +50,7 @@ TABLES = f"""
                     WHERE (owner, gateway) IN (SELECT owner, gateway FROM added) FOR UPDATE SKIP LOCKED
                 ) RETURNING *
             )
-            INSERT INTO video_counts SELECT {_GROUP}, {_SUMS} FROM parts GROUP BY {_GROUP} HAVING sum(videos) != 0;
+            INSERT INTO video_counts SELECT {GROUP}, {SUMS} FROM parts GROUP BY {GROUP} HAVING sum(videos) != 0;
         END IF;
         RETURN NULL;
     END $$;
@@ -82,26 +75,3 @@ TABLES = f"""
     ) EXECUTE FUNCTION count_changed_video();
     CREATE TRIGGER videos_removed AFTER DELETE ON videos FOR EACH ROW EXECUTE FUNCTION count_changed_video();
 """  # noqa: S608 - our own names
-_OF_OWNER = (
-    f"SELECT gateway, address, key_fingerprint, owner, state, currency, {_SUMS} FROM video_counts"  # noqa: S608 - ours
-    f" WHERE owner = ? GROUP BY {_GROUP} HAVING sum(videos) != 0"
-)
-
-
-def totals(db: Database, account: Account) -> Totals:
-    """What an account's rows add up to. See Ledger.totals."""
-    own, elsewhere = [], dict[Account, int]()
-    for gateway, address, key_fingerprint, owner, state, currency, *sums in db.execute(_OF_OWNER, [account.owner]):
-        videos, relative, billionths, unpriced = sums
-        if gateway == name_of(account):
-            own.append((state, currency, int(videos), float(relative), int(billionths), int(unpriced)))
-        else:
-            other = Account(address, key_fingerprint, owner)
-            elsewhere[other] = elsewhere.get(other, 0) + int(videos)
-    return totals_of(own, elsewhere)
-
-
-def states(db: Database) -> dict[State, int]:
-    """How many rows stand in each state. See Ledger.states."""
-    sql = "SELECT state, sum(videos)::bigint FROM video_counts GROUP BY state HAVING sum(videos) != 0"
-    return dict(db.execute(sql).fetchall())

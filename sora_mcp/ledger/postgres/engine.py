@@ -16,10 +16,9 @@ import psycopg
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry, Intent, Totals
+from sora_mcp.core.records import Entry, Intent
 from sora_mcp.core.spending import SpendingPolicy
-from sora_mcp.core.tasks import State
-from sora_mcp.ledger.postgres import counting, finding, migrations
+from sora_mcp.ledger.postgres import finding, migrations
 from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_HELD, LIVING_SENDERS, Presence
@@ -134,12 +133,6 @@ class PostgresLedger(Paying, Following, Reading):
     async def find(self, account: Account, video_id: str) -> Entry | None:
         at_once = await self._run(lambda db: finding.find(db, account, video_id), to_write=False, is_one_statement=True)
         return at_once or await super().find(account, video_id)
-
-    async def totals(self, account: Account) -> Totals:
-        return await self._glance(lambda db: counting.totals(db, account))
-
-    async def states(self) -> dict[State, int]:
-        return await self._read(counting.states)
 
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)

@@ -16,7 +16,6 @@ from sora_mcp.core.records import (
     HOUR_S,
     Entry,
     Intent,
-    Totals,
     Usage,
     UsageKey,
     readable,
@@ -78,57 +77,6 @@ def search(
             numbers.append(number)
     entries = list(listed(db, f"number IN ({places(numbers)})", numbers, len(numbers))) if numbers else []
     return entries, looked_at, not_below
-
-
-def totals(db: Database, account: Account) -> Totals:
-    """What an account's rows add up to. See Ledger.totals."""
-    of_state = db.execute(_OWN_TOTALS, [name_of(account)]).fetchall()
-    in_money = db.execute(_OWN_MONEY, [name_of(account)]).fetchall()
-    groups: list[Group] = [(state, None, videos, share, 0, unpriced) for state, videos, share, unpriced in of_state]
-    for state, currency, billionths, also_relative, not_relative in in_money:
-        groups.append((state, currency, 0, -also_relative, int(billionths), -not_relative))
-    of_others = db.execute(_TOTALS_ELSEWHERE, [name_of(account), account.owner])
-    return totals_of(groups, {Account(*of): videos for *of, videos in of_others if videos})
-
-
-Group = tuple[State, str | None, int, float, int, int]
-"""What some rows add up to: their state, the currency (None: none), how many, the sum of relative costs, that in the
-currency in billionths, and how many have no cost."""
-
-
-def totals_of(groups: Iterable[Group], elsewhere: dict[Account, int]) -> Totals:
-    """The totals of an account, from groups of its rows."""
-    counts, relative = dict[State, int](), dict[State, float]()
-    money, unpriced = dict[State, list[Cost]](), 0
-    for state, currency, videos, share, billionths, without_cost in groups:
-        counts[state] = counts.get(state, 0) + videos
-        relative[state] = relative.get(state, 0.0) + share
-        unpriced += 0 if state == "rejected" else without_cost
-        if currency is not None:
-            money.setdefault(state, []).append(Cost(billionths, currency))
-    costs = {state: [relative_sum(share), *money.get(state, ())] for state, share in relative.items()}
-    uncertain = total(costs.pop("unknown", ()))
-    spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
-    return Totals(counts, spent, uncertain, unpriced, elsewhere)
-
-
-_OWN_TOTALS = (
-    f"SELECT state, count(*), {RELATIVE}, count(*) - count(cost) FROM videos"  # noqa: S608 - ours
-    " WHERE gateway = ? AND merged_into IS NULL GROUP BY state"
-)
-_OWN_MONEY = (
-    f"SELECT state, {CURRENCY}, {MONEY}, {RELATIVE}, count(*) - count(cost)"  # noqa: S608 - ours
-    " FROM videos WHERE gateway = ? AND coalesce(stated, estimate) IS NOT NULL AND merged_into IS NULL GROUP BY 1, 2"
-)
-_TOTALS_ELSEWHERE = (
-    "WITH RECURSIVE names (name) AS ("
-    "SELECT min(gateway) FROM videos"
-    " UNION ALL SELECT (SELECT min(gateway) FROM videos WHERE gateway > name) FROM names WHERE name IS NOT NULL"
-    ") SELECT address, key_fingerprint, owner,"
-    " (SELECT count(*) FROM videos AS theirs WHERE theirs.gateway = name AND theirs.merged_into IS NULL)"
-    " FROM names JOIN videos ON number = (SELECT max(number) FROM videos WHERE gateway = name)"
-    " WHERE name != ? AND owner = ?"
-)
 
 
 def usage(db: Database, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:

@@ -15,7 +15,7 @@ from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageK
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
-from sora_mcp.ledger.sql import lines, listing, rows
+from sora_mcp.ledger.sql import counting, lines, listing, rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.transactions import Transactions
 
@@ -96,7 +96,7 @@ class Reading(Transactions):
         return await self._read(lambda db: listing.usage(db, owner, by, since))
 
     async def totals(self, account: Account) -> Totals:
-        return await self._glance(lambda db: listing.totals(db, account))
+        return await self._glance(lambda db: counting.totals(db, account))
 
     async def durations(self, account: Account, limit: int) -> list[float]:
         return await self._glance(lambda db: listing.durations(db, account, limit), key=("durations", account, limit))
@@ -121,14 +121,14 @@ class Reading(Transactions):
         return await self._glance(lambda db: [(row[0], row[1]) for row in db.execute(sql, [request_id])])
 
     async def states(self) -> dict[State, int]:
-        return await self._read(_states)
+        return await self._read(counting.states)
 
     async def check(self) -> dict[State, int]:
         def work(db: Database) -> dict[State, int]:
             self._check_structure(db)
             for entry in rows.select(db, "TRUE", [], CHECKED):
                 summary(entry)
-            counts = _states(db)
+            counts = counting.states(db)
             if counts and rows.salt_of(db) is None:
                 raise _without_salt()
             return counts
@@ -141,10 +141,6 @@ class Reading(Transactions):
     def age(self, entry: Entry) -> float:
         age = self._clock() - entry.updated_at
         return age if age >= 0 else float("inf")
-
-
-def _states(db: Database) -> dict[State, int]:
-    return dict(db.execute("SELECT state, count(*) FROM videos WHERE merged_into IS NULL GROUP BY state").fetchall())
 
 
 def _salt(db: Database) -> bytes:

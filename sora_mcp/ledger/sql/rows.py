@@ -132,7 +132,7 @@ def find(db: Database, account: Account, video_id: str) -> Entry | None:
     return of_task(db, account, video_id)  # some gateways name their tasks so, too
 
 
-MOST_IDS = 200
+MOST_IDS = 50
 """Ids with the same beginning that are put in order; of more, it is the newest of these."""
 
 

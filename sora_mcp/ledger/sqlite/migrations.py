@@ -22,6 +22,81 @@ _ACCOUNT = {
 }
 """An account's parts in the text `gateway`, which alone holds them in files of the first three steps."""
 
+_COLUMNS = ("gateway", "address", "key_fingerprint", "owner", "state")
+_COUNTED = (*_COLUMNS, "merged_into", "cost", "estimate", "currency", "stated", "stated_currency")
+"""The columns of `videos` that a sum depends on."""
+
+
+def _share(row: str, sign: str = "") -> str:
+    """What a row of `videos` adds to its sum: by the gateway's own figure where there is one."""
+    money = f"coalesce({row}.stated, {row}.estimate)"
+    columns = ", ".join(f"coalesce({row}.{name}, '') AS {name}" for name in _COLUMNS)
+    return (
+        f"{columns}, CASE WHEN {row}.stated IS NOT NULL THEN coalesce({row}.stated_currency, '')"
+        f" WHEN {row}.estimate IS NOT NULL THEN coalesce({row}.currency, '') ELSE '' END AS currency,"
+        f" {sign}1 AS videos,"
+        f" {sign}CASE WHEN {money} IS NULL THEN CAST(coalesce({row}.cost, 0) AS REAL) ELSE 0.0 END AS relative,"
+        f" {sign}max(CAST(coalesce({money}, 0) AS INTEGER), 0) AS billionths,"
+        f" {sign}CASE WHEN {money} IS NULL AND {row}.cost IS NULL THEN 1 ELSE 0 END AS unpriced"
+    )
+
+
+def _add(row: str, sign: str = "") -> str:
+    """A statement of a trigger. Relative costs have few decimals: rounded to them, a sum stays exact."""
+    return (
+        f"INSERT INTO video_counts SELECT {_share(row, sign)} WHERE {row}.merged_into IS NULL"
+        " ON CONFLICT DO UPDATE SET videos = videos + excluded.videos,"
+        " relative = round(relative + excluded.relative, 6), billionths = billionths + excluded.billionths,"
+        " unpriced = unpriced + excluded.unpriced;"
+    )
+
+
+def _values(row: str) -> str:
+    return ", ".join(f"{row}.{name}" for name in _COUNTED)
+
+
+_SUMMED_UP = (
+    "SELECT gateway, address, key_fingerprint, owner, state, currency, sum(videos) AS videos,"  # noqa: S608 - ours
+    " round(sum(relative), 6) AS relative, sum(billionths) AS billionths, sum(unpriced) AS unpriced"
+    f" FROM (SELECT {_share('videos')} FROM videos WHERE merged_into IS NULL) GROUP BY 1, 2, 3, 4, 5, 6"
+)
+"""The table `video_counts`, summed up."""
+_COUNTS = f"""
+    DROP TRIGGER IF EXISTS videos_added;
+    DROP TRIGGER IF EXISTS videos_changed;
+    DROP TRIGGER IF EXISTS videos_removed;
+    DROP TABLE IF EXISTS video_counts;
+    CREATE TABLE video_counts (
+        gateway TEXT NOT NULL,
+        address TEXT NOT NULL,
+        key_fingerprint TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        state TEXT NOT NULL,
+        currency TEXT NOT NULL,
+        videos INTEGER NOT NULL,
+        relative REAL NOT NULL,
+        billionths INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        PRIMARY KEY (owner, gateway, address, key_fingerprint, state, currency)
+    ) WITHOUT ROWID;
+    INSERT INTO video_counts {_SUMMED_UP};
+    CREATE TRIGGER videos_added AFTER INSERT ON videos
+    BEGIN
+        {_add("NEW")}
+    END;
+    CREATE TRIGGER videos_changed AFTER UPDATE OF {", ".join(_COUNTED)} ON videos
+    WHEN ({_values("OLD")}) IS NOT ({_values("NEW")})
+    BEGIN
+        {_add("OLD", "-")}
+        {_add("NEW")}
+    END;
+    CREATE TRIGGER videos_removed AFTER DELETE ON videos
+    BEGIN
+        {_add("OLD", "-")}
+    END;
+"""
+"""It may be there already, in a file that was taken back to an earlier step."""
+
 _STEPS = (
     """
     CREATE TABLE videos (
@@ -146,13 +221,19 @@ _STEPS = (
     CREATE TABLE IF NOT EXISTS used_answers (answer_id TEXT PRIMARY KEY, kept_until REAL NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS used_answers_old ON used_answers (kept_until);
     """,
+    """
+    DROP INDEX IF EXISTS videos_money;
+    DROP INDEX IF EXISTS videos_by_state;
+    CREATE INDEX videos_by_state ON videos (gateway, state, number);
+    """
+    + _COUNTS,
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
 The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
-fifth once kept totals in a table of its own; files that have it keep it. The indexes of the seventh hold all that
-totals are added up from. Costs in a currency stand in columns of their own: an earlier release would take them for
-relative. The eighth keeps which request each line of a batch file became.
+fifth once kept totals in a table of its own; files that have it keep it. The seventh gives costs in a currency columns
+of their own: an earlier release would take them for relative. The eighth keeps which request each line of a batch file
+became. The tenth keeps what rows add up to.
 """
 
 CURRENT = len(_STEPS)
@@ -234,6 +315,7 @@ def read_as_current(db: Connection) -> None:
             continue
         columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
         db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
+    db.execute(f"CREATE TEMP VIEW video_counts AS {_SUMMED_UP}")
 
 
 _WIDENED = ("videos", "generations", "batch_lines", "seal_keys")
@@ -242,7 +324,7 @@ _WIDENED = ("videos", "generations", "batch_lines", "seal_keys")
 
 def read_as_is(db: Connection) -> None:
     """Take back what `read_as_current` did to a connection."""
-    for view in _WIDENED:
+    for view in ("video_counts", *_WIDENED):
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
 
 

@@ -1,0 +1,54 @@
+"""What videos add up to, as the table `video_counts` holds it: nobody counts a million rows to show a page of ten.
+
+Each engine keeps it with triggers of its own, so that it is right whichever release writes a row. There is a sum for
+each account, state and currency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sora_mcp.core.accounts import Account
+from sora_mcp.core.cost import Cost, total
+from sora_mcp.core.records import Totals
+from sora_mcp.core.tasks import State
+from sora_mcp.ledger.sql.database import Database, Row
+from sora_mcp.ledger.sql.listing import relative_sum
+from sora_mcp.ledger.sql.rows import name_of
+
+GROUP = "gateway, address, key_fingerprint, owner, state, currency"
+"""What a sum is of; `currency` is empty for relative costs, and for none."""
+SUMS = "sum(videos), sum(relative), sum(billionths), sum(unpriced)"
+"""Videos, the sum of relative costs, that in the currency in billionths, and videos without a cost."""
+_OF_OWNER = f"SELECT {GROUP}, {SUMS} FROM video_counts WHERE owner = ? GROUP BY {GROUP} HAVING sum(videos) != 0"  # noqa: S608
+_OF_STATES = "SELECT state, sum(videos) FROM video_counts GROUP BY state HAVING sum(videos) != 0"
+
+
+def totals(db: Database, account: Account) -> Totals:
+    """What an account's rows add up to. See Ledger.totals."""
+    own, elsewhere = list[Row](), dict[Account, int]()
+    for gateway, address, key_fingerprint, owner, *sums in db.execute(_OF_OWNER, [account.owner]):
+        if gateway == name_of(account):
+            own.append(sums)
+        else:
+            other = Account(address, key_fingerprint, owner)
+            elsewhere[other] = elsewhere.get(other, 0) + int(sums[2])
+    return _totals(own, elsewhere)
+
+
+def states(db: Database) -> dict[State, int]:
+    """How many rows stand in each state. See Ledger.states."""
+    return {state: int(videos) for state, videos in db.execute(_OF_STATES)}
+
+
+def _totals(sums: Iterable[Row], elsewhere: dict[Account, int]) -> Totals:
+    counts, costs, unpriced = dict[State, int](), dict[State, list[Cost]](), 0
+    for state, currency, videos, relative, billionths, without_cost in sums:
+        counts[state] = counts.get(state, 0) + int(videos)
+        costs.setdefault(state, []).append(relative_sum(float(relative)))
+        if currency:
+            costs[state].append(Cost(int(billionths), currency))
+        unpriced += 0 if state == "rejected" else int(without_cost)
+    uncertain = total(costs.pop("unknown", ()))
+    spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
+    return Totals(counts, spent, uncertain, unpriced, elsewhere)
