@@ -428,3 +428,20 @@ async def test_who_only_asked_about_a_task_does_not_own_it(ledger: Ledger) -> No
     entry, _ = await ledger.begin(Intent(ann, "simple_compose", BODY, "same", [], Cost.of(1.25)))
     await ledger.accepted(entry.request_id, "task_1")
     assert await ledger.is_of_another_owner(ben, "task_1")
+
+
+async def test_what_is_under_way_is_the_newest_of_all_states_of_it(ledger: Ledger) -> None:
+    said: dict[str, State] = {}
+    states: tuple[State, ...] = ("running", "submitted", "queued", "succeeded", "submitted", "running")
+    for number, state in enumerate(states):
+        task_id = f"task_{number}"
+        entry, _ = await ledger.begin(Intent(G, "simple_compose", BODY, task_id, [], None))
+        entry = await ledger.accepted(entry.request_id, task_id)
+        if state != "submitted":
+            await ledger.record(entry, Task(state))
+        said[task_id] = state
+    newest = [task_id for task_id in reversed(said) if said[task_id] != "succeeded"]
+    for limit in (1, 3, 9):
+        assert [entry.task_id for entry in await ledger.under_way(G, limit)] == newest[:limit]
+        older = await ledger.page(G, limit=limit, before=6, states=("running", "submitted"))
+        assert [entry.task_id for entry in older] == ["task_4", "task_1", "task_0"][:limit]

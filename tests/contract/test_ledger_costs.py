@@ -14,7 +14,7 @@ from ledgers import BODY, OpenLedger, row
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import CostsNotKnown, OverDailyCap
 from sora_mcp.core.spending import WINDOW_S
-from sora_mcp.core.tasks import FINAL, State, Task
+from sora_mcp.core.tasks import FINAL, Generation, State, Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
 
 pytestmark = pytest.mark.anyio
@@ -185,3 +185,21 @@ async def test_a_cost_that_somebody_else_has_changed_is_damage(tmp_path: Path, c
         assert [entry.is_damaged for entry in entries] == [False, True]
         assert await ledger.totals(G)
         assert await ledger.spending(G)
+
+
+async def test_a_list_sees_each_change_of_a_row_that_it_has_read_before(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger, closing(sqlite3.connect(path)) as db:
+        entry = await make(ledger, usd("0.5"), "task_1")
+        await ledger.record(entry, Task("succeeded", generations=(Generation(1, "gen_1", "https://a.example/1"),)))
+        (before,) = await ledger.page(G, limit=9)
+        for change, is_damaged in (("progress = 'half'", True), ("progress = 50", False), ("estimate = 5.5", True)):
+            db.execute(f"UPDATE videos SET {change}")  # noqa: S608 - our own text
+            db.commit()
+            assert [each.is_damaged for each in await ledger.page(G, limit=9)] == [is_damaged]
+        db.execute("UPDATE videos SET estimate = 500000000")
+        db.execute("UPDATE generations SET url = 'https://a.example/2'")
+        db.commit()
+        (after,) = await ledger.page(G, limit=9)
+        assert (before.progress, before.generations[0].url) == (None, "https://a.example/1")
+        assert (after.progress, after.generations[0].url) == (50, "https://a.example/2")

@@ -25,7 +25,18 @@ from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, Spend
 from sora_mcp.core.states import OPEN, REFUSED
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.ledger.sql.database import Database, Row
-from sora_mcp.ledger.sql.rows import NEWEST, SIBLING, body_of, directly, listed, name_of, places, rows_of, select
+from sora_mcp.ledger.sql.rows import (
+    NEWEST,
+    SIBLING,
+    body_of,
+    directly,
+    listed,
+    name_of,
+    newest_in,
+    places,
+    rows_of,
+    select,
+)
 
 CURRENCY = "CASE WHEN stated IS NOT NULL THEN stated_currency WHEN estimate IS NOT NULL THEN currency END"
 """What a row's cost is in, by the gateway's own figure where there is one; NULL where it is relative, or not known."""
@@ -129,35 +140,39 @@ def unsaved(db: Database, whose: Account | Team, now: float, limit: int) -> list
     """Rows of the last 24 hours that succeeded and have a variant with an address and without a file."""
     theirs, values = rows_of(whose)
     where = f"{theirs} AND {_SUCCEEDED} AND {_ADDRESSES} AND g.file IS NULL)"
-    return _readable(db, where, [*values, now - DAY_S], limit)
+    return _readable(db, lambda _: (where, [*values, now - DAY_S]), limit)
 
 
 def without_address(db: Database, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows that succeeded within the last hour, after a day at most, and have no variant with an address."""
     theirs, values = rows_of(whose)
     where = f"{theirs} AND {_SUCCEEDED} AND NOT {_ADDRESSES}) AND {_SINCE}"
-    return _readable(db, where, [*values, now - DAY_S - HOUR_S, now - HOUR_S], limit)
+    return _readable(db, lambda _: (where, [*values, now - DAY_S - HOUR_S, now - HOUR_S]), limit)
 
 
 def under_way(db: Database, whose: Account | Team, now: float, limit: int) -> list[Entry]:
     """Rows whose task the gateway has not finished, newest first; of a team's the newest of each account, then the
     second of each, of the last 24 hours: nobody's many keep another's from being followed."""
+    if isinstance(whose, Account):
+        return _readable(db, lambda most: newest_in(whose, UNDER_WAY, most), limit)
     theirs, values = rows_of(whose)
-    if isinstance(whose, Team):
-        where = f"{theirs} AND state || '' IN ({places(UNDER_WAY)}) AND created_at > ?"
-        return _readable(db, where, [*values, *UNDER_WAY, now - DAY_S], limit, order=_IN_TURN)
-    by_state = [_readable(db, f"{theirs} AND state = ?", [*values, state], limit) for state in UNDER_WAY]
-    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
+    where = f"{theirs} AND state || '' IN ({places(UNDER_WAY)}) AND created_at > ?"
+    return _readable(db, lambda _: (where, [*values, *UNDER_WAY, now - DAY_S]), limit, order=_IN_TURN)
 
 
 _IN_TURN = "row_number() OVER (PARTITION BY gateway ORDER BY number DESC), number DESC"
 
 
-def _readable(db: Database, where: str, values: Sequence[object], limit: int, order: str = NEWEST) -> list[Entry]:
-    """Rows as `select` gives them, but for those that cannot be read."""
+def _readable(
+    db: Database, rows_among: Callable[[int], tuple[str, Sequence[object]]], limit: int, order: str = NEWEST
+) -> list[Entry]:
+    """Rows as `select` gives them, but for those that cannot be read. `rows_among`: a condition for the first so many,
+    or for all, and its values."""
     readable: list[Entry] = []
     seen = 0
-    while len(readable) < limit and (more := list(listed(db, where, values, limit, order=order, offset=seen))):
+    while len(readable) < limit:
+        where, values = rows_among(seen + limit)
+        more = list(listed(db, where, values, limit, order=order, offset=seen))
         readable += (entry for entry in more if not entry.is_damaged)
         seen += len(more)
         if len(more) < limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,22 @@ def page(
 
     One that cannot be read is there as damaged."""
     older = f" AND number < {before:d}" if before is not None else ""
-    gateway = name_of(account)
     if not states:
-        return list(listed(db, f"gateway = ?{older}", [gateway], limit))
-    # State by state: an index then gives each in order, however many rows stand in other states.
-    by_state = [listed(db, f"gateway = ? AND state = ?{older}", [gateway, state], limit) for state in states]
-    return sorted((entry for rows in by_state for entry in rows), key=lambda e: -e.number)[:limit]
+        return list(listed(db, f"gateway = ?{older}", [name_of(account)], limit))
+    where, values = newest_in(account, states, limit, older)
+    return list(listed(db, where, values, limit))
+
+
+def newest_in(account: Account, states: Sequence[State], most: int, older: str = "") -> tuple[str, list[str]]:
+    """A condition for the newest rows of an account in each of these states, so many of each at most, and its values.
+    An index gives those of one state in order, however many rows stand in others."""
+    of_state = (
+        "SELECT number FROM (SELECT number FROM videos"  # noqa: S608 - our own names
+        f" WHERE gateway = ? AND state = ?{older} AND merged_into IS NULL ORDER BY {NEWEST} LIMIT {most:d}) AS newest"
+    )
+    gateway = name_of(account)
+    values = [value for state in states for value in (gateway, state)]
+    return f"number IN ({' UNION ALL '.join([of_state] * len(states))})", values
 
 
 def body_of(text: object) -> plans.Body | None:
@@ -225,12 +236,18 @@ def listed(
     ids = _with_variants(rows)
     variants = variants_of(db, places(ids), ids)() if ids else {}
     for row in rows:
-        try:
-            entry = entry_of(row, variants, db.folder)
-            summary(entry)
-        except FileProblem:
-            entry = _damaged(row)
-        yield entry
+        yield _listed(db.folder, tuple(tuple(each.items()) for each in variants.get(_request_id(row), ())), *row)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _listed(folder: Path, variants: tuple[tuple[tuple[str, Any], ...], ...], *row: Any) -> Entry:
+    """A row of a list. The same rows are read each second, of many that are under way: most have not changed."""
+    try:
+        entry = entry_of(row, {_request_id(row): list(map(dict, variants))}, folder)
+        summary(entry)
+    except FileProblem:
+        return _damaged(row)
+    return entry
 
 
 def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: int = 0, lock: str | None = None) -> str:
@@ -327,8 +344,7 @@ def variants_of(
 
 def _with_variants(rows: Sequence[Row]) -> list[str]:
     """The request ids of those rows that have a task, and so perhaps variants."""
-    ids = (itemgetter(3 + _FIELDS.index("request_id"), 3 + _FIELDS.index("task_id"))(row) for row in rows)
-    return [request_id for request_id, task_id in ids if task_id is not None]
+    return [_request_id(row) for row in rows if _task_id(row) is not None]
 
 
 _numbers = itemgetter(
@@ -344,6 +360,7 @@ _OF_ENTRY = tuple(
     each.name for each in fields(Entry) if each.name not in {"account", "generations", "files", "is_damaged"}
 )
 _FIELDS = (*_OF_ENTRY, "estimate", "currency", "stated_currency")
+_request_id, _task_id = (itemgetter(len(_ACCOUNT) + _FIELDS.index(name)) for name in ("request_id", "task_id"))
 _OLD_NAMES = {"polled_at": "looked_at", "failed_polls": "misses"}
 """Columns that keep the name of earlier releases."""
 COLUMNS = ", ".join(f"{_OLD_NAMES[name]} AS {name}" if name in _OLD_NAMES else name for name in (*_ACCOUNT, *_FIELDS))
