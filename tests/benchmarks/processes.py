@@ -21,6 +21,9 @@ GATEWAY = (sys.executable, str(HERE / "gateway.py"))
 LOAD = (sys.executable, str(HERE / "load.py"))
 Env = Mapping[str, str]
 _NOTHING: Env = MappingProxyType({})
+_LEFT_OUT = ("SORA_", "PYTHONDONTWRITEBYTECODE")
+"""Variables that no process gets: the packages beside ours were compiled when they were installed, so that ours is to
+be compiled once, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Process:
     """A process with a pipe on stdin and stdout. On leaving it is killed: how it ends is not what is measured."""
 
     def __init__(self, command: tuple[str, ...], env: Env = _NOTHING, *, stderr: int | None = None) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("SORA_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
         self._began = time.perf_counter()
         self._answered = self._began
         self._process = subprocess.Popen(  # noqa: S603 - our own commands
