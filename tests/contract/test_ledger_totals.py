@@ -152,3 +152,23 @@ async def test_totals_know_what_another_program_changes(tmp_path: Path, change: 
         totals = await ledger.totals(ACCOUNTS[0])
         assert sum(totals.counts.values()) == expected[0]
         assert sum(cost.amount for cost in (*totals.cost, *totals.uncertain)) == expected[1]
+
+
+ODD = ("NULL", "''", "'x'", "-1", "1.5", "1e308", "9e999", "'9e999'", "'-9e999'", "9223372036854775807", "x'ff'")
+
+
+@pytest.mark.parametrize("column", ["cost", "estimate", "stated", "currency", "stated_currency", "owner", "address"])
+async def test_nothing_in_a_row_keeps_it_from_being_written(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger:
+        for number in range(2):
+            await ledger.begin(Intent(ACCOUNTS[0], "simple_compose", BODY, f"{number}", [], Cost.of(1.25)))
+        before = await ledger.totals(ACCOUNTS[0])
+        with closing(sqlite3.connect(path)) as db, db:
+            (usual,) = db.execute(f"SELECT quote({column}) FROM videos WHERE number = 2").fetchone()  # noqa: S608
+            for value in (*ODD, usual):
+                db.execute(f"UPDATE videos SET {column} = {value}")  # noqa: S608 - our own text
+                db.execute("UPDATE videos SET state = 'unknown'")
+                db.execute("UPDATE videos SET state = 'sending'")
+                assert db.execute("SELECT sum(videos) FROM video_counts").fetchone() == (2,)
+        assert await ledger.totals(ACCOUNTS[0]) == before

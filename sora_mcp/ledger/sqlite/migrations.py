@@ -28,15 +28,17 @@ _COUNTED = (*_COLUMNS, "merged_into", "cost", "estimate", "currency", "stated", 
 
 
 def _share(row: str, sign: str = "") -> str:
-    """What a row of `videos` adds to its sum: by the gateway's own figure where there is one."""
+    """What a row of `videos` adds to its sum: by the gateway's own figure where there is one. Whatever another program
+    has put there, it is a number that can be added and taken away again: a trigger that fails keeps a row from being
+    recorded."""
     money = f"coalesce({row}.stated, {row}.estimate)"
     columns = ", ".join(f"coalesce({row}.{name}, '') AS {name}" for name in _COLUMNS)
     return (
         f"{columns}, CASE WHEN {row}.stated IS NOT NULL THEN coalesce({row}.stated_currency, '')"
         f" WHEN {row}.estimate IS NOT NULL THEN coalesce({row}.currency, '') ELSE '' END AS currency,"
         f" {sign}1 AS videos,"
-        f" {sign}CASE WHEN {money} IS NULL THEN CAST(coalesce({row}.cost, 0) AS REAL) ELSE 0.0 END AS relative,"
-        f" {sign}max(CAST(coalesce({money}, 0) AS INTEGER), 0) AS billionths,"
+        f" {sign}CASE WHEN {money} IS NULL THEN min(max(CAST(coalesce({row}.cost, 0) AS REAL), 0), 1e9) ELSE 0 END"
+        f" AS relative, {sign}min(max(CAST(coalesce({money}, 0) AS INTEGER), 0), {10**17}) AS billionths,"
         f" {sign}CASE WHEN {money} IS NULL AND {row}.cost IS NULL THEN 1 ELSE 0 END AS unpriced"
     )
 
