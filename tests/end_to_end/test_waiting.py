@@ -41,6 +41,17 @@ async def get(client: Client, seconds: int, task_id: str = "task_new") -> Told:
 # --- trouble that passes --------------------------------------------------------------------------
 
 
+async def test_whoever_waits_after_others_have_met_trouble_asks_soon(
+    era: Era, gateway: FaultGateway, connect: Connect
+) -> None:
+    gateway.on("GET", CREATE, says({"error": {"message": "later"}}, 503))
+    async with connect(era) as client:
+        await created(client)
+        await get(client, 4)
+        gateway.on("GET", CREATE, DONE)
+        assert (await get(client, 20)).data["state"] == "succeeded"
+
+
 @pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
 async def test_passing_trouble_is_waited_out_from_the_first_look_on(
     answer: Answer, era: Era, gateway: FaultGateway, connect: Connect
