@@ -130,6 +130,10 @@ class Entry:
         """See schedule.may_be_polled."""
         return schedule.may_be_polled(now, polled_at=self.polled_at, not_before=self.not_before)
 
+    def is_due_for_who_waits(self, now: float, pace: float) -> bool:
+        """Whether to ask now while somebody waits: where that failed the last time, sooner than in its turn."""
+        return self.is_due(now, pace) or (self.failed_polls > 0 and self.may_be_asked(now))
+
     def is_due(self, now: float, pace: float) -> bool:
         """See schedule.is_due."""
         return schedule.is_due(

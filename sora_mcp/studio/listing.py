@@ -151,11 +151,8 @@ class _Wait:
         return [entry for entry in entries if entry.created_at > since]
 
     def _is_due(self, entry: Entry) -> bool:
-        """Whether to ask about it now: where that failed the last time, sooner than in its turn."""
-        now = self._ledger.now()
-        if entry.task_id is None:
-            return False
-        return entry.is_due(now, self._upstream.pace) or bool(entry.failed_polls and entry.may_be_asked(now))
+        """Whether to ask about it now."""
+        return entry.task_id is not None and entry.is_due_for_who_waits(self._ledger.now(), self._upstream.pace)
 
     def _note(self, errors: list[SoraError], asked: int) -> bool:
         """Keep the trouble that there was; whether every question failed, and waiting does not help."""

@@ -118,12 +118,11 @@ class Poller:
     async def look_again(self, upstream: Upstream, entry: Entry, *, in_trouble: bool, may_have_changed: bool) -> Entry:
         """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
 
-        Where it could not be asked the last time, by whoever waits here (`in_trouble`) or by others, the next time
-        comes sooner.
+        Where whoever waits here could not ask the last time (`in_trouble`), the next time comes sooner.
         """
 
         def is_time() -> bool:
-            return in_trouble or entry.failed_polls > 0 or entry.is_due(self._ledger.now(), upstream.pace)
+            return in_trouble or entry.is_due_for_who_waits(self._ledger.now(), upstream.pace)
 
         if entry.state in UNDER_WAY and not may_have_changed and not is_time():
             return entry

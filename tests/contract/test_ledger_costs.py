@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from ledgers import BODY, OpenLedger, row
+from ledgers import BEFORE_TOTALS_WERE_KEPT, BODY, OpenLedger, row
 
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import CostsNotKnown, OverDailyCap
@@ -134,11 +134,8 @@ async def test_the_days_sums_are_exact_in_every_unit(ledger: Ledger) -> None:
     assert sum(spending.priced.values()) == spending.calls == 90
 
 
-BEFORE_COSTS_HAD_UNITS = """
-    DROP TRIGGER videos_added;
-    DROP TRIGGER videos_changed;
-    DROP TRIGGER videos_removed;
-    DROP TABLE video_counts;
+BEFORE_COSTS_HAD_UNITS = f"""
+    {BEFORE_TOTALS_WERE_KEPT}
     DROP INDEX videos_sent;
     ALTER TABLE videos DROP COLUMN sent_fingerprint;
     ALTER TABLE videos DROP COLUMN estimate;

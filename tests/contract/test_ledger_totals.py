@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ledgers import BODY, OpenLedger
+from ledgers import BEFORE_TOTALS_WERE_KEPT, BODY, OpenLedger
 
 from sora_mcp.core.cost import Cost, total
 from sora_mcp.core.records import GivenUp
@@ -105,15 +105,6 @@ async def test_totals_hold_while_servers_write_at_once(open_ledger: OpenLedger) 
             for each in everybody:
                 group.start_soon(work, each)
     await is_added_up(open_ledger())
-
-
-BEFORE_TOTALS_WERE_KEPT = """
-    DROP TRIGGER videos_added;
-    DROP TRIGGER videos_changed;
-    DROP TRIGGER videos_removed;
-    DROP TABLE video_counts;
-    PRAGMA user_version = 9;
-"""
 
 
 async def test_a_file_of_an_earlier_release_is_added_up(tmp_path: Path) -> None:

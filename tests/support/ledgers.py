@@ -21,6 +21,15 @@ GUARDED = SpendingPolicy(duplicate_window_s=600)
 
 BODY = {"prompt": "fly man", "width": 854, "height": 480, "n_frames": 150}
 
+BEFORE_TOTALS_WERE_KEPT = """
+    DROP TRIGGER videos_added;
+    DROP TRIGGER videos_changed;
+    DROP TRIGGER videos_removed;
+    DROP TABLE video_counts;
+    PRAGMA user_version = 9;
+"""
+"""What takes a file back to the schema in which totals were added up."""
+
 Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 
+from sora_mcp.ledger.sql.counting import GROUP
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sqlite.connection import Connection
 
@@ -58,9 +59,9 @@ def _values(row: str) -> str:
 
 
 _SUMMED_UP = (
-    "SELECT gateway, address, key_fingerprint, owner, state, currency, sum(videos) AS videos,"  # noqa: S608 - ours
-    " round(sum(relative), 6) AS relative, sum(billionths) AS billionths, sum(unpriced) AS unpriced"
-    f" FROM (SELECT {_share('videos')} FROM videos WHERE merged_into IS NULL) GROUP BY 1, 2, 3, 4, 5, 6"
+    f"SELECT {GROUP}, sum(videos) AS videos, round(sum(relative), 6) AS relative,"  # noqa: S608 - ours
+    " sum(billionths) AS billionths, sum(unpriced) AS unpriced"
+    f" FROM (SELECT {_share('videos')} FROM videos WHERE merged_into IS NULL) GROUP BY {GROUP}"
 )
 """The table `video_counts`, summed up."""
 _COUNTS = f"""
