@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -85,12 +86,14 @@ def methods(ledger: Ledger, count: int) -> dict[str, Callable[[], Awaitable[obje
     assert isinstance(person, Person)
     policy = SpendingPolicy(duplicate_window_s=600)
     intent = Intent(account, "simple_compose", {"prompt": "a fox"}, f"same {count - 1}", [], Cost.of(1.25))
+    sent = replace(intent, sent_fingerprint=f"same {count - 2}")
     return {
         "a page": lambda: ledger.page(account, limit=10),
         "a page of one state": lambda: ledger.page(account, limit=10, states=("succeeded", "running")),
         "totals": lambda: ledger.totals(account),
         "a search": lambda: ledger.search(account, "snow", limit=10),
         "the guard": lambda: ledger.same_before(intent, policy),
+        "the guard, as it is sent": lambda: ledger.same_before(sent, policy),
         "caps of an account": lambda: ledger.spending(account),
         "caps of a person": lambda: ledger.spending(person),
         "caps of a team": lambda: ledger.spending(team),
@@ -100,6 +103,7 @@ def methods(ledger: Ledger, count: int) -> dict[str, Callable[[], Awaitable[obje
         "without an address, of a team": lambda: ledger.without_address(team, 20),
         "the beginning of an id": lambda: ledger.ids_beginning_with(account, "task_9", 5),
         "a video": lambda: ledger.find(account, "task_31"),
+        "a video of another": lambda: ledger.is_of_another_owner(account, "task_31"),
         "durations": lambda: ledger.durations(account, 20),
         "counts of states": ledger.states,
     }

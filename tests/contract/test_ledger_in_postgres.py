@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
 import anyio
 import pytest
 from ledgers import BODY, GUARDED, G
@@ -9,7 +13,7 @@ from postgres import Cluster
 from postgres_faults import database_of
 
 from sora_mcp.core.cost import Cost
-from sora_mcp.ledger import Intent
+from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 
 pytestmark = pytest.mark.anyio
@@ -38,3 +42,61 @@ async def test_equal_creates_are_one_whatever_isolation_the_database_begins_with
     finally:
         for ledger in ledgers:
             ledger.close()
+
+
+ROWS = 3000
+_FILL = f"""
+    INSERT INTO videos (request_id, gateway, address, key_fingerprint, owner, task_id, operation, state, body, sources,
+        fingerprint, sent_fingerprint, created_at, updated_at)
+    SELECT 'req_' || n, 'g', 'g', '', '', 'task_' || n, 'simple_compose', 'succeeded', '{{}}', '[]',
+        'asked ' || n, 'sent ' || n, 0, 0 FROM generate_series(1, {ROWS}) AS n;
+    INSERT INTO generations (request_id, variant, generation_id, file)
+    SELECT 'req_' || n, 1, 'gen_' || n, '/videos/' || n || '.mp4' FROM generate_series(1, {ROWS}) AS n;
+    ANALYZE;
+"""  # noqa: S608 - our own numbers
+_READ = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_user_tables WHERE relname != 'history'"
+_LIKE = Intent(G, "simple_compose", BODY, "asked 7", [], Cost.of(1.25))
+_CAPPED = SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(1e6))
+
+FEW: dict[str, Callable[[Ledger], Awaitable[object]]] = {
+    "the guard": lambda ledger: ledger.same_before(_LIKE, _CAPPED),
+    "the guard, of what is sent as the same": lambda ledger: ledger.same_before(
+        Intent(G, "simple_compose", BODY, "asked anew", [], Cost.of(1.25), sent_fingerprint="sent 7"), _CAPPED
+    ),
+    "a new request": lambda ledger: ledger.begin(
+        Intent(G, "simple_compose", BODY, "new", [], Cost.of(1.25), sent_fingerprint="sent anew"), _CAPPED
+    ),
+    "a task": lambda ledger: ledger.find(G, "task_7"),
+    "a task that is not there": lambda ledger: ledger.find(G, "task_none"),
+    "a video of another": lambda ledger: ledger.is_of_another_owner(Account("g", owner="ann"), "task_7"),
+    "a video of nobody": lambda ledger: ledger.is_of_another_owner(G, "task_none"),
+    "a variant": lambda ledger: ledger.find_generation(G, "gen_7"),
+    "the beginning of an id": lambda ledger: ledger.ids_beginning_with(G, "task_7", 5),
+    "a file": lambda ledger: ledger.is_file_of_another("req_7", Path("/videos/8.mp4")),
+    "a page": lambda ledger: ledger.page(G, limit=10, states=("succeeded", "failed")),
+    "what is under way": lambda ledger: ledger.under_way(G, 20),
+    "what is not saved": lambda ledger: ledger.unsaved(G, 20),
+}
+
+
+@pytest.mark.parametrize("ask", FEW.values(), ids=FEW)
+async def test_what_is_about_a_few_rows_reads_a_few(
+    cluster: Cluster, ask: Callable[[Ledger], Awaitable[object]]
+) -> None:
+    url = cluster.database()
+    name = database_of(url)
+
+    async def read() -> int:
+        others = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608 - our own name
+        with anyio.fail_after(30):  # what a connection has read is told at its end
+            while cluster.sql(others):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                await anyio.sleep(0.02)
+        return int(cluster.sql(_READ, name)[0][0])
+
+    with closing(PostgresLedger(url)) as ledger:
+        await ledger.account("https://gateway.example", "key")
+    cluster.sql(_FILL, name)
+    before = await read()
+    with closing(PostgresLedger(url)) as ledger:
+        await ask(ledger)
+    assert 0 < await read() - before < ROWS / 10

@@ -89,6 +89,7 @@ class Transaction:
     reads."""
 
     if_free = " FOR UPDATE SKIP LOCKED"
+    telling = f" RETURNING pg_notify('{CHANNEL}', request_id)"
 
     def __init__(
         self,

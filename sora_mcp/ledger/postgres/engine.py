@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
 from sora_mcp.ledger.sql.paying import Paying
 from sora_mcp.ledger.sql.reading import Reading
-from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
+from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Footing, Held
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -44,18 +45,29 @@ _LOG_IS_HIDDEN = (
     "the database of the ledger does not show its user where its log stands: that it was restored from a backup is "
     "noticed only by requests that are missing"
 )
-_PLACE = (
-    "SELECT (SELECT oldest FROM ledger_schema),"
-    " EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?),"
-    " ? = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = ?)"
+_FOOTING = (
+    "SELECT (SELECT oldest FROM ledger_schema),"  # noqa: S608 - our own text
+    f" ARRAY({DEAD_SENDERS}), {IS_HELD.format(key='?::bit(64)::bigint')},"
+    " (EXISTS (SELECT 1 FROM videos WHERE number = ? AND request_id = ?) OR ? = 0)"
+    " AND (EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?) OR ? = 0)"
+    " AND (EXISTS (SELECT 1 FROM videos WHERE request_id = ?) OR ? = ''),"
+    " newest.number, newest.request_id, "
 )
-_NEWEST = "SELECT number, request_id FROM history ORDER BY number DESC LIMIT 1"
 _LOG = (
-    "SELECT"
-    " (SELECT system_identifier FROM pg_control_system())::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
+    "(SELECT system_identifier FROM pg_control_system())::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
     " pg_current_wal_flush_lsn() < ?::pg_lsn, pg_current_wal_flush_lsn()::text,"
     " current_setting('synchronous_standby_names') != ''"
 )
+_OF_NEWEST = (
+    " FROM (VALUES (1)) AS one"
+    " LEFT JOIN (SELECT number, request_id FROM history ORDER BY number DESC LIMIT 1) AS newest ON TRUE"
+)
+_FOOTING_BY_LOG = f"{_FOOTING}{_LOG}{_OF_NEWEST}"
+_FOOTING_WITHOUT_LOG = f"{_FOOTING}?::text, FALSE, ?::text, FALSE{_OF_NEWEST}"
+_NONE = (0, "")
+"""The number and request id of no row."""
+_NOBODY = "0" * 16
+"""A writer that nobody is."""
 
 
 class _LockLost(Unavailable):
@@ -193,32 +205,35 @@ class PostgresLedger(Paying, Following, Reading):
 
     # --- inside a transaction ---------------------------------------------------------------------
 
-    def _check_place(self, db: Database) -> None:
-        known, heard = self._place, self._presence.heard
-        place = db.execute(_PLACE, [*known.history, heard, heard])
-        log = db.execute(_LOG, [known.written]) if self._log_is_shown else None
-        newest, has_newest = db.execute(_NEWEST), self._has_newest(db)
-        oldest, is_there, is_told = place.fetchone()
-        if oldest > len(self._steps):
-            raise migrations.NewerRelease
-        timeline, is_behind, written, is_copied = known.timeline, False, known.written, False
-        if log is not None:
-            timeline, is_behind, written, is_copied = log.fetchone()
-        has_moved = known.timeline not in {None, timeline}
-        is_lost = not has_newest() or (known.history[0] and not is_there) or not is_told
-        if is_lost or (has_moved and not known.is_copied) or (is_behind and not has_moved):
-            raise TakenBack
-        self._place = _Place(newest.fetchone() or (0, ""), timeline, written, is_copied)
+    def _footing(self, db: Database) -> Callable[[], Footing]:
+        known, heard, writer, newest = self._place, self._presence.heard, self._presence.writer, self._newest or _NONE
+        values = [f"x{writer or _NOBODY}", *newest, newest[0], *known.history, known.history[0], heard, heard]
+        values += [known.written] if self._log_is_shown else [known.timeline, known.written]
+        asked = db.execute(_FOOTING_BY_LOG if self._log_is_shown else _FOOTING_WITHOUT_LOG, values)
+
+        def read() -> Footing:
+            oldest, abandoned, is_held, has_all, number, changed, timeline, is_behind, written, is_copied = (
+                asked.fetchone()
+            )
+            if oldest > len(self._steps):
+                raise migrations.NewerRelease
+            has_moved = known.timeline not in {None, timeline}
+            if not has_all or (has_moved and not known.is_copied) or (is_behind and not has_moved):
+                raise TakenBack
+            self._place = _Place((number or 0, changed or ""), timeline, written, is_copied)
+            return Footing(abandoned, partial(self._held_writer, writer, is_held=is_held))
+
+        return read
+
+    def _held_writer(self, writer: str | None, *, is_held: bool) -> str:
+        if writer is not None and is_held:
+            return writer
+        if writer is not None:
+            self._presence.lost(writer)
+        raise _LockLost("it has no connection left for this server's lock, or lost it just now")
 
     def _check_structure(self, db: Database) -> None:
         db.execute("SELECT 1")
-
-    def _hold_writer(self, db: Database) -> str:
-        if (writer := self._presence.writer) is not None:
-            if db.execute(f"SELECT {IS_HELD.format(key='(?::bit(64)::bigint)')}", [f"x{writer}"]).fetchone()[0]:
-                return writer
-            self._presence.lost(writer)
-        raise _LockLost("it has no connection left for this server's lock, or lost it just now")
 
     def _abandoned(self, db: Database) -> list[str]:
         return [row[0] for row in db.execute(DEAD_SENDERS)]
@@ -253,7 +268,7 @@ class PostgresLedger(Paying, Following, Reading):
         migrations.migrate(connection, self._steps, LIVING_SENDERS)
         db = Transaction(connection, to_write=False)
         try:
-            db.execute(_LOG, ["0/0"])
+            db.execute(f"SELECT {_LOG}", ["0/0"])
         except psycopg.Error as error:
             if error.sqlstate == _FOLLOWS_ANOTHER:
                 return
@@ -261,5 +276,5 @@ class PostgresLedger(Paying, Following, Reading):
                 raise
             self._log_is_shown = False
             logger.warning(_LOG_IS_HIDDEN)
-        self._check_place(db)
+        self._footing(db)()
         self._presence.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sora_mcp.core.accounts import Account
@@ -13,7 +13,7 @@ from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import FINAL, State, Task
 from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.rows import GENERATION, columns_of, of_task, places, write_row
+from sora_mcp.ledger.sql.rows import GENERATION, NO_VARIANTS, Variants, columns_of, of_task, places, write_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Changes:
         names, values = ", ".join(row), list(row.values())
         self._remember(request_id, row["state"], row.get("task_id"), None)
         sql = f"INSERT INTO videos ({names}) VALUES ({places(values)})"  # noqa: S608 - our own names
-        return write_row(self.db, sql, values, request_id)
+        return write_row(self.db, sql, values, request_id, NO_VARIANTS)
 
     def move(
         self,
@@ -55,27 +55,33 @@ class Changes:
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
         self._remember(entry.request_id, state, task_id, reason)
-        return write_row(self.db, sql, [*values.values(), entry.request_id], entry.request_id)
+        return write_row(self.db, sql, [*values.values(), entry.request_id], entry.request_id, _variants(entry))
 
     def did_not_run(self, entry: Entry, reason: str) -> Entry:
         """What a person says of a request of unknown outcome: a task of its, if one turns up, corrects that."""
         return self.move(entry, "rejected", reason=reason, settled_at=self.now)
 
     def take(
-        self, entry: Entry, task_id: str, *, reason: str | None = None, other_ids: Sequence[str] = ()
+        self,
+        entry: Entry,
+        task_id: str,
+        *,
+        is_known: bool,
+        reason: str | None = None,
+        other_ids: Sequence[str] = (),
     ) -> Entry | None:
         """Give a task to the entry that it came of. None where it belongs to another request.
 
         Where a query adopted it before that was known, whoever waits for the adopted one finds `entry` from now on.
+        `is_known`: whether a row has this task.
         """
-        is_known = self.db.execute("SELECT 1 FROM videos WHERE task_id = ?", [task_id]).fetchone()
         adopted = of_task(self.db, entry.account, task_id) if is_known else None
         if adopted is not None and adopted.number == entry.number:
             adopted = None
         if adopted is not None and adopted.fingerprint is not None:
             return None
         if adopted is not None:
-            self._merge(adopted, entry)
+            entry = self._merge(adopted, entry)
         more = {"other_ids": json.dumps(list(other_ids))}
         taken = self.move(entry, "submitted", task_id=task_id, reason=reason, **more)
         return taken if adopted is None else self.update(taken, _as_task(adopted), None)
@@ -110,6 +116,7 @@ class Changes:
                 *(*cost, entry.request_id),
             ),
             entry.request_id,
+            None if task.generations else _variants(entry),
         )
 
     def _keep_variants(self, request_id: str, task: Task) -> None:
@@ -123,18 +130,20 @@ class Changes:
                 (request_id, *asdict(generation).values()),
             )
 
-    def _merge(self, adopted: Entry, entry: Entry) -> None:
+    def _merge(self, adopted: Entry, entry: Entry) -> Entry:
         ids = (entry.request_id, adopted.request_id)
         self.db.execute("UPDATE generations SET request_id = ? WHERE request_id = ?", ids)
         self.db.execute("UPDATE videos SET task_id = NULL, merged_into = ? WHERE request_id = ?", ids)
         self._remember(adopted.request_id, adopted.state, None, f"merged into {entry.request_id}")
+        return replace(entry, generations=adopted.generations, files=adopted.files)
 
     def _remember(self, request_id: str, state: State, task_id: str | None, reason: str | None) -> None:
-        self.db.execute(
-            "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)",
-            (request_id, self.now, state, task_id, reason),
-        )
-        self.db.tell(request_id)
+        sql = "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)"
+        self.db.execute(f"{sql}{self.db.telling}", (request_id, self.now, state, task_id, reason))
+
+
+def _variants(entry: Entry) -> Variants:
+    return entry.generations, entry.files
 
 
 def _as_task(entry: Entry) -> Task:

@@ -56,5 +56,9 @@ class Database(Protocol):
     def day_of(self, column: str) -> str:
         """An expression for the day, as `2026-05-31`, of a column of unix seconds."""
 
+    @property
+    def telling(self) -> str:
+        """What stands behind an INSERT INTO history, so that it is told as `tell` does."""
+
     def tell(self, request_id: str) -> None:
         """Once this is committed, let those who wait for the entry look at it."""

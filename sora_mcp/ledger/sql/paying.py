@@ -44,13 +44,16 @@ class Paying(Transactions):
     async def _begin_in_turn(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         def work(db: Database) -> tuple[Entry, bool] | OverCap:
             db.lock(f"gateway {intent.account.address}")
-            self._check_place(db)
-            self._bury_the_abandoned(db)
+            read_footing, decide = self._footing(db), self._deciding(db, intent, policy)
+            footing = read_footing()
+            if footing.abandoned:
+                self._bury(db, footing.abandoned)
+                decide = self._deciding(db, intent, policy)
             try:
-                first = self._decide(db, intent, policy)
+                first = decide()
             except OverCap as refusal:
                 return refusal  # not raised: what was found out about abandoned rows is to be committed
-            entry, is_new = (self._begin(db, intent), True) if first is None else (first, False)
+            entry, is_new = (self._begin(db, intent, footing.writer()), True) if first is None else (first, False)
             if intent.line is not None:
                 lines.keep(db, intent.account, intent.line, entry)
             return entry, is_new
@@ -64,13 +67,12 @@ class Paying(Transactions):
         return begun
 
     async def check_place(self) -> None:
-        await self._write_in_background(
-            self._check_place
-        )  # as `begin` does: a read may see less than this server was told
+        # As `begin` does: a read may see less than this server was told.
+        await self._write_in_background(lambda db: self._footing(db)())
 
     async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
         def work(db: Database) -> SameBefore:
-            duplicate = self._decide(db, intent, policy)
+            duplicate = self._deciding(db, intent, policy)()
             return SameBefore(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
@@ -78,6 +80,7 @@ class Paying(Transactions):
     async def accepted(self, request_id: str, task_id: str, other_ids: Sequence[str] = ()) -> Entry:
         def work(db: Database) -> Entry:
             db.lock(f"task {task_id}")
+            is_known = rows.is_known(db, task_id)
             entry, changes = of_request(db, request_id), self._changes(db)
             if entry.task_id == task_id and entry.state not in {"unknown", "rejected"}:  # it is recorded again
                 return entry
@@ -87,7 +90,7 @@ class Paying(Transactions):
                 known = of_task(db, entry.account, task_id)
                 return known or changes.insert(entry.account, row, entry.body, entry.sources)
             reason = f"the gateway answered with {task_id}, which is the task of another request"
-            taken = changes.take(entry, task_id, other_ids=other_ids)
+            taken = changes.take(entry, task_id, is_known=is_known(), other_ids=other_ids)
             return taken or changes.move(entry, "unknown", reason=reason)
 
         return await self._write(work)
@@ -131,7 +134,7 @@ class Paying(Transactions):
                 return None
             if task_id is None:
                 return changes.did_not_run(entry, "settled: the gateway's log shows no such task")
-            return changes.take(entry, task_id, reason="settled by hand")
+            return changes.take(entry, task_id, is_known=rows.is_known(db, task_id)(), reason="settled by hand")
 
         return await self._write(work)
 
@@ -150,14 +153,14 @@ class Paying(Transactions):
 
     # --- inside a transaction ---------------------------------------------------------------------
 
-    def _begin(self, db: Database, intent: Intent) -> Entry:
+    def _begin(self, db: Database, intent: Intent, writer: str) -> Entry:
         for request_id in intent.settles:
             settled = rows.find(db, intent.account, request_id)
             if settled is not None and settled.state == "unknown":
                 reason = "settled: whoever asked for it says that it did not run"
                 self._changes(db).did_not_run(settled, reason)
         row: dict[str, Any] = {"operation": intent.operation, "state": "sending"} | rows.cost_of(intent.cost)
-        row |= {"fingerprint": intent.fingerprint, "writer": self._hold_writer(db)} | rows.words_of(intent)
+        row |= {"fingerprint": intent.fingerprint, "writer": writer} | rows.words_of(intent)
         row |= {"sent_fingerprint": intent.sent_fingerprint} if intent.sent_fingerprint else {}
         return self._changes(db).insert(intent.account, row, intent.body, intent.sources)
 
@@ -190,12 +193,18 @@ class Paying(Transactions):
                 db.execute("DELETE FROM seal_keys WHERE key = ?", [key])
         return kept
 
-    def _decide(self, db: Database, intent: Intent, policy: SpendingPolicy) -> Entry | None:
-        """The request of which `intent` is a duplicate, None for a new one, as the policy decides. Raises OverCap."""
-        if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
-            return own
-        duplicate_of = policy.decide(intent.cost, listing.standing(db, intent, policy, self._clock()))
-        return None if duplicate_of is None else of_request(db, duplicate_of)
+    def _deciding(self, db: Database, intent: Intent, policy: SpendingPolicy) -> Callable[[], Entry | None]:
+        """What gives the request of which `intent` is a duplicate, None for a new one, as the policy decides; what that
+        needs is asked for now. It raises OverCap."""
+        standing = listing.standing(db, intent, policy, self._clock())
+
+        def decide() -> Entry | None:
+            if intent.line is not None and (own := lines.in_the_way(db, intent.account, intent.line)) is not None:
+                return own
+            duplicate_of = policy.decide(intent.cost, standing())
+            return None if duplicate_of is None else of_request(db, duplicate_of)
+
+        return decide
 
 
 async def _once_older_are_done(attempt: Callable[[], Awaitable[T]]) -> T:

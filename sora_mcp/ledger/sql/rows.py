@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -160,8 +160,11 @@ def is_of_another_owner(db: Database, account: Account, shown_id: str) -> bool:
 
     Whoever asked about a task has not made it: such rows do not count.
     """
-    which = f"(task_id = ? OR {_OF_GENERATION}) AND fingerprint IS NOT NULL"
-    sql = f"SELECT 1 FROM videos WHERE address = ? AND key_fingerprint = ? AND owner != ? AND {which} LIMIT 1"  # noqa: S608
+    sql = (
+        "SELECT 1 FROM videos WHERE address = ? AND key_fingerprint = ? AND owner != ? AND fingerprint IS NOT NULL"  # noqa: S608
+        " AND number IN (SELECT number FROM videos WHERE task_id = ?"
+        f" UNION SELECT number FROM videos WHERE {_OF_GENERATION}) LIMIT 1"
+    )
     values = [account.address, account.key_fingerprint, account.owner, shown_id, shown_id]
     return db.execute(sql, values).fetchone() is not None
 
@@ -255,12 +258,27 @@ def _sql(db: Database, where: str, limit: int, *, order: str = NEWEST, offset: i
     return f"{query} LIMIT {limit:d} OFFSET {offset:d}{db.for_update if lock is None else lock}"
 
 
-def write_row(db: Database, sql: str, values: Sequence[object], request_id: str) -> Entry:
-    """The row of `request_id`, which a statement has inserted or updated, as it stands now."""
+Variants = tuple[tuple[Generation, ...], Mapping[int, Path]]
+"""The variants of an entry, and their files."""
+NO_VARIANTS: Variants = ((), {})
+
+
+def write_row(
+    db: Database, sql: str, values: Sequence[object], request_id: str, variants: Variants | None = None
+) -> Entry:
+    """The row of `request_id`, which a statement has inserted or updated, as it stands now. Its `variants` are read
+    where they may have changed."""
     written = db.execute(f"{sql} RETURNING {COLUMNS}", values)
-    variants = variants_of(db, "?", [request_id])
+    read = variants_of(db, "?", [request_id]) if variants is None else dict
     (row,) = written.fetchall()
-    return entry_of(row, variants(), db.folder)
+    entry = entry_of(row, read(), db.folder)
+    return entry if variants is None else replace(entry, generations=variants[0], files=dict(variants[1]))
+
+
+def is_known(db: Database, task_id: str) -> Callable[[], bool]:
+    """What reads whether any row has this task; it is asked for now."""
+    asked = db.execute("SELECT 1 FROM videos WHERE task_id = ?", [task_id])
+    return lambda: asked.fetchone() is not None
 
 
 def places(values: Sequence[object]) -> str:

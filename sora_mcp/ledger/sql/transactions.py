@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import anyio
 
@@ -86,6 +86,17 @@ class Admission:
             wait.deadline = min(anyio.current_time() + BUSY_S, until)
 
 
+class Footing(NamedTuple):
+    """What has to be known before something is begun.
+
+    `abandoned`: the rows in *sending* whose writer is gone. `writer`: gives the id of this process as one that sends,
+    by which others can tell whether it lives.
+    """
+
+    abandoned: list[str]
+    writer: Callable[[], str]
+
+
 class Transactions(ABC):
     """The transactions of an engine. Work that is handed to one may be done again where the first try came to nothing:
     it changes nothing but the database."""
@@ -118,16 +129,13 @@ class Transactions(ABC):
         """What to say where the ledger is held, so that paid calls before this one do not get on."""
 
     @abstractmethod
-    def _check_place(self, db: Database) -> None:
-        """Raise FileProblem where nothing may be begun in this ledger any more."""
+    def _footing(self, db: Database) -> Callable[[], Footing]:
+        """What reads on what something is begun here; it is asked for now. It raises FileProblem where nothing may be
+        begun in this ledger any more."""
 
     @abstractmethod
     def _check_structure(self, db: Database) -> None:
         """Raise FileProblem where the engine finds its own structures damaged."""
-
-    @abstractmethod
-    def _hold_writer(self, db: Database) -> str:
-        """The id of this process as one that sends; others can tell by it whether it lives."""
 
     @abstractmethod
     def _abandoned(self, db: Database) -> list[str]:
@@ -137,12 +145,8 @@ class Transactions(ABC):
         return Changes(db, self._clock())
 
     def _bury_the_abandoned(self, db: Database) -> None:
-        for request_id in self._abandoned(db):
-            self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)
+        self._bury(db, self._abandoned(db))
 
-    def _has_newest(self, db: Database) -> Callable[[], bool]:
-        """What reads whether the last row that was begun here is there; it is asked for now."""
-        if self._newest is None:
-            return lambda: True
-        asked = db.execute("SELECT 1 FROM videos WHERE number = ? AND request_id = ?", self._newest)
-        return lambda: asked.fetchone() is not None
+    def _bury(self, db: Database, request_ids: list[str]) -> None:
+        for request_id in request_ids:
+            self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)

@@ -11,6 +11,7 @@ class Connection(sqlite3.Connection):
 
     for_update = ""
     if_free = ""
+    telling = ""
     folder = Path()
 
     def lock(self, name: str) -> None:

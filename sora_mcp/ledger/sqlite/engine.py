@@ -22,7 +22,7 @@ from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
 from sora_mcp.ledger.sql.paying import Paying
 from sora_mcp.ledger.sql.reading import Reading
-from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Held
+from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Footing, Held
 from sora_mcp.ledger.sqlite import migrations
 from sora_mcp.ledger.sqlite.connection import Connection
 from sora_mcp.ledger.sqlite.file import File, held
@@ -115,13 +115,19 @@ class SqliteLedger(Paying, Following, Reading):
     def _busy(self) -> FileProblem:
         return held(self._file.path)
 
+    def _footing(self, db: Database) -> Callable[[], Footing]:
+        self._check_place(db)
+        abandoned = self._abandoned(db)
+        return lambda: Footing(abandoned, self._writer.hold)
+
     def _check_place(self, db: Database) -> None:
         if not migrations.is_current(db):
             raise FileProblem(
                 "A newer release has taken over the ledger while this one was running.",
                 AskUser("restart this server (the window that it runs in)"),
             )
-        if not self._has_newest(db)():
+        of_newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
+        if self._newest is not None and db.execute(of_newest, self._newest).fetchone() is None:
             raise Damaged(self._file.path, TAKEN_AWAY)  # an older copy was put in its place, in the same file
         self._check_mark(db)
 
@@ -134,9 +140,6 @@ class SqliteLedger(Paying, Following, Reading):
     def _check_structure(self, db: Database) -> None:
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise Malformed
-
-    def _hold_writer(self, db: Database) -> str:  # noqa: ARG002 - the lock is on a file of its own
-        return self._writer.hold()
 
     def _abandoned(self, db: Database) -> list[str]:
         return [request_id for request_id, is_gone in self._sending(db) if is_gone]
