@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -19,6 +20,8 @@ UNREAD_FOR_S = 3.0
 """Seconds that an ending process waits for a client that reads nothing."""
 _AT_ONCE = 64 * 1024
 """Bytes that are written at a time: reading so many is a sign of life."""
+_FITS = 0 if sys.platform == "win32" else select.PIPE_BUF
+"""Bytes that a pipe takes without making anybody wait, once it is said to be ready."""
 
 
 class Stdout(anyio.AsyncFile[str]):
@@ -42,6 +45,8 @@ class Stdout(anyio.AsyncFile[str]):
     async def write(self, text: Any) -> int:  # as in AsyncFile
         """Write a line; one that was begun is ended, whatever is cancelled."""
         line = memoryview(str(text).encode())
+        if not self._given_up:
+            line = self._write_at_once(line)
         for start in range(0, len(line), _AT_ONCE):
             if self._given_up:
                 break
@@ -59,6 +64,14 @@ class Stdout(anyio.AsyncFile[str]):
 
     async def flush(self) -> None:
         """All is written already."""
+
+    def _write_at_once(self, line: memoryview) -> memoryview:
+        """Write a short line in the event loop's own thread, where the client has room for it; what is left to write.
+        To hand it to a worker costs more."""
+        with suppress(OSError, ValueError):  # a worker finds out what it is
+            if len(line) <= _FITS and select.select([], [self._descriptor], [], 0)[1]:
+                return line[os.write(self._descriptor, line) :]
+        return line
 
     def _write(self, part: memoryview) -> None:
         while part:

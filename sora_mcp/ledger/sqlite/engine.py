@@ -14,7 +14,7 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry, GivenUp, Intent, SameBefore
+from sora_mcp.core.records import Entry, GivenUp, Intent
 from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
@@ -72,10 +72,6 @@ class SqliteLedger(Paying, Following, Reading):
     def listen(self, request_id: str) -> nullcontext[Listener]:  # noqa: ARG002 - a file tells nobody
         return nullcontext(_Deaf())
 
-    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
-        await self._glance(self._check_mark)
-        return await super().same_before(intent, policy)
-
     async def settle(
         self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
     ) -> Entry | None:
@@ -119,6 +115,10 @@ class SqliteLedger(Paying, Following, Reading):
         self._check_place(db)
         abandoned = self._abandoned(db)
         return lambda: Footing(abandoned, self._writer.hold)
+
+    def _deciding(self, db: Database, intent: Intent, policy: SpendingPolicy) -> Callable[[], Entry | None]:
+        self._check_mark(db)
+        return super()._deciding(db, intent, policy)
 
     def _check_place(self, db: Database) -> None:
         if not migrations.is_current(db):
