@@ -103,6 +103,7 @@ def methods(ledger: Ledger, count: int) -> dict[str, Callable[[], Awaitable[obje
         "without an address, of a team": lambda: ledger.without_address(team, 20),
         "the beginning of an id": lambda: ledger.ids_beginning_with(account, "task_9", 5),
         "a video": lambda: ledger.find(account, "task_31"),
+        "a file": lambda: ledger.is_file_of_another("req_31", Path("/videos/none.mp4")),
         "a video of another": lambda: ledger.is_of_another_owner(account, "task_31"),
         "durations": lambda: ledger.durations(account, 20),
         "counts of states": ledger.states,

@@ -230,13 +230,14 @@ _STEPS = (
     CREATE INDEX videos_by_state ON videos (gateway, state, number);
     """
     + _COUNTS,
+    "CREATE INDEX IF NOT EXISTS generations_file ON generations (file) WHERE file IS NOT NULL;",
 )
 """Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
 
 The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
 fifth once kept totals in a table of its own; files that have it keep it. The seventh gives costs in a currency columns
 of their own: an earlier release would take them for relative. The eighth keeps which request each line of a batch file
-became. The tenth keeps what rows add up to.
+became. The tenth keeps what rows add up to. By the eleventh a file is found without looking at all of them.
 """
 
 CURRENT = len(_STEPS)
