@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -97,11 +98,22 @@ def show(as_json: bool) -> None:
 @_as_json
 def revoke(name: str, as_json: bool) -> None:
     """Take the token of NAME back. A running server refuses it, and ends its streams, within seconds."""
-    _store(load_settings()).revoke(name)
+    settings = load_settings()
+    from sora_mcp.core.errors import FileProblem  # noqa: PLC0415
+    from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
+    from sora_mcp.ledger import open_documents  # noqa: PLC0415
+
+    _store(settings).revoke(name)
+    has_key = False
+    with suppress(FileProblem):  # it is revoked all the same
+        has_key = UpstreamKeys(open_documents(settings)).has(name)
     if as_json:
-        click.echo(json.dumps({"revoked": name}))
+        click.echo(json.dumps({"revoked": name, "has_key": has_key}))
         return
     click.echo(f"The token of {name} is revoked. The videos of {name} stay in the ledger.")
+    if has_key:
+        forget = command("token", "key", name, "--remove")
+        click.echo(f"Their own key for the gateway is kept, for whoever gets this name. To forget it: {forget}")
 
 
 @token.command(epilog="Example: sora-mcp token key alice --remove")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -137,8 +138,11 @@ class Locked(Exception):
 def locked(path: Path) -> Iterator[None]:
     """Alone among all processes that lock this file. Raises Locked where one of them holds it for too long.
 
-    The lock is SQLite's own: the same on every system, and given back where the process dies.
+    The lock is SQLite's own: the same on every system, and given back where the process dies. A file that may only be
+    read locks nobody out: OSError.
     """
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, f"{path.name} beside it belongs to another user")
     with ExitStack() as held:
         try:
             lock = held.enter_context(closing(sqlite3.connect(path, timeout=LOCKED_WITHIN_S, isolation_level=None)))

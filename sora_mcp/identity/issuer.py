@@ -82,6 +82,14 @@ class Issuer:
             raise UnknownKey
         return named
 
+    async def keys_instead_of(self, key: Key, name: str | None) -> list[Key]:
+        """The keys of that name after a token was found not to be signed with `key`: some issuers put another in the
+        place of one. Raises as `keys` does."""
+        async with self._looking_up:
+            if key in self._keys and self._may_look_up():
+                await self._try()
+        return await self.keys(name)
+
     def _known(self) -> bool:
         return self._read_at is not None and self._now() - self._read_at <= KEPT_S
 

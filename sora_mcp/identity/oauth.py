@@ -58,6 +58,10 @@ class AccessClaims:
         return time.time() < self.expires_at + LEEWAY_S
 
 
+class SignedOtherwise(TokenRefused):
+    """A token is not signed with the key that it names."""
+
+
 class OAuthTokens:
     """Checks the tokens of one issuer that are made for `audience`, this server's public address."""
 
@@ -83,15 +87,25 @@ class OAuthTokens:
         digest = hashlib.sha256(token.encode()).digest()
         checked = self._checked.get(digest)
         if checked is None or checked[0] != key or not checked[1].holds:
-            checked = key, self._read(token, _usable(key, algorithm), algorithm)
+            try:
+                checked = key, self._read(token, _usable(key, algorithm), algorithm)
+            except SignedOtherwise as refused:
+                other = await self._key(name, algorithm, instead_of=key)
+                if other == key:
+                    raise refused from None
+                checked = other, self._read(token, _usable(other, algorithm), algorithm)
             self._checked[digest] = checked
             if len(self._checked) > MOST_CHECKED:
                 del self._checked[next(iter(self._checked))]
         return checked[1]
 
-    async def _key(self, name: object, algorithm: str) -> Key:
+    async def _key(self, name: object, algorithm: str, *, instead_of: Key | None = None) -> Key:
+        known_as = None if name is None else str(name)
         try:
-            keys = await self.issuer.keys(None if name is None else str(name))
+            if instead_of is None:
+                keys = await self.issuer.keys(known_as)
+            else:
+                keys = await self.issuer.keys_instead_of(instead_of, known_as)
         except UnknownKey:
             raise TokenRefused("The token is signed with a key that the issuer does not list.") from None
         usable = [each for each in keys if _is_for(each, algorithm)]
@@ -111,6 +125,8 @@ class OAuthTokens:
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
             expires_at = float(claims["exp"])
+        except jwt.InvalidSignatureError:
+            raise SignedOtherwise("The token's signature is wrong.") from None
         except jwt.PyJWTError as error:
             raise TokenRefused(self._reason(token, error)) from None
         except (ValueError, TypeError, OverflowError):
@@ -134,8 +150,6 @@ class OAuthTokens:
                 return "The token is of another issuer."
             case jwt.MissingRequiredClaimError():
                 return f"The token says no {error.claim}."
-            case jwt.InvalidSignatureError():
-                return "The token's signature is wrong."
             case _:
                 return "The token cannot be read."
 

@@ -34,6 +34,10 @@ class UpstreamKeys:
             keys = document.setdefault("keys", {})
             keys.setdefault(owner, {})[canonical_address(base_url)] = key.get_secret_value()
 
+    def has(self, owner: str) -> bool:
+        """Whether an owner has a key of their own, at whichever gateway. Raises FileProblem."""
+        return any(each == owner for each, _ in self._read())
+
     def remove(self, owner: str) -> bool:
         """Forget an owner's keys; whether there were any."""
         with self._document.change() as document:

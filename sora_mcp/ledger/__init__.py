@@ -8,7 +8,7 @@ from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
 from sora_mcp.core.spending import Spending, SpendingPolicy
 from sora_mcp.ledger.opening import open_documents, open_ledger
-from sora_mcp.ledger.protocol import Ledger, Listener, Servers
+from sora_mcp.ledger.protocol import Ledger, Listener, RowGone, Servers
 
 __all__ = [
     "Account",
@@ -17,6 +17,7 @@ __all__ = [
     "Intent",
     "Ledger",
     "Listener",
+    "RowGone",
     "Servers",
     "Spending",
     "SpendingPolicy",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sora_mcp.core.accounts import Account, Person, Team
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
@@ -23,6 +24,13 @@ SEARCH_WITHIN_S = 3.0
 """Seconds that it takes at most."""
 LONGEST_MESSAGE = 7_900
 """Bytes of what servers tell each other (PostgreSQL's NOTIFY carries less than 8,000)."""
+
+
+class RowGone(FileProblem):
+    """The record holds an entry no longer that was begun in it: it was taken back to an earlier copy."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The ledger has no {request_id} any more: it was taken back to an earlier copy.")
 
 
 class Listener(Protocol):
@@ -118,6 +126,10 @@ class Ledger(Servers, Protocol):
         answer: str | None = None,
     ) -> Entry:
         """Nothing was created (*rejected*), or nobody knows (*unknown*); with the gateway's own words, if any."""
+
+    async def restore(self, entry: Entry) -> None:
+        """Make an entry that was being sent again, as *unknown* and under its id, where it is gone (`RowGone`): what
+        became of it can be recorded then."""
 
     async def is_sending(self, request_id: str) -> bool:
         """Whether an entry still stands as *sending* in the record that is in place. Where nobody can tell, it does

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,13 +76,17 @@ def asker_of(
     questions: Questions,
     session: ServerSession,
     params: types.CallToolRequestParams,
+    check_caller: Callable[[], None],
 ) -> Asker | None:
-    """Whoever can ask the user about this call, None where the client does not let anybody ask."""
+    """Whoever can ask the user about this call, None where the client does not let anybody ask.
+
+    `check_caller`: raises Declined where whoever made the call has no access any more, or another one.
+    """
     if not _shows_forms(session.client_capabilities):
         return None
     if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return _LaterAsker(questions, params)
-    return _WaitingAsker(session) if session.can_send_request else None
+    return _WaitingAsker(session, check_caller) if session.can_send_request else None
 
 
 class OwnQuestions:
@@ -133,8 +138,9 @@ class Asker:
 
 
 class _WaitingAsker(Asker):
-    def __init__(self, session: ServerSession) -> None:
+    def __init__(self, session: ServerSession, check_caller: Callable[[], None]) -> None:
         self._session = session
+        self._check_caller = check_caller
 
     async def confirm(self, text: str, fingerprint: str) -> None:  # noqa: ARG002 - the call itself waits
         answer: object = _SILENCE
@@ -145,6 +151,7 @@ class _WaitingAsker(Asker):
                 logger.info("the client could not ask its user: %s", type(error).__name__)
                 answer = None
         _check(answer)
+        self._check_caller()  # the answer may have taken minutes, and have come with another token
 
     async def _ask(self, text: str) -> types.ElicitResult:
         """Under an id that no other server of those which serve the session gives to a question; the SDK lets nobody

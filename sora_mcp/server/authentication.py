@@ -9,12 +9,11 @@ import json
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.lowlevel import Server
 from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,14 +22,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import Declined
 from sora_mcp.identity.oauth import AccessClaims, TokenRefused
 from sora_mcp.identity.scopes import SCOPES
 from sora_mcp.ledger import open_documents
 from sora_mcp.server.bounds import MOST_BYTES
-from sora_mcp.server.principals import VerifiedToken
+from sora_mcp.server.principals import VerifiedToken, current_token
 from sora_mcp.server.revocation import Ending, Exchange
 from sora_mcp.server.scopes import check_scope, needed
 from sora_mcp.server.verifying import CannotTell, Verifier, verifier_of
+
+if TYPE_CHECKING:
+    from sora_mcp.server.surface import SoraServer
 
 logger = logging.getLogger(__name__)
 
@@ -109,15 +113,27 @@ class Authentication:
         return [Route(path, metadata) for path in self._paths]
 
     def lets_in(self, owner: str) -> bool:
-        """Whether somebody may still have access: only who has none any more, for sure, has not."""
+        """Whether somebody may still have access. Raises CannotTell."""
         return self._verifier.lets_in(owner)
 
-    def protect(self, server: Server[Any], app: ASGIApp, path: str) -> ASGIApp:
+    def check_caller(self) -> None:
+        """Raise Declined where the token of the request that is served in this context is no longer good."""
+        try:
+            self._verifier.check(current_token())
+        except (TokenRefused, CannotTell) as reason:
+            logger.warning("what the user agreed to is not submitted: %s", reason)
+            raise Declined(
+                "The token that this call was made with is no longer valid, so nothing was submitted.",
+                Do("Call again with one that is."),
+            ) from None
+
+    def protect(self, server: SoraServer, app: ASGIApp, path: str) -> ASGIApp:
         """The app of `server`, which serves MCP at `path` only to callers whose token is good, and allows the request.
 
         On other paths a good token is known, too (`current_principal`), and none is required.
         """
         server.middleware.append(check_scope)
+        server.check_caller = self.check_caller
         return _Guard(app, path, self._verifier, self._metadata_url)
 
 

@@ -38,3 +38,10 @@ def current_principal() -> Principal | None:
     """
     token = get_access_token()
     return token.principal if isinstance(token, VerifiedToken) else None
+
+
+def current_token() -> VerifiedToken:
+    """The token of the request that is served in this context, on a server that has found it to be good."""
+    token = get_access_token()
+    assert isinstance(token, VerifiedToken)
+    return token

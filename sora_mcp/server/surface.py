@@ -69,6 +69,8 @@ class SoraServer(Server[Studio]):
         self._studios: set[Studio] = set()
         self.on_message: Callable[[str], None] | None = None
         """Told what other servers that share the ledger say."""
+        self.check_caller: Callable[[], None] = lambda: None
+        """Raises Declined where the token of the request that is being served is no longer good."""
         self.links: Links | None = None
         """Those for callers on other machines; None where nobody is asked who they are."""
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
@@ -162,7 +164,7 @@ class SoraServer(Server[Studio]):
 
         studio = ctx.lifespan_context
         questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
-        asker = asker_of(questions, ctx.session, params)
+        asker = asker_of(questions, ctx.session, params, self.check_caller)
         patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
         links = self._links(ctx)
         caller = tools.Caller(

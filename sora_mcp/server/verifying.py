@@ -66,14 +66,15 @@ class Verifier:
             raise TokenRefused("The token is no longer valid.")
 
     def lets_in(self, owner: str) -> bool:
-        """Whether an owner may still have a token that is good: of people with an issuer's that is not known here."""
+        """Whether an owner may still have a token that is good: of people with an issuer's that is not known here.
+        Raises CannotTell."""
         if "#" in owner:
             return self._oauth is not None
         try:
             return self._tokens is not None and self._tokens.has(owner)
         except FileProblem as problem:
             self._tell(problem.message)
-            return False
+            raise CannotTell(_UNREADABLE) from None
 
     def _static(self, token: str) -> VerifiedToken:
         if self._tokens is None:
@@ -90,7 +91,7 @@ class Verifier:
     def _tell(self, trouble: str) -> None:
         now = time.monotonic()
         if now - self._told.get(trouble, -TELL_AGAIN_AFTER_S) >= TELL_AGAIN_AFTER_S:
-            self._told = {trouble: now}
+            self._told = {text: at for text, at in self._told.items() if now - at < TELL_AGAIN_AFTER_S} | {trouble: now}
             logger.error("%s", trouble)
 
 

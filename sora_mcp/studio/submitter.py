@@ -25,7 +25,7 @@ from sora_mcp.core.errors import (
 )
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import Call, Created
-from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
+from sora_mcp.ledger import Entry, Intent, Ledger, RowGone, SpendingPolicy
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -189,7 +189,17 @@ class Submitter:
         sending.finished.set()
 
     async def _record(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
-        """Record the outcome: the task, or else `state` with what was said about it."""
+        """Record the outcome: the task, or else `state` with what was said about it. Where the row is gone it is made
+        again: the ledger was taken back to an earlier copy meanwhile."""
+        try:
+            await self._record_once(sending, request_id, created, state)
+        except RowGone:
+            if sending.entry is None:
+                raise
+            await self._ledger.restore(sending.entry)
+            await self._record_once(sending, request_id, created, state)
+
+    async def _record_once(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
         if not created.task_id:
             reason = sending.error.message if sending.error is not None else ""
             words = _gateways_words(sending.error)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
+from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OverCap
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
-from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, SpendingPolicy
+from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, RowGone, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -445,3 +445,21 @@ async def test_what_is_under_way_is_the_newest_of_all_states_of_it(ledger: Ledge
         assert [entry.task_id for entry in await ledger.under_way(G, limit)] == newest[:limit]
         older = await ledger.page(G, limit=limit, before=6, states=("running", "submitted"))
         assert [entry.task_id for entry in older] == ["task_4", "task_1", "task_0"][:limit]
+
+
+async def test_what_became_of_an_entry_is_recorded_in_a_ledger_that_was_taken_back_meanwhile(
+    ledger: Ledger, store: Store, open_ledger: OpenLedger
+) -> None:
+    began, _ = await ledger.begin(Intent(G, "simple_compose", BODY, "same", ["task_0"], Cost.of(1.25)))
+    store.query(f"DELETE FROM videos WHERE request_id = '{began.request_id}'")  # noqa: S608 - our own id
+    with pytest.raises(RowGone):
+        await ledger.accepted(began.request_id, "task_1")
+    await ledger.restore(began)
+    await ledger.restore(began)
+    entry = await ledger.accepted(began.request_id, "task_1")
+    assert entry == replace(
+        began, state="submitted", task_id="task_1", number=entry.number, updated_at=entry.updated_at
+    )
+    intent = Intent(G, "simple_compose", BODY, "same", [], Cost.of(1.25))
+    duplicate, is_new = await open_ledger().begin(intent, GUARDED)
+    assert (duplicate.task_id, is_new) == ("task_1", False)

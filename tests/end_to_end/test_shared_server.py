@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,12 @@ from bench import KEY, MP4, TAKEN_NEXT, Era, finished
 from calls import ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
+from mcp.client._transport import TransportStreams
 from mcp.client.context import ClientRequestContext
 from mcp.client.session import MessageHandlerFnT
+from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated
+from mcp.shared._httpx_utils import create_mcp_http_client
 from reading import create, text
 from shared_server import Team, app_of, team
 
@@ -411,3 +414,25 @@ async def test_the_gateways_patience_is_shared_by_whoever_has_the_same_key(share
         assert [each.may_be_asked() for each in (ann, ben, cid)] == [False, False, True]
         assert [each.account.owner for each in (ann, ben, cid)] == ["ann", "ben", "cid"]
         assert ann.account.key_fingerprint == ben.account.key_fingerprint != cid.account.key_fingerprint
+
+
+async def test_a_yes_pays_nothing_once_the_token_of_the_call_is_replaced(shared: Make, gateway: FaultGateway) -> None:
+    with anyio.fail_after(60):
+        async with team(shared(ask_above_cost="1.25")) as made:
+            http = create_mcp_http_client(headers=made.headers("ann"))
+
+            async def agree(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001 - the callback names them
+                made.token("ann", Cost.of(1), replace=True)
+                http.headers.update(made.headers("ann"))
+                return types.ElicitResult(action="accept", content={"pay": True})
+
+            @asynccontextmanager
+            async def transport() -> AsyncIterator[TransportStreams]:
+                async with http, streamable_http_client(made.address, http_client=http) as streams:
+                    yield streams
+
+            async with Client(transport(), mode="legacy", elicitation_callback=agree) as ann:
+                told = await ask(ann, "create_video", DEAR)
+            assert told.data["outcome"] == "not_submitted"
+            assert "no longer valid, so nothing was submitted" in told.text
+            assert gateway.creates() == []

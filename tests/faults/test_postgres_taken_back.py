@@ -174,7 +174,9 @@ async def test_while_no_copy_has_it_nothing_is_sent(lone: Cluster) -> None:
         lone.sql("ALTER SYSTEM RESET synchronous_standby_names")
         lone.sql("SELECT pg_reload_conf()")
         await begin(ledger, Account("other"))
-        assert await ledger.states() == {"rejected": 1, "sending": 1}
+        with anyio.fail_after(30):
+            while await ledger.states() != {"rejected": 1, "sending": 1}:  # noqa: ASYNC110 - PostgreSQL tells nobody
+                await anyio.sleep(0.1)
 
 
 # --- releases -------------------------------------------------------------------------------------
@@ -236,3 +238,26 @@ async def test_a_newer_server_is_not_ready_while_an_older_one_sends(
         assert refused["outcome"] == "not_submitted"
         assert "newer release has taken over" in refused["error"]["message"]
     assert len(gateway.creates()) == 1
+
+
+async def test_what_was_being_paid_for_meanwhile_has_a_row_again(
+    tmp_path: Path, gateway: FaultGateway, cluster: Cluster
+) -> None:
+    url = cluster.database()
+    hold, answers = Hold(), list[dict[str, object]]()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+
+    async def create(server: Host) -> None:
+        answers.append(await server.use("create_video", prompt="a boat"))
+
+    async with host(environment(tmp_path / "a", gateway, LEDGER_URL=url)) as server:
+        await server.start()
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as paying:
+                paying.start_soon(create, server)
+                await hold.reached.wait()
+                cluster.sql("DELETE FROM videos", database_of(url))
+                hold.release.set()
+    rows = cluster.sql("SELECT state, task_id, fingerprint IS NOT NULL FROM videos", database_of(url))
+    assert rows == [("submitted", answers[0]["task_id"], True)]
+    assert answers[0]["outcome"] == "accepted"

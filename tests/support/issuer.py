@@ -48,9 +48,10 @@ class Issuer:
         self._codes: dict[str, dict[str, str]] = {}
         self.rotate()
 
-    def rotate(self) -> None:
-        """From now on tokens are signed with a new key; the old ones are listed no longer."""
-        self._keys = [(f"key-{secrets.token_hex(4)}", ec.generate_private_key(ec.SECP256R1()))]
+    def rotate(self, name: str | None = None) -> None:
+        """From now on tokens are signed with a new key, of this name if one is given; the old ones are listed no
+        longer."""
+        self._keys = [(name or f"key-{secrets.token_hex(4)}", ec.generate_private_key(ec.SECP256R1()))]
 
     def token(self, audience: str, *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
         """A good token, or one with other claims or headers; a claim that is None is left out."""

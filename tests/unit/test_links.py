@@ -26,6 +26,7 @@ from sora_mcp.ledger import open_documents
 from sora_mcp.server.links import Links
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.principals import Principal, VerifiedToken
+from sora_mcp.server.verifying import CannotTell
 from sora_mcp.studio.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +161,19 @@ async def test_the_links_of_somebody_who_has_no_access_any_more_are_refused(
     link = await (room.to_video() if use == "videos" else room.for_image())
     room.let_in.remove("alice")
     assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).status_code == 403
+
+
+@pytest.mark.parametrize("use", ["videos", "images"])
+async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
+    room: Room, http: httpx.AsyncClient, use: str
+) -> None:
+    link = await (room.to_video() if use == "videos" else room.for_image())
+    room.trouble = CannotTell("The tokens cannot be read now.")
+    answer = await http.request("GET" if use == "videos" else "PUT", link, content=PNG)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "cannot be read now. The link is as good as it was." in answer.json()["error"]
+    room.trouble = None
+    assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).is_success
 
 
 async def test_a_link_leads_to_its_owners_file_only(room: Room, http: httpx.AsyncClient) -> None:

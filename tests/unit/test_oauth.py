@@ -206,6 +206,27 @@ async def test_a_new_key_holds_at_once_and_the_old_one_no_longer(tokens: OAuthTo
         await tokens.claims(old)
 
 
+@pytest.mark.parametrize("name", [None, "the key"])
+async def test_another_key_in_the_place_of_one_holds_at_once(
+    tokens: OAuthTokens, issuer: OtherIssuer, name: str | None
+) -> None:
+    issuer.rotate(name)
+    old = issuer.token(HERE, headers={"kid": name})
+    await tokens.claims(old)
+    issuer.rotate(name)
+    new = issuer.token(HERE, headers={"kid": name})
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(tokens.claims, new)
+    assert issuer.asked["/jwks"] == 2
+    with pytest.raises(TokenRefused, match="signature is wrong"):
+        await tokens.claims(old)
+    for _ in range(100):
+        with pytest.raises(TokenRefused, match="signature is wrong"):
+            await tokens.claims(old)
+    assert issuer.asked["/jwks"] <= 2 + issuers.MOST_AT_ONCE
+
+
 async def test_a_thousand_unknown_keys_ask_the_issuer_a_few_times(
     tokens: OAuthTokens, issuer: OtherIssuer, clock: Clock
 ) -> None:

@@ -226,6 +226,23 @@ def test_people_who_are_added_at_once_are_all_kept(file: TokenStore) -> None:
     assert all(known.grant(token) is not None for token in tokens)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="files of two users")
+def test_a_lock_that_is_another_users_lets_nobody_write(file: TokenStore) -> None:
+    file.add("alice", None, None)
+    path, nobody = path_of(file), 65534
+    for each in (path, path.parent):
+        os.chown(each, nobody, -1)
+    for folder in path.parents[1:]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    os.seteuid(nobody)
+    try:
+        with pytest.raises(FileProblem, match=r"cannot be written \(tokens.lock beside it belongs to another user\)"):
+            file.revoke("alice")
+        assert [each.name for each in file.grants()] == ["alice"]
+    finally:
+        os.seteuid(0)
+
+
 # --- people's own keys ----------------------------------------------------------------------------
 
 

@@ -23,9 +23,16 @@ class Changes:
     db: Database
     now: float
 
-    def insert(self, account: Account, row: dict[str, Any], body: dict[str, Any], sources: Sequence[str]) -> Entry:
-        """A new entry under an id of its own; `row` holds further columns."""
-        request_id = f"req_{secrets.token_hex(12)}"
+    def insert(
+        self,
+        account: Account,
+        row: dict[str, Any],
+        body: dict[str, Any],
+        sources: Sequence[str],
+        request_id: str | None = None,
+    ) -> Entry:
+        """A new entry, under an id of its own unless one is given; `row` holds further columns."""
+        request_id = request_id or f"req_{secrets.token_hex(12)}"
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(list(sources))}
         row = {"created_at": self.now} | columns_of(account) | row | {"updated_at": self.now}
         names, values = ", ".join(row), list(row.values())

@@ -112,6 +112,17 @@ class Paying(Transactions):
 
         return await self._write(work)
 
+    async def restore(self, entry: Entry) -> None:
+        def work(db: Database) -> None:
+            if db.execute("SELECT 1 FROM videos WHERE request_id = ?", [entry.request_id]).fetchone() is None:
+                row: dict[str, Any] = {"operation": entry.operation, "state": "unknown"} | rows.cost_of(entry.cost)
+                row |= {name: getattr(entry, name) for name in ("fingerprint", "writer", "created_at")}
+                row |= rows.words_of(entry)
+                row["failure_reason"] = "the ledger was taken back to an earlier copy while this was being sent"
+                self._changes(db).insert(entry.account, row, entry.body, entry.sources, entry.request_id)
+
+        await self._write(work)
+
     async def is_sending(self, request_id: str) -> bool:
         with suppress(FileProblem):
             return request_id in [each[0] for each in await self._read(rows.sending)]

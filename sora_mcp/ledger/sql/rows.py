@@ -18,6 +18,7 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, Intent, readable, summary
 from sora_mcp.core.states import TRANSITIONS
 from sora_mcp.core.tasks import Generation, State
+from sora_mcp.ledger.protocol import RowGone
 from sora_mcp.ledger.sql.database import Database, Row
 
 
@@ -93,10 +94,12 @@ def newest_change(db: Database) -> int:
 
 
 def of_request(db: Database, request_id: str) -> Entry:
-    """The row of a `req_…` id that is there, or the one it was merged into; nobody else changes it meanwhile."""
+    """The row of a `req_…` id, or the one it was merged into; nobody else changes it meanwhile. Raises RowGone."""
     answer = db.execute(_sql(db, "request_id = ?", 1), [request_id])
     variants = variants_of(db, "?", [request_id])
-    entry = entry_of(answer.fetchall()[0], variants(), db.folder)
+    if (row := answer.fetchone()) is None:
+        raise RowGone(request_id)
+    entry = entry_of(row, variants(), db.folder)
     return of_request(db, entry.merged_into) if entry.merged_into else entry
 
 

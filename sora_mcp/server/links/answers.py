@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.server.links.signing import Link, Signer, UnusableLink, Use
 from sora_mcp.server.principals import current_principal
+from sora_mcp.server.verifying import CannotTell
 
 HEADERS = {
     "Cache-Control": "private, no-store",
@@ -21,6 +22,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of every answer: whoever has a link may use it, so that it and what it leads to are kept nowhere else."""
+
+
+_AGAIN_AFTER_S = 5
 
 
 class Refusal(Exception):
@@ -44,6 +48,8 @@ async def link_of(request: Request, desk: Desk, use: Use) -> Link:
         raise Refusal(403, f"{error} {_ANOTHER[use]}") from None
     except FileProblem as error:
         raise Refusal(503, error.message) from None
+    except CannotTell as reason:
+        raise Refusal(503, f"{reason} The link is as good as it was.", {"Retry-After": str(_AGAIN_AFTER_S)}) from None
     if "authorization" in request.headers:
         principal = current_principal()
         if principal is None:
@@ -67,7 +73,7 @@ class Desk:
     is_let_in: Callable[[str], bool]
 
     def read(self, use: Use, text: str, query: str) -> Link:
-        """The link of a path and a query. Raises UnusableLink or FileProblem."""
+        """The link of a path and a query. Raises UnusableLink, FileProblem or CannotTell."""
         if query:
             raise UnusableLink("This link is not valid: something was added to it.")
         link = self.signer.read(use, text)
