@@ -34,6 +34,22 @@ REFUSED: tuple[State, ...] = ("rejected", "failed", "blocked", "lost")
 """States after which the same request may be made again."""
 
 
+_PREDICATES: dict[State, str] = {
+    "sending": "is being sent",
+    "succeeded": "has succeeded",
+    "failed": "has failed",
+    "blocked": "was blocked by moderation",
+    "rejected": "was not created",
+    "unknown": "has an unknown outcome",
+    "lost": "was lost by the server",
+}
+
+
+def predicate(state: State) -> str:
+    """What is said of a video in this state: "has failed"."""
+    return _PREDICATES.get(state, f"is {state}")
+
+
 def may_move(before: State, after: State) -> bool:
     """Whether a request may go from one state to another."""
     return after in TRANSITIONS[before]

@@ -29,6 +29,7 @@ from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.records import readable, sent_frames, sent_size, summary
 from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
+from sora_mcp.core.states import predicate
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
 from sora_mcp.dialects.protocol import Dialect, ListedTask, Plan
@@ -198,15 +199,18 @@ def adjusted(adjustments: Iterable[Adjustment]) -> list[Adjusted] | None:
     return [{"field": each.field, "asked": each.asked, "sent": each.sent} for each in adjustments] or None
 
 
-def not_settled(request_id: str, entry: Entry | None) -> str:
-    """Why a person's word about a request changed nothing."""
+def not_settled(request_id: str, entry: Entry | None, task_id: str | None = None) -> str:
+    """Why a person's word about a request, that it became this task or none, changed nothing."""
     if entry is None:
         return f"No request {request_id} was made at this gateway."
     if entry.state == "sending":
         return f"{request_id} is still being sent: there is nothing to settle yet."
-    if entry.state == "unknown":
+    is_said_not_to_have_run = entry.state == "rejected" and entry.settled_at is not None
+    if entry.state == "unknown" or (is_said_not_to_have_run and task_id is not None):
         return "That task belongs to another request."
-    return f"{request_id} is {entry.state}: only an unknown outcome can be settled."
+    if is_said_not_to_have_run:
+        return f"{request_id} is already recorded as not having run."
+    return f"{request_id} {predicate(entry.state)}, so there is nothing to settle."
 
 
 def candidates(listed: Sequence[ListedTask]) -> Do:

@@ -45,7 +45,7 @@ class Settler:
         entry = await self._ledger.settle(connection.account, request_id, task_id, given_up=given_up)
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
-            raise NotFound(report.not_settled(request_id, known), SeeList())
+            raise NotFound(report.not_settled(request_id, known, task_id), SeeList())
         return report.video(entry, connection.label, dialect=connection.dialect)
 
     async def candidates(self, request_id: str) -> list[ListedTask]:

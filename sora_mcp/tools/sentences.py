@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.errors import SUBMITTED
 from sora_mcp.core.results import Download, ListedVideo, OtherCost, Submission, Video
+from sora_mcp.core.states import predicate
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import State, clean, is_plain_code, is_plain_id, size_in_words
+from sora_mcp.core.tasks import clean, is_plain_code, is_plain_id, size_in_words
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
@@ -67,22 +68,11 @@ def _adjusted(submission: Submission) -> list[str]:
     return [f"Adjusted for this server: {'; '.join(parts).rstrip('.')}."] if parts else []
 
 
-_STATE_WORDS: dict[State, str] = {
-    "succeeded": "has succeeded",
-    "failed": "has failed",
-    "blocked": "was blocked by moderation",
-    "rejected": "was not created",
-    "unknown": "has an unknown outcome",
-    "lost": "was lost by the server",
-}
-
-
 def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     """A video in a sentence, and what to do next."""
     progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
     shape = _shape(video.width, video.height, video.n_frames, video.fps)
-    state = _STATE_WORDS.get(video.state, f"is {video.state}")
-    what = f"{name(video)} {state}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
+    what = f"{name(video)} {predicate(video.state)}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
     more = _variants(video) if video.state == "succeeded" else _why(video)
     parts = (what, _age(video), _cost(video), *_plan(video), more, wording.advise(*video.advice))
     return " ".join(part for part in parts if part)

@@ -338,5 +338,5 @@ async def test_what_the_gateway_itself_refused_is_not_corrected(
     gateway.on("GET", CREATE, RUNNING)
     async with connect("legacy") as client:
         refused = (await again(client)).data["request_id"]
-        assert "only an unknown outcome can be settled" in str(await settle(refused, "task_1"))
+        assert f"{refused} was not created, so there is nothing to settle." in str(await settle(refused, "task_1"))
         assert await state(client, refused) == "rejected"
