@@ -10,7 +10,8 @@ from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OverCap, TooManyRunning
-from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
+from sora_mcp.core.tasks import Task
+from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +100,41 @@ async def test_what_is_being_sent_is_not_settled(ledger: Ledger) -> None:
     assert (entry.request_id, entry.state, is_new) == (first, "sending", False)
     assert (await ledger.begin(replace(AGAIN, settles=(first,))))[1]
     assert (await row(ledger, first)).state == "sending"
+
+
+async def after_a_500(ledger: Ledger) -> str:
+    """A request that the gateway answered with a 500: whether it runs is not known."""
+    request_id = await begin(ledger)
+    words = {"gateway_message": "out of memory", "code": "server_error"}
+    await ledger.not_accepted(request_id, "unknown", "the gateway answered 500", **words)
+    return request_id
+
+
+def failure(entry: Entry | None) -> tuple[str | None, ...]:
+    assert entry is not None
+    return entry.failure_reason, entry.gateway_message, entry.failure_code
+
+
+NO_FAILURE = (None, None, None)
+
+
+async def test_a_video_that_turned_out_to_run_carries_no_failure(ledger: Ledger) -> None:
+    first = await after_a_500(ledger)
+    assert failure(await row(ledger, first)) == ("the gateway answered 500", "out of memory", "server_error")
+    assert failure(await ledger.settle(G, first, "task_1")) == NO_FAILURE
+    running = await ledger.record(await row(ledger, first), Task("running", progress=40))
+    assert (running.state, failure(running)) == ("running", NO_FAILURE)
+
+
+async def test_one_that_was_said_not_to_have_run_and_runs_carries_no_failure(ledger: Ledger) -> None:
+    first = await after_a_500(ledger)
+    await ledger.settle(G, first, None)
+    assert failure(await ledger.settle(G, first, "task_1")) == NO_FAILURE
+
+
+async def test_a_lost_one_that_is_found_again_carries_no_failure(ledger: Ledger) -> None:
+    first = await begin(ledger)
+    entry = await ledger.accepted(first, "task_1")
+    lost = await ledger.record(entry, Task("lost", failure_reason="the server knows it no more"))
+    assert failure(lost) == ("the server knows it no more", None, None)
+    assert failure(await ledger.record(lost, Task("running"))) == NO_FAILURE

@@ -11,9 +11,11 @@ from typing import Any
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
-from sora_mcp.core.tasks import FINAL, State, Task
+from sora_mcp.core.tasks import FINAL, UNDER_WAY, State, Task
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import GENERATION, NO_VARIANTS, Variants, columns_of, of_task, places, write_row
+
+_NO_FAILURE = {"failure_reason": None, "gateway_message": None, "failure_code": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Changes:
             "failure_reason": reason,
             "gateway_state": None,  # this move comes of no poll
         }
+        if state == "submitted":  # it runs: why it seemed not to stays in its history
+            values |= _NO_FAILURE
         values |= {"updated_at": self.now, **more}
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
@@ -102,7 +106,7 @@ class Changes:
             self.db.tell(entry.request_id)
         word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
         now = self.now
-        ended_well = state == "succeeded"  # whatever was said before
+        is_well = state == "succeeded" or state in UNDER_WAY  # whatever was said before
         stated = task.cost if task.state in FINAL and task.cost is not None and not task.cost.is_relative else None
         cost = (None, None) if stated is None else (stated.billionths, stated.unit)
         self._keep_variants(entry.request_id, task)
@@ -118,8 +122,8 @@ class Changes:
             " stated = coalesce(?, stated), stated_currency = coalesce(?, stated_currency) WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(word or None, task.enhanced_prompt, ended_well, task.failure_reason),
-                *(ended_well, task.gateway_message, task.failure_code, ended_well, task.withheld),
+                *(word or None, task.enhanced_prompt, is_well, task.failure_reason),
+                *(is_well, task.gateway_message, task.failure_code, is_well, task.withheld),
                 *(*cost, entry.request_id),
             ),
             entry.request_id,
@@ -161,5 +165,7 @@ def _as_task(entry: Entry) -> Task:
         gateway_state=entry.gateway_state or "",
         enhanced_prompt=entry.enhanced_prompt,
         failure_reason=entry.failure_reason,
+        failure_code=entry.failure_code,
+        gateway_message=entry.gateway_message,
         cost=entry.stated,
     )
