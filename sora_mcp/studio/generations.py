@@ -35,8 +35,10 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
         )
     generation = next((g for g in entry.generations if g.variant == variant), None)
     if generation is None:
-        count = len(entry.generations)
-        raise InvalidInput([Problem(where, f"{entry.id} has no variant {variant}", f"1 to {count}")])
+        count, field = len(entry.generations), "variant" if where == "task_id" else where
+        raise InvalidInput(
+            [Problem(field, f"{entry.id} has no variant {variant}", f"1 to {count}" if count > 1 else "1")]
+        )
     if need_id and generation.generation_id is None:
         raise NotReady(
             f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
