@@ -216,7 +216,8 @@ async def test_a_rate_limit_says_how_long_to_wait(gateway: FaultGateway, connect
         told = await create_in_trouble(client, "rejected")
         assert told.error["retryable"] is True
         assert told.error["retry_after_s"] == 7
-        assert "Wait 7 s" in told.text
+        assert told.error["next_step"] == "Try again in 7 s."
+        assert told.text.endswith("Try again in 7 s.")
         await assert_remembered(client, told, "rejected")
     assert len(gateway.creates()) == 1
 
