@@ -136,7 +136,7 @@ def advice(entry: Entry, dialect: Dialect) -> tuple[Advice, ...]:
     return *more, *((ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, dialect.capabilities.can("remix"))
 
 
-ON_THIS_MACHINE = Do("Its address is that of a file on this machine: it can be opened here, and is no web address.")
+ON_THIS_MACHINE = Do("Its address is a file on this machine, not a web address.")
 
 
 def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
