@@ -223,7 +223,7 @@ class MoreIds:
 
 @dataclass(frozen=True, slots=True)
 class UnknownState:
-    """The gateway calls the state by a word that is not known here."""
+    """The gateway reports a state that is not known here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ class Wording(ABC):
             case CopyLedger():
                 return "If it was interrupted: `sora-mcp ledger copy` goes on with it."
             case UnknownState():
-                return "The gateway calls its state by a word that is not known here, so it counts as running."
+                return "The gateway reports a state that is not known here; it is treated as running."
             case KnownBefore(trouble):
                 return f"This is what was known before. {self.message(trouble)} That says nothing about the video."
             case _:
