@@ -204,7 +204,8 @@ class Wording(ABC):
             case UnknownState():
                 return "The gateway reports a state that is not known here; it is treated as running."
             case KnownBefore(trouble):
-                return f"This is what was known before. {self.message(trouble)} That says nothing about the video."
+                why = self.message(trouble)
+                return f"The gateway could not be asked just now, so this may be out of date. {why}"
             case _:
                 assert_never(advice)
 

@@ -147,7 +147,7 @@ async def test_trouble_of_the_gateway_is_told_with_what_is_known(gateway: FaultG
         for seconds in (0, 1):
             told = await listed(client, wait_seconds=seconds)
             assert [video["state"] for video in told.data["videos"]] == ["submitted"]
-        assert "This is what was known before." in told.text
+        assert "so this may be out of date." in told.text
         assert "503" in told.text
         gateway.on("GET", CREATE, done("task_1"))
         told = await listed(client, wait_seconds=20)
@@ -167,7 +167,7 @@ async def test_a_gateway_that_hangs_is_told_whoever_asked_it(
         await made(client, "fox", "hare")
         told = await listed(client, wait_seconds=seconds)
         assert NOT_YET in told.text
-        assert "This is what was known before." in told.text
+        assert "so this may be out of date." in told.text
         assert NOT_YET in (await listed(client)).text
         assert NOT_YET not in (await listed(client, query="owl")).text
         gateway.on("GET", CREATE, done("task_1"))
@@ -199,7 +199,7 @@ async def test_a_gateway_that_asks_to_be_left_alone_is_told_in_every_list(
         for seconds in (1, 0, 1, 0):
             told = await listed(client, wait_seconds=seconds)
             assert "(status 429)" in told.text
-            assert "This is what was known before." in told.text
+            assert "so this may be out of date." in told.text
 
 
 async def test_what_another_process_was_not_told_is_told(gateway: FaultGateway, connect: Connect) -> None:

@@ -103,7 +103,7 @@ async def test_when_the_time_is_over_what_the_ledger_knows_is_told_with_the_trou
         listed = await ask(client, "list_videos", {})
     assert not told.is_error, told.text
     assert told.data["state"] == "submitted"
-    assert "That says nothing about the video." in told.text
+    assert "so this may be out of date." in told.text
     assert told.data["next_step"] in told.text
     assert not [word for word in ("failed", "rejected", "not created") if word in told.text]
     assert [video["state"] for video in listed.data["videos"]] == ["submitted"]
@@ -118,7 +118,7 @@ async def test_trouble_that_comes_while_somebody_waits_is_told_at_the_end(
         told = await get(client, 2)
     assert (told.data["state"], told.data["progress"]) == ("running", 40)
     assert "503" in told.text
-    assert "That says nothing about the video." in told.text
+    assert "so this may be out of date." in told.text
 
 
 async def test_trouble_that_has_passed_is_not_told(gateway: FaultGateway, connect: Connect) -> None:
