@@ -51,6 +51,7 @@ from sora_mcp.core.advice import (
 from sora_mcp.core.description import Description
 from sora_mcp.core.errors import MOST_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video, VideoList
+from sora_mcp.core.states import predicate
 from sora_mcp.core.tasks import State, is_plain_id
 
 if TYPE_CHECKING:
@@ -95,12 +96,9 @@ class Wording(ABC):
         """What else a paid call would meet, or has met."""
         match note:
             case WouldRepeat(video_id, state):
-                same = "known already" if state == "succeeded" else state
+                same = "its outcome is unknown" if state == "unknown" else f"the same request {predicate(state)}"
                 again = self.argument("allow_duplicate")
-                return (
-                    f"A real call would submit nothing and return {video_id}: the same request is {same} "
-                    f"({again} pays for another)."
-                )
+                return f"A real call would submit nothing and return {video_id}: {same} ({again} pays for another)."
             case WouldBeRefused(message, advice):
                 return f"A real call would be refused now: {self.message(message)} {self.advise(*advice)}"
             case _:
