@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import Filters, VideoList
+from sora_mcp.core.states import predicate
 from sora_mcp.core.tasks import State
 from sora_mcp.tools.sentences import cost_words, other_costs, quote, usually
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
@@ -55,7 +56,8 @@ def _waited(listing: VideoList) -> str:
     if not listing.waited_for:
         return "Nothing was under way." if listing.filters.query is None else "None that match were under way."
     if listing.finished == listing.waited_for:
-        return "All that were under way have finished." if listing.waited_for > 1 else "It has finished."
+        one = "The one that was under way has finished."
+        return one if listing.waited_for == 1 else "All that were under way have finished."
     return f"{listing.finished} of the {listing.waited_for} that were under way have finished. {usual}".rstrip()
 
 
@@ -82,7 +84,7 @@ def _why_empty(listing: VideoList) -> str:
 
 def _conditions(filters: Filters) -> list[str]:
     has = [] if filters.query is None else [f"has {quote(filters.query)} in its prompt or beats"]
-    return [*has, *([f"is {' or '.join(filters.states)}"] if filters.states else [])]
+    return [*has, *([" or ".join(map(predicate, filters.states))] if filters.states else [])]
 
 
 def _elsewhere(counts: Mapping[str, int]) -> str:

@@ -113,7 +113,7 @@ async def test_a_wait_can_be_for_what_a_filter_lets_through(gateway: FaultGatewa
             told = await listed(client, wait_seconds=30, query="fox")
     assert (told.data["waited_for"], told.data["finished"]) == (1, 1)
     assert prompts(told) == ["fox"]
-    assert "It has finished." in told.text
+    assert "The one that was under way has finished." in told.text
 
 
 async def test_what_is_just_being_sent_is_waited_for(gateway: FaultGateway, connect: Connect) -> None:
@@ -330,7 +330,7 @@ async def test_an_empty_list_says_what_filter_made_it_so(connect: Connect) -> No
         await made(client, "fox")
         both = await listed(client, query="hare", status="failed")
         beyond = await listed(client, cursor="1")
-    assert 'None of them has "hare" in its prompt or beats and is failed.' in both.text
+    assert 'None of them has "hare" in its prompt or beats and has failed.' in both.text
     assert "There are no older ones." in beyond.text
     assert sum(both.data["counts"].values()) == sum(beyond.data["counts"].values()) == 1
 
