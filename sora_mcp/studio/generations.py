@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sora_mcp.core.advice import Do, LookAgain, Settle, TryAgain, Wait
+from sora_mcp.core.advice import Do, LookAgain, SeeList, Settle, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
+from sora_mcp.core.states import predicate
 from sora_mcp.core.tasks import FINAL, Generation, clean
 from sora_mcp.ledger import Entry
 
 _ANOTHER = Do("Use another video.")
+_INSTEAD = {"task_id": SeeList("succeeded")}
+"""What there is to do where a video was only to be looked at or saved."""
 
 
 def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
@@ -23,8 +26,8 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
         raise NotReady(
             f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
             if entry.state not in FINAL
-            else f"{where}: {entry.id} ended as {entry.state} and has nothing to use.{_reason(entry)}",
-            *((Wait(entry.id), TryAgain()) if entry.state not in FINAL else (_ANOTHER,)),
+            else f"{where}: {entry.id} {predicate(entry.state)}, so there is nothing to use.{_reason(entry)}",
+            Wait(entry.id) if entry.state not in FINAL else _INSTEAD.get(where, _ANOTHER),
             will_be=entry.state not in FINAL,
         )
     if not entry.generations:

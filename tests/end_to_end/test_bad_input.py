@@ -211,7 +211,7 @@ REFUSED: dict[str, Case] = {
     ),
     "a failed source": (
         remix(source_generation_id="task_failed"),
-        ("source_generation_id", "task_failed ended as failed", "another video"),
+        ("source_generation_id", "task_failed has failed, so there is nothing to use.", "another video"),
     ),
     "an unknown source": (
         remix(source_generation_id="task_absent"),

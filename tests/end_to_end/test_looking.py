@@ -176,7 +176,7 @@ async def test_a_video_that_failed_says_why_there_is_nothing(
         await client.call_tool("create_video", {"prompt": "fly man"})
         seen = await use(client, "view_video", {"task_id": "task_new", "at": "1s"})
     assert seen.is_error
-    assert "has nothing to use" in seen.text
+    assert "has failed, so there is nothing to use." in seen.text
     assert "“no fuel left”" in seen.text
 
 
