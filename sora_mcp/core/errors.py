@@ -263,7 +263,7 @@ class NoPrices(OverCap):
 
     def __init__(self, field: str, cap: Cost) -> None:
         way_out = AskUser(
-            ("set ", Setting("max_calls_per_day"), ", which counts videos, if they want to make any here")
+            ("set ", Setting("max_calls_per_day"), " instead: that limits the number of videos in 24 hours")
         )
         the_cap = () if field == PERSONAL else ("the cap ",)
         message = ("No price is known at this gateway, so ", *the_cap, _cap(field), f" ({cap}) cannot hold.")
