@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from sora_mcp.core.advice import AllowDuplicate, AskUser, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
+from sora_mcp.core.advice import AllowDuplicate, AskUser, Correct, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
 from sora_mcp.core.errors import (
     Declined,
     FileProblem,
@@ -293,9 +293,7 @@ def _still_open(entry: Entry | None, *, is_new: bool) -> SoraError:
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
     if entry.state == "rejected":
-        return Refused(
-            f"This same request was just refused: {entry.failure_reason}", Do("Correct that, then call again.")
-        )
+        return Refused(f"This same request was just refused: {entry.failure_reason}", Correct())
     if entry.state == "sending":
         return OutcomeUnknown("This same request is being sent already; it was not sent again.", advice)
     return OutcomeUnknown(_SENT_BEFORE, Settle((entry.request_id,)), AllowDuplicate())

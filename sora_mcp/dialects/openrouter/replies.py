@@ -88,7 +88,7 @@ def free_error(reply: Reply) -> GatewayError:
     return replies.free_error(reply, WHO, error_of)
 
 
-_CHANGE = Do("Change the arguments as the gateway says, then call again.")
+_CHANGE = Do("Change the arguments as the gateway says, then try again.")
 _ADDRESS = ("check ", Setting("base_url"), " and ", Setting("dialect"))
 _ADVICE: dict[int, tuple[Advice, ...]] = {
     400: (_CHANGE,),

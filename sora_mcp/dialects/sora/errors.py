@@ -27,7 +27,7 @@ _TOP_UP_CODES = QUOTA_WORDS | {fold("quota_not_enough"), "402"}
 
 _ADDRESS = Setting("base_url")
 _TOP_UP = (AskUser("top up the balance at the gateway"), TryAgain())
-_CHANGE = (Do("Change the arguments as the gateway says, then call again."),)
+_CHANGE = (Do("Change the arguments as the gateway says, then try again."),)
 _NO_ENDPOINT = (AskUser(("check ", _ADDRESS, ": this address has no Sora endpoint")),)
 _ADVICE: dict[str, tuple[Advice, ...]] = {
     "build_request_failed": (TellUser("the gateway cannot build such a job now"),),

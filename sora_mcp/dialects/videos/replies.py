@@ -168,7 +168,7 @@ def free_error(reply: Reply) -> GatewayError:
     return replies.free_error(reply, WHO, error_of)
 
 
-_CHANGE = Do("Change the arguments as the server says, then call again.")
+_CHANGE = Do("Change the arguments as the server says, then try again.")
 _ADVICE: dict[int, Advice] = {
     400: _CHANGE,
     401: CheckKey(),
