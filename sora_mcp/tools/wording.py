@@ -5,6 +5,7 @@ What reads the same for both is said once, in `Wording`; what names a tool, a co
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, assert_never
@@ -304,10 +305,10 @@ def _more_ids(ids: tuple[str, ...]) -> str:
 
 
 def after(seconds: float) -> str:
-    """In how long."""
+    """In how long: never less than that."""
     if seconds < 60:
         return f"in {seconds:g} s"
-    minutes = round(seconds / 60)
+    minutes = math.ceil(seconds / 60)
     return "in a minute" if minutes == 1 else f"in {minutes} minutes"
 
 

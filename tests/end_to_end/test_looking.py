@@ -126,7 +126,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"at": "5s-2s"}, "the range ends before it begins"),
     ({"at": "60-2s"}, "the range ends before it begins"),
     ({"at": True}, "at: "),
-    ({"variant": 3}, "has no variant 3; allowed: 1 to 2"),
+    ({"variant": 3}, "variant: {} has no variant 3; allowed: 1 to 2"),
     ({"beside": "{}"}, "beside: is the same video"),
     ({"beside": "{}#2", "all_variants": True}, "does not go with all_variants"),
     ({"second": 7}, 'second 7 is at "7s"'),
