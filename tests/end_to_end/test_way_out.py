@@ -234,10 +234,10 @@ async def test_two_windows_with_a_yes_each_submit_it_once(
 
 
 @pytest.fixture
-def settle(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[[str, str], Any]:
+def settle(make_settings: Callable[..., Settings], gateway: FaultGateway) -> Callable[[str, str | None], Any]:
     """Says what became of a request, as a person at a shell: the video, or why it cannot be."""
 
-    async def settle(request_id: str, task_id: str) -> Video | NotFound:
+    async def settle(request_id: str, task_id: str | None) -> Video | NotFound:
         async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
             try:
                 return await studio.settle(request_id, task_id)
@@ -340,3 +340,15 @@ async def test_what_the_gateway_itself_refused_is_not_corrected(
         refused = (await again(client)).data["request_id"]
         assert f"{refused} was not created, so there is nothing to settle." in str(await settle(refused, "task_1"))
         assert await state(client, refused) == "rejected"
+
+
+async def test_what_is_recorded_already_and_a_task_of_another_request_are_told_apart(
+    connect: Connect, gateway: FaultGateway, lose: Callable[[Client], Any], settle: Any
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    async with connect("legacy") as client:
+        first = await lose(client)
+        assert (await settle(first, None)).state == "rejected"
+        assert f"{first} is already recorded as not having run." in str(await settle(first, None))
+        other = (await again(client, prompt="owl")).data["task_id"]
+        assert "That task belongs to another request." in str(await settle(first, other))
