@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 import signal
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -211,7 +212,7 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
         raise click.UsageError(f"{words} Nothing was submitted.")
     for image in images:
         if "://" not in image and not _is_path(image):
-            raise click.BadParameter(f"There is no file {image[:80]!r}. Nothing was submitted.", param_hint="--image")
+            raise _no_file(image, "--image")
     if images:
         options["inpaint_items"] = [
             *(options.get("inpaint_items") or []),
@@ -229,7 +230,15 @@ def _source(text: str) -> dict[str, str]:
         return {"upload_media_id": text}
     if text.partition("#")[0] == LAST:
         return {"generation_id": text}
-    return {"url": _whole(text)} if "://" in text or _is_path(text) else {"generation_id": text}
+    if "://" in text or _is_path(text):
+        return {"url": _whole(text)}
+    if text.startswith((".", "/", "~")) or (mimetypes.guess_type(text)[0] or "").startswith(("image/", "video/")):
+        raise _no_file(text, "SOURCE")
+    return {"generation_id": text}
+
+
+def _no_file(path: str, name: str) -> click.BadParameter:
+    return click.BadParameter(f"There is no file {path[:80]!r}. Nothing was submitted.", param_hint=name)
 
 
 def _whole(text: str) -> str:

@@ -38,6 +38,15 @@ _IMAGE = click.Option(
     metavar="PATH|URL",
     help="An image to build on. May be repeated.",
 )
+
+
+def _two(_ctx: click.Context, _param: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
+    if len(sources) != 2:
+        raise click.UsageError(f"It takes two sources, and you named {len(sources) or 'none'}. Nothing was submitted.")
+    return sources
+
+
+_SOURCES = click.Argument(["sources"], nargs=-1, type=SourceType(), metavar="SOURCE SOURCE", callback=_two)
 _WAIT = click.Option(["--wait"], is_flag=True, help="Wait until it has finished. Ctrl-C leaves it running.")
 _OUT = click.Option(
     ["--out"],
@@ -98,7 +107,7 @@ _SHAPES = {
         "blend_videos",
         (),
         "sora-mcp blend task_… task_…",
-        (click.Argument(["sources"], nargs=2, type=SourceType(), metavar="SOURCE SOURCE"), *_SHAPE, *_AND_THEN),
+        (_SOURCES, *_SHAPE, *_AND_THEN),
         hidden=("inpaint_items",),
     ),
     "get": _Shape(
