@@ -19,7 +19,7 @@ _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
     "storyboard": "Make a video with beats at given times. Costs money.",
     "remix": "Change a finished video. Costs money.",
-    "blend": "Join two videos or images into one. Costs money.",
+    "blend": "Make one new video in which the first turns into the second. Costs money.",
     "get": "See whether a video is ready, or wait until it is.",
     "list": "List your videos, newest first.",
     "view": "Save a contact sheet of a finished video.",

@@ -23,3 +23,8 @@ def test_a_blend_of_any_number_but_two_says_that_it_takes_two_sources(run: Run, 
     assert f"It takes two sources, and you named {len(sources) or 'none'}" in done.stderr
     said = json.loads(run("blend", *sources, "--json").stdout)
     assert (said["outcome"], said["error"]["kind"]) == ("not_submitted", "invalid_input")
+
+
+def test_the_help_says_what_a_blend_makes(run: Run) -> None:
+    said = " ".join(run("blend", "--help").stdout.split())
+    assert "Make one new video in which the first turns into the second. Costs money." in said
