@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sora_mcp.cli.pasting import command, option
+from sora_mcp.cli.pasting import command, option, same_list
 from sora_mcp.core.advice import LookAgain, SeeList, WaitForAll
+from sora_mcp.tools.list_videos import USUAL_LIMIT
 from sora_mcp.tools.wording import Wording, after
 
 
@@ -44,9 +45,8 @@ class ForShell(Wording):
         return f"Wait for it with {_quoted('get', video_id, '--wait')}; that is free."
 
     def wait_for_all(self, advice: WaitForAll) -> str:
-        filters = [] if advice.query is None else ["--query", advice.query]
-        filters += ["--status", advice.status] if advice.status else []
-        return f"Wait for all of them with {_quoted('list', *filters, '--wait')}; that is free."
+        asked = {"query": advice.query, "limit": None if advice.limit == USUAL_LIMIT else advice.limit}
+        return f"Wait for all of them with {_quoted(*same_list(asked), '--wait')}; that is free."
 
     def more(self) -> str:
         return ""  # the command stands below the list
@@ -75,10 +75,11 @@ class ForShell(Wording):
             unsettled = _quoted("list", "--status", "unknown")
             return f"Whether it ran can only be seen in the gateway's own log; {unsettled} lists it."
         which = " and ".join(request_ids)
-        ways = " or ".join(
+        ways = ", and ".join(
             f"`{command('settle', each)} --task TASK_ID` or {_quoted('settle', each, '--none')}" for each in request_ids
         )
-        return f"Whether {which} ran can only be seen in the gateway's own log; settle it then with {ways}."
+        it = "it" if len(request_ids) == 1 else "each of them"
+        return f"Whether {which} ran can only be seen in the gateway's own log; settle {it} then with {ways}."
 
     def said_not_to_have_run(self, request_id: str) -> str:
         correct = f"`{command('settle', request_id)} --task TASK_ID`"

@@ -128,10 +128,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForAll:
-    """Wait until all videos that are under way have finished; what the list was asked for with, to ask for it again."""
+    """Wait until all videos that are under way have finished, and list them: those with the text, so many at most. No
+    state: what has finished is not in it any more."""
 
     query: str | None = None
-    status: State | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Lists:
             next_cursor=None if more is None else str(more),
             filters=filters.model_copy(update={"is_continued": before is not None}),
             advice=(
-                *_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way], filters),
+                *_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way], filters, limit),
                 *report.left_out(damaged),
             ),
             **wait.outcome,
@@ -165,13 +165,15 @@ def _damaged(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(entry.request_id for entry in entries if entry.is_damaged)
 
 
-def _advice(trouble: SoraError | None, troubles: Sequence[SoraError | None], filters: Filters) -> tuple[Advice, ...]:
+def _advice(
+    trouble: SoraError | None, troubles: Sequence[SoraError | None], filters: Filters, limit: int
+) -> tuple[Advice, ...]:
     """`trouble`: what went wrong in this call; `troubles`: what is wrong with each of those that are under way."""
     known = [each for each in troubles if each is not None]
     trouble = trouble or next(iter(known), None)
     before = () if trouble is None else (KnownBefore(trouble.parts),)
     if any(each is None or each.can_retry for each in troubles):
-        return (*before, WaitForAll(filters.query, next(iter(filters.states), None)))
+        return (*before, WaitForAll(filters.query, limit))
     return (*before, *(known[0].advice if known else ()))
 
 

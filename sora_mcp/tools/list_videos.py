@@ -19,6 +19,9 @@ from sora_mcp.tools.published import PublishedVideoList
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import LONGEST_WAIT_S
 
+USUAL_LIMIT = 10
+"""Videos that one answer holds where nothing else is asked for."""
+
 
 def _visible(text: str) -> str:
     if all(unicodedata.category(each) in _INVISIBLE for each in text):
@@ -41,7 +44,7 @@ class ListVideos(Model):
     wait_seconds: Annotated[
         int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait so many seconds for all under way to finish.")
     ] = 0
-    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = 10
+    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = USUAL_LIMIT
     cursor: Annotated[str, Field(description="next_cursor of the last answer, for older ones.")] | None = None
 
 

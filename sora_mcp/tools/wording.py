@@ -341,8 +341,9 @@ class ForAgents(Wording):
     def wait(self, video_id: str) -> str:
         return f"Call get_video with {video_id} and {self._waiting} until it has finished; that is free."
 
-    def wait_for_all(self, advice: WaitForAll) -> str:  # noqa: ARG002
-        return f"Call list_videos with {self._waiting} until all have finished; that is free."
+    def wait_for_all(self, advice: WaitForAll) -> str:
+        query = "" if advice.query is None else "the same query and "
+        return f"Call list_videos with {query}{self._waiting} until all have finished; that is free."
 
     def more(self) -> str:
         return "There are more: call again with cursor."
@@ -371,18 +372,16 @@ class ForAgents(Wording):
         return f"Call download_video with {video_id} to keep it; a player may show it."
 
     def settle(self, request_ids: tuple[str, ...]) -> str:
-        which, command = " and ".join(request_ids) or "it", "sora-mcp settle"
-        settle = f"{command} {request_ids[0]}" if request_ids else f"{command} REQUEST_ID"
+        which, it = " and ".join(request_ids) or "it", "each of them" if len(request_ids) > 1 else "it"
+        settle = f"sora-mcp settle {request_ids[0] if len(request_ids) == 1 else 'REQUEST_ID'}"
         return (
-            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; they settle it with "
+            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; they settle {it} with "
             f"`{settle} --task task_…` or `{settle} --none`."
         )
 
     def said_not_to_have_run(self, request_id: str) -> str:
-        return (
-            f"A person said that it did not run. If a task of it turns up after all, that is corrected by: "
-            f"sora-mcp settle {request_id} --task task_…"
-        )
+        correct = f"sora-mcp settle {request_id} --task task_…"
+        return f"A person said that it did not run. If a task of it turns up after all, that is corrected by: {correct}"
 
     def give_up(self, request_id: str) -> str:
         return f"Tell the user, who can run: sora-mcp settle {request_id} --none"

@@ -384,12 +384,13 @@ def test_what_a_create_says_next_can_be_pasted(shell: Shell) -> None:
     assert "has succeeded" in waited.stdout
 
 
-def test_the_wait_for_a_list_keeps_its_filters_and_can_be_pasted(shell: Shell) -> None:
+def test_the_wait_for_a_list_keeps_all_but_the_state_and_can_be_pasted(shell: Shell) -> None:
     shell("create", "a paper boat's sail", SORA_SANDBOX_SECONDS="30")
-    said = shell("list", "--query", "boat's", SORA_SANDBOX_SECONDS="30").stderr
+    typed = ("list", "--status", "running", "--query", "boat's", "--limit", "3")
+    said = shell(*typed, SORA_SANDBOX_SECONDS="30").stderr
     match = re.search(r"`sora-mcp (list .* --wait)`", said)
     assert match is not None
-    assert shlex.split(match[1]) == ["list", "--query", "boat's", "--wait"]
+    assert shlex.split(match[1]) == ["list", "--query", "boat's", "--limit", "3", "--wait"]
 
 
 def test_the_next_page_is_asked_for_with_the_same_filters(shell: Shell) -> None:

@@ -96,6 +96,23 @@ def test_an_unknown_outcome_is_settled_by_its_own_id() -> None:
     assert f"`sora-mcp settle {REQUEST} --none`" in FOR_SHELL.next_step(error)
 
 
+def test_the_hint_to_wait_for_a_list_asks_for_the_same_one_but_for_the_state() -> None:
+    wait = advice.WaitForAll("a fox", 3)
+    assert "`sora-mcp list --query 'a fox' --limit 3 --wait`" in FOR_SHELL.advise(wait)
+    assert "Call list_videos with the same query and wait_seconds 50" in FOR_AGENTS.advise(wait)
+    assert "`sora-mcp list --wait`" in FOR_SHELL.advise(advice.WaitForAll(limit=10))
+
+
+def test_each_of_several_unknown_outcomes_has_to_be_settled() -> None:
+    several = advice.Settle((REQUEST, "req_2"))
+    for_shell = FOR_SHELL.advise(several)
+    assert f"settle each of them then with `sora-mcp settle {REQUEST} --task TASK_ID` or " in for_shell
+    assert f"`sora-mcp settle {REQUEST} --none`, and `sora-mcp settle req_2 --task TASK_ID` or " in for_shell
+    assert f"whether {REQUEST} and req_2 ran " in FOR_AGENTS.advise(several)
+    assert "settle each of them with `sora-mcp settle REQUEST_ID --task task_…`" in FOR_AGENTS.advise(several)
+    assert "settle it then with" in FOR_SHELL.advise(advice.Settle((REQUEST,)))
+
+
 def test_caps_name_the_setting_and_the_way_out() -> None:
     running = TooManyRunning(2, [(TASK, "running"), (REQUEST, "unknown")])
     daily = OverDailyCap(Cost.of(2), Cost.of(1), Cost.of(1), Cost.of(1), [REQUEST])
