@@ -87,7 +87,7 @@ _ENDED: dict[Outcome | None, str] = {
     None: "Interrupted.",
     "not_submitted": "Interrupted. Nothing was submitted and nothing was charged.",
     "rejected": "Interrupted. The gateway refused it; no video was created.",
-    "unknown": "Interrupted. If it was already being sent it may have been charged: see sora-mcp list",
+    "unknown": "Interrupted. If it was already being sent it may have been charged.",
 }
 
 
@@ -101,17 +101,26 @@ def interrupted(
     """
     if (video_id or come_back) and outcome in {None, "accepted"}:
         goes_on = f"{video_id} goes on" if video_id else "they go on"
-        back = command(*(come_back or ("get", video_id or "", "--wait")))
-        words = f"Stopped waiting; {goes_on}. Come back with: {back}"
+        message = f"Stopped waiting; {goes_on}."
+        next_step = f"Come back with: {command(*(come_back or ('get', video_id or '', '--wait')))}"
     else:
-        words = _ENDED[outcome]
+        message, next_step = _ENDED[outcome], _where_to_look(video_id, outcome)
     if not as_json:
-        click.echo(f"\n{fitted(words, sys.stderr)}", err=True)
+        click.echo(f"\n{fitted(f'{message} {next_step}'.rstrip(), sys.stderr)}", err=True)
         return
     fields: dict[str, Any] = {"outcome": outcome} if outcome else {}
     about = {"request_id" if video_id.startswith("req_") else "task_id": video_id} if video_id else {}
-    error = {"kind": "interrupted", "message": words, "next_step": "", "retryable": outcome in {None, "not_submitted"}}
-    print_json(fields | about | {"error": error})
+    error = {"kind": "interrupted", "message": message, "next_step": next_step}
+    print_json(fields | about | {"error": error | {"retryable": outcome in {None, "not_submitted"}}})
+
+
+def _where_to_look(video_id: str | None, outcome: Outcome | None) -> str:
+    """The command that shows what became of what was sent, or was perhaps."""
+    if outcome not in {"unknown", "rejected"}:
+        return ""
+    if video_id is None:
+        return f"See whether it is there: {command('list')}"
+    return f"See what became of {video_id}: {command('get', video_id, '--wait')}"
 
 
 def _say_unshown(error: OSError, *, paid: bool) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
+import anyio
 import pytest
-from bench import Run
+from bench import COMMAND, TAKEN, Run
+from bench import environment as settings_of
+from fault_gateway import CREATE, FaultGateway, Hold
 
 
 @pytest.mark.parametrize("source", ["./no pe.png", "nope.PNG", "/nowhere/x", "~/x", "..\\x.jpg"])
@@ -28,3 +35,32 @@ def test_a_blend_of_any_number_but_two_says_that_it_takes_two_sources(run: Run, 
 def test_the_help_says_what_a_blend_makes(run: Run) -> None:
     said = " ".join(run("blend", "--help").stdout.split())
     assert "Make one new video in which the first turns into the second. Costs money." in said
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "outcome"), [(502, "unknown"), (400, "rejected")])
+@pytest.mark.parametrize("options", [("--json",), ()], ids=str)
+async def test_ctrl_c_during_a_create_names_the_request_and_the_command_that_shows_it(
+    gateway: FaultGateway, tmp_path: Path, status: int, outcome: str, options: tuple[str, ...]
+) -> None:
+    hold = Hold()
+    gateway.on("POST", CREATE, replace(TAKEN, status=status, body=b"{}", hold=hold))
+    command = [*COMMAND, "create", "a boat", *options]
+    with anyio.fail_after(60):
+        async with await anyio.open_process(
+            command, env=settings_of(tmp_path, gateway), stderr=subprocess.STDOUT
+        ) as process:
+            await hold.reached.wait()
+            process.send_signal(signal.SIGINT)
+            hold.release.set()
+            assert process.stdout is not None
+            said = b"".join([chunk async for chunk in process.stdout]).decode()
+            assert await process.wait() == 130
+    (line,) = [each for each in said.splitlines() if "sora-mcp get req_" in each]
+    request_id = line.partition("sora-mcp get ")[2].split()[0]
+    assert f"See what became of {request_id}: sora-mcp get {request_id} --wait" in line
+    if options:
+        ended = json.loads(said)
+        assert (ended["outcome"], ended["request_id"]) == (outcome, request_id)
+        assert ended["error"]["next_step"] in line
+        assert request_id not in ended["error"]["message"]
