@@ -25,7 +25,8 @@ def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: 
         confirm(
             f"{settings.ledger} is copied to PostgreSQL ({place}). The file stays as it is and can be read, but nothing"
             " is submitted from it any more. Go on?",
-            if_nobody_is_there="add --yes, or try it with --dry-run. Nothing was copied.",
+            if_nobody_is_there="add --yes, or try it with --dry-run.",
+            nothing_done="Nothing was copied.",
             as_json=as_json,
         )
     done = copy_ledger(settings.ledger, settings.ledger_url, is_dry_run=dry_run, again=again)

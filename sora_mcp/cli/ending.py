@@ -20,11 +20,16 @@ _CLICKS_BROKEN_PIPE = 1
 """With this click itself ends the process where nobody reads any more; no command of ours does."""
 
 
-def confirm(question: str, *, if_nobody_is_there: str, as_json: bool) -> None:
-    """Ask the person; raises click.Abort unless they agree, and UsageError where nobody can be asked."""
+def confirm(question: str, *, if_nobody_is_there: str, nothing_done: str, as_json: bool) -> None:
+    """Ask the person. Unless they agree it says that `nothing_done`, and ends the command.
+
+    Raises UsageError where nobody can be asked.
+    """
     if as_json or sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(f"There is nobody to ask here: {if_nobody_is_there}")
-    click.confirm(question, abort=True)
+        raise click.UsageError(f"There is nobody to ask here: {if_nobody_is_there} {nothing_done}")
+    if not click.confirm(question):
+        click.echo(nothing_done, err=True)
+        raise SystemExit(INTERRUPTED)
 
 
 def status_of(command: Callable[[], object], *, as_json: bool, paid: bool) -> int:
@@ -79,8 +84,19 @@ def tell(error: SoraError, *, as_json: bool, paid: bool, words: Callable[[], Non
 
 def _misused(error: click.ClickException) -> SoraError:
     misused = InvalidInput([])
-    misused.parts, misused.advice = (error.format_message(),), (Do("See `sora-mcp --help`."),)
+    names = _command_of(error) if isinstance(error, click.UsageError) else []
+    misused.parts, misused.advice = (error.format_message(),), (Do(f"See `{command(*names, '--help')}`."),)
     return misused
+
+
+def _command_of(error: click.UsageError) -> list[str]:
+    """The names of the command that was misused; none where it is the program itself."""
+    names: list[str] = []
+    context = error.ctx
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return names
 
 
 _ENDED: dict[Outcome | None, str] = {

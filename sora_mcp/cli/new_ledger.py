@@ -23,7 +23,8 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
         confirm(
             f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
             " may be paid for again. Go on?",
-            if_nobody_is_there="add --yes. Nothing was moved.",
+            if_nobody_is_there="add --yes.",
+            nothing_done="Nothing was moved.",
             as_json=as_json,
         )
     folder, names = set_aside(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 from dataclasses import replace
@@ -64,3 +66,38 @@ async def test_ctrl_c_during_a_create_names_the_request_and_the_command_that_sho
         assert (ended["outcome"], ended["request_id"]) == (outcome, request_id)
         assert ended["error"]["next_step"] in line
         assert request_id not in ended["error"]["message"]
+
+
+def test_a_new_ledger_that_is_declined_moves_nothing_and_says_so(
+    environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    run("create", "a boat", "--json")
+    terminal, end = pty.openpty()
+    os.write(terminal, b"n\n")
+    done = subprocess.run(  # noqa: S603
+        [*COMMAND, "ledger", "new"], check=False, stdin=end, capture_output=True, text=True, env=environment, timeout=60
+    )
+    os.close(end)
+    os.close(terminal)
+    assert (done.returncode, done.stderr) == (130, "Nothing was moved.\n")
+    assert (tmp_path / "home" / "ledger.sqlite3").exists()
+    unasked = run("ledger", "new")
+    assert "There is nobody to ask here: add --yes. Nothing was moved." in unasked.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        (("download",), "download "),
+        (("create", "x", "--no-such"), "create "),
+        (("create", "x", "--size", "big"), "create "),
+        (("ledger", "new"), "ledger new "),
+        (("nowhere",), ""),
+    ],
+    ids=str,
+)
+def test_what_is_wrongly_used_is_named_in_the_advice_with_json_too(
+    run: Run, typed: tuple[str, ...], names: str
+) -> None:
+    assert f"sora_mcp {names}--help' for help." in run(*typed).stderr
+    assert json.loads(run(*typed, "--json").stdout)["error"]["next_step"] == f"See `sora-mcp {names}--help`."
