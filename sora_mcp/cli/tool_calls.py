@@ -22,7 +22,7 @@ from sora_mcp.cli.files import check_folder, check_new, write_file
 from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.paid_options import replace_shorthands
-from sora_mcp.cli.pasting import same_list
+from sora_mcp.cli.pasting import command, same_list
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.studios import in_studio
 from sora_mcp.cli.terminal import has_surrogates
@@ -34,7 +34,7 @@ from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.tasks import clean
 from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
-from sora_mcp.studio.short_ids import LAST
+from sora_mcp.studio.short_ids import LAST, NoVideoYet
 from sora_mcp.tools.sentences import say_video
 
 
@@ -273,6 +273,10 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
         )
     except SoraError as error:
         error.outcome = "not_submitted"  # whatever else it would mean of a call that was made
+        if isinstance(error, NoVideoYet):
+            error.advice = (
+                Do(f"Make one, which costs money, with `{command('create', 'a paper boat in the rain')}`."),
+            )
         return tools.failed(error, paid=asked.paid, wording=FOR_SHELL)
     picture_format: PictureFormat = "png"
     if asked.picture is not None and asked.picture.suffix.lower() in {".jpg", ".jpeg"}:

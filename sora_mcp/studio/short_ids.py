@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from sora_mcp.core.advice import SeeList
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
@@ -14,6 +13,10 @@ LAST = "last"
 _MOST_NAMED = 5
 _COUNTED = re.compile(r"(?:^|[\W_])[^\W\d_]*\d+$")
 """A last part that is a number, or letters with a number behind them."""
+
+
+class NoVideoYet(NotFound):
+    """There is no newest video: none was made."""
 
 
 class ShortIds:
@@ -49,7 +52,7 @@ class ShortIds:
         connection = await self._connector.connect()
         newest = await self._ledger.page(connection.account, limit=1)
         if not newest:
-            raise NotFound(f"There is no video at {connection.label} yet, so there is no last one.", SeeList())
+            raise NoVideoYet(f"There is no video at {connection.label} yet, so there is no last one.")
         return newest[0].id
 
 

@@ -226,6 +226,8 @@ def test_last_where_there_is_none_is_said(run: Run, tmp_path: Path) -> None:
     ):
         done = run(*words)
         assert (done.returncode, "no last one" in done.stderr) == (3, True), done.stderr
+        assert "`sora-mcp create " in done.stderr
+        assert "sora-mcp list" not in done.stderr
     assert paid(tmp_path) == 0
 
 
