@@ -26,7 +26,8 @@ from sora_mcp.cli.pasting import command, same_list
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.studios import in_studio
 from sora_mcp.cli.terminal import has_surrogates
-from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
+from sora_mcp.cli.videos import typed_names
+from sora_mcp.cli.wording import FOR_SHELL, ForShell, ForWhoeverWaits
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import Outcome, SoraError
@@ -76,6 +77,12 @@ class _Asked:
     @property
     def paid(self) -> bool:
         return tools.TABLE[self.tool].paid
+
+    @property
+    def typed_names(self) -> dict[str, str]:
+        """What was typed for the arguments; in a file, and for a program, they have their own names."""
+        own = {file.name for file in self.files}
+        return {} if self.as_json else {key: name for key, name in typed_names(self.tool).items() if key not in own}
 
     def read(self, options: dict[str, Any], settings: Settings) -> Settings:
         """Take everything from the options; returns the settings of this call. Raises click.UsageError."""
@@ -277,12 +284,13 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
             error.advice = (
                 Do(f"Make one, which costs money, with `{command('create', 'a paper boat in the rain')}`."),
             )
-        return tools.failed(error, paid=asked.paid, wording=FOR_SHELL)
+        return tools.failed(error, paid=asked.paid, wording=ForShell(asked.typed_names))
     picture_format: PictureFormat = "png"
     if asked.picture is not None and asked.picture.suffix.lower() in {".jpg", ".jpeg"}:
         picture_format = "jpeg"
     following = asked.following
-    wording = FOR_WHOEVER_WAITS if following.wait and asked.paid and not arguments.get("dry_run") else FOR_SHELL
+    is_waiting = following.wait and asked.paid and not arguments.get("dry_run")
+    wording = (ForWhoeverWaits if is_waiting else ForShell)(asked.typed_names)
     board_format = None if asked.picture is None else picture_format
     person = tools.Caller(bar.tell, wording=wording, picture_format=picture_format, board_format=board_format)
     if asked.wait:

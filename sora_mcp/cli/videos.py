@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -22,13 +23,15 @@ SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How a tool looks at the shell: what stands without an option's name, what is added, an example."""
+    """How a tool looks at the shell: what stands without an option's name, what is added, an example, and by what an
+    argument is given `instead` of its own option."""
 
     tool: str
     positional: tuple[str, ...]
     example: str
     extra: tuple[click.Parameter, ...] = field(default_factory=tuple)
     hidden: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 _IMAGE = click.Option(
@@ -74,6 +77,7 @@ _SHAPES = {
         ("prompt",),
         'sora-mcp create "a paper boat in the rain" --size 480x854 --wait --download',
         (_IMAGE, *_SHAPE, *_AND_THEN),
+        instead={"inpaint_items": "--image"},
     ),
     "storyboard": _Shape(
         "storyboard_video",
@@ -96,6 +100,7 @@ _SHAPES = {
                 help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
             ),
         ),
+        instead={"actions": "--action", "inpaint_items": "--image"},
     ),
     "remix": _Shape(
         "remix_video",
@@ -109,6 +114,7 @@ _SHAPES = {
         "sora-mcp blend task_… task_…",
         (_SOURCES, *_SHAPE, *_AND_THEN),
         hidden=("inpaint_items",),
+        instead={"inpaint_items": "SOURCE"},
     ),
     "get": _Shape(
         "get_video",
@@ -219,6 +225,13 @@ def _argument(key: str, *, required: bool) -> click.Parameter:
 
 def _positional(key: str) -> str:
     return "SOURCE" if key.startswith("source_") else key.upper()
+
+
+def typed_names(tool: str) -> dict[str, str]:
+    """What is typed at the shell for each argument of a tool."""
+    shape = next(each for each in _SHAPES.values() if each.tool == tool)
+    keys = _input_schema(tool)["properties"]
+    return {key: _positional(key) if key in shape.positional else option(key) for key in keys} | dict(shape.instead)
 
 
 def _option(key: str, node: dict[str, Any]) -> click.Parameter:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from sora_mcp.cli.pasting import command, option, same_list
-from sora_mcp.core.advice import LookAgain, SeeList, WaitForAll
+from sora_mcp.core.advice import Argument, LookAgain, Message, SeeList, WaitForAll, parts_of
 from sora_mcp.tools.list_videos import USUAL_LIMIT
 from sora_mcp.tools.wording import Wording, after
 
@@ -20,6 +21,23 @@ class ForShell(Wording):
     between_facts = "\n"
     failure = ""
     gateways_words = ""
+
+    def __init__(self, typed_names: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`typed_names`: what was typed for a tool's arguments. The others are called as in JSON."""
+        self._typed_names = typed_names
+
+    def message(self, message: Message) -> str:
+        parts = parts_of(message)
+        return super().message(tuple(self._typed(part) if isinstance(part, Argument) else part for part in parts))
+
+    def _typed(self, argument: Argument) -> str:
+        """The option or the word that a problem is about; of several, which."""
+        name, bracket, place = argument.field.partition("[")
+        if name not in self._typed_names:
+            return argument.field
+        index = place.partition("]")[0]
+        which = f" {int(index) + 1}" if bracket and index.isdecimal() else ""
+        return f"{self._typed_names[name]}{which}"
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         table = [(f"{title}:", *columns[1:]), *rows]

@@ -34,7 +34,17 @@ class Place:
         return self.text
 
 
-Part = str | Setting | Place
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument in a message, or a place in one, such as `inpaint_items[0].url`."""
+
+    field: str
+
+    def __str__(self) -> str:
+        return self.field
+
+
+Part = str | Setting | Place | Argument
 Message = str | tuple[Part, ...]
 """A text, or its parts in order."""
 

@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 
 from sora_mcp.core.advice import (
     Advice,
+    Argument,
     AskUser,
     Correct,
     Do,
@@ -68,7 +69,7 @@ class Problem:
     def parts(self) -> tuple[Part, ...]:
         """It in a sentence."""
         allowed = ("; allowed: ", *parts_of(self.allowed)) if self.allowed else ()
-        return (f"{self.field}: {self.wrong}", *allowed, ".")
+        return (Argument(self.field), f": {self.wrong}", *allowed, ".")
 
 
 class SoraError(Exception):

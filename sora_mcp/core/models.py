@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sora_mcp.core.advice import Message, Part, Setting
+from sora_mcp.core.advice import Argument, Message, Part, Setting
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost, in_words
 from sora_mcp.core.errors import InvalidInput, Problem
@@ -259,7 +259,7 @@ def _operation_problems(request: VideoRequest, limits: Capabilities) -> list[Pro
     match request.operation:
         case "simple_compose":
             if not has_prompt and not request.inpaint_items:
-                problems.append(Problem("prompt", "is blank", "a text, or an image in inpaint_items"))
+                problems.append(Problem("prompt", "is blank", ("a text, or an image in ", Argument("inpaint_items"))))
         case "storyboard":
             problems += _action_problems(request)
         case "remix":
@@ -293,7 +293,8 @@ def _not_two(number: int, cost: Cost | None) -> Problem:
 def _action_problems(request: VideoRequest) -> list[Problem]:
     actions = request.actions or []
     if not actions and not request.inpaint_items:
-        return [Problem("actions", "none given", "at least one action, or an item in inpaint_items")]
+        allowed = ("at least one action, or an item in ", Argument("inpaint_items"))
+        return [Problem("actions", "none given", allowed)]
     problems = []
     for i, action in enumerate(actions):
         if not clean(action.description):

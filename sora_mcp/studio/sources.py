@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import TryAgain
+from sora_mcp.core.advice import Argument, TryAgain
 from sora_mcp.core.cost import Cost, Estimate
 from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
@@ -310,7 +310,7 @@ class _Sources:
         try:
             entry = await self._lookup.video(video_id)
         except SoraError as error:
-            error.parts = (f"{where}: ", *error.parts)
+            error.parts = (Argument(where), ": ", *error.parts)
             raise
         return entry, usable_generation(entry, variant, where, need_id=not self._opaque_ids)
 

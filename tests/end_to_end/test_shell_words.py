@@ -101,3 +101,32 @@ def test_what_is_wrongly_used_is_named_in_the_advice_with_json_too(
 ) -> None:
     assert f"sora_mcp {names}--help' for help." in run(*typed).stderr
     assert json.loads(run(*typed, "--json").stdout)["error"]["next_step"] == f"See `sora-mcp {names}--help`."
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown", "in_json"),
+    [
+        (("create", "x", "--n-frames", "7"), "--n-frames: 7 is not", "n_frames: 7 is not"),
+        (("create",), "PROMPT: is blank; allowed: a text, or an image in --image.", "in inpaint_items."),
+        (("storyboard",), "--action: none given", "actions: none given"),
+        (("storyboard", "--action", "0s=a", "--action", "1s= "), "--action 2: ", "actions[1].description: "),
+        (("remix", "nope", "x"), "SOURCE: is not an id", "source_generation_id: is not an id"),
+        (("blend", "task_1", "task_2"), "SOURCE 1: ", "inpaint_items[0].generation_id: "),
+        (("list", "--cursor", "bogus"), "--cursor: is not a cursor", "cursor: is not a cursor"),
+        (("get", "../x"), "TASK_ID: is not an id", "task_id: is not an id"),
+    ],
+    ids=str,
+)
+def test_a_problem_names_what_was_typed_and_with_json_the_field(
+    run: Run, typed: tuple[str, ...], shown: str, in_json: str
+) -> None:
+    assert shown in run(*typed).stderr
+    message = json.loads(run(*typed, "--json").stdout)["error"]["message"]
+    assert in_json in message
+    assert "--" not in message
+
+
+def test_a_problem_in_a_file_names_the_field_that_the_file_has(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "beats.json").write_text('[{"time": 0, "description": " "}]')
+    said = run("storyboard", "--actions", "beats.json").stderr
+    assert "beats.json, line 1, actions[0].description: is blank" in said
