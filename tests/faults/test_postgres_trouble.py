@@ -95,6 +95,18 @@ async def assert_refused(client: Client, words: str) -> dict[str, Any]:
         ("tls@{}", "does not let this user in"),
         ("sora@{}_not", "no such database"),
         ("sora@{}?sslmode=require", "does not offer the TLS that sslmode asks for"),
+        *(
+            (f"sora@{{}}?{parameter}", "a parameter of its address has a value that cannot be used")
+            for parameter in (
+                "sslmode=on",
+                "connect_timeout=5s",
+                "keepalives_idle=x",
+                "channel_binding=require",
+                "ssl_min_protocol_version=9",
+                "service=nowhere",
+            )
+        ),
+        ("sora@{}?target_session_attrs=standby", "not what target_session_attrs asks for"),
     ],
 )
 async def test_an_address_that_lets_nobody_in(

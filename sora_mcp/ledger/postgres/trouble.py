@@ -49,6 +49,13 @@ class NotLetIn(Unavailable):
 
 
 _WHY_NOT_LET_IN = (
+    (
+        (" value: ", "bad value for", "invalid integer value", "definition of service", "channel binding required"),
+        "a parameter of its address has a value that cannot be used",
+        NotLetIn,
+    ),
+    (("not in hot standby", "is not read-only"), "it is not what target_session_attrs asks for", NotLetIn),
+    (("is read-only", "in hot standby"), "none of its servers can be written to now", Unavailable),  # while it moves
     (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], Unavailable),
     (("password", "authentication", "role "), "it does not accept this user and password", NotLetIn),
     (("does not support SSL",), "it does not offer the TLS that sslmode asks for", NotLetIn),
