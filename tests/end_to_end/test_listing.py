@@ -223,7 +223,7 @@ async def test_a_wait_that_no_video_matches_says_so_and_advises_no_other(connect
             assert "list_videos" not in told.text
             assert "Nothing was under way" not in told.text
             assert ("None that match were under way." in told.text) == bool(seconds)
-        assert "list_videos with wait_seconds 50" in (await listed(client, query="fox")).text
+        assert "list_videos with the same query and wait_seconds 50" in (await listed(client, query="fox")).text
 
 
 async def test_a_wait_that_cannot_help_ends_at_once(gateway: FaultGateway, connect: Connect) -> None:
