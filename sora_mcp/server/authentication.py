@@ -31,7 +31,7 @@ from sora_mcp.server.bounds import MOST_BYTES
 from sora_mcp.server.principals import VerifiedToken, current_token
 from sora_mcp.server.revocation import Ending, Exchange
 from sora_mcp.server.scopes import check_scope, needed
-from sora_mcp.server.verifying import CannotTell, Verifier, verifier_of
+from sora_mcp.server.verifying import TRY_AGAIN_AFTER_S, CannotTell, Verifier, verifier_of
 
 if TYPE_CHECKING:
     from sora_mcp.server.surface import SoraServer
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
-TRY_AGAIN_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)

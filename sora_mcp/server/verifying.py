@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 TELL_AGAIN_AFTER_S = 60.0
 """Seconds between two lines in the log about the same trouble."""
 
+TRY_AGAIN_AFTER_S = 5
+"""Seconds after which whoever is answered that nobody can tell (503) may ask again."""
+
 _UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to mend it."
 
 

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.server.links.signing import Link, Signer, UnusableLink, Use
 from sora_mcp.server.principals import current_principal
-from sora_mcp.server.verifying import CannotTell
+from sora_mcp.server.verifying import TRY_AGAIN_AFTER_S, CannotTell
 
 HEADERS = {
     "Cache-Control": "private, no-store",
@@ -22,9 +22,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of every answer: whoever has a link may use it, so that it and what it leads to are kept nowhere else."""
-
-
-_AGAIN_AFTER_S = 5
 
 
 class Refusal(Exception):
@@ -49,7 +46,8 @@ async def link_of(request: Request, desk: Desk, use: Use) -> Link:
     except FileProblem as error:
         raise Refusal(503, error.message) from None
     except CannotTell as reason:
-        raise Refusal(503, f"{reason} The link is as good as it was.", {"Retry-After": str(_AGAIN_AFTER_S)}) from None
+        again = {"Retry-After": str(TRY_AGAIN_AFTER_S)}
+        raise Refusal(503, f"{reason} The link is as good as it was.", again) from None
     if "authorization" in request.headers:
         principal = current_principal()
         if principal is None:
