@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -34,6 +34,8 @@ _ASKS_WITHIN_S = 0.25
 """Seconds in which a connection that an ending process has just taken is to say what it asks for."""
 _WRITTEN_WITHIN_S = 5
 """Seconds more for their answers to be written."""
+HELD_BYTES = 65_536
+"""Bytes of an answer that are held back at most, for the rest of the turn."""
 MOST_CONNECTIONS = 1024
 _KEPT_FREE = 128
 """Descriptors that connections of clients leave to everything else, where the process may have so many."""
@@ -67,6 +69,38 @@ class _Listener(socket.socket):
         self._left = ACCEPTED_AT_ONCE
 
 
+class _JoinedWrites:
+    """A transport that sends what is written in one turn of the event loop at once. uvicorn writes the head of an
+    answer, its body and its end one by one: each would be a packet, and would wake its reader."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = bytearray()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data and not self._held:
+            self._loop.call_soon(self._flush)
+        self._held += data
+        if len(self._held) > HELD_BYTES:
+            self._flush()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._held) + self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, bytearray()
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
+
+
 class _Connection(H11Protocol):
     """One client's connection. It is cut where a request takes too long to arrive, and where there are too many and
     this one waits for its next request longest."""
@@ -77,7 +111,7 @@ class _Connection(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _JoinedWrites(transport, self.loop)))
         self._idle_since = self.loop.time()
         self._watch()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:

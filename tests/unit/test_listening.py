@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,21 +38,50 @@ listen(app, sys.argv[1], 0, lambda base_url: print(base_url, flush=True))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at its own descriptors by Linux's /proc")
+IS_LINUX = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux about sockets")
+
+
+@IS_LINUX
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_small_parts_of_an_answer_are_sent_at_once(host: str) -> None:
     """Else each answer of several parts takes 40 ms longer: the sender waits for an acknowledgement that the receiver
     holds back (Nagle's algorithm and delayed acknowledgements, RFC 1122, 4.2.3)."""
     if host == "::1" and not _has_ipv6():
         pytest.skip("this machine has no ::1")
+    with _serving(host) as address:
+        assert httpx.get(address, timeout=30).json() == [1]
+
+
+@IS_LINUX
+def test_an_answer_is_one_packet() -> None:
+    """Head, body and end: each packet more is a call of the system here, and wakes whoever reads there."""
+    with _serving("127.0.0.1") as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"0\r\n\r\n"):
+                part = client.recv(65536)
+                assert part
+                answer += part
+            packets = struct.unpack_from("I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), DATA_SEGS_IN)
+    assert packets == (1,)
+
+
+DATA_SEGS_IN = 152
+"""Where Linux's `struct tcp_info` has the number of packets with data that have come (include/uapi/linux/tcp.h)."""
+
+
+@contextmanager
+def _serving(host: str) -> Iterator[str]:
+    """The server's address."""
     server = subprocess.Popen([sys.executable, "-c", SERVER, host], stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
     assert server.stdout is not None
     with server:
         try:
-            options = httpx.get(server.stdout.readline().strip(), timeout=30).json()
+            yield server.stdout.readline().strip()
         finally:
             os.kill(server.pid, signal.SIGTERM)
-    assert options == [1]
 
 
 def _has_ipv6() -> bool:
