@@ -9,6 +9,7 @@ from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sora_mcp.runtime.listening import GRACE_S
+from sora_mcp.server.receiving import Receiving
 from sora_mcp.server.surface import SoraServer
 
 logger = logging.getLogger(__name__)
@@ -24,11 +25,12 @@ class Draining:
         self._server = server
         self._posts = 0
         self._changed = anyio.Event()
-        self._closing = anyio.Event()
+        self._streams: set[Receiving] = set()
+        self._has_ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
-            await _completed(self._app, scope, _until(self._closing, receive), send)
+            await self._serve_stream(scope, receive, send)
             return
         self._posts += 1
         try:
@@ -36,6 +38,16 @@ class Draining:
         finally:
             self._posts -= 1
             self._changed.set()
+
+    async def _serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        receiving = Receiving(receive)
+        if self._has_ended:
+            receiving.end()
+        self._streams.add(receiving)
+        try:
+            await _completed(self._app, scope, receiving, send)
+        finally:
+            self._streams.discard(receiving)
 
     @property
     def under_way(self) -> int:
@@ -52,27 +64,9 @@ class Draining:
                 self._changed = anyio.Event()
                 await self._changed.wait()
         self._server.close()
-        self._closing.set()
-
-
-def _until(closing: anyio.Event, receive: Receive) -> Receive:
-    """A `receive` to which the client is gone once `closing` is set."""
-
-    async def receive_or_end() -> Message:
-        message: Message = {"type": "http.disconnect"}
-
-        async def take() -> None:
-            nonlocal message
-            message = await receive()
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(take)
-            await closing.wait()
-            tasks.cancel_scope.cancel()
-        return message
-
-    return receive_or_end
+        self._has_ended = True
+        for each in self._streams:
+            each.end()
 
 
 async def _completed(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sora_mcp.server.receiving import Receiving
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._ending = ending
-        self._over = asyncio.Event()
         self._sending = asyncio.Lock()  # anyio's gives way to other tasks even where it is free
+        self._until_over = Receiving(receive)
         self._has_begun = False
         self._has_length = False
         self._has_arrived = False
@@ -51,27 +52,16 @@ class Exchange:
 
     async def receive(self) -> Message:
         """What comes from the client; that it hung up, once the token is no longer good."""
-        if not self._has_arrived:
-            message = await self._receive()
-            self._has_arrived = not message.get("more_body", False)
-            return message
-        message = {"type": "http.disconnect"}
-        async with anyio.create_task_group() as waiting:
-
-            async def wait() -> None:
-                nonlocal message
-                message = await self._receive()
-                waiting.cancel_scope.cancel()
-
-            waiting.start_soon(wait)
-            await self._over.wait()
-            waiting.cancel_scope.cancel()
+        if self._has_arrived:
+            return await self._until_over()
+        message = await self._receive()
+        self._has_arrived = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         """What goes to the client; nothing, once the token is no longer good."""
         async with self._sending:
-            if self._over.is_set():
+            if self._until_over.has_ended:
                 return
             if message["type"] == "http.response.start":
                 self._has_begun = True
@@ -92,7 +82,7 @@ class Exchange:
 
     async def _end(self, ending: Ending) -> None:
         async with self._sending:
-            self._over.set()
+            self._until_over.end()
             logger.warning("a request of %s is ended: %s", self._scope["user"].access_token.subject, ending.why)
             if self._has_begun:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
