@@ -87,9 +87,12 @@ def clean(text: str, limit: int = 500) -> str:
 
     Joiners stay where they belong to how a word, or an emoji, is written.
     """
-    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text[: limit * 4])
-    text = "".join(" " if c in "\n\r\t" else c for c in text if _is_shown(c))
-    text = " ".join(_JOINERS.sub("", text).split())
+    text = text[: limit * 4]
+    if not text.isprintable():
+        text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text)
+        text = "".join(" " if c in "\n\r\t" else c for c in text if _is_shown(c))
+        text = _JOINERS.sub("", text)
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
