@@ -23,7 +23,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.tasks import clean
 from sora_mcp.tools import TABLE
-from sora_mcp.tools.arguments import MOST_CHARACTERS, closest, parse
+from sora_mcp.tools.arguments import MOST_CHARACTERS, blank_items, closest, parse
 from sora_mcp.tools.paid import Paid
 
 MOST_LINES = 10_000
@@ -162,6 +162,8 @@ def _request(number: int, text: str, limits: Capabilities) -> Request:
     fields = _object(text)
     tool = _tool(fields)
     arguments = parse(_model(tool), fields, limits)
+    if blank := blank_items(fields):
+        raise InvalidInput(blank)
     if arguments.dry_run:
         raise InvalidInput([Problem("dry_run", "a batch is tried as a whole", "the option --dry-run")])
     name: str | None = getattr(arguments, "name", None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sora_mcp import __version__
 from sora_mcp.cli.completion import SHELLS
@@ -49,9 +50,13 @@ def main(ctx: click.Context) -> None:
     help="Another than this machine's needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
-def serve(transport: str, host: str, port: int) -> None:
+@click.pass_context
+def serve(ctx: click.Context, transport: str, host: str, port: int) -> None:
     """Serve MCP over stdio, or over streamable HTTP at http://HOST:PORT/mcp."""
     if transport == "stdio":
+        for name in ("host", "port"):
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{name} goes with --transport streamable-http.")
         _serve_stdio()
         return
     settings = load_settings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import click
 
 from sora_mcp.cli.pasting import option
+from sora_mcp.core.tasks import clean
 from sora_mcp.tools.arguments import MOST_CHARACTERS
+
+_NOTHING_SENT = "Nothing was submitted."
 
 
 def parse(text: str) -> dict[str, str]:
@@ -52,10 +56,9 @@ def read_file(path: str, name: str) -> FromFile:
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
             text = file.read(MOST_CHARACTERS + 1)
-        if len(text) > MOST_CHARACTERS:
-            message = f"{path} is longer than {MOST_CHARACTERS} characters. Nothing was submitted."
-            raise click.BadParameter(message, param_hint=hint)
-        data = json.loads(text)
+        data = [] if len(text) > MOST_CHARACTERS else json.loads(text, object_pairs_hook=_without_repeats)
+    except _GivenTwice as error:
+        raise click.BadParameter(f"{path}: {error} is given twice. {_NOTHING_SENT}", param_hint=hint) from None
     except json.JSONDecodeError as error:
         message = f"{path}, line {error.lineno}, column {error.colno}: this is not JSON ({_why(error)})."
         raise click.BadParameter(message, param_hint=hint) from None
@@ -63,14 +66,33 @@ def read_file(path: str, name: str) -> FromFile:
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=hint) from None
     except ValueError:
         raise click.BadParameter(f"{path} holds a number of thousands of digits.", param_hint=hint) from None
+    if len(text) > MOST_CHARACTERS:
+        message = f"{path} is longer than {MOST_CHARACTERS} characters. {_NOTHING_SENT}"
+        raise click.BadParameter(message, param_hint=hint)
+    if isinstance(data, dict) and name in data and (others := [clean(key, 40) for key in data if key != name]):
+        message = f"{path} holds more than {name} ({', '.join(others)}): only {name} would be read. {_NOTHING_SENT}"
+        raise click.BadParameter(message, param_hint=hint)
     items = data.get(name) if isinstance(data, dict) else data
     if not isinstance(items, list):
         raise click.BadParameter(f"{path} holds no list of {name}.", param_hint=hint)
-    read = FromFile(path, name, items, list(_lines(text, name)))
+    read = FromFile(path, name, items, list(_lines(text)))
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise click.BadParameter(read.place(f"{name}[{index}]: this is not an object."), param_hint=hint)
     return read
+
+
+class _GivenTwice(Exception):
+    """The name of a member that an object has twice."""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose members have different names: of two, one would not be read. Raises _GivenTwice."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise _GivenTwice(clean(name, 40))
+    return members
 
 
 def _why(error: json.JSONDecodeError) -> str:
@@ -81,25 +103,16 @@ def _why(error: json.JSONDecodeError) -> str:
     )
 
 
-def _lines(text: str, name: str) -> Iterator[int]:
-    """The line on which each item of the list begins; the text was read as JSON before."""
+def _lines(text: str) -> Iterator[int]:
+    """The line on which each item of the list begins; the text was read before: a list, or an object that holds it."""
     at = _past(text, 0)
-    at = _past(text, (_value(text, at, name) if text[at] == "{" else at) + 1)
+    if text[at] == "{":
+        _, end = _DECODER.raw_decode(text, _past(text, at + 1))
+        at = _past(text, end, " \t\r\n:")
+    at = _past(text, at + 1)
     while text[at] != "]":
         yield text.count("\n", 0, at) + 1
         at = _past(text, _DECODER.raw_decode(text, at)[1])
-
-
-def _value(text: str, at: int, name: str) -> int:
-    """Where the value of a member of the object begins; of two of one name the last counts."""
-    value_at = at
-    at = _past(text, at + 1)
-    while text[at] != "}":
-        key, end = _DECODER.raw_decode(text, at)
-        begins = _past(text, end, " \t\r\n:")
-        value_at = begins if key == name else value_at
-        at = _past(text, _DECODER.raw_decode(text, begins)[1])
-    return value_at
 
 
 _DECODER = json.JSONDecoder()

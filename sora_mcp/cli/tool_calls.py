@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,12 +31,13 @@ from sora_mcp.cli.videos import typed_names
 from sora_mcp.cli.wording import FOR_SHELL, ForShell, ForWhoeverWaits
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, Setting
-from sora_mcp.core.errors import Outcome, SoraError
+from sora_mcp.core.errors import InvalidInput, Outcome, Problem, SoraError
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.tasks import clean
 from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.short_ids import LAST, NoVideoYet
+from sora_mcp.tools.arguments import blank_items, is_blank
 from sora_mcp.tools.sentences import say_video
 
 
@@ -114,6 +116,8 @@ class _Asked:
                 self.following = Following(wait=wait or download, download=download, out=out, open_it=open_it)
             case _:
                 self.wait = wait
+                if wait and options.get("wait_seconds") is not None:
+                    raise click.UsageError("Give either --wait or --wait-seconds, not both.")
 
     def _check_files(self, settings: Settings) -> None:
         """What can be known beforehand: a video that was paid for should not fail for the name of its file."""
@@ -275,6 +279,7 @@ async def _call(settings: Settings, asked: _Asked) -> tools.Result | None:
 
 async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     try:
+        _check_filled_in(asked.arguments)
         arguments = asked.arguments = await _with_full_ids(
             studio, asked.arguments, blended=asked.tool == "blend_videos", is_said=asked.paid and not asked.as_json
         )
@@ -302,6 +307,17 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
         return opened(result, following) if following.download else result
     submitted = await tools.call(studio, asked.tool, arguments, person) if asked.paid else None
     return await follow(studio, submitted, following, bar, as_json=asked.as_json)
+
+
+def _check_filled_in(arguments: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for what was given and holds nothing, such as a variable of the shell that is not set."""
+    problems = [
+        Problem(name, f'"{value}" is not accepted' if value.strip() else "is blank")
+        for name, value in arguments.items()
+        if isinstance(value, str) and is_blank(value, name)
+    ]
+    if problems := problems + blank_items(arguments):
+        raise InvalidInput(problems)
 
 
 async def _with_full_ids(studio: Studio, arguments: dict[str, Any], *, blended: bool, is_said: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
@@ -84,18 +84,37 @@ def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
         if field is None:
             tidied[name] = value
             continue
-        nothing = {""} if name in _FREE_TEXTS else {"", "null"}
-        if not field.is_required() and (value is None or (isinstance(value, str) and value.strip() in nothing)):
+        if not field.is_required() and is_blank(value, name):
             continue
         tidied[name] = _tidy_value(field.annotation, value, name)
-        if _is_nothing(tidied[name]) and not field.is_required():
+        if not field.is_required() and _is_placeholder(tidied[name], value, name):
             del tidied[name]
     return tidied
 
 
-def _is_nothing(value: Any) -> bool:
-    """Whether a list holds items of which nothing was filled in: the page's own example sends `[{"url": ""}]`."""
-    return isinstance(value, list) and bool(value) and all(item == {} for item in value)
+def is_blank(value: Any, name: str) -> bool:
+    """Whether a client left an argument out that way. In a free text, "null" may be meant."""
+    return value is None or (
+        isinstance(value, str) and value.strip() in ({""} if name in _FREE_TEXTS else {"", "null"})
+    )
+
+
+def blank_items(arguments: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the items of lists in which nothing is filled in: in a file, something is meant by them."""
+    return [
+        Problem(f"{name}[{i}]", "is blank")
+        for name, value in arguments.items()
+        if isinstance(items := _from_text(value, name), list)
+        for i, text in enumerate(items)
+        if isinstance(item := _from_text(text, name), dict) and all(is_blank(each, key) for key, each in item.items())
+    ]
+
+
+def _is_placeholder(tidied: Any, value: Any, name: str) -> bool:
+    """Whether a list is the page's own example of no image, `[{"url": ""}]`. `[{}]` is a mistake, and refused."""
+    if not isinstance(tidied, list) or not tidied or any(item != {} for item in tidied):
+        return False
+    return all(_from_text(item, name) != {} for item in _from_text(value, name))
 
 
 def _tidy_value(annotation: Any, value: Any, name: str) -> Any:

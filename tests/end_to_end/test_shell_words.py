@@ -130,3 +130,37 @@ def test_a_problem_in_a_file_names_the_field_that_the_file_has(run: Run, tmp_pat
     (tmp_path / "beats.json").write_text('[{"time": 0, "description": " "}]')
     said = run("storyboard", "--actions", "beats.json").stderr
     assert "beats.json, line 1, actions[0].description: is blank" in said
+
+
+IMAGE = "https://pictures.example/1.png"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("create", "x", "--inpaint-items", "items.json"), "items.json, line 1, inpaint_items[0]: is blank."),
+        (("create", "x", "--inpaint-items", "urls.json"), "urls.json, line 1, inpaint_items[0]: is blank."),
+        (("batch", "films.jsonl"), "line 1: inpaint_items[0]: is blank."),
+        (("create", "x", "--inpaint-items", "twice.json"), "twice.json: url is given twice."),
+        (("storyboard", "--actions", "body.json"), "body.json holds more than actions (n_frames)"),
+        (("create", "x", "--model", "", "--n-frames", " "), "--model: is blank. --n-frames: is blank."),
+        (("create", "x", "--model", "null"), '--model: "null" is not accepted.'),
+        (("create", "", "--image", IMAGE), "PROMPT: is blank."),
+        (("list", "--query", ""), "--query: is blank."),
+        (("get", "last", "--wait", "--wait-seconds", "3"), "Give either --wait or --wait-seconds, not both."),
+        (("serve", "--port", "8001"), "--port goes with --transport streamable-http."),
+    ],
+    ids=str,
+)
+def test_what_is_given_is_never_dropped_without_a_word(
+    run: Run, tmp_path: Path, typed: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "items.json").write_text("[{}]")
+    (tmp_path / "urls.json").write_text('[{"url": ""}]')
+    (tmp_path / "films.jsonl").write_text('{"prompt": "x", "inpaint_items": [{"url": " "}]}')
+    (tmp_path / "twice.json").write_text(f'[{{"url": "{IMAGE}", "url": "{IMAGE}"}}]')
+    (tmp_path / "body.json").write_text('{"actions": [{"time": 0, "description": "a door"}], "n_frames": 300}')
+    done = run(*typed)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "home" / "sandbox" / "tasks").exists()

@@ -199,6 +199,9 @@ async def test_the_documented_example_means_no_image(era: Era, gateway: FaultGat
         await assert_refused(client, "storyboard_video", {"inpaint_items": [{"url": ""}]}, "actions: none given")
         mixed = FOX | {"inpaint_items": [{"url": ""}, {"url": URL}]}
         await assert_refused(client, "create_video", mixed, "inpaint_items[0]", "exactly one of")
+        await assert_refused(
+            client, "create_video", FOX | {"inpaint_items": [{}]}, "inpaint_items[0]", "exactly one of"
+        )
     assert dry.data["body"]["inpaint_items"] == []
     [create] = gateway.creates()
     assert create.json()["inpaint_items"] == []
