@@ -18,6 +18,7 @@ import anyio
 import click
 
 from sora_mcp import dialects, tools
+from sora_mcp.cli.asking import agreed
 from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
@@ -338,11 +339,7 @@ def _agreed(costs: Sequence[Cost | None], gateway: str) -> bool:
         error.parts = (f"This batch costs {_sum(costs)}, and you want to be asked about that (", *_SETTING, ").")
         error.advice = (Do("Nobody can be asked here: add --yes."),)
         raise error
-    try:
-        return click.confirm(f"Make {_count(len(costs), 'video')} at {gateway} for {_sum(costs)}?", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        return False
+    return agreed(f"Make {_count(len(costs), 'video')} at {gateway} for {_sum(costs)}?")
 
 
 _SETTING = (Setting("ask_above_cost"),)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted.\n\n"
+    epilog="Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 outcome unknown; 130 interrupted or "
+    "not confirmed.\n\n"
     'Example: SORA_BASE_URL=sandbox sora-mcp create "a paper boat in the rain" --wait --download',
 )
 @click.version_option(__version__, "-V", "--version", prog_name="sora-mcp")

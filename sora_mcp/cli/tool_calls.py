@@ -18,6 +18,7 @@ import click
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
+from sora_mcp.cli.asking import Asker, can_ask
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.files import check_folder, check_new, write_file
 from sora_mcp.cli.following import Following, follow, opened, until_finished
@@ -47,7 +48,10 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
     result: tools.Result | None = None
     with suppress(KeyboardInterrupt):
         settings = asked.read(options, settings)
-        result = _placed(signals.run(_call, settings, asked), asked.files)
+        result = signals.run(_call, settings, asked)
+        while result is not None and asked.asker is not None and asked.asker.ask():
+            result = signals.run(_call, settings, asked)
+        result = _placed(result, asked.files)
     if result is None:
         _tell_interrupted(asked)
         return INTERRUPTED
@@ -64,7 +68,8 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
 class _Asked:
     """What was asked for at the shell: the call of a tool, and what is to follow. `wait` is for a tool that waits.
 
-    `picture`: where the picture goes that the call gives; `studios`: where it is under way.
+    `picture`: where the picture goes that the call gives; `studios`: where it is under way, and was; `asker`: None
+    where nobody is to be asked before it is paid.
     """
 
     tool: str
@@ -75,6 +80,7 @@ class _Asked:
     picture: Path | None = None
     files: list[storyboard_files.FromFile] = field(default_factory=list)
     studios: list[Studio] = field(default_factory=list)
+    asker: Asker | None = None
 
     @property
     def paid(self) -> bool:
@@ -106,6 +112,8 @@ class _Asked:
         wait, out = bool(options.pop("wait", False)), options.pop("out", None)
         download, open_it = bool(options.pop("download", False)), bool(options.pop("open_it", False))
         self.picture = options.pop("board", None)
+        if not options.pop("yes", False) and self.paid and not self.as_json and can_ask():
+            self.asker = Asker()
         match self.tool:
             case "view_video":
                 self.picture, self.following = out, Following(open_it=open_it)
@@ -137,7 +145,7 @@ class _Asked:
 def _tell_interrupted(asked: _Asked) -> None:
     """Say what became of a call that was ended; the answer to a POST that was under way was waited for."""
     following, tell = asked.following, partial(interrupted, as_json=asked.as_json)
-    sent = asked.studios[0].sent if asked.studios else None
+    sent = asked.studios[-1].sent if asked.studios else None
     if not asked.paid:
         _tell_wait_interrupted(asked)
         return
@@ -202,6 +210,8 @@ def exit_code(result: tools.Result) -> int:
     """What a script is told: see `sora-mcp --help`."""
     if result.structured.get("outcome") == "unknown" or result.structured.get("state") == "unknown":
         return UNKNOWN
+    if result.is_error and result.structured["error"]["kind"] == "declined":
+        return INTERRUPTED
     if result.is_error:
         return USAGE if result.structured["error"]["kind"] in {"invalid_input", "not_configured"} else FAILED
     return FAILED if result.structured.get("state") in {"failed", "blocked", "lost", "rejected"} else DONE
@@ -297,7 +307,14 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
     is_waiting = following.wait and asked.paid and not arguments.get("dry_run")
     wording = (ForWhoeverWaits if is_waiting else ForShell)(asked.typed_names)
     board_format = None if asked.picture is None else picture_format
-    person = tools.Caller(bar.tell, wording=wording, picture_format=picture_format, board_format=board_format)
+    person = tools.Caller(
+        bar.tell,
+        confirm=None if asked.asker is None else asked.asker.confirm,
+        answers=asked.asker is not None and asked.asker.has_agreed,
+        wording=wording,
+        picture_format=picture_format,
+        board_format=board_format,
+    )
     if asked.wait:
         return await until_finished(studio, asked.tool, arguments, bar, person)
     if asked.tool == "download_video":

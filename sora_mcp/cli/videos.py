@@ -63,6 +63,7 @@ _SHAPE = (
     click.Option(["--seconds"], metavar="NUMBER", help="The length in seconds, instead of --n-frames."),
 )
 _AND_THEN = (
+    click.Option(["--yes"], is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST."),
     _WAIT,
     click.Option(
         ["--download"], is_flag=True, help="Wait for it, and save every variant (in SORA_OUTPUT_DIR, without --out)."

@@ -151,7 +151,7 @@ class Settings:
     ask_above_cost: Cost | None = field(
         default=None,
         metadata=_about(
-            "Cost (`3`, or `5 USD`) above which the user is asked first, in hosts that can ask. Default: never.",
+            "Cost (`3`, or `5 USD`) above which the user is asked first, where that is possible. Default: never.",
             kinds.cost(),
         ),
     )

@@ -23,7 +23,7 @@ from sora_mcp.core.advice import (
     UseVideo,
     Wait,
 )
-from sora_mcp.core.capabilities import Adjustment
+from sora_mcp.core.capabilities import Adjustment, verb_of
 from sora_mcp.core.cost import Cost, Estimate, in_words
 from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
@@ -233,7 +233,7 @@ def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Se
     size = f"{request.width}x{request.height}" if "width" not in plan.left_open else ""
     length = f"{request.n_frames / FPS:g} s" if "n_frames" not in plan.left_open else ""
     times = f"{request.n_variants} x {size}".strip() if request.n_variants > 1 else size
-    what = ", ".join(part for part in (request.operation, times, length) if part)
+    what = ", ".join(part for part in (verb_of(request.operation), times, length) if part)
     make = f"Make this video ({what}) at {gateway} for {in_words(cost)}?"
     if not settles:
         return make

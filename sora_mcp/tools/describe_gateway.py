@@ -120,7 +120,7 @@ _CAPS = {
     "places_left": "{} more now",
     "calls_per_day": "{} calls in 24 hours",
     "calls_left": "{} of them left",
-    "ask_above": "a question first above {}, where the host can ask",
+    "ask_above": "a question first above {}, where the user can be asked",
     "team_per_day": "{} in 24 hours for the whole team",
     "team_running": "at most {} of the whole team under way or unknown at once",
     "team_calls_per_day": "{} calls in 24 hours for the whole team",
