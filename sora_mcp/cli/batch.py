@@ -19,7 +19,7 @@ import click
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli.asking import agreed
-from sora_mcp.cli.batch_files import BadLine, BadLines, Request, read
+from sora_mcp.cli.batch_files import BadLine, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
 from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, say_wrong
@@ -33,7 +33,7 @@ from sora_mcp.core.advice import Do, SeeLog, Setting, WouldBeRefused
 from sora_mcp.core.cost import Cost, in_words, total
 from sora_mcp.core.errors import SUBMITTED, FileProblem, InternalError, InvalidInput, OverCap, Problem, SoraError
 from sora_mcp.core.results import Submission
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import quoted
 from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.images import is_address
@@ -93,31 +93,36 @@ class _Report:
 def run(settings: Settings, options: Options) -> int:
     """Run a batch and tell what came of its lines; returns the exit code. Raises SoraError."""
     _check_out(options)
-    try:
-        requests = read(options.file, dialects.configured(settings).capabilities)
-    except BadLines as error:
-        return _refuse(error.lines)
+    requests, bad = read(options.file, dialects.configured(settings).capabilities)
     folder = Path.cwd() if options.file == "-" else Path(options.file).absolute().parent
     settings = replace(settings, image_dirs=(folder, Path.cwd(), *settings.image_dirs))
     if options.download is not None:
         if not options.dry_run:
             check_folder(options.download, Do("Name another folder with --download."))
         settings = replace(settings, output_dir=options.download.absolute(), videos_root=settings.output_dir)
-    return _Batch(settings, options, requests).run()
+    return _Batch(settings, options, requests, bad).run()
 
 
 class _Batch:
     """One call of `sora-mcp batch`: its lines are tried, the person is asked, and then they are sent."""
 
-    def __init__(self, settings: Settings, options: Options, requests: Sequence[Request]) -> None:
+    def __init__(
+        self, settings: Settings, options: Options, requests: Sequence[Request], unreadable: Sequence[BadLine]
+    ) -> None:
         self._settings = settings
         self._options = options
         self._requests = requests
+        self._unreadable = unreadable
         self._error: SoraError | OSError | None = None
 
     def run(self) -> int:
         """The exit code. Raises SoraError, and OSError where stdout takes no more."""
-        tried = self._in_loop(self._try)
+        try:
+            tried = self._in_loop(self._try)
+        except SoraError:
+            if self._unreadable:  # what keeps the others from being tried is said once these are mended
+                return _refuse(self._unreadable)
+            raise
         if tried is None:
             click.echo("\nInterrupted. Nothing was submitted and nothing was charged.", err=True)
             return INTERRUPTED
@@ -169,7 +174,8 @@ class _Batch:
         known = await studio.lines([request.line.key for request in self._requests])
         plans = planned(self._requests, known, retry_failed=self._options.retry_failed)
         with Bar(hidden=False) as bar:
-            plans, bad = await _tried(studio, plans, bar)
+            plans, untaken = await _tried(studio, plans, bar)
+        bad = sorted([*self._unreadable, *untaken], key=lambda each: each.number)
         costs = [plan.cost for plan in plans if plan.is_sent and plan.duplicate_of is None]
         has_to_ask = not bad and await studio.check_sum(costs)
         if not bad:
@@ -277,7 +283,7 @@ def _check_files(request: Request, folders: Sequence[Path]) -> None:
     for number, item in enumerate(getattr(request.arguments, "inpaint_items", [])):
         path = item.url
         if path is not None and not is_address(path) and not any(_is_there(folder / path) for folder in folders):
-            shown = json.dumps(clean(path, 80), ensure_ascii=False)
+            shown = quoted(path, 80)
             raise InvalidInput([Problem(f"inpaint_items[{number}].url", f"there is no file {shown}")])
 
 

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from sora_mcp.core.batches import BatchLine, digest_of, key_of_name, keys_of_unnamed
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.tools import TABLE
 from sora_mcp.tools.arguments import MOST_CHARACTERS, blank_items, closest, parse
 from sora_mcp.tools.paid import Paid
@@ -60,16 +60,9 @@ class BadLine:
     error: SoraError
 
 
-class BadLines(Exception):
-    """Some lines cannot be sent, so that none is."""
-
-    def __init__(self, lines: list[BadLine]) -> None:
-        super().__init__(f"{len(lines)} lines cannot be sent")
-        self.lines = lines
-
-
-def read(path: str, limits: Capabilities) -> list[Request]:
-    """The requests of a file, or of stdin (`-`). Raises BadLines, and InvalidInput where it is no such file at all."""
+def read(path: str, limits: Capabilities) -> tuple[list[Request], list[BadLine]]:
+    """The requests of a file, or of stdin (`-`), and the lines that cannot be sent. Raises InvalidInput where it is no
+    such file at all."""
     file = _open(path)
     is_kept = path != "-" and stat.S_ISREG(Path(path).stat().st_mode)
     with file:
@@ -85,9 +78,7 @@ def read(path: str, limits: Capabilities) -> list[Request]:
     bad += _repeated(requests)
     if not is_kept:
         bad += [BadLine(request.number, _nameless()) for request in requests if request.name is None]
-    if bad:
-        raise BadLines(sorted(bad, key=lambda each: each.number))
-    return _known_by(_name_of(path) if is_kept else "-", requests)
+    return _known_by(_name_of(path) if is_kept else "-", requests), bad
 
 
 def _open(path: str) -> BinaryIO:
@@ -190,7 +181,7 @@ def _object(text: str) -> dict[str, Any]:
 
 def _why(error: json.JSONDecodeError) -> str:
     near = clean(error.doc[error.pos : error.pos + 12], 12)
-    return "it ends too early" if error.pos >= len(error.doc.rstrip()) else f"near {json.dumps(near)}"
+    return "it ends too early" if error.pos >= len(error.doc.rstrip()) else f"near {quoted(near)}"
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -211,7 +202,7 @@ def _tool(fields: Mapping[str, Any]) -> str:
     known = TOOLS | _ALSO
     if isinstance(operation, str) and (tool := known.get(operation.strip().lower())):
         return tool
-    shown = json.dumps(clean(operation, 40), ensure_ascii=False) if isinstance(operation, str) else "this value"
+    shown = quoted(operation, 40) if isinstance(operation, str) else "this value"
     near = closest(operation, list(known)) if isinstance(operation, str) else ""
     raise InvalidInput([Problem("operation", f"{shown} is not accepted{near}", ", ".join(TOOLS))])
 
@@ -243,7 +234,7 @@ def _repeated(requests: Iterable[Request]) -> Iterator[BadLine]:
     first: dict[str, int] = {}
     for request in requests:
         if request.name is not None and first.setdefault(request.name, request.number) != request.number:
-            wrong = f"the name {json.dumps(request.name, ensure_ascii=False)} stands in line {first[request.name]}, too"
+            wrong = f"the name {quoted(request.name)} stands in line {first[request.name]}, too"
             yield _bad(request.number, wrong, "a name of its own for each line")
 
 

@@ -9,6 +9,7 @@ import click
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotConfigured
+from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install import install, uninstall
 from sora_mcp.distribution.install.machine import Machine, installed, this_machine
 from sora_mcp.distribution.manifests.clients import BY_NAME, Client
@@ -34,6 +35,6 @@ def _say(act: Callable[[Client], str], name: str) -> None:
     client = BY_NAME.get(name.lower())
     if client is None:
         raise click.UsageError(
-            f"There is no client {name!r}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
+            f"There is no client {quoted(name)}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
         )
     click.echo(act(client))

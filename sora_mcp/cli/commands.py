@@ -16,6 +16,7 @@ from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.token_commands import token
+from sora_mcp.core.tasks import quoted
 
 if TYPE_CHECKING:
     from sora_mcp.cli.login import Store
@@ -125,7 +126,7 @@ def demo(out: Path, dialect: str) -> None:
     from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
 
     if dialect not in UPSTREAMS:
-        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
+        raise click.UsageError(f"There is no dialect {quoted(dialect)}; there are {', '.join(UPSTREAMS)}.")
     with loading():
         from sora_mcp.demo import run  # noqa: PLC0415
 
@@ -175,7 +176,7 @@ def login(base_url: str | None, dialect: str | None, store: Store | None, no_che
     from sora_mcp.config.endpoint import UPSTREAMS  # noqa: PLC0415
 
     if dialect is not None and dialect.lower() not in UPSTREAMS:
-        raise click.UsageError(f"There is no dialect {dialect!r}; there are {', '.join(UPSTREAMS)}.")
+        raise click.UsageError(f"There is no dialect {quoted(dialect)}; there are {', '.join(UPSTREAMS)}.")
     with loading():
         from sora_mcp.cli.login import Wanted, log_in  # noqa: PLC0415
 
@@ -269,7 +270,7 @@ def ledger() -> None:
 def new_ledger(yes: bool, as_json: bool) -> None:
     """Start a new ledger where the old one is lost, and keep what is left of it in a folder beside it.
 
-    What was made so far is not listed any more, and not known as a duplicate.
+    Videos made so far are no longer listed, and the same request may be paid for again.
     """
     settings = load_settings()
     from sora_mcp.cli.new_ledger import start_new_ledger  # noqa: PLC0415
@@ -286,7 +287,7 @@ def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
     """Move the ledger of SORA_HOME into the PostgreSQL database of SORA_LEDGER_URL.
 
     All rows are written and compared in one transaction: if it is interrupted, run it again. The file stays as it is
-    and can be read; nothing is submitted from it any more.
+    and can be read; nothing more is submitted from it.
     """
     settings = load_settings()
     with loading():
@@ -370,7 +371,7 @@ def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         group = about.command
         if not isinstance(group, click.Group):
-            raise click.UsageError(f"{about.command_path!r} has no commands of its own.", about)
+            raise click.UsageError(f"{quoted(about.command_path)} has no commands of its own.", about)
         _, named, _ = group.resolve_command(about, [name])
         assert named is not None
         about = named.context_class(named, info_name=name, parent=about)

@@ -23,8 +23,8 @@ def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: 
     place = place_of(settings.ledger_url)
     if not yes and not dry_run:
         confirm(
-            f"{settings.ledger} is copied to PostgreSQL ({place}). The file stays as it is and can be read, but nothing"
-            " is submitted from it any more. Go on?",
+            f"This copies {settings.ledger} to PostgreSQL ({place}). The file stays as it is and can be read, but"
+            " nothing more is submitted from it. Go on?",
             if_nobody_is_there="add --yes, or try it with --dry-run.",
             nothing_done="Nothing was copied.",
             as_json=as_json,
@@ -46,5 +46,5 @@ def _words(settings: Settings, place: str, done: Copy) -> str:
             return f"PostgreSQL ({place}) holds all of {settings.ledger} already: {what}. Nothing was copied."
     return (
         f"{what} of {settings.ledger} were copied to PostgreSQL ({place}) and compared, one by one.\n"
-        f"Start every server with this {variable_of('ledger_url')}: the file takes no paid call any more."
+        f"Start every server with this {variable_of('ledger_url')}: nothing more is submitted from the file."
     )

@@ -10,9 +10,11 @@ from sora_mcp.cli.pasting import command
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
+from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.accounts import Team
-from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
+from sora_mcp.core.cost import RELATIVE, Cost, Unit, of_unit, total
 from sora_mcp.core.errors import SoraError
+from sora_mcp.core.spending import Spending
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.opening import look_at, place_of
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
@@ -62,7 +64,7 @@ async def _left_behind(settings: Settings) -> list[Finding]:
                 await left.check_place()
                 number = sum((await left.states()).values())
             if number:
-                words = f"{settings.ledger} holds {_videos(number)} and is not used: the ledger is in PostgreSQL"
+                words = f"{settings.ledger} holds {_requests(number)} and is not used: the ledger is in PostgreSQL"
                 return [("ledger in SORA_HOME", "note", words, f"Move them with: {command('ledger', 'copy')}")]
     return []
 
@@ -72,7 +74,7 @@ async def _opened(settings: Settings, what: str) -> list[Finding]:
         counts = await opened.check()
         await opened.check_place()
         spending = await _spending(settings, opened) if counts else []
-    checks: list[Finding] = [("ledger", "ok", f"{what} holds {_videos(sum(counts.values()))}", "")]
+    checks: list[Finding] = [("ledger", "ok", f"{what} holds {_requests(sum(counts.values()))}", "")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
         words = ", ".join(f"{count} {state}" for state, count in unsettled.items())
@@ -81,6 +83,10 @@ async def _opened(settings: Settings, what: str) -> list[Finding]:
         )
         checks.append(("unsettled outcomes", "note", words, advice))
     return checks + spending
+
+
+def _requests(number: int) -> str:
+    return f"{number} request{'s' * (number != 1)}"
 
 
 def _videos(number: int) -> str:
@@ -109,7 +115,20 @@ async def _spending(settings: Settings, opened: Ledger) -> list[Finding]:
     words += f", {_videos(len(spending.running))} under way or unknown{_at_most(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
-    return [("spending", "ok", words, "")]
+    reached = _reached(settings, spending, unit)
+    advice = f"Nothing more is submitted while {' and '.join(reached)} {'is' if len(reached) == 1 else 'are'} reached."
+    return [("spending", "note" if reached else "ok", words, advice if reached else "")]
+
+
+def _reached(settings: Settings, spending: Spending, unit: Unit) -> list[str]:
+    """The variables of the caps that let no further video be paid now."""
+    per_day, cost = settings.max_cost_per_day, of_unit(total((*spending.spent, *spending.uncertain)), unit)
+    is_reached = {
+        "max_cost_per_day": per_day is not None and per_day.unit == unit and cost.billionths >= per_day.billionths,
+        "max_running": settings.max_running is not None and len(spending.running) >= settings.max_running,
+        "max_calls_per_day": settings.max_calls_per_day is not None and spending.calls >= settings.max_calls_per_day,
+    }
+    return [variable_of(field) for field, reached in is_reached.items() if reached]
 
 
 def _sum(cost: Cost) -> str:

@@ -6,7 +6,7 @@ Whatever goes wrong here, the video stands as accepted: it is said with the comm
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sora_mcp.cli.opening import open_file
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.terminal import fitted
-from sora_mcp.cli.wording import FOR_SHELL, FOR_WHOEVER_WAITS
+from sora_mcp.cli.wording import FOR_SHELL, ForShell, ForWhoeverWaits
 from sora_mcp.core.tasks import FINAL
 from sora_mcp.studio import Studio
 from sora_mcp.tools.wording import LONGEST_WAIT_S
@@ -58,7 +58,13 @@ class Following:
 
 
 async def follow(
-    studio: Studio, submitted: tools.Result | None, following: Following, bar: Bar, *, as_json: bool
+    studio: Studio,
+    submitted: tools.Result | None,
+    following: Following,
+    bar: Bar,
+    *,
+    typed_names: Mapping[str, str],
+    as_json: bool,
 ) -> tools.Result:
     """Wait for the video of a call that was accepted, and save and open it if that is wanted.
 
@@ -75,7 +81,7 @@ async def follow(
             click.echo(fitted(submitted.text, sys.stderr), err=True)
     assert video_id is not None  # of a call that is not paid it is an argument
     said = {} if submitted is None else _kept(submitted)
-    wording = FOR_WHOEVER_WAITS if following.download else FOR_SHELL
+    wording = (ForWhoeverWaits if following.download else ForShell)(typed_names)
     video = await until_finished(studio, "get_video", {"task_id": video_id}, bar, tools.Caller(wording=wording))
     video = replace(video, structured=said | video.structured | _outcome(submitted, video))
     if video.is_error:
@@ -166,9 +172,9 @@ def _generations(video: tools.Result) -> Iterator[dict[str, Any]]:
 
 
 def _with_way_back(failed: tools.Result, following: Following) -> tools.Result:
-    """An error after the call was accepted, with the command that goes on, unless the video is gone."""
+    """An error after the call was accepted, with the command that goes on, unless there is no such video."""
     error = failed.structured["error"]
-    if error["kind"] == "gone":
+    if error["kind"] in {"gone", "invalid_input"} or (error["kind"] == "not_found" and not error["retryable"]):
         return failed
     back = f"{following.video_id} is still at the gateway. Go on with: {command(*following.words_to_come_back)}"
     with_way_back = error | {"next_step": f"{error['next_step']} {back}".strip()}

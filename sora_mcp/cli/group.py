@@ -14,6 +14,7 @@ from sora_mcp.cli.command import Command, EndsWithExample
 from sora_mcp.cli.ending import USAGE, status_of
 from sora_mcp.cli.loading import loading
 from sora_mcp.cli.pasting import command
+from sora_mcp.core.tasks import quoted
 
 _VIDEO_COMMANDS = {
     "create": "Make a new video from a prompt, an image, or both. Costs money.",
@@ -48,7 +49,8 @@ class SubGroup(EndsWithExample, click.Group):
             from sora_mcp.tools.arguments import closest  # noqa: PLC0415
 
             message = self.of_another_api(args[0])
-            raise click.UsageError(f"There is no command {args[0]!r}{message or f'{closest(args[0], known)}.'}", ctx)
+            ending = message or f"{closest(args[0], known)}."
+            raise click.UsageError(f"There is no command {quoted(args[0])}{ending}", ctx)
         return super().resolve_command(ctx, args)
 
     def of_another_api(self, name: str) -> str | None:  # noqa: ARG002

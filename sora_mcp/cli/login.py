@@ -245,7 +245,7 @@ def log_out(address: str | None, *, as_json: bool) -> None:
         summary: dict[str, Any] = {"base_url": login.address, "default": rest[-1] if rest else None, "notes": notes}
         print_json(summary)
         return
-    click.echo(f"Logged out of {login.address}: its key is not kept any more.")
+    click.echo(f"Logged out of {login.address}: its key is no longer kept.")
     for note in notes:
         click.echo(note)
     if rest:

@@ -21,8 +21,8 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
         )
     if not yes:
         confirm(
-            f"The files of {path} are moved aside. What was made with it is not listed any more, and the same request"
-            " may be paid for again. Go on?",
+            f"This moves the files of {path} aside. Videos made so far are no longer listed, and the same request may"
+            " be paid for again. Go on?",
             if_nobody_is_there="add --yes.",
             nothing_done="Nothing was moved.",
             as_json=as_json,
@@ -31,6 +31,6 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"ledger": str(path), "set_aside": None if folder is None else str(folder), "files": names})
     elif folder is None:
-        click.echo(f"There is no ledger at {path}: a new one is made at the first video.")
+        click.echo(f"There is no ledger at {path}: the first video starts one.")
     else:
-        click.echo(f"The old ledger lies in {folder} ({', '.join(names)}). A new one is made at the first video.")
+        click.echo(f"The old ledger is kept in {folder} ({', '.join(names)}). The next video starts a new one.")

@@ -12,15 +12,16 @@ import click
 from sora_mcp import dialects
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import quoted
 from sora_mcp.tools.arguments import MOST_CHARACTERS
 from sora_mcp.tools.foreign import Argument, translated
 
 _NOTHING_SENT = "Nothing was submitted and nothing was charged."
 
 
-def replace_shorthands(options: dict[str, Any], settings: Settings) -> None:
-    """Put the documented arguments in the place of what is shorter, in `options`. Raises click.UsageError."""
+def replace_shorthands(options: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """Put the documented arguments in the place of what is shorter, in `options`; returns what was typed for them.
+    Raises click.UsageError."""
     size, seconds = options.pop("size", None), options.pop("seconds", None)
     if size is not None:
         _alone("--size", "--width and --height", options, "width", "height")
@@ -32,6 +33,8 @@ def replace_shorthands(options: dict[str, Any], settings: Settings) -> None:
         if "-" in {options.get("actions"), options.get("inpaint_items")}:
             raise click.UsageError(f"Standard input can be only one thing: the prompt or a file. {_NOTHING_SENT}")
         options["prompt"] = _from_stdin()
+    of_size = {} if size is None else {"width": "--size", "height": "--size"}
+    return of_size | ({} if seconds is None else {"n_frames": "--seconds"})
 
 
 def _alone(name: str, others: str, options: dict[str, Any], *fields: str) -> None:
@@ -46,7 +49,7 @@ def _size(text: str, settings: Settings) -> tuple[int, int]:
     meaning = translated(Argument("size", text, limits), {"width"})
     hint = f"; {meaning.words}" if meaning else ""
     allowed = f"; allowed: {meaning.allowed}" if meaning and meaning.allowed else ""
-    words = f"{clean(text, 40)!r} is not of the form 720x720{hint}{allowed}. {_NOTHING_SENT}"
+    words = f"{quoted(text, 40)} is not of the form 720x720{hint}{allowed}. {_NOTHING_SENT}"
     raise click.BadParameter(words, param_hint="--size")
 
 
@@ -54,7 +57,7 @@ def _frames(text: str, settings: Settings) -> int:
     """Seconds in frames. Only whole frames can be asked for, and only lengths that the upstream takes."""
     if not re.fullmatch(r"\s*(\d{1,6}(\.\d{1,6})?|\.\d{1,6})\s*s?\s*", text):
         raise click.BadParameter(
-            f"{text[:40]!r} is no number of seconds, such as 5 or 2.5. {_NOTHING_SENT}", param_hint="--seconds"
+            f"{quoted(text, 40)} is no number of seconds, such as 5 or 2.5. {_NOTHING_SENT}", param_hint="--seconds"
         )
     seconds = Decimal(text.strip().rstrip("s").strip())
     frames = seconds * FPS

@@ -16,6 +16,7 @@ from sora_mcp.cli.terminal import columns, fitted
 from sora_mcp.core.capabilities import verb_of
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.tables import FPS
+from sora_mcp.core.tasks import quoted
 
 if TYPE_CHECKING:
     from sora_mcp.tools import Result
@@ -30,7 +31,7 @@ def result(answer: Result, arguments: dict[str, Any], *, as_json: bool, picture:
     if answer.is_error:
         say_wrong(answer.text)
         if message := answer.structured["error"].get("gateway_message"):
-            click.echo(f"The gateway's words: {message!r}", err=True)
+            click.echo(f"The gateway's words: {quoted(message, 500)}", err=True)
         return
     if "videos" in answer.structured:
         _listing(answer, arguments)

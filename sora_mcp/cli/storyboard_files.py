@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sora_mcp.cli.pasting import option
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.tools.arguments import MOST_CHARACTERS
 
 _NOTHING_SENT = "Nothing was submitted."
@@ -23,7 +23,8 @@ def parse(text: str) -> dict[str, str]:
     time, equals, description = text.partition("=")
     if not equals or not re.fullmatch(r"\s*(\d+|\d*\.?\d+s)\s*", time):
         raise click.BadParameter(
-            f'{text!r} does not begin with a time. Write a frame or seconds, then what is seen: 2.5s="it opens".',
+            f"{quoted(text, 80)} does not begin with a time. Write a frame or seconds, then what is seen: "
+            '2.5s="it opens".',
             param_hint="--action",
         )
     return {"time": time.strip(), "description": description}
@@ -99,7 +100,7 @@ def _why(error: json.JSONDecodeError) -> str:
     return (
         "it ends too early"
         if error.pos >= len(error.doc.rstrip())
-        else f"near {error.doc[error.pos : error.pos + 12]!r}"
+        else f"near {quoted(error.doc[error.pos : error.pos + 12])}"
     )
 
 

@@ -13,6 +13,7 @@ import click
 from sora_mcp.cli.group import SubGroup
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.pasting import command
+from sora_mcp.core.tasks import quoted
 
 if TYPE_CHECKING:
     from sora_mcp.config.private_file import PrivateFile
@@ -36,7 +37,7 @@ def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         return None
     words = [word for word in re.split(r"[,\s]+", value) if word]
     if not words or not set(words) <= set(SCOPES):
-        raise click.BadParameter(f"{value!r} is not a scope; allowed: {', '.join(SCOPES)}, separated by a comma.")
+        raise click.BadParameter(f"{quoted(value)} is not a scope; allowed: {', '.join(SCOPES)}, separated by a comma.")
     return tuple(scope for scope in SCOPES if scope in words)
 
 
@@ -44,10 +45,12 @@ def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cos
     from sora_mcp.config.converters import cost  # noqa: PLC0415
 
     kind = cost(above_0=True)
+    if value is None:
+        return None
     try:
-        return None if value is None else kind.read(value)
+        return kind.read(value)
     except (ValueError, TypeError):
-        raise click.BadParameter(f"{value!r} is not a cap; allowed: {kind.allowed}.") from None
+        raise click.BadParameter(f"{quoted(value)} is not a cap; allowed: {kind.allowed}.") from None
 
 
 @token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')
@@ -183,7 +186,7 @@ def _check_known(settings: Settings, name: str) -> None:
     """Raise a usage error for a name that nobody has: a key would be kept for nobody."""
     is_oauth = "://" in name and "#" in name
     if not is_oauth and name not in {each.name for each in _store(settings).grants()}:
-        raise click.UsageError(f"There is no token of {name!r}. Add it first: {command('token', 'add', name)}")
+        raise click.UsageError(f"There is no token of {quoted(name)}. Add it first: {command('token', 'add', name)}")
 
 
 def _read_key(name: str, gateway: str) -> str:

@@ -34,7 +34,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import InvalidInput, Outcome, Problem, SoraError
 from sora_mcp.core.pictures import PictureFormat
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.short_ids import LAST, NoVideoYet
@@ -69,7 +69,7 @@ class _Asked:
     """What was asked for at the shell: the call of a tool, and what is to follow. `wait` is for a tool that waits.
 
     `picture`: where the picture goes that the call gives; `studios`: where it is under way, and was; `asker`: None
-    where nobody is to be asked before it is paid.
+    where nobody is to be asked before it is paid; `shorthands`: what was typed in the place of arguments.
     """
 
     tool: str
@@ -81,6 +81,7 @@ class _Asked:
     files: list[storyboard_files.FromFile] = field(default_factory=list)
     studios: list[Studio] = field(default_factory=list)
     asker: Asker | None = None
+    shorthands: dict[str, str] = field(default_factory=dict)
 
     @property
     def paid(self) -> bool:
@@ -90,7 +91,8 @@ class _Asked:
     def typed_names(self) -> dict[str, str]:
         """What was typed for the arguments; in a file, and for a program, they have their own names."""
         own = {file.name for file in self.files}
-        return {} if self.as_json else {key: name for key, name in typed_names(self.tool).items() if key not in own}
+        names = typed_names(self.tool) | self.shorthands
+        return {} if self.as_json else {key: name for key, name in names.items() if key not in own}
 
     def read(self, options: dict[str, Any], settings: Settings) -> Settings:
         """Take everything from the options; returns the settings of this call. Raises click.UsageError."""
@@ -98,7 +100,7 @@ class _Asked:
         if self.picture is not None and tools.TABLE[self.tool].board is not None and not options.get("dry_run"):
             raise click.UsageError("--board goes with --dry-run: it draws a plan. Nothing was submitted.")
         if self.paid:
-            replace_shorthands(options, settings)
+            self.shorthands = replace_shorthands(options, settings)
         for key in ("actions", "inpaint_items"):
             if options.get(key) is not None:
                 self.files.append(storyboard_files.read_file(options[key], key))
@@ -229,8 +231,10 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
     images, sources = options.pop("images", ()), options.pop("sources", ())
     options.pop("beats", None)
     for path in filter(has_surrogates, (*images, *sources)):
-        words = f"The name of {path!r} is no text in UTF-8: rename it, or make a link to it (ln -s) with another name."
-        raise click.UsageError(f"{words} Nothing was submitted.")
+        raise click.UsageError(
+            f"The name of {json.dumps(path)} is no text in UTF-8: rename it, or make a link to it (ln -s) with another "
+            "name. Nothing was submitted."
+        )
     for image in images:
         if "://" not in image and not _is_path(image):
             raise _no_file(image, "--image")
@@ -259,7 +263,7 @@ def _source(text: str) -> dict[str, str]:
 
 
 def _no_file(path: str, name: str) -> click.BadParameter:
-    return click.BadParameter(f"There is no file {path[:80]!r}. Nothing was submitted.", param_hint=name)
+    return click.BadParameter(f"There is no file {quoted(path, 80)}. Nothing was submitted.", param_hint=name)
 
 
 def _whole(text: str) -> str:
@@ -323,7 +327,8 @@ async def _answer(studio: Studio, asked: _Asked, bar: Bar) -> tools.Result:
         result = await tools.call(studio, asked.tool, arguments, replace(person, save_as=following.out))
         return opened(result, following) if following.download else result
     submitted = await tools.call(studio, asked.tool, arguments, person) if asked.paid else None
-    return await follow(studio, submitted, following, bar, as_json=asked.as_json)
+    typed_names = asked.typed_names
+    return await follow(studio, submitted, following, bar, typed_names=typed_names, as_json=asked.as_json)
 
 
 def _check_filled_in(arguments: Mapping[str, Any]) -> None:

@@ -20,14 +20,14 @@ def show(settings: Settings, days: int, *, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json", exclude_none=True))
     else:
-        click.echo("\n".join(_lines(report, "this machine" if settings.ledger_url is None else "UTC")))
+        click.echo("\n".join(_lines(report, "this machine's time zone" if settings.ledger_url is None else "UTC")))
 
 
 def _lines(report: UsageReport, clock: str) -> Iterator[str]:
     if not report.gateways:
         yield f"Nothing was submitted since {report.since}."
         return
-    yield f"Since {report.since}; days are those of {clock}."
+    yield f"Since {report.since}, in {clock}."
     is_one_place = {group.gateway for group in report.gateways} == {report.gateway}
     yield ""
     yield from _table("DAY", report.days, lambda group: group.day, is_one_place=is_one_place)

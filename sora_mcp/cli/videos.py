@@ -235,8 +235,23 @@ def typed_names(tool: str) -> dict[str, str]:
     return {key: _positional(key) if key in shape.positional else option(key) for key in keys} | dict(shape.instead)
 
 
+_HELP = {
+    "style": "The style; there is only one.",
+    "model": "The model, where there are several. Default: SORA_MODEL, or the gateway's own.",
+    "inpaint_items": "Images to begin from, as the API documents them.",
+    "wait_seconds": "Wait this long at most; --wait has no limit.",
+    "cursor": "Where to go on: an earlier list ends with the command.",
+    "limit": "List so many at most.",
+    "query": "Only videos with this text in the prompt or a beat.",
+    "status": "Only videos in this state; of an unknown one a video may exist.",
+    "variant": "Which variant, from 1.",
+    "beside": "The id of a second video to compare it with.",
+}
+"""What options do, where the description is for whoever calls the tool."""
+
+
 def _option(key: str, node: dict[str, Any]) -> click.Parameter:
-    words = node.get("description", "")
+    words = _HELP.get(key) or node.get("description", "")
     name = option(key)
     if node["type"] == "boolean":
         return click.Option([name, key], is_flag=True, default=None, help=words)

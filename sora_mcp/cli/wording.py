@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from sora_mcp.cli.pasting import command, option, same_list
-from sora_mcp.core.advice import Argument, LookAgain, Message, SeeList, WaitForAll, parts_of
+from sora_mcp.core.advice import Argument, LookAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
 from sora_mcp.tools.list_videos import USUAL_LIMIT
 from sora_mcp.tools.wording import Wording, after
 
@@ -27,14 +27,22 @@ class ForShell(Wording):
         self._typed_names = typed_names
 
     def message(self, message: Message) -> str:
-        parts = parts_of(message)
-        return super().message(tuple(self._typed(part) if isinstance(part, Argument) else part for part in parts))
+        return super().message(tuple(map(self._part, parts_of(message))))
 
-    def _typed(self, argument: Argument) -> str:
+    def _part(self, part: Part) -> Part:
+        match part:
+            case Restart():
+                return "run the command again"
+            case Argument(field):
+                return ", ".join(dict.fromkeys(map(self._typed, field.split(", "))))
+            case _:
+                return part
+
+    def _typed(self, field: str) -> str:
         """The option or the word that a problem is about; of several, which."""
-        name, bracket, place = argument.field.partition("[")
+        name, bracket, place = field.partition("[")
         if name not in self._typed_names:
-            return argument.field
+            return field
         index = place.partition("]")[0]
         which = f" {int(index) + 1}" if bracket and index.isdecimal() else ""
         return f"{self._typed_names[name]}{which}"
@@ -127,4 +135,3 @@ class ForWhoeverWaits(ForShell):
 
 
 FOR_SHELL = ForShell()
-FOR_WHOEVER_WAITS = ForWhoeverWaits()

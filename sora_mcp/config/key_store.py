@@ -36,7 +36,7 @@ class KeyStoreProblem(Exception):
 
 
 WORDS: dict[Problem, str] = {
-    "absent": "there is no key store on this machine any more, or the package keyring is not installed",
+    "absent": "there is no key store on this machine, or the package keyring is not installed",
     "locked": "the system's key store is locked",
     "silent": "the system's key store did not answer in time",
     "failed": "the system's key store failed",

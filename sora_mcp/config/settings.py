@@ -18,7 +18,7 @@ from sora_mcp.config import converters as kinds
 from sora_mcp.config.converters import Kind, Secret
 from sora_mcp.config.endpoint import SORA, UPSTREAMS, Endpoint, NotSet, endpoint_of, is_sandbox, upstream_at
 from sora_mcp.config.spelling import PREFIX, UnknownVariable, unknown_variables, variable_of
-from sora_mcp.core.advice import AskUser, Do, LogIn, Message
+from sora_mcp.core.advice import AskUser, Do, LogIn, Message, Restart
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured
 
@@ -301,7 +301,7 @@ class Settings:
             raise NotConfigured(
                 f"{' '.join(map(str, suspects[:3]))} Nothing that costs money is submitted while a guard against costs "
                 "may be misspelt.",
-                AskUser("correct its name or remove it, then restart this server"),
+                AskUser(("correct its name or remove it, then ", Restart())),
             )
 
     def endpoint(self) -> Endpoint:

@@ -44,7 +44,15 @@ class Argument:
         return self.field
 
 
-Part = str | Setting | Place | Argument
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """In a message, what starts this program again: a server is restarted, a command is run again."""
+
+    def __str__(self) -> str:
+        return "restart this server"
+
+
+Part = str | Setting | Place | Argument | Restart
 Message = str | tuple[Part, ...]
 """A text, or its parts in order."""
 

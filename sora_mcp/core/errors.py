@@ -117,6 +117,12 @@ class SoraError(Exception):
         """Whether the same call may work later, unchanged, without paying twice."""
         return self.retryable
 
+    @property
+    def wait_s(self) -> float | None:
+        """The seconds that the gateway named, if the same call may work after them: whoever waited and then called
+        again would pay twice where the outcome is unknown, and in vain where it is final."""
+        return self.retry_after_s if self.can_retry and self.outcome != "unknown" else None
+
     def pause(self, most_s: float) -> bool | float:
         """Whether to try again soon: yes, or after the seconds that the gateway named, if those are not above
         `most_s`."""

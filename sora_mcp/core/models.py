@@ -6,7 +6,6 @@ docstring says "inferred".
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.cost import Cost, in_words
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import clean, quoted
 
 
 class Model(BaseModel):
@@ -204,13 +203,13 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
         wrong = f"{request.n_frames} is longer than any server makes"
         problems.append(Problem("n_frames", wrong, f"at most {MOST_FRAMES} ({MOST_FRAMES / FPS:g} s)"))
     if limits.models and request.model is not None and request.model not in limits.models:
-        shown = json.dumps(clean(request.model, 60), ensure_ascii=False)
+        shown = quoted(request.model, 60)
         problems.append(Problem("model", f"{shown} is not accepted", ", ".join(limits.models)))
     if request.n_variants > limits.max_variants:
         problems.append(
             Problem(
                 "n_variants",
-                f"{request.n_variants} is more than this server allows",
+                f"{request.n_variants} is too many",
                 (f"1 to {limits.max_variants}", *_more_through("max_variants")),
             )
         )

@@ -96,6 +96,17 @@ def clean(text: str, limit: int = 500) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def quoted(text: str, limit: int = 200) -> str:
+    """Somebody else's text in a sentence of ours: data, with its own quotation marks made single, and capped."""
+    return f'"{clean(text, limit).replace(chr(34), chr(39))}"'
+
+
+def quotation(text: str) -> str:
+    """The same at the end of a sentence, which has one full stop."""
+    shown = quoted(text)
+    return shown if shown[-2:-1] in {".", "!", "?", "…"} else f"{shown}."
+
+
 def size_in_words(n_bytes: int) -> str:
     """The size of a file as people are told it."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"

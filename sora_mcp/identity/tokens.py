@@ -19,6 +19,7 @@ from sora_mcp.config.documents import Documents, Kept
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured, NotFound
+from sora_mcp.core.tasks import quoted
 from sora_mcp.identity.scopes import SCOPES
 
 PREFIX = "sora_mcp_"
@@ -84,7 +85,8 @@ class TokenStore:
             others = [each for each in grants if each.name != name]
             if len(others) == len(grants):
                 names = ", ".join(each.name for each in grants[:20]) or "none"
-                raise NotFound(f"No token of this name: {name[:64]!r}. Names: {names}.", Do("Nothing was revoked."))
+                message = f"No token of this name: {quoted(name, 64)}. Names: {names}."
+                raise NotFound(message, Do("Nothing was revoked."))
             document["tokens"] = [_entry(each) for each in others]
 
     def take_over(self, grants: Sequence[Grant]) -> list[str]:

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from sora_mcp.core.advice import Do
+from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.videos import CREATE_PATH, MODELS_PATH
 from sora_mcp.sandbox.faces import FACES, Face, FieldError, body_of
 from sora_mcp.sandbox.forms import drawn, sent_of
@@ -41,6 +43,8 @@ class VideoRoutes:
 
     def __init__(self, store: Store, profile: str, model: str | None) -> None:
         self._store = store
+        if profile not in FACES:
+            raise NotConfigured(f"The sandbox has no face for {profile}.", Do("Add it to FACES in sandbox/faces.py."))
         self._face: Face = FACES[profile]
         self._model = model or self._face.model
 

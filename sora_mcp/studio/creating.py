@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +32,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
-from sora_mcp.core.tasks import UNDER_WAY, clean
+from sora_mcp.core.tasks import UNDER_WAY, quoted
 from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
@@ -283,7 +282,7 @@ class Creator:
         """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
         is empty, says nothing."""
         if model is not None and model not in (known := await connection.models()) and known:
-            shown = json.dumps(clean(model, 60), ensure_ascii=False)
+            shown = quoted(model, 60)
             raise InvalidInput([Problem("model", f"the server has no {shown}", preview.listed(model, known))])
 
     async def _ask_user(self, ready: Resolved, confirm: Confirm | None, settles: Sequence[str]) -> float:

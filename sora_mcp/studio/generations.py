@@ -5,7 +5,7 @@ from __future__ import annotations
 from sora_mcp.core.advice import Do, LookAgain, SeeList, Settle, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
 from sora_mcp.core.states import predicate
-from sora_mcp.core.tasks import FINAL, Generation, clean
+from sora_mcp.core.tasks import FINAL, Generation, quotation
 from sora_mcp.ledger import Entry
 
 _ANOTHER = Do("Use another video.")
@@ -54,5 +54,5 @@ def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool =
 def _reason(entry: Entry) -> str:
     """Why there is nothing, as far as that is known: the gateway's words in quotes."""
     if entry.gateway_message:
-        return f" The gateway says: “{clean(entry.gateway_message, 200)}”."
-    return f" Reason: “{clean(entry.failure_reason, 200)}”." if entry.failure_reason else ""
+        return f" The gateway says: {quotation(entry.gateway_message)}"
+    return f" Reason: {quotation(entry.failure_reason)}" if entry.failure_reason else ""

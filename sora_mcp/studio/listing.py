@@ -190,5 +190,6 @@ def _read_cursor(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not cursor.isdecimal() or len(cursor) > 18:
-        raise InvalidInput([Problem("cursor", "is not a cursor", "next_cursor of an earlier answer")])
+        allowed = "the one that an earlier list gave for its next page"
+        raise InvalidInput([Problem("cursor", "is not a cursor", allowed)])
     return int(cursor)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
 from sora_mcp.core.errors import SoraError, TooManyRunning
 from sora_mcp.core.models import VideoRequest
+from sora_mcp.core.tasks import quotation
 from sora_mcp.dialects.protocol import Need, Picture
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.sources import Resolved, name_of
@@ -32,7 +33,7 @@ def no_board(error: SoraError) -> str:
 
 def question(words: str) -> str:
     """What the user would be asked."""
-    return f"A real call would ask first: “{words}”"
+    return f'A real call would ask first: "{words}"'
 
 
 def refused_before(entry: Entry, now: float) -> str:
@@ -42,7 +43,7 @@ def refused_before(entry: Entry, now: float) -> str:
     what = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
     reason = entry.gateway_message or entry.failure_reason
     words = f"The same request {what} {_ago(now - entry.updated_at)}"
-    return f"{words}: “{reason}”" if reason else f"{words}; no reason was given."
+    return f"{words}: {quotation(reason)}" if reason else f"{words}; no reason was given."
 
 
 def of_amount(request: VideoRequest) -> Iterator[str]:

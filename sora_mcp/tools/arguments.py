@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.tools.foreign import Argument, as_item, fold, translated
 from sora_mcp.tools.schema import Items, Schema, emit
 
@@ -289,8 +289,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "this number"
     if isinstance(value, str | int | float | bool) or value is None:
-        text = json.dumps(clean(value, 60) if isinstance(value, str) else value, ensure_ascii=False)
-        return clean(text, 64)
+        return quoted(value, 60) if isinstance(value, str) else clean(json.dumps(value), 64)
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "this value"
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.core.advice import Advice, TryAgain
 from sora_mcp.core.errors import SUBMITTED, Outcome, Refused, SoraError
 from sora_mcp.core.models import Model
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
@@ -51,12 +49,10 @@ class Failure(Model):
 
 def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENTS) -> Result:
     """An error as a result: in words, and for a program."""
-    message = wording.message(error.parts)
-    outcome: Outcome | None = (error.outcome or "unknown") if paid else None
-    # Whoever waited and then called again would pay twice where the outcome is unknown, and in vain where it is final.
-    retry_after_s = error.retry_after_s if error.can_retry and outcome != "unknown" else None
-    advice = _when(error.advice, retry_after_s) if retry_after_s else error.advice
-    next_step = wording.advise(*advice, about=error.request_id)
+    if paid and error.outcome is None:
+        error.outcome = "unknown"
+    outcome: Outcome | None = error.outcome if paid else None
+    message, next_step = wording.message(error.parts), wording.next_step(error)
     submitted = SUBMITTED[outcome] if outcome else ""
     sentences = [message, _gateways_reason(error, wording), submitted, next_step]
     failure = Failure(
@@ -64,7 +60,7 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
         message=" ".join(filter(None, [message, submitted])),  # some hosts show nothing but the structured error
         next_step=next_step,
         retryable=error.can_retry,
-        retry_after_s=retry_after_s,
+        retry_after_s=error.wait_s,
         http_status=error.http_status,
         gateway_message=error.upstream or error.answer or None,
     )
@@ -74,13 +70,6 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
     structured["error"] = failure.model_dump(exclude_none=True)
     text = wording.failure + " ".join(each for each in sentences if each)
     return Result(text, structured, is_error=True)
-
-
-def _when(advice: Sequence[Advice], after_s: float) -> list[Advice]:
-    """The advice with the seconds that the gateway named."""
-    again = TryAgain(after_s)
-    timed = [again if isinstance(each, TryAgain) else each for each in advice]
-    return timed if again in timed else [*timed, again]
 
 
 def _gateways_reason(error: SoraError, wording: Wording) -> str:

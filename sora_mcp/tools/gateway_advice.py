@@ -9,7 +9,7 @@ AboutGateway = Configure | CheckKey | LogIn | UnlockKeyStore
 _ADDRESS, _KEY = Setting("base_url"), Setting("api_key")
 ABOUT_GATEWAY: dict[type[AboutGateway], Message] = {
     Configure: (
-        *("set ", _ADDRESS, " (the gateway's address) and ", _KEY, " (its key) for this server, "),
+        *("set ", _ADDRESS, " (the gateway's address) and ", _KEY, " (its key), "),
         *("run `sora-mcp login`, which asks for both, or set ", _ADDRESS),
         "=sandbox to try everything without a gateway",
     ),

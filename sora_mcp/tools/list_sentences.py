@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import predicate
-from sora_mcp.core.tasks import State
-from sora_mcp.tools.sentences import cost_words, other_costs, quote, usually
+from sora_mcp.core.tasks import State, quoted
+from sora_mcp.tools.sentences import cost_words, other_costs, usually
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 _ORDER: tuple[State, ...] = (
@@ -65,7 +65,7 @@ def _shown(listing: VideoList) -> str:
     """Which ones these are."""
     filters = listing.filters
     older = " older" if filters.is_continued else ""
-    text = f" with {quote(filters.query)} in the prompt" if filters.query is not None else ""
+    text = f" with {quoted(filters.query)} in the prompt" if filters.query is not None else ""
     state = f" in state {', '.join(filters.states)}" if filters.states else ""
     return f"Shown: {len(listing.videos)}{older}{text}{state}, newest first."
 
@@ -83,7 +83,7 @@ def _why_empty(listing: VideoList) -> str:
 
 
 def _conditions(filters: Filters) -> list[str]:
-    has = [] if filters.query is None else [f"has {quote(filters.query)} in its prompt or beats"]
+    has = [] if filters.query is None else [f"has {quoted(filters.query)} in its prompt or beats"]
     return [*has, *([" or ".join(map(predicate, filters.states))] if filters.states else [])]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
-from sora_mcp.tools.sentences import quote
+from sora_mcp.core.tasks import quoted
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
@@ -84,7 +84,7 @@ def _beats_seen(look: Look) -> list[str]:
 
 def _beat(number: int, beat: SeenBeat) -> str:
     begins = "past the end" if beat.frame is None else f"from frame {beat.frame}"
-    return f"{number} {quote(beat.description, 60)} {begins} ({beat.seconds:.2f} s)"
+    return f"{number} {quoted(beat.description, 60)} {begins} ({beat.seconds:.2f} s)"
 
 
 def _stills(numbers: Sequence[str]) -> str:

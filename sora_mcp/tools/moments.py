@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sora_mcp.core.pictures import Moment
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import quoted
 
 ALLOWED = 'a frame ("110"), a time ("7.3s"), a range ("2s-5s"), or "beats"'
 
@@ -54,4 +54,4 @@ def _moment(text: str, whole: str) -> Moment:
 
 
 def _none(text: str) -> NoMoment:
-    return NoMoment(f"{clean(text, 40)!r} is not accepted; allowed: {ALLOWED}")
+    return NoMoment(f"{quoted(text, 40)} is not accepted; allowed: {ALLOWED}")

@@ -9,7 +9,7 @@ from sora_mcp.core.errors import SUBMITTED
 from sora_mcp.core.results import Download, ListedVideo, OtherCost, Submission, Video
 from sora_mcp.core.states import predicate
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import clean, is_plain_code, is_plain_id, size_in_words
+from sora_mcp.core.tasks import is_plain_code, is_plain_id, quotation, quoted, size_in_words
 from sora_mcp.tools.wording import FOR_AGENTS, Wording
 
 
@@ -59,7 +59,7 @@ def other_costs(costs: Iterable[OtherCost] | None) -> Iterator[str]:
 
 def _plan(submission: Submission | Video) -> list[str]:
     """What comes when."""
-    return [f"Plan: {quote(submission.plan, 1000)}."] if submission.plan else []
+    return [f"Plan: {quoted(submission.plan, 1000)}."] if submission.plan else []
 
 
 def _adjusted(submission: Submission) -> list[str]:
@@ -138,7 +138,7 @@ def _why(video: Video) -> str:
     if video.state not in {"failed", "blocked", "lost", "rejected", "unknown"}:
         return ""
     is_gateways = video.failure_reason == video.gateway_message
-    ours = f"Reason: {quote(video.failure_reason)}." if video.failure_reason and not is_gateways else ""
+    ours = f"Reason: {quotation(video.failure_reason)}" if video.failure_reason and not is_gateways else ""
     says = gateway_says(video.gateway_message, video.failure_code, video.gateway_answer)
     if not ours and not says:
         return "The gateway gave no reason." if video.state in {"failed", "blocked"} else ""
@@ -149,15 +149,10 @@ def gateway_says(message: str | None, code: str | None = None, answer: str | Non
     """The gateway's words as a quotation; else its code, where that is a plain word; else how its answer began."""
     word = f" (code {code})" if is_plain_code(code) else ""
     if message:
-        return f"The gateway says{word}: {quote(message)}."
+        return f"The gateway says{word}: {quotation(message)}"
     if word:
         return f"The gateway says no more than the code {code}."
-    return f"The gateway's answer begins: {quote(answer)}." if answer else ""
-
-
-def quote(text: str, limit: int = 200) -> str:
-    """Somebody else's text in a sentence of ours: data, with its own quotation marks made single, and capped."""
-    return f'"{clean(text, limit).replace(chr(34), chr(39))}"'
+    return f"The gateway's answer begins: {quotation(answer)}" if answer else ""
 
 
 def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:

@@ -83,8 +83,13 @@ class Wording(ABC):
         )
 
     def next_step(self, error: SoraError) -> str:
-        """What to do about an error."""
-        return self.advise(*error.advice, about=error.request_id)
+        """What to do about an error, and in how long, where the gateway named that."""
+        advice = error.advice
+        if error.wait_s:
+            again = TryAgain(error.wait_s)
+            advice = tuple(again if isinstance(each, TryAgain) else each for each in advice)
+            advice = advice if again in advice else (*advice, again)
+        return self.advise(*advice, about=error.request_id)
 
     def advise(self, *advice: Advice, about: str | None = None) -> str:
         """What to do, in sentences. `about`: the request that was just made, if one was."""
@@ -291,7 +296,10 @@ _REVISE: dict[State, str] = {
         "again: that costs again."
     ),
     "lost": "Nothing is submitted again by itself. Creating it again costs again; a later answer of the server wins.",
-    "rejected": "Nothing was created. Correct what the reason says, then create it again.",
+    "rejected": (
+        "Nothing was created. Put right what the gateway refused (the request, the key or the balance; status 429 only "
+        "asks for a wait), then create it again."
+    ),
 }
 
 

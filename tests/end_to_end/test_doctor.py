@@ -57,9 +57,12 @@ def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path, p
 
 
 def test_the_doctor_shows_what_was_spent_beside_the_caps(run: Run) -> None:
-    def spending(**settings: str) -> str:
+    def check(**settings: str) -> dict[str, str]:
         checks = json.loads(run("doctor", "--json", **settings).stdout)["checks"]
-        return next((check["found"] for check in checks if check["name"] == "spending"), "")
+        return next((check for check in checks if check["name"] == "spending"), {"found": ""})
+
+    def spending(**settings: str) -> str:
+        return check(**settings)["found"]
 
     assert spending() == ""  # there is no ledger yet
     run("create", "a boat", SANDBOX_SECONDS="600")
@@ -68,6 +71,11 @@ def test_the_doctor_shows_what_was_spent_beside_the_caps(run: Run) -> None:
     assert spending() == "relative cost 3.75 in the last 24 hours, 2 videos under way or unknown"
     capped = spending(MAX_COST_PER_DAY="5", MAX_RUNNING="2")
     assert capped == "relative cost 3.75 in the last 24 hours (at most 5), 2 videos under way or unknown (at most 2)"
+    reached = check(MAX_COST_PER_DAY="3", MAX_CALLS_PER_DAY="2", MAX_RUNNING="3")
+    assert reached["verdict"] == "note"
+    assert reached["next_step"] == (
+        "Nothing more is submitted while SORA_MAX_COST_PER_DAY and SORA_MAX_CALLS_PER_DAY are reached."
+    )
     assert (
         spending(BASE_URL="http://127.0.0.1:9", API_KEY=KEY)
         == "relative cost 0 in the last 24 hours, 0 videos under way or unknown"

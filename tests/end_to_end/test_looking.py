@@ -177,7 +177,7 @@ async def test_a_video_that_failed_says_why_there_is_nothing(
         seen = await use(client, "view_video", {"task_id": "task_new", "at": "1s"})
     assert seen.is_error
     assert "has failed, so there is nothing to use." in seen.text
-    assert "“no fuel left”" in seen.text
+    assert '"no fuel left"' in seen.text
 
 
 async def test_a_contact_sheets_address_takes_the_same_options(client: Client) -> None:

@@ -293,7 +293,7 @@ def test_doctor_finds_nothing_wrong_in_the_sandbox(shell: Shell) -> None:
     assert done.returncode == 0
     found = {check["name"]: check for check in told(done)["checks"]}
     assert {check["verdict"] for check in found.values()} == {"ok"}
-    assert "holds 1 video" in found["ledger"]["found"]
+    assert "holds 1 request" in found["ledger"]["found"]
     assert told(done)["settings"]["SORA_BASE_URL"] == {"value": "sandbox", "from": "environment"}
     assert told(done)["settings"]["SORA_LOG_LEVEL"] == {"value": "WARNING", "from": "default"}
 

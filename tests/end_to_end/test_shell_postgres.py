@@ -63,9 +63,9 @@ def test_the_doctor_says_where_the_ledger_is_and_what_it_holds(run: Run, url: st
     run("create", "a boat", LEDGER_URL=url)
     run("create", "a fox")
     seen = checks(run, LEDGER_URL=url)
-    assert seen["ledger"]["found"].endswith(f"{place}; its schema has version 1, and it holds 1 video")
+    assert seen["ledger"]["found"].endswith(f"{place}; its schema has version 1, and it holds 1 request")
     assert seen["spending"]["found"].startswith("relative cost 1.25 in the last 24 hours")
-    assert "holds 1 video and is not used" in seen["ledger in SORA_HOME"]["found"]
+    assert "holds 1 request and is not used" in seen["ledger in SORA_HOME"]["found"]
     assert run("ledger", "copy", "--yes", LEDGER_URL=cluster.database()).returncode == 0
     assert "was copied to PostgreSQL" in checks(run)["ledger"]["found"]
     assert "ledger in SORA_HOME" not in checks(run, LEDGER_URL=url)

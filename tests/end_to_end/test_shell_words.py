@@ -21,7 +21,7 @@ from fault_gateway import CREATE, FaultGateway, Hold
 def test_a_source_that_is_meant_as_a_file_and_is_not_there_is_said_to_be_missing(run: Run, source: str) -> None:
     done = run("blend", source, "last")
     assert done.returncode == 2
-    assert f"There is no file {source!r}. Nothing was submitted." in done.stderr
+    assert f'There is no file "{source}". Nothing was submitted.' in done.stderr
     assert "inpaint_items" not in done.stderr
 
 
@@ -164,3 +164,33 @@ def test_what_is_given_is_never_dropped_without_a_word(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "home" / "sandbox" / "tasks").exists()
+
+
+def test_a_batch_names_all_bad_lines_at_once(run: Run, tmp_path: Path) -> None:
+    lines = ['{"prompt": "a", "colour": 1}', '{"inpaint_items": [{"url": "nowhere.png"}]}', '{"prompt": "b"}', "{"]
+    (tmp_path / "films.jsonl").write_text("\n".join(lines))
+    said = run("batch", "films.jsonl").stderr
+    assert [line.split(":")[1].strip() for line in said.splitlines()[:3]] == ["line 1", "line 2", "line 4"]
+    assert 'there is no file "nowhere.png"' in said
+
+
+def test_a_wrong_id_is_named_as_it_was_typed_and_leads_nowhere(run: Run) -> None:
+    said = run("download", "../x", "--wait").stderr
+    assert "TASK_ID: is not an id" in said
+    assert "still at the gateway" not in said
+
+
+def test_a_size_that_is_wrong_is_named_by_the_option_that_was_typed(run: Run) -> None:
+    assert "sora-mcp: --size: 9x9 is not a documented size" in run("create", "x", "--size", "9x9").stderr
+    assert "sora-mcp: --width, --height: 9x9 is" in run("create", "x", "--width", "9", "--height", "9").stderr
+
+
+def test_nobody_at_a_shell_is_told_of_a_server(run: Run) -> None:
+    assert "run the command again" in run("create", "x", MAX_COST_PR_DAY="3").stderr
+    assert "this server" not in run("create", "x", BASE_URL="https://api.example", API_KEY="").stderr
+
+
+def test_the_help_of_options_is_for_a_person(run: Run) -> None:
+    said = " ".join(run(command, "--help").stdout for command in ("create", "remix", "get", "list", "view", "gateway"))
+    for words in ("the user", "Leave out", "use 50", "next_cursor", "n_variants,"):
+        assert words not in said

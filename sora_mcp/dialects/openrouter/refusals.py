@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.capabilities import Capabilities, ModelOffer
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import quoted
 from sora_mcp.dialects.openrouter import frames, shape
 from sora_mcp.dialects.protocol import CannotExpress
 from sora_mcp.dialects.shots import LEAST_S, spans
@@ -29,7 +28,7 @@ def offer_of(model: str | None, offers: Mapping[str, ModelOffer]) -> ModelOffer:
     if re.fullmatch(r"[!-~]{1,200}", model) is None:
         raise InvalidInput([Problem("model", "is not a model name", _named(model, offers))])
     if offers and model not in offers:
-        shown = json.dumps(clean(model, 60), ensure_ascii=False)
+        shown = quoted(model, 60)
         raise InvalidInput([Problem("model", f"the gateway has no {shown}", _named(model, offers))])
     return offers.get(model, ModelOffer(id=model))
 

@@ -110,5 +110,5 @@ def _what_is_unknown(reply: Reply, answer: Any) -> str:
     code = code_of(answer)
     what = "no task id that can be read"
     if code is not None:
-        what = f"the code {code!r}" if is_plain_code(code) else "a code that says nothing about it"
+        what = f"the code {code}" if is_plain_code(code) else "a code that says nothing about it"
     return f"The gateway answered the create with {what}"

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.tasks import clean
+from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install.machine import Machine
 from sora_mcp.distribution.install.own_entry import env_of, words_of
 from sora_mcp.distribution.manifests.clients import Client
@@ -66,7 +66,7 @@ def run(command: Command, client: Client, machine: Machine) -> None:
         raise FileProblem(f"{client.title} was not found: there is no program {program}.")
     well, said = machine.run(path, arguments)
     if not well:
-        raise FileProblem(f"{program} failed; its words: {clean(said, _QUOTED)!r}")
+        raise FileProblem(f"{program} failed; its words: {quoted(said, _QUOTED)}")
 
 
 def shown(command: Command, machine: Machine) -> str:

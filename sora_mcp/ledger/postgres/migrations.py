@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sora_mcp.core.advice import AskUser
+from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
 from sora_mcp.ledger.postgres.counting import TABLES as COUNTS
@@ -174,5 +174,5 @@ class NewerRelease(FileProblem):
 
     def __init__(self) -> None:
         super().__init__(
-            "A newer release has taken over the ledger in PostgreSQL.", AskUser("restart this server with that release")
+            "A newer release has taken over the ledger in PostgreSQL.", AskUser((Restart(), " with that release"))
         )

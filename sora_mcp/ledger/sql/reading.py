@@ -9,7 +9,7 @@ from time import monotonic
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
-from sora_mcp.core.advice import AskUser
+from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
@@ -159,5 +159,5 @@ def _without_salt() -> FileProblem:
     """Of a ledger with entries, whose accounts nobody can tell any more."""
     return FileProblem(
         "The ledger cannot be used (it is damaged).",
-        AskUser("restore it from a backup, then restart this server"),
+        AskUser(("restore it from a backup, then ", Restart())),
     )

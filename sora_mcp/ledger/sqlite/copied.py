@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_mcp.core.advice import AskUser, CopyLedger, Place, Setting
+from sora_mcp.core.advice import AskUser, CopyLedger, Place, Restart, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sqlite.migrations import COPIED, is_copied
@@ -64,5 +64,5 @@ class Copied(FileProblem):
         where = Place(f" ({mark.place})" if mark.place else "", "")
         what = " was copied to PostgreSQL" if mark.ended_at is not None else " is being copied to PostgreSQL"
         message = ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more.")
-        use_it = AskUser(("set ", Setting("ledger_url"), " to that database and restart this server"))
+        use_it = AskUser(("set ", Setting("ledger_url"), " to that database and ", Restart()))
         super().__init__(message, *([] if mark.ended_at is not None else [CopyLedger()]), use_it)

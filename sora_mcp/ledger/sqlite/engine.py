@@ -12,7 +12,7 @@ from typing import TypeVar
 import anyio
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.advice import AskUser
+from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, GivenUp, Intent
 from sora_mcp.core.spending import SpendingPolicy
@@ -124,7 +124,7 @@ class SqliteLedger(Paying, Following, Reading):
         if not migrations.is_current(db):
             raise FileProblem(
                 "A newer release has taken over the ledger while this one was running.",
-                AskUser("restart this server (the window that it runs in)"),
+                AskUser((Restart(),)),
             )
         of_newest = "SELECT 1 FROM videos WHERE number = ? AND request_id = ?"
         if self._newest is not None and db.execute(of_newest, self._newest).fetchone() is None:

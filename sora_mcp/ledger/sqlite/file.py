@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
-from sora_mcp.core.advice import AskUser, Place, Setting, TryAgain
+from sora_mcp.core.advice import AskUser, Place, Restart, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.transactions import BUSY_S, LINE_S, Held, OlderRelease
@@ -272,7 +272,7 @@ def problem(path: Path, error: Exception) -> FileProblem:
         return held(path)
     message = _cannot_be_used(path, what)
     if isinstance(error, migrations.NewerSchema):
-        return FileProblem(message, AskUser("restart this server with the newer version"))
+        return FileProblem(message, AskUser((Restart(), " with the newer version")))
     return FileProblem(
         message, AskUser(("check that folder (setting ", Setting("home"), "): it must be writable, with free space"))
     )
