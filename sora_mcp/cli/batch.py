@@ -30,8 +30,16 @@ from sora_mcp.cli.terminal import fitted
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Do, SeeLog, Setting, WouldBeRefused
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost, in_words, total
-from sora_mcp.core.errors import SUBMITTED, FileProblem, InternalError, InvalidInput, OverCap, Problem, SoraError
+from sora_mcp.core.errors import (
+    SUBMITTED,
+    FileProblem,
+    InternalError,
+    InvalidInput,
+    Problem,
+    SoraError,
+)
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import quoted
 from sora_mcp.runtime import signals

@@ -13,16 +13,9 @@ from sora_mcp import tools
 from sora_mcp.cli.batch_files import Request
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.core.advice import SeeLog
+from sora_mcp.core.caps import OverCap, TooManyRunning
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import (
-    FileProblem,
-    GatewayError,
-    InternalError,
-    NotConfigured,
-    OverCap,
-    SoraError,
-    TooManyRunning,
-)
+from sora_mcp.core.errors import FileProblem, GatewayError, InternalError, NotConfigured, SoraError
 from sora_mcp.core.records import DAY_S, KnownLine, told_cost
 from sora_mcp.core.results import Submission, Video
 from sora_mcp.core.states import OPEN, REFUSED

@@ -31,7 +31,8 @@ from sora_mcp.config.settings import Settings, load_what_can_be
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, verb_of
-from sora_mcp.core.errors import OverCap, SoraError
+from sora_mcp.core.caps import OverCap
+from sora_mcp.core.errors import SoraError
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.studio.costs import policy_of

@@ -48,9 +48,10 @@ def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cos
     if value is None:
         return None
     try:
-        return kind.read(value)
+        cap: Cost = kind.read(value)
     except (ValueError, TypeError):
         raise click.BadParameter(f"{quoted(value)} is not a cap; allowed: {kind.allowed}.") from None
+    return cap
 
 
 @token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')

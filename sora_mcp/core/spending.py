@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
-from sora_mcp.core.errors import (
-    MOST_NAMED,
+from sora_mcp.core.caps import (
     PERSONAL,
     CostsNotKnown,
     NoPrices,
@@ -20,6 +18,8 @@ from sora_mcp.core.errors import (
     TooManyCalls,
     TooManyRunning,
 )
+from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
+from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 

@@ -6,8 +6,8 @@ Of what the others did each of these tells one sum, and nothing else: no ids, no
 from __future__ import annotations
 
 from sora_mcp.core.advice import Do
+from sora_mcp.core.caps import OverTeamCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverTeamCap
 
 
 class TeamOverDailyCap(OverTeamCap):

@@ -19,10 +19,10 @@ from sora_mcp.core.errors import MOST_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
 from sora_mcp.studio import Studio
+from sora_mcp.tools.agent_wording import FOR_AGENTS, ForAgents
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.view_video import ViewVideo, look
-from sora_mcp.tools.wording import FOR_AGENTS, ForAgents
 
 UNSETTLED_MOST = 50
 """Unknown outcomes that are told."""

@@ -15,18 +15,15 @@ from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Note, SeeLog, TryAgain, WouldBeRefused
+from sora_mcp.core.caps import CostsNotKnown, OverCap, OverTeamCap, TooManyRunning
 from sora_mcp.core.errors import (
     BadReply,
-    CostsNotKnown,
     Declined,
     InternalError,
     InvalidInput,
-    OverCap,
-    OverTeamCap,
     Problem,
     Refused,
     SoraError,
-    TooManyRunning,
 )
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat

@@ -11,9 +11,17 @@ from sora_mcp.config.endpoint import NOTICE_EXPLAINED
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, AskUser, Message, Setting, TryAgain
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support, verb_of
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
-from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, OverCap, Problem, SoraError, Unreachable
+from sora_mcp.core.errors import (
+    BadReply,
+    InvalidInput,
+    NotConfigured,
+    Problem,
+    SoraError,
+    Unreachable,
+)
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.spending import Spending, TeamCaps
 from sora_mcp.core.tables import FPS

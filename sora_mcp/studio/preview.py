@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterator
 
 from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
-from sora_mcp.core.errors import SoraError, TooManyRunning
+from sora_mcp.core.caps import TooManyRunning
+from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import quotation
 from sora_mcp.dialects.protocol import Need, Picture

@@ -12,13 +12,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sora_mcp.core.advice import AllowDuplicate, AskUser, Correct, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import (
     Declined,
     FileProblem,
     GatewayError,
     InternalError,
     OutcomeUnknown,
-    OverCap,
     Refused,
     SoraError,
     Unreachable,

@@ -14,7 +14,8 @@ import anyio
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download
 from sora_mcp.studio import Confirm
-from sora_mcp.tools.wording import FOR_AGENTS, LONGEST_WAIT_S, Wording
+from sora_mcp.tools.agent_wording import FOR_AGENTS
+from sora_mcp.tools.wording import LONGEST_WAIT_S, Wording
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine

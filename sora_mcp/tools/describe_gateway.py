@@ -8,12 +8,13 @@ from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.description import Description, OfferedModel
 from sora_mcp.core.models import Model, ModelName
 from sora_mcp.studio import Studio
+from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.offers import say_model, say_offers
 from sora_mcp.tools.published import PublishedDescription
 from sora_mcp.tools.sentences import cost_words, other_costs
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.wording import Wording
 
 
 class DescribeGateway(Model):

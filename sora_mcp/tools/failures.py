@@ -9,7 +9,8 @@ from typing import Any
 
 from sora_mcp.core.errors import SUBMITTED, Outcome, Refused, SoraError
 from sora_mcp.core.models import Model
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.agent_wording import FOR_AGENTS
+from sora_mcp.tools.wording import Wording
 
 
 @dataclass(frozen=True, slots=True)

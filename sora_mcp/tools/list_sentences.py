@@ -8,8 +8,9 @@ from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import predicate
 from sora_mcp.core.tasks import State, quoted
+from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.sentences import cost_words, other_costs, usually
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.wording import Wording
 
 _ORDER: tuple[State, ...] = (
     *("succeeded", "running", "queued", "submitted", "sending"),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
 from sora_mcp.core.tasks import quoted
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.agent_wording import FOR_AGENTS
+from sora_mcp.tools.wording import Wording
 
 
 def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:

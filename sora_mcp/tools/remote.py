@@ -19,9 +19,9 @@ from sora_mcp.core.tasks import clean
 from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, is_address
 from sora_mcp.studio.report import ON_THIS_MACHINE
 from sora_mcp.studio.uploads import NOT_HERE
+from sora_mcp.tools.agent_wording import ForAgents
 from sora_mcp.tools.caller import Links
 from sora_mcp.tools.sentences import duration
-from sora_mcp.tools.wording import ForAgents
 
 
 class ForRemoteAgents(ForAgents):

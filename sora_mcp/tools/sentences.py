@@ -10,7 +10,8 @@ from sora_mcp.core.results import Download, ListedVideo, OtherCost, Submission, 
 from sora_mcp.core.states import predicate
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import is_plain_code, is_plain_id, quotation, quoted, size_in_words
-from sora_mcp.tools.wording import FOR_AGENTS, Wording
+from sora_mcp.tools.agent_wording import FOR_AGENTS
+from sora_mcp.tools.wording import Wording
 
 
 def name(video: ListedVideo | Submission) -> str:

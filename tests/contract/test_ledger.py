@@ -9,8 +9,8 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
 
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverCap
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
 from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, RowGone, SpendingPolicy

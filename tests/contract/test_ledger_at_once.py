@@ -14,8 +14,8 @@ from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
 
 from sora_mcp.core.accounts import Person, Team
 from sora_mcp.core.batches import BatchLine
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverCap
 from sora_mcp.core.spending import TeamCaps
 from sora_mcp.core.tasks import Task
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy

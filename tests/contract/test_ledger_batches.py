@@ -13,8 +13,8 @@ from ledgers import BODY, GUARDED, G, OpenLedger
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.batches import BatchLine, digest_of, key_of_name, keys_of_unnamed
+from sora_mcp.core.caps import TooManyRunning
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import TooManyRunning
 from sora_mcp.core.tasks import State, Task
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy, open_ledger
 

@@ -11,8 +11,8 @@ from typing import get_args
 import pytest
 from ledgers import BEFORE_TOTALS_WERE_KEPT, BODY, OpenLedger, row
 
+from sora_mcp.core.caps import CostsNotKnown, OverDailyCap
 from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
-from sora_mcp.core.errors import CostsNotKnown, OverDailyCap
 from sora_mcp.core.spending import WINDOW_S
 from sora_mcp.core.tasks import FINAL, Generation, State, Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger

@@ -14,8 +14,9 @@ import anyio
 import pytest
 from worded import next_step
 
+from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import FileProblem, NotFound, OverCap
+from sora_mcp.core.errors import FileProblem, NotFound
 from sora_mcp.core.schedule import LEASE_S
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
 from sora_mcp.ledger.sql.transactions import GONE

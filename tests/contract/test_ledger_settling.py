@@ -8,8 +8,8 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
 
+from sora_mcp.core.caps import OverCap, TooManyRunning
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OverCap, TooManyRunning
 from sora_mcp.core.tasks import Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy
 

@@ -11,8 +11,8 @@ from ledgers import BODY, OpenLedger, Store
 from postgres import Cluster
 
 from sora_mcp.core.accounts import Team
+from sora_mcp.core.caps import OverCap, OverDailyCap
 from sora_mcp.core.cost import Cost, of_unit
-from sora_mcp.core.errors import OverCap, OverDailyCap
 from sora_mcp.core.spending import TeamCaps
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.core.team_caps import TeamOverDailyCap, TeamTooManyCalls, TeamTooManyRunning

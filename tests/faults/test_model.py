@@ -22,7 +22,8 @@ from ledgers import Store, in_file
 from postgres import Cluster
 
 from sora_mcp.config.settings import load
-from sora_mcp.core.errors import NotFound, OverCap, SoraError
+from sora_mcp.core.caps import OverCap
+from sora_mcp.core.errors import NotFound, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import VideoList
 from sora_mcp.core.states import OPEN, TRANSITIONS

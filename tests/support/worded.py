@@ -1,7 +1,7 @@
 """Errors in the words that an agent reads."""
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.tools.wording import FOR_AGENTS
+from sora_mcp.tools.agent_wording import FOR_AGENTS
 
 
 def message(error: SoraError) -> str:

@@ -15,9 +15,10 @@ from sora_mcp import tools
 from sora_mcp.cli.pasting import same_list
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.core import advice
+from sora_mcp.core.caps import OverDailyCap, TooManyRunning
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import OutcomeUnknown, OverDailyCap, TooManyRunning
-from sora_mcp.tools.wording import FOR_AGENTS
+from sora_mcp.core.errors import OutcomeUnknown
+from sora_mcp.tools.agent_wording import FOR_AGENTS
 
 TASK, REQUEST = "task_1", "req_1"
 SETTING = ("check ", advice.Setting("max_running"))

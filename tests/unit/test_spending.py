@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_mcp.core.advice import Do, RaiseCap
-from sora_mcp.core.cost import RELATIVE, Cost
-from sora_mcp.core.errors import (
+from sora_mcp.core.caps import (
     CostsNotKnown,
     NoPrices,
     OtherUnit,
@@ -22,6 +21,7 @@ from sora_mcp.core.errors import (
     TooManyCalls,
     TooManyRunning,
 )
+from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State

@@ -8,12 +8,12 @@ from sora_mcp.config.settings import load
 from sora_mcp.config.sharing import settings_of
 from sora_mcp.core.advice import RaiseCap, TellUser
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.caps import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap, OverTeamCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap, OverTeamCap
 from sora_mcp.core.spending import OpenVideo, Spending, SpendingPolicy, Standing, TeamCaps
 from sora_mcp.core.team_caps import TeamCostsNotKnown
 from sora_mcp.studio.costs import policy_of
-from sora_mcp.tools.wording import FOR_AGENTS
+from sora_mcp.tools.agent_wording import FOR_AGENTS
 
 FIVE = Cost.of(5, "USD")
 OTHERS = Spending((Cost.of(4, "USD"),), (Cost.of("0.5", "USD"),), (OpenVideo("task_of_ben", "unknown"),), 7, {"USD": 7})

@@ -100,7 +100,7 @@ def test_a_token_that_is_replaced_keeps_scopes_and_cap_and_the_old_one_is_refuse
 
 def test_who_is_not_there_cannot_be_revoked(file: TokenStore) -> None:
     file.add("alice", None, None)
-    with pytest.raises(NotFound, match=r"'bob'. Names: alice"):
+    with pytest.raises(NotFound, match=r'"bob". Names: alice'):
         file.revoke("bob")
     assert len(file.grants()) == 1
 

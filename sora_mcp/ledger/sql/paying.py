@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import anyio
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.errors import FileProblem, OverCap
+from sora_mcp.core.caps import OverCap
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeVar
 import anyio
 
 from sora_mcp.core.advice import AskUser, TryAgain
-from sora_mcp.core.errors import FileProblem, OverCap
+from sora_mcp.core.caps import OverCap
+from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.changes import Changes
 from sora_mcp.ledger.sql.database import Database
