@@ -29,7 +29,7 @@ from sora_mcp.studio import KeyOf, Studio
 
 if TYPE_CHECKING:
     from sora_mcp.server.links import Links
-    from sora_mcp.server.links.desk import OwnersLinks
+    from sora_mcp.server.links.links import OwnersLinks
 
 Context = ServerRequestContext[Studio]
 

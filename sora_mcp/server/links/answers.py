@@ -37,10 +37,10 @@ def path_of(use: Use) -> str:
     return f"/{use}/{{link:path}}"
 
 
-async def link_of(request: Request, desk: Desk, use: Use) -> Link:
+async def link_of(request: Request, verifier: LinkVerifier, use: Use) -> Link:
     """The link that a request uses. Raises Refusal where nobody, or not this caller, may use it."""
     try:
-        link = await to_thread.run_sync(desk.read, use, request.path_params["link"], request.url.query)
+        link = await to_thread.run_sync(verifier.read, use, request.path_params["link"], request.url.query)
     except UnusableLink as error:
         raise Refusal(403, f"{error} {_ANOTHER[use]}") from None
     except FileProblem as error:
@@ -64,7 +64,7 @@ _ANOTHER: dict[Use, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class LinkVerifier:
     """What it takes to know a good link. `is_let_in`: whether an owner still has access to the server."""
 
     signer: Signer

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
-from sora_mcp.server.links.answers import Desk, Refusal, link_of
+from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
 from sora_mcp.studio.image_files import kind_of
 from sora_mcp.studio.images import KINDS, MAX_IMAGE_BYTES
@@ -36,15 +36,15 @@ _HOW = "Send the file itself as the body, as curl -T does"
 class Images:
     """Answers PUT and POST of links for images."""
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self._desk = desk
+    def __init__(self, verifier: LinkVerifier, folder: Path) -> None:
+        self._verifier = verifier
         self._folder = folder
         self._coming = Counter[str]()
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
 
     async def answer(self, request: Request, send: Send) -> None:
         """Keep the image and tell its name, or say why not."""
-        link = await link_of(request, self._desk, "images")  # nobody's body is waited for before they may send one
+        link = await link_of(request, self._verifier, "images")  # nobody's body is waited for before they may send one
         response: Response
         body = _Body(request.receive)
         request = Request(request.scope, body.receive)

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse
 from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.server.links.answers import Desk, Refusal, link_of
+from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Subject
 
 MOST_RANGES = 16
@@ -35,13 +35,13 @@ def subject_of(video_id: str, variant: int, about: os.stat_result) -> Subject:
 class Videos:
     """Answers GET and HEAD of links to videos."""
 
-    def __init__(self, desk: Desk, saved_file: SavedFile) -> None:
-        self._desk = desk
+    def __init__(self, verifier: LinkVerifier, saved_file: SavedFile) -> None:
+        self._verifier = verifier
         self._saved_file = saved_file
 
     async def answer(self, request: Request, send: Send) -> None:
         """Send the file, or the ranges of it that are asked for. Raises Refusal."""
-        link = await link_of(request, self._desk, "videos")
+        link = await link_of(request, self._verifier, "videos")
         video_id, variant = str(link.subject[0]), int(link.subject[1])
         try:
             path = await self._saved_file(link.owner, video_id, variant)

@@ -19,7 +19,7 @@ from sora_mcp.config.sharing import folder_for_all
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.server.links.answers import Desk, Endpoint, path_of
+from sora_mcp.server.links.answers import Endpoint, LinkVerifier, path_of
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
 from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
@@ -49,12 +49,12 @@ class Links:
         self._folder = folder_for_all(settings)
         audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         self._base_url = settings.public_url or audience or None
-        self._desk = Desk(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
+        self._verifier = LinkVerifier(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
 
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
-        videos = Endpoint(Videos(self._desk, self._saved_file).answer)
-        images = Endpoint(Images(self._desk, self._folder).answer)
+        videos = Endpoint(Videos(self._verifier, self._saved_file).answer)
+        images = Endpoint(Images(self._verifier, self._folder).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),
@@ -62,7 +62,7 @@ class Links:
 
     def of(self, owner: str, request: Request) -> OwnersLinks:
         """The links of an owner who makes a request, whose Host was found to be allowed."""
-        return OwnersLinks(owner, self._base_url or _base_url(request), self._desk.signer, self._folder)
+        return OwnersLinks(owner, self._base_url or _base_url(request), self._verifier.signer, self._folder)
 
 
 def _base_url(request: Request) -> str | None:
