@@ -22,8 +22,8 @@ from sora_mcp.cli.asking import agreed
 from sora_mcp.cli.batch_files import BadLine, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
-from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, say_wrong
 from sora_mcp.cli.files import check_folder, write_file
+from sora_mcp.cli.output import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, say_wrong
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.progress import Bar
 from sora_mcp.cli.terminal import fitted

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sora_mcp.cli.ending import confirm, print_json
+from sora_mcp.cli.output import confirm, print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.ledger.opening import copy_ledger, place_of

@@ -21,8 +21,8 @@ import click
 from sora_mcp import __version__, dialects
 from sora_mcp.cli.doctor_callers import hosts, oauth, tokens
 from sora_mcp.cli.doctor_ledger import ledger
-from sora_mcp.cli.ending import json_text
 from sora_mcp.cli.logs import set_up
+from sora_mcp.cli.output import json_text
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.endpoint import Endpoint

@@ -11,8 +11,8 @@ import click
 
 from sora_mcp.cli import terminal
 from sora_mcp.cli.command import Command, EndsWithExample
-from sora_mcp.cli.ending import USAGE, status_of
 from sora_mcp.cli.loading import loading
+from sora_mcp.cli.output import USAGE, status_of
 from sora_mcp.cli.pasting import command
 from sora_mcp.core.tasks import quoted
 

@@ -12,9 +12,9 @@ import anyio
 import click
 
 from sora_mcp import dialects
-from sora_mcp.cli.ending import print_json
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.logs import set_up
+from sora_mcp.cli.output import print_json
 from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import UPSTREAMS, address_of, checked_key, is_sandbox, needs_key, upstream_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sora_mcp.cli.ending import confirm, print_json
+from sora_mcp.cli.output import confirm, print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.ledger.sqlite.renewal import set_aside

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sora_mcp.cli.ending import print_json, say_wrong
+from sora_mcp.cli.output import print_json, say_wrong
 from sora_mcp.cli.pasting import command, same_list
 from sora_mcp.cli.tables import table
 from sora_mcp.cli.terminal import columns, fitted

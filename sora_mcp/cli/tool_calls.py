@@ -19,10 +19,10 @@ import click
 from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
 from sora_mcp.cli.asking import Asker, can_ask
-from sora_mcp.cli.ending import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.files import check_folder, check_new, write_file
 from sora_mcp.cli.following import Following, follow, opened, until_finished
 from sora_mcp.cli.opening import open_file
+from sora_mcp.cli.output import DONE, FAILED, INTERRUPTED, UNKNOWN, USAGE, interrupted
 from sora_mcp.cli.paid_options import replace_shorthands
 from sora_mcp.cli.pasting import command, same_list
 from sora_mcp.cli.progress import Bar

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from sora_mcp.cli.ending import print_json
+from sora_mcp.cli.output import print_json
 from sora_mcp.cli.studios import in_studio
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import verb_of
