@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # What a shell starts in the background ignores SIGINT, and so would every program that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "weather: clocks that jump, slow TLS, a full disk")
+    config.addinivalue_line("markers", "chaos: clocks that jump, slow TLS, a full disk")
 
 
 STARTS_PROCESSES = {"run", "environment"}

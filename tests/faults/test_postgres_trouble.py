@@ -222,7 +222,7 @@ async def test_somebody_holds_the_tables(cluster: Cluster, connect: Connect, gat
     assert len(gateway.creates()) == 2
 
 
-@pytest.mark.weather
+@pytest.mark.chaos
 async def test_the_disk_is_full(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
     with small_disk_at(cluster.folder / "small", "9m") as disk, ExitStack() as afterwards:
         shutil.chown(disk, "postgres")

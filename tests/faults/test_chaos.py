@@ -1,4 +1,4 @@
-"""Clocks that jump, slow TLS and a full disk: `pytest -m weather`. What a machine cannot do is skipped and says why."""
+"""Clocks that jump, slow TLS and a full disk: `pytest -m chaos`. What a machine cannot do is skipped and says why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wire import host
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build
 
-pytestmark = [pytest.mark.anyio, pytest.mark.weather]
+pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 
 
 @pytest.fixture
