@@ -16,7 +16,7 @@ from sora_mcp.core.cost import RELATIVE, Cost, Unit, of_unit, total
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.spending import Spending
 from sora_mcp.ledger import Ledger, open_ledger
-from sora_mcp.ledger.opening import look_at, place_of
+from sora_mcp.ledger.opening import inspect, place_of
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
 
 
@@ -45,7 +45,7 @@ async def _in_file(settings: Settings) -> list[Finding]:
 async def _in_postgres(settings: Settings, url: Secret) -> list[Finding]:
     place = place_of(url)
     try:
-        seen = look_at(url)
+        seen = inspect(url)
     except SoraError as error:
         wrong = f"PostgreSQL, {place}: {FOR_SHELL.message(error.parts)}"
         return [("ledger", "wrong", wrong, FOR_SHELL.next_step(error))]

@@ -248,7 +248,7 @@ class SeenBeat(Model):
     description: str
 
 
-class Look(Seen):
+class Stills(Seen):
     """A picture of `frames` stills in reading order. `stills` are those of the first video, `others` further videos.
 
     `missing`: so many stills cannot be decoded, since the file is damaged. `videos` and `shown` are all videos, and all

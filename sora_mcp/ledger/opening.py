@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sora_mcp.config.documents import Documents
     from sora_mcp.ledger.postgres.copying import Copy
     from sora_mcp.ledger.postgres.engine import PostgresLedger
-    from sora_mcp.ledger.postgres.looking import Look
+    from sora_mcp.ledger.postgres.inspection import Inspection
 
 
 def open_ledger(
@@ -65,11 +65,11 @@ def place_of(url: Secret) -> str:
     return place.place_of(url.get_secret_value())
 
 
-def look_at(url: Secret) -> Look:
+def inspect(url: Secret) -> Inspection:
     """What the database is, without a change to it. Raises FileProblem where it cannot be reached or is not suited."""
     with _extra():
-        from sora_mcp.ledger.postgres import looking  # noqa: PLC0415
-    return looking.look_at(url.get_secret_value())
+        from sora_mcp.ledger.postgres import inspection  # noqa: PLC0415
+    return inspection.inspect(url.get_secret_value())
 
 
 def copy_ledger(path: Path, url: Secret, *, is_dry_run: bool = False, again: bool = False) -> Copy:

@@ -20,7 +20,7 @@ from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
 from sora_mcp.core.records import KnownLine
-from sora_mcp.core.results import Download, Filters, Look, Submission, UsageReport, Video, VideoList
+from sora_mcp.core.results import Download, Filters, Stills, Submission, UsageReport, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, Servers, open_ledger
@@ -268,7 +268,7 @@ class Studio:
         all_variants: bool = False,
         beside: str | None = None,
         picture_format: PictureFormat = "jpeg",
-    ) -> Look:
+    ) -> Stills:
         """Stills in one picture: of one variant (`task_…#2` names one, too), of all, or with the video `beside` it.
 
         Raises InvalidInput, NotReady, FileProblem, NotConfigured and what `get` raises.

@@ -13,7 +13,7 @@ from sora_mcp.core import plans
 from sora_mcp.core.advice import Save
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.pictures import MOST_STILLS, PictureFormat, View
-from sora_mcp.core.results import Look, Seen, SeenBeat, SeenBeside, SeenStill
+from sora_mcp.core.results import Seen, SeenBeat, SeenBeside, SeenStill, Stills
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
@@ -75,7 +75,7 @@ async def shots_of(
 
 async def look(
     shots: Sequence[Shot], view: View, files: Files, label: str, *, viewer: Viewer, picture_format: PictureFormat
-) -> Look:
+) -> Stills:
     """Draw a sheet. A video that is not saved is fetched, shown and forgotten again.
 
     Raises NotReady, InvalidInput, FileProblem, NotConfigured, BadReply and what fetching raises.
@@ -103,7 +103,7 @@ async def look(
     return _look(shots, view, sheet, reels[0], label)
 
 
-def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Look:
+def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Stills:
     videos = [_seen(shot, about) for shot, about in zip(shots, sheet.probes, strict=True)]
     beats = [
         SeenBeat(frame=frame, seconds=round(second, 2), description=text)
@@ -115,7 +115,7 @@ def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, la
         (still.reel, SeenStill(frame=still.frame, seconds=still.seconds, beat=still.beat)) for still in sheet.stills
     ]
     stills = [[still for reel, still in shown if reel == number] for number in range(len(videos))]
-    return Look(
+    return Stills(
         **videos[0].model_dump(),
         gateway=label,
         frames=len(shown),

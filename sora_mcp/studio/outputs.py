@@ -13,7 +13,7 @@ import anyio
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.core.pictures import PictureFormat, View
-from sora_mcp.core.results import Download, Look
+from sora_mcp.core.results import Download, Stills
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
@@ -58,7 +58,7 @@ class Outputs:
         all_variants: bool,
         beside: str | None,
         picture_format: PictureFormat,
-    ) -> Look:
+    ) -> Stills:
         """Stills in one picture; see `Studio.view`."""
         from sora_mcp.studio import looking  # noqa: PLC0415 - as below
 

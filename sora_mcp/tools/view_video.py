@@ -9,11 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from sora_mcp.core.models import Model
 from sora_mcp.core.pictures import MOST_STILLS, View
-from sora_mcp.core.results import Look
+from sora_mcp.core.results import Stills
 from sora_mcp.studio import Studio
 from sora_mcp.tools import moments
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.look_sentences import say_look
+from sora_mcp.tools.stills_sentences import say_stills
 from sora_mcp.tools.tool import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, Tool, VariantNumber
 
 _BEATS = {"beats", "beat"}
@@ -67,7 +67,7 @@ class ViewVideo(Model):
         return View(frames=self.frames, span=at) if isinstance(at, tuple) else View(at=at)
 
 
-async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Look:
+async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Stills:
     """The picture that is asked for."""
     return await studio.view(
         arguments.task_id,
@@ -85,9 +85,9 @@ VIEW_VIDEO = Tool(
     "Look at a finished video. Returns stills on one sheet, each with its time, frame and beat, or one frame large: "
     "judge by it before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
-    Look,
+    Stills,
     look,
-    say_look,
+    say_stills,
     picture=lambda result: result.picture,
     examples=(
         {"task_id": EXAMPLE_ID, "at": "7.3s"},

@@ -287,7 +287,7 @@ def test_an_object_without_fields_still_has_properties_and_required() -> None:
 
 
 def test_a_field_that_is_kept_back_is_neither_published_nor_required() -> None:
-    emitted = emit(results.Look, describe=False)
+    emitted = emit(results.Stills, describe=False)
     assert "picture" not in emitted["properties"]
     assert_portable(emitted)
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sora_mcp.core.results import Look, Seen, SeenBeat, SeenStill
+from sora_mcp.core.results import Seen, SeenBeat, SeenStill, Stills
 from sora_mcp.core.tasks import quoted
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
 
 
-def say_look(look: Look, _: Wording = FOR_AGENTS) -> str:
+def say_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     """What the picture shows, what each video is, and which beat is where."""
-    videos = look.videos
+    videos = sheet.videos
     what = _seen_videos(videos)
     lengths = {video.seconds for video in videos}
-    if look.is_large and len(videos) == 1:
-        return " ".join([f"{_at(look.stills[0])} of {what}, large.", *_beat_of(look)])
-    stills = "1 still" if look.frames == 1 else f"{look.frames} stills"
-    order = ", in reading order" if look.frames > 1 else ""
-    together = ", those of one time together" if look.frames > len(videos) > 1 else ""
+    if sheet.is_large and len(videos) == 1:
+        return " ".join([f"{_at(sheet.stills[0])} of {what}, large.", *_beat_of(sheet)])
+    stills = "1 still" if sheet.frames == 1 else f"{sheet.frames} stills"
+    order = ", in reading order" if sheet.frames > 1 else ""
+    together = ", those of one time together" if sheet.frames > len(videos) > 1 else ""
     shorter = ""
-    if len(lengths) > 1 and not look.is_large:
+    if len(lengths) > 1 and not sheet.is_large:
         shorter = f"They are compared as far as the shorter one goes, {min(lengths):g} s."
-    damage = f"The file is damaged: {look.missing} more cannot be decoded." if look.missing else ""
-    return " ".join(filter(None, [f"{stills} of {what}{order}{together}.", damage, shorter, *_beats_seen(look)]))
+    damage = f"The file is damaged: {sheet.missing} more cannot be decoded." if sheet.missing else ""
+    return " ".join(filter(None, [f"{stills} of {what}{order}{together}.", damage, shorter, *_beats_seen(sheet)]))
 
 
 def _seen_videos(videos: Sequence[Seen]) -> str:
@@ -58,28 +58,28 @@ _MOST_BEATS = 12
 """Beats that are told with what shows them."""
 
 
-def _beat_of(look: Look) -> list[str]:
+def _beat_of(sheet: Stills) -> list[str]:
     """The beat that one frame belongs to."""
-    number = look.stills[0].beat
+    number = sheet.stills[0].beat
     if number is None:
-        return ["It stands before the first beat."] if look.beats else []
-    return [f"It belongs to beat {_beat(number, look.beats[number - 1])}."]
+        return ["It stands before the first beat."] if sheet.beats else []
+    return [f"It belongs to beat {_beat(number, sheet.beats[number - 1])}."]
 
 
-def _beats_seen(look: Look) -> list[str]:
+def _beats_seen(sheet: Stills) -> list[str]:
     """Where each beat begins, and the stills that show it."""
-    if not look.beats:
+    if not sheet.beats:
         return []
     shown: dict[int, list[str]] = {}
-    for number, (video, still) in enumerate(look.shown, 1):
-        if still.beat is not None and look.videos[video].task_id == look.task_id:
+    for number, (video, still) in enumerate(sheet.shown, 1):
+        if still.beat is not None and sheet.videos[video].task_id == sheet.task_id:
             shown.setdefault(still.beat, []).append(str(number))
     sentences = [
         f"{_beat(number, beat)}: {_stills(shown.get(number, []))}"
-        for number, beat in enumerate(look.beats[:_MOST_BEATS], 1)
+        for number, beat in enumerate(sheet.beats[:_MOST_BEATS], 1)
     ]
-    more = f"; {len(look.beats) - _MOST_BEATS} more" if len(look.beats) > _MOST_BEATS else ""
-    hidden = ", ".join(map(str, look.hidden_beats))
+    more = f"; {len(sheet.beats) - _MOST_BEATS} more" if len(sheet.beats) > _MOST_BEATS else ""
+    hidden = ", ".join(map(str, sheet.hidden_beats))
     return [f"Beats: {'; '.join(sentences)}{more}.", *([f"Not on this sheet: {hidden}."] if hidden else [])]
 
 

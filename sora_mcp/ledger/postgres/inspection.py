@@ -25,7 +25,7 @@ _MAY_WRITE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """A database in which the ledger can be kept."""
 
     version: str
@@ -36,16 +36,16 @@ class Look:
     """Every commit waits for another copy."""
 
 
-def look_at(url: str) -> Look:
+def inspect(url: str) -> Inspection:
     """Look at the database at `url`. Raises FileProblem where it cannot be reached, or is not suited."""
     try:
         with closing(Connections(url, lambda _: None).connect()) as connection:
-            return _look(connection)
+            return _inspection_of(connection)
     except psycopg.Error as error:
         raise problem(error) from None
 
 
-def _look(connection: Connection) -> Look:
+def _inspection_of(connection: Connection) -> Inspection:
     ((version, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(_LOOK)
     if is_follower:
         raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
@@ -56,4 +56,4 @@ def _look(connection: Connection) -> Look:
     if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):
         raise Unsuitable("its user may not write there", "let that user own the database")
     schema = connection.run("SELECT version FROM ledger_schema")[0][0] if has_schema else None
-    return Look(version.split()[0], schema, is_copied)
+    return Inspection(version.split()[0], schema, is_copied)
