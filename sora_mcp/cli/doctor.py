@@ -54,7 +54,7 @@ class Check:
 
     name: str
     verdict: Verdict
-    found: str
+    message: str
     next_step: str = ""
 
 
@@ -85,7 +85,7 @@ def _wrong(name: str, error: SoraError) -> Check:
 def _lines(checks: list[Check]) -> Iterator[str]:
     for check in checks:
         mark, colour = _MARKS[check.verdict]
-        yield f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.found}"
+        yield f"{click.style(mark, fg=colour)} {click.style(check.name, bold=True)}: {check.message}"
         if check.next_step:
             yield f"    → {check.next_step}"
 

@@ -50,7 +50,7 @@ def test_a_server_that_is_added_as_the_page_says_makes_a_video(run: Run) -> None
     dry = json.loads(run("create", "another", *small, "--dry-run", "--json", **kiln).stdout)
     assert dry["body"] == {"prompt": "another", "size": "64x64", "num_frames": "17", "frame_rate": "16"}
     checks = {each["name"]: each for each in json.loads(run("doctor", "--json", **kiln).stdout)["checks"]}
-    assert "videos:kiln: create exact" in checks["dialect"]["found"]
+    assert "videos:kiln: create exact" in checks["dialect"]["message"]
 
 
 def test_without_them_there_is_none(run: Run) -> None:

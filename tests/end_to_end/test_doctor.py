@@ -21,7 +21,7 @@ def test_the_doctor_names_a_setting_that_cannot_be_used_and_looks_on(run: Run, s
     done = run("doctor", "--json", **{setting: value})
     assert done.returncode == 3
     checks = json.loads(done.stdout)["checks"]
-    wrong = [check["found"] for check in checks if check["verdict"] == "wrong"]
+    wrong = [check["message"] for check in checks if check["verdict"] == "wrong"]
     assert len(wrong) == 1
     assert f"SORA_{setting}" in wrong[0]
     assert {"versions", "gateway"} <= {check["name"] for check in checks}
@@ -37,7 +37,7 @@ def test_a_variable_that_was_not_expanded_never_names_a_folder(run: Run, tmp_pat
 
 def test_the_doctor_asks_the_sandbox_as_it_asks_any_gateway(run: Run) -> None:
     checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]}
-    assert "nothing is charged" in checks["gateway"]["found"]
+    assert "nothing is charged" in checks["gateway"]["message"]
     assert checks["key"]["verdict"] == "ok"
 
 
@@ -59,10 +59,10 @@ def test_the_doctor_shows_no_key_wherever_it_was_put(run: Run, tmp_path: Path, p
 def test_the_doctor_shows_what_was_spent_beside_the_caps(run: Run) -> None:
     def check(**settings: str) -> dict[str, str]:
         checks = json.loads(run("doctor", "--json", **settings).stdout)["checks"]
-        return next((check for check in checks if check["name"] == "spending"), {"found": ""})
+        return next((check for check in checks if check["name"] == "spending"), {"message": ""})
 
     def spending(**settings: str) -> str:
-        return check(**settings)["found"]
+        return check(**settings)["message"]
 
     assert spending() == ""  # there is no ledger yet
     run("create", "a boat", SANDBOX_SECONDS="600")

@@ -155,14 +155,14 @@ async def test_doctor_and_the_shell_tell_it_too(run: Run, gateway: FaultGateway)
     assert one["models"][0]["names"] == ["maker/one"]
     checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
     (model,) = [check for check in checks if check["name"] == "model"]
-    assert "maker/one" in model["found"]
+    assert "maker/one" in model["message"]
 
 
 async def test_doctor_says_where_no_model_is_set(run: Run, gateway: FaultGateway) -> None:
     told = await at_the_shell(run, "doctor", "--json", BASE_URL=gateway.address, API_KEY=KEY, DIALECT="openrouter")
     (model,) = [check for check in json.loads(told)["checks"] if check["name"] == "model"]
     assert model["verdict"] == "note"
-    assert "maker/one" in model["found"]
+    assert "maker/one" in model["message"]
 
 
 async def test_a_server_that_lists_such_models_is_recognized(run: Run, gateway: FaultGateway) -> None:
@@ -171,7 +171,7 @@ async def test_a_server_that_lists_such_models_is_recognized(run: Run, gateway: 
     told = await at_the_shell(run, "doctor", "--json", BASE_URL=gateway.address, API_KEY=KEY)
     checks = json.loads(told)["checks"]
     (dialect,) = [check for check in checks if check["name"] == "dialect"]
-    assert "looks like openrouter" in dialect["found"]
+    assert "looks like openrouter" in dialect["message"]
 
 
 # --- the sandbox's three models -------------------------------------------------------------------
@@ -260,8 +260,8 @@ async def test_doctor_says_what_the_model_can_do_as_far_as_it_is_known(
     )
     checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
     (dialect,) = [check for check in checks if check["name"] == "dialect"]
-    assert words in dialect["found"]
-    assert "remix exact" not in dialect["found"]
+    assert words in dialect["message"]
+    assert "remix exact" not in dialect["message"]
 
 
 async def test_doctor_promises_nothing_of_a_model_while_there_is_no_list(run: Run, gateway: FaultGateway) -> None:
@@ -269,4 +269,4 @@ async def test_doctor_promises_nothing_of_a_model_while_there_is_no_list(run: Ru
     environ = {"BASE_URL": gateway.address, "API_KEY": KEY, "DIALECT": "openrouter", "MODEL": "maker/one"}
     checks = json.loads(await at_the_shell(run, "doctor", "--json", **environ))["checks"]
     (dialect,) = [check for check in checks if check["name"] == "dialect"]
-    assert "remix and blend depend on the model" in dialect["found"]
+    assert "remix and blend depend on the model" in dialect["message"]

@@ -442,7 +442,7 @@ def test_the_doctor_says_that_a_models_rule_is_a_guess(run: Run) -> None:
         for settings in [{"BASE_URL": "sandbox", "DIALECT": "videos:vllm-omni"} | settings]
     ]
     assert [len(each) for each in found] == [1, 0, 0]
-    assert "somebody/new" in found[0][0]["found"]
+    assert "somebody/new" in found[0][0]["message"]
 
 
 async def test_the_gateway_is_described_with_the_guess(serve: Serve) -> None:

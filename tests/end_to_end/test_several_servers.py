@@ -235,7 +235,7 @@ def test_tokens_in_files_are_named_and_can_be_taken_over(
     assert "tokens.json and " in listed.stderr
     assert "are not used: tokens and keys are in the ledger's database" in listed.stderr
     checks = json.loads(run("doctor", "--json", LEDGER_URL=url, AUTH="tokens").stdout)["checks"]
-    about = {each["name"]: (each["verdict"], each["found"], each["next_step"]) for each in checks}
+    about = {each["name"]: (each["verdict"], each["message"], each["next_step"]) for each in checks}
     assert about["tokens"] == ("ok", "Bob (in the ledger's database)", "")
     assert about["token files"][::2] == ("note", "Run: sora-mcp token import")
     assert "AUTH = tokens\n" in run("doctor", LEDGER_URL=url, AUTH="tokens").stdout

@@ -293,7 +293,7 @@ def test_doctor_finds_nothing_wrong_in_the_sandbox(shell: Shell) -> None:
     assert done.returncode == 0
     found = {check["name"]: check for check in told(done)["checks"]}
     assert {check["verdict"] for check in found.values()} == {"ok"}
-    assert "holds 1 request" in found["ledger"]["found"]
+    assert "holds 1 request" in found["ledger"]["message"]
     assert told(done)["settings"]["SORA_BASE_URL"] == {"value": "sandbox", "from": "environment"}
     assert told(done)["settings"]["SORA_LOG_LEVEL"] == {"value": "WARNING", "from": "default"}
 
@@ -316,7 +316,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(
     assert done.returncode == 3
     wrong = [check for check in told(done)["checks"] if check["verdict"] == "wrong"]
     assert [check["name"] for check in wrong] == [name]
-    assert words in wrong[0]["found"]
+    assert words in wrong[0]["message"]
     assert wrong[0]["next_step"]
     assert "canary" not in done.stdout + done.stderr + shell("doctor", **settings).stdout
 

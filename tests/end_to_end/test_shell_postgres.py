@@ -58,16 +58,16 @@ def test_the_doctor_says_where_the_ledger_is_and_what_it_holds(run: Run, url: st
     place = f"database {url.rpartition('/')[2]} at 127.0.0.1:{cluster.port}"
     found = checks(run, LEDGER_URL=url)["ledger"]
     assert found["verdict"] == "ok"
-    assert found["found"].startswith("PostgreSQL ")
-    assert found["found"].endswith(f"{place} (its tables are made at the first video)")
+    assert found["message"].startswith("PostgreSQL ")
+    assert found["message"].endswith(f"{place} (its tables are made at the first video)")
     run("create", "a boat", LEDGER_URL=url)
     run("create", "a fox")
     seen = checks(run, LEDGER_URL=url)
-    assert seen["ledger"]["found"].endswith(f"{place}; its schema has version 1, and it holds 1 request")
-    assert seen["spending"]["found"].startswith("relative cost 1.25 in the last 24 hours")
-    assert "holds 1 request and is not used" in seen["ledger in SORA_HOME"]["found"]
+    assert seen["ledger"]["message"].endswith(f"{place}; its schema has version 1, and it holds 1 request")
+    assert seen["spending"]["message"].startswith("relative cost 1.25 in the last 24 hours")
+    assert "holds 1 request and is not used" in seen["ledger in SORA_HOME"]["message"]
     assert run("ledger", "copy", "--yes", LEDGER_URL=cluster.database()).returncode == 0
-    assert "was copied to PostgreSQL" in checks(run)["ledger"]["found"]
+    assert "was copied to PostgreSQL" in checks(run)["ledger"]["message"]
     assert "ledger in SORA_HOME" not in checks(run, LEDGER_URL=url)
 
 
@@ -86,7 +86,7 @@ def test_the_doctor_says_why_a_database_cannot_keep_it(run: Run, url: str, clust
     ):
         found = checks(run, LEDGER_URL=address)["ledger"]
         assert found["verdict"] == "wrong"
-        assert words in found["found"]
+        assert words in found["message"]
         assert found["next_step"]
 
 
@@ -119,7 +119,7 @@ def test_a_socket_and_a_query_are_addresses_too(run: Run, url: str, cluster: Clu
     by_socket = f"postgresql:///{name}?host={cluster.folder}&port={cluster.port}&user=sora&password={NEVER_SHOWN}"
     found = checks(run, LEDGER_URL=by_socket)["ledger"]
     assert found["verdict"] == "ok"
-    assert f"database {name} at the socket in {cluster.folder}, port {cluster.port}" in found["found"]
+    assert f"database {name} at the socket in {cluster.folder}, port {cluster.port}" in found["message"]
 
 
 @pytest.mark.parametrize("words", [("doctor",), ("list",), ("create", "x"), ("ledger", "copy", "--yes"), ()])

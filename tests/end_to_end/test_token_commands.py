@@ -122,12 +122,12 @@ def test_the_doctor_says_nothing_of_callers_where_nobody_is_asked(run: Run) -> N
 
 
 def test_the_doctor_says_who_has_a_token(run: Run, tmp_path: Path) -> None:
-    assert looked(run, AUTH="tokens")["tokens"]["found"] == "nobody has one yet"
+    assert looked(run, AUTH="tokens")["tokens"]["message"] == "nobody has one yet"
     run("token", "add", "alice")
     assert looked(run, AUTH="tokens")["tokens"] == {
         "name": "tokens",
         "verdict": "ok",
-        "found": "alice",
+        "message": "alice",
         "next_step": "",
     }
     assert looked(run)["tokens"]["verdict"] == "note"
@@ -139,8 +139,8 @@ def test_the_doctor_says_who_has_a_token(run: Run, tmp_path: Path) -> None:
 
 def test_the_doctor_asks_the_issuer(run: Run, issuer: Issuer) -> None:
     oauth = {"AUTH": "oauth", "OAUTH_ISSUER": issuer.address, "OAUTH_AUDIENCE": PUBLIC}
-    assert looked(run, **oauth)["oauth"]["found"] == f"{issuer.address} has 1 key; tokens are for {PUBLIC}"
-    assert "name another issuer" in looked(run, **oauth | {"OAUTH_ISSUER": f"{issuer.address}/"})["oauth"]["found"]
-    assert "cannot be reached" in looked(run, **oauth | {"OAUTH_ISSUER": "http://127.0.0.1:1"})["oauth"]["found"]
-    assert "SORA_OAUTH_AUDIENCE is not set" in looked(run, **oauth | {"OAUTH_AUDIENCE": ""})["oauth"]["found"]
+    assert looked(run, **oauth)["oauth"]["message"] == f"{issuer.address} has 1 key; tokens are for {PUBLIC}"
+    assert "name another issuer" in looked(run, **oauth | {"OAUTH_ISSUER": f"{issuer.address}/"})["oauth"]["message"]
+    assert "cannot be reached" in looked(run, **oauth | {"OAUTH_ISSUER": "http://127.0.0.1:1"})["oauth"]["message"]
+    assert "SORA_OAUTH_AUDIENCE is not set" in looked(run, **oauth | {"OAUTH_AUDIENCE": ""})["oauth"]["message"]
     assert looked(run, **oauth | {"AUTH": "tokens"})["oauth"]["verdict"] == "note"

@@ -479,8 +479,8 @@ def test_the_doctor_says_what_the_server_looks_like(run: Run, sandbox_of: Callab
     as_itself = run("doctor", "--json", BASE_URL=address, DIALECT="videos:vllm-omni")
     checks = [{each["name"]: each for each in json.loads(done.stdout)["checks"]} for done in (as_sora, as_itself)]
     assert "SORA_DIALECT=videos:vllm-omni" in checks[0]["dialect"]["next_step"]
-    assert "storyboard lowered" in checks[1]["dialect"]["found"]
-    assert "none is sent" in checks[1]["key"]["found"]
+    assert "storyboard lowered" in checks[1]["dialect"]["message"]
+    assert "none is sent" in checks[1]["key"]["message"]
 
 
 @pytest.fixture

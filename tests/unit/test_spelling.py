@@ -140,11 +140,11 @@ def test_a_variable_that_is_no_setting_is_told_once_and_by_the_doctor(run: Run) 
     assert done.returncode == 0
     assert done.stderr.count("SORA_COLOUR is not a setting") == 1
     checks = json.loads(run("doctor", "--json", COLOUR="red").stdout)["checks"]
-    assert [check["verdict"] for check in checks if "SORA_COLOUR" in check["found"]] == ["note"]
+    assert [check["verdict"] for check in checks if "SORA_COLOUR" in check["message"]] == ["note"]
     judged = run("doctor", "--json", MAX_RUNING="1")
     assert judged.returncode == 3
     [wrong] = [check for check in json.loads(judged.stdout)["checks"] if check["verdict"] == "wrong"]
-    assert "did you mean SORA_MAX_RUNNING?" in wrong["found"]
+    assert "did you mean SORA_MAX_RUNNING?" in wrong["message"]
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_the_doctor_names_an_image_folder_that_is_none(run: Run, tmp_path: Path,
     dirs = f"{tmp_path / 'here'}:{tmp_path / folder}"
     done = run("doctor", "--json", IMAGE_DIRS=dirs)
     [wrong] = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "image folder"]
-    assert str(tmp_path / folder) in wrong["found"]
+    assert str(tmp_path / folder) in wrong["message"]
     assert "SORA_IMAGE_DIRS" in wrong["next_step"]
     assert run("list", IMAGE_DIRS=dirs).returncode == 0
 
