@@ -357,8 +357,8 @@ def _implied(explicit: Mapping[str, Any], login: Login | None) -> dict[str, Any]
 
 def _unknown(environ: Mapping[str, str]) -> tuple[UnknownVariable, ...]:
     """The variables that look like ours and are none; one without a value says nothing."""
-    ours = [name for name in environ if name.lstrip()[:4].upper() == PREFIX[:4]]
-    names = sorted(name for name in ours if not _is_missing(environ[name]))
+    prefixed = [name for name in environ if name.lstrip()[:4].upper() == PREFIX[:4]]
+    names = sorted(name for name in prefixed if not _is_missing(environ[name]))
     return tuple(unknown_variables(names, (f"{PREFIX}{name.upper()}" for name in FIELDS)))
 
 

@@ -80,15 +80,15 @@ def _called(argument: Argument, target: str) -> Translation:
 
 def _renamed(argument: Argument, target: str) -> Translation:
     """The same value under our name, where it would be accepted."""
-    value, limits, ours = argument.shown, argument.limits, argument.written(target)
+    value, limits, name_here = argument.shown, argument.limits, argument.written(target)
     if value and argument.accepts(target, argument.value):
-        return Translation(f"that is {ours}: {argument.name} {value} is {ours} {value}", target=target)
+        return Translation(f"that is {name_here}: {argument.name} {value} is {name_here} {value}", target=target)
     allowed = ""
     if limits is not None and target == "n_variants":
         allowed = f"1 to {limits.max_variants}"
     elif limits is not None and target == "n_frames":
         allowed = _lengths(limits)
-    return Translation(f"that is {ours}", allowed, target)
+    return Translation(f"that is {name_here}", allowed, target)
 
 
 def _as_source(argument: Argument, target: str) -> Translation:
@@ -137,8 +137,8 @@ _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(ms|s|secs?|seconds?|m|mins?|m
 
 def _in_frames(argument: Argument, target: str) -> Translation:
     """Seconds (or minutes, or thousandths of a second) as frames."""
-    ours, limits = argument.written(target), argument.limits
-    words = f"that is {ours}, {FPS} per second"
+    name_here, limits = argument.written(target), argument.limits
+    words = f"that is {name_here}, {FPS} per second"
     text = argument.value if isinstance(argument.value, str) else argument.shown or ""
     if (match := _SECONDS.fullmatch(text.strip())) is None:
         return Translation(words, target=target)
@@ -146,7 +146,7 @@ def _in_frames(argument: Argument, target: str) -> Translation:
     frames = round(float(match[1]) * FPS * (0.001 if unit == "ms" else 60 if unit.startswith("m") else 1))
     if limits is not None and limits.any_length and not frames:
         return Translation(words, target=target)
-    words += f": {argument.name} {text.strip()} is {ours} {frames}"
+    words += f": {argument.name} {text.strip()} is {name_here} {frames}"
     if limits is None or target != "n_frames" or limits.any_length or frames in limits.lengths:
         return Translation(words, target=target)
     return Translation(f"{words}, which no video here has", _lengths(limits), target)
@@ -169,8 +169,8 @@ def _as_size(argument: Argument, _: str) -> Translation:
     if (fits := _fitting(text)) is None:
         return Translation(words, allowed)
     if fitting := [size for size in sorted(limits.sizes) if fits(*size)]:
-        ours = " or ".join(_both(argument, w, h) for w, h in fitting)
-        return Translation(f"{words}: {name} {clean(text, 20)} is {ours}")
+        sides = " or ".join(_both(argument, w, h) for w, h in fitting)
+        return Translation(f"{words}: {name} {clean(text, 20)} is {sides}")
     return Translation(f"{words}; no video here has {clean(text, 20)}", allowed)
 
 
@@ -201,22 +201,24 @@ def _fitting(text: str) -> Callable[[int, int], bool] | None:
 
 def _as_amount(argument: Argument, target: str) -> Translation:
     """A strength from 0 to 1 on our scale, from 1 to 8."""
-    ours, value = argument.written(target), argument.value
-    words = f"that is {ours}, from 1 (least change) to 8 (most)"
+    name_here, value = argument.written(target), argument.value
+    words = f"that is {name_here}, from 1 (least change) to 8 (most)"
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        words += f": {argument.name} {value:g} of 1 is about {ours} {1 + 7 * value:.2g}"
+        words += f": {argument.name} {value:g} of 1 is about {name_here} {1 + 7 * value:.2g}"
     return Translation(words, target=target)
 
 
 def _as_time(argument: Argument, target: str) -> Translation:
     """Seconds into a video, with their unit."""
-    ours = argument.written(target)
+    name_here = argument.written(target)
     if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", argument.shown or ""):
         seconds = f'"{argument.shown}s"'
-        return Translation(f"that is {ours}: {argument.name} {argument.shown} is {ours} {seconds}", target=target)
+        return Translation(
+            f"that is {name_here}: {argument.name} {argument.shown} is {name_here} {seconds}", target=target
+        )
     if argument.accepts(target, argument.value):
         return _renamed(argument, target)
-    return Translation(f'that is {ours}, such as "7.3s"', target=target)
+    return Translation(f'that is {name_here}, such as "7.3s"', target=target)
 
 
 def _as_frame(argument: Argument, target: str) -> Translation:

@@ -139,11 +139,11 @@ def _why(video: Video) -> str:
     if video.state not in {"failed", "blocked", "lost", "rejected", "unknown"}:
         return ""
     is_gateways = video.failure_reason == video.gateway_message
-    ours = f"Reason: {quotation(video.failure_reason)}" if video.failure_reason and not is_gateways else ""
+    reason = f"Reason: {quotation(video.failure_reason)}" if video.failure_reason and not is_gateways else ""
     says = gateway_says(video.gateway_message, video.failure_code, video.gateway_answer)
-    if not ours and not says:
+    if not reason and not says:
         return "The gateway gave no reason." if video.state in {"failed", "blocked"} else ""
-    return f"{ours} {says}".strip()
+    return f"{reason} {says}".strip()
 
 
 def gateway_says(message: str | None, code: str | None = None, answer: str | None = None) -> str:

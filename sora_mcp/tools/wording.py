@@ -93,10 +93,10 @@ class Wording(ABC):
 
     def advise(self, *advice: Advice, about: str | None = None) -> str:
         """What to do, in sentences. `about`: the request that was just made, if one was."""
-        ours = (
+        addressed = (
             Settle((about,)) if isinstance(each, Settle) and not each.request_ids and about else each for each in advice
         )
-        return " ".join(map(self._sentence, ours))
+        return " ".join(map(self._sentence, addressed))
 
     def note(self, note: Note) -> str:
         """What else a paid call would meet, or has met."""

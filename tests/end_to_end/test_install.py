@@ -259,8 +259,8 @@ def test_codex_is_told_to_forward_the_variables_and_nothing_else_in_its_file_cha
     forwarded = told["sora"].pop("env_vars")
     assert forwarded[0] == "SORA_API_KEY"
     assert "SORA_BASE_URL" not in forwarded
-    ours = {"command": LOCAL.command, "args": [], "env": {"SORA_BASE_URL": "https://gateway.example"}}
-    assert told == {"other": {"command": "y"}, "sora": ours}
+    entry = {"command": LOCAL.command, "args": [], "env": {"SORA_BASE_URL": "https://gateway.example"}}
+    assert told == {"other": {"command": "y"}, "sora": entry}
 
 
 def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path) -> None:

@@ -385,8 +385,8 @@ def test_any_file_takes_an_entry_and_gives_it_back(others: Any, rest: Any, inden
 
 @given(st.lists(VALUES, min_size=1, max_size=3), st.sampled_from([None, 0, 2, "\t"]))
 def test_any_list_takes_items_once_and_gives_them_back(others: list[Any], indent: int | str | None) -> None:
-    text, ours = json.dumps({"inputs": others}, indent=indent), [{"id": "sora-a"}, {"id": "sora-b"}]
-    added = with_items(text, "inputs", ours)
-    assert json.loads(added) == {"inputs": [*others, *ours]}
-    assert with_items(added, "inputs", ours) == added
+    text, added_items = json.dumps({"inputs": others}, indent=indent), [{"id": "sora-a"}, {"id": "sora-b"}]
+    added = with_items(text, "inputs", added_items)
+    assert json.loads(added) == {"inputs": [*others, *added_items]}
+    assert with_items(added, "inputs", added_items) == added
     assert without_items(added, "inputs", ["sora-b", "sora-a"]) == text

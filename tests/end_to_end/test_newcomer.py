@@ -56,9 +56,9 @@ def environ_of(home: Path) -> dict[str, str]:
 async def at_the_shell(home: Path, command: str, *options: str, typed: str = "") -> str:
     """Run a command of the README, of the environment that the tests run in; what it says."""
     program, *words = shlex.split(command)
-    ours = Path(sys.executable).with_name(Path(program).name)
+    program_path = Path(sys.executable).with_name(Path(program).name)
     done = await anyio.run_process(
-        [str(ours), *words, *options],
+        [str(program_path), *words, *options],
         input=typed.encode(),
         env=environ_of(home),
         stderr=subprocess.STDOUT,

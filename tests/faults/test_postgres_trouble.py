@@ -278,15 +278,15 @@ async def test_a_pooler_in_front_is_refused_by_every_command(
 async def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(cluster: Cluster, weaker: str) -> None:
     url = cluster.database()
     cluster.sql(f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {weaker}")
-    with closing(Connections(url, lambda _: None).connect()) as ours:
-        assert ours.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    with closing(Connections(url, lambda _: None).connect()) as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
 async def test_a_connection_that_holds_a_servers_lock_is_not_ended_because_it_idles(cluster: Cluster) -> None:
     url = cluster.database()
     cluster.sql(f"ALTER DATABASE {database_of(url)} SET idle_session_timeout = '2s'")
-    with closing(Connections(url, lambda _: None).connect()) as ours:
-        assert ours.execute("SHOW idle_session_timeout").fetchone() == ("0",)
+    with closing(Connections(url, lambda _: None).connect()) as connection:
+        assert connection.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

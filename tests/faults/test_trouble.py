@@ -70,8 +70,8 @@ def _nothing_leaks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator
     records = [*caplog.get_records("setup"), *caplog.get_records("call"), *caplog.get_records("teardown")]
     lines = "\n".join(write(record) for record in records)
     assert KEY not in lines
-    ours = "\n".join(write(record) for record in records if record.name.startswith("sora_mcp"))
-    assert not [word for word in FOREIGN if word in ours]
+    logged = "\n".join(write(record) for record in records if record.name.startswith("sora_mcp"))
+    assert not [word for word in FOREIGN if word in logged]
     for file in (path for path in (tmp_path / "home").rglob("*") if path.is_file()):
         assert not [word for word in (KEY, *FOREIGN) if word.encode() in file.read_bytes()], file.name
 

@@ -82,8 +82,8 @@ class Workshop:
         place = self.folder / "venvs" / _label((*([alone] if alone else []), *requirements))
         python = place / "bin" / "python"
         # One that holds this project is made anew where what the project requires has changed.
-        ours = [_REQUIRED.read_text(encoding="utf-8") for each in requirements if each.startswith(str(PROJECT))]
-        with _made_once(place, [*requirements, alone, *ours]) as needed:
+        required = [_REQUIRED.read_text(encoding="utf-8") for each in requirements if each.startswith(str(PROJECT))]
+        with _made_once(place, [*requirements, alone, *required]) as needed:
             if needed:
                 _install([sys.executable, "-m", "venv", "."], place)
                 _install([str(python), "-m", "pip", "install", "--quiet", *requirements], place)

@@ -59,11 +59,11 @@ RUNNING = about("IN_PROGRESS", progress="40%")
 
 def environment(folder: Path, gateway: FaultGateway | None = None, **settings: str) -> dict[str, str]:
     """Ours, and settings by their names without SORA_: all files in `folder`; without a gateway, the sandbox."""
-    ours = {"BASE_URL": "sandbox", "SANDBOX_SECONDS": "0.2"}
+    values = {"BASE_URL": "sandbox", "SANDBOX_SECONDS": "0.2"}
     if gateway is not None:
-        ours = {"BASE_URL": gateway.address, "API_KEY": KEY}
-    ours |= {"HOME": str(folder / "home"), "OUTPUT_DIR": str(folder / "videos")} | settings
-    return os.environ | {f"SORA_{name}": value for name, value in ours.items()}
+        values = {"BASE_URL": gateway.address, "API_KEY": KEY}
+    values |= {"HOME": str(folder / "home"), "OUTPUT_DIR": str(folder / "videos")} | settings
+    return os.environ | {f"SORA_{name}": value for name, value in values.items()}
 
 
 def over_stdio(environment: dict[str, str]) -> StdioServerParameters:

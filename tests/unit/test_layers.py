@@ -58,9 +58,9 @@ def test_every_room_has_its_place() -> None:
 
 @pytest.mark.parametrize(("room", "path"), list(rooms()), ids=lambda value: str(getattr(value, "name", value)))
 def test_imports_run_one_way(room: str, path: Path) -> None:
-    ours = {name.split(".")[1] for name in imported_at_top(path) if name.startswith("sora_mcp.")}
-    ours -= {room, "__version__"}
-    assert [other for other in sorted(ours) if RANK[other] >= RANK[room]] == []
+    imported = {name.split(".")[1] for name in imported_at_top(path) if name.startswith("sora_mcp.")}
+    imported -= {room, "__version__"}
+    assert [other for other in sorted(imported) if RANK[other] >= RANK[room]] == []
 
 
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_LINES_IN_AN_INIT = 400, 60, 8

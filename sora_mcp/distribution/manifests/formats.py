@@ -65,9 +65,9 @@ def difference(suffix: str, expected: str, actual: str) -> str:
         except (ValueError, RecursionError):
             return f"it is not readable as {suffix[1:].upper()}"
         return key or "the layout (the values are the same)"
-    for number, (ours, theirs) in enumerate(zip(expected.splitlines(), actual.splitlines(), strict=False), start=1):
-        if ours != theirs:
-            return f"line {number}: {ours.strip()[:60]}"
+    for number, (wanted, theirs) in enumerate(zip(expected.splitlines(), actual.splitlines(), strict=False), start=1):
+        if wanted != theirs:
+            return f"line {number}: {wanted.strip()[:60]}"
     return f"line {min(len(expected.splitlines()), len(actual.splitlines())) + 1}: the rest"
 
 

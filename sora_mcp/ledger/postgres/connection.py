@@ -57,8 +57,8 @@ def within(seconds: float, connection: Connection) -> Iterator[None]:
 
 def shut(connection: Connection) -> None:
     """End a connection from another thread: whoever waits for an answer on it is told that it is lost."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as ours:
-        ours.shutdown(socket.SHUT_RDWR)
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class Answer:

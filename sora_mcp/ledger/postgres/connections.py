@@ -277,8 +277,8 @@ class Connections:
 
 def _conninfo(url: str) -> str:
     known = readable(url)
-    ours = {name: value for name, value in _OURS.items() if name not in known}
-    return make_conninfo(url, **ours, client_encoding="UTF8")
+    defaults = {name: value for name, value in _OURS.items() if name not in known}
+    return make_conninfo(url, **defaults, client_encoding="UTF8")
 
 
 def _set_up(connection: Connection) -> None:

@@ -144,8 +144,8 @@ class Log:
         data = os.pread(self._fd, _LOG_HEADER, 0)
         if len(data) < _LOG_HEADER or _sums(data[:24], (0, 0), _order(data)) != struct.unpack(">II", data[24:]):
             return False
-        ours, theirs = (int.from_bytes(salts[:4], "big") for salts in (index.salts, data[16:24]))
-        return 0 < (theirs - ours) % 2**32 < 2**31
+        expected, theirs = (int.from_bytes(salts[:4], "big") for salts in (index.salts, data[16:24]))
+        return 0 < (theirs - expected) % 2**32 < 2**31
 
     def is_whole(self, index: Index) -> bool:
         """Whether all frames that count hold what SQLite wrote, byte by byte: about 0.1 ms for each."""
