@@ -25,7 +25,7 @@ def _wrong_with(path: Path) -> str | None:
     if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is none, and no error
         return f"{path} is a folder: name a file in it, such as {path / 'boat.mp4'}."
     if os.path.lexists(path):
-        return f"{path} is there already, and nothing is overwritten: name another file."
+        return f"{path} already exists, and nothing is overwritten: name another file."
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
         return f"There is no folder {path.parent}: make it first, or name another file."
     return _trial(path)

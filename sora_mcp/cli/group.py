@@ -85,8 +85,10 @@ class Group(SubGroup):
 
         if " " in name:
             return f". To make a video: {command('create', name)}"
+        from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
+
         sentence = UnknownTool(name, ()).sentence
-        return f". {sentence}" if sentence else None
+        return f". {FOR_SHELL.message(sentence)}" if sentence else None
 
     def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
         """Run the command that the arguments name, and end the process as it ended."""

@@ -163,7 +163,7 @@ class _VideoCommand(Command):
         if typed := super().meant(ctx, error, words):
             return typed
         if meaning := _in_our_words(self._shape, error.option_name, words):
-            return click.UsageError(f"{meaning} See the options: {ctx.command_path} --help.", ctx)
+            return click.UsageError(f"--{meaning} See the options: {ctx.command_path} --help.", ctx)
         return None
 
 
@@ -226,6 +226,11 @@ def _argument(key: str, *, required: bool) -> click.Parameter:
 
 def _positional(key: str) -> str:
     return "SOURCE" if key.startswith("source_") else key.upper()
+
+
+def command_of(tool: str) -> str:
+    """The name of the command that is a tool."""
+    return next(name for name, shape in _SHAPES.items() if shape.tool == tool)
 
 
 def typed_names(tool: str) -> dict[str, str]:

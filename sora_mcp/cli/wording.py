@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from sora_mcp.cli.pasting import command, option, same_list
-from sora_mcp.core.advice import Argument, LookAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
+from sora_mcp.cli.videos import command_of
+from sora_mcp.core.advice import Argument, Call, LookAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
 from sora_mcp.tools.list_videos import USUAL_LIMIT
 from sora_mcp.tools.wording import Wording, after
 
@@ -33,6 +34,8 @@ class ForShell(Wording):
         match part:
             case Restart():
                 return "run the command again"
+            case Call(tool):
+                return _quoted(command_of(tool))
             case Argument(field):
                 return ", ".join(dict.fromkeys(map(self._typed, field.split(", "))))
             case _:

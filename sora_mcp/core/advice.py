@@ -52,7 +52,17 @@ class Restart:
         return "restart this server"
 
 
-Part = str | Setting | Place | Argument | Restart
+@dataclass(frozen=True, slots=True)
+class Call:
+    """In a message, what does something else: a tool, which at a shell is a command."""
+
+    tool: str
+
+    def __str__(self) -> str:
+        return self.tool
+
+
+Part = str | Setting | Place | Argument | Restart | Call
 Message = str | tuple[Part, ...]
 """A text, or its parts in order."""
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Collection
 
-from sora_mcp.core.advice import Do
+from sora_mcp.core.advice import Call, Do, Message
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean
@@ -24,7 +24,7 @@ class UnknownTool(InvalidInput):
         cannot = next((_said(parts, limits) for verbs, parts in _CANNOT.items() if words & set(verbs.split())), None)
         said = cannot or next((sentence for verbs, sentence in _NO_TOOL.items() if words & set(verbs.split())), None)
         meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
-        self.sentence, self.impossible = said, said is not None
+        self.sentence, self.impossible = None if said is None else _message(said), said is not None
         self.instead = None if self.impossible else _misspelt(name, known) or next(meant, None)
         wrong = "unknown tool"
         if self.impossible:
@@ -32,8 +32,13 @@ class UnknownTool(InvalidInput):
         elif self.instead:
             wrong = f"unknown tool (did you mean {self.instead}?)"
         super().__init__([Problem(clean(name, 60), wrong, "" if self.impossible or self.instead else ", ".join(known))])
-        if said is not None:
-            self.advice = (Do(said),)
+        if self.sentence is not None:
+            self.advice = (Do(self.sentence),)
+
+
+def _message(text: str) -> Message:
+    """A text in which tools stand in braces."""
+    return tuple(Call(part) if number % 2 else part for number, part in enumerate(re.split("[{}]", text)))
 
 
 def _misspelt(name: str, known: Collection[str]) -> str | None:
@@ -77,53 +82,54 @@ def _goes(needed: str, limits: Capabilities) -> bool:
 
 _CANNOT: dict[str, _Parts] = {
     "cancel stop abort kill terminate interrupt pause halt": (
-        "A video that was submitted cannot be cancelled: it runs to its end and is paid for. get_video tells its state."
+        "A video that was submitted cannot be cancelled: it runs to its end and is paid for. {get_video} tells how it "
+        "stands."
     ),
     "delete remove erase purge destroy discard trash clear forget wipe": (
-        "Videos cannot be deleted, and the record of what was paid for is kept. Saved files are the user's to remove."
+        "Videos cannot be deleted, and the record of what was paid for is kept. Saved files can be removed by hand."
     ),
     "extend lengthen prolong continue continuation elongate": (
         "A video cannot be extended: its length is fixed when it is made.",
         (
             "ranges",
             (
-                " storyboard_video can begin a new one with a range of it (inpaint_items: generation_id, "
+                " {storyboard_video} can begin a new one with a range of it (inpaint_items: generation_id, "
                 "source_start_frame, source_end_frame)."
             ),
         ),
     ),
     "trim cut crop split concat concatenate join stitch merge append splice": (
         "Files are not cut or joined.",
-        ("blend", " blend_videos makes a new video in which one becomes another"),
-        ("ranges", "; storyboard_video places ranges of earlier ones in a new one"),
+        ("blend", " {blend_videos} makes a new video in which one becomes another"),
+        ("ranges", "; {storyboard_video} places ranges of earlier ones in a new one"),
         ("blend", "."),
     ),
     "undo revert rollback refund": (
-        "A paid call cannot be undone: the video runs to its end and is paid for. get_video tells its state."
+        "A paid call cannot be undone: the video runs to its end and is paid for. {get_video} tells its state."
     ),
     "loop loops looping": (
         "A video cannot be made to loop. The prompt of a new one may ask that its last frame looks like its first."
     ),
     "upscale enhance interpolate resize": (
         "A finished video cannot be made larger: ask for its width and height when it is made",
-        ("ranges", ", or in remix_video"),
+        ("ranges", ", or in {remix_video}"),
         ".",
     ),
     "audio sound music voice voiceover narration speech lipsync subtitle subtitles": (
         "Sound and subtitles cannot be added."
     ),
     "rename share publish favorite favourite star tag organize": (
-        "Videos have no names and no public pages; download_video saves the file."
+        "Videos have no names and no public pages; {download_video} saves the file."
     ),
 }
 """Verbs, and what is so instead."""
 
 _NO_TOOL = {
     "retry rerun resubmit resend redo repeat regenerate restart again": (
-        "First see with get_video or list_videos what became of the earlier call: it may have made a video. Where it "
-        "came to nothing, call the tool that was called then with the same arguments; that costs like a new video."
+        "First see with {get_video} or {list_videos} what became of the earlier call: it may have made a video. Where "
+        "it came to nothing, call the tool that was called then with the same arguments; that costs like a new video."
     ),
-    "resume unpause": "A video runs by itself until it has finished: get_video waits for it (wait_seconds).",
+    "resume unpause": "A video runs by itself until it has finished: {get_video} waits for it.",
 }
 """Verbs for which no tool is needed, and what to do."""
 

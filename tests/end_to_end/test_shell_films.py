@@ -66,7 +66,7 @@ def test_several_variants_become_files_of_their_own(run: Run, tmp_path: Path) ->
     assert run("create", "a boat", *SMALL, "--n-variants", "2", "--out", "boat.mp4").returncode == 0
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == ["boat.v1.mp4", "boat.v2.mp4"]
     again = run("create", "another", *SMALL, "--n-variants", "2", "--out", "boat.mp4")
-    assert (again.returncode, "boat.v1.mp4 is there already" in again.stderr, paid(tmp_path)) == (2, True, 1)
+    assert (again.returncode, "boat.v1.mp4 already exists" in again.stderr, paid(tmp_path)) == (2, True, 1)
 
 
 def test_its_siblings_wait_and_save_as_well(run: Run, tmp_path: Path, task_id: str) -> None:
@@ -118,8 +118,8 @@ def test_what_was_saved_is_saved_again_under_another_name_and_never_over_a_file(
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        ("there.mp4", "is there already"),
-        ("link.mp4", "is there already"),
+        ("there.mp4", "already exists"),
+        ("link.mp4", "already exists"),
         ("folder", "is a folder"),
         ("nowhere/x.mp4", "There is no folder nowhere"),
         ("there.mp4/x.mp4", "There is no folder there.mp4"),

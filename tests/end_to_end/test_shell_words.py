@@ -194,3 +194,9 @@ def test_the_help_of_options_is_for_a_person(run: Run) -> None:
     said = " ".join(run(command, "--help").stdout for command in ("create", "remix", "get", "list", "view", "gateway"))
     for words in ("the user", "Leave out", "use 50", "next_cursor", "n_variants,"):
         assert words not in said
+
+
+def test_a_command_that_there_is_not_leads_to_commands_and_no_tools(run: Run) -> None:
+    said = run("cancel").stderr
+    assert "`sora-mcp get` tells how it stands." in said
+    assert "get_video" not in said
