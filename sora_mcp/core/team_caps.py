@@ -33,7 +33,7 @@ class TeamTooManyRunning(OverTeamCap):
     """The team has as many videos under way, or may have, as the settings allow."""
 
     def __init__(self, cap: int, running: int) -> None:
-        way_out = Do("Call again once some of them have finished.")
+        way_out = Do("Try again once some of them have finished.")
         super().__init__("max_running", cap, f"The team has {_videos(running)} under way, or may have", way_out)
 
 

@@ -27,7 +27,7 @@ from sora_mcp.gateway.client import location_of, logged
 
 MAX_REDIRECTS = 5
 
-LATER = Do("Call again; nothing half is left behind, and downloading costs nothing.")
+LATER = Do("Try again: nothing incomplete is left behind, and downloading costs nothing.")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 

@@ -168,7 +168,7 @@ class Gateway:
         return Unreachable(
             f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
             TryAgain(),
-            AskUser(("check ", Setting("base_url"), " and the network if it stays so")),
+            AskUser(("check ", Setting("base_url"), " and the network if that does not help")),
         )
 
 

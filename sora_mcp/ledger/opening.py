@@ -85,5 +85,5 @@ def _extra() -> Iterator[None]:
     try:
         yield
     except ImportError:
-        message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and what speaks to it is not installed.")
-        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None
+        message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and its driver is not installed.")
+        raise FileProblem(message, AskUser("install sora-mcp with its extra `postgres`")) from None

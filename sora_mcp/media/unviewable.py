@@ -46,10 +46,10 @@ _WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "memory": ("is too large to be looked at: it takes too much memory.",),
     "ended": (
         "could not be looked at: the process that decodes it ended unexpectedly.",
-        Do("Call again once."),
+        Do("Try again once."),
     ),
-    "stopped": ("was not looked at: this server is being stopped.", Do("Call again once it runs again.")),
-    "busy": ("was not looked at: others are being looked at now.", Do("Call again in a few seconds.")),
+    "stopped": ("was not looked at: this server is being stopped.", Do("Try again once it runs again.")),
+    "busy": ("was not looked at: others are being looked at now.", Do("Try again in a few seconds.")),
 }
 """What is said of a video after its name, and what to do next."""
 

@@ -45,7 +45,7 @@ _ADVICE: dict[str, tuple[Advice, ...]] = {
     "503": (
         Do("The gateway has no channel for this model now."),
         TryAgain(),
-        AskUser("check at the gateway if it stays so"),
+        AskUser("check at the gateway if that does not help"),
     ),
 }
 _ADVICE_BY_WORD = {fold(word): advice for word, advice in _ADVICE.items()}

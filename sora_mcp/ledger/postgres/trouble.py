@@ -35,7 +35,7 @@ class Unavailable(Held):
     """PostgreSQL cannot be reached now, or refuses; later it may not."""
 
     def __init__(self, why: str, *advice: Advice) -> None:
-        check = AskUser(("check ", Setting("ledger_url"), " and its database if it stays so"))
+        check = AskUser(("check ", Setting("ledger_url"), " and its database if that does not help"))
         super().__init__(f"The ledger in PostgreSQL cannot be used ({why}).", *(advice or (TryAgain(30), check)))
 
 

@@ -281,7 +281,7 @@ def problem(path: Path, error: Exception) -> FileProblem:
 def held(path: Path) -> Held:
     """What to say where another process holds it."""
     message = _cannot_be_used(path, _WHY[sqlite3.SQLITE_BUSY])
-    return Held(message, TryAgain(), AskUser("end whatever holds it if it stays so"))
+    return Held(message, TryAgain(), AskUser("end whatever holds it if that does not help"))
 
 
 def _cannot_be_used(path: Path, why_not: str) -> tuple[str, Place, str]:
