@@ -278,7 +278,7 @@ def listen(
         port=port,
         loop="asyncio",  # the listener and the connection are this one's
         http=_Connection,
-        limit_concurrency=_most_connections(),
+        limit_concurrency=most_connections(),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=int(GRACE_S) + _WRITTEN_WITHIN_S,
@@ -292,7 +292,7 @@ def listen(
         server.run([listener])
 
 
-def _most_connections() -> int:
+def most_connections() -> int:
     """How many clients may be connected: the gateway, the ledger and files need descriptors too."""
     if sys.platform == "win32":
         return MOST_CONNECTIONS

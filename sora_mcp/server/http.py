@@ -17,6 +17,7 @@ from sora_mcp.server import watching
 from sora_mcp.server.bounds import MOST_BYTES, in_words
 from sora_mcp.server.draining import Draining
 from sora_mcp.server.leniency import Lenient
+from sora_mcp.server.shares import OpenRequests, OwnersSessions, closed_by
 from sora_mcp.server.surface import SoraServer
 from sora_mcp.server.watching import AccessLog
 
@@ -64,11 +65,15 @@ class HttpApp:
             max_request_body_size=MOST_BYTES,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
         )
-        endpoint = in_words(app)
+        endpoint: ASGIApp = in_words(app)
+        close = closed_by(endpoint)
         if settings.ledger_url is not None:
             from sora_mcp.server.sessions import Sessions  # noqa: PLC0415 - one server does without
 
-            endpoint = Sessions(endpoint, server)
+            endpoint = sessions = Sessions(endpoint, server)
+            close = sessions.close
+        if authentication is not None:
+            endpoint = OpenRequests(OwnersSessions(endpoint, close))
         self._draining = Draining(Lenient(endpoint), server)
         slash = Route(f"{MCP_PATH}/", _without_slash, methods=["GET", "POST", "DELETE"])
         others = Router([slash, *own_routes, *routes, *(authentication.routes if authentication else ())])

@@ -214,6 +214,12 @@ class Sessions:
         while len(self._here) > MOST_SESSIONS:
             del self._here[next(iter(self._here))]
 
+    async def close(self, session_id: str, _: Scope) -> None:
+        """Close a session here alone. Whichever server its client turns to opens it again."""
+        session = self._here.pop(session_id, None)
+        if session is not None and session.own_id:
+            await self._pass_on(session, None)
+
     # --- what concerns other servers ------------------------------------------------------------------
 
     def _tell_others(self, session_id: str, **what: str) -> None:

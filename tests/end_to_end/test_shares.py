@@ -1,0 +1,108 @@
+"""One greedy or careless person of a team: what they hold open is bounded, and nobody else's suffers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from urllib.parse import urljoin
+
+import anyio
+import httpx
+import pytest
+from callers import ACCEPT, META, bearer, message, opening, team_server
+from postgres import Cluster
+
+from sora_mcp.config.converters import Secret
+from sora_mcp.config.settings import Settings
+from sora_mcp.identity.tokens import TokenStore
+from sora_mcp.ledger import open_documents
+
+pytestmark = pytest.mark.anyio
+
+MORE_THAN_ONE_MAY = 250
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings(base_url="sandbox", auth="tokens")
+
+
+@pytest.fixture
+async def address(settings: Settings) -> AsyncIterator[str]:
+    async with team_server(settings) as address:
+        yield address
+
+
+@asynccontextmanager
+async def person(settings: Settings, address: str, name: str) -> AsyncIterator[httpx.AsyncClient]:
+    token = TokenStore(open_documents(settings)).add(name, None, None)
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=urljoin(address, "/"), headers=bearer(token), timeout=30, trust_env=False, limits=limits
+    ) as http:
+        yield http
+
+
+async def open_session(http: httpx.AsyncClient) -> dict[str, str]:
+    """Open a session; the headers of a request in it."""
+    headers, body = opening("legacy")
+    answer = await http.post("/mcp", headers=headers, content=body)
+    assert answer.status_code == 200
+    return headers | {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
+
+
+async def status_in(http: httpx.AsyncClient, session: dict[str, str]) -> int:
+    return (await http.post("/mcp", headers=session, content=message("ping"))).status_code
+
+
+async def test_whoever_opens_too_many_sessions_loses_their_own_idlest(settings: Settings, address: str) -> None:
+    with anyio.fail_after(60):
+        async with person(settings, address, "ann") as ann, person(settings, address, "ben") as ben:
+            bens = await open_session(ben)
+            listening, idle, used = [await open_session(ann) for _ in range(3)]
+            async with ann.stream("GET", "/mcp", headers=listening | {"Accept": "text/event-stream"}) as stream:
+                assert stream.status_code == 200
+                for _ in range(MORE_THAN_ONE_MAY):
+                    newest = await open_session(ann)
+                    assert await status_in(ann, used) == 200
+                gone = await ann.post("/mcp", headers=idle, content=message("ping"))
+                assert gone.status_code == 404
+                assert "Initialize anew" in gone.text
+                assert [await status_in(ann, each) for each in (listening, newest)] == [200, 200]
+            assert await status_in(ben, bens) == 200
+
+
+@pytest.mark.slow
+async def test_where_servers_share_a_ledger_a_session_that_made_room_is_opened_again(
+    settings: Settings, cluster: Cluster
+) -> None:
+    settings = replace(settings, ledger_url=Secret(cluster.database()))
+    with anyio.fail_after(60):
+        async with team_server(settings) as address, person(settings, address, "ann") as ann:
+            idle, listening = await open_session(ann), await open_session(ann)
+            async with ann.stream("GET", "/mcp", headers=listening | {"Accept": "text/event-stream"}) as stream:
+                for _ in range(MORE_THAN_ONE_MAY):
+                    await open_session(ann)
+                assert await status_in(ann, idle) == 200
+                twice = await ann.get("/mcp", headers=listening | {"Accept": "text/event-stream"})
+                assert twice.status_code == 409  # it is still the session with that stream
+                assert stream.status_code == 200
+
+
+async def test_whoever_has_too_many_requests_open_is_told_to_end_some(settings: Settings, address: str) -> None:
+    listen = ACCEPT | {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    body = message("subscriptions/listen", notifications={"resourcesListChanged": True}, _meta=META)
+    with anyio.fail_after(60):
+        async with person(settings, address, "ann") as ann, person(settings, address, "ben") as ben:
+            async with AsyncExitStack() as streams:
+                for _ in range(MORE_THAN_ONE_MAY):
+                    answer = await streams.enter_async_context(ann.stream("POST", "/mcp", headers=listen, content=body))
+                    if answer.status_code != 200:
+                        break
+                assert answer.status_code == 429
+                assert int(answer.headers["retry-after"]) > 0
+                assert "as many as one person may have" in (await answer.aread()).decode()
+                assert await status_in(ben, await open_session(ben)) == 200
+                assert (await ann.get("/healthz")).status_code == 200
+            assert await status_in(ann, await open_session(ann)) == 200
