@@ -364,7 +364,7 @@ async def test_a_player_that_seeks(room: Room, http: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.content) == (206, WHOLE[start:])
 
 
-@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=-0", "bytes=999999999999-"])
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=-0", "bytes=999999999999-", "bytes=-0,999999-"])
 async def test_a_range_behind_the_end_cannot_be_given(room: Room, http: httpx.AsyncClient, asked: str) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert answer.status_code == 416
@@ -373,7 +373,47 @@ async def test_a_range_behind_the_end_cannot_be_given(room: Room, http: httpx.As
 
 
 @pytest.mark.parametrize(
-    "asked", ["lines=1-2", "bytes", "0-5", "bytes=" + "0-," * 500 + "0-0", "bytes=" + "0-1," * 16 + "2-3"]
+    ("asked", "part"),
+    [
+        ("bytes=0-0,99999999-", WHOLE[:1]),
+        ("bytes=-0,5-6", WHOLE[5:7]),
+        (f"bytes={SIZE}-{SIZE}, ,10-19,", WHOLE[10:20]),
+        ("bytes=" + "9" * 30 + "-,7-8", WHOLE[7:9]),
+    ],
+)
+async def test_of_several_ranges_those_that_can_be_given_are(
+    room: Room, http: httpx.AsyncClient, asked: str, part: bytes
+) -> None:
+    """RFC 9110 §15.5.17: 416 is for ranges of which none can be."""
+    answer = await http.get(await room.to_video(), headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, part)
+
+
+async def test_ranges_that_can_be_given_come_in_parts_without_those_that_cannot(
+    room: Room, http: httpx.AsyncClient
+) -> None:
+    answer = await http.get(await room.to_video(), headers={"Range": "bytes=0-0,99999999-,20-29"})
+    assert answer.status_code == 206
+    assert re.findall(rb"Content-Range: bytes (\S+)", answer.content) == [
+        f"{part}/{SIZE}".encode() for part in ("0-0", "20-29")
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "lines=1-2",
+        "bytes",
+        "0-5",
+        "bytes=5-2",
+        "bytes=0-1,5-2",
+        "bytes=x-y",
+        "bytes=--5",
+        "bytes=",
+        "bytes=,",
+        "bytes=" + "0-," * 500 + "0-0",
+        "bytes=" + "0-1," * 16 + "2-3",
+    ],
 )
 async def test_a_range_that_is_not_understood_or_one_of_too_many_is_ignored(
     room: Room, http: httpx.AsyncClient, asked: str
@@ -382,9 +422,7 @@ async def test_a_range_that_is_not_understood_or_one_of_too_many_is_ignored(
     assert (answer.status_code, answer.content) == (200, WHOLE)
 
 
-@pytest.mark.parametrize(
-    "asked", ["bytes=", "bytes=x-y", "bytes=9-3", "bytes=--5", "bytes=,", "bytes=" + "9" * 5000 + "-"]
-)
+@pytest.mark.parametrize("asked", ["bytes=1_0-", "bytes=5", "bytes=" + "9" * 5000 + "-", "bytes=0-" + "9" * 5000])
 async def test_a_range_that_is_none_gives_at_most_the_file(room: Room, http: httpx.AsyncClient, asked: str) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert answer.status_code in {200, 400, 416}

@@ -54,7 +54,7 @@ class Videos:
         response = FileResponse(
             path, media_type="video/mp4", filename=link.name, stat_result=about, content_disposition_type="inline"
         )
-        await response(_with_usable_range(request.scope), request.receive, send)
+        await response(_with_usable_range(request.scope, about.st_size), request.receive, send)
 
 
 def look_at(path: Path) -> os.stat_result | None:
@@ -66,10 +66,39 @@ def look_at(path: Path) -> os.stat_result | None:
     return about if stat.S_ISREG(about.st_mode) else None
 
 
-def _with_usable_range(scope: Scope) -> Scope:
-    """The request without a Range that is to be ignored (RFC 9110 §14.2): of another unit, of a HEAD, of too many."""
-    ranges = next((value for name, value in scope["headers"] if name == b"range"), b"")
-    in_bytes = re.match(rb"\s*bytes\s*=", ranges, re.IGNORECASE)
-    if scope["method"] == "GET" and in_bytes and ranges.count(b",") < MOST_RANGES:
-        return scope
-    return {**scope, "headers": [each for each in scope["headers"] if each[0] != b"range"]}
+def _with_usable_range(scope: Scope, size: int) -> Scope:
+    """The request without a Range that is to be ignored (RFC 9110 §14.2): of another unit, of a HEAD, of too many, one
+    that can't be read; and without those of several that lie behind the end of a file of `size` bytes."""
+    headers = [each for each in scope["headers"] if each[0] != b"range"]
+    asked = next((value for name, value in scope["headers"] if name == b"range"), b"")
+    ranges = _ranges(asked) if scope["method"] == "GET" else None
+    if ranges:
+        usable = [each for each in ranges if _is_in(each, size)] or ranges
+        headers.append((b"range", b"bytes=" + b",".join(map(b"-".join, usable))))
+    return {**scope, "headers": headers}
+
+
+_Range = tuple[bytes, bytes]
+"""The digits of its first and its last byte; without the first, those of how many bytes at the end."""
+
+
+def _ranges(asked: bytes) -> list[_Range] | None:
+    """What the value of the header asks for; None where it isn't understood, or is too much."""
+    in_bytes = re.fullmatch(rb"\s*bytes\s*=(.*)", asked, re.IGNORECASE)
+    parts = in_bytes[1].split(b",") if in_bytes else []
+    read = [re.fullmatch(rb"([0-9]{0,99})-([0-9]{0,99})", part.strip()) for part in parts if part.strip()]
+    if len(parts) > MOST_RANGES or not all(map(_is_range, read)):
+        return None
+    return [(each[1], each[2]) for each in read if each]
+
+
+def _is_range(read: re.Match[bytes] | None) -> bool:
+    if read is None or not (read[1] or read[2]):
+        return False
+    return not (read[1] and read[2]) or int(read[1]) <= int(read[2])
+
+
+def _is_in(asked: _Range, size: int) -> bool:
+    """Whether a file of so many bytes has some of the range."""
+    first, last = asked
+    return int(first) < size if first else int(last) > 0
