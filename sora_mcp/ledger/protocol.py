@@ -198,10 +198,10 @@ class Ledger(Servers, Protocol):
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""
 
     async def page(
-        self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+        self, account: Account, *, limit: int, before: str | None = None, states: tuple[State, ...] = ()
     ) -> list[Entry]:
-        """Entries, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are
-        given."""
+        """Entries, newest first: at most `limit`, made before the request `before`, in one of `states` if any are
+        given. Raises NotFound where the account has no request `before`."""
 
     async def search(
         self,
@@ -209,14 +209,14 @@ class Ledger(Servers, Protocol):
         text: str,
         *,
         limit: int,
-        before: int | None = None,
+        before: str | None = None,
         states: tuple[State, ...] = (),
         most: int = SEARCHED,
         within_s: float = SEARCH_WITHIN_S,
-    ) -> tuple[list[Entry], int | None]:
+    ) -> tuple[list[Entry], str | None]:
         """Entries as `page` gives them, of those whose prompt or beats hold `text` (core.plans.search_for).
 
-        `most` entries are looked at, for `within_s` seconds at most. The second value is the `number` below which none
+        `most` entries are looked at, for `within_s` seconds at most. The second value is the request before which none
         was, None where there are no more. Several short transactions: a paid call comes in between.
         """
 

@@ -10,7 +10,7 @@ import anyio
 from sora_mcp.config.endpoint import label_of
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Advice, KnownBefore, WaitForAll
-from sora_mcp.core.errors import InvalidInput, Problem, SoraError
+from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.plans import search_for
 from sora_mcp.core.records import DAY_S, Totals
 from sora_mcp.core.results import Filters, VideoList
@@ -48,11 +48,11 @@ class Lists:
         on_progress: ListProgress | None = None,
     ) -> VideoList:
         """One page, after the newest unfinished ones were asked about; see `Studio.list_videos`."""
-        before = _read_cursor(cursor)
         upstream = await self._connector.connect()
+        await self._check_cursor(upstream.account, cursor)
         wait = _Wait(self._ledger, self._poller, upstream, filters.query)
         await wait.run(wait_seconds, on_progress)
-        entries, more = await self._entries(upstream.account, filters, limit, before)
+        entries, more = await self._entries(upstream.account, filters, limit, cursor)
         totals = await self._ledger.totals(upstream.account)
         most = REFRESH_MOST if filters.query is None else WAITED_FOR_MOST
         under_way = [each for each in await self._ledger.under_way(upstream.account, most) if wait.is_wanted(each)]
@@ -65,8 +65,8 @@ class Lists:
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
             videos=[report.listed(entry, self._poller.age(entry)) for entry in entries if not entry.is_damaged],
             damaged=(damaged := _damaged(entries)),
-            next_cursor=None if more is None else str(more),
-            filters=filters.model_copy(update={"is_continued": before is not None}),
+            next_cursor=more,
+            filters=filters.model_copy(update={"is_continued": cursor is not None}),
             advice=(
                 *_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way], filters, limit),
                 *report.left_out(damaged),
@@ -87,14 +87,26 @@ class Lists:
         damaged = _damaged(entries)
         return VideoList(gateway=self._connector.label, videos=videos, damaged=damaged, advice=report.left_out(damaged))
 
+    async def _check_cursor(self, account: Account, cursor: str | None) -> None:
+        """Raise InvalidInput for one that no list of this account gave, before anybody waits."""
+        if cursor is None:
+            return
+        try:
+            await self._ledger.page(account, limit=1, before=cursor)
+        except NotFound:
+            raise InvalidInput([Problem("cursor", "is not a cursor", _CURSORS)]) from None
+
     async def _entries(
-        self, account: Account, filters: Filters, limit: int, before: int | None
-    ) -> tuple[list[Entry], int | None]:
-        """One page, and the number below which the next one begins; None where there is none."""
+        self, account: Account, filters: Filters, limit: int, cursor: str | None
+    ) -> tuple[list[Entry], str | None]:
+        """One page, and the cursor of the next one, None where there is none: the id of the last request before it.
+
+        Numbers of rows would show each owner how many the others make.
+        """
         if filters.query is not None:
-            return await self._ledger.search(account, filters.query, limit=limit, before=before, states=filters.states)
-        entries = await self._ledger.page(account, limit=limit + 1, before=before, states=filters.states)
-        return entries[:limit], entries[limit - 1].number if len(entries) > limit else None
+            return await self._ledger.search(account, filters.query, limit=limit, before=cursor, states=filters.states)
+        entries = await self._ledger.page(account, limit=limit + 1, before=cursor, states=filters.states)
+        return entries[:limit], entries[limit - 1].request_id if len(entries) > limit else None
 
     async def _usual_seconds(self, upstream: Upstream) -> int | None:
         seconds = await self._poller.usual(upstream)
@@ -186,10 +198,4 @@ def _elsewhere(others: Mapping[Account, int], account: Account) -> dict[str, int
     return counts
 
 
-def _read_cursor(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isdecimal() or len(cursor) > 18:
-        allowed = "the one that an earlier list gave for its next page"
-        raise InvalidInput([Problem("cursor", "is not a cursor", allowed)])
-    return int(cursor)
+_CURSORS = "the one that an earlier list gave for its next page; without one, the list begins with the newest"

@@ -11,6 +11,7 @@ from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
 
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost
+from sora_mcp.core.errors import NotFound
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
 from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, RowGone, SpendingPolicy
@@ -80,11 +81,21 @@ async def test_this_machine_is_one_gateway_whatever_it_is_called(ledger: Ledger)
 async def test_pages_go_back_in_time_without_gaps(ledger: Ledger) -> None:
     made = [await begin(ledger) for _ in range(5)]
     seen: list[str] = []
-    before: int | None = None
+    before: str | None = None
     while page := await ledger.page(G, limit=2, before=before):
         seen += [entry.request_id for entry in page]
-        before = page[-1].number
+        before = page[-1].request_id
     assert seen == made[::-1]
+
+
+async def test_a_page_begins_before_a_request_of_the_same_account_only(ledger: Ledger) -> None:
+    others, _ = await ledger.begin(Intent(Account("other"), "simple_compose", BODY, "x", [], None))
+    await begin(ledger)
+    for before in (others.request_id, "req_made_up", "1", ""):
+        with pytest.raises(NotFound):
+            await ledger.page(G, limit=2, before=before)
+        with pytest.raises(NotFound):
+            await ledger.search(G, "fly", limit=2, before=before)
 
 
 async def test_a_task_adopted_twice_stands_once(ledger: Ledger) -> None:
@@ -443,7 +454,7 @@ async def test_what_is_under_way_is_the_newest_of_all_states_of_it(ledger: Ledge
     newest = [task_id for task_id in reversed(said) if said[task_id] != "succeeded"]
     for limit in (1, 3, 9):
         assert [entry.task_id for entry in await ledger.under_way(G, limit)] == newest[:limit]
-        older = await ledger.page(G, limit=limit, before=6, states=("running", "submitted"))
+        older = await ledger.page(G, limit=limit, before=entry.request_id, states=("running", "submitted"))
         assert [entry.task_id for entry in older] == ["task_4", "task_1", "task_0"][:limit]
 
 

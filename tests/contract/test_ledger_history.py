@@ -86,7 +86,7 @@ async def test_a_search_keeps_to_the_account_and_the_state_and_is_read_page_by_p
             await ledger.not_accepted(entry.request_id, "rejected", "x")
     assert await prompts(ledger, "fox", states=("rejected",)) == ["fox 3", "fox 1"]
     seen: list[str] = []
-    before: int | None = None
+    before: str | None = None
     while True:
         page, before = await ledger.search(G, "fox", limit=2, before=before)
         seen += [entry.body["prompt"] for entry in page]

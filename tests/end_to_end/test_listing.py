@@ -329,7 +329,9 @@ async def test_an_empty_list_says_what_filter_made_it_so(connect: Connect) -> No
     async with connect() as client:
         await made(client, "fox")
         both = await listed(client, query="hare", status="failed")
-        beyond = await listed(client, cursor="1")
+        [fox] = (await listed(client)).data["videos"]
+        oldest = await ask(client, "get_video", {"task_id": fox["task_id"]})
+        beyond = await listed(client, cursor=oldest.data["request_id"])
     assert 'None of them has "hare" in its prompt or beats and has failed.' in both.text
     assert "There are no older ones." in beyond.text
     assert sum(both.data["counts"].values()) == sum(beyond.data["counts"].values()) == 1

@@ -436,3 +436,22 @@ async def test_a_yes_pays_nothing_once_the_token_of_the_call_is_replaced(shared:
             assert told.data["outcome"] == "not_submitted"
             assert "no longer valid, so nothing was submitted" in told.text
             assert gateway.creates() == []
+
+
+async def test_a_cursor_tells_nothing_of_what_others_make_and_is_ones_own(shared: Make) -> None:
+    async def cursor_of(client: Client, **filters: str) -> str:
+        return str((await ask(client, "list_videos", {"limit": 1, **filters})).data["next_cursor"])
+
+    with anyio.fail_after(60):
+        async with team(shared()) as made, made.client("ann") as ann, made.client("ben") as ben:
+            for client, prompt in ((ann, "one"), (ben, "one"), (ben, "two"), (ann, "two")):
+                await create(client, prompt=prompt)
+            for filters in ({}, {"query": "o"}):
+                bens, anns = await cursor_of(ben, **filters), await cursor_of(ann, **filters)
+                assert not anns.isdecimal()
+                older = await ask(ann, "list_videos", {"cursor": anns, **filters})
+                assert [each["prompt"] for each in older.data["videos"]] == ["one"]
+                for cursor in (bens, "3", "req_made_up"):
+                    told = await ask(ann, "list_videos", {"cursor": cursor, **filters})
+                    assert told.is_error
+                    assert "cursor: is not a cursor" in told.text

@@ -33,6 +33,7 @@ from sora_mcp.ledger.sql.rows import (
     listed,
     name_of,
     newest_in,
+    older_than,
     places,
     rows_of,
     select,
@@ -61,33 +62,35 @@ def search(
     mentions: Callable[[plans.Body], bool],
     *,
     limit: int,
-    before: int | None = None,
+    before: str | None = None,
     states: Sequence[State] = (),
     most: int,
     ends_at: float,
-) -> tuple[list[Entry], int, int | None]:
-    """Rows that `mentions` finds, how many were looked at, and the number below which none was.
+) -> tuple[list[Entry], int, str | None]:
+    """Rows that `mentions` finds, how many were looked at, and the request before which none was.
 
     It ends with `limit` found, `most` looked at, or the time `ends_at` (of the monotonic clock), but looks at one.
     """
-    older = f" AND number < {before:d}" if before is not None else ""
+    older = older_than(db, account, before)
     of_state = f" AND state IN ({places(states)})" if states else ""
     sql = (
-        "SELECT number, body FROM videos"  # noqa: S608 - our own names
+        "SELECT number, request_id, body FROM videos"  # noqa: S608 - our own names
         f" WHERE gateway = ?{of_state}{older} AND merged_into IS NULL ORDER BY number DESC LIMIT {most + 1:d}"
     )
     numbers: list[int] = []
-    not_below: int | None = None
+    last: str | None = None
     looked_at = 0
-    for number, body in db.execute(sql, [name_of(account), *states]):
+    for number, request_id, body in db.execute(sql, [name_of(account), *states]):
         if looked_at and (looked_at == most or len(numbers) == limit or monotonic() >= ends_at):
-            not_below = number + 1
             break
         looked_at += 1
+        last = request_id
         if (request := body_of(body)) is None or mentions(request):  # what cannot be read may hold it
             numbers.append(number)
+    else:
+        last = None  # there are no more
     entries = list(listed(db, f"number IN ({places(numbers)})", numbers, len(numbers))) if numbers else []
-    return entries, looked_at, not_below
+    return entries, looked_at, last
 
 
 def usage(db: Database, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:

@@ -53,7 +53,7 @@ class Reading(Transactions):
         return await self._read(lambda db: rows.is_of_another_owner(db, account, shown_id))
 
     async def page(
-        self, account: Account, *, limit: int, before: int | None = None, states: tuple[State, ...] = ()
+        self, account: Account, *, limit: int, before: str | None = None, states: tuple[State, ...] = ()
     ) -> list[Entry]:
         return await self._glance(lambda db: rows.page(db, account, limit=limit, before=before, states=states))
 
@@ -63,11 +63,11 @@ class Reading(Transactions):
         text: str,
         *,
         limit: int,
-        before: int | None = None,
+        before: str | None = None,
         states: tuple[State, ...] = (),
         most: int = SEARCHED,
         within_s: float = SEARCH_WITHIN_S,
-    ) -> tuple[list[Entry], int | None]:
+    ) -> tuple[list[Entry], str | None]:
         ends_at, mentions = monotonic() + within_s, plans.search_for(text)
         entries: list[Entry] = []
         while True:
@@ -85,7 +85,7 @@ class Reading(Transactions):
             entries += more
             most -= looked_at
             if len(entries) > limit:
-                return entries[:limit], entries[limit - 1].number
+                return entries[:limit], entries[limit - 1].request_id
             if before is None or most <= 0 or monotonic() >= ends_at:
                 return entries, before
 

@@ -14,7 +14,7 @@ from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.errors import FileProblem
+from sora_mcp.core.errors import FileProblem, NotFound
 from sora_mcp.core.records import Entry, Intent, readable, summary
 from sora_mcp.core.states import TRANSITIONS
 from sora_mcp.core.tasks import Generation, State
@@ -178,16 +178,25 @@ SIBLING = "address = ? AND owner = ?"
 
 
 def page(
-    db: Database, account: Account, *, limit: int, before: int | None = None, states: Sequence[State] = ()
+    db: Database, account: Account, *, limit: int, before: str | None = None, states: Sequence[State] = ()
 ) -> list[Entry]:
-    """Rows, newest first: at most `limit`, with a `number` below `before`, in one of `states` if any are given.
-
-    One that cannot be read is there as damaged."""
-    older = f" AND number < {before:d}" if before is not None else ""
+    """Rows, newest first. See Ledger.page. One that cannot be read is there as damaged."""
+    older = older_than(db, account, before)
     if not states:
         return list(listed(db, f"gateway = ?{older}", [name_of(account)], limit))
     where, values = newest_in(account, states, limit, older)
     return list(listed(db, where, values, limit))
+
+
+def older_than(db: Database, account: Account, request_id: str | None) -> str:
+    """A further condition for the rows before that of a request; none for None. Raises NotFound."""
+    if request_id is None:
+        return ""
+    sql = "SELECT number FROM videos WHERE request_id = ? AND gateway = ?"
+    row = db.execute(sql, [request_id, name_of(account)]).fetchone()
+    if row is None:
+        raise NotFound("There is no such request.")
+    return f" AND number < {row[0]:d}"
 
 
 def newest_in(account: Account, states: Sequence[State], most: int, older: str = "") -> tuple[str, list[str]]:
