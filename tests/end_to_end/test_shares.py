@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urljoin
 
 import anyio
 import httpx
 import pytest
-from callers import ACCEPT, META, bearer, message, opening, team_server
+from callers import ACCEPT, META, bearer, client_of, message, opening, team_server
 from postgres import Cluster
 
 from sora_mcp.config.converters import Secret
@@ -106,3 +107,34 @@ async def test_whoever_has_too_many_requests_open_is_told_to_end_some(settings: 
                 assert await status_in(ben, await open_session(ben)) == 200
                 assert (await ann.get("/healthz")).status_code == 200
             assert await status_in(ann, await open_session(ann)) == 200
+
+
+async def link_to_a_large_video(address: str, http: httpx.AsyncClient, folder: Path) -> str:
+    """A link to one of whoever uses `http`, of which no client can have all at once that doesn't read."""
+    token = http.headers["authorization"].removeprefix("Bearer ")
+    async with client_of(address, token, "auto") as client:
+        made = (await client.call_tool("create_video", {"prompt": "fly man"})).structured_content or {}
+        task = {"task_id": made["task_id"]}
+        await client.call_tool("get_video", task | {"wait_seconds": 30})
+        await client.call_tool("download_video", task)
+        [saved] = (folder / "videos").rglob("*.mp4")
+        with saved.open("ab") as file:
+            file.truncate(50_000_000)
+        return str(((await client.call_tool("download_video", task)).structured_content or {})["url"])
+
+
+async def test_whoever_has_too_many_downloads_under_way_waits_for_some(
+    settings: Settings, address: str, tmp_path: Path
+) -> None:
+    with anyio.fail_after(60):
+        async with person(settings, address, "ann") as ann, httpx.AsyncClient(timeout=30, trust_env=False) as http:
+            link = await link_to_a_large_video(address, ann, tmp_path)
+            async with AsyncExitStack() as downloads:
+                for _ in range(40):
+                    answer = await downloads.enter_async_context(http.stream("GET", link))
+                    if answer.status_code != 200:
+                        break
+                assert answer.status_code == 429
+                assert int(answer.headers["retry-after"]) > 0
+                assert await status_in(ann, await open_session(ann)) == 200
+            assert (await http.get(link, headers={"Range": "bytes=0-3"})).status_code == 206

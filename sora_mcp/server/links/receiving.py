@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
+from sora_mcp.server.shares import Share, ShareUsedUp
 from sora_mcp.studio.image_files import kind_of
 from sora_mcp.studio.images import KINDS, MAX_IMAGE_BYTES
 from sora_mcp.studio.uploads import LinkUsed, Part, QuotaReached, Uploaded, Uploads
@@ -39,7 +39,7 @@ class Images:
     def __init__(self, verifier: LinkVerifier, folder: Path) -> None:
         self._verifier = verifier
         self._folder = folder
-        self._coming = Counter[str]()
+        self._coming = Share(MOST_AT_ONCE)
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
 
     async def answer(self, request: Request, send: Send) -> None:
@@ -61,7 +61,7 @@ class Images:
     async def _received(self, link: Link, request: Request) -> Uploaded:
         _check_head(request)
         uploads = Uploads(self._folder, link.owner)
-        with self._one_more(link.owner), _in_words():
+        with _in_words(), self._coming.one_more(link.owner):
             part = await to_thread.run_sync(uploads.begin, _declared_size(request))
             try:
                 with anyio.fail_after(RECEIVE_WITHIN_S):
@@ -71,18 +71,6 @@ class Images:
             finally:
                 with anyio.CancelScope(shield=True):
                     await to_thread.run_sync(part.discard)
-
-    @contextmanager
-    def _one_more(self, owner: str) -> Iterator[None]:
-        if self._coming[owner] >= MOST_AT_ONCE:
-            message = f"{MOST_AT_ONCE} of your images are coming in already. Send this one again when they are here."
-            raise Refusal(429, message, {"Retry-After": "5"})
-        self._coming[owner] += 1
-        try:
-            yield
-        finally:
-            self._coming[owner] -= 1
-            self._coming += Counter()  # forget whoever sends nothing
 
 
 def _told(uploaded: Uploaded) -> Response:
@@ -98,6 +86,9 @@ def _in_words() -> Iterator[None]:
         yield
     except InvalidInput as error:
         raise Refusal(415, error.message) from None
+    except ShareUsedUp:
+        message = f"{MOST_AT_ONCE} of your images are coming in already. Send this one again when they are here."
+        raise Refusal(429, message, {"Retry-After": "5"}) from None
     except QuotaReached as error:
         raise Refusal(429, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from None
     except LinkUsed:

@@ -16,10 +16,14 @@ from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
-from sora_mcp.server.links.signing import Subject
+from sora_mcp.server.links.signing import Link, Subject
+from sora_mcp.server.shares import Share, ShareUsedUp
 
 MOST_RANGES = 16
 """Ranges of one request; where more are asked for, the whole file is sent. Players ask for one."""
+
+MOST_AT_ONCE = 32
+"""Answers of one owner's links that are sent at the same time: each holds a connection and an open file."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +42,19 @@ class Videos:
     def __init__(self, verifier: LinkVerifier, saved_file: SavedFile) -> None:
         self._verifier = verifier
         self._saved_file = saved_file
+        self._going = Share(MOST_AT_ONCE)
 
     async def answer(self, request: Request, send: Send) -> None:
         """Send the file, or the ranges of it that are asked for. Raises Refusal."""
         link = await link_of(request, self._verifier, "videos")
+        try:
+            with self._going.one_more(link.owner):
+                await self._send(link, request, send)
+        except ShareUsedUp:
+            message = f"{MOST_AT_ONCE} downloads by your links are under way. Try again when some have ended."
+            raise Refusal(429, message, {"Retry-After": "5"}) from None
+
+    async def _send(self, link: Link, request: Request, send: Send) -> None:
         video_id, variant = str(link.subject[0]), int(link.subject[1])
         try:
             path = await self._saved_file(link.owner, video_id, variant)
