@@ -18,7 +18,7 @@ from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
@@ -27,7 +27,7 @@ from sora_mcp.core.errors import Declined
 from sora_mcp.identity.oauth import AccessClaims, TokenRefused
 from sora_mcp.identity.scopes import SCOPES
 from sora_mcp.ledger import open_documents
-from sora_mcp.server.bounds import MOST_BYTES
+from sora_mcp.server.bounds import read_ahead
 from sora_mcp.server.principals import VerifiedToken, current_token
 from sora_mcp.server.revocation import Ending, Exchange
 from sora_mcp.server.scopes import check_scope, needed
@@ -189,7 +189,7 @@ class _Guard:
             return receive, NO_SCOPE
         if allows.issuperset(SCOPES) or scope["method"] != "POST" or not isinstance(caller.proof, AccessClaims):
             return receive, None
-        body, receive = await _looked_into(receive)
+        body, receive = await read_ahead(receive)
         missing = _needed(body)
         return receive, None if missing is None or missing in allows else _lacking(missing)
 
@@ -226,21 +226,3 @@ def _needed(body: bytes) -> str | None:
     if not isinstance(message, dict) or not isinstance(message.get("method"), str):
         return None
     return needed(message["method"], message.get("params"))
-
-
-async def _looked_into(receive: Receive) -> tuple[bytes, Receive]:
-    """A body, empty where it is too long, and what gives it once more."""
-    messages: list[Message] = []
-    size = 0
-    while size <= MOST_BYTES:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    body = b"".join(each.get("body", b"") for each in messages) if size <= MOST_BYTES else b""
-
-    async def again() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return body, again

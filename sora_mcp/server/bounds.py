@@ -67,8 +67,9 @@ def answer_to(line: TooLong) -> types.JSONRPCResponse | types.JSONRPCError | Non
 _PROBLEM = Problem("arguments", "are too long", f"messages of up to {MOST_BYTES // 1_000_000} MB")
 
 
-def _too_long() -> types.ErrorData:
-    message = f"The message is longer than {MOST_BYTES // 1_000_000} MB. It was not read, and nothing was submitted."
+def _too_long(most_bytes: int = MOST_BYTES) -> types.ErrorData:
+    most = f"{most_bytes // 1_000_000} MB" if most_bytes >= 1_000_000 else f"{most_bytes // 1000} KB"
+    message = f"The message is longer than {most}. It was not read, and nothing was submitted."
     return types.ErrorData(code=types.INVALID_REQUEST, message=message)
 
 
@@ -114,8 +115,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def in_words(app: App) -> App:
-    """An ASGI app whose refusal of a body (413) says why, as the error of a request whose id was not read."""
+def in_words(app: App, most_bytes: int = MOST_BYTES) -> App:
+    """An ASGI app whose refusal of a body (413), of more than `most_bytes`, says why, as the error of a request whose
+    id was not read."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         refused = False
@@ -125,13 +127,32 @@ def in_words(app: App) -> App:
             if message["type"] == "http.response.start" and message["status"] == 413:
                 refused = True
                 await drain(receive)
-                await _send_refusal(send)
+                await _send_refusal(send, most_bytes)
             elif not refused:
                 await send(message)
 
         await app(scope, receive, say)
 
     return wrapped
+
+
+async def read_ahead(receive: Receive, seen: Callable[[int], None] = lambda _: None) -> tuple[bytes, Receive]:
+    """A body, empty where it is too long, and what gives it once more. `seen` is told how long each part is."""
+    messages: list[Message] = []
+    size = 0
+    while size <= MOST_BYTES:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        seen(len(message.get("body", b"")))
+        if not message.get("more_body", False):
+            break
+    body = b"".join(each.get("body", b"") for each in messages) if size <= MOST_BYTES else b""
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return body, again
 
 
 async def drain(receive: Receive) -> None:
@@ -141,8 +162,8 @@ async def drain(receive: Receive) -> None:
             pass
 
 
-async def _send_refusal(send: Send) -> None:
-    error = types.JSONRPCError(jsonrpc="2.0", id=None, error=_too_long())
+async def _send_refusal(send: Send, most_bytes: int) -> None:
+    error = types.JSONRPCError(jsonrpc="2.0", id=None, error=_too_long(most_bytes))
     body = error.model_dump_json(by_alias=True, exclude_unset=True).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import mcp_types as types
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp.server.transport_security import RequestBodyLimitMiddleware
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sora_mcp.runtime.listening import most_connections
+from sora_mcp.server.bounds import MOST_BYTES, in_words, read_ahead
 from sora_mcp.server.principals import current_principal
 
 MOST_SESSIONS = 200
@@ -23,58 +27,75 @@ _SHARE = 8
 """One of so many parts of the connections is what one owner's requests may take up."""
 _LEAST_REQUESTS = 16
 """Requests of one owner that may always be open, however few the connections are."""
+MOST_BODY_BYTES = 4 * MOST_BYTES
+"""Of the bodies of one owner's open requests together: they are in memory for as long as these are open."""
+MOST_OPENING_BYTES = 64_000
+"""Of the message that opens a session, which is in memory for as long as the session."""
 _AGAIN_AFTER_S = 5
 
-_SESSION = MCP_SESSION_ID_HEADER.encode()
+_SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
 
 
 class ShareUsedUp(Exception):
-    """The owner has as much under way as one may have."""
+    """The owner has as much under way as one may have: `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
 
 
 class Share:
     """Counts what each owner has under way. `most`: so much of it at once."""
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self._most = most
         self._under_way = Counter[str]()
 
     @contextmanager
-    def one_more(self, owner: str) -> Iterator[None]:
-        """One more of an owner's, until this ends. Raises ShareUsedUp."""
-        if self._under_way[owner] >= self.most:
-            raise ShareUsedUp
-        self._under_way[owner] += 1
+    def one_more(self, owner: str, amount: int = 1) -> Iterator[None]:
+        """One more of an owner's, or `amount` more, until this ends. Raises ShareUsedUp."""
+        if self._under_way[owner] + amount > self._most:
+            raise ShareUsedUp(self._most)
+        self._under_way[owner] += amount
         try:
             yield
         finally:
-            self._under_way[owner] -= 1
+            self._under_way[owner] -= amount
             self._under_way += Counter()  # forget whoever has nothing under way
 
 
 class OpenRequests:
-    """Wraps an app: each owner's requests that are not answered whole are bounded, streams among them."""
+    """Wraps an app: each owner's requests that are not answered whole are bounded, streams among them, and so are
+    their bodies."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._share = Share(max(most_connections() // _SHARE, _LEAST_REQUESTS))
+        self._bodies = Share(MOST_BODY_BYTES)
+        self._requests = Share(max(most_connections() // _SHARE, _LEAST_REQUESTS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = current_principal()
         if principal is None:
             await self._app(scope, receive, send)
             return
-        try:
-            with self._share.one_more(principal.owner):
+        owner = principal.owner
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._requests.one_more(owner))
+                if scope["method"] == "POST":
+                    hold = self._bodies.one_more
+                    _, receive = await read_ahead(receive, lambda size: held.enter_context(hold(owner, size)))
+            except ShareUsedUp as used_up:
+                await _refusal(used_up.most)(scope, receive, send)
+            else:
                 await self._app(scope, receive, send)
-        except ShareUsedUp:
-            await _refusal(self._share.most)(scope, receive, send)
 
 
 def _refusal(most: int) -> Response:
+    held = f"{most} requests" if most < MOST_BODY_BYTES else f"requests of {most // 1_000_000} MB"
     message = (
-        f"You have {most} requests open here, as many as one person may have: streams and calls that wait. Nothing was "
-        "done or submitted. End some of them, or try again when some were answered."
+        f"You have {held} open here, as many as one person may have: streams and calls that wait. Nothing was done or "
+        "submitted. End some of them, or try again when some were answered."
     )
     error = types.JSONRPCError(
         jsonrpc="2.0", id=None, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)
@@ -102,6 +123,7 @@ class OwnersSessions:
 
     def __init__(self, app: ASGIApp, close: CloseSession) -> None:
         self._app = app
+        self._opening = in_words(RequestBodyLimitMiddleware(app, MOST_OPENING_BYTES), MOST_OPENING_BYTES)
         self._close = close
         self._owners: dict[str, dict[str, _Session]] = {}
 
@@ -113,7 +135,7 @@ class OwnersSessions:
         sessions = self._sessions_of(principal.owner)
         use = _Use(sessions, scope, send, self._close)
         try:
-            await self._app(scope, receive, use.send)
+            await (self._opening if use.opens else self._app)(scope, receive, use.send)
         finally:
             use.end()
 
@@ -132,7 +154,9 @@ class _Use:
         self._scope = scope
         self._send = send
         self._close = close
-        self._id = dict(scope["headers"]).get(_SESSION, b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        self._id = headers.get(_SESSION, b"").decode("latin-1")
+        self.opens = not self._id and headers.get(_VERSION, b"").decode("latin-1") in {"", *HANDSHAKE_PROTOCOL_VERSIONS}
         self._session = sessions.get(self._id)
         self._is_gone = False
         if self._session is not None:

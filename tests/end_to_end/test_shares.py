@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 import pytest
-from callers import ACCEPT, META, bearer, client_of, message, opening, team_server
+from callers import ABOUT, ACCEPT, META, bearer, client_of, message, opening, team_server
 from postgres import Cluster
 
 from sora_mcp.config.converters import Secret
@@ -138,3 +138,24 @@ async def test_whoever_has_too_many_downloads_under_way_waits_for_some(
                 assert int(answer.headers["retry-after"]) > 0
                 assert await status_in(ann, await open_session(ann)) == 200
             assert (await http.get(link, headers={"Range": "bytes=0-3"})).status_code == 206
+
+
+async def test_what_one_person_has_in_memory_is_bounded(settings: Settings, address: str) -> None:
+    """Bodies of requests that stay open, and what a client says of itself when it opens a session."""
+    listen = ACCEPT | {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    wanted = {"resourcesListChanged": True, "x": "x" * 7_000_000}
+    body = message("subscriptions/listen", notifications=wanted, _meta=META)
+    with anyio.fail_after(60):
+        async with person(settings, address, "ann") as ann, AsyncExitStack() as streams:
+            for _ in range(10):
+                answer = await streams.enter_async_context(ann.stream("POST", "/mcp", headers=listen, content=body))
+                if answer.status_code != 200:
+                    break
+            assert answer.status_code == 429
+            assert "requests of 32 MB" in (await answer.aread()).decode()
+            headers, _ = opening("legacy")
+            about = ABOUT | {"clientInfo": {"name": "t" * 100_000, "version": "1"}}
+            answer = await ann.post("/mcp", headers=headers, content=message("initialize", **about))
+            assert answer.status_code == 413
+            assert "longer than 64 KB" in answer.text
+            assert await status_in(ann, await open_session(ann)) == 200
