@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sora_mcp.core.errors import SoraError
 from sora_mcp.server.bounds import MOST_BYTES
 from sora_mcp.server.principals import current_principal
+from sora_mcp.server.subscribers import LONGEST_URI, MOST_URIS
 from sora_mcp.server.surface import SoraServer
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ MOST_SESSIONS = 10_000
 """Sessions that a server remembers; one that was forgotten is opened again when it is used."""
 MOST_ENDED = 1000
 """Sessions that are remembered as ended by their clients."""
+MOST_SUBSCRIPTIONS = 2 * MOST_URIS
+"""Of one session, those that ended among them."""
+LONGEST_MESSAGE = LONGEST_URI + 1000
+"""Characters of one that is remembered."""
 TRIES, AGAIN_AFTER_S = 15, 2.0
 """How often, and after how many seconds, a message to the other servers is sent again: the ledger may be away."""
 
@@ -107,6 +112,13 @@ class _Session:
     context: Context = field(default_factory=copy_context)
     opening: anyio.Lock = field(default_factory=anyio.Lock)
 
+    def remember(self, body: _Body) -> None:
+        """Remember a message about a subscription; none that is too long to be told, and so many at most."""
+        if len(body.text) <= LONGEST_MESSAGE:
+            self.subscriptions[_uri(body.message)] = body.text
+        while len(self.subscriptions) > MOST_SUBSCRIPTIONS:
+            del self.subscriptions[next(iter(self.subscriptions))]
+
 
 class Sessions:
     """Wraps an MCP endpoint over streamable HTTP."""
@@ -164,7 +176,7 @@ class Sessions:
         if session is None:
             self._remember(session_id, session := _Session(client, scope))
         if body is not None and body.subscribes:
-            session.subscriptions[_uri(body.message)] = body.text
+            session.remember(body)
         await self._forward(session_id, session, scope, body.replay if body else lambda: receive, send)
         if scope["method"] == "DELETE":
             self._here.pop(session_id, None)

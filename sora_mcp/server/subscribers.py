@@ -29,6 +29,8 @@ MOST_URIS = 1000
 """Resources that one session, or one open request, may subscribe to."""
 MOST_WANTED = 5000
 """The same for all sessions and requests of an owner together: each is looked for in the ledger once a second."""
+LONGEST_URI = 4096
+"""Characters of one of them: an id has up to 300, of which each may be percent-encoded as twelve."""
 MOST_KNOWN = 1000
 """Videos that are remembered as told, so that a new one is known as new."""
 TELL_WITHIN = 5.0
@@ -122,6 +124,7 @@ class Subscribers:
     ) -> types.SubscriptionsListenResult:
         """Serve `subscriptions/listen`. Raises MCPError for too many resources."""
         uris = set(params.notifications.resource_subscriptions or [])
+        _check_length(uris)
         _check_number(uris, MOST_URIS)
         _check_number(uris.union(*self._subscribed), MOST_WANTED)
         request = object()
@@ -134,6 +137,7 @@ class Subscribers:
 
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         """Serve `resources/subscribe`. Raises MCPError where there can be no such resource, or for too many."""
+        _check_length({params.uri})
         find(params.uri)
         session = _connection(ctx)
         if session not in self._sessions:
@@ -184,6 +188,11 @@ class Subscribers:
                 logger.exception("a subscriber could not be told")
         if telling.cancelled_caught:
             self._sessions.pop(session, None)
+
+
+def _check_length(uris: set[str]) -> None:
+    if any(len(uri) > LONGEST_URI for uri in uris):
+        raise MCPError(types.INVALID_PARAMS, f"The address of a resource has at most {LONGEST_URI} characters.")
 
 
 def _check_number(uris: set[str], most: int) -> None:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import mcp_types as types
@@ -145,6 +146,20 @@ async def test_a_session_subscribes_to_a_bounded_number_of_resources(make_settin
         await client.subscribe_resource("sora://videos/task_0")
         await client.unsubscribe_resource("sora://videos/task_0")
         await client.subscribe_resource("sora://videos/task_1000")
+
+
+async def test_the_address_of_what_is_subscribed_to_has_a_bounded_length(
+    make_settings: Callable[..., Settings],
+) -> None:
+    long = f"sora://videos/{quote(chr(0x1F98A) * 300)}"
+    async with Client(build(make_settings()), mode="legacy") as client:
+        await client.subscribe_resource(long)
+        with pytest.raises(MCPError, match="4096 characters"):
+            await client.subscribe_resource(f"{long}?{'x' * 5000}")
+    async with Client(build(make_settings())) as client:
+        with pytest.raises(MCPError, match="4096 characters"):
+            async with client.listen(resource_subscriptions=[f"{long}?{'x' * 5000}"]):
+                pass
 
 
 async def test_a_session_that_has_gone_is_forgotten(make_settings: Callable[..., Settings]) -> None:
