@@ -29,9 +29,14 @@ MOST_IMAGES = 100
 MOST_BYTES = 200_000_000
 """Bytes of all images of one owner at a time."""
 
+MOST_SENT = 1000
+"""Links by which one owner has sent images within a day: each leaves a file that says so."""
+
 NOT_HERE = ("is no image that you have sent within a day", "send it again")
 """What is wrong with another name, and what is allowed."""
 _SWEEP_EVERY_S = 600
+_SENT = ".link"
+"""What the names of files end with that mark a link as used."""
 
 
 class QuotaReached(Exception):
@@ -39,8 +44,8 @@ class QuotaReached(Exception):
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(
-            f"You have as many images here as one person may have ({MOST_IMAGES}, or {MOST_BYTES // 1_000_000} MB). "
-            "Each is removed a day after it was sent."
+            f"You have as many images here as one person may have ({MOST_IMAGES}, or {MOST_BYTES // 1_000_000} MB), or "
+            f"have sent as many in a day ({MOST_SENT}). Each is removed a day after it was sent."
         )
         self.retry_after_s = retry_after_s
 
@@ -120,7 +125,7 @@ class Uploads:
 
     def _bind(self, link_id: str, digest: str) -> None:
         """Have a link stand for one image from now on. Raises LinkUsed where it stands for another."""
-        marker = self._folder / f"{hashlib.sha256(link_id.encode()).hexdigest()[:32]}.link"
+        marker = self._folder / f"{hashlib.sha256(link_id.encode()).hexdigest()[:32]}{_SENT}"
         whole = self._folder / f"{secrets.token_hex(8)}.part"
         try:
             whole.write_text(digest, encoding="ascii")
@@ -135,9 +140,11 @@ class Uploads:
         """Raise QuotaReached where another image of `size` bytes is one too many."""
         files = list(_files(self._folder))
         kept = [about for path, about in files if not path.suffix]
-        if len(kept) < MOST_IMAGES and sum(about.st_size for _, about in files) + size <= MOST_BYTES:
+        sent = [about for path, about in files if path.suffix == _SENT]
+        is_full = len(kept) >= MOST_IMAGES or sum(about.st_size for _, about in files) + size > MOST_BYTES
+        if not is_full and len(sent) < MOST_SENT:
             return
-        oldest = min((about.st_mtime for about in kept), default=self._clock())
+        oldest = min((about.st_mtime for about in (kept if is_full else sent)), default=self._clock())
         raise QuotaReached(max(1.0, oldest + KEPT_S - self._clock()))
 
     def _sweep(self) -> None:

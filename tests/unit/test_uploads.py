@@ -304,3 +304,14 @@ NAMES = [
 async def test_other_names_lead_nowhere(room: Room, http: httpx.AsyncClient, name: str) -> None:
     await http.put(await room.for_image(), content=PNG)
     assert not Uploads(room.settings.home, "alice").knows(name)
+
+
+async def test_one_image_may_not_be_sent_by_any_number_of_links(
+    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each link that was used is a file for a day."""
+    monkeypatch.setattr(uploads, "MOST_SENT", 3)
+    answers = [await http.put(await room.for_image(), content=PNG) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+    assert 86_000 < int(answers[-1].headers["retry-after"]) <= 86_400
+    assert (await http.put(await room.for_image("bob"), content=PNG)).status_code == 201
