@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -159,3 +160,34 @@ async def test_what_one_person_has_in_memory_is_bounded(settings: Settings, addr
             assert answer.status_code == 413
             assert "longer than 64 KB" in answer.text
             assert await status_in(ann, await open_session(ann)) == 200
+
+
+async def test_refused_images_that_never_come_hold_few_connections(settings: Settings, address: str) -> None:
+    """The rest of a body is taken in for ten seconds, so that its sender reads why it is refused."""
+    answered = 0
+
+    async def send(link: httpx.URL) -> None:
+        nonlocal answered
+        async with await anyio.connect_tcp(link.host, link.port or 80) as connection:
+            head = (
+                f"PUT {link.path} HTTP/1.1\r\nHost: {link.host}\r\nContent-Type: text/plain\r\nContent-Length: 9999\r\n"
+            )
+            await connection.send(f"{head}\r\nx".encode())
+            assert (await connection.receive()).startswith(b"HTTP/1.1 415")
+        answered += 1
+        if answered == 16:
+            sending.cancel_scope.cancel()
+
+    async with person(settings, address, "ann") as ann:
+        link = httpx.URL(await link_for_an_image(address, ann))
+        with anyio.fail_after(8):
+            async with anyio.create_task_group() as sending:
+                for _ in range(20):
+                    sending.start_soon(send, link)
+
+
+async def link_for_an_image(address: str, http: httpx.AsyncClient) -> str:
+    token = http.headers["authorization"].removeprefix("Bearer ")
+    async with client_of(address, token, "auto") as client:
+        refused = await client.call_tool("create_video", {"prompt": "fly man", "inpaint_items": [{"url": "cat.png"}]})
+    return str(re.findall(r"https?://[^\s\"]+/images/[\w.-]+", refused.model_dump_json())[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Images:
         self._verifier = verifier
         self._folder = folder
         self._coming = Share(MOST_AT_ONCE)
+        self._refused = Share(MOST_AT_ONCE)
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
 
     async def answer(self, request: Request, send: Send) -> None:
@@ -54,7 +55,8 @@ class Images:
             return
         except Refusal as refusal:
             if not (body.is_over or _waits_before_it_sends(request, body)):
-                await drain(request.receive)  # whoever is cut off while they send reads no answer
+                with suppress(ShareUsedUp), self._refused.one_more(link.owner):
+                    await drain(request.receive)  # whoever is cut off while they send reads no answer
             response = refusal.response
         await response(request.scope, request.receive, send)
 
