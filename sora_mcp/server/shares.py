@@ -19,12 +19,13 @@ from sora_mcp.runtime.listening import most_connections
 from sora_mcp.server.bounds import MOST_BYTES, in_words, read_ahead
 from sora_mcp.server.principals import current_principal
 
-MOST_SESSIONS = 200
-"""Sessions of one owner: about 10 MB. Fifty people may have so many before the server has its 10,000."""
+MOST_SESSIONS = 1000
+"""Sessions of one owner: about 50 MB. Ten people may have so many before the server has its 10,000."""
 MOST_OWNERS = 1000
 """Owners whose sessions are counted; beyond that those of the first one are left to end by themselves."""
-_SHARE = 8
-"""One of so many parts of the connections is what one owner's requests may take up."""
+_SHARE = 2
+"""One of so many parts of the connections is what one owner's requests may take up. Two hundred agents of one account,
+each with a stream and a call, fit in."""
 _LEAST_REQUESTS = 16
 """Requests of one owner that may always be open, however few the connections are."""
 MOST_BODY_BYTES = 4 * MOST_BYTES
