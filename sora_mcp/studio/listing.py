@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,13 @@ from sora_mcp.core.records import DAY_S, Totals
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger import Entry, Ledger
+from sora_mcp.ledger import Entry, Ledger, RowGone
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.costs import sums
 from sora_mcp.studio.poller import REFRESH_MOST, Poller
 from sora_mcp.studio.upstream import Upstream
+from sora_mcp.studio.waiter import LEDGER_WITHIN, took_too_long
 
 WAITED_FOR_MOST = 200
 """Videos that one call waits for, the newest."""
@@ -52,6 +54,14 @@ class Lists:
         await self._check_cursor(upstream.account, cursor)
         wait = _Wait(self._ledger, self._poller, upstream, filters.query)
         await wait.run(wait_seconds, on_progress)
+        with anyio.CancelScope(deadline=anyio.current_time() + LEDGER_WITHIN if wait_seconds > 0 else math.inf):
+            return await self._told(upstream, wait, filters, limit, cursor)
+        raise took_too_long()
+
+    async def _told(
+        self, upstream: Upstream, wait: _Wait, filters: Filters, limit: int, cursor: str | None
+    ) -> VideoList:
+        await wait.end()
         entries, more = await self._entries(upstream.account, filters, limit, cursor)
         totals = await self._ledger.totals(upstream.account)
         most = REFRESH_MOST if filters.query is None else WAITED_FOR_MOST
@@ -121,8 +131,7 @@ class _Wait:
         self._poller = poller
         self._upstream = upstream
         self._mentions = search_for(query) if query is not None else lambda _: True
-        self._waited_for = 0
-        self._finished = 0
+        self._wanted: dict[str, Entry] | None = None
         self.trouble: SoraError | None = None
         """Why the gateway could not be asked the last time."""
         self.outcome: dict[str, Any] = {}
@@ -133,24 +142,34 @@ class _Wait:
         if seconds <= 0:
             self._note(await self._poller.refresh_unfinished(self._upstream), 0)
             return
-        wanted = {entry.request_id for entry in await self._under_way() if self.is_wanted(entry)}
+        wanted = self._wanted = {each.request_id: each for each in await self._under_way() if self.is_wanted(each)}
         left = len(wanted)
         with anyio.move_on_after(seconds):
             while left:
                 entries = [entry for entry in await self._under_way() if entry.request_id in wanted]
                 due = [entry for entry in entries if self._is_due(entry)]
                 is_final = self._note(await self._poller.refresh(self._upstream, due), len(due))
-                left = len({entry.request_id for entry in await self._under_way()} & wanted)
+                left = len({entry.request_id for entry in await self._under_way()} & wanted.keys())
                 if on_progress is not None:
                     await on_progress(len(wanted) - left, len(wanted))
                 if left and is_final and len(due) == len(entries):
                     break
                 if left:
                     await anyio.sleep(self._upstream.tick)
-        left = len({entry.request_id for entry in await self._under_way()} & wanted)
+
+    async def end(self) -> None:
+        """Look once more at what was waited for."""
+        if self._wanted is None:
+            return
+        left = {entry.request_id for entry in await self._under_way()} & self._wanted.keys()
         if not left:  # somebody else got the answer
             self.trouble = None
-        self.outcome = {"waited_for": len(wanted), "finished": len(wanted) - left}
+        for request_id in self._wanted.keys() - left:
+            entry = self._wanted[request_id]
+            if await self._ledger.find(entry.account, request_id) is None:
+                left.add(request_id)
+                self.trouble = RowGone(request_id)
+        self.outcome = {"waited_for": len(self._wanted), "finished": len(self._wanted) - len(left)}
 
     def is_wanted(self, entry: Entry) -> bool:
         """Whether the filter lets it through."""

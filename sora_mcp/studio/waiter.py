@@ -13,9 +13,10 @@ from sora_mcp.core.errors import BadReply, GatewayError, NotFound, SoraError
 from sora_mcp.core.results import Video
 from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
-from sora_mcp.ledger import Entry
+from sora_mcp.ledger import Entry, Listener
 from sora_mcp.studio import report
 from sora_mcp.studio.poller import Poller
+from sora_mcp.studio.questions import ANSWERED_WITHIN
 from sora_mcp.studio.submitter import LOOK_EVERY
 from sora_mcp.studio.upstream import Upstream
 
@@ -25,6 +26,11 @@ LEDGER_WITHIN = 5.0
 """Seconds that the ledger may take while somebody waits to be told what it knows."""
 WaitProgress = Callable[[Video], Awaitable[None]]
 """Told the video each time it was looked at while waiting."""
+
+
+def took_too_long() -> BadReply:
+    """What to say where the ledger did not answer within LEDGER_WITHIN."""
+    return BadReply("It took too long to find out.", TryAgain(), Do("The ledger may be slow."))
 
 
 class Waiter:
@@ -40,7 +46,10 @@ class Waiter:
         """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
         deadline = anyio.current_time() + seconds
         entry, trouble = await self._first_look(upstream, video_id, deadline)
-        usual_s = await self._poller.usual(upstream) if entry.state in STARTED else None
+        usual_s = None
+        if entry.state in STARTED:
+            with anyio.move_on_after(LEDGER_WITHIN):
+                usual_s = await self._poller.usual(upstream)
         video = self._told(upstream, entry, trouble, usual_s)
         if entry.state in FINAL or anyio.current_time() >= deadline:
             return video
@@ -50,9 +59,7 @@ class Waiter:
                     await on_progress(video)
                 if entry.task_id is None and entry.state != "sending":
                     break
-                with anyio.CancelScope(deadline=deadline):
-                    changed = await listener.heard(upstream.tick if entry.task_id else LOOK_EVERY)
-                    entry, trouble = await self._next_look(upstream, entry, trouble, may_have_changed=changed)
+                entry, trouble = await self._until(deadline, upstream, entry, trouble, listener)
                 video = self._told(upstream, entry, trouble, usual_s)
         return video
 
@@ -69,7 +76,7 @@ class Waiter:
         with anyio.move_on_after(LEDGER_WITHIN):
             if known := await self._poller.known(upstream, video_id):
                 return known
-        raise BadReply("It took too long to find out.", TryAgain(), Do("The ledger may be slow."))
+        raise took_too_long()
 
     async def _first_look(self, upstream: Upstream, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
         """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
@@ -92,6 +99,19 @@ class Waiter:
                 await anyio.sleep(max(pause, error.retry_after_s or 0))
                 pause = min(2 * pause, upstream.pace)
         raise error
+
+    async def _until(
+        self, deadline: float, upstream: Upstream, entry: Entry, trouble: SoraError | None, listener: Listener
+    ) -> tuple[Entry, SoraError | None]:
+        """What `_next_look` gives once the row may have changed; at `deadline`, what was known before."""
+        looking_since = math.inf
+        with anyio.CancelScope(deadline=deadline):
+            changed = await listener.heard(upstream.tick if entry.task_id else LOOK_EVERY)
+            looking_since = anyio.current_time()
+            return await self._next_look(upstream, entry, trouble, may_have_changed=changed)
+        if anyio.current_time() - looking_since < ANSWERED_WITHIN:
+            return entry, trouble
+        return entry, trouble or BadReply("The gateway or the ledger has not answered so far.")
 
     async def _next_look(
         self, upstream: Upstream, entry: Entry, trouble: SoraError | None, *, may_have_changed: bool

@@ -11,7 +11,7 @@ from typing import get_args
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, environment
+from bench import RUNNING, TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 from ledgers import G, begin
 from postgres import Cluster, running_cluster
@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TOLD_WITHIN_S = 35
 BACK_WITHIN_S = 20
+WAIT_ENDS_WITHIN_S = 3 + 6
+"""What is left of a wait, and what a list may take beyond it."""
 MOST_THREADS = 50
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
@@ -175,6 +177,25 @@ async def test_postgres_stands_still(cluster: Cluster, gateway: FaultGateway, tm
                 while (await server.use("create_video", prompt="another"))["outcome"] != "accepted":
                     pass
     assert len(gateway.creates()) == 2
+
+
+async def test_a_wait_ends_in_time_where_postgres_stands_still_near_its_end(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    async with host(on_postgres(tmp_path, gateway, cluster.database())) as server:
+        await server.start()
+        await server.use("create_video", prompt="fly man")
+        began = anyio.current_time()
+        one = await server.call("get_video", {"task_id": "task_1", "wait_seconds": 6})
+        every = await server.call("list_videos", {"wait_seconds": 6})
+        await anyio.sleep(3)
+        with cluster.frozen(), anyio.fail_after(WAIT_ENDS_WITHIN_S):
+            told = await server.answer(one)
+            assert anyio.current_time() - began < 6 + 1
+            assert (told["state"], told["progress"]) == ("running", 40)
+            assert "The gateway or the ledger has not answered so far." in told["next_step"]
+            assert "took too long" in (await server.answer(every))["error"]["message"]
 
 
 async def test_a_create_whose_record_may_be_written_or_not_is_not_sent_and_blocks_nothing(

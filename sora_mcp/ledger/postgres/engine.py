@@ -157,13 +157,17 @@ class PostgresLedger(Paying, Following, Reading):
         self._presence.hear(listener)
 
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
-        if self._never_sent:
-            await self._run(self._take_back, to_write=True, patience_s=patience_s)
-        return await self._run(work, to_write=True, patience_s=patience_s)
+        with anyio.CancelScope(shield=True):
+            return await self._write_or_give_up(work, patience_s)
 
     async def _write_in_background(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         async with self._in_background:
-            return await self._write(work, patience_s)
+            return await self._write_or_give_up(work, patience_s)
+
+    async def _write_or_give_up(self, work: Callable[[Database], T], patience_s: float) -> T:
+        if self._never_sent:
+            await self._run(self._take_back, to_write=True, patience_s=patience_s)
+        return await self._run(work, to_write=True, patience_s=patience_s)
 
     async def _glance(self, work: Callable[[Database], T], key: Hashable = None) -> T:  # noqa: ARG002 - others write
         return await self._read(work)
@@ -177,7 +181,7 @@ class PostgresLedger(Paying, Following, Reading):
         if done := await self._run(read, to_write=False):
             return done[0]
         with suppress(Held):  # they stay as they are until it can be written
-            await self._write(self._bury_the_abandoned, BRIEFLY_S)
+            await self._write_or_give_up(self._bury_the_abandoned, BRIEFLY_S)
         return await self._run(work, to_write=False)
 
     async def _run(
@@ -190,11 +194,14 @@ class PostgresLedger(Paying, Following, Reading):
     ) -> T:
         job = self._job(work, to_write=to_write, patience_s=patience_s, is_one_statement=is_one_statement)
         try:
-            with anyio.CancelScope(shield=True), anyio.fail_after(patience_s + _LATE_S):
+            with anyio.fail_after(patience_s + _LATE_S):
                 done = await anyio.to_thread.run_sync(job.run, limiter=self._threads, abandon_on_cancel=True)
         except TimeoutError:
             job.abandon()
             raise Unavailable("it takes too long to answer") from None
+        except anyio.get_cancelled_exc_class():
+            job.abandon()  # whoever waits to a deadline is not kept by a PostgreSQL that stands still
+            raise
         return done
 
     def _job(
