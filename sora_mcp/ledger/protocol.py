@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sora_mcp.core.accounts import Account, Person, Team
+from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
@@ -30,7 +31,10 @@ class RowGone(FileProblem):
     """The record holds an entry no longer that was begun in it: it was taken back to an earlier copy."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"The ledger has no {request_id} any more: it was taken back to an earlier copy.")
+        super().__init__(
+            f"The ledger has no {request_id} any more: it was taken back to an earlier copy.",
+            AskUser("look for it in the gateway's own log"),
+        )
 
 
 class Listener(Protocol):

@@ -18,7 +18,7 @@ from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import HISTORY, pause_after_failure, usual
 from sora_mcp.core.tasks import FINAL, UNDER_WAY, Task
-from sora_mcp.ledger import Entry, GivenUp, Ledger, Listener
+from sora_mcp.ledger import Account, Entry, GivenUp, Ledger, Listener, RowGone
 from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.upstream import Upstream
 
@@ -126,7 +126,7 @@ class Poller:
 
         if entry.state in UNDER_WAY and not may_have_changed and not is_time():
             return entry
-        entry = await self._ledger.find(upstream.account, entry.request_id) or entry
+        entry = await self._now(upstream.account, entry)
         if entry.state in UNDER_WAY and is_time():
             return await self.ask(upstream, entry)
         return entry
@@ -139,7 +139,7 @@ class Poller:
         """The row brought up to date.
 
         Nobody is asked while somebody else asks, within the gateway's pace, or while it asked to be left alone, unless
-        `anyway`. Raises NotFound, Refused, BadReply or Unreachable.
+        `anyway`. Raises NotFound, Refused, BadReply, Unreachable or RowGone.
         """
         if anyway:
             return await self._asked(upstream, entry, quiet_s=None)
@@ -153,7 +153,13 @@ class Poller:
                         return await self._asked(upstream, entry, quiet_s=upstream.pace)
             finally:
                 self._asked_about.discard(entry.request_id)
-        return await self._ledger.find(upstream.account, entry.request_id) or entry
+        return await self._now(upstream.account, entry)
+
+    async def _now(self, account: Account, entry: Entry) -> Entry:
+        """The row as it is now. Raises RowGone where it is not there any more."""
+        if (now := await self._ledger.find(account, entry.request_id)) is None:
+            raise RowGone(entry.request_id)
+        return now
 
     async def _asked(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
         with upstream.questions.asking(entry):
@@ -231,7 +237,7 @@ class Poller:
         async def ask(entry: Entry) -> None:
             async with at_once:
                 try:
-                    now = await self._ledger.find(entry.account, entry.request_id) or entry
+                    now = await self._now(entry.account, entry)
                     if now.polled_at == entry.polled_at:  # nobody has asked since it was read
                         await self.ask(upstream, now)
                 except SoraError as error:

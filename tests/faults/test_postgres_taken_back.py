@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, environment
+from bench import RUNNING, TAKEN_NEXT, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import begin, row
 from postgres import Cluster, running_cluster
@@ -120,6 +120,26 @@ async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGatewa
         cluster.sql(f"ALTER DATABASE backup RENAME TO {name}")
         await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 3
+
+
+async def test_who_waits_for_a_video_that_is_gone_is_told_so(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("GET", CREATE, RUNNING)
+    url = cluster.database()
+    async with host(environment(tmp_path, gateway, LEDGER_URL=url)) as server:
+        await look(server)
+        await pay(server, "fly man")
+        one = await server.call("get_video", {"task_id": "task_1", "wait_seconds": 4})
+        every = await server.call("list_videos", {"wait_seconds": 4})
+        await anyio.sleep(2)
+        cluster.sql("DELETE FROM videos", database_of(url))  # as a backup that was put back
+        with anyio.fail_after(10):
+            told = await server.answer(one)
+            assert "taken back to an earlier copy" in told["error"]["message"]
+            listed = await server.answer(every)
+    assert (listed["waited_for"], listed["finished"]) == (1, 0)
+    assert "taken back to an earlier copy" in listed["next_step"]
 
 
 async def test_an_empty_database_stands_in_its_place(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
