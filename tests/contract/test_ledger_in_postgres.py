@@ -15,6 +15,7 @@ from postgres_faults import database_of
 from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
 from sora_mcp.ledger.postgres.engine import PostgresLedger
+from sora_mcp.ledger.protocol import SEARCHED
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +84,11 @@ FEW: dict[str, Callable[[Ledger], Awaitable[object]]] = {
 async def test_what_is_about_a_few_rows_reads_a_few(
     cluster: Cluster, ask: Callable[[Ledger], Awaitable[object]]
 ) -> None:
+    assert 0 < await rows_read(cluster, _FILL, ask) < ROWS / 10
+
+
+async def rows_read(cluster: Cluster, fill: str, ask: Callable[[Ledger], Awaitable[object]]) -> int:
+    """How many rows a call reads of a ledger that `fill` has filled."""
     url = cluster.database()
     name = database_of(url)
 
@@ -95,8 +101,44 @@ async def test_what_is_about_a_few_rows_reads_a_few(
 
     with closing(PostgresLedger(url)) as ledger:
         await ledger.account("https://gateway.example", "key")
-    cluster.sql(_FILL, name)
+    cluster.sql(fill, name)
     before = await read()
     with closing(PostgresLedger(url)) as ledger:
         await ask(ledger)
-    assert 0 < await read() - before < ROWS / 10
+    return await read() - before
+
+
+MINE, THEIRS = 1_000, 20_000
+_OLD = f"""
+    INSERT INTO videos (request_id, gateway, address, key_fingerprint, owner, task_id, operation, state, body, sources,
+        created_at, updated_at)
+    SELECT 'req_' || n, 'g@' || owner, 'g', '', owner, 'task_' || n, 'simple_compose',
+        CASE WHEN n % 2 = 0 THEN 'succeeded' ELSE 'running' END, '{{}}', '[]', n, n
+    FROM (SELECT n, CASE WHEN n <= {MINE} THEN 'ann' ELSE 'o' || n % 5 END AS owner
+        FROM generate_series(1, {MINE + THEIRS}) AS n) AS made;
+"""  # noqa: S608 - our own numbers
+ANN = Account("g", owner="ann")
+OLD: dict[str, Callable[[Ledger], Awaitable[object]]] = {
+    "a page": lambda ledger: ledger.page(ANN, limit=10),
+    "a later page": lambda ledger: ledger.page(ANN, limit=10, before=100),
+    "a page of some states": lambda ledger: ledger.page(ANN, limit=10, states=("succeeded", "failed")),
+    "a search": lambda ledger: ledger.search(ANN, "snow", limit=10),
+    "a search in one state": lambda ledger: ledger.search(ANN, "snow", limit=10, states=("succeeded",)),
+    "what is under way": lambda ledger: ledger.under_way(ANN, 20),
+    "how long videos took": lambda ledger: ledger.durations(ANN, 20),
+    "what was spent": lambda ledger: ledger.usage("ann", ("address", "day"), MINE - 100),
+}
+
+
+@pytest.mark.parametrize("statistics", ["", "ANALYZE;"], ids=["before ANALYZE", "after it"])
+@pytest.mark.parametrize("ask", OLD.values(), ids=OLD)
+async def test_what_others_have_made_since_is_not_read(
+    cluster: Cluster, ask: Callable[[Ledger], Awaitable[object]], statistics: str
+) -> None:
+    assert await rows_read(cluster, _OLD + statistics, ask) < THEIRS / 10
+
+
+@pytest.mark.parametrize("begins", ["task_", "req_"])
+async def test_of_ids_that_begin_alike_a_bounded_number_is_read(cluster: Cluster, begins: str) -> None:
+    bob = Account("g", owner="bob")
+    assert await rows_read(cluster, _OLD, lambda ledger: ledger.ids_beginning_with(bob, begins, 5)) < 1.1 * SEARCHED
