@@ -96,15 +96,16 @@ def search(
 def usage(db: Database, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:
     """What an owner's rows, or everybody's, add up to, in groups. See Ledger.usage."""
     keys = ", ".join(db.day_of("created_at") if key == "day" else key for key in by)
-    theirs, values = ("TRUE", []) if owner is None else ("owner = ?", [owner])
+    whose, values = ("TRUE", []) if owner is None else ("owner = ?", [owner])
     sql = (
         f"SELECT {keys}, state = 'unknown', {CURRENCY}, count(*), {RELATIVE}, {MONEY},"  # noqa: S608 - ours
         f" sum(CASE WHEN cost IS NULL AND {CURRENCY} IS NULL THEN 1 ELSE 0 END)"
-        f" FROM videos WHERE {theirs} AND created_at >= ? AND state != 'rejected' AND merged_into IS NULL"
+        f" FROM videos WHERE gateway IN (SELECT gateway FROM video_counts WHERE {whose}) AND {whose}"
+        " AND created_at >= ? AND state || '' != 'rejected' AND merged_into IS NULL"
         f" GROUP BY {', '.join(str(number + 1) for number in range(len(by) + 2))}"
     )
     groups: dict[tuple[str | None, ...], list[Row]] = {}
-    for row in db.execute(sql, [*values, since]):
+    for row in db.execute(sql, [*values, *values, since]):
         groups.setdefault(tuple(row[: len(by)]), []).append(row[len(by) :])
     return [_usage(of, parts) for of, parts in groups.items()]
 
