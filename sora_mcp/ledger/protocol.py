@@ -196,7 +196,8 @@ class Ledger(Servers, Protocol):
 
     async def ids_beginning_with(self, account: Account, text: str, limit: int) -> list[str]:
         """The task ids at this gateway and of this owner that begin with `text`, newest first; request ids where it
-        begins with `req_`. Of hundreds, any."""
+        begins with `req_`. Of hundreds, any; where those of all owners that begin so are more than SEARCHED, perhaps
+        none."""
 
     async def is_of_another_owner(self, account: Account, shown_id: str) -> bool:
         """Whether a `task_…` or `gen_…` id stands here under the same gateway and key, but another owner."""

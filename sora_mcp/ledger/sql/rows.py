@@ -18,7 +18,7 @@ from sora_mcp.core.errors import FileProblem, NotFound
 from sora_mcp.core.records import Entry, Intent, readable, summary
 from sora_mcp.core.states import TRANSITIONS
 from sora_mcp.core.tasks import Generation, State
-from sora_mcp.ledger.protocol import RowGone
+from sora_mcp.ledger.protocol import SEARCHED, RowGone
 from sora_mcp.ledger.sql.database import Database, Row
 
 
@@ -137,16 +137,18 @@ def find(db: Database, account: Account, video_id: str) -> Entry | None:
 
 
 MOST_IDS = 50
-"""Ids with the same beginning that are put in order; of more, it is the newest of these."""
+"""Ids with the same beginning that are put in order; of more, it is the newest of these. Of whoever's ids, SEARCHED are
+looked at."""
 
 
 def ids_beginning_with(db: Database, account: Account, text: str, limit: int) -> list[str]:
     """The ids of tasks (or of requests, where `text` begins as those do) that begin with `text`. See Ledger."""
     column = "request_id" if text.startswith("req_") else "task_id"
     sql = (
-        "SELECT id FROM"  # noqa: S608 - our own names
-        f" (SELECT {column} AS id, number FROM videos WHERE {column} >= ? AND {column} < ? AND {SIBLING}"
-        f" AND merged_into IS NULL ORDER BY {column} LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
+        "SELECT id FROM (SELECT id, number FROM"  # noqa: S608 - our own names
+        f" (SELECT {column} AS id, number, address, owner, merged_into FROM videos"
+        f" WHERE {column} >= ? AND {column} < ? ORDER BY {column} LIMIT {SEARCHED}) AS alike"
+        f" WHERE {SIBLING} AND merged_into IS NULL ORDER BY id LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
     )
     values = [text, f"{text}\U0010ffff", account.address, account.owner, MOST_IDS, limit]
     return [str(row[0]) for row in db.execute(sql, values)]
