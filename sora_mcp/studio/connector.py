@@ -62,10 +62,13 @@ class Connector:
         """The gateway, opened at the first call. Raises NotConfigured or FileProblem."""
         if self._opened is not None:  # taking a lock, even a free one, would be a turn of the event loop
             return self._opened
-        async with self._opening:
-            if self._opened is None:
-                self._opened = await self._open()
-            return self._opened
+        endpoint = self._settings.endpoint()
+        async with self._opening:  # a person may be asked for the key
+            key, owner = await _read(endpoint.api_key), self._settings.owner or ""
+        account = await self._ledger.account(endpoint.base_url, key, owner)  # nobody waits for another's time-out
+        if self._opened is None:
+            self._opened = self._line.upstream(self._settings, endpoint, account, self.label)
+        return self._opened
 
     async def know_models(self, within_s: float) -> None:
         """Know what the models take, where the gateway lists that: before anything is checked.
@@ -78,12 +81,6 @@ class Connector:
             catalogue = (await self.connect()).catalogue
             if catalogue is not None:
                 await catalogue.know()
-
-    async def _open(self) -> Upstream:
-        endpoint = self._settings.endpoint()
-        key, owner = await _read(endpoint.api_key), self._settings.owner or ""
-        account = await self._ledger.account(endpoint.base_url, key, owner)
-        return self._line.upstream(self._settings, endpoint, account, self.label)
 
     def for_owner(self, settings: Settings) -> Connector:
         """The same gateway for one of those who share it, by their own settings: another account, perhaps another

@@ -44,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
     """One with a user who has a password, and one who may come by TLS only."""
     with running_cluster("max_connections=12", "superuser_reserved_connections=3") as started:
         started.sql(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE tls LOGIN")
-        rules = f"host all plain 127.0.0.1/32 scram-sha-256\n{TLS_ONLY}\nhost all sora 127.0.0.1/32 trust\n"
+        rules = f"host all plain 127.0.0.1/32 scram-sha-256\n{TLS_ONLY}\nhost all sora,narrow 127.0.0.1/32 trust\n"
         (started.data / "pg_hba.conf").write_text(rules)
         started.sql("SELECT pg_reload_conf()")
         yield started
@@ -140,6 +140,12 @@ def test_a_way_that_is_not_encrypted_as_is_asked_for(said: str, words: str) -> N
     assert "/home" not in told
 
 
+def test_a_user_with_all_connections_that_are_granted_is_not_said_to_have_a_wrong_password() -> None:
+    told = problem(psycopg.OperationalError('connection failed: FATAL:  too many connections for role "team"'))
+    assert "it has no connection left" in str(told)
+    assert told.can_retry
+
+
 def test_an_address_with_a_parameter_that_there_is_not() -> None:
     with pytest.raises(FileProblem) as refused:
         place_of("postgresql://u:geheim-canary-77@127.0.0.1/db?slmode=require")
@@ -209,6 +215,20 @@ async def test_no_connection_is_left(cluster: Cluster, connect: Connect, gateway
             others.close()
             assert (await create(client))["outcome"] == "accepted"
     assert len(gateway.creates()) == 1
+
+
+async def test_calls_at_once_are_all_told_in_time_that_a_user_has_no_connection_left(
+    cluster: Cluster, connect: Connect, gateway: FaultGateway
+) -> None:
+    url = cluster.database()
+    cluster.sql(f"CREATE ROLE narrow LOGIN CONNECTION LIMIT 1; ALTER DATABASE {database_of(url)} OWNER TO narrow")
+    async with connect(ledger_url=by(url, "sora")) as client:
+        await client.call_tool("list_videos", {})
+    cluster.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow", database_of(url))
+    async with connect(ledger_url=by(url, "narrow")) as client, anyio.create_task_group() as calls:
+        for _ in range(5):
+            calls.start_soon(assert_refused, client, "cannot be used")
+    assert gateway.creates() == []
 
 
 async def test_somebody_holds_the_tables(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
