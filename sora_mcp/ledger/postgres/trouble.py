@@ -57,11 +57,11 @@ _WHY_NOT_LET_IN = (
     (("not in hot standby", "is not read-only"), "it is not what target_session_attrs asks for", NotLetIn),
     (("is read-only", "in hot standby"), "none of its servers can be written to now", Unavailable),  # while it moves
     (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], Unavailable),
+    (("too many", "slots"), "it has no connection left", Unavailable),
     (("password", "authentication", "role "), "it does not accept this user and password", NotLetIn),
     (("does not support SSL",), "it does not offer the TLS that sslmode asks for", NotLetIn),
     (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", NotLetIn),
     (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", NotLetIn),
-    (("too many", "slots"), "it has no connection left", Unavailable),
     (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", Unavailable),
     (("permission", "privilege"), "its user may not connect to that database", NotLetIn),
     (("does not exist",), "there is no such database", NotLetIn),
