@@ -158,7 +158,8 @@ class PostgresLedger(Paying, Following, Reading):
 
     async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         with anyio.CancelScope(shield=True):
-            return await self._write_or_give_up(work, patience_s)
+            done = await self._write_or_give_up(work, patience_s)
+        return done  # noqa: RET504 - to mypy a scope may swallow what is raised
 
     async def _write_in_background(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
         async with self._in_background:
