@@ -120,7 +120,7 @@ _OLD = f"""
 ANN = Account("g", owner="ann")
 OLD: dict[str, Callable[[Ledger], Awaitable[object]]] = {
     "a page": lambda ledger: ledger.page(ANN, limit=10),
-    "a later page": lambda ledger: ledger.page(ANN, limit=10, before=100),
+    "a later page": lambda ledger: ledger.page(ANN, limit=10, before="req_100"),
     "a page of some states": lambda ledger: ledger.page(ANN, limit=10, states=("succeeded", "failed")),
     "a search": lambda ledger: ledger.search(ANN, "snow", limit=10),
     "a search in one state": lambda ledger: ledger.search(ANN, "snow", limit=10, states=("succeeded",)),
