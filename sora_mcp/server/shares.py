@@ -62,7 +62,8 @@ class Share:
             yield
         finally:
             self._under_way[owner] -= amount
-            self._under_way += Counter()  # forget whoever has nothing under way
+            if not self._under_way[owner]:  # forget whoever has nothing under way
+                del self._under_way[owner]
 
 
 class OpenRequests:
