@@ -138,21 +138,23 @@ def in_words(app: App, most_bytes: int = MOST_BYTES) -> App:
 
 async def read_ahead(receive: Receive, seen: Callable[[int], None] = lambda _: None) -> tuple[bytes, Receive]:
     """A body, empty where it is too long, and what gives it once more. `seen` is told how long each part is."""
-    messages: list[Message] = []
-    size = 0
-    while size <= MOST_BYTES:
+    body = bytearray()  # one, however small the parts are
+    message: Message = {"type": "http.request", "more_body": True}
+    while message.get("more_body", False) and len(body) <= MOST_BYTES:
         message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-        seen(len(message.get("body", b"")))
-        if not message.get("more_body", False):
-            break
-    body = b"".join(each.get("body", b"") for each in messages) if size <= MOST_BYTES else b""
+        part = message.get("body", b"")
+        seen(len(part))
+        body += part
+    is_given, whole = message["type"] != "http.request", bytes(body)
 
     async def again() -> Message:
-        return messages.pop(0) if messages else await receive()
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {**message, "body": whole}
 
-    return body, again
+    return whole if len(whole) <= MOST_BYTES else b"", again
 
 
 async def drain(receive: Receive) -> None:

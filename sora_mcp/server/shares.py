@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mcp_types as types
@@ -52,18 +52,26 @@ class Share:
         self._most = most
         self._under_way = Counter[str]()
 
-    @contextmanager
-    def one_more(self, owner: str, amount: int = 1) -> Iterator[None]:
-        """One more of an owner's, or `amount` more, until this ends. Raises ShareUsedUp."""
+    def take(self, owner: str, amount: int = 1) -> None:
+        """`amount` more is an owner's. Raises ShareUsedUp."""
         if self._under_way[owner] + amount > self._most:
             raise ShareUsedUp(self._most)
         self._under_way[owner] += amount
+
+    def give_back(self, owner: str, amount: int = 1) -> None:
+        """So much of it has ended."""
+        self._under_way[owner] -= amount
+        if not self._under_way[owner]:  # forget whoever has nothing under way
+            del self._under_way[owner]
+
+    @contextmanager
+    def one_more(self, owner: str) -> Iterator[None]:
+        """One more of an owner's, until this ends. Raises ShareUsedUp."""
+        self.take(owner)
         try:
             yield
         finally:
-            self._under_way[owner] -= amount
-            if not self._under_way[owner]:  # forget whoever has nothing under way
-                del self._under_way[owner]
+            self.give_back(owner)
 
 
 class OpenRequests:
@@ -80,17 +88,22 @@ class OpenRequests:
         if principal is None:
             await self._app(scope, receive, send)
             return
-        owner = principal.owner
-        with ExitStack() as held:
-            try:
-                held.enter_context(self._requests.one_more(owner))
+        held_bytes = 0
+
+        def hold(n_bytes: int) -> None:
+            nonlocal held_bytes
+            self._bodies.take(principal.owner, n_bytes)
+            held_bytes += n_bytes
+
+        try:
+            with self._requests.one_more(principal.owner):
                 if scope["method"] == "POST":
-                    hold = self._bodies.one_more
-                    _, receive = await read_ahead(receive, lambda size: held.enter_context(hold(owner, size)))
-            except ShareUsedUp as used_up:
-                await _refusal(used_up.most)(scope, receive, send)
-            else:
+                    _, receive = await read_ahead(receive, hold)
                 await self._app(scope, receive, send)
+        except ShareUsedUp as used_up:
+            await _refusal(used_up.most)(scope, receive, send)
+        finally:
+            self._bodies.give_back(principal.owner, held_bytes)
 
 
 def _refusal(most: int) -> Response:
