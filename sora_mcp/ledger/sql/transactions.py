@@ -25,7 +25,7 @@ LINE_S = 30.0
 BRIEFLY_S = 0.2
 """The same where it can be done later, or by others."""
 
-GONE = "the process that was sending it ended before the gateway's answer was recorded"
+GONE = "whatever was sending it ended, or lost the ledger, before the gateway's answer was recorded"
 
 
 class Held(FileProblem):
