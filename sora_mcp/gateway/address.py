@@ -81,7 +81,7 @@ async def _request(
 ) -> AsyncIterator[httpx.Response]:
     headers = dict(more_headers) | (gateway.client.key_header() if has_key else {})
     extensions: dict[str, Any] = {}
-    client = gateway.client.client_for(url, outside=public)
+    client = gateway.client.for_files(url, outside=public)
     asked = url
     if public or not (has_key or gateway.endpoint.local):
         proxied = gateway.client.proxy_for(url, outside=public) is not None

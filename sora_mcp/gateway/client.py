@@ -32,12 +32,18 @@ logger = logging.getLogger(__name__)
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """Replies are read up to here; a larger one counts as unreadable."""
 
+MOST_CALLS = 100
+"""Connections for creates, queries and uploads: a slow gateway takes two minutes for a create, and others go on."""
+MOST_FILES = 20
+"""Connections from which videos and images come. They are others than those for calls: however slow they are, nothing
+that is paid for waits behind them."""
+
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures after which the request provably never arrived: no connection stood."""
 
 
 class Client:
-    """The way to one gateway: one key, and one connection pool for each way that leads out of this machine.
+    """The way to one gateway: one key, and two connection pools for each way that leads out of this machine.
 
     The key is sent only by `send`, and only to the gateway's address; the pools themselves carry none.
     Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
@@ -56,8 +62,8 @@ class Client:
         self._striker = Striker(endpoint.api_key)
         self._transport = transport
         self._trust: ssl.SSLContext | None = None
-        self._clients: dict[tuple[str | None, bool], httpx.AsyncClient] = {}
-        self._client = self.client_for(httpx.URL(endpoint.base_url))
+        self._clients: dict[tuple[str | None, bool, int], httpx.AsyncClient] = {}
+        self._client = self._client_for(httpx.URL(endpoint.base_url), MOST_CALLS)
 
     def with_key(self, endpoint: Endpoint) -> Client:
         """The same connections, which carry no key, with the key of another endpoint at this address."""
@@ -75,24 +81,29 @@ class Client:
         """The proxy through which `url` is reached, or None; never one for plain http to this machine or network."""
         return _proxy_for(url) if outside or self._transport is None else None
 
-    def client_for(self, url: httpx.URL, *, outside: bool = False) -> httpx.AsyncClient:
-        """The connections that lead to `url`, through its proxy if it has one; `outside`: by a socket, even where the
-        gateway needs none. Raises NotConfigured (the proxy)."""
+    def for_files(self, url: httpx.URL, *, outside: bool = False) -> httpx.AsyncClient:
+        """The connections by which a file comes from `url`, through its proxy if it has one; `outside`: by a socket,
+        even where the gateway needs none. Raises NotConfigured (the proxy)."""
+        return self._client_for(url, MOST_FILES, outside=outside)
+
+    def _client_for(self, url: httpx.URL, most: int, *, outside: bool = False) -> httpx.AsyncClient:
         transport = None if outside else self._transport
         proxy = self.proxy_for(url, outside=outside)
-        key = (proxy, transport is None)
+        key = (proxy, transport is None, most)
         if key not in self._clients:
-            self._clients[key] = self._new_client(proxy, transport)
+            self._clients[key] = self._new_client(proxy, transport, most)
         return self._clients[key]
 
-    def _new_client(self, proxy: str | None, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    def _new_client(
+        self, proxy: str | None, transport: httpx.AsyncBaseTransport | None, most: int
+    ) -> httpx.AsyncClient:
         try:
             return httpx.AsyncClient(
                 verify=self._system_trust() if transport is None else True,
                 proxy=proxy,
                 trust_env=False,  # `_proxy_for` decides: what is checked and what is done must not differ
                 transport=transport,
-                limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
+                limits=httpx.Limits(max_connections=most, max_keepalive_connections=5),
                 headers={"User-Agent": f"sora-mcp/{__version__}", "Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self._settings.query_timeout, connect=self._settings.connect_timeout),
                 event_hooks={"response": [_set_location_aside]},

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import anyio
 import pytest
 from bench import KEY
-from fault_gateway import CREATE, Answer, FaultGateway
+from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from fetching import EBML, FTYP, MP4, SEGMENT, WEBM, Reach, box, element, left_in, long_box, refused, save, video
 from worded import next_step
 
 from sora_mcp.core.errors import BadReply, Refused
 from sora_mcp.dialects.protocol import Call
+from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.download import fetch
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +90,47 @@ async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGa
             await client.create(Call(method="POST", path=CREATE, json={}))
     assert KEY not in f"{caught.value} {next_step(caught.value)}"
     assert "https://login.example/[key]/in" in str(caught.value)
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+async def test_nothing_that_is_paid_for_waits_behind_downloads(
+    gateway: FaultGateway, reach: Reach, tmp_path: Path
+) -> None:
+    holds = [Hold() for _ in range(30)]
+    gateway.on("GET", "/v.mp4", *(replace(video(MP4), hold=hold, at="in_reply_body") for hold in holds))
+    gateway.on("POST", CREATE, says({"code": 0, "data": {"id": "task_1"}}))
+    async with reach(connect_timeout=2) as client, anyio.create_task_group() as downloads:
+        for number in range(30):
+            target = tmp_path / f"{number}.mp4"
+            downloads.start_soon(partial(_fetch_in_vain, client, f"{gateway.address}/v.mp4", target))
+        for hold in holds[:20]:
+            await hold.reached.wait()
+        created = await client.create(Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
+        downloads.cancel_scope.cancel()
+    assert created.task_id == "task_1"
+
+
+async def _fetch_in_vain(client: Gateway, url: str, target: Path) -> None:
+    with suppress(BadReply):
+        await fetch(client, url, target, max_bytes=1_000_000, seconds=20)
+
+
+async def test_creates_that_a_gateway_is_slow_with_do_not_wait_for_each_other(
+    gateway: FaultGateway, reach: Reach
+) -> None:
+    holds = [Hold() for _ in range(50)]
+    accepted = says({"code": 0, "data": {"id": "task_1"}})
+    gateway.on("POST", CREATE, *(replace(accepted, hold=hold) for hold in holds))
+    async with reach(connect_timeout=5) as client, anyio.create_task_group() as creates:
+        for _ in holds:
+            creates.start_soon(client.create, Call(method="POST", path=CREATE, json={"prompt": "fly man"}))
+        for hold in holds:
+            await hold.reached.wait()
+        for hold in holds:
+            hold.release.set()
+    assert len(gateway.creates()) == len(holds)
 
 
 # --- files that are cut off -----------------------------------------------------------------------
