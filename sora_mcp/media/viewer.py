@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -49,12 +50,20 @@ class Viewer:
 
     def __init__(self) -> None:
         self._turns = anyio.Semaphore(AT_ONCE)
+        self._own_turns = anyio.Semaphore(AT_ONCE)
         self._scopes: set[anyio.CancelScope] = set()
-        self._closed = False
+        self._closed = anyio.Event()
+
+    def for_one(self) -> Viewer:
+        """The same for one of several people: few of theirs wait for a turn at once, so that nobody waits behind all
+        that somebody else looks at."""
+        own = copy(self)
+        own._own_turns = anyio.Semaphore(AT_ONCE)  # noqa: SLF001 - a copy of this one
+        return own
 
     def close(self) -> None:
         """End everything that is being looked at, and begin nothing more: the server is to end."""
-        self._closed = True
+        self._closed.set()
         for scope in self._scopes:
             scope.cancel()
 
@@ -109,12 +118,12 @@ class Viewer:
         async with self._turn(name):
             with self._scope(seconds):
                 return await child.answer_of(_WORKER, asked, b"", most_bytes=MOST_BYTES)
-            raise Unviewable("stopped" if self._closed else "slow", name)
+            raise Unviewable("stopped" if self._closed.is_set() else "slow", name)
 
     @contextmanager
     def _scope(self, seconds: float) -> Iterator[None]:
         """Whatever takes longer is cancelled, and everything at `close`."""
-        with anyio.move_on_after(0 if self._closed else seconds) as scope:
+        with anyio.move_on_after(0 if self._closed.is_set() else seconds) as scope:
             self._scopes.add(scope)
             try:
                 yield
@@ -123,15 +132,13 @@ class Viewer:
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
-        waiting = anyio.move_on_after(WAIT_WITHIN)
-        with waiting:
-            await self._turns.acquire()
-        if waiting.cancelled_caught:
-            raise Unviewable("busy", name)
-        try:
+        async with AsyncExitStack() as taken:
+            with anyio.move_on_after(WAIT_WITHIN) as waiting:
+                await taken.enter_async_context(self._own_turns)
+                await taken.enter_async_context(self._turns)
+            if waiting.cancelled_caught:
+                raise Unviewable("busy", name)
             yield
-        finally:
-            self._turns.release()
 
 
 def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, Any], bytes]:

@@ -73,14 +73,15 @@ class Studio:
         self._parts = parts or _Parts(
             Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, Poller(ledger)), Viewer()
         )
-        first, self._submitter, self._watcher, self._viewer = self._parts
+        first, self._submitter, self._watcher, viewer = self._parts
+        viewer = viewer.for_one() if settings.is_shared else viewer
         self._connector = connector = first.for_owner(settings) if settings.is_shared else first
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
         self._key_of: KeyOf | None = None
         poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._outputs = Outputs(
-            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=self._viewer
+            settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=viewer
         )
         self._creator = Creator(
             settings,

@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from callers import ABOUT, ACCEPT, META, bearer, client_of, message, opening, team_server
+from mcp import Client
 from postgres import Cluster
 
 from sora_mcp.config.converters import Secret
@@ -118,9 +119,7 @@ async def link_to_a_large_video(address: str, http: httpx.AsyncClient, folder: P
     """A link to one of whoever uses `http`, of which no client can have all at once that doesn't read."""
     token = http.headers["authorization"].removeprefix("Bearer ")
     async with client_of(address, token, "auto") as client:
-        made = (await client.call_tool("create_video", {"prompt": "fly man"})).structured_content or {}
-        task = {"task_id": made["task_id"]}
-        await client.call_tool("get_video", task | {"wait_seconds": 30})
+        task = await finished_video(client)
         await client.call_tool("download_video", task)
         [saved] = (folder / "videos").rglob("*.mp4")
         with saved.open("ab") as file:
@@ -195,3 +194,33 @@ async def link_for_an_image(address: str, http: httpx.AsyncClient) -> str:
     async with client_of(address, token, "auto") as client:
         refused = await client.call_tool("create_video", {"prompt": "fly man", "inpaint_items": [{"url": "cat.png"}]})
     return str(re.findall(r"https?://[^\s\"]+/images/[\w.-]+", refused.model_dump_json())[0])
+
+
+@pytest.mark.slow
+async def test_nobody_waits_behind_all_that_somebody_else_looks_at(settings: Settings, address: str) -> None:
+    many, seen = 10, 0
+    anns_token, bens_token = (TokenStore(open_documents(settings)).add(name, None, None) for name in ("ann", "ben"))
+    first = anyio.Event()
+
+    async def look(client: Client, task: dict[str, str]) -> None:
+        nonlocal seen
+        assert not (await client.call_tool("view_video", task)).is_error
+        seen += 1
+        first.set()
+
+    with anyio.fail_after(120):
+        async with client_of(address, anns_token, "auto") as ann, client_of(address, bens_token, "auto") as ben:
+            anns, bens = await finished_video(ann), await finished_video(ben)
+            async with anyio.create_task_group() as looking:
+                for _ in range(many):
+                    looking.start_soon(look, ann, anns)
+                await first.wait()
+                assert not (await ben.call_tool("view_video", bens)).is_error
+                assert seen < many - 2
+
+
+async def finished_video(client: Client) -> dict[str, str]:
+    made = (await client.call_tool("create_video", {"prompt": "fly man"})).structured_content or {}
+    task = {"task_id": str(made["task_id"])}
+    await client.call_tool("get_video", task | {"wait_seconds": 30})
+    return task
