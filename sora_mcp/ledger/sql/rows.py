@@ -148,7 +148,7 @@ def ids_beginning_with(db: Database, account: Account, text: str, limit: int) ->
         "SELECT id FROM (SELECT id, number FROM"  # noqa: S608 - our own names
         f" (SELECT {column} AS id, number, address, owner, merged_into FROM videos"
         f" WHERE {column} >= ? AND {column} < ? ORDER BY {column} LIMIT {SEARCHED}) AS alike"
-        f" WHERE {SIBLING} AND merged_into IS NULL ORDER BY id LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
+        f" WHERE {SIBLING} AND merged_into IS NULL LIMIT ?) AS ids ORDER BY number DESC LIMIT ?"
     )
     values = [text, f"{text}\U0010ffff", account.address, account.owner, MOST_IDS, limit]
     return [str(row[0]) for row in db.execute(sql, values)]
