@@ -86,4 +86,4 @@ def _extra() -> Iterator[None]:
         yield
     except ImportError:
         message = ("The ledger is in PostgreSQL (", Setting("ledger_url"), "), and its driver is not installed.")
-        raise FileProblem(message, AskUser("install sora-mcp with its extra `postgres`")) from None
+        raise FileProblem(message, AskUser("install this server with its extra `postgres`")) from None

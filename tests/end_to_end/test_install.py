@@ -290,7 +290,7 @@ def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: s
 @pytest.mark.parametrize(("name", "command"), [("codex", "codex"), ("gemini-cli", "gemini"), ("vscode", "code")])
 def test_a_program_that_fails_is_quoted_and_the_snippet_given(home: Path, name: str, command: str) -> None:
     program(home, command, failing="printf 'no such \\033[31mluck' >&2; exit 7")
-    with pytest.raises(FileProblem, match="'no such luck'") as refused:
+    with pytest.raises(FileProblem, match='"no such luck"') as refused:
         install(BY_NAME[name], machine(home), LOCAL)
     assert LOCAL.command in next_step(refused.value)
 

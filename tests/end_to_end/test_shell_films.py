@@ -108,7 +108,7 @@ def test_what_was_saved_is_saved_again_under_another_name_and_never_over_a_file(
     assert (tmp_path / "copy.mp4").read_bytes() == (tmp_path / "videos" / f"{task_id}.v1.mp4").read_bytes()
     (tmp_path / "mine.mp4").write_text("mine")
     refused = run("download", "last", "--out", "mine.mp4")
-    assert (refused.returncode, "there already" in refused.stderr) == (2, True)
+    assert (refused.returncode, "already exists" in refused.stderr) == (2, True)
     assert (tmp_path / "mine.mp4").read_text() == "mine"
 
 
