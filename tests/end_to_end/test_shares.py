@@ -198,7 +198,7 @@ async def link_for_an_image(address: str, http: httpx.AsyncClient) -> str:
 
 @pytest.mark.slow
 async def test_nobody_waits_behind_all_that_somebody_else_looks_at(settings: Settings, address: str) -> None:
-    many, seen = 10, 0
+    many, seen = 8, 0
     anns_token, bens_token = (TokenStore(open_documents(settings)).add(name, None, None) for name in ("ann", "ben"))
     first = anyio.Event()
 
