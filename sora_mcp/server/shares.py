@@ -32,7 +32,8 @@ MOST_BODY_BYTES = 4 * MOST_BYTES
 """Of the bodies of one owner's open requests together: they are in memory for as long as these are open."""
 MOST_OPENING_BYTES = 64_000
 """Of the message that opens a session, which is in memory for as long as the session."""
-_AGAIN_AFTER_S = 5
+TRY_LATER = {"Retry-After": "5"}
+"""Seconds after which whoever has used up a share may try again, as a header."""
 
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
 
@@ -116,8 +117,7 @@ def _refusal(most: int) -> Response:
         jsonrpc="2.0", id=None, error=types.ErrorData(code=types.INVALID_REQUEST, message=message)
     )
     body = error.model_dump_json(by_alias=True, exclude_unset=True)
-    headers = {"Retry-After": str(_AGAIN_AFTER_S)}
-    return Response(body, status_code=429, headers=headers, media_type="application/json")
+    return Response(body, status_code=429, headers=TRY_LATER, media_type="application/json")
 
 
 CloseSession = Callable[[str, Scope], Awaitable[None]]

@@ -17,7 +17,7 @@ from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
-from sora_mcp.server.shares import Share, ShareUsedUp
+from sora_mcp.server.shares import TRY_LATER, Share, ShareUsedUp
 from sora_mcp.studio.image_files import kind_of
 from sora_mcp.studio.images import KINDS, MAX_IMAGE_BYTES
 from sora_mcp.studio.uploads import LinkUsed, Part, QuotaReached, Uploaded, Uploads
@@ -90,7 +90,7 @@ def _in_words() -> Iterator[None]:
         raise Refusal(415, error.message) from None
     except ShareUsedUp:
         message = f"{MOST_AT_ONCE} of your images are coming in already. Send this one again when they are here."
-        raise Refusal(429, message, {"Retry-After": "5"}) from None
+        raise Refusal(429, message, TRY_LATER) from None
     except QuotaReached as error:
         raise Refusal(429, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from None
     except LinkUsed:

@@ -17,7 +17,7 @@ from starlette.types import Scope, Send
 from sora_mcp.core.errors import SoraError
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link, Subject
-from sora_mcp.server.shares import Share, ShareUsedUp
+from sora_mcp.server.shares import TRY_LATER, Share, ShareUsedUp
 
 MOST_RANGES = 16
 """Ranges of one request; where more are asked for, the whole file is sent. Players ask for one."""
@@ -52,7 +52,7 @@ class Videos:
                 await self._send(link, request, send)
         except ShareUsedUp:
             message = f"{MOST_AT_ONCE} downloads by your links are under way. Try again when some have ended."
-            raise Refusal(429, message, {"Retry-After": "5"}) from None
+            raise Refusal(429, message, TRY_LATER) from None
 
     async def _send(self, link: Link, request: Request, send: Send) -> None:
         video_id, variant = str(link.subject[0]), int(link.subject[1])
