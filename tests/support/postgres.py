@@ -73,9 +73,10 @@ class Cluster:
         leader = int((self.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
         children = Path(f"/proc/{leader}/task/{leader}/children").read_text(encoding="ascii").split()
         processes = [leader, *map(int, children)]
-        for each in processes:
-            os.kill(each, signal.SIGSTOP)
         try:
+            for each in processes:
+                with suppress(ProcessLookupError):  # one that served a connection has just ended
+                    os.kill(each, signal.SIGSTOP)
             yield
         finally:
             for each in processes:
@@ -84,7 +85,9 @@ class Cluster:
 
     def sql(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement; the rows that it gives."""
-        with psycopg.connect(f"postgresql://sora@127.0.0.1:{self.port}/{database}", autocommit=True) as connection:
+        with psycopg.connect(
+            f"postgresql://sora@127.0.0.1:{self.port}/{database}?connect_timeout=30", autocommit=True
+        ) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
