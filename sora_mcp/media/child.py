@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from copy import copy
 from typing import Any
 
 import anyio
@@ -21,6 +22,33 @@ from anyio.abc import Process
 
 GRACE_S = 2
 """Seconds beyond its time after which the system ends such a process, should its parent not have done so."""
+
+
+AT_ONCE = 2
+"""Processes of one kind that run at once."""
+
+
+class Turns:
+    """Whose process runs when: AT_ONCE of all, and where several people share a server as many of each person wait, so
+    that nobody waits behind all that somebody else asked for."""
+
+    def __init__(self) -> None:
+        self._own = self._all = anyio.Semaphore(AT_ONCE)
+
+    def for_one(self) -> Turns:
+        """The turns of one of several people."""
+        theirs = copy(self)
+        theirs._own = anyio.Semaphore(AT_ONCE)  # noqa: SLF001 - a copy of this one
+        return theirs
+
+    @asynccontextmanager
+    async def take(self, within_s: float = math.inf) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until this ends. Raises TimeoutError."""
+        async with AsyncExitStack() as taken:
+            with anyio.fail_after(within_s):
+                for each in dict.fromkeys((self._own, self._all)):
+                    await taken.enter_async_context(each)
+            yield
 
 
 async def answer_of(module: str, asked: dict[str, Any], content: bytes, *, most_bytes: int) -> bytes:

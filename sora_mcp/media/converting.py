@@ -23,8 +23,6 @@ MEMORY_BYTES = 1_500_000_000
 """Memory (address space) of one such process."""
 MAX_PIXELS = 120_000_000
 """The most pixels that are unpacked: phones take pictures of 108 million."""
-AT_ONCE = 2
-"""Images that are converted at once."""
 
 Reason = Literal["not_installed", "unreadable", "too_large", "too_many_bytes", "slow", "memory", "ended"]
 """Why an image was not converted."""
@@ -49,10 +47,10 @@ def is_installed(kind: str) -> bool:
 
 
 class Converter:
-    """Converts images for one server."""
+    """Converts images for one server, or for one of several people who share it."""
 
-    def __init__(self) -> None:
-        self._turns = anyio.Semaphore(AT_ONCE)
+    def __init__(self, turns: child.Turns) -> None:
+        self._turns = turns
 
     async def upright(
         self, content: bytes, kind: str, *, max_bytes: int, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES
@@ -68,7 +66,7 @@ class Converter:
             raise Unconvertible("not_installed")
         asked = {"kind": kind, "max_bytes": max_bytes, "seconds": seconds, "memory_bytes": memory_bytes}
         module = "sora_mcp.media.converting"
-        async with self._turns:
+        async with self._turns.take():
             with anyio.move_on_after(seconds):
                 answer = await child.answer_of(module, asked, content, most_bytes=max_bytes + 1000)
                 return _read(answer)

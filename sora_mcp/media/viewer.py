@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 1_500_000_000
 """Memory (address space) of one such process. A video of 4096x4096 takes half of it."""
-AT_ONCE = 2
-"""Videos that are looked at at once."""
 WAIT_WITHIN = 20.0
 """Seconds that a call waits for its turn: hosts give up after 60, and the video may have to be downloaded first."""
 MOST_BYTES = 16_000_000
@@ -49,16 +47,14 @@ class Viewer:
     """
 
     def __init__(self) -> None:
-        self._turns = anyio.Semaphore(AT_ONCE)
-        self._own_turns = anyio.Semaphore(AT_ONCE)
+        self._turns = child.Turns()
         self._scopes: set[anyio.CancelScope] = set()
         self._closed = anyio.Event()
 
     def for_one(self) -> Viewer:
-        """The same for one of several people: few of theirs wait for a turn at once, so that nobody waits behind all
-        that somebody else looks at."""
+        """The same for one of several people, with turns of their own."""
         own = copy(self)
-        own._own_turns = anyio.Semaphore(AT_ONCE)  # noqa: SLF001 - a copy of this one
+        own._turns = self._turns.for_one()  # noqa: SLF001 - a copy of this one
         return own
 
     def close(self) -> None:
@@ -133,11 +129,10 @@ class Viewer:
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
         async with AsyncExitStack() as taken:
-            with anyio.move_on_after(WAIT_WITHIN) as waiting:
-                await taken.enter_async_context(self._own_turns)
-                await taken.enter_async_context(self._turns)
-            if waiting.cancelled_caught:
-                raise Unviewable("busy", name)
+            try:
+                await taken.enter_async_context(self._turns.take(WAIT_WITHIN))
+            except TimeoutError:
+                raise Unviewable("busy", name) from None
             yield
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -45,6 +46,7 @@ from sora_mcp.studio.upstream import Upstream
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.gateway import Gateway
+    from sora_mcp.media.child import Turns
     from sora_mcp.media.converting import Converter
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Creator:
         poller: Poller,
         outputs: Outputs,
         submitter: Submitter,
+        converting: Turns,
         submitted: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -78,7 +81,7 @@ class Creator:
         self._outputs = outputs
         self._submitter = submitter
         self._submitted = submitted
-        self._converter: Converter | None = None
+        self._converting = converting
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
     async def submit(
@@ -172,7 +175,7 @@ class Creator:
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            with_images = await pictures.upright(with_images, self._images_converter(), limits.image_bytes)
+            with_images = await pictures.upright(with_images, self._converter, limits.image_bytes)
         ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, within_s=RESOLVE_WITHIN)
         if ready is not with_images:
             dialect.check(ready.request)
@@ -181,11 +184,11 @@ class Creator:
             media.require_installed()
         return replace(ready, plan=plan, estimate=estimate_of(dialect, ready.request))
 
-    def _images_converter(self) -> Converter:
+    @cached_property
+    def _converter(self) -> Converter:
         from sora_mcp.media.converting import Converter  # noqa: PLC0415 - most requests have no images
 
-        self._converter = self._converter or Converter()
-        return self._converter
+        return Converter(self._converting)
 
     async def _call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
         """The request, the paid call and the body that the ledger keeps, once everything is there that is sent along.
@@ -204,7 +207,7 @@ class Creator:
                 sent = await pictures_of(
                     connection.gateway,
                     ready,
-                    self._images_converter(),
+                    self._converter,
                     max_bytes=max_bytes,
                     seconds=RESOLVE_WITHIN - 1,
                     links=links,

@@ -24,6 +24,7 @@ from sora_mcp.core.results import Download, Filters, Stills, Submission, UsageRe
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, Servers, open_ledger
+from sora_mcp.media.child import Turns
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
@@ -59,6 +60,7 @@ class _Parts(NamedTuple):
     submitter: Submitter
     watcher: Watcher
     viewer: Viewer
+    converting: Turns
 
 
 class Studio:
@@ -70,15 +72,16 @@ class Studio:
         self.settings = settings
         self._ledger = ledger
         self._background = background
+        poller = Poller(ledger, adopts=not settings.is_shared)
         self._parts = parts or _Parts(
-            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, Poller(ledger)), Viewer()
+            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, poller), Viewer(), Turns()
         )
-        first, self._submitter, self._watcher, viewer = self._parts
-        viewer = viewer.for_one() if settings.is_shared else viewer
-        self._connector = connector = first.for_owner(settings) if settings.is_shared else first
+        connector, self._submitter, self._watcher, viewer, converting = self._parts
+        if settings.is_shared:
+            connector, viewer, converting = connector.for_owner(settings), viewer.for_one(), converting.for_one()
+        self._connector = connector
         self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
         self._key_of: KeyOf | None = None
-        poller = Poller(ledger, adopts=not settings.is_shared)
         self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
         self._outputs = Outputs(
             settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=viewer
@@ -90,6 +93,7 @@ class Studio:
             poller=poller,
             outputs=self._outputs,
             submitter=self._submitter,
+            converting=converting,
             submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, connector, poller)
@@ -188,9 +192,8 @@ class Studio:
         board: PictureFormat | None = None,
         line: BatchLine | None = None,
     ) -> Submission:
-        """Submit the request once and return its task id; with `dry_run` send nothing and return the body.
-
-        Of a storyboard a dry run gives a picture, too, where `board` says how it is to be written.
+        """Submit the request once and return its task id; with `dry_run` send nothing and return the body, and of a
+        storyboard a picture where `board` says how it is to be written.
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
         `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
@@ -348,9 +351,8 @@ class Studio:
     async def describe(self, model: str | None = None) -> Description:
         """What the gateway is, what can be asked for there, the caps, and what was spent; it is asked for its models.
 
-        `model`: what this one takes is told in full, where the gateway lists that; raises InvalidInput where it does
-        not, or not this one. Raises nothing for a gateway that is down, refuses the key or is not configured: what is
-        known is told.
+        `model`: what this one takes is told in full; raises InvalidInput where the gateway doesn't list that. Raises
+        nothing for a gateway that is down, refuses the key or is not configured: what is known is told.
         """
         return await self._describer.describe(model)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio.abc import TaskGroup
@@ -41,6 +42,9 @@ RESEND_AFTER_MOST = 5.0
 RECORD_AGAIN_AFTER = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to record an outcome where the ledger cannot be written; the last one is repeated until
 the studio is left."""
+MOST_AT_ONCE = 50
+"""Creates of one owner that are sent at once, half of the gateway's connections. More of theirs wait for their turn, so
+that nobody else's calls wait for a connection behind all that one person sends."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at the ledger while a create is being sent, here or by another process."""
 
@@ -63,6 +67,8 @@ class _Sending:
     finished: anyio.Event = field(default_factory=anyio.Event)
     entry: Entry | None = None
     is_new: bool = True
+    is_waiting: bool = True
+    """It has no turn yet."""
     is_given_up: bool = False
     """Nobody waits for it any more, and it was not recorded yet: it is not to be sent."""
     error: SoraError | None = None
@@ -75,6 +81,7 @@ class Submitter:
     def __init__(self, ledger: Ledger, background: TaskGroup) -> None:
         self._ledger = ledger
         self._background = background
+        self._turns = WeakValueDictionary[str, anyio.Semaphore]()
         self.sent: Entry | None = None
         """The row of the last intent that was recorded as *sending* here, as it is now."""
         self.left = anyio.Event()
@@ -99,6 +106,8 @@ class Submitter:
             sending.is_given_up = sending.entry is None and (is_too_late or intent.line is None)
         if sending.entry is not None and not sending.is_new:
             return await self.join(sending.entry, answer_by=answer_by), False
+        if sending.is_waiting:
+            sending.error = Unreachable(_NO_TURN, TryAgain(30))
         return _told(sending.entry, sending.error), sending.is_new
 
     async def join(self, entry: Entry, *, answer_by: float) -> Entry:
@@ -117,28 +126,39 @@ class Submitter:
 
     async def _pay(self, sending: _Sending) -> None:
         """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
+        turns = self._turns.setdefault(sending.intent.account.owner, anyio.Semaphore(MOST_AT_ONCE))
         with anyio.CancelScope(shield=True):
             try:
-                sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.policy)
-            except (FileProblem, OverCap) as error:
-                error.outcome = "not_submitted"
-                sending.error = error
-            except Exception:
-                logger.exception("an intent could not be recorded: something failed unexpectedly")
-                sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
-                sending.error.outcome = "not_submitted"
-            else:
-                if sending.is_new and sending.is_given_up:
-                    sending.error = Unreachable("It was not sent: the call was given up first.")
-                    await self._keep(sending, sending.entry.request_id, Created(""), "rejected")
-                elif sending.is_new:
-                    self.sent = sending.entry
-                    await self._post(sending, sending.entry.request_id)
+                async with turns:
+                    sending.is_waiting = False
+                    ended = None if sending.is_given_up else await self._begin_and_post(sending)
+                if ended is not None and sending.entry is not None:
+                    await self._keep(sending, sending.entry.request_id, *ended)
                     self.sent = sending.entry
             finally:
                 sending.finished.set()
 
-    async def _post(self, sending: _Sending, request_id: str) -> None:
+    async def _begin_and_post(self, sending: _Sending) -> tuple[Created, State] | None:
+        """What a POST came to; None where none was sent that is to be recorded."""
+        try:
+            sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.policy)
+        except (FileProblem, OverCap) as error:
+            error.outcome = "not_submitted"
+            sending.error = error
+        except Exception:
+            logger.exception("an intent could not be recorded: something failed unexpectedly")
+            sending.error = InternalError("It could not be recorded, so it was not sent.", SeeLog())
+            sending.error.outcome = "not_submitted"
+        else:
+            if sending.is_new and sending.is_given_up:
+                sending.error = Unreachable("It was not sent: the call was given up first.")
+                return Created(""), "rejected"
+            if sending.is_new:
+                self.sent = sending.entry
+                return await self._post(sending, sending.entry.request_id)
+        return None
+
+    async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
         state: State = "rejected"
         created = Created("")
         began = anyio.current_time()
@@ -153,7 +173,7 @@ class Submitter:
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed unexpectedly.", SeeLog())
         _log(sending, request_id, created.task_id, anyio.current_time() - began)
-        await self._keep(sending, request_id, created, state)
+        return created, state
 
     async def _keep(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
         """Record the outcome, however often that has to be tried."""
@@ -282,6 +302,10 @@ def still_unknown(entry: Entry, declined: Declined) -> OutcomeUnknown:
     return error
 
 
+_NO_TURN = (
+    f"The gateway has not answered the {MOST_AT_ONCE} requests that were sent before, and no more are sent at once; so "
+    "this one was not sent."
+)
 _SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
 
 

@@ -12,16 +12,20 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 import pytest
+from bench import KEY, TAKEN_NEXT
 from callers import ABOUT, ACCEPT, META, bearer, client_of, message, opening, team_server
+from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 from postgres import Cluster
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
+from sora_mcp.gateway.client import MOST_CALLS
 from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.ledger import open_documents
 from sora_mcp.runtime.listening import most_connections
 from sora_mcp.server.shares import MOST_SESSIONS
+from sora_mcp.studio.submitter import MOST_AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
@@ -224,3 +228,34 @@ async def finished_video(client: Client) -> dict[str, str]:
     task = {"task_id": str(made["task_id"])}
     await client.call_tool("get_video", task | {"wait_seconds": 30})
     return task
+
+
+async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
+    make_settings: Callable[..., Settings], gateway: FaultGateway
+) -> None:
+    settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
+    anns_token, bens_token = (TokenStore(open_documents(settings)).add(name, None, None) for name in ("ann", "ben"))
+    hold, many, told = Hold(), MOST_AT_ONCE + 5, list[bool | None]()
+    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+
+    async def create(client: Client, prompt: str) -> None:
+        told.append((await client.call_tool("create_video", {"prompt": prompt})).is_error)
+
+    with anyio.fail_after(60):
+        async with (
+            team_server(settings) as address,
+            client_of(address, anns_token, "auto") as ann,
+            client_of(address, bens_token, "auto") as ben,
+            anyio.create_task_group() as creating,
+        ):
+            for number in range(many):
+                creating.start_soon(create, ann, f"film {number}")
+            while len(gateway.creates()) < MOST_AT_ONCE:  # noqa: ASYNC110 - the gateway tells nobody
+                await anyio.sleep(0.01)
+            gateway.on("POST", CREATE, TAKEN_NEXT)
+            await create(ben, "a boat")
+            assert len(gateway.creates()) == MOST_AT_ONCE + 1
+            hold.release.set()
+    assert told == [False] * (many + 1)
+    assert len(gateway.creates()) == many + 1
+    assert MOST_AT_ONCE <= MOST_CALLS // 2

@@ -24,7 +24,8 @@ from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.pictures import View
 from sora_mcp.media.render import Scene, render
 from sora_mcp.media.stills import Reel, Sheet
-from sora_mcp.media.viewer import AT_ONCE, Viewer
+from sora_mcp.media.child import AT_ONCE
+from sora_mcp.media.viewer import Viewer
 
 pytestmark = [
     pytest.mark.anyio,
