@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import signal
@@ -9,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import click
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli.asking import agreed
@@ -54,8 +56,7 @@ MOST_TOLD = 20
 """Lines whose trouble is told; the others are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What `sora-mcp batch` was called with."""
 
     file: str
@@ -75,8 +76,7 @@ class Options:
         return command(*words)
 
 
-@dataclass(slots=True)
-class _Report:
+class _Report(Struct):
     """What was told of lines: at once, one JSON object a line; or, in a file, all of them at the end and in order."""
 
     out: Path | None
@@ -103,11 +103,13 @@ def run(settings: Settings, options: Options) -> int:
     _check_out(options)
     requests, bad = read(options.file, dialects.configured(settings).capabilities)
     folder = Path.cwd() if options.file == "-" else Path(options.file).absolute().parent
-    settings = replace(settings, image_dirs=(folder, Path.cwd(), *settings.image_dirs))
+    settings = dataclasses.replace(settings, image_dirs=(folder, Path.cwd(), *settings.image_dirs))
     if options.download is not None:
         if not options.dry_run:
             check_folder(options.download, Do("Name another folder with --download."))
-        settings = replace(settings, output_dir=options.download.absolute(), videos_root=settings.output_dir)
+        settings = dataclasses.replace(
+            settings, output_dir=options.download.absolute(), videos_root=settings.output_dir
+        )
     return _Batch(settings, options, requests, bad).run()
 
 

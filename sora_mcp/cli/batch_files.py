@@ -10,11 +10,12 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
+from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import AfterValidator, BeforeValidator, create_model
 from pydantic_core import PydanticCustomError
 
@@ -41,8 +42,7 @@ TOOLS = {
 _ALSO = {tool: tool for tool in TOOLS.values()} | {"simple_compose": "create_video"}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One line that asks for a video: its number in the file, from 1; the tool, and its arguments."""
 
     number: int
@@ -52,8 +52,7 @@ class Request:
     line: BatchLine
 
 
-@dataclass(frozen=True, slots=True)
-class BadLine:
+class BadLine(Struct, frozen=True):
     """What is wrong with a line."""
 
     number: int

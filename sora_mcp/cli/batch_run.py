@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sora_mcp import tools
 from sora_mcp.cli.batch_files import Request
@@ -36,8 +37,7 @@ Line = dict[str, Any]
 """What is told of a line, as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """A line and what is to become of it: `known` is what it became already, `cost` what it will cost, if known.
 
     `is_sent`: it is sent in this run. `is_changed`: it asks for something else than what was sent for it.

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 import click
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from sora_mcp import __version__, dialects
 from sora_mcp.cli.doctor_callers import hosts, oauth, tokens
@@ -48,8 +49,7 @@ Verdict = Literal["ok", "note", "wrong"]
 _MARKS: dict[Verdict, tuple[str, str]] = {"ok": ("✓", "green"), "note": ("·", "yellow"), "wrong": ("✗", "red")}
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One thing looked at; `next_step` is there when something should be done."""
 
     name: str

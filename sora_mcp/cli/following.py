@@ -5,14 +5,16 @@ Whatever goes wrong here, the video stands as accepted: it is said with the comm
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sora_mcp import tools
 from sora_mcp.cli.opening import open_file
@@ -25,8 +27,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools.wording import LONGEST_WAIT_S
 
 
-@dataclass(slots=True)
-class Following:
+class Following(Struct):
     """What is to follow, and of which video, as soon as that is known.
 
     `download` saves every variant, or the one that is named (`variant`), as `out` or in the output folder. `variant` is
@@ -38,7 +39,7 @@ class Following:
     out: Path | None = None
     open_it: bool = False
     variant: int | str | None = None
-    video_id: str | None = field(default=None, init=False)
+    video_id: str | None = None
 
     def file_of(self, variant: int | str, of: int) -> Path | None:
         """The file of one of so many variants: `boat.mp4` is `boat.v2.mp4` where there are several."""
@@ -83,7 +84,7 @@ async def follow(
     said = {} if submitted is None else _kept(submitted)
     wording = (ForWhoeverWaits if following.download else ForShell)(typed_names)
     video = await until_finished(studio, "get_video", {"task_id": video_id}, bar, tools.Caller(wording=wording))
-    video = replace(video, structured=said | video.structured | _outcome(submitted, video))
+    video = dataclasses.replace(video, structured=said | video.structured | _outcome(submitted, video))
     if video.is_error:
         return _with_way_back(video, following)
     if not following.download or video.structured.get("state") != "succeeded":
@@ -149,8 +150,8 @@ async def _save(studio: Studio, video: tools.Result, following: Following, bar: 
     structured = video.structured | ({"files": paths, "path": paths[0]} if paths else {})
     if failed := next((result for result in results if result.is_error), None):
         structured |= {"error": failed.structured["error"]}
-        return _with_way_back(replace(failed, text=text, structured=structured), following)
-    return opened(replace(video, text=text, structured=structured, file=Path(paths[0])), following)
+        return _with_way_back(dataclasses.replace(failed, text=text, structured=structured), following)
+    return opened(dataclasses.replace(video, text=text, structured=structured, file=Path(paths[0])), following)
 
 
 async def _save_one(studio: Studio, following: Following, variant: int | str, of: int, bar: Bar) -> tools.Result:
@@ -164,7 +165,7 @@ def opened(saved: tools.Result, following: Following) -> tools.Result:
         return saved
     problem = open_file(saved.file)
     text = saved.text if problem is None else f"{saved.text}\n{problem}"
-    return replace(saved, text=text, structured=saved.structured | {"opened": problem is None})
+    return dataclasses.replace(saved, text=text, structured=saved.structured | {"opened": problem is None})
 
 
 def _generations(video: tools.Result) -> Iterator[dict[str, Any]]:
@@ -177,5 +178,6 @@ def _with_way_back(failed: tools.Result, following: Following) -> tools.Result:
     if error["kind"] in {"gone", "invalid_input"} or (error["kind"] == "not_found" and not error["retryable"]):
         return failed
     back = f"{following.video_id} is still at the gateway. Go on with: {command(*following.words_to_come_back)}"
+    told = f"{failed.text}\n{back}"
     with_way_back = error | {"next_step": f"{error['next_step']} {back}".strip()}
-    return replace(failed, text=f"{failed.text}\n{back}", structured=failed.structured | {"error": with_way_back})
+    return dataclasses.replace(failed, text=told, structured=failed.structured | {"error": with_way_back})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import anyio
 import click
+from msgspec import Struct
 
 from sora_mcp import dialects
 from sora_mcp.cli.loading import load_settings
@@ -42,8 +43,7 @@ _INSTALL_KEYRING = f"{sys.executable} -m pip install keyring"
 _KEPT_NOTHING = "No login was kept."
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a person asks `login` for: what is missing is asked for at a terminal."""
 
     base_url: str | None

@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from sora_mcp.cli.pasting import option
 from sora_mcp.core.tasks import clean, quoted
@@ -30,8 +30,7 @@ def parse(text: str) -> dict[str, str]:
     return {"time": time.strip(), "description": description}
 
 
-@dataclass(frozen=True, slots=True)
-class FromFile:
+class FromFile(Struct, frozen=True):
     """A list of the documented form that was read from a file, and the line on which each of its items begins."""
 
     path: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import mimetypes
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 import anyio
 import click
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from sora_mcp import dialects, tools
 from sora_mcp.cli import show, storyboard_files
@@ -58,14 +60,13 @@ def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool
     if asked.picture is not None and result.picture is not None:
         write_file(asked.picture, result.picture, Do("Name another file with --out."))
         if asked.following.open_it and (problem := open_file(asked.picture)):
-            result = replace(result, text=f"{result.text}\n{problem}")
+            result = dataclasses.replace(result, text=f"{result.text}\n{problem}")
     picture = asked.picture if result.picture is not None else None
     show.result(result, asked.arguments, as_json=as_json, picture=picture)
     return exit_code(result)
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(Struct):
     """What was asked for at the shell: the call of a tool, and what is to follow. `wait` is for a tool that waits.
 
     `picture`: where the picture goes that the call gives; `studios`: where it is under way, and was; `asker`: None
@@ -181,7 +182,7 @@ def _placed(result: tools.Result | None, files: list[storyboard_files.FromFile])
     text, error = result.text, result.structured["error"]
     for file in files:
         text, error = file.place(text), error | {"message": file.place(error["message"])}
-    return replace(result, text=text, structured=result.structured | {"error": error})
+    return dataclasses.replace(result, text=text, structured=result.structured | {"error": error})
 
 
 def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
@@ -247,7 +248,7 @@ def _collect(options: dict[str, Any], settings: Settings) -> Settings:
         options["inpaint_items"] = [_source(source) for source in sources]
     paths = [Path(each).absolute() for each in (*images, *sources) if _is_path(each)]
     allowed = (*settings.image_dirs, *(path.parent for path in paths))
-    return replace(settings, image_dirs=allowed)
+    return dataclasses.replace(settings, image_dirs=allowed)
 
 
 def _source(text: str) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct, field
 
 from sora_mcp.cli.command import Command, SourceType
 from sora_mcp.cli.loading import load_settings, loading
@@ -21,8 +21,7 @@ SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
 """The published surface as it is written by `sora-mcp manifests`: the tools themselves take long to load."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(Struct, frozen=True):
     """How a tool looks at the shell: what stands without an option's name, what is added, an example, and by what an
     argument is given `instead` of its own option."""
 

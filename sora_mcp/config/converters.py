@@ -6,10 +6,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from sora_mcp.config.addresses import is_local_host
 from sora_mcp.core.cost import RELATIVE, Cost
@@ -81,8 +82,7 @@ def unquoted(raw: str) -> str:
     return unquoted(inner[1:-1].strip())
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """`read` takes the text of a variable, or the value itself; it raises ValueError or TypeError for anything else."""
 
     read: Callable[[Any], Any]

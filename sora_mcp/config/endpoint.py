@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret, StoredKey, unquoted
@@ -55,8 +56,7 @@ NOTICE_EXPLAINED = (
 _KEY = variable_of("api_key")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox.
 
     An empty `api_key` is none, and none is sent.

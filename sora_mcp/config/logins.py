@@ -11,9 +11,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.config.converters import Secret, StoredKey
 from sora_mcp.config.endpoint import UPSTREAMS, address_of
@@ -25,8 +26,7 @@ KEY_STORE = "key store"
 _MOST_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """One gateway: its address in its one spelling, what is spoken there, and its key, if it needs one.
 
     `place`: where the key is: `key store`, the path of the file, or nothing without a key.
@@ -173,8 +173,7 @@ def _key_in_store(address: str) -> str:
     return key
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What the logins say where the environment says nothing.
 
     `login`: the one for the gateway that is chosen. `others`: the addresses of all others. `trouble`: why the logins

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PREFIX = "SORA_"
 
@@ -52,8 +53,7 @@ _LONGEST = 60
 """Characters of a name that are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownVariable:
+class UnknownVariable(Struct, frozen=True):
     """A variable that is no setting. `meant` is the setting it looks like most, if any; `guards`: it may be a guard."""
 
     name: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """One account. Two are the same where all three are: nothing is ever cut out of a text.
 
     `address`: the gateway's canonical address. `key_fingerprint`: 16 hexadecimal digits, which tell keys apart and hold
@@ -35,16 +35,14 @@ class Account:
         return (self.address, self.owner) == (other.address, other.owner)
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(Struct, frozen=True):
     """One owner's rows at one gateway, whatever key each was made with: `address` is the gateway's canonical one."""
 
     address: str
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class Team:
+class Team(Struct, frozen=True):
     """Everybody whose rows are of one gateway, whatever key and owner: `address` is the gateway's canonical one."""
 
     address: str

@@ -8,13 +8,13 @@ something of this machine.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sora_mcp.core.tasks import State
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A setting in a message, by the name of its field."""
 
     field: str
@@ -23,8 +23,7 @@ class Setting:
         return self.field
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Something of this machine in a message: a path, or a command. Whoever is on another machine reads `elsewhere`."""
 
     text: str
@@ -34,8 +33,7 @@ class Place:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """An argument in a message, or a place in one, such as `inpaint_items[0].url`."""
 
     field: str
@@ -44,16 +42,14 @@ class Argument:
         return self.field
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """In a message, what starts this program again: a server is restarted, a command is run again."""
 
     def __str__(self) -> str:
         return "restart this server"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """In a message, what does something else: a tool, which at a shell is a command."""
 
     tool: str
@@ -82,80 +78,67 @@ def sentences(messages: Iterable[Message]) -> tuple[Part, ...]:
     return parts_of(*(part for each in messages for part in (" ", each)))[1:]
 
 
-@dataclass(frozen=True, slots=True)
-class Do:
+class Do(Struct, frozen=True):
     """Something that reads the same everywhere; a whole sentence."""
 
     sentence: Message
 
 
-@dataclass(frozen=True, slots=True)
-class AskUser:
+class AskUser(Struct, frozen=True):
     """The user should do something; `to` is an infinitive without its "to": "check the network"."""
 
     to: Message
 
 
-@dataclass(frozen=True, slots=True)
-class TellUser:
+class TellUser(Struct, frozen=True):
     """The user should know something; `that` is a clause without a full stop."""
 
     that: Message
 
 
-@dataclass(frozen=True, slots=True)
-class TryAgain:
+class TryAgain(Struct, frozen=True):
     """The same call may work after a while, in seconds where that is known."""
 
     after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Correct:
+class Correct(Struct, frozen=True):
     """The arguments have to be corrected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Configure:
+class Configure(Struct, frozen=True):
     """The gateway's address and key have to be set."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckKey:
+class CheckKey(Struct, frozen=True):
     """The gateway refuses the key: it has to be set, or kept, anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogIn:
+class LogIn(Struct, frozen=True):
     """A person has to log in to the gateway, or set its key."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnlockKeyStore:
+class UnlockKeyStore(Struct, frozen=True):
     """The system's key store does not give the key: a person has to unlock it, or keep the key elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class RaiseCap:
+class RaiseCap(Struct, frozen=True):
     """Only the user may raise a cap; `field` is its setting's."""
 
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class SeeLog:
+class SeeLog(Struct, frozen=True):
     """The details are in the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Wait until a video has finished."""
 
     video_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class WaitForAll:
+class WaitForAll(Struct, frozen=True):
     """Wait until all videos that are under way have finished, and list them: those with the text, so many at most. No
     state: what has finished is not in it any more."""
 
@@ -163,8 +146,7 @@ class WaitForAll:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LookAgain:
+class LookAgain(Struct, frozen=True):
     """Look at the state of a video, after so many seconds. `paid`: it may run; it must not be submitted again."""
 
     video_id: str
@@ -172,91 +154,77 @@ class LookAgain:
     paid: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SeeList:
+class SeeList(Struct, frozen=True):
     """Look at the list of videos, after so many seconds."""
 
     status: State | None = None
     after_s: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UseVideo:
+class UseVideo(Struct, frozen=True):
     """A finished video can be looked at, saved and, where the gateway can do that, changed."""
 
     video_id: str
     can_remix: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(Struct, frozen=True):
     """Save a video as a file."""
 
     video_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Revise:
+class Revise(Struct, frozen=True):
     """The request came to nothing (`failed`, `blocked` or `rejected`): change it before paying again."""
 
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """A person has to find out at the gateway what became of these requests; none: of the one that this is about."""
 
     request_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SaidNotToHaveRun:
+class SaidNotToHaveRun(Struct, frozen=True):
     """A person said that a request did not run; if they were wrong, a task of its corrects that."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """A person may give up the task of a request."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AllowDuplicate:
+class AllowDuplicate(Struct, frozen=True):
     """Where a person says that a request of unknown outcome did not run, the same one can be sent again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """This was a dry run; the same call submits it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartNewLedger:
+class StartNewLedger(Struct, frozen=True):
     """Where the ledger is lost, a person can start a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class CopyLedger:
+class CopyLedger(Struct, frozen=True):
     """A copy of the ledger to a database did not end: a person can go on with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MoreIds:
+class MoreIds(Struct, frozen=True):
     """The gateway named more ids than one in its answer: data, not all of them fit to stand in a sentence."""
 
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownState:
+class UnknownState(Struct, frozen=True):
     """The gateway reports a state that is not known here."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownBefore:
+class KnownBefore(Struct, frozen=True):
     """The gateway could not be asked just now; why."""
 
     trouble: Message
@@ -294,16 +262,14 @@ Advice = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WouldRepeat:
+class WouldRepeat(Struct, frozen=True):
     """A real call would be a duplicate of this video."""
 
     video_id: str
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class WouldBeRefused:
+class WouldBeRefused(Struct, frozen=True):
     """A real call would be refused: why, and what to do about that. `will_pass`: not any more once a video has
     finished."""
 

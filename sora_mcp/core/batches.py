@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class BatchLine:
+
+class BatchLine(Struct, frozen=True):
     """One line of the batch file that is called `file` (without its folder).
 
     `key`: what it is known by at one gateway, for one owner: its own name, or its file, its `digest` and its count
@@ -24,7 +24,7 @@ class BatchLine:
     key: str
     digest: str
     after: str | None = None
-    keys: frozenset[str] = field(default=frozenset(), repr=False)
+    keys: frozenset[str] = frozenset()
 
 
 def key_of_name(name: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sora_mcp.core.cost import RELATIVE, Cost, Unit
 
@@ -25,8 +27,7 @@ def verb_of(operation: str) -> str:
     return "create" if operation == "simple_compose" else operation
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(Struct, frozen=True):
     """A frame size; `cost` is relative to 480x480 at 5 s."""
 
     aspect: str
@@ -34,8 +35,7 @@ class Size:
     cost: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOffer:
+class ModelOffer(Struct, frozen=True, kw_only=True):
     """What one of an upstream's models takes, as the upstream lists it. None: not restricted, or not known.
 
     `sizes` in pixels; `resolutions` and `aspect_ratios` in the upstream's words; `seconds`: the lengths.
@@ -69,8 +69,7 @@ class ModelOffer:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
     of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
 
@@ -165,8 +164,7 @@ NOT_GIVEN = "not given"
 LEFT_OPEN = "the upstream's default"
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(Struct, frozen=True):
     """One thing that was `asked` for, and what is `sent` in its place, both in words.
 
     `size` (width and height, in pixels) and `n_frames` (of 1/30 s) are what is sent, where that is a size or a length

@@ -7,7 +7,8 @@ start.)
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Unit = str
 """`relative` (480x480, 5 s, one variant = 1.0), or the code of a currency in capitals, such as `USD`."""
@@ -19,8 +20,7 @@ _MOST_OF_A_CURRENCY = 1_000_000 * _PARTS
 """More is no price of a video, in any currency."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """An amount of 0 or more, in `billionths` of `unit`."""
 
     billionths: int
@@ -92,8 +92,7 @@ class Cost:
         return other.billionths
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """What a request will cost as far as its gateway's prices say; `formula`: how that comes, in words, if not from a
     table of sizes and lengths."""
 

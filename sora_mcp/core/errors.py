@@ -20,8 +20,9 @@ SoraError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 from sora_mcp.core.advice import (
     Advice,
@@ -50,8 +51,7 @@ SUBMITTED: dict[Outcome, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that is wrong with the arguments: where, what, and what would be right."""
 
     field: str

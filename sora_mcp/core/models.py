@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
 from sora_mcp.core.advice import Argument, Message, Part, Setting
@@ -23,13 +23,15 @@ from sora_mcp.core.tasks import clean, quoted
 
 
 class Model(BaseModel):
-    """Base of all our models: frozen, nothing unknown accepted, built when first needed."""
+    """Base of all our models: frozen, nothing unknown accepted, built when first needed. Our own values (Structs) are
+    held as they are."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Unlisted:
+class Unlisted(Struct, frozen=True):
     """Marks a field of a result that is rarely there and says itself what it is: its schema does not name it."""
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 PictureFormat = Literal["jpeg", "png"]
 """How a picture is written: small, or exact."""
@@ -12,8 +13,7 @@ MOST_STILLS = 16
 """On one sheet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """A place in a video: a frame of its file, or (where `frame` is None) a time in seconds."""
 
     frame: int | None = None
@@ -23,8 +23,7 @@ class Moment:
         return f"{self.second:g} s" if self.frame is None else f"frame {self.frame}"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What is to be seen of a video: up to `frames` (1..16) stills, evenly spaced from its beginning to its end.
 
     Of `span` where that is set; with `at_beats` where the beats of its storyboard begin; with `at` one still alone,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
@@ -28,16 +29,14 @@ _ADDRESS = 2000
 """Characters of the address of an image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Struct, frozen=True):
     """One action of a storyboard: the frame at which it begins, and what is seen from there on."""
 
     frame: int
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """An image or a video that a request builds on. One of `source` (an id to show) and `url` is set.
 
     It stands at `frame_index`; of a video the frames from `start` to `end` are used, both included.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from msgspec import Struct, field
 
 from sora_mcp.core import plans, schedule
 from sora_mcp.core.accounts import Account
@@ -26,8 +27,7 @@ DAY_S = 86_400
 HOUR_S = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing, two with the same
     `sent_fingerprint` are sent as the same, where that is not the same question; `cost` is an estimate.
 
@@ -51,16 +51,14 @@ class Intent:
     line: BatchLine | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
+class GivenUp(Struct, frozen=True):
     """A task under way that a person gives up, and why they may."""
 
     task_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One request, or one task made elsewhere, and what became of it. Times are unix seconds; `body` is the documented
     body. `number` grows with each entry.
 
@@ -146,8 +144,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """What the entries of an account add up to.
 
     `counts`: how many stand in each state. `cost`: of what was submitted and not refused, by the gateway's own figures
@@ -182,8 +179,7 @@ UsageKey = Literal["day", "operation", "address", "owner"]
 owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a group of entries adds up to: those that were submitted and not refused.
 
     `of`: the value of each key that they were grouped by, in that order; None where it is not known. `videos`: how many

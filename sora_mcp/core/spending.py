@@ -6,7 +6,8 @@ A cap on costs holds for costs of its own unit; where the gateway's are others, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sora_mcp.core.caps import (
     PERSONAL,
@@ -27,8 +28,7 @@ WINDOW_S = 86_400
 """The caps look back so many seconds: a day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(Struct, frozen=True):
     """An earlier request for the same thing, at the same gateway and of the same owner.
 
     `succeeded_at`: when it last became a success, None where it never did.
@@ -40,16 +40,14 @@ class Earlier:
     succeeded_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OpenVideo:
+class OpenVideo(Struct, frozen=True):
     """A video that is under way, or may be; `id` is the one to show."""
 
     id: str
     state: State
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(Struct, frozen=True):
     """What an account spent within the window.
 
     `spent`: what was submitted and not refused cost, by the gateway's own figure for what has finished, else by the
@@ -65,8 +63,7 @@ class Spending:
     priced: Mapping[Unit, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What the ledger knows of an intent at the moment in which it is decided about.
 
     `same`: earlier requests for the same thing that are open or succeeded, newest first. `team`: what all who share
@@ -79,8 +76,7 @@ class Standing:
     team: Spending = Spending()
 
 
-@dataclass(frozen=True, slots=True)
-class TeamCaps:
+class TeamCaps(Struct, frozen=True):
     """What all who share a server may spend together. A cap of None does not hold."""
 
     per_day: Cost | None = None
@@ -105,8 +101,7 @@ class TeamCaps:
             raise team_caps.TeamOverDailyCap(self.per_day, spent, known)
 
 
-@dataclass(frozen=True, slots=True)
-class SpendingPolicy:
+class SpendingPolicy(Struct, frozen=True):
     """The user's rules. A cap of None does not hold.
 
     `duplicate_window_s`: seconds after its success in which the same request is a duplicate; with 0 nothing is one.

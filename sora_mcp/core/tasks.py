@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from sora_mcp.core.cost import Cost
 
@@ -26,8 +27,7 @@ FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "lost", "
 """States that the gateway will hardly change any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """One variant of a finished video. `url` may be short-lived, and is a path where it stands at the gateway's own
     address; sizes in pixels, length in frames. `fps`: frames per second of its file, where that was read."""
 
@@ -40,8 +40,7 @@ class Generation:
     fps: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """What one query reply says, read tolerantly. Everything but `state` may be missing.
 
     `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Protocol, cast, runtime_checkable
+
+from msgspec import Struct, field
 
 from sora_mcp.core.capabilities import Adjustment, Capabilities
 from sora_mcp.core.cost import Estimate
@@ -28,8 +29,7 @@ WEB = frozenset({"http", "https"})
 """The schemes of addresses that every connection opens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One HTTP request as a value: the gateway adds its address and the key.
 
     `path` begins with a slash and is percent-encoded. `json` is the body; or `form` and `files` are the fields and the
@@ -50,8 +50,7 @@ class Call:
         return {**self.form, **{name: file[0] for name, file in (self.files or {}).items()}}
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(Struct, frozen=True):
     """The task that came of a create, and further ids that stood beside its own in the answer."""
 
     task_id: str
@@ -66,8 +65,7 @@ class CannotExpress(InvalidInput):
         super().__init__([Problem(field, why, instead), *more])
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """An image that is sent along with a request. One that only shows what would be sent has a name and no content."""
 
     name: str
@@ -80,8 +78,7 @@ class Picture:
         return f"data:{self.mime_type};base64,{b64encode(self.content).decode()}" if self.content else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
+class Measures(Struct, frozen=True):
     """What a video's file really holds: pixels, frames, and frames per second."""
 
     width: int
@@ -90,8 +87,7 @@ class Measures:
     fps: float
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What has to be got of an earlier video before a request that is made from it can be sent.
 
     `item` of `inpaint_items` names the video, None the source of a remix. Of it is needed an `address` from which
@@ -105,8 +101,7 @@ class Need:
     max_bytes: int = 50_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceVideo:
+class SourceVideo(Struct, frozen=True, kw_only=True):
     """The video that a remix is made from. `name` stands for it in what is shown; `measures`, as far as they are known;
     `content` and `address` are there where they were needed and got."""
 
@@ -121,8 +116,7 @@ class SourceVideo:
         return self.address or self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What becomes of a request on its way: what was `adjusted`; the fields whose values are `left_open`, for the
     upstream to choose; the `model` that is named. `identity`: what, besides the request, tells it from others. `sent`:
     what is sent for its size and length, and all else that is not the caller's, where that may change. `needs`: what
@@ -224,8 +218,7 @@ class Pricing(Protocol):
         """What a request that has passed `check` will cost, in `Capabilities.unit`; None where no price is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedTask:
+class ListedTask(Struct, frozen=True):
     """One task of an upstream's own list. `created_at`: unix seconds; `prompt` is data."""
 
     task_id: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from sora_mcp.core.advice import Do, SeeList, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, NotFound, Refused, SoraError
@@ -23,8 +24,7 @@ NOTHING_DONE = frozenset(range(300, 400)) - {303}
 """Redirects, which are not followed: nothing was done. (303 leads to what was done: RFC 9110, 15.4.4.)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """One answer of the gateway. `content` is None where it was too large or was cut off; `fragment` is what came then.
 
     `now` is the unix second when it came; needed where Retry-After is a date. `asked` is the address that was asked.

@@ -11,10 +11,10 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 
 import anyio
 import httpx
+from msgspec import Struct
 
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.settings import Settings
@@ -35,8 +35,7 @@ RETRY_AFTER_MOST = 5.0
 """The longest Retry-After, in seconds, that a free GET waits for; a longer one is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """A gateway that answered: its models, and by how many seconds our clock is ahead of its (None: not said)."""
 
     models: list[str]

@@ -8,13 +8,13 @@ import secrets
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
+from msgspec import Struct
 
 from sora_mcp.core.advice import AskUser, Do, Place, Setting
 from sora_mcp.core.errors import BadReply, FileProblem
@@ -115,8 +115,7 @@ class _Cut(BadReply):
     """The video ended too early; the rest may come at the next attempt."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Coming:
+class _Coming(Struct, kw_only=True):
     """A video on its way into `file` (at `path`): what has come of it, and how to get the rest.
 
     `validator` is by what the sender knows this very file again; where it is empty, it can only be sent from the start.

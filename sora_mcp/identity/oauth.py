@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import jwt
+from msgspec import Struct
 
 from sora_mcp.identity.issuer import Issuer, Key, UnknownKey
 
@@ -37,8 +37,7 @@ class TokenRefused(Exception):
     """A token is not good; the text says why, and can be shown to whoever sent it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessClaims:
+class AccessClaims(Struct, frozen=True):
     """What a good token says. `expires_at`: seconds since 1970; the token holds LEEWAY_S longer."""
 
     issuer: str

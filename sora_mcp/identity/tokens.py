@@ -10,9 +10,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.config import converters
 from sora_mcp.config.documents import Documents, Kept
@@ -32,8 +33,7 @@ _TOKEN = re.compile(PREFIX + r"[0-9a-f]{64}")
 _COST = converters.cost(above_0=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """What one token gives. `digest`: its SHA-256 in hexadecimal digits. `created_at`: UTC, ISO 8601.
 
     `max_cost_per_day`: the most that 24 hours of this person may cost; None without a cap of their own.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp.core.pictures import MOST_STILLS, PictureFormat
 from sora_mcp.core.tables import FPS
@@ -29,8 +30,7 @@ MOST_PIXELS = 50_000_000
 """Pixels of an image that is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class BoardCard:
+class BoardCard(Struct, frozen=True):
     """A beat, or an image or a video that is placed. It begins at `frame`; None: wherever the gateway puts it.
 
     `mark` is its number or letter, `words` say what it is. `path`: the image, or the video whose frame `still` it is.
@@ -49,8 +49,7 @@ class BoardCard:
         return "no set time" if self.frame is None else f"{self.frame / FPS:.2f} s · frame {self.frame}"
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(Struct, frozen=True):
     """A storyboard: the size of its video in pixels, its length in frames (30 per second; None: not known), its cards
     in order."""
 

@@ -12,11 +12,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp.media.extra import require
 from sora_mcp.media.unviewable import MAX_FRAMES, MAX_SIDE, Reason, Unviewable
@@ -48,8 +49,7 @@ _SHORTEST_STEP_S = 0.004
 """Seconds; encoders that know no end write a last frame of a tick."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """What a video file really holds: pixels as they are shown, frames, seconds.
 
     `fps`: frames per second, on the average where `is_variable`. `duration_s`: until its last frame has been shown.
@@ -64,8 +64,7 @@ class Probe:
     is_variable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Film:
+class Film(Struct, frozen=True):
     """A video file that was read through once, without decoding it.
 
     `ticks`: when each frame is shown, rising, in units of `time_base` seconds. `keys`: the frames that can be decoded

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from msgspec import Struct
 from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
@@ -43,8 +43,7 @@ _SPECIAL = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "cond
 """Words in the names of those that are tried last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Face:
+class Face(Struct, frozen=True):
     """A font in a file; without one, Pillow's own. `index` counts the fonts of a collection."""
 
     file: str = ""

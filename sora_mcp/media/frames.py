@@ -6,9 +6,10 @@ Synchronous, as `stills` is: `viewer` runs it in a process that can be ended.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp.media.film import Probe, read
 from sora_mcp.media.unviewable import Unviewable
@@ -20,8 +21,7 @@ _QUALITIES = (95, 85, 70, 50)
 """Qualities of a JPEG (Pillow's, up to 95); the first that fits is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One frame as a JPEG, and what the video holds; empty where there is no such frame."""
 
     picture: bytes

@@ -6,15 +6,15 @@ import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from PIL import Image, ImageDraw, ImageFilter
 
 Rgb = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
+class Palette(Struct, frozen=True):
     """Sky from top to horizon, the light in it, and the land from far to near."""
 
     sky: tuple[Rgb, Rgb, Rgb]
@@ -82,8 +82,7 @@ _PALETTES: tuple[tuple[tuple[str, ...], Palette], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Take:
+class _Take(Struct, frozen=True):
     """How one variant differs from the others: the light goes from `start` to `end` (shares of the width) in an arc of
     `arc` (a share of the height), and red, green and blue are multiplied."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 WIDTH = 1280
 """Pixels of the widest sheet; a model sees no more in a wider picture."""
@@ -23,8 +24,7 @@ _FLATTEST, _TALLEST = 4.0, 0.25
 """Width to height of the place of a still; what is flatter or taller stands inside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a still stands, in pixels; its words stand below."""
 
     x: int
@@ -33,8 +33,7 @@ class Place:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """The size of a sheet, and the places of its stills: group by group, in each one still of every video."""
 
     width: int

@@ -10,10 +10,11 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import groupby
 
+from msgspec import Struct
+from msgspec.structs import replace
 from PIL import Image, ImageDraw, features
 
 from sora_mcp.media.fonts import INVISIBLE, OWN, Face, face_for
@@ -43,8 +44,7 @@ _ONE = f"[{_PICTURES}](?:\ufe0f|[{_TONE}])?"
 _PIECE = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_ONE}(?:\u200d{_ONE})*|.", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """Letters that one font draws in one direction; `is_emoji`: as coloured pictures, where it has such."""
 
     text: str

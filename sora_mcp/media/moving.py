@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp.media.extra import require
 
@@ -24,8 +25,7 @@ _QUALITIES = (85, 70, 50, 30)
 """Qualities of a WebP (Pillow's); the first that fits is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
+class Shot(Struct, frozen=True):
     """A tool with what it was asked, the film that came of it, and the sheet that a second tool (`seen_with`) gave."""
 
     tool: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 
 import av
+from msgspec import Struct
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from sora_mcp.core.tables import FPS
@@ -24,8 +24,7 @@ BAND_SHARE = 0.18
 """Of the height, whatever the words: in a video made from another, the band covers the one below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """A picture that stands from `frame` on: an image, a still of a video, or (without a file) its label."""
 
     frame: int
@@ -34,8 +33,7 @@ class Card:
     still: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
+class Clip(Struct, frozen=True):
     """Frames of an earlier video, `first` to `last` (None: its end)."""
 
     file: Path
@@ -43,8 +41,7 @@ class Clip:
     last: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """What a video shows. Sizes in pixels, times in frames.
 
     One clip makes a remix, changed by `amount` (1..8); two make a cross-fade from the first to the second.

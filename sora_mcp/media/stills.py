@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp.core.pictures import MOST_STILLS, Moment, PictureFormat, View
 from sora_mcp.media import film as films_of
@@ -29,8 +30,7 @@ _TEXT, _LARGE_TEXT = 18, 22
 """Pixels: the height of the words below a still."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reel:
+class Reel(Struct, frozen=True):
     """A video to be looked at, and the beats of its storyboard: seconds, and what is seen from there on. On a sheet of
     several its stills are marked with its `title`."""
 
@@ -39,8 +39,7 @@ class Reel:
     beats: tuple[tuple[float, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Still:
+class Still(Struct, frozen=True):
     """A still: the video it is of, its frame and when that is shown, and the beat it belongs to, from 1."""
 
     reel: int
@@ -54,8 +53,7 @@ class Still:
         return f"{self.seconds:.2f} s · frame {self.frame}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """A picture, its stills in reading order, and what each video holds.
 
     `beats`: at which frame of the first video each of its beats begins; None past its end. `missing`: so many stills

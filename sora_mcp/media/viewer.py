@@ -11,11 +11,11 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from copy import copy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import anyio
+from msgspec import to_builtins
 
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.pictures import Moment, PictureFormat, View, format_of
@@ -79,7 +79,7 @@ class Viewer:
         """
         details = {
             "reels": [{"path": str(reel.path), "title": reel.title, "beats": reel.beats} for reel in reels],
-            "view": asdict(view),
+            "view": to_builtins(view),
             "picture_format": picture_format,
         }
         by_file = {reel.path.name: name for reel, name in zip(reels, names, strict=True)}
@@ -103,7 +103,7 @@ class Viewer:
         memory_bytes: int = MEMORY_BYTES,
     ) -> bytes:
         """A storyboard as a picture."""
-        details = {"board": asdict(board), "picture_format": picture_format}
+        details = {"board": to_builtins(board), "picture_format": picture_format}
         answer = await self._ask("board", details, "The storyboard", seconds, memory_bytes)
         return _read(answer, "The storyboard", {})[1]
 

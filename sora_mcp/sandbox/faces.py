@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.core.tables import FPS
 
@@ -13,8 +14,7 @@ _COMMON = frozenset({"prompt", "model", "size", "seconds", "input_reference"})
 _FRAMES = frozenset({"num_frames", "fps"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Face:
+class Face(Struct, frozen=True, kw_only=True):
     """One kind of server. `fields`: those of its form; `refuses_unknown`: with which status and code others are.
     `files`: those of them that are files; `takes_video`: the image's may be a video as well.
 

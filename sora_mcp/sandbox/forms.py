@@ -6,8 +6,9 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.sandbox.faces import Face, FieldError
 
@@ -16,8 +17,7 @@ MAX_VIDEO_BYTES = 50_000_000
 _KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """What came along with the fields: images at the first and the last frame, and a video to be changed."""
 
     first: bytes | None = None

@@ -10,9 +10,11 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
@@ -25,8 +27,7 @@ _STARTS_AT = 0.15
 """The share of its time that a task stands in NOT_START."""
 
 
-@dataclass(slots=True)
-class Stored:
+class Stored(Struct):
     """One task. Times are unix seconds; `generations` are ids, one for each variant; `fps` are frames per second.
 
     `dollars`: what it costs, where that is stated once it is finished.

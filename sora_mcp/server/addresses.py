@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from urllib.parse import parse_qsl, unquote
+
+from msgspec import Struct
 
 from sora_mcp.core.ids import is_id, quoted
 
 VIDEOS = "sora://videos/"
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """A variable of a template: how it is written in an address, and what it may stand for once decoded."""
 
     pattern: str

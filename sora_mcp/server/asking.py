@@ -15,7 +15,6 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
@@ -23,6 +22,7 @@ import mcp_types as types
 from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from msgspec import Struct
 from pydantic import ValidationError
 
 from sora_mcp.core.advice import AskUser, Do, Setting, TellUser
@@ -46,8 +46,7 @@ _FORM: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Struct, frozen=True):
     """What was asked, about which call; the same arguments may lead to another request: `fingerprint` tells."""
 
     text: str

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from msgspec import Struct
 from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -41,8 +41,7 @@ logger = logging.getLogger(__name__)
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a request is not served: a status, and for 401 and 403 a challenge that says what would be.
 
     `error`: RFC 6750's code, empty where no token was sent.

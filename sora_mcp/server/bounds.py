@@ -6,11 +6,11 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from dataclasses import dataclass
 from typing import IO, Any
 
 import anyio
 import mcp_types as types
+from msgspec import Struct
 
 from sora_mcp import tools
 from sora_mcp.core.errors import InvalidInput, Problem
@@ -28,8 +28,7 @@ _DRAIN_WITHIN = 10.0
 """Seconds for which the rest of a body is still taken in: a client that is cut off while it sends reads no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class TooLong:
+class TooLong(Struct, frozen=True):
     """What is known of a line that is too long: its beginning, as long as a line may be, and its end."""
 
     head: str

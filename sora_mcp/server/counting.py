@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from msgspec import Struct, field
 from pydantic import BaseModel
 
 from sora_mcp import tools
@@ -23,8 +23,7 @@ UNKNOWN_TOOL = "other"
 """The name under which calls of tools are counted that do not exist: a client can make up any number of names."""
 
 
-@dataclass(slots=True)
-class Durations:
+class Durations(Struct):
     """How long the calls of one tool took: `counts` up to each of BOUNDS_S, and beyond; `total_s` of all."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))

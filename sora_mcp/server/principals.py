@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
+from msgspec import Struct
+from pydantic import ConfigDict
 
 from sora_mcp.core.cost import Cost
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """One caller. Two requests are of the same person where `owner` is the same.
 
     `owner`: whose rows these are. It is the NAME of a static token, or `ISSUER#SUBJECT` for OAuth; a NAME has no `#`,
@@ -26,6 +25,8 @@ class Principal:
 
 class VerifiedToken(AccessToken):
     """A token that was found to be good: whose it is, and what the verifier knows of it. Its text is not kept."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     principal: Principal
     proof: object

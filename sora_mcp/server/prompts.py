@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from msgspec import Struct
 
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.tables import FPS
@@ -34,8 +34,7 @@ _WAIT = "Then call get_video with wait_seconds 50, again and again, until it has
 _LOOK = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
 
 
-@dataclass(frozen=True, slots=True)
-class Starter:
+class Starter(Struct, frozen=True):
     """One prompt: its arguments (name → description; some are required), and what their texts make the user say where
     these things can be asked for."""
 

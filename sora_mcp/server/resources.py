@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
+from msgspec import Struct
 
 from sora_mcp.core.advice import Do, Settle
 from sora_mcp.core.errors import MOST_NAMED
@@ -33,8 +33,7 @@ Values = Mapping[str, str]
 """The values of a template's variables, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """One resource, or (where `uri` is a template) one kind of them. `read` gives text, or bytes that are no text."""
 
     uri: str

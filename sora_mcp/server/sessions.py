@@ -15,13 +15,13 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from msgspec import Struct, field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,8 +49,7 @@ _PREFIX = "any."
 _SUBSCRIBING = {"resources/subscribe", "resources/unsubscribe"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
+class _Client(Struct, frozen=True):
     """What a client said when it opened a session. `asks`: the ways in which its user can be asked, None for no way."""
 
     version: str
@@ -100,8 +99,7 @@ def _mark(nonce: str, owner: str) -> str:
     return hashlib.sha256(f"{nonce} {owner}".encode()).hexdigest()[:32]
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct):
     """A session as it is open here. `own_id`: its id within this server; empty where it has to be opened."""
 
     client: _Client

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import mcp_types as types
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.transport_security import RequestBodyLimitMiddleware
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -124,8 +124,7 @@ CloseSession = Callable[[str, Scope], Awaitable[None]]
 """Closes the session of an id; the scope is of a request that was made in it."""
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct):
     scope: Scope
     under_way: int = 0
 

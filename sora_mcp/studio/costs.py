@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+from msgspec.structs import replace
 
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA

@@ -18,8 +18,9 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.errors import InvalidInput, Problem
@@ -30,8 +31,7 @@ MAX_IMAGE_BYTES = 20_000_000
 KINDS = "PNG, JPEG, WebP, HEIC or AVIF"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """An image to upload: a file name (not a path) and its bytes.
 
     `digest` is that of the file as it stands on the disk: what the image is known again by, whatever was made of it.
@@ -40,8 +40,8 @@ class Image:
 
     name: str
     content: bytes
-    digest: str = field(default="", compare=False)
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    digest: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sora_mcp import media
 from sora_mcp.core import plans
@@ -30,8 +31,7 @@ _BEAT_WORDS = 120
 """Characters of a beat that are drawn or told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
+class Shot(Struct, frozen=True):
     """One variant of a video, and what its stills are marked with where there are several."""
 
     entry: Entry

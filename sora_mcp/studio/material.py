@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+from msgspec import Struct, field
 
 from sora_mcp import media
 from sora_mcp.core.advice import Do, LookAgain, Save, TryAgain
@@ -32,8 +32,7 @@ _WHOLE_VIDEO = 500_000_000
 _ANOTHER = Do("Use another video, or a smaller one.")
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
+class Material(Struct, frozen=True):
     """What was got: pictures of frames by item, and what is needed of the source of a remix."""
 
     images: dict[int, Picture] = field(default_factory=dict)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from sora_mcp.core.advice import Message, Place
 from sora_mcp.core.errors import InvalidInput, Problem

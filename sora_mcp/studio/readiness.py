@@ -7,10 +7,10 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Message, Setting
@@ -27,8 +27,7 @@ KNOWN_FOR_S = 5.0
 """Seconds for which what was seen is told again: whoever asks often does not ask the gateway as often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(Struct, frozen=True):
     """What is missing, in a sentence each; None where nothing is. Nothing of it is secret: anybody may ask."""
 
     ledger: Message | None

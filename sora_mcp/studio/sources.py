@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Argument, TryAgain
@@ -37,8 +38,7 @@ PLACEHOLDER = "https://upload.invalid/"
 """Stands for a local image in a dry run and while the rest is checked; it is never sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.

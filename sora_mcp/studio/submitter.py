@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct, field
 
 from sora_mcp.core.advice import AllowDuplicate, AskUser, Correct, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
 from sora_mcp.core.caps import OverCap
@@ -56,8 +56,7 @@ class _Late(FileProblem):
     retryable = True
 
 
-@dataclass(slots=True)
-class _Sending:
+class _Sending(Struct):
     """One POST under way, or done: `finished` is set when its outcome is recorded."""
 
     gateway: Gateway

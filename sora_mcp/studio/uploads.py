@@ -12,9 +12,10 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.owners import owner_folder
@@ -54,8 +55,7 @@ class LinkUsed(Exception):
     """Another image came by this link before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
+class Uploaded(Struct, frozen=True):
     """An image that was sent: the name that stands for it, its kind, and the bytes of its file."""
 
     name: str
@@ -163,8 +163,7 @@ class Uploads:
                         path.unlink()
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """An image on its way in."""
 
     path: Path

@@ -6,12 +6,12 @@ import logging
 import math
 import time
 from copy import copy
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
+from msgspec import Struct, field
 
 from sora_mcp import dialects
 from sora_mcp.config.endpoint import SORA, Endpoint
@@ -45,8 +45,7 @@ TICK = 1.0
 """Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
 
 
-@dataclass(slots=True)
-class _Heard:
+class _Heard(Struct):
     """What a gateway last said to a key: until when it wants to be left alone, and its models. Times are anyio's."""
 
     left_alone_until: float = -math.inf

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct
 
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.core.accounts import Account, Team, canonical_address
@@ -43,8 +43,7 @@ UpstreamOf = Callable[[str], Awaitable[Upstream]]
 """The gateway as an owner's videos are asked about there. Raises SoraError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(Struct, frozen=True):
     """Whose videos are followed. `pace` and `tick` are the gateway's: see `Upstream`."""
 
     whose: Account | Team
@@ -80,8 +79,7 @@ _Id = tuple[str, str]
 """An owner, and the id of one of their videos."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Listener:
+class _Listener(Struct, frozen=True, eq=False):
     owner: str
     tell: Told
     wanted: Wanted

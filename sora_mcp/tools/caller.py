@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
+from msgspec import Struct, field
 
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.results import Download
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a call is: `done` of `total` (None: not known), in seconds or bytes, and a message.
 
     `activity` is what goes on, in a word or two, and `share` (0..1; None: not known) how much of that is done.
@@ -105,8 +104,7 @@ class Links(Protocol):
         """Whether the caller has sent the image of this name (`upload:…`), and it is still here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Whoever called, as far as a tool can speak to them.
 
     `confirm`: None where nobody can be asked; `answers`: the call brings the answer to a question that one before it

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sora_mcp.core.advice import SeeList, SeeLog
 from sora_mcp.core.errors import InternalError, OutcomeUnknown, SoraError

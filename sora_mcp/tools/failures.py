@@ -15,7 +15,10 @@ from sora_mcp.tools.wording import Wording
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call gives: a sentence, the structured result or error, and a picture or a file where there is one."""
+    """What a call gives: a sentence, the structured result or error, and a picture or a file where there is one.
+
+    (A dataclass, as `sora_mcp.toolkit` publishes it.)
+    """
 
     text: str
     structured: dict[str, Any]

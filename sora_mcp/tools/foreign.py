@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.ids import is_id
@@ -16,8 +17,7 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """An argument as it came, and what can be asked for, where that is known. `accepts`: whether the tool would take a
     value for one of its own arguments, and `written`: how the name of one of those is written."""
 
@@ -39,8 +39,7 @@ class Argument:
 _LARGE = 1e9
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(Struct, frozen=True):
     """What an argument is here: a clause, what is `allowed` where that has to be said, and our own argument."""
 
     words: str

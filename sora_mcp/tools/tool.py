@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
+from msgspec import Struct
 from pydantic import BaseModel, Field
 
 from sora_mcp.studio import Studio
@@ -26,8 +26,7 @@ EXAMPLE_ID, OTHER_EXAMPLE_ID = "task_01k2zq5v9rf3x8m4c7d1w6hj0t", "task_01k2zr7b
 """Ids in the tools' examples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool(Generic[A, R]):
+class Tool(Struct, Generic[A, R], frozen=True):
     """One tool. `say` puts its result in a sentence; `picture`, `file`: the picture or the file that it is about;
     `board`: a picture beside the structured result, where there is one.
 

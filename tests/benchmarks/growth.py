@@ -9,13 +9,13 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import psycopg
 from measures import Row
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from sora_mcp.ledger import Ledger

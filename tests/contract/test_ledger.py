@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
+from msgspec.structs import replace
 
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, Store, begin, row
+from msgspec.structs import replace
 
 from sora_mcp.core.accounts import Person, Team
 from sora_mcp.core.batches import BatchLine

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger
+from msgspec.structs import replace
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.batches import BatchLine, digest_of, key_of_name, keys_of_unnamed

@@ -55,7 +55,11 @@ _FILL = f"""
     SELECT 'req_' || n, 1, 'gen_' || n, '/videos/' || n || '.mp4' FROM generate_series(1, {ROWS}) AS n;
     ANALYZE;
 """  # noqa: S608 - our own numbers
-_READ = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_user_tables WHERE relname != 'history'"
+_READ = """
+    SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname != 'history')::bigint
+        + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname != 'history')::bigint
+"""
+"""Rows of tables, and entries of indexes: a vacuum in between may save a look at the table itself."""
 _LIKE = Intent(G, "simple_compose", BODY, "asked 7", [], Cost.of(1.25))
 _CAPPED = SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(1e6))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import anyio
 import pytest
 from ledgers import BODY, GUARDED, G, OpenLedger, begin, row
+from msgspec.structs import replace
 
 from sora_mcp.core.caps import OverCap, TooManyRunning
 from sora_mcp.core.cost import Cost

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from ledgers import BODY, OpenLedger, Store
+from msgspec.structs import replace
 from postgres import Cluster
 
 from sora_mcp.core.accounts import Team

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 from ledgers import BODY, G, OpenLedger
+from msgspec.structs import replace
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.cost import Cost
@@ -24,7 +24,7 @@ USD = Cost.of("0.5", "USD")
 
 
 async def make(ledger: Ledger, task_id: str, stated: Cost | None = None, **parts: object) -> None:
-    entry, _ = await ledger.begin(replace(MADE, **parts))  # type: ignore[arg-type]
+    entry, _ = await ledger.begin(replace(MADE, **parts))
     taken = await ledger.accepted(entry.request_id, task_id)
     await ledger.record(taken, Task("succeeded", cost=stated))
 

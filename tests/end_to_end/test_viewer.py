@@ -22,9 +22,9 @@ from wire import host
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.pictures import View
+from sora_mcp.media.child import AT_ONCE
 from sora_mcp.media.render import Scene, render
 from sora_mcp.media.stills import Reel, Sheet
-from sora_mcp.media.child import AT_ONCE
 from sora_mcp.media.viewer import Viewer
 
 pytestmark = [

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 import anyio
 import crowd
 from bench import about
 from fault_gateway import Answer
+from msgspec.structs import replace
 
 from sora_mcp import dialects
 from sora_mcp.config.settings import Settings
@@ -28,8 +28,7 @@ from sora_mcp.dialects.replies import Reply, parsed
 from sora_mcp.dialects.sora import Sora
 
 
-@dataclass(frozen=True, slots=True)
-class Priced(Sora):
+class Priced(Sora, frozen=True):
     """See above."""
 
     @classmethod

@@ -170,5 +170,5 @@ def test_the_shell_rewrites_no_finished_sentence() -> None:
     for path in (PACKAGE / "cli").glob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         functions = [call.func for call in calls if isinstance(call.func, ast.Attribute)]
-        texts = [each for each in functions if each.attr == "replace"]
+        texts = [each for each in functions if each.attr == "replace" and ast.unparse(each.value) != "dataclasses"]
         assert len(texts) <= kept.get(path.name, 0), path.name

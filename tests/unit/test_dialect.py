@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from worded import next_step
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused, SoraError

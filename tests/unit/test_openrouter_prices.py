@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.dialects.openrouter.prices import Job, estimate, usage_cost

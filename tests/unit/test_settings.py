@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from worded import next_step
 
 from sora_mcp import dialects
@@ -263,7 +264,13 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(given: str) -> None:
 
 def test_the_key_is_seen_nowhere() -> None:
     configured = load(base_url="https://api.example", api_key=f"Bearer {KEY}")
-    shown = [configured, configured.endpoint(), asdict(configured), asdict(configured.endpoint()), vars(configured)]
+    shown = [
+        configured,
+        configured.endpoint(),
+        asdict(configured),
+        structs.asdict(configured.endpoint()),
+        vars(configured),
+    ]
     for each in shown:
         assert KEY not in repr(each) + str(each)
         assert "**********" in str(each)

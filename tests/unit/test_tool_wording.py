@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
+from msgspec.structs import replace
 from pydantic import BaseModel, Field
 
 from sora_mcp import tools

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import TryAgain
@@ -33,8 +34,7 @@ _ANY = ModelOffer(id="", continues=True, frame_images=(frames.FIRST, frames.LAST
 """What OpenRouter has words for, as long as nothing is known of a model."""
 
 
-@dataclass(slots=True)
-class OpenRouter:
+class OpenRouter(Struct):
     """`/api/v1/videos`. `model`, `seed` and `audio` are the settings; `offers`: what the models take, once it is
     learnt."""
 

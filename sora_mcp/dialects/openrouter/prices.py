@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from sora_mcp.core.cost import Cost, Estimate
 
@@ -35,8 +36,7 @@ _WIDEST = 1.82
 """Width to height, or height to width, up to which the shorter side tells the resolution: 16:9, and 864x480."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """What of a request bears on its price. Sizes in pixels, None where they are not known; `resolution` as the gateway
     writes it (`720p`, `4K`), None for that of the size. `audio`: None where it is left to the gateway. `images`: how
     many go along; `has_video`: one goes along. `is_longest`, `is_largest`: the length and the size are not known, and
@@ -73,8 +73,7 @@ class Job:
         return bool(is_usual) and self.lines in _STANDARD
 
 
-@dataclass(frozen=True, slots=True)
-class _Rate:
+class _Rate(Struct, frozen=True):
     """One price: of a second, or (`is_token`) of a token. `parts`: what its name says that it is for."""
 
     value: Decimal | None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sora_mcp.core.advice import Message, Setting
 from sora_mcp.core.capabilities import Capabilities, ModelOffer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.core.capabilities import LEFT_OPEN, NOT_GIVEN, Adjustment, ModelOffer
 from sora_mcp.core.errors import Problem
@@ -26,8 +27,7 @@ MOST_SHOWN = 12
 """So many allowed values stand in a refusal, the nearest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What is sent for size and length; `size` and `seconds` are what that makes, None where the upstream chooses.
     `left_open`: what nobody asked for and is not our default either, by our names."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
@@ -22,8 +23,7 @@ FILES_PATH = "/v1/files"
 MODELS_PATH = "/v1/models"
 
 
-@dataclass(frozen=True, slots=True)
-class Sora:
+class Sora(Struct, frozen=True):
     """The documented format. `source_at`: where a remix names its source (setting SORA_SDEDIT_SOURCE)."""
 
     capabilities: Capabilities = CAPABILITIES

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sora_mcp.core.advice import Do, SeeList, TryAgain
 from sora_mcp.core.errors import BadReply, NotFound
@@ -30,8 +32,7 @@ _WRAPPERS = ("data", "output", "result", "task")
 """Where an answer that is no task itself holds one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layers:
+class _Layers(Struct, frozen=True):
     """A task in an answer: the object that has its state, the raw task in it (both folded too), and what counts as an
     address."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
+
+from msgspec import Struct
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
@@ -27,8 +28,7 @@ CREATE_PATH = "/v1/videos"
 MODELS_PATH = "/v1/models"
 
 
-@dataclass(frozen=True, slots=True)
-class Videos:
+class Videos(Struct, frozen=True):
     """`/v1/videos` as one kind of server (`profile`) has it. `model`: the setting SORA_MODEL."""
 
     profile: Profile

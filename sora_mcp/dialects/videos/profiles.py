@@ -8,13 +8,13 @@ none was tried on a GPU. `generic` is what they share with OpenAI's own, closed,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sora_mcp.dialects.shots import SHOT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """What a family of models makes: `step` times k, and `rest`, frames at `fps`, which last from `least_s` to `most_s`
     seconds; sides of multiples of `multiple` pixels.
 
@@ -82,8 +82,7 @@ MODELS = (WAN_5B, HUNYUAN, LTX, WAN)
 """The first whose word is in the model's name counts; Wan's where none is, and where no model is named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(Struct, frozen=True, kw_only=True):
     """One kind of server.
 
     `needs_model`: a request without a model's name is refused there. `models`: how long videos are is said in frames,

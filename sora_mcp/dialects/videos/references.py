@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sora_mcp.core.capabilities import Adjustment, Images, Support
 from sora_mcp.core.errors import Problem
@@ -20,8 +21,7 @@ FRAME_BYTES = 350_000
 _Files = dict[str, tuple[str, bytes, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(Struct, frozen=True):
     """What a kind of server can do with one model: where images may stand, and what operations become."""
 
     images: Images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sora_mcp.core.capabilities import LEFT_OPEN, NOT_GIVEN, Adjustment
 from sora_mcp.core.models import VideoRequest
@@ -15,8 +15,7 @@ _SOURCES = "the source's"
 _IMAGES = "the shape of the image"
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """Fields of the form, what was adjusted, and how many seconds there are; `left_open`: what nobody asked
     for, by our names. `is_open`: the server chooses that, not we."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.distribution.manifests.product import Document
 
@@ -24,8 +25,7 @@ class NotPlain(ValueError):
     """The text is not JSON of the expected shape, so it is left alone; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(Struct, frozen=True):
     """A member of an object or a list: its name (none in a list), where it begins, its value, and where that lies."""
 
     name: str
@@ -35,8 +35,7 @@ class _Member:
     held: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """An object or a list: where it opens and closes, and its members in order."""
 
     open: int

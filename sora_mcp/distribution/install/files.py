@@ -7,9 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
@@ -34,8 +35,7 @@ class _ChangedMeanwhile(Exception):
     """Another program wrote the file after it was read here."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientFile:
+class ClientFile(Struct, frozen=True):
     """The file in which a client keeps its servers, and the key under which they stand.
 
     `questions` are what the client asks the person on our behalf: they come and go with our entry.
@@ -228,8 +228,7 @@ class ClientFile:
         return FileProblem(f"{self.path} was left untouched: {reason}.")
 
 
-@dataclass(frozen=True, slots=True)
-class CodexFile(ClientFile):
+class CodexFile(ClientFile, frozen=True):
     """Codex's file, in TOML."""
 
     container: str = "mcp_servers"

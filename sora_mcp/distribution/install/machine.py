@@ -8,8 +8,9 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import MIN_KEY_LENGTH
@@ -28,8 +29,7 @@ _SAID = 10_000
 """So much of what a program said is read, in characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """`platform` as in `sys.platform`; `environ` holds the settings, and what names folders and programs."""
 
     platform: str

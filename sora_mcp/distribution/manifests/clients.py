@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlencode
+
+from msgspec import Struct
 
 from sora_mcp import __version__
 from sora_mcp.config.variables import Variable, variables
@@ -37,8 +38,7 @@ _CLINE_TIMEOUT_S = 60
 """Cline gives up on a call after its own time, which varies; a wait takes up to 50 seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """One client. `place`: where a person pastes its snippet; `key`: how it comes by the gateway's key."""
 
     name: str

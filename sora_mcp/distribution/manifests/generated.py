@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sora_mcp import dialects, toolkit, tools
 from sora_mcp.config.endpoint import UPSTREAMS, VIDEOS
@@ -21,8 +23,7 @@ _PICTURES = {"demo.png", "demo.webp"}
 """Kept in the folder for README; made by the demo, not here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """A file that is not what the code says, and where it differs."""
 
     path: Path

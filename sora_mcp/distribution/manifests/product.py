@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp import __version__
 
@@ -26,8 +27,7 @@ REQUIREMENT = f"{NAME}[media]=={__version__}"
 """Pinned, so that nobody who takes the name over later is handed a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """How a client starts the server."""
 
     command: str

@@ -6,12 +6,12 @@ that is interrupted the database holds the whole ledger or none of it, and the f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 import psycopg
+from msgspec import Struct
 
 from sora_mcp.core.advice import CopyLedger, Do
 from sora_mcp.core.errors import FileProblem
@@ -40,8 +40,7 @@ _OTHER_SERVERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """What became of a copy. `rows`: how many each table has."""
 
     outcome: Outcome

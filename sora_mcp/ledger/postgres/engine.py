@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import psycopg
+from msgspec import Struct
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.errors import FileProblem
@@ -74,8 +74,7 @@ class _LockLost(Unavailable):
     """This server's lock is not held any more: nothing was written, and it may be again in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where this server last wrote, so that it sees when the database was taken back behind that."""
 
     history: tuple[int, str]

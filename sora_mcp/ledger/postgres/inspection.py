@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 
 import psycopg
+from msgspec import Struct
 
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
@@ -24,8 +24,7 @@ _MAY_WRITE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(Struct, frozen=True):
     """A database in which the ledger can be kept."""
 
     version: str

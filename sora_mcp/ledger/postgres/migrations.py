@@ -7,7 +7,7 @@ sent, and from then on the older ones begin nothing: the table `ledger_schema` s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
@@ -21,8 +21,7 @@ _LONGEST = "30min"
 """How long one statement of a step may take, on however many rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One change of the schema. `is_borne`: the release before it goes on beside it."""
 
     script: str

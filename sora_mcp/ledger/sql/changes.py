@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.records import Entry
@@ -18,8 +20,7 @@ from sora_mcp.ledger.sql.rows import GENERATION, NO_VARIANTS, Variants, columns_
 _NO_FAILURE = {"failure_reason": None, "gateway_message": None, "failure_code": None}
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """Changes that are made in one transaction, at one moment (`now`, unix seconds)."""
 
     db: Database

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict, fields, replace
 
 from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team

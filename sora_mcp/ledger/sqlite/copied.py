@@ -6,8 +6,9 @@ that the ledger cannot be written. Reading goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sora_mcp.core.advice import AskUser, CopyLedger, Place, Restart, Setting
 from sora_mcp.core.errors import FileProblem
@@ -21,8 +22,7 @@ _REFUSE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Where a ledger was copied to, and when that ended (unix seconds); None where it was not seen to end."""
 
     place: str

@@ -11,8 +11,9 @@ import struct
 import sys
 import threading
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 Identity = tuple[int, int]
 
@@ -27,8 +28,7 @@ _BIG_ENDIAN_SUMS = 0x377F0683
 """The first word of a log whose checksums are made of big-endian words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """What counts of the log: its first `frames` frames, of which `copied` are in the file as well.
 
     `pages` is the size of the file as of the last of them, `last` how that one's header ends; `salts` mark every frame.

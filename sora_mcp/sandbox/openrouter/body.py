@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sora_mcp.sandbox.openrouter.models import MODELS, VideoModel, pixels, size_of
@@ -108,8 +108,7 @@ def read(data: Any) -> tuple[Create, VideoModel]:
     return create, model
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """How large and long a video is: pixels and seconds."""
 
     width: int

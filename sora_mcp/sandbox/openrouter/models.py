@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
+
+from msgspec import Struct
 
 FPS = 24
 """Frames per second of everything that is drawn here."""
 _MADE_AT = 1_795_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoModel:
+class VideoModel(Struct, frozen=True, kw_only=True):
     """One model as its list tells it. None: the list says nothing of it.
 
     `continues`: it takes `previous_job_id`; `watches`: it uses videos among `input_references`. OpenRouter's list has

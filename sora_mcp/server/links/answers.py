@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from anyio import to_thread
+from msgspec import Struct
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -63,8 +63,7 @@ _ANOTHER: dict[Use, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LinkVerifier:
+class LinkVerifier(Struct, frozen=True):
     """What it takes to know a good link. `is_let_in`: whether an owner still has access to the server."""
 
     signer: Signer

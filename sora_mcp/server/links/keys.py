@@ -11,9 +11,10 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from msgspec import Struct
 
 from sora_mcp.config.documents import Documents
 from sora_mcp.core.advice import AskUser
@@ -30,8 +31,7 @@ KNOWN_EVERYWHERE_AFTER_S = 300.0
 _KEY = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(Struct, frozen=True):
     digits: str
     made_at: float | None
     """Unix seconds; None for one that was put there by hand."""

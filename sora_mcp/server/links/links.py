@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -71,8 +71,7 @@ def _base_url(request: Request) -> str | None:
     return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else None
 
 
-@dataclass(frozen=True, slots=True)
-class OwnersLinks:
+class OwnersLinks(Struct, frozen=True):
     """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known.
 
     `folder`: of everybody's images, see `folder_for_all`.

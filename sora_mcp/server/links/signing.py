@@ -12,8 +12,9 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 Use = Literal["videos", "images"]
 """What a link is for: to fetch a video, or to send an image."""
@@ -32,8 +33,7 @@ class UnusableLink(Exception):
     """The link is none of ours, was altered, has expired, or is another owner's; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """One link. `owner`: whose it is. `subject`: what it is about, as its `use` needs it. `expires_at`: UTC, in seconds
     since 1970. `name`: how the file is called, for whoever saves it."""
 
