@@ -12,12 +12,12 @@ from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.accounts import Team
-from sora_mcp.core.cost import RELATIVE, Cost, Unit, of_unit, total
+from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
 from sora_mcp.core.errors import SoraError
-from sora_mcp.core.spending import Spending
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.opening import inspect, place_of
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
+from sora_mcp.studio.costs import policy_of
 
 
 async def ledger(settings: Settings) -> list[Finding]:
@@ -103,7 +103,8 @@ async def _spending(settings: Settings, opened: Ledger) -> list[Finding]:
     account = await opened.account(endpoint.base_url, key, owner)
     is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
     spending = await opened.spending(Team(account.address) if is_of_everybody else account)
-    unit = dialects.configured(settings).capabilities.unit
+    capabilities = dialects.configured(settings).capabilities
+    unit = capabilities.unit
     uncertain = of_unit(spending.uncertain, unit)
     maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
     words = "everybody: " if is_of_everybody else ""
@@ -115,20 +116,9 @@ async def _spending(settings: Settings, opened: Ledger) -> list[Finding]:
     words += f", {_videos(len(spending.running))} under way or unknown{_at_most(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
-    reached = _reached(settings, spending, unit)
+    reached = list(map(variable_of, policy_of(settings, capabilities).reached(spending)))
     advice = f"Nothing more is submitted while {' and '.join(reached)} {'is' if len(reached) == 1 else 'are'} reached."
     return [("spending", "note" if reached else "ok", words, advice if reached else "")]
-
-
-def _reached(settings: Settings, spending: Spending, unit: Unit) -> list[str]:
-    """The variables of the caps that let no further video be paid now."""
-    per_day, cost = settings.max_cost_per_day, of_unit(total((*spending.spent, *spending.uncertain)), unit)
-    is_reached = {
-        "max_cost_per_day": per_day is not None and per_day.unit == unit and cost.billionths >= per_day.billionths,
-        "max_running": settings.max_running is not None and len(spending.running) >= settings.max_running,
-        "max_calls_per_day": settings.max_calls_per_day is not None and spending.calls >= settings.max_calls_per_day,
-    }
-    return [variable_of(field) for field, reached in is_reached.items() if reached]
 
 
 def _sum(cost: Cost) -> str:

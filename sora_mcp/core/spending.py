@@ -5,7 +5,7 @@ A cap on costs holds for costs of its own unit; where the gateway's are others, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -15,6 +15,7 @@ from sora_mcp.core.caps import (
     NoPrices,
     OtherUnit,
     OverCallCap,
+    OverCap,
     OverDailyCap,
     TooManyCalls,
     TooManyRunning,
@@ -194,6 +195,16 @@ class SpendingPolicy(Struct, frozen=True):
             self.team.check(cost, standing.team, bounds_costs=self._bounds_costs)
         return None
 
+    def reached(self, spending: Spending) -> list[str]:
+        """The settings, by name, of the caps that let nothing more be paid, however little it costs."""
+        least = None if self.per_day is None else Cost(1, self.per_day.unit)
+        checks: dict[str, Callable[[], None]] = {
+            "max_cost_per_day": lambda: self._check_day(least, spending),
+            "max_running": lambda: self._check_running(spending),
+            "max_calls_per_day": lambda: self._check_calls(spending),
+        }
+        return [name for name, check in checks.items() if _refuses(check)]
+
     def _check_prices(self) -> None:
         for name, cap in self._caps_on_costs.items():
             if cap is not None:
@@ -229,6 +240,14 @@ class SpendingPolicy(Struct, frozen=True):
         if known is None or spent + uncertain + known > cap:
             unknown = [video.id for video in spending.running if video.state == "unknown"]
             raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED], field=field)
+
+
+def _refuses(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except OverCap:
+        return True
+    return False
 
 
 def _unpriced(cap: Cost, spending: Spending) -> int:
