@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from bench import COMMAND, KEY, TAKEN, over_stdio
+from clips import until_gone
 from fault_gateway import CREATE, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -339,6 +340,7 @@ async def test_a_server_whose_key_store_hangs_answers_all_else_and_ends_at_once(
 ) -> None:
     await shell.log_in(gateway.address)
     shell.with_store("key_stores.Hanging")
+    child = shell.store.with_name(f"{shell.store.name}.child")
     async with Client(stdio_client(over_stdio(shell.environ))) as client:
         assert len((await client.list_tools()).tools) == 9
         answered = []
@@ -348,7 +350,9 @@ async def test_a_server_whose_key_store_hangs_answers_all_else_and_ends_at_once(
                 answered.append(await client.call_tool("create_video", {"prompt": "a boat"}))
 
             group.start_soon(create)
-            await anyio.sleep(0.3)
+            with anyio.fail_after(30):
+                while not child.exists():  # noqa: ASYNC110 - a file tells nobody
+                    await anyio.sleep(0.02)
             began = time.monotonic()
             assert len((await client.list_prompts()).prompts) > 0
             assert time.monotonic() - began < 2
@@ -357,6 +361,7 @@ async def test_a_server_whose_key_store_hangs_answers_all_else_and_ends_at_once(
         began = time.monotonic()
     assert time.monotonic() - began < 2.5
     assert gateway.creates() == []
+    await until_gone(int(child.read_text()), 10)
 
 
 async def test_logging_out_of_a_locked_key_store_changes_nothing(shell: Shell, gateway: FaultGateway) -> None:

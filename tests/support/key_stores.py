@@ -84,13 +84,13 @@ class Broken(KeyringBackend):
 
 
 class Hanging(KeyringBackend):
-    """Waits for ever for somebody to unlock it, and has a child that does."""
+    """Waits for ever for somebody to unlock it, and has a child that does; its id stands in a file."""
 
     priority = 1
 
     def _hang(self) -> None:
-        if os.fork() == 0:
-            threading.Event().wait()
+        if child := os.fork():
+            Path(f"{os.environ['KEY_STORE']}.child").write_text(str(child), encoding="ascii")
         threading.Event().wait()
 
     def get_password(self, service: str, username: str) -> str | None:
