@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import stamina
-from bench import COMMAND, ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
+from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from fetching import Reach
 from ledgers import STORES, OpenLedger, Store, in_file
 from mcp import Client
 from mcp.client.session import ElicitationFnT
 from postgres import Cluster, running_cluster
+from warm import warm_command
 
 from sora_mcp import dialects
 from sora_mcp.config.settings import Settings, load
@@ -204,7 +205,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environ = environment | {f"SORA_{name}": value for name, value in settings.items()}
-        command = [*COMMAND, *arguments]
+        command = [*warm_command(), *arguments]
         return subprocess.run(  # noqa: S603
             command, check=False, capture_output=True, text=True, env=environ, cwd=tmp_path, timeout=60
         )

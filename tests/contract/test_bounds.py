@@ -128,7 +128,7 @@ async def test_what_is_as_long_as_may_be_is_read(environment: dict[str, str]) ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process held")
 async def test_a_body_that_is_too_long_is_refused_in_words_and_the_server_goes_on(tmp_path: Path) -> None:
-    async with over_http(environment(tmp_path)) as (address, process):
+    async with over_http(environment(tmp_path), COMMAND) as (address, process):
         for era in ERAS:
             async with Client(address, mode=era) as client:
                 with pytest.raises(MCPError, match="longer than 8 MB"):
@@ -144,7 +144,7 @@ async def test_a_body_whose_length_was_not_told_is_bounded_as_well(tmp_path: Pat
         for _ in range(40):
             yield b" " * MB
 
-    async with over_http(environment(tmp_path)) as (address, process), httpx.AsyncClient() as client:
+    async with over_http(environment(tmp_path), COMMAND) as (address, process), httpx.AsyncClient() as client:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         answer = await client.post(address, content=pieces(), headers=headers)
         assert answer.status_code == 413

@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import damage
 import pytest
-from bench import COMMAND, Run, over_stdio
+from bench import Run, over_stdio
 from damage import Damage
 from mcp import Client
+from warm import warm_command
 
 from sora_mcp.ledger import Account, Intent, SpendingPolicy, open_ledger
 from sora_mcp.ledger.sqlite.renewal import set_aside
@@ -104,7 +105,7 @@ async def test_nothing_is_moved_while_a_server_has_it_open(
     environment: dict[str, str], tmp_path: Path, harm: str
 ) -> None:
     home = tmp_path / "home"
-    command = [*COMMAND, "ledger", "new", "--yes"]
+    command = [*warm_command(), "ledger", "new", "--yes"]
     async with Client(over_stdio(environment)) as client:
         await client.call_tool("create_video", {"prompt": "a boat"})
         HARMS[harm](home / "ledger.sqlite3")

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 import jsonschema
 import pytest
 import yaml
+from warm import warm_command
 
 from sora_mcp import __version__, tools
 from sora_mcp.config.variables import variables
@@ -43,7 +44,7 @@ def official(name: str) -> Any:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sora_mcp", "manifests", *arguments]
+    command = [*warm_command(), "manifests", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
 
 

@@ -20,6 +20,7 @@ import anyio
 import pytest
 from bench import COMMAND, PNG, TAKEN_NEXT, about, environment
 from fault_gateway import CREATE, FaultGateway, Hold, says
+from warm import warm_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -35,7 +36,7 @@ def batch(gateway: FaultGateway, tmp_path: Path) -> Batch:
     gateway.on("GET", CREATE, DONE)
 
     async def run(*arguments: str, stdin: bytes = b"", file: str = "films.jsonl", **settings: str) -> Any:
-        command, environ = [*COMMAND, "batch", file, *arguments], environment(tmp_path, gateway, **settings)
+        command, environ = [*warm_command(), "batch", file, *arguments], environment(tmp_path, gateway, **settings)
         with anyio.fail_after(100):
             return await anyio.run_process(command, input=stdin, check=False, env=environ, cwd=tmp_path)
 

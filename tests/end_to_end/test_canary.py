@@ -9,10 +9,11 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, environment, over_stdio
+from bench import environment, over_stdio
 from fault_gateway import CREATE, Answer, fault_gateway, says
 from mcp import Client
 from mcp.client.stdio import stdio_client
+from warm import warm_command
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +85,7 @@ async def _converse(environment: dict[str, str], stderr: Path) -> str:
 
 
 async def _shell(environment: dict[str, str], *arguments: str) -> str:
-    command = [*COMMAND, *arguments]
+    command = [*warm_command(), *arguments]
     done = await anyio.run_process(command, env=environment, check=False, stderr=subprocess.STDOUT)
     return done.stdout.decode()
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from warm import warm_command
 
 from sora_mcp import media
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    command = [*warm_command(), *arguments]
     return subprocess.run(  # noqa: S603
         command, check=False, capture_output=True, text=True, env={**os.environ, **settings}, stdin=subprocess.DEVNULL
     )

@@ -26,6 +26,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from nginx import CONFIGURATION, NAME, NGINX, Front, free_port, front
 from tls_front import HOST
+from warm import warm_command
 
 from sora_mcp.config.settings import load
 from sora_mcp.config.variables import variables
@@ -39,7 +40,7 @@ pytestmark = [
 
 def token(environ: dict[str, str], name: str = "anna") -> str:
     done = subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, "token", "add", name, "--json"], env=environ, capture_output=True, check=True
+        [*warm_command(), "token", "add", name, "--json"], env=environ, capture_output=True, check=True
     )
     return str(json.loads(done.stdout)["token"])
 

@@ -10,9 +10,10 @@ import anyio
 import httpx
 import pytest
 from anyio.abc import Process
-from bench import COMMAND, KEY, RUNNING, TAKEN, Run, environment, over_http
+from bench import KEY, RUNNING, TAKEN, Run, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, closed_address, says
 from mcp import Client
+from warm import warm_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -52,7 +53,7 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
     settings = {"AUTH": "tokens", "ALLOWED_HOSTS": "a.example", "ALLOWED_ORIGINS": "https://a.example"}
     environ = environment(tmp_path, None, **settings)
     del environ[missing]
-    command = [*COMMAND, "serve", "--transport", "streamable-http", "--host", "0.0.0.0"]  # noqa: S104
+    command = [*warm_command(), "serve", "--transport", "streamable-http", "--host", "0.0.0.0"]  # noqa: S104
     done = await anyio.run_process(command, env=environ, check=False)
     assert done.returncode == 2
     assert f"{missing} is not set" in done.stderr.decode()
@@ -61,7 +62,7 @@ async def test_what_is_missing_for_another_address_is_named(tmp_path: Path, miss
 @pytest.mark.parametrize("name", ["SORA_AUHT", "SORA_MCP_AUTH", "sora_auth "])
 async def test_nothing_is_served_where_it_may_be_misspelt_that_callers_are_asked(tmp_path: Path, name: str) -> None:
     """A proxy in front of this machine would let everybody in."""
-    command = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
+    command = [*warm_command(), "serve", "--transport", "streamable-http", "--port", "0"]
     done = await anyio.run_process(command, env=environment(tmp_path) | {name: "tokens"}, check=False)
     assert done.returncode == 2
     assert "SORA_AUTH may be misspelt" in done.stderr.decode()
@@ -78,7 +79,7 @@ async def test_nothing_is_served_where_it_may_be_misspelt_that_callers_are_asked
     ],
 )
 async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name: str, value: str) -> None:
-    command = [*COMMAND, "serve", "--transport", "streamable-http"]
+    command = [*warm_command(), "serve", "--transport", "streamable-http"]
     done = await anyio.run_process(command, env=environment(tmp_path, None, **{name: value}), check=False)
     assert done.returncode != 0
     assert f"SORA_{name} cannot be used" in done.stderr.decode()
@@ -86,7 +87,7 @@ async def test_names_that_would_allow_anybody_are_no_names(tmp_path: Path, name:
 
 async def test_doctor_says_where_a_name_is_known_and_nobody_is_asked(tmp_path: Path) -> None:
     environ = environment(tmp_path, ALLOWED_HOSTS="videos.example.org")
-    done = await anyio.run_process([*COMMAND, "doctor"], env=environ, check=False)
+    done = await anyio.run_process([*warm_command(), "doctor"], env=environ, check=False)
     assert "answers to videos.example.org, and asks nobody who they are" in done.stdout.decode()
 
 

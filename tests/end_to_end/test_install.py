@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from machines import (
     machine,
     program,
 )
+from warm import warm_command
 from worded import next_step
 
 from sora_mcp.config.logins import LoginFile
@@ -418,7 +418,7 @@ def test_after_a_login_no_client_is_asked_or_told_for_a_key(home: Path, client: 
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sora_mcp", *arguments]
+    command = [*warm_command(), *arguments]
     environ = {**os.environ, "HOME": str(home), "PATH": str(home / "bin"), "XDG_CONFIG_HOME": ""}
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environ)  # noqa: S603
 

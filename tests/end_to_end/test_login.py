@@ -17,6 +17,7 @@ from clips import until_gone
 from fault_gateway import CREATE, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 from mcp.client.stdio import stdio_client
+from warm import warm_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -41,31 +42,32 @@ class Shell:
 
     def __init__(self, folder: Path, key_store: str) -> None:
         self.folder = folder
-        self.store = folder / "key-store.json"
+        self.store = folder / "user" / "key-store.json"
         self.environ: dict[str, str] = os.environ | {
             "HOME": str(folder / "user"),
             "SORA_HOME": str(folder / "home"),
             "SORA_OUTPUT_DIR": str(folder / "videos"),
             "SORA_QUERY_TIMEOUT": "5",
-            "PYTHONPATH": str(SUPPORT),
-            "KEY_STORE": str(self.store),
-            "PYTHON_KEYRING_BACKEND": key_store,
+            "XDG_CONFIG_HOME": "",
         }
         (folder / "user").mkdir()
+        self.with_store(key_store)
 
     @property
     def logins(self) -> Path:
         return self.folder / "home" / "login" / "logins.json"
 
     def with_store(self, key_store: str) -> None:
-        self.environ["PYTHON_KEYRING_BACKEND"] = key_store
+        file = self.folder / "user" / ".config" / "python_keyring" / "keyringrc.cfg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"[backend]\ndefault-keyring={key_store}\nkeyring-path={SUPPORT}\n")
 
     async def run(self, *arguments: str, typed: str = "", **settings: str) -> tuple[int, str]:
         """The exit code of a command, and all that it says; the key is not in that."""
         environ = self.environ | {f"SORA_{name}": value for name, value in settings.items()}
         with anyio.fail_after(60):
             done = await anyio.run_process(
-                [*COMMAND, *arguments], input=typed.encode(), env=environ, stderr=subprocess.STDOUT, check=False
+                [*warm_command(), *arguments], input=typed.encode(), env=environ, stderr=subprocess.STDOUT, check=False
             )
         said = done.stdout.decode()
         assert KEY not in said

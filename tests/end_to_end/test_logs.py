@@ -14,6 +14,7 @@ import pytest
 from bench import COMMAND, KEY, environment, over_stdio
 from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 from mcp import Client, stdio_client
+from warm import warm_command
 
 from sora_mcp.cli.logs import Lines
 
@@ -47,7 +48,7 @@ async def logged_by_the_shell(gateway: FaultGateway, folder: Path, level: str) -
     """What a create, a look and a download at the shell leave on stderr."""
     log = ""
     for arguments in (["create", PROMPT], ["get", "task_1"], ["download", "task_1"]):
-        command = [*COMMAND, *arguments, "--json"]
+        command = [*warm_command(), *arguments, "--json"]
         done = await anyio.run_process(command, env=logging_at(level, folder, gateway), check=False)
         assert done.returncode == 0, done
         log += done.stderr.decode()

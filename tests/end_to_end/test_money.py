@@ -17,6 +17,7 @@ import pytest
 from bench import COMMAND, KEY, TAKEN, TAKEN_NEXT, Connect, about, environment, taken
 from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
+from warm import warm_command
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotFound
@@ -271,7 +272,7 @@ async def test_nothing_else_is_ever_sent_again(connect: Connect, gateway: FaultG
 
 
 async def shell(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
-    command = [*COMMAND, *arguments, "--json"]
+    command = [*warm_command(), *arguments, "--json"]
     done = await anyio.run_process(command, env=environment, check=False)
     return dict(json.loads(done.stdout))
 

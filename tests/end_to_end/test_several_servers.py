@@ -15,11 +15,12 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import COMMAND, ERAS, KEY, PNG, Era, Run, environment, finished, over_http, taken
+from bench import ERAS, KEY, PNG, Era, Run, environment, finished, over_http, taken
 from callers import ACCEPT, META, bearer, client_of, message, opened
 from calls import ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from postgres import Cluster, running_cluster
+from warm import warm_command
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
@@ -41,7 +42,7 @@ class Two:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own command
-            [*COMMAND, *arguments], check=False, capture_output=True, text=True, env=self.shell, timeout=60
+            [*warm_command(), *arguments], check=False, capture_output=True, text=True, env=self.shell, timeout=60
         )
 
     async def token(self, *arguments: str) -> dict[str, Any]:
@@ -158,7 +159,7 @@ async def test_links_of_one_server_are_served_by_the_other(two: Two, gateway: Fa
 async def test_a_persons_own_key_is_sent_by_every_server(two: Two, gateway: FaultGateway) -> None:
     token = await two.add("alice")
     done = subprocess.run(  # noqa: S603, ASYNC221 - our own command
-        [*COMMAND, "token", "key", "alice"],
+        [*warm_command(), "token", "key", "alice"],
         env=two.shell,
         input="sk-alices-own",
         capture_output=True,

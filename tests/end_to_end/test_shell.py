@@ -21,6 +21,7 @@ import pytest
 from bench import COMMAND
 from PIL import Image
 from terminals import shown_until
+from warm import warm_command
 
 from sora_mcp import media
 
@@ -31,7 +32,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 def shell(environment: dict[str, str], tmp_path: Path) -> Shell:
     def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603
-            [*COMMAND, *arguments],
+            [*warm_command(), *arguments],
             check=False,
             capture_output=True,
             text=True,

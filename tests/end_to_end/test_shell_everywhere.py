@@ -22,6 +22,7 @@ import pytest
 from bench import COMMAND, environment
 from documentation import ROOT
 from terminals import shown_until
+from warm import warm_command
 
 from sora_mcp.cli import main
 
@@ -65,11 +66,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every example works: two finished videos, a request of which nobody knows what became, and
     somebody with a token."""
     folder = tmp_path_factory.mktemp("prepared")
-    subprocess.run([*COMMAND, "create", "[lost] x"], check=False, capture_output=True, env=environment(folder))  # noqa: S603
+    subprocess.run([*warm_command(), "create", "[lost] x"], check=False, capture_output=True, env=environment(folder))  # noqa: S603
     for prompt in ("\u8239 in the rain \U0001f419", "a caf\u00e9 at night"):
         words = ["create", prompt, "--size", "480x480", "--wait"]
-        subprocess.run([*COMMAND, *words], check=True, capture_output=True, env=environment(folder))  # noqa: S603
-    subprocess.run([*COMMAND, "token", "add", "bob"], check=True, capture_output=True, env=environment(folder))  # noqa: S603
+        subprocess.run([*warm_command(), *words], check=True, capture_output=True, env=environment(folder))  # noqa: S603
+    subprocess.run([*warm_command(), "token", "add", "bob"], check=True, capture_output=True, env=environment(folder))  # noqa: S603
     (folder / "films.jsonl").write_text('{"prompt": "a fox in the snow", "width": 480, "height": 480}\n')
     return folder
 
@@ -79,7 +80,7 @@ def ids(prepared: Path) -> dict[str, list[str]]:
     """What stands there, by how its ids begin; the newest first."""
 
     def listed(prefix: str, status: str) -> list[str]:
-        listing = [*COMMAND, "list", "--status", status]
+        listing = [*warm_command(), "list", "--status", status]
         done = subprocess.run(listing, check=True, capture_output=True, text=True, env=environment(prepared))  # noqa: S603
         return re.findall(rf"^{prefix}\w+", done.stdout, re.MULTILINE)
 
@@ -113,7 +114,7 @@ def where(ctx: click.Context, folder: Path) -> Path:
 @pytest.mark.parametrize("ctx", COMMANDS, ids=path_of)
 def test_the_example_at_the_end_of_each_help_works(folder: Path, ids: dict[str, list[str]], ctx: click.Context) -> None:
     shown = subprocess.run(  # noqa: S603
-        [*COMMAND, *ctx.command_path.split()[1:], "--help"], check=True, capture_output=True, text=True
+        [*warm_command(), *ctx.command_path.split()[1:], "--help"], check=True, capture_output=True, text=True
     )
     assert shown.stdout.rstrip().endswith(f"Example:\n    {example_of(ctx)}")
     if ctx.command_path in ELSEWHERE:
@@ -224,7 +225,7 @@ def test_a_reader_that_has_enough_causes_no_noise_however_much_is_written(
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
 def test_json_is_json_in_every_encoding(folder: Path, encoding: str) -> None:
     environ = settings_in(folder, PYTHONIOENCODING=encoding)
-    done = subprocess.run([*COMMAND, "list", "--json"], check=True, capture_output=True, env=environ)  # noqa: S603
+    done = subprocess.run([*warm_command(), "list", "--json"], check=True, capture_output=True, env=environ)  # noqa: S603
     prompts = [video.get("prompt") for video in json.loads(done.stdout.decode())["videos"]]
     assert "\u8239 in the rain \U0001f419" in prompts
 
@@ -250,7 +251,7 @@ ODD = os.fsdecode(b"\xff")
 )
 def test_arguments_that_are_no_text_are_said_and_nothing_is_sent(folder: Path, words: Names) -> None:
     before = len(list((folder / "home" / "sandbox" / "tasks").iterdir()))
-    done = subprocess.run([*COMMAND, *words], check=False, capture_output=True, env=settings_in(folder))  # noqa: S603
+    done = subprocess.run([*warm_command(), *words], check=False, capture_output=True, env=settings_in(folder))  # noqa: S603
     assert (done.returncode, b"no text in the encoding" in done.stderr, b"Traceback" in done.stderr) == (2, True, False)
     assert len(list((folder / "home" / "sandbox" / "tasks").iterdir())) == before
 
@@ -265,9 +266,9 @@ def test_files_may_have_names_of_another_encoding(folder: Path) -> None:
         ("view", "last", "--out", f"{ODD}.png"),
         ("doctor",),
     ):
-        done = subprocess.run([*COMMAND, *words], check=False, capture_output=True, env=environ, cwd=folder)  # noqa: S603
+        done = subprocess.run([*warm_command(), *words], check=False, capture_output=True, env=environ, cwd=folder)  # noqa: S603
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
-    named = [*COMMAND, "create", "x", "--image", f"{ODD}.png"]
+    named = [*warm_command(), "create", "x", "--image", f"{ODD}.png"]
     done = subprocess.run(named, check=False, capture_output=True, env=environ, cwd=folder)  # noqa: S603
     assert (done.returncode, b"rename it" in done.stderr, b"Nothing was submitted" in done.stderr) == (2, True, True)
     assert {(folder / f"{ODD}.{end}").is_file() for end in ("mp4", "png")} == {True}
@@ -278,14 +279,14 @@ def test_files_may_have_names_of_another_encoding(folder: Path) -> None:
 
 @pytest.mark.parametrize("words", [("-V",), ("--version",), ("version",)], ids=str)
 def test_the_version_is_said_however_it_is_asked_for(words: Names) -> None:
-    done = subprocess.run([*COMMAND, *words], check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([*warm_command(), *words], check=True, capture_output=True, text=True)  # noqa: S603
     assert re.fullmatch(r"sora-mcp, version \d+\.\d+\.\d+\S*\n", done.stdout)
 
 
 @pytest.mark.parametrize("words", [("help", "create"), ("help", "ledger", "new"), ("help",)], ids=str)
 def test_help_says_what_help_of_a_command_says(words: Names) -> None:
     shown = [
-        subprocess.run([*COMMAND, *asked], check=True, capture_output=True, text=True).stdout  # noqa: S603
+        subprocess.run([*warm_command(), *asked], check=True, capture_output=True, text=True).stdout  # noqa: S603
         for asked in (words, (*words[1:], "--help"))
     ]
     assert shown[0].split("Options:")[1] == shown[1].split("Options:")[1]
@@ -297,7 +298,11 @@ def test_completion_is_set_up_once_and_leaves_the_rest_of_a_file_alone(tmp_path:
     environ = os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": ""}
     for words in ("and added two lines", "reads already"):
         done = subprocess.run(  # noqa: S603
-            [*COMMAND, "completion", "bash", "--install"], check=True, capture_output=True, text=True, env=environ
+            [*warm_command(), "completion", "bash", "--install"],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environ,
         )
         assert words in done.stdout
     assert rc.read_bytes().startswith(b"# caf\xe9\nalias ll=ls\n# sora-mcp completion\n")

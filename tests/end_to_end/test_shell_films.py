@@ -16,6 +16,7 @@ from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, taken
 from bench import environment as settings_of
 from disks import small_disk_at
 from fault_gateway import CREATE, Answer, FaultGateway
+from warm import warm_command
 
 from sora_mcp import media
 from sora_mcp.config.settings import Settings
@@ -167,7 +168,7 @@ def test_a_folder_for_videos_that_cannot_be_used_is_said_before_anything_is_paid
 def test_a_dash_reads_the_prompt_from_standard_input(
     environment: dict[str, str], written: bytes, encoding: str, prompt: str | None
 ) -> None:
-    command = [*COMMAND, "create", "-", "--dry-run", "--json"]
+    command = [*warm_command(), "create", "-", "--dry-run", "--json"]
     environ = environment | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(command, check=False, capture_output=True, input=written, env=environ)  # noqa: S603
     answer = json.loads(done.stdout)
@@ -280,7 +281,7 @@ async def test_a_full_disk_is_no_failure_of_the_create_and_says_how_to_save_it_l
     gateway.on("POST", CREATE, TAKEN)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/v.mp4"))
     gateway.on("GET", "/v.mp4", Answer(200, film, {"Content-Type": "video/mp4"}))
-    command = [*COMMAND, "create", "a boat", "--out", str(small_disk / "boat.mp4"), "--json"]
+    command = [*warm_command(), "create", "a boat", "--out", str(small_disk / "boat.mp4"), "--json"]
     done = await anyio.run_process(command, check=False, env=settings_of(tmp_path, gateway))
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["outcome"], answer["task_id"]) == (3, "accepted", "task_new")
@@ -309,7 +310,7 @@ def test_open_says_where_the_file_is_where_nothing_opens_it_and_never_fails(
         program.write_text(f'#!/bin/sh\necho noise\necho "$1" > {tmp_path}/opened\n{opener}\n')
         program.chmod(0o755)
     environ = environment | {"PATH": str(tmp_path / "bin"), "DISPLAY": display, "WAYLAND_DISPLAY": ""}
-    command = [*COMMAND, "create", "a boat", *SMALL, "--open"]
+    command = [*warm_command(), "create", "a boat", *SMALL, "--open"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ)  # noqa: S603
     assert done.returncode == 0, done.stderr
     (film,) = (tmp_path / "videos").iterdir()

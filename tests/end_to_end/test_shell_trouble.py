@@ -22,6 +22,7 @@ from bench import COMMAND, TAKEN, Run
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
 from terminals import shown_until
+from warm import warm_command
 
 
 def assert_one_object(done: subprocess.CompletedProcess[str]) -> None:
@@ -201,7 +202,7 @@ def test_a_stdout_that_takes_nothing_is_said_in_one_line(environment: dict[str, 
     if where == ">/dev/full" and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     command = f"{sys.executable} -m sora_mcp {words} {where}"
-    made = [*COMMAND, "create", "a boat"]
+    made = [*warm_command(), "create", "a boat"]
     subprocess.run(made, check=True, capture_output=True, env=environment)  # noqa: S603
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=environment)  # noqa: S603, S607
     assert done.returncode != 0
@@ -212,7 +213,7 @@ def test_a_stdout_that_takes_nothing_is_said_in_one_line(environment: dict[str, 
 
 @pytest.mark.parametrize(("words", "code"), [("create kite", 4), ("list", 3)])
 def test_a_paid_call_whose_result_nobody_saw_is_no_refusal(environment: dict[str, str], words: str, code: int) -> None:
-    subprocess.run([*COMMAND, "create", "a boat"], check=True, capture_output=True, env=environment)  # noqa: S603
+    subprocess.run([*warm_command(), "create", "a boat"], check=True, capture_output=True, env=environment)  # noqa: S603
     for where in (">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
         command = f"{sys.executable} -m sora_mcp {words} {where}"
         done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, env=environment)  # noqa: S603, S607

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, TAKEN_NEXT, Era, about, finished, over_http, served
+from bench import COMMAND, KEY, TAKEN_NEXT, Era, about, finished, over_http, served
 from ears import Ears
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
@@ -194,7 +194,7 @@ async def test_resources_are_read_and_changes_told_over_the_wire(
 
 
 async def test_a_server_that_ends_tells_its_listeners(environment: dict[str, str]) -> None:
-    async with over_http(environment) as (address, process):
+    async with over_http(environment, COMMAND) as (address, process):
         with anyio.fail_after(30):
             async with Client(address) as client, client.listen(resources_list_changed=True) as events:
                 process.terminate()

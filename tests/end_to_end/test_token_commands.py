@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import COMMAND, KEY, Run, over_http
+from bench import KEY, Run, over_http
 from callers import ACCEPT, META, bearer, message, opened
 from issuer import Issuer, issuing
+from warm import warm_command
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +71,7 @@ def test_a_persons_key_of_the_gateways_comes_from_standard_input_and_is_never_sh
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
     run("token", "add", "alice")
-    words = [*COMMAND, "token", "key", "alice"]
+    words = [*warm_command(), "token", "key", "alice"]
     done = subprocess.run(words, env=environment, input=f"{KEY}\n", capture_output=True, text=True, check=True)  # noqa: S603
     assert KEY not in done.stdout + done.stderr
     file = tmp_path / "home" / "upstream-keys.json"

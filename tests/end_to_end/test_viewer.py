@@ -18,6 +18,7 @@ from clips import children, hostile, lives, new_child, until_gone
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
 from PIL import Image
+from warm import warm_command
 from wire import host
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
@@ -278,7 +279,7 @@ async def test_a_call_that_is_cancelled_ends_the_process(era: Era, what: str, co
 
 
 async def test_a_client_that_goes_away_ends_the_process(gateway: FaultGateway, era: Era, tmp_path: Path) -> None:
-    async with over_http(environment(tmp_path, gateway)) as (address, server):
+    async with over_http(environment(tmp_path, gateway), COMMAND) as (address, server):
         with anyio.fail_after(30):
             async with Client(address, mode=era) as client, anyio.create_task_group() as calls:
                 await client.call_tool("create_video", {"prompt": "fly man"})
@@ -306,7 +307,7 @@ async def test_a_server_that_is_ended_ends_the_process_and_goes(
 async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
     gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    async with over_http(environment(tmp_path, gateway)) as (address, server):
+    async with over_http(environment(tmp_path, gateway), COMMAND) as (address, server):
         with anyio.fail_after(30), suppress(BaseExceptionGroup):  # the client's: its server is gone
             async with Client(address) as client, anyio.create_task_group() as calls:
                 await client.call_tool("create_video", {"prompt": "fly man"})
@@ -320,7 +321,7 @@ async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
 
 async def test_a_command_that_is_ended_ends_the_process_and_goes(gateway: FaultGateway, tmp_path: Path) -> None:
     environ = environment(tmp_path, gateway)
-    await anyio.run_process([*COMMAND, "create", "fly man"], env=environ)
+    await anyio.run_process([*warm_command(), "create", "fly man"], env=environ)
     command = [*COMMAND, "view", "task_new", "--out", str(tmp_path / "sheet.png")]
     async with await anyio.open_process(command, env=environ) as process:
         child = await new_child(process.pid, set())

@@ -107,7 +107,7 @@ async def test_a_crowd_that_has_used_up_every_descriptor_is_told_of_in_one_line(
     import resource  # noqa: PLC0415 - not on every platform
 
     with anyio.fail_after(60):
-        async with over_http(environment) as (address, process):
+        async with over_http(environment, COMMAND) as (address, process):
             limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
             with idle(address, 100):
@@ -123,7 +123,7 @@ async def test_a_crowd_that_has_used_up_every_descriptor_is_told_of_in_one_line(
 async def test_a_request_that_takes_too_long_to_arrive_is_cut(environment: dict[str, str]) -> None:
     """Nothing, half a head, a head without its end, half a body, no body; and a head that drips is cut in the end."""
     with anyio.fail_after(60):
-        async with over_http(environment) as (address, _), Client(address, mode="legacy") as steady:
+        async with over_http(environment, COMMAND) as (address, _), Client(address, mode="legacy") as steady:
             await steady.list_tools()
             starts = [b"", b"POST /mcp HTT", b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n", head(address) + HELLO[:20]]
             with ExitStack() as stack:

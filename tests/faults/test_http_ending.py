@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 from anyio.abc import Process
-from bench import ERAS, RUNNING, TAKEN, Era, environment, over_http
+from bench import COMMAND, ERAS, RUNNING, TAKEN, Era, environment, over_http
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
@@ -61,7 +61,7 @@ async def test_a_create_under_way_is_answered_and_recorded(gateway: FaultGateway
         answers.append((await client.call_tool("create_video", {"prompt": "fly man"})).structured_content)
 
     with anyio.fail_after(60):
-        async with over_http(environment(tmp_path, gateway)) as (address, process):
+        async with over_http(environment(tmp_path, gateway), COMMAND) as (address, process):
             opened = anyio.Event()
             async with httpx.AsyncClient(timeout=30) as http, Client(address, mode=era) as client:
                 await client.list_tools()  # else the client asks for them after its first call
@@ -95,7 +95,7 @@ async def test_whoever_waits_for_a_video_is_told_and_goes_on_being_told(
         answers.append((await client.call_tool("get_video", arguments, progress_callback=hear)).structured_content)
 
     with anyio.fail_after(60):
-        async with over_http(environment(tmp_path, gateway)) as (address, process):
+        async with over_http(environment(tmp_path, gateway), COMMAND) as (address, process):
             async with Client(address, mode=era) as client, anyio.create_task_group() as tasks:
                 await client.call_tool("create_video", {"prompt": "fly man"})
                 tasks.start_soon(wait_for, client)
@@ -109,7 +109,10 @@ async def test_whoever_waits_for_a_video_is_told_and_goes_on_being_told(
 
 async def test_streams_that_stand_for_ever_do_not_hold_it_up(tmp_path: Path) -> None:
     with anyio.fail_after(20):
-        async with over_http(environment(tmp_path)) as (address, process), httpx.AsyncClient(timeout=30) as http:
+        async with (
+            over_http(environment(tmp_path), COMMAND) as (address, process),
+            httpx.AsyncClient(timeout=30) as http,
+        ):
             async with Client(address) as client, client.listen(resources_list_changed=True) as events:
                 async with anyio.create_task_group() as tasks:
                     opened = [anyio.Event() for _ in range(3)]
@@ -144,7 +147,7 @@ async def test_whoever_was_connected_when_the_server_ends_is_answered(tmp_path: 
 
     with anyio.fail_after(60):
         for _ in range(3):
-            async with over_http(environment(tmp_path)) as (address, process):
+            async with over_http(environment(tmp_path), COMMAND) as (address, process):
                 target = httpx.URL(address)
                 async with anyio.create_task_group() as clients:
                     for _ in range(4):

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import audited
 import pytest
-from bench import TAKEN, environment, over_http
+from bench import COMMAND, TAKEN, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client, StdioServerParameters
 from tls_front import Authority, tls_front
@@ -177,7 +177,7 @@ async def test_with_every_descriptor_used_up_an_answer_is_recorded_and_told_over
     told: list[Told] = []
     gateway.on("POST", CREATE, replace(ANSWERS[name][0], hold=hold))
     with anyio.fail_after(60):
-        async with over_http(environment(tmp_path, gateway)) as (address, process), Client(address) as client:
+        async with over_http(environment(tmp_path, gateway), COMMAND) as (address, process), Client(address) as client:
             await client.list_tools()
             async with anyio.create_task_group() as calls:
                 calls.start_soon(create, client, told)

@@ -21,6 +21,7 @@ from bench import COMMAND, environment, over_http
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from postgres import NONE, programs
+from warm import warm_command
 
 pytestmark = [
     pytest.mark.anyio,
@@ -66,7 +67,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def secret(environ: dict[str, str]) -> str:
     done = subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, "token", "add", "anna", "--json"], env=environ, capture_output=True, check=True
+        [*warm_command(), "token", "add", "anna", "--json"], env=environ, capture_output=True, check=True
     )
     return str(json.loads(done.stdout)["token"])
 
@@ -85,7 +86,7 @@ def open_idle(stack: ExitStack, address: str, times: int) -> None:
 @pytest.mark.usefixtures("many_descriptors")
 async def test_ten_thousand_idle_connections_lock_nobody_out(environ: dict[str, str], secret: str) -> None:
     with anyio.fail_after(180):
-        async with over_http(environ) as (address, process):
+        async with over_http(environ, COMMAND) as (address, process):
             before = memory_of(process.pid)
             with ExitStack() as stack:
                 await anyio.to_thread.run_sync(open_idle, stack, address, IDLE)
@@ -110,7 +111,7 @@ async def test_a_body_of_100_mb_is_refused_and_not_held(environ: dict[str, str],
     if known:
         headers["Authorization"] = f"Bearer {secret}"
     with anyio.fail_after(60):
-        async with over_http(environ) as (address, process), httpx.AsyncClient(timeout=30) as client:
+        async with over_http(environ, COMMAND) as (address, process), httpx.AsyncClient(timeout=30) as client:
             before = memory_of(process.pid)
             for content in (body(), bytes(100_000_000)):
                 with suppress(httpx.WriteError):  # it may be cut off: it would have had to send 100 MB

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import Process
 from fault_gateway import NEXT_ID, Answer, FaultGateway, says
 from mcp import Client, StdioServerParameters
+from warm import warm_command
 
 Era = Literal["auto", "legacy"]
 ERAS: list[Era] = ["auto", "legacy"]
@@ -68,15 +69,16 @@ def environment(folder: Path, gateway: FaultGateway | None = None, **settings: s
 
 def over_stdio(environment: dict[str, str]) -> StdioServerParameters:
     """What makes a client start a server of its own."""
-    return StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment)
+    command, *arguments = warm_command()
+    return StdioServerParameters(command=command, args=arguments, env=environment)
 
 
 @asynccontextmanager
 async def over_http(
-    environment: dict[str, str], program: Sequence[str] = COMMAND
+    environment: dict[str, str], program: Sequence[str] | None = None
 ) -> AsyncIterator[tuple[str, Process]]:
     """A server that runs: the address of its MCP endpoint, and its process."""
-    command = [*program, "serve", "--transport", "streamable-http", "--port", "0"]
+    command = [*(program or warm_command()), "serve", "--transport", "streamable-http", "--port", "0"]
     async with await anyio.open_process(command, env=environment) as process:
         try:
             yield await address_of(process), process

@@ -20,6 +20,7 @@ from bench import COMMAND, environment
 from nginx import Front, free_port, front
 from postgres import Cluster, programs, running_cluster
 from tls_front import HOST
+from warm import warm_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -153,7 +154,7 @@ class Replica:
     def run(self, *words: str) -> str:
         """The output of a command of ours, run in its container."""
         done = subprocess.run(  # noqa: S603 - our own command
-            [*COMMAND, *words], env=self.environment, capture_output=True, text=True, check=True
+            [*warm_command(), *words], env=self.environment, capture_output=True, text=True, check=True
         )
         return done.stdout
 

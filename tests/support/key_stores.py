@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - the methods are keyring's
-"""Key stores as machines have them, for PYTHON_KEYRING_BACKEND: one that keeps, and some that do not."""
+"""Key stores as machines have them, for keyring: one that keeps, and some that do not."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from keyring.errors import KeyringLocked, PasswordDeleteError
 
 
 class Keeping(KeyringBackend):
-    """Keeps keys in the file that KEY_STORE names, and says things on stdout, as some do."""
+    """Keeps keys in a file of the user's, and says things on stdout, as some do."""
 
     priority = 1
 
     @property
     def _file(self) -> Path:
-        return Path(os.environ.get("KEY_STORE") or Path.home() / "key-store.json")
+        return Path.home() / "key-store.json"
 
     def _kept(self) -> dict[str, str]:
         sys.stdout.write("unlocked for you\n")

@@ -14,7 +14,7 @@ import anyio
 import httpx
 import uvicorn
 from anyio.abc import Process
-from bench import COMMAND, Era, environment, over_http
+from bench import Era, environment, over_http
 from fault_gateway import FaultGateway
 from mcp import Client
 from mcp.client._transport import TransportStreams
@@ -23,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from shared_server import Running
 from starlette.types import Receive, Scope, Send
+from warm import warm_command
 
 HOP_BY_HOP = {"connection", "transfer-encoding", "host", "content-length", "keep-alive"}
 
@@ -97,9 +98,8 @@ class Several:
         """A person's token, made at the first use."""
         if name not in self.tokens:
             first, *others = (each.environment for each in self.servers)
-            made = subprocess.run(  # noqa: S603
-                [*COMMAND, "token", "add", name], check=True, capture_output=True, text=True, env=first, timeout=60
-            )
+            command = [*warm_command(), "token", "add", name]
+            made = subprocess.run(command, check=True, capture_output=True, text=True, env=first, timeout=60)  # noqa: S603
             self.tokens[name] = next(word for word in made.stdout.split() if word.startswith("sora_mcp_"))
             for each in others:  # where tokens lie in files, each server has its own
                 if (file := Path(first["SORA_HOME"]) / "tokens.json").exists():
