@@ -24,7 +24,8 @@ from bench import COMMAND, ERAS, PNG, Era, address_of, over_http
 from deployed import DEPLOY, ROOT, alone, instructions, last, settings_file
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from nginx import CONFIGURATION, NAME, NGINX, Front, free_port, front
+from nginx import CONFIGURATION, NAME, NGINX, Front, front
+from ports import free_port
 from tls_front import HOST
 from warm import warm_command
 

@@ -17,7 +17,8 @@ import anyio
 import yaml
 from anyio.abc import Process
 from bench import COMMAND, environment
-from nginx import Front, free_port, front
+from nginx import Front, front
+from ports import free_port
 from postgres import Cluster, programs, running_cluster
 from tls_front import HOST
 from warm import warm_command

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
+from ports import free_port
 
 CREATE = "/sora/v1/videos"
 
@@ -245,8 +246,7 @@ async def fault_gateway(host: str = "127.0.0.1") -> AsyncIterator[FaultGateway]:
 
 def closed_address() -> str:
     """An address of this machine where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @asynccontextmanager

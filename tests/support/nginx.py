@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import httpx2
+from ports import free_port
 from tls_front import HOST, Authority
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
@@ -107,12 +106,3 @@ async def _until_reached(port: int) -> None:
                     return
             except OSError:
                 await anyio.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 where nothing listens, and that nobody is given who asks for any: a server may take it later,
-    and again when it is restarted."""
-    for port in random.sample(range(10_000, 32_000), 100):
-        with suppress(OSError), socket.create_server((HOST, port)):
-            return port
-    raise AssertionError

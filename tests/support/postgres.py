@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from ledgers import Store
+from ports import free_port
 
 NONE = "PostgreSQL is not installed (Debian: postgresql)"
 
@@ -35,9 +35,7 @@ class Cluster:
     def __init__(self, folder: Path, *, settings: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.data = folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", *settings)
         self._number = count(1)
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import psycopg
 import pytest
+from ports import free_port
 from postgres import Cluster
 
 Loss = Literal["before", "after", "swallowed", "unanswered"]
@@ -113,9 +114,7 @@ def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
     program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
     if program is None:
         pytest.skip("pgbouncer is not installed (Debian: pgbouncer)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     settings = cluster.folder / f"pgbouncer-{mode}.ini"
     (cluster.folder / "users.txt").write_text('"sora" ""\n')
     settings.write_text(
