@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import sqlite3
@@ -277,6 +278,15 @@ def test_a_port_that_is_taken_is_said(run: Run, command: tuple[str, ...]) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture(scope="module")
+def with_a_video(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which a video has succeeded, to be copied; the video's id."""
+    folder = tmp_path_factory.mktemp("with_a_video")
+    create = [*warm_command(), "create", "a boat", "--width", "480", "--height", "480", "--wait", "--json"]
+    done = subprocess.run(create, check=True, capture_output=True, text=True, env=settings_of(folder))  # noqa: S603
+    return folder, json.loads(done.stdout)["task_id"]
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -299,10 +309,10 @@ def test_a_port_that_is_taken_is_said(run: Run, command: tuple[str, ...]) -> Non
 )
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["", "json"])
 def test_a_ledger_that_was_edited_by_hand_causes_no_traceback(
-    run: Run, tmp_path: Path, edit: str, words: tuple[str, ...]
+    run: Run, with_a_video: tuple[Path, str], tmp_path: Path, edit: str, words: tuple[str, ...]
 ) -> None:
-    task_id = json.loads(run("create", "a boat", "--json").stdout)["task_id"]
-    run("get", task_id, "--wait")
+    folder, task_id = with_a_video
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3")) as db:
         db.execute(f"UPDATE videos SET {edit}")  # noqa: S608
         db.commit()
