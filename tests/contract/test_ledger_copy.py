@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import psycopg
 import pytest
-from bench import COMMAND, Run, over_stdio
+from bench import COMMAND, Run, killed_on_failure, over_stdio
 from copies import GATEWAY, KEY, TABLES, fill, in_database, in_file, intent, multiply
 from mcp import Client
 from postgres import Cluster
@@ -251,7 +251,10 @@ def test_killed_at_any_moment_and_run_again_it_is_whole(
     assert run("ledger", "copy", "--dry-run", LEDGER_URL=url).returncode == 0
     took, kills = time.monotonic() - began, 8
     for number in range(kills):
-        with subprocess.Popen([*COMMAND, *COPY], env=environ, stdout=subprocess.PIPE) as copying:  # noqa: S603
+        with (
+            subprocess.Popen([*COMMAND, *COPY], env=environ, stdout=subprocess.PIPE) as copying,  # noqa: S603
+            killed_on_failure(copying),
+        ):
             try:
                 copying.wait(took * (number + 1) / kills)
             except subprocess.TimeoutExpired:
@@ -294,7 +297,7 @@ def test_interrupted_at_its_last_word_neither_pays_until_it_is_run_again(
     hold_commit(url, "PERFORM pg_sleep(60)")
     environ = environment | {"SORA_LEDGER_URL": url}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*COMMAND, *COPY], env=environ, text=True, **pipes) as copying:  # type: ignore[call-overload]  # noqa: S603
+    with subprocess.Popen([*COMMAND, *COPY], env=environ, text=True, **pipes) as copying, killed_on_failure(copying):  # type: ignore[call-overload]  # noqa: S603
         if is_killed:
             give_up_at = time.monotonic() + 30
             with psycopg.connect(url, autocommit=True) as db:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from bench import COMMAND
+from bench import COMMAND, killed_on_failure
 from warm import warm_command
 
 pytestmark = [
@@ -57,7 +57,7 @@ def test_signals_are_handed_on(environment: dict[str, str], how: signal.Signals)
     said = []
     for program in (COMMAND, warm_command()):
         command = [*program, "sandbox", "--port", "0"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as sandbox:  # noqa: S603
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as sandbox, killed_on_failure(sandbox):  # noqa: S603
             assert sandbox.stderr is not None
             assert b"listens" in sandbox.stderr.readline()
             sandbox.send_signal(how)
@@ -67,7 +67,7 @@ def test_signals_are_handed_on(environment: dict[str, str], how: signal.Signals)
 
 def test_a_command_is_gone_when_what_started_it_is_killed(environment: dict[str, str]) -> None:
     command = [*warm_command(), "sandbox", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as sandbox:  # noqa: S603
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as sandbox, killed_on_failure(sandbox):  # noqa: S603
         assert sandbox.stderr is not None
         assert b"listens" in sandbox.stderr.readline()
         sandbox.kill()
@@ -80,7 +80,7 @@ def test_the_process_is_gone_with_the_tests(how: signal.Signals | None) -> None:
     tests += "; print(warm_command()[-1], flush=True); input()"
     command = [sys.executable, "-c", tests]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]  # noqa: S603
+    with subprocess.Popen(command, **pipes) as process, killed_on_failure(process):  # type: ignore[call-overload]  # noqa: S603
         assert b"socket" in process.stdout.readline()
         if how is not None:
             process.send_signal(how)

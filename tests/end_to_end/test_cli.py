@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench import killed_on_failure
 from PIL import Image
 from warm import warm_command
 
@@ -63,7 +64,7 @@ def test_a_person_at_a_terminal_is_told_what_it_waits_for(tmp_path: Path) -> Non
     )
     assert process.stderr is not None
     assert process.stdout is not None
-    with process:
+    with process, killed_on_failure(process):
         assert "waits for an MCP client" in process.stderr.readline()
         process.terminate()
         assert process.wait(timeout=20) in {0, -15}

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND, environment
+from bench import COMMAND, environment, killed_on_failure
 from documentation import block, blocks
 from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
@@ -97,7 +97,10 @@ def automation(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
     def run(environment: dict[str, str], prompt: str) -> subprocess.CompletedProcess[str]:
         serving = [*COMMAND, "serve", "--transport", "streamable-http", "--port", "0"]
-        with subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
+        with (
+            subprocess.Popen(serving, env=environment, stderr=subprocess.PIPE, text=True) as server,  # noqa: S603
+            killed_on_failure(server),
+        ):
             assert server.stderr is not None
             url = server.stderr.readline().split()[-1]
             example = block("python").replace("http://127.0.0.1:8000/mcp", url).replace(PROMPT, prompt)

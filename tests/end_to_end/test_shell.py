@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import COMMAND
+from bench import COMMAND, killed_on_failure
 from PIL import Image
 from terminals import shown_until
 from warm import warm_command
@@ -235,7 +235,7 @@ def test_a_wait_at_a_terminal_shows_a_bar_that_fits(shell: Shell, environment: d
     environment["SORA_SANDBOX_SECONDS"] = "4"
     process, terminal = at_a_terminal(environment, "get", made(shell), "--wait", columns=columns)
     shown = read_until(terminal)
-    with process:
+    with process, killed_on_failure(process):
         assert process.wait(timeout=60) == 0
     os.close(terminal)
     drawn = [line for line in shown.replace("\x1b[K", "").split("\r") if line]
@@ -253,7 +253,7 @@ def test_ctrl_c_while_waiting_leaves_the_video_alone_and_says_how_to_come_back(
     read_until(terminal, "queued")
     process.send_signal(signal.SIGINT)
     shown = read_until(terminal)
-    with process:
+    with process, killed_on_failure(process):
         assert process.wait(timeout=60) == 130
     os.close(terminal)
     assert f"sora-mcp get {task_id} --wait" in shown

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN
+from bench import COMMAND, TAKEN, killed_on_failure
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway
 from terminals import shown_until
@@ -36,9 +36,12 @@ class Terminal:
     def _run(self, answer: bytes, arguments: tuple[str, ...], environ: dict[str, str]) -> tuple[str, int]:
         terminal, end = pty.openpty()
         command = ["setsid", "--ctty", *COMMAND, *arguments]
-        with subprocess.Popen(  # noqa: S603
-            command, stdin=end, stdout=end, stderr=end, env=environ, cwd=self._folder
-        ) as process:
+        with (
+            subprocess.Popen(  # noqa: S603
+                command, stdin=end, stdout=end, stderr=end, env=environ, cwd=self._folder
+            ) as process,
+            killed_on_failure(process),
+        ):
             os.close(end)
             shown = shown_until(terminal, b"[y/N]: ")
             if b"[y/N]" in shown:

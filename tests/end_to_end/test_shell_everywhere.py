@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 import pytest
-from bench import COMMAND, environment
+from bench import COMMAND, environment, killed_on_failure
 from documentation import ROOT
 from terminals import shown_until
 from warm import warm_command
@@ -120,15 +120,18 @@ def test_the_example_at_the_end_of_each_help_works(folder: Path, ids: dict[str, 
     if ctx.command_path in ELSEWHERE:
         return
     line = line_for(ctx, ids)
-    with subprocess.Popen(  # noqa: S603
-        ["bash", "-c", f"exec {line}" if line.startswith("sora-mcp") else line],  # noqa: S607
-        env=settings_in(folder),
-        cwd=where(ctx, folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with (
+        subprocess.Popen(  # noqa: S603
+            ["bash", "-c", f"exec {line}" if line.startswith("sora-mcp") else line],  # noqa: S607
+            env=settings_in(folder),
+            cwd=where(ctx, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+        killed_on_failure(process),
+    ):
         assert process.stdout is not None
         if ctx.command_path in RUN_ON:
             assert re.search("at http|Connected", process.stdout.readline())
@@ -152,8 +155,11 @@ def shown_at_a_terminal(line: str, cwd: Path, environ: dict[str, str], columns: 
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     command = ["bash", "-c", f"timeout -s INT 20 {line}"]
-    with subprocess.Popen(  # noqa: S603
-        command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=end, stderr=end
+    with (
+        subprocess.Popen(  # noqa: S603
+            command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=end, stderr=end
+        ) as process,
+        killed_on_failure(process),
     ):
         os.close(end)
         shown = shown_until(terminal)
@@ -314,9 +320,12 @@ def test_completion_is_set_up_once_and_leaves_the_rest_of_a_file_alone(tmp_path:
 
 
 def test_the_demo_does_not_open_with_an_error(tmp_path: Path) -> None:
-    with subprocess.Popen(  # noqa: S603
-        [*COMMAND, "demo", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with (
+        subprocess.Popen(  # noqa: S603
+            [*COMMAND, "demo", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process,
+        killed_on_failure(process),
+    ):
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(4)]
         process.send_signal(signal.SIGINT)

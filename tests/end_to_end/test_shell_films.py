@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, taken
+from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, killed_on_failure, taken
 from bench import environment as settings_of
 from disks import small_disk_at
 from fault_gateway import CREATE, Answer, FaultGateway
@@ -250,12 +250,14 @@ def test_an_interrupted_wait_says_the_id_and_how_to_come_back(
 ) -> None:
     command = [*COMMAND, "create", "a boat", *SMALL, "--out", "my boat.mp4", *(["--json"] if json_too else [])]
     environ = environment | {"SORA_SANDBOX_SECONDS": "60", "SORA_LOG_LEVEL": "INFO"}
-    with subprocess.Popen(  # noqa: S603
-        command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(  # noqa: S603
+            command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        killed_on_failure(process),
+    ):
         assert process.stderr is not None
-        while "method=GET" not in process.stderr.readline():  # it waits from now on
-            pass
+        assert any("method=GET" in line for line in process.stderr)  # it waits from now on
         process.send_signal(which)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

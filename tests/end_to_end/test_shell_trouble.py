@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN, Run
+from bench import COMMAND, TAKEN, Run, killed_on_failure
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
 from terminals import shown_until
@@ -117,10 +117,12 @@ def test_a_wait_that_is_ended_by_a_signal_prints_its_object(run: Run, environmen
     task_id = json.loads(run("create", "a boat", "--json", SANDBOX_SECONDS="60").stdout)["task_id"]
     command = [*COMMAND, "get", task_id, "--wait", "--json"]
     environ = environment | {"SORA_SANDBOX_SECONDS": "60", "SORA_LOG_LEVEL": "INFO"}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with (
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,  # noqa: S603
+        killed_on_failure(process),
+    ):
         assert process.stderr is not None
-        while "status=200" not in process.stderr.readline():  # it waits from now on
-            pass
+        assert any("status=200" in line for line in process.stderr)  # it waits from now on
         process.send_signal(which)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -132,10 +134,12 @@ def test_a_wait_for_a_list_that_is_ended_says_how_to_come_back(run: Run, environ
     run("create", "a boat", SANDBOX_SECONDS="60")
     command = [*COMMAND, "list", "--query", "a boat", "--wait"]
     environ = environment | {"SORA_SANDBOX_SECONDS": "60", "SORA_LOG_LEVEL": "INFO"}
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with (
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,  # noqa: S603
+        killed_on_failure(process),
+    ):
         assert process.stderr is not None
-        while "status=200" not in process.stderr.readline():  # it waits from now on
-            pass
+        assert any("status=200" in line for line in process.stderr)  # it waits from now on
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -175,7 +179,7 @@ def test_ctrl_c_ends_what_runs_for_long(environment: dict[str, str], tmp_path: P
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, *command], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    with process:
+    with process, killed_on_failure(process):
         assert process.stdout is not None
         assert process.stderr is not None
         (process.stdout if command[0] == "demo" else process.stderr).readline()
@@ -227,7 +231,7 @@ def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: i
     done = subprocess.Popen([*COMMAND, *arguments], stdout=end, env=environment | size)  # noqa: S603
     os.close(end)
     shown = shown_until(terminal)
-    with done:
+    with done, killed_on_failure(done):
         assert done.wait(timeout=60) == 0
     os.close(terminal)
     return shown.decode().splitlines()

@@ -17,7 +17,7 @@ import anyio
 import httpx
 import httpx2
 import pytest
-from bench import COMMAND, environment, over_http
+from bench import COMMAND, environment, killed_on_failure, over_http
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from postgres import NONE, programs
@@ -122,7 +122,10 @@ async def test_a_body_of_100_mb_is_refused_and_not_held(environ: dict[str, str],
 
 
 def test_a_client_that_reads_nothing_is_cut_off() -> None:
-    with subprocess.Popen([sys.executable, "-c", READS_NOTHING], stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
+    with (
+        subprocess.Popen([sys.executable, "-c", READS_NOTHING], stdout=subprocess.PIPE, text=True) as server,  # noqa: S603
+        killed_on_failure(server),
+    ):
         try:
             assert server.stdout is not None
             address = urlsplit(server.stdout.readline().strip())

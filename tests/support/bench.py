@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,16 @@ def over_stdio(environment: dict[str, str]) -> StdioServerParameters:
     """What makes a client start a server of its own."""
     command, *arguments = warm_command()
     return StdioServerParameters(command=command, args=arguments, env=environment)
+
+
+@contextmanager
+def killed_on_failure(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Where something fails meanwhile, the process is killed: `Popen` waits for its end, which may never come."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
 
 
 @asynccontextmanager

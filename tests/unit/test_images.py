@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from bench import killed_on_failure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import FILM, corner
@@ -174,7 +175,7 @@ def test_a_folder_that_is_swapped_for_a_link_meanwhile_does_not_lead_out(tmp_pat
     command = [sys.executable, "-c", SWAP, str(sub), str(tmp_path / "aside"), str(outside)]
     read_from = dict.fromkeys(images_of, 0)
     assert read(name, (inside,)).content == images_of[sub]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapping:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapping, killed_on_failure(swapping):  # noqa: S603
         assert swapping.stdout is not None
         swapping.stdout.read(1)
         try:
