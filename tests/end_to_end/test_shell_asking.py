@@ -13,12 +13,12 @@ import pytest
 from bench import COMMAND, TAKEN, killed_on_failure
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway
-from terminals import shown_until
+from terminals import CTRL_C, shown_until
 
 pytestmark = pytest.mark.anyio
 
 QUESTION = "Make this video (create, 854x480, 5 s) at 127.0.0.1"
-YES, NO, CTRL_C, CTRL_D = b"y\n", b"n\n", b"\x03", b"\x04"
+YES, NO, CTRL_D = b"y\n", b"n\n", b"\x04"
 
 
 class Terminal:
@@ -46,7 +46,7 @@ class Terminal:
             shown = shown_until(terminal, b"[y/N]: ")
             if b"[y/N]" in shown:
                 os.write(terminal, answer)
-                shown += shown_until(terminal)
+                shown += shown_until(terminal, typed=answer)
             os.close(terminal)
             return " ".join(shown.decode().split()), process.wait(60)
 
