@@ -6,9 +6,9 @@ all of them. Where one of them fails, the next read raises that, or the commit.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.pq.abc import PGconn
+from psycopg.rows import RowFactory, tuple_row
 
 CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
@@ -35,6 +37,23 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     is_set_up = False
     has_warned = False
 
+    def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self._ending = threading.Lock()
+        # libpq closes its own as soon as it notices a loss, and the number may be another connection's right after.
+        self._line = socket.fromfd(pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)
+        weakref.finalize(self, self._line.close)
+
+    def close(self) -> None:
+        with self._ending:
+            self._line.close()
+        super().close()
+
+    def shut(self) -> None:
+        """End it from another thread: whoever waits for an answer on it is told that it is lost."""
+        with suppress(OSError), self._ending:
+            self._line.shutdown(socket.SHUT_RDWR)
+
     def run(self, script: str) -> list[tuple[Any, ...]]:
         """Run several statements in one round trip; the rows of the last one."""
         cursor = self.execute(script.encode(), prepare=False)
@@ -46,19 +65,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 @contextmanager
 def within(seconds: float, connection: Connection) -> Iterator[None]:
     """Shut a connection that takes longer: it raises psycopg.Error then. PostgreSQL may stand still."""
-    timer = threading.Timer(seconds, shut, [connection])
+    timer = threading.Timer(seconds, connection.shut)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def shut(connection: Connection) -> None:
-    """End a connection from another thread: whoever waits for an answer on it is told that it is lost."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class Answer:

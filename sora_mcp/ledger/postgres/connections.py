@@ -15,7 +15,7 @@ import psycopg
 import psycopg_pool
 from psycopg.conninfo import make_conninfo
 
-from sora_mcp.ledger.postgres.connection import CLOCK, Connection, Transaction, shut, within
+from sora_mcp.ledger.postgres.connection import CLOCK, Connection, Transaction, within
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 from sora_mcp.ledger.postgres.place import readable
 from sora_mcp.ledger.postgres.trouble import Unavailable, Unsuitable, is_lost, may_pass, problem
@@ -101,7 +101,7 @@ class Job(Generic[T]):
         with self._lock:
             self._is_abandoned = True
             if self._connection is not None:
-                shut(self._connection)
+                self._connection.shut()
         self.when_late(self._done)
 
     def run(self) -> T:
@@ -174,7 +174,7 @@ class Job(Generic[T]):
         with self._lock:
             self._connection = connection
             if self._is_abandoned and connection is not None:
-                shut(connection)
+                connection.shut()
 
 
 class Connections:

@@ -21,7 +21,7 @@ from sora_mcp.config.documents import Unreadable, parse, text_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
-from sora_mcp.ledger.postgres.connection import CLOCK, Connection, shut
+from sora_mcp.ledger.postgres.connection import CLOCK, Connection
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
 from sora_mcp.ledger.postgres.trouble import Unavailable, problem
@@ -209,7 +209,7 @@ class WatchedDocuments(PostgresDocuments):
     def _hang_up(self) -> None:
         with self._holding, suppress(psycopg.Error):
             if self._connection is not None:
-                shut(self._connection)
+                self._connection.shut()
 
     def _hold(self, connection: Connection | None) -> None:
         with self._holding:

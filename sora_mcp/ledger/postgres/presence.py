@@ -19,7 +19,7 @@ import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, shut, within
+from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, within
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Presence:
 
     def _shut(self) -> None:
         if (connection := self._connection) is not None:
-            shut(connection)
+            connection.shut()
 
     def _run(self) -> None:
         failures = 0
