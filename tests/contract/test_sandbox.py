@@ -279,6 +279,8 @@ async def test_a_damaged_record_hides_its_own_task_only(caller: Caller, content:
 async def test_a_video_that_was_thrown_away_is_drawn_again(caller: Caller) -> None:
     task = await caller.finished()
     caller.sandbox.store.video(task["data"]["generations"][0]["id"]).unlink()
+    await caller.query(task["task_id"])  # it is drawn once somebody asks, and that may take longer than an answer
+    await anyio.to_thread.run_sync(caller.sandbox.store.drain)
     assert (await caller.query(task["task_id"]))["status"] == "SUCCESS"
 
 
