@@ -32,10 +32,16 @@ class Proxy:
         self.change = b"INTO videos"
         self._listener = listener
         self._to = port
+        self._ways: list[_Answers] = []
 
     def address(self, url: str) -> str:
         """The same database by this way."""
         return url.replace(f":{self._to}/", f":{self.port}/")
+
+    def swallow(self) -> None:
+        """From now on nothing gets through on connections that are open, and neither end hears of it."""
+        for each in self._ways:
+            each.are_kept = each.are_questions_kept = True
 
     def run(self) -> None:
         with suppress(OSError):
@@ -46,6 +52,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._to)) as server:
             answers = _Answers(client, server)
+            self._ways.append(answers)
             answers.start()
             with suppress(OSError):
                 self._forward(client, server, answers)
@@ -55,6 +62,8 @@ class Proxy:
     def _forward(self, client: socket.socket, server: socket.socket, answers: _Answers) -> None:
         is_change = False
         while data := client.recv(65536):
+            if answers.are_questions_kept:
+                continue
             is_change = is_change or self.change in data
             if b"COMMIT" not in data or not is_change or self.loses is None:
                 is_change = is_change and b"COMMIT" not in data
@@ -77,6 +86,7 @@ class _Answers(threading.Thread):
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         super().__init__(daemon=True)
         self.are_kept = False
+        self.are_questions_kept = False
         self.came = threading.Event()
         self._client = client
         self._server = server

@@ -37,6 +37,7 @@ _OURS = {
 """What an address that says nothing else gets: a host that is gone is noticed within half a minute."""
 _SESSION = (
     "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '15s';"  # a server may be stopped midway
+    " SET lock_timeout = '10s';"  # who waits for a table that is held is told so
     " SET idle_session_timeout = 0;"  # a connection that holds this server's lock and listens is mostly idle
     " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
     # What others have committed is seen once a lock is there, whatever the database begins transactions with.

@@ -44,6 +44,8 @@ IDS = "req_"
 """With what the ids of requests begin."""
 WITHIN_S = 5.0
 """Seconds in which the connection is to be there."""
+_ANSWERS_WITHIN_S = 2.0
+"""Seconds after which it is looked whether another one is answered."""
 _NEWEST = (
     "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
     " ORDER BY number DESC LIMIT 1"
@@ -61,7 +63,9 @@ Where the answers were asked for PostgreSQL does so itself (idle_in_transaction_
 _END_STOPPED_EVERY_S = 5.0
 _AGAIN_AFTER_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
-_LOOK_EVERY_S = 10.0
+_LOOK_EVERY_S = 5.0
+_SET_UP = "SET lock_timeout = '1s'"
+"""Whoever holds a table for long, as VACUUM FULL does, keeps this server from none of what it has to hear."""
 _END_WITHIN_S = 0.3
 _MOST_HEARD_OF = 1000
 
@@ -178,7 +182,7 @@ class Presence:
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
         with within(WITHIN_S, connection):
-            connection.execute(f"LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
+            connection.execute(f"{_SET_UP}; LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
             self._catch_up(connection)  # whoever pays knows what was there before
             connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
         self._writer = writer
@@ -187,12 +191,35 @@ class Presence:
         end_stopped_at = 0.0
         while not self._ended.is_set():
             self._look_after()
-            self._catch_up(connection)
-            if time.monotonic() >= end_stopped_at:
-                end_stopped_at = time.monotonic() + _END_STOPPED_EVERY_S
-                with suppress(psycopg.errors.InsufficientPrivilege):
-                    connection.execute(_END_STOPPED.encode())
+            with self._unless_lost(connection):
+                self._catch_up(connection)
+                if time.monotonic() >= end_stopped_at:
+                    end_stopped_at = time.monotonic() + _END_STOPPED_EVERY_S
+                    with suppress(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(_END_STOPPED.encode())
             self._hear_of_a_new_one(connection)
+
+    @contextmanager
+    def _unless_lost(self, connection: Connection) -> Iterator[None]:
+        """Shut a connection that does not answer while another one does: what is between has lost it.
+
+        Where none answers PostgreSQL may stand still, and will know this one when it goes on.
+        """
+        answered = threading.Event()
+
+        def watch() -> None:
+            while not answered.wait(_ANSWERS_WITHIN_S):
+                with suppress(psycopg.Error, SoraError):
+                    self._connect().close()
+                    if not answered.wait(LOOK_EVERY_S):
+                        shut(connection)
+                    return
+
+        threading.Thread(target=watch, name="sora-ledger-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            answered.set()
 
     def _hear_of_a_new_one(self, connection: Connection) -> None:
         """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
@@ -210,7 +237,7 @@ class Presence:
 
     def _catch_up(self, connection: Connection) -> None:
         """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
-        with suppress(psycopg.errors.UndefinedTable):  # it is being made
+        with suppress(psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):  # it is being made, or mended
             newest = connection.execute(_NEWEST, [self.heard, self.heard]).fetchone()
             self.heard = self.heard if newest is None else str(newest[0])
 
