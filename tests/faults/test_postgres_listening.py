@@ -15,6 +15,7 @@ from postgres_faults import database_of, proxy
 from sora_mcp.ledger import Account
 from sora_mcp.ledger.postgres.connection import CHANNEL
 from sora_mcp.ledger.postgres.engine import PostgresLedger
+from sora_mcp.ledger.sql.transactions import Held
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -54,6 +55,17 @@ async def test_a_server_that_sends_is_known_to_live_while_somebody_holds_a_table
             cluster.sql(f"NOTIFY {CHANNEL}, 'req_new'", database_of(url))  # a server looks around then
             await anyio.sleep(LONGER_THAN_A_STATEMENT_S)
         assert (await row(other, request_id)).state == "sending"
+
+
+async def test_who_reads_a_table_that_is_held_is_told_so(cluster: Cluster) -> None:
+    url = cluster.database()
+    with closing(PostgresLedger(url)) as ledger:
+        request_id = await begin(ledger)
+        with closing(psycopg.connect(url)) as administrator:
+            administrator.execute("LOCK TABLE videos IN ACCESS EXCLUSIVE MODE")
+            with anyio.fail_after(15), pytest.raises(Held, match="another process holds it"):
+                await row(ledger, request_id)
+        assert (await row(ledger, request_id)).state == "sending"
 
 
 async def test_a_server_that_sends_is_known_to_live_after_postgres_stood_still(cluster: Cluster) -> None:

@@ -209,8 +209,8 @@ class Presence:
 
         def watch() -> None:
             while not answered.wait(_ANSWERS_WITHIN_S):
-                with suppress(psycopg.Error, SoraError):
-                    self._connect().close()
+                with suppress(psycopg.Error, SoraError), closing(self._connect()) as another:
+                    self._catch_up(another)  # the same is asked: it may take long
                     if not answered.wait(LOOK_EVERY_S):
                         shut(connection)
                     return
