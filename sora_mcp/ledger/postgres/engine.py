@@ -23,7 +23,7 @@ from sora_mcp.ledger.postgres import finding, migrations
 from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
 from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
 from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_HELD, LIVING_SENDERS, Presence
-from sora_mcp.ledger.postgres.trouble import TakenBack, Unavailable, is_lost
+from sora_mcp.ledger.postgres.trouble import MAY_NOT, Altered, TakenBack, Unavailable, is_lost
 from sora_mcp.ledger.protocol import LONGEST_MESSAGE, Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
@@ -51,7 +51,7 @@ _FOOTING = (
     " (EXISTS (SELECT 1 FROM videos WHERE number = ? AND request_id = ?) OR ? = 0)"
     " AND (EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?) OR ? = 0)"
     " AND (EXISTS (SELECT 1 FROM videos WHERE request_id = ?) OR ? = ''),"
-    " newest.number, newest.request_id, "
+    " newest.number, newest.request_id, has_table_privilege('videos', 'UPDATE'), "
 )
 _LOG = (
     "(SELECT system_identifier FROM pg_control_system())::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),"
@@ -219,20 +219,23 @@ class PostgresLedger(Paying, Following, Reading):
         asked = db.execute(_FOOTING_BY_LOG if self._log_is_shown else _FOOTING_WITHOUT_LOG, values)
 
         def read() -> Footing:
-            oldest, abandoned, is_held, has_all, number, changed, timeline, is_behind, written, is_copied = (
-                asked.fetchone()
-            )
+            oldest, abandoned, is_held, has_all, number, changed, may_record, *log = asked.fetchone()
+            timeline, is_behind, written, is_copied = log
+            if oldest is None:
+                raise Altered
             if oldest > len(self._steps):
                 raise migrations.NewerRelease
             has_moved = known.timeline not in {None, timeline}
             if not has_all or (has_moved and not known.is_copied) or (is_behind and not has_moved):
                 raise TakenBack
             self._place = _Place((number or 0, changed or ""), timeline, written, is_copied)
-            return Footing(abandoned, partial(self._held_writer, writer, is_held=is_held))
+            return Footing(abandoned, partial(self._held_writer, writer, is_held=is_held, may_record=may_record))
 
         return read
 
-    def _held_writer(self, writer: str | None, *, is_held: bool) -> str:
+    def _held_writer(self, writer: str | None, *, is_held: bool, may_record: bool) -> str:
+        if not may_record:  # what the gateway will answer
+            raise Unavailable(MAY_NOT)
         if writer is not None and is_held:
             return writer
         if writer is not None:

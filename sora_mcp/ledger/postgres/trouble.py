@@ -11,10 +11,12 @@ from sora_mcp.core.advice import Advice, AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.transactions import Held
 
+MAY_NOT = "its user may not do what is needed: let it own the database"
 _WHY = {
+    "23505": "a number is given out that is taken: a sequence stands behind the rows of its table",
     "25006": "it is read-only",
     "3F000": "its user has no schema to make tables in: see search_path",
-    "42501": "its user may not do what is needed: let it own the database",
+    "42501": MAY_NOT,
     "55000": "it is a copy that only follows another, and is read-only",
     "53100": "the disk is full",
     "53300": "it has no connection left",
@@ -27,8 +29,10 @@ _WHY_OF_CLASS = {
     "57": "it is being shut down, or started",
 }
 _NOT_REACHED = "it cannot be reached"
-_GONE = "42P01"
-"""A table is not there any more."""
+_ALTERED = frozenset(("42P01", "42703", "42883", "42804", "42809", "42P10", "23502", "22001", "21000"))
+"""A table, column or function is missing, or is not what it was."""
+_OF_OTHERS = frozenset(("42P07", "42710", "42723"))
+"""There is a table, index or function of that name already."""
 
 
 class Unavailable(Held):
@@ -50,7 +54,16 @@ class NotLetIn(Unavailable):
 
 _WHY_NOT_LET_IN = (
     (
-        (" value: ", "bad value for", "invalid integer value", "definition of service", "channel binding required"),
+        (
+            *(
+                " value: ",
+                "bad value for",
+                "invalid integer value",
+                "definition of service",
+                "channel binding required",
+            ),
+            *("could not match", "configuration parameter", "command-line argument"),
+        ),
         "a parameter of its address has a value that cannot be used",
         NotLetIn,
     ),
@@ -96,6 +109,17 @@ class TakenBack(FileProblem):
         )
 
 
+class Altered(FileProblem):
+    """The tables are not those that a release has made."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The ledger in PostgreSQL is not as it was made: a table, or a part of one, was dropped, renamed or "
+            "changed, its user does not see it any more, or an empty database stands in its place.",
+            AskUser("put back what is missing, or restore the database from a backup; until then nothing is submitted"),
+        )
+
+
 def problem(error: psycopg.Error) -> FileProblem:
     """What to say of an error."""
     code = error.sqlstate
@@ -104,8 +128,10 @@ def problem(error: psycopg.Error) -> FileProblem:
         said = "".join(words[1:]) or words[0]
         known = (kind(why) for parts, why, kind in _WHY_NOT_LET_IN if any(map(said.__contains__, parts)))
         return next(known, Unavailable(_NOT_REACHED))
-    if code == _GONE:
-        return TakenBack()
+    if code in _ALTERED:
+        return Altered()
+    if code in _OF_OTHERS:
+        return NotLetIn("it holds tables of something else, or has lost its own table ledger_schema")
     return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")
 
 
