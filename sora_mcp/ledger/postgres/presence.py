@@ -212,7 +212,7 @@ class Presence:
                 with suppress(psycopg.Error, SoraError), closing(self._connect()) as another:
                     self._catch_up(another)  # the same is asked: it may take long
                     if not answered.wait(LOOK_EVERY_S):
-                        shut(connection)
+                        connection.shut()
                     return
 
         threading.Thread(target=watch, name="sora-ledger-watch", daemon=True).start()
