@@ -90,7 +90,7 @@ class Hanging(KeyringBackend):
 
     def _hang(self) -> None:
         if child := os.fork():
-            Path(f"{os.environ['KEY_STORE']}.child").write_text(str(child), encoding="ascii")
+            (Path.home() / "key-store.json.child").write_text(str(child), encoding="ascii")
         threading.Event().wait()
 
     def get_password(self, service: str, username: str) -> str | None:

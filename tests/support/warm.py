@@ -72,7 +72,10 @@ class Start:
     streams: list[int]
 
     def is_alike(self) -> bool:
-        """Python started in the same way in this process."""
+        """Python started in the same way in this process, and would find the same modules where it is to run."""
+        ours = Path(self.folder, "sora_mcp")
+        if ours.exists() and not ours.samefile(sora_mcp.__path__[0]):
+            return False
         differing = {name for name, _ in self.environ.items() ^ os.environ.items()}
         return not any(map(os.isatty, self.streams)) and all(
             name.upper().startswith(MAY_DIFFER) or name.lower().endswith("_proxy") for name in differing
