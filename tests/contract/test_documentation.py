@@ -70,7 +70,7 @@ def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests(marker: s
     (command,) = blocks(marker, README)
     assert len(command.strip().splitlines()) == 1
     assert command.strip().endswith(
-        {"sh demo": ".venv/bin/sora-mcp demo", "sh test": ".venv/bin/pytest -q -n 3"}[marker]
+        {"sh demo": ".venv/bin/sora-mcp demo", "sh test": ".venv/bin/pytest -q -n 2"}[marker]
     )
 
 

@@ -131,11 +131,11 @@ async def test_who_waits_for_a_video_that_is_gone_is_told_so(
     async with host(environment(tmp_path, gateway, LEDGER_URL=url)) as server:
         await look(server)
         await pay(server, "fly man")
-        one = await server.call("get_video", {"task_id": "task_1", "wait_seconds": 4})
-        every = await server.call("list_videos", {"wait_seconds": 4})
+        one = await server.call("get_video", {"task_id": "task_1", "wait_seconds": 12})
+        every = await server.call("list_videos", {"wait_seconds": 12})
         await anyio.sleep(2)
         cluster.sql("DELETE FROM videos", database_of(url))  # as a backup that was put back
-        with anyio.fail_after(10):
+        with anyio.fail_after(25):
             told = await server.answer(one)
             assert "taken back to an earlier copy" in told["error"]["message"]
             listed = await server.answer(every)
