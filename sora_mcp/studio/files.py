@@ -176,9 +176,9 @@ class Files:
             shared = self._settings.shared_folder
             if shared is not None and folder.is_relative_to(shared):
                 await in_folder(check_mounted, shared)
-            if await self._is_ours(entry, named):
-                return named, False
             path = await in_folder(_free_name, folder, stem)
+            if path != named and await self._is_ours(entry, named):
+                return named, False
         except OSError as error:
             raise _cannot_use(folder, error) from None
         try:
