@@ -351,8 +351,8 @@ class Studio:
     async def describe(self, model: str | None = None) -> Description:
         """What the gateway is, what can be asked for there, the caps, and what was spent; it is asked for its models.
 
-        `model`: what this one takes is told in full; raises InvalidInput where the gateway doesn't list that. Raises
-        nothing for a gateway that is down, refuses the key or is not configured: what is known is told.
+        `model`: what this one takes is told in full; raises InvalidInput where the gateway doesn't list that or not
+        this one. Raises nothing where it is down, refuses the key or is not configured: what is known is told.
         """
         return await self._describer.describe(model)
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import anyio
 import pytest
 from bench import COMMAND, PNG, TAKEN_NEXT, about, environment
 from fault_gateway import CREATE, FaultGateway, Hold, says
+from terminals import CTRL_C, shown_until
 from warm import warm_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -245,7 +247,7 @@ async def test_where_the_sum_is_to_be_asked_about_and_nobody_is_there_it_is_refu
     assert states(await batch("--yes", ASK_ABOVE_COST="1.5")) == ["succeeded", "succeeded"]
 
 
-@pytest.mark.parametrize(("answer", "sent"), [(b"y\n", 2), (b"n\n", 0), (b"\x03", 0)])
+@pytest.mark.parametrize(("answer", "sent"), [(b"y\n", 2), (b"n\n", 0), (CTRL_C, 0)])
 async def test_at_a_terminal_it_is_asked_once_for_all(
     batch: Batch, gateway: FaultGateway, tmp_path: Path, answer: bytes, sent: int
 ) -> None:
@@ -253,30 +255,15 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
     terminal, end = pty.openpty()
     environ = environment(tmp_path, gateway, ASK_ABOVE_COST="1.5")
 
-    async def read() -> bytes:
-        return await anyio.to_thread.run_sync(os.read, terminal, 4096, abandon_on_cancel=True)
-
-    async def press() -> None:
-        os.write(terminal, answer)
-        while answer == b"\x03":  # readline loses a signal that comes while it begins to wait: one presses again
-            await anyio.sleep(5)
-            os.write(terminal, answer)
-
     with anyio.fail_after(60):
         command = ["setsid", "--ctty", *COMMAND, "batch", "films.jsonl"]
         process = await anyio.open_process(command, stdin=end, stdout=end, stderr=end, env=environ, cwd=tmp_path)
         os.close(end)
-        shown = b""
-        while b"[y/N]" not in shown:
-            shown += await read()
+        shown = await anyio.to_thread.run_sync(shown_until, terminal, b"[y/N]: ")
         assert b"Make 2 videos at 127.0.0.1" in shown
         assert b"a relative cost of 2" in shown
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(press)
-            with suppress(OSError):
-                while chunk := await read():
-                    shown += chunk
-            tasks.cancel_scope.cancel()
+        os.write(terminal, answer)
+        shown += await anyio.to_thread.run_sync(partial(shown_until, terminal, typed=answer))
         status = await process.wait()
     os.close(terminal)
     assert (status == 0) == bool(sent)

@@ -55,14 +55,14 @@ class NotLetIn(Unavailable):
 _WHY_NOT_LET_IN = (
     (
         (
-            *(
-                " value: ",
-                "bad value for",
-                "invalid integer value",
-                "definition of service",
-                "channel binding required",
-            ),
-            *("could not match", "configuration parameter", "command-line argument"),
+            " value: ",
+            "bad value for",
+            "invalid integer value",
+            "definition of service",
+            "channel binding required",
+            "could not match",
+            "configuration parameter",
+            "command-line argument",
         ),
         "a parameter of its address has a value that cannot be used",
         NotLetIn,
