@@ -1,6 +1,6 @@
 """The studio as an MCP server: tools, resources and prompts over stdio and streamable HTTP, both protocol eras."""
 
 from sora_mcp.server.surface import build
-from sora_mcp.server.transports import readable, serve_http, serve_stdio
+from sora_mcp.server.transports import serve_http, serve_stdio
 
-__all__ = ["build", "readable", "serve_http", "serve_stdio"]
+__all__ = ["build", "serve_http", "serve_stdio"]

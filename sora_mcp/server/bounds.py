@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import IO, Any
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = MOST_CHARACTERS
 """Of one message: of a line on stdin, of a body over HTTP."""
-_PIECE = 65_536
-"""Characters of a line that is too long which are held at once; of its end, so many are looked at."""
+_LONGEST_PLAIN = 65_536
+"""Characters of a member that is looked at."""
 _MOST_TOKENS = 100_000
 """Of the beginning of a line that is too long, which are looked at."""
 _DRAIN_WITHIN = 10.0
@@ -33,18 +33,6 @@ class TooLong(Struct, frozen=True):
 
     head: str
     tail: str
-
-
-def read_line(file: IO[str]) -> str | TooLong:
-    """The next line with its line break, empty at the end of input. Of one that is too long the rest is skipped."""
-    line = file.readline(MOST_BYTES + 1)
-    if len(line) <= MOST_BYTES or line.endswith("\n"):
-        fits = line.isascii() or len(line.encode("utf-8", "surrogatepass")) <= MOST_BYTES + 1
-        return line if fits else TooLong(line, line[-_PIECE:])
-    before, piece = "", line[-_PIECE:]
-    while not piece.endswith("\n") and (following := file.readline(_PIECE)):
-        before, piece = piece, following
-    return TooLong(line, before + piece)
 
 
 def answer_to(line: TooLong) -> types.JSONRPCResponse | types.JSONRPCError | None:
@@ -100,7 +88,7 @@ def _last_members(text: str) -> dict[str, Any]:
 def _plain(token: str) -> Any:
     """What a short piece of JSON says; None where it is none."""
     try:
-        return json.loads(token) if len(token) < _PIECE else None
+        return json.loads(token) if len(token) < _LONGEST_PLAIN else None
     except ValueError:
         return None
 
