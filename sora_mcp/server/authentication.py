@@ -29,7 +29,7 @@ from sora_mcp.identity.scopes import SCOPES
 from sora_mcp.ledger import open_documents
 from sora_mcp.server.bounds import read_ahead
 from sora_mcp.server.principals import VerifiedToken, current_token
-from sora_mcp.server.revocation import Ending, Exchange
+from sora_mcp.server.revocation import Ending, Exchanges
 from sora_mcp.server.scopes import check_scope, needed
 from sora_mcp.server.verifying import TRY_AGAIN_AFTER_S, CannotTell, Verifier, verifier_of
 
@@ -138,6 +138,7 @@ class Authentication:
 class _Guard:
     def __init__(self, app: ASGIApp, path: str, verifier: Verifier, metadata_url: str | None) -> None:
         self._app = AuthContextMiddleware(app)
+        self._exchanges = Exchanges(self._app)
         self._path = path
         self._verifier = verifier
         self._metadata_url = metadata_url
@@ -195,7 +196,7 @@ class _Guard:
     async def _serve(self, caller: VerifiedToken, scope: Scope, receive: Receive, send: Send) -> None:
         user = AuthenticatedUser(caller)
         scope.update(user=user, auth=AuthCredentials(user.scopes))
-        await Exchange(scope, receive, send, partial(self._ending, caller)).run(self._app)
+        await self._exchanges.serve(scope, receive, send, partial(self._ending, caller))
 
     def _ending(self, caller: VerifiedToken) -> Ending | None:
         """Why a request that was let in ends, and how it is answered; None where the token is still good."""

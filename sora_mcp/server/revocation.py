@@ -24,12 +24,42 @@ class Ending(NamedTuple):
     answer: ASGIApp
 
 
-class Exchange:
-    """Serves one request until there is an `ending()`; then its stream ends, or it is answered with that.
+class Exchanges:
+    """Serves requests with `app`, each until there is an ending for it; then its stream ends, or it is answered with
+    that.
 
-    What the request has begun goes on as it does where a client hangs up: what is being paid for is recorded.
+    What a request has begun goes on as it does where a client hangs up: what is being paid for is recorded.
     """
 
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._under_way: set[_Exchange] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        """One for all: each that is cancelled stays with the event loop until it would have been due."""
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, ending: Callable[[], Ending | None]) -> None:
+        """Serve one until there is an `ending()`."""
+        exchange = _Exchange(scope, receive, send, ending)
+        self._under_way.add(exchange)
+        if self._timer is None:
+            self._look_again()
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            self._under_way.discard(exchange)
+
+    def _look_again(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        for each in self._under_way:
+            each.look()
+        if self._under_way:
+            self._look_again()
+
+
+class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, ending: Callable[[], Ending | None]) -> None:
         self._scope = scope
         self._receive = receive
@@ -39,16 +69,9 @@ class Exchange:
         self._until_over = Receiving(receive)
         self._has_begun = False
         self._has_length = False
+        self._is_whole = False
         self._has_arrived = False
         self._task: asyncio.Task[None] | None = None
-
-    async def run(self, app: ASGIApp) -> None:
-        """Serve it with `app`."""
-        self._look_again()
-        try:
-            await app(self._scope, self.receive, self.send)
-        finally:
-            self._timer.cancel()
 
     async def receive(self) -> Message:
         """What comes from the client; that it hung up, once the token is no longer good."""
@@ -66,18 +89,13 @@ class Exchange:
             if message["type"] == "http.response.start":
                 self._has_begun = True
                 self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
-            elif not message.get("more_body", False):
-                self._timer.cancel()
+            else:
+                self._is_whole = not message.get("more_body", False)
             await self._send(message)
 
-    def _look_again(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN_AFTER_S, self._look)
-
-    def _look(self) -> None:
-        ending = self._ending()
-        if ending is None or self._has_length:  # an answer whose length was said is short, and has to be as long
-            self._look_again()
-        else:
+    def look(self) -> None:
+        """Begin to end it where there is an ending; an answer whose length was said is short, and has to be as long."""
+        if self._task is None and not (self._is_whole or self._has_length) and (ending := self._ending()) is not None:
             self._task = asyncio.ensure_future(self._end(ending))
 
     async def _end(self, ending: Ending) -> None:
