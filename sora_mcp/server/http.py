@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -29,6 +30,9 @@ MCP_PATH = "/mcp"
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _SHOWN = ("Mcp-Session-Id", "WWW-Authenticate")
 """Headers of answers that a web page has to read; browsers show it a few only."""
+
+_MOST_ALLOWED = 100
+"""Hosts and origins, with their ports, that are not looked at again."""
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -60,12 +64,8 @@ class HttpApp:
         self.connections: set[Any] = set()
         """Those that are open: kept by whoever listens, counted by `/metrics`."""
         own_routes = watching.routes(server, self.connections, asks_callers=authentication is not None)
-        app: ASGIApp = server.streamable_http_app(
-            streamable_http_path=MCP_PATH,
-            max_request_body_size=MOST_BYTES,
-            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # _Gate has it
-        )
-        endpoint: ASGIApp = in_words(app)
+        manager = StreamableHTTPSessionManager(server, max_request_body_size=MOST_BYTES)  # _Gate checks hosts
+        endpoint: ASGIApp = in_words(manager.handle_request)
         close = closed_by(endpoint)
         if settings.ledger_url is not None:
             from sora_mcp.server.sessions import Sessions  # noqa: PLC0415 - one server does without
@@ -76,8 +76,11 @@ class HttpApp:
             endpoint = OpenRequests(OwnersSessions(endpoint, close))
         self._draining = Draining(Lenient(endpoint), server)
         slash = Route(f"{MCP_PATH}/", _without_slash, methods=["GET", "POST", "DELETE"])
-        others = Router([slash, *own_routes, *routes, *(authentication.routes if authentication else ())])
-        app = _Endpoints(self._draining, others, lifespan=app)
+        others = Router(
+            [slash, *own_routes, *routes, *(authentication.routes if authentication else ())],
+            lifespan=lambda _: manager.run(),
+        )
+        app: ASGIApp = _Endpoints(self._draining, others)
         if authentication is not None:
             app = authentication.protect(server, app, MCP_PATH)
         if settings.allowed_origins:
@@ -107,18 +110,14 @@ async def _without_slash(_: Request) -> Response:
 
 class _Endpoints:
     """The MCP endpoint is reached by its own path only, for which a token is asked: a router would also take `/mcp%0a`
-    for it. The lifespan is the SDK's."""
+    for it."""
 
-    def __init__(self, mcp: ASGIApp, others: ASGIApp, *, lifespan: ASGIApp) -> None:
+    def __init__(self, mcp: ASGIApp, others: ASGIApp) -> None:
         self._mcp = mcp
         self._others = others
-        self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            await (self._mcp if scope["path"] == MCP_PATH else self._others)(scope, receive, send)
+        await (self._mcp if scope.get("path") == MCP_PATH else self._others)(scope, receive, send)
 
 
 class _Gate:
@@ -137,12 +136,17 @@ class _Gate:
                 allowed_origins=list(settings.allowed_origins) or local_pages,
             )
         )
+        self._allowed: set[tuple[tuple[bytes, bytes], ...]] = set()
+        """Headers that were found to be so."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = [(name, value.lower()) for name, value in scope["headers"] if name in {b"host", b"origin"}]
-            refusal = await self._check.validate_request(Request({**scope, "headers": headers}))
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
+            headers = tuple((name, value.lower()) for name, value in scope["headers"] if name in {b"host", b"origin"})
+            if headers not in self._allowed:
+                refusal = await self._check.validate_request(Request({**scope, "headers": headers}))
+                if refusal is not None:
+                    await refusal(scope, receive, send)
+                    return
+                if len(self._allowed) < _MOST_ALLOWED:
+                    self._allowed.add(headers)
         await self._app(scope, receive, send)
