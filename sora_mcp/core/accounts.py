@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -53,6 +54,7 @@ def fingerprint(salt: bytes, api_key: str) -> str:
     return hmac.new(salt, api_key.encode(), hashlib.sha256).hexdigest()[:16]
 
 
+@lru_cache(maxsize=100)
 def canonical_address(base_url: str) -> str:
     """A gateway's address. The names of this machine are one: who pays at `localhost` must not pay again at
     127.0.0.1."""

@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MARK = b"\xef\xbb\xbf"
+_SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
+_WITH_SESSIONS = {None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)}
 
 SESSION_GONE = (
     "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
@@ -78,6 +80,5 @@ class _Answer:
 
 def _names_a_session(scope: Mapping[str, Any]) -> bool:
     """Whether a request belongs to a session; the era without sessions uses 404 for other things."""
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    version = headers.get(MCP_PROTOCOL_VERSION_HEADER.encode())
-    return MCP_SESSION_ID_HEADER.encode() in headers and version in {None, *HANDSHAKE_PROTOCOL_VERSIONS}
+    headers = dict(scope["headers"])
+    return _SESSION in headers and headers.get(_VERSION) in _WITH_SESSIONS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -92,12 +93,12 @@ class Sealed:
 
     async def _read(self, studio: Studio, *, if_older_than: float) -> None:
         """Read the keys again; where that fails, those which are known are used."""
-        came_at = anyio.current_time()
+        came_at = time.monotonic()
         if self._boundary is not None and came_at - self._read_at <= if_older_than:
             return
         async with self._reading:
             if self._read_at < came_at:  # of many who come at once one reads for all
-                began_at = anyio.current_time()
+                began_at = time.monotonic()
                 self._boundary = await _opened(studio) or self._boundary
                 self._read_at = began_at
 

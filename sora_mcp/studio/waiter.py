@@ -83,22 +83,30 @@ class Waiter:
 
         An id that no row knows is asked about until then. Raises what `look_up` raises.
         """
-        pause, error = upstream.tick, None
-        while error is None or anyio.current_time() < deadline:
-            with anyio.CancelScope(deadline=math.inf if error is None else deadline):
-                try:
-                    return await self.look_up(upstream, video_id), None
-                except (GatewayError, NotFound) as trouble:
-                    if not trouble.can_retry or anyio.current_time() >= deadline:
-                        raise
-                    if known := await self._poller.known(upstream, video_id):
-                        return known, trouble
-                    error = trouble
-                if anyio.current_time() + (error.retry_after_s or 0) > deadline:
-                    break
-                await anyio.sleep(max(pause, error.retry_after_s or 0))
+        seen = await self._try(upstream, video_id, deadline)
+        if not isinstance(seen, SoraError):
+            return seen
+        pause = upstream.tick
+        with anyio.CancelScope(deadline=deadline):
+            while isinstance(seen, SoraError) and anyio.current_time() + (seen.retry_after_s or 0) <= deadline:
+                await anyio.sleep(max(pause, seen.retry_after_s or 0))
                 pause = min(2 * pause, upstream.pace)
-        raise error
+                seen = await self._try(upstream, video_id, deadline)
+        if isinstance(seen, SoraError):
+            raise seen
+        return seen
+
+    async def _try(
+        self, upstream: Upstream, video_id: str, deadline: float
+    ) -> tuple[Entry, SoraError | None] | SoraError:
+        """What `_first_look` gives, or why there is no row yet. Raises what cannot pass before `deadline`."""
+        try:
+            return await self.look_up(upstream, video_id), None
+        except (GatewayError, NotFound) as trouble:
+            if not trouble.can_retry or anyio.current_time() >= deadline:
+                raise
+            known = await self._poller.known(upstream, video_id)
+            return trouble if known is None else (known, trouble)
 
     async def _until(
         self, deadline: float, upstream: Upstream, entry: Entry, trouble: SoraError | None, listener: Listener
