@@ -133,6 +133,17 @@ def _tinted(colour: Rgb, variant: int) -> Rgb:
     return red, green, blue
 
 
+Part = tuple[Image.Image, tuple[int, int], Image.Image | None]
+"""A picture, where its corner lies on another, and what of it is seen there; None: all."""
+
+
+def trimmed(layer: Image.Image) -> Part:
+    """A layer without what is transparent all round: the less there is of it, the faster it is pasted."""
+    box = layer.getbbox() or (0, 0, 1, 1)
+    seen = layer.crop(box)
+    return seen.convert("RGB"), box[:2], seen.getchannel("A")
+
+
 class Landscape:
     """Layers painted once; `frame` only moves them. Sizes in pixels; `light_of`: the variant whose light it has."""
 
@@ -144,7 +155,8 @@ class Landscape:
         self._horizon = int(height * 0.66)
         self._sky = self._paint_sky()
         self._light = self._paint_light()
-        self._layers = [self._paint_hills(depth) for depth in range(3)]
+        self._spare = int(width * 1.5) - width
+        self._layers = [trimmed(self._paint_hills(depth)) for depth in range(3)]
         self._flakes = [
             (self._chance.random(), self._chance.random(), self._chance.uniform(0.4, 1.0)) for _ in range(90)
         ]
@@ -158,8 +170,8 @@ class Landscape:
         for depth, layer in enumerate(self._layers):
             if depth == 1 and self._palette.sea:
                 self._paint_sea(image, position)
-            spare = layer.width - self._width
-            image.paste(layer, (-int(spare * position * (depth + 1) / 3), 0), layer)
+            hills, (left, top), mask = layer
+            image.paste(hills, (left - int(self._spare * position * (depth + 1) / 3), top), mask)
         if self._palette.snow:
             self._paint_snow(image, position)
         return image
@@ -194,7 +206,7 @@ class Landscape:
         return light
 
     def _paint_hills(self, depth: int) -> Image.Image:
-        width = int(self._width * 1.5)
+        width = self._width + self._spare
         layer = Image.new("RGBA", (width, self._height), (0, 0, 0, 0))
         base = self._horizon + (depth - 1) * self._height * 0.13
         waves = [

@@ -13,7 +13,7 @@ from msgspec import Struct
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from sora_mcp.core.tables import FPS
-from sora_mcp.media.landscape import Landscape, Palette, Rgb, palette_of, tint_of
+from sora_mcp.media.landscape import Landscape, Palette, Part, Rgb, palette_of, tint_of, trimmed
 from sora_mcp.media.letters import LINE, Ink, wrapped, write
 
 BADGE: Ink = (255, 255, 255, 200)
@@ -71,7 +71,7 @@ def render(scene: Scene, target: Path) -> None:
 
 def _encode(frames: Iterator[Image.Image], scene: Scene, path: Path) -> None:
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=scene.fps, options={"preset": "veryfast", "crf": "24"})
+        stream = container.add_stream("libx264", rate=scene.fps, options={"preset": "ultrafast", "crf": "24"})
         stream.width, stream.height = scene.width, scene.height
         even = scene.width % 2 == 0 and scene.height % 2 == 0
         stream.pix_fmt = "yuv420p" if even else "yuv444p"
@@ -87,8 +87,8 @@ def _frames(scene: Scene) -> Iterator[Image.Image]:
     pictures = _changed(scene) if len(scene.clips) == 1 else _faded(scene) if len(scene.clips) == 2 else _painted(scene)
     overlays = _Overlays(scene)
     for index, picture in zip(range(scene.n_frames), pictures, strict=False):
-        overlay = overlays.at(index)
-        picture.paste(overlay, (0, 0), overlay)
+        for part, corner, mask in overlays.at(index):
+            picture.paste(part, corner, mask)
         yield picture
 
 
@@ -224,25 +224,26 @@ class _Overlays:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._captions = sorted(scene.captions)
-        self._drawn: dict[str, Image.Image] = {}
+        self._drawn: dict[str, list[Part]] = {}
 
-    def at(self, index: int) -> Image.Image:
+    def at(self, index: int) -> list[Part]:
         caption = next((text for start, text in reversed(self._captions) if start <= index), "")
         if caption not in self._drawn:
             self._drawn[caption] = self._draw(caption)
         return self._drawn[caption]
 
-    def _draw(self, caption: str) -> Image.Image:
+    def _draw(self, caption: str) -> list[Part]:
         scene = self._scene
-        overlay = Image.new("RGBA", (scene.width, scene.height), (0, 0, 0, 0))
+        badge = Image.new("RGBA", (scene.width, scene.height), (0, 0, 0, 0))
         unit = max(12, min(scene.width, scene.height) // 19)
         for shift, fill in ((1, SHADOW), (0, BADGE)):
             corner = (scene.width - unit + shift, unit + shift)
-            write(overlay, corner, "SANDBOX", max(11, unit * 3 // 4), fill=fill, anchor="ra")
-        if scene.prompt or caption or scene.clips:
-            band = _band(scene, caption)
-            overlay.paste(band, (0, scene.height - band.height))
-        return overlay
+            write(badge, corner, "SANDBOX", max(11, unit * 3 // 4), fill=fill, anchor="ra")
+        if not (scene.prompt or caption or scene.clips):
+            return [trimmed(badge)]
+        band = _band(scene, caption)
+        top = scene.height - band.height
+        return [trimmed(badge.crop((0, 0, scene.width, top))), (band.convert("RGB"), (0, top), None)]
 
 
 def _band(scene: Scene, caption: str) -> Image.Image:
