@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import os
+import pty
+import socket
+import subprocess
+import sys
+import tty
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
+from bench import COMMAND, killed_on_failure
 from wire import HELLO, Wire, wire
 
 pytestmark = pytest.mark.anyio
@@ -54,3 +62,80 @@ async def test_a_request_that_cannot_be_read_is_answered_with_its_id(server: Wir
     alive = await server.ask(b'{"jsonrpc":"2.0","id":10,"method":"ping"}')
 
     assert alive["id"] == 10
+
+
+# --- what a host makes stdin of ---------------------------------------------------------------------
+
+TALK = [
+    json.dumps(HELLO).encode(),
+    b'{"jsonrpc":"2.0","id":2,"method":"ping"}',
+    b'{"jsonrpc":"2.0","id":3,"method":"ping"}',
+]
+
+
+def answered(said: bytes) -> list[int]:
+    return [json.loads(line)["id"] for line in said.splitlines()]
+
+
+def a_pipe(folder: Path) -> tuple[int, int]:  # noqa: ARG001
+    return os.pipe()
+
+
+def a_pipe_that_never_waits(folder: Path) -> tuple[int, int]:  # noqa: ARG001
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    return ours, theirs
+
+
+def a_socket(folder: Path) -> tuple[int, int]:  # noqa: ARG001
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def a_terminal(folder: Path) -> tuple[int, int]:  # noqa: ARG001
+    theirs, ours = pty.openpty()
+    tty.setraw(ours)
+    return ours, theirs
+
+
+def a_file(folder: Path) -> tuple[int, int]:
+    path = folder / "talk"
+    return os.open(path, os.O_RDONLY | os.O_CREAT), os.open(path, os.O_WRONLY)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stdin is a pipe there")
+@pytest.mark.parametrize(
+    "kind", [a_pipe, a_pipe_that_never_waits, a_socket, a_terminal, a_file], ids=lambda kind: kind.__name__
+)
+def test_a_server_is_spoken_to_through_whatever_a_host_makes_stdin_of(
+    environment: dict[str, str], tmp_path: Path, kind: Callable[[Path], tuple[int, int]]
+) -> None:
+    ours, theirs = kind(tmp_path)
+    if kind is a_file:
+        os.write(theirs, b"\r\n".join(TALK))  # the last line without its end
+    with (
+        subprocess.Popen(COMMAND, env=environment, bufsize=0, stdin=ours, stdout=subprocess.PIPE) as process,  # noqa: S603 - our own command
+        killed_on_failure(process),
+    ):
+        os.close(ours)
+        assert process.stdout is not None
+        if kind is not a_file:
+            for piece in (TALK[0] + b"\n" + TALK[1][:10], TALK[1][10:] + b"\n\n" + TALK[2] + b"\n"):
+                os.write(theirs, piece)
+                assert process.stdout.readline()
+        os.close(theirs)
+        rest = process.communicate(timeout=20)[0]
+    assert process.returncode == 0
+    assert answered(rest) == ([1, 2, 3] if kind is a_file else [3])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX closes it")
+def test_a_server_whose_stdin_is_closed_ends_at_once_and_quietly(environment: dict[str, str]) -> None:
+    ended = subprocess.run(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *COMMAND],
+        env=environment,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
