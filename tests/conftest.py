@@ -172,12 +172,15 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """One kind of ledger, empty."""
     if request.param == "sqlite":
-        return in_file(tmp_path)
+        yield in_file(tmp_path)
+        return
     cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.store(tmp_path)
+    store = cluster.store(tmp_path)
+    yield store
+    cluster.drop(store.values["ledger_url"])
 
 
 @pytest.fixture
