@@ -43,14 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "chaos: clocks that jump, slow TLS, a full disk")
 
 
-STARTS_PROCESSES = {"run", "environment"}
+STARTS_PROCESSES = {"run", "environment", "cluster"}
 """Fixtures through which a test starts a server or a command in a process of its own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave tests that start processes out of the fast loop; others that take long are marked where they stand."""
+    """Leave tests that start processes, PostgreSQL among them, out of the fast loop; others that take long are marked
+    where they stand."""
     for item in items:
-        if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())) or "postgres" in parameters:
             item.add_marker(pytest.mark.slow)
 
 
