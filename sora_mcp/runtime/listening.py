@@ -71,11 +71,17 @@ class _Listener(socket.socket):
 
 class _JoinedWrites:
     """A transport that sends what is written in one turn of the event loop at once. uvicorn writes the head of an
-    answer, its body and its end one by one: each would be a packet, and would wake its reader."""
+    answer, its body and its end one by one: each would be a packet, and would wake its reader.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    `unread` is called where it is closed while something still waits to be read: it stays open for that.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, unread: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._unread = unread
         self._held = bytearray()
 
     def __getattr__(self, name: str) -> Any:
@@ -94,6 +100,8 @@ class _JoinedWrites:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._unread()
 
     def _flush(self) -> None:
         held, self._held = self._held, bytearray()
@@ -111,7 +119,8 @@ class _Connection(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
-        super().connection_made(cast("asyncio.Transport", _JoinedWrites(transport, self.loop)))
+        joined = _JoinedWrites(transport, self.loop, self._expect_reading)
+        super().connection_made(cast("asyncio.Transport", joined))
         self._idle_since = self.loop.time()
         self._watch()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
@@ -137,9 +146,11 @@ class _Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_expecting()
+        if not self.transport.is_closing():
+            self._stop_expecting()
 
     def _expect_reading(self) -> None:
+        self._stop_expecting()
         waiting = self.transport.get_write_buffer_size()
 
         def look() -> None:

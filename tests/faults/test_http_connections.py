@@ -1,0 +1,78 @@
+"""Single connections over HTTP that break the rules: what is not read, never comes, or is no HTTP."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import IO
+from urllib.parse import urlsplit
+
+from bench import killed_on_failure
+
+SERVER = """
+import asyncio
+from sora_mcp.runtime import listening
+
+class Connections(set):
+    def discard(self, connection):
+        if connection in self:
+            print("lost", flush=True)
+        super().discard(connection)
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/body":
+        while (await receive()).get("more_body"):
+            pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/much":
+        [connection] = connections
+        await asyncio.sleep(0)
+        while not connection.transport.get_write_buffer_size():  # the system takes some of an answer that nobody reads
+            await send({"type": "http.response.body", "body": bytes(16384), "more_body": True})
+            await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"answered"})
+
+listening.REQUEST_WITHIN_S = listening.UNREAD_FOR_S = 0.5
+connections = Connections()
+listening.listen(app, "127.0.0.1", 0, lambda address: print(address, flush=True), connections=connections)
+"""
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, subprocess.Popen[str]]]:
+    """A connection to a server, and the server."""
+    command = [sys.executable, "-c", SERVER]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server,  # noqa: S603
+        killed_on_failure(server),
+    ):
+        address = urlsplit(out(server.stdout).readline().strip())
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            yield connection, server
+        server.kill()
+
+
+def out(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What comes before the server closes the connection."""
+    parts = []
+    with suppress(ConnectionError):
+        parts.extend(iter(partial(connection.recv, 65536), b""))
+    return b"".join(parts)
+
+
+def test_a_client_that_leaves_the_end_of_its_answer_unread_is_cut_off() -> None:
+    """However little of it is left: each such connection would keep a descriptor for ever."""
+    with connected() as (connection, server):
+        connection.sendall(b"GET /much HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert out(server.stdout).readline() == "lost\n"
