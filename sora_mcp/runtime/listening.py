@@ -138,6 +138,8 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
         super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # of the next request, which came behind this one
+            self._watch()
 
     def pause_writing(self) -> None:
         """More waits to be written than the client has read: it is cut off where that stays so."""

@@ -76,3 +76,13 @@ def test_a_client_that_leaves_the_end_of_its_answer_unread_is_cut_off() -> None:
     with connected() as (connection, server):
         connection.sendall(b"GET /much HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert out(server.stdout).readline() == "lost\n"
+
+
+def test_a_request_behind_another_one_has_no_longer_to_arrive() -> None:
+    with connected() as (connection, _):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+        answers = rest_of(connection)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"answered" in answers
+    assert b"HTTP/1.1 408 " in answers
