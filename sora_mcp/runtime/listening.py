@@ -141,6 +141,17 @@ class _Connection(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:  # of the next request, which came behind this one
             self._watch()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where the request was answered already, or is just being, there is no more to say."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        """Nothing else is spoken here. The library would also tell whoever runs the server to install more."""
+        return False
+
     def pause_writing(self) -> None:
         """More waits to be written than the client has read: it is cut off where that stays so."""
         super().pause_writing()
@@ -291,6 +302,8 @@ def listen(
         port=port,
         loop="asyncio",  # the listener and the connection are this one's
         http=_Connection,
+        ws="none",
+        log_config=None,  # it logs as everything else does
         limit_concurrency=most_connections(),
         log_level="warning",
         access_log=False,

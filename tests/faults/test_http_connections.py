@@ -11,6 +11,7 @@ from functools import partial
 from typing import IO
 from urllib.parse import urlsplit
 
+import pytest
 from bench import killed_on_failure
 
 SERVER = """
@@ -65,7 +66,7 @@ def out(stream: IO[str] | None) -> IO[str]:
 
 def rest_of(connection: socket.socket) -> bytes:
     """What comes before the server closes the connection."""
-    parts = []
+    parts: list[bytes] = []
     with suppress(ConnectionError):
         parts.extend(iter(partial(connection.recv, 65536), b""))
     return b"".join(parts)
@@ -86,3 +87,27 @@ def test_a_request_behind_another_one_has_no_longer_to_arrive() -> None:
     assert answers.startswith(b"HTTP/1.1 200 ")
     assert b"answered" in answers
     assert b"HTTP/1.1 408 " in answers
+
+
+@pytest.mark.parametrize("begins", [b"POST /", b"POST /body", b"nothing"])
+def test_what_is_no_http_is_refused_and_leaves_no_traceback(begins: bytes) -> None:
+    """Anybody could fill the log with them: it needs no token."""
+    with connected() as (connection, server):
+        connection.sendall(begins + b" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        if begins == b"POST /":
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.sendall(b"this is no chunk\r\n")
+        rest_of(connection)
+        assert out(server.stdout).readline() == "lost\n"
+        server.kill()
+        log = out(server.stderr).read()
+    assert "Traceback" not in log
+    assert "Error" not in log
+
+
+def test_an_upgrade_is_not_made_and_nobody_is_told_to_install_anything() -> None:
+    with connected() as (connection, server):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n")
+        assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
+        server.kill()
+        assert not out(server.stderr).read()
