@@ -14,7 +14,8 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import anyio
@@ -71,10 +72,45 @@ class Questions(Protocol):
         """Whether an answer that comes under a state is one to this question, in time, and the first."""
 
 
+class Waiting:
+    """The calls that wait for their users' answers; they are told where the server ends before these come."""
+
+    def __init__(self) -> None:
+        self._scopes: set[anyio.CancelScope] = set()
+        self._has_ended = False
+
+    @contextmanager
+    def answer(self) -> Iterator[None]:
+        """Wait inside of this, for ANSWER_WITHIN at most. Raises Declined where the server ends."""
+        with anyio.move_on_after(ANSWER_WITHIN) as scope:
+            self._scopes.add(scope)
+            try:
+                self._check()
+                yield
+            finally:
+                self._scopes.discard(scope)
+        if scope.cancelled_caught:
+            self._check()
+
+    def end(self) -> None:
+        """Nobody waits any more, from now on."""
+        self._has_ended = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    def _check(self) -> None:
+        if self._has_ended:
+            raise Declined(
+                "This server is being ended and could not wait for the user's answer.",
+                Do("Call again in a moment; the user is asked again."),
+            )
+
+
 def asker_of(
     questions: Questions,
     session: ServerSession,
     params: types.CallToolRequestParams,
+    waiting: Waiting,
     check_caller: Callable[[], None],
 ) -> Asker | None:
     """Whoever can ask the user about this call, None where the client does not let anybody ask.
@@ -85,7 +121,7 @@ def asker_of(
         return None
     if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return _LaterAsker(questions, params)
-    return _WaitingAsker(session, check_caller) if session.can_send_request else None
+    return _WaitingAsker(session, waiting, check_caller) if session.can_send_request else None
 
 
 class OwnQuestions:
@@ -137,13 +173,14 @@ class Asker:
 
 
 class _WaitingAsker(Asker):
-    def __init__(self, session: ServerSession, check_caller: Callable[[], None]) -> None:
+    def __init__(self, session: ServerSession, waiting: Waiting, check_caller: Callable[[], None]) -> None:
         self._session = session
+        self._waiting = waiting
         self._check_caller = check_caller
 
     async def confirm(self, text: str, fingerprint: str) -> None:  # noqa: ARG002 - the call itself waits
         answer: object = _SILENCE
-        with anyio.move_on_after(ANSWER_WITHIN):
+        with self._waiting.answer():
             try:
                 answer = await self._ask(text)
             except (MCPError, ValidationError) as error:

@@ -58,6 +58,7 @@ class Draining:
         """Wait for the calls under way, at most GRACE_S seconds, then end what goes on for long without harm."""
         if self.under_way > 0:
             logger.warning("ending: calls under way are finished first, within %g s: %d", GRACE_S, self.under_way)
+        self._server.listen_no_more()
         self._server.close_viewers()  # pictures cost nothing, and a video can be made so that they take for ever
         with anyio.move_on_after(GRACE_S):
             while self.under_way > 0:

@@ -19,7 +19,7 @@ from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
-from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, asker_of
+from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, Waiting, asker_of
 from sora_mcp.server.completions import complete
 from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
@@ -65,6 +65,7 @@ class SoraServer(Server[Studio]):
         self._settings = settings
         self._key_of: KeyOf | None = None
         self._questions = OwnQuestions()
+        self._waiting = Waiting()
         self._patience = PatienceOfSessions()
         self._studios: set[Studio] = set()
         self.on_message: Callable[[str], None] | None = None
@@ -138,8 +139,14 @@ class SoraServer(Server[Studio]):
         for studio in self._studios:
             studio.close_viewer()
 
+    def listen_no_more(self) -> None:
+        """No client can connect any more: calls that wait for an answer end, unless another server passes it on."""
+        if self.on_message is None:
+            self._waiting.end()
+
     def close(self) -> None:
-        """End every stream that stands until it is ended, so that a server can end."""
+        """End what stands until it is ended, streams and questions, so that a server can end."""
+        self._waiting.end()
         self.subscribers.close()
 
     def _links(self, ctx: Context) -> OwnersLinks | None:
@@ -164,7 +171,7 @@ class SoraServer(Server[Studio]):
 
         studio = ctx.lifespan_context
         questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
-        asker = asker_of(questions, ctx.session, params, self.check_caller)
+        asker = asker_of(questions, ctx.session, params, self._waiting, self.check_caller)
         patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
         links = self._links(ctx)
         caller = tools.Caller(

@@ -107,6 +107,36 @@ async def test_whoever_waits_for_a_video_is_told_and_goes_on_being_told(
     assert [each["state"] for each in answers] == ["running"]
 
 
+async def test_a_user_who_has_not_answered_does_not_hold_it_up_and_the_call_is_told_so(
+    gateway: FaultGateway, tmp_path: Path
+) -> None:
+    """Of the older era the call waits, and no answer can reach a server that listens no more."""
+    asked = anyio.Event()
+    answers: list[Any] = []
+
+    async def never(context: Any, params: Any) -> Any:  # noqa: ARG001 - the callback names them
+        asked.set()
+        await anyio.sleep_forever()
+
+    async def create(client: Client) -> None:
+        answers.append((await client.call_tool("create_video", {"prompt": "fly man"})).structured_content)
+
+    with anyio.fail_after(20):
+        async with over_http(environment(tmp_path, gateway, ASK_ABOVE_COST="0.5"), COMMAND) as (address, process):
+            async with Client(address, mode="legacy", elicitation_callback=never) as client:
+                await client.list_tools()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(create, client)
+                    await asked.wait()
+                    process.terminate()
+            assert process.stderr is not None
+            log = b"".join([chunk async for chunk in process.stderr])
+    assert [each["outcome"] for each in answers] == ["not_submitted"]
+    assert "could not wait for the user's answer" in answers[0]["error"]["message"]
+    assert b"traceback" not in log.lower()
+    assert gateway.creates() == []
+
+
 async def test_streams_that_stand_for_ever_do_not_hold_it_up(tmp_path: Path) -> None:
     with anyio.fail_after(20):
         async with (
