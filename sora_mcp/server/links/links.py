@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import anyio
 from anyio import to_thread
 from msgspec import Struct
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from sora_mcp.config.sharing import folder_for_all
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
+from sora_mcp.gateway.folder import Silent, within
 from sora_mcp.server.links.answers import Endpoint, LinkVerifier, path_of
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
@@ -26,6 +28,8 @@ from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
 from sora_mcp.server.links.signing import LASTS_S, Signer, Subject, Use
 from sora_mcp.studio.uploads import Uploads
 from sora_mcp.tools.remote import ForRemoteAgents
+
+T = TypeVar("T")
 
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -87,7 +91,7 @@ class OwnersLinks(Struct, frozen=True):
     async def to_video(self, download: Download) -> str:
         """A link to a video that is saved. Raises FileProblem or NotConfigured."""
         path = Path(download.path or "")
-        about = await to_thread.run_sync(look_at, path)
+        about = await _in_folder("The folder of videos", partial(look_at, path))
         if about is None:
             raise FileProblem("The file was removed just now.", AskUser("call again"))
         subject = subject_of(download.task_id, download.variant, about)
@@ -106,9 +110,13 @@ class OwnersLinks(Struct, frozen=True):
 
     async def has_image(self, name: str) -> bool:
         """Whether the owner has sent the image of this name. Raises FileProblem."""
-        try:
-            with anyio.fail_after(_FOLDER_ANSWERS_WITHIN_S):
-                knows = Uploads(self.folder, self.owner).knows
-                return await to_thread.run_sync(knows, name, abandon_on_cancel=True)
-        except TimeoutError:
-            raise FileProblem("The folder of images that people send does not answer.", TryAgain()) from None
+        knows = Uploads(self.folder, self.owner).knows
+        return await _in_folder("The folder of images that people send", partial(knows, name))
+
+
+async def _in_folder(folder: str, work: Callable[[], T]) -> T:
+    """What `work` returns. Raises FileProblem where its folder does not answer."""
+    try:
+        return await within(_FOLDER_ANSWERS_WITHIN_S, work)
+    except Silent:
+        raise FileProblem(f"{folder} does not answer.", TryAgain()) from None

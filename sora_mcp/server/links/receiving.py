@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
+from sora_mcp.gateway.folder import Silent, in_folder
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
@@ -64,15 +64,15 @@ class Images:
         _check_head(request)
         uploads = Uploads(self._folder, link.owner)
         with _in_words(), self._coming.one_more(link.owner):
-            part = await to_thread.run_sync(uploads.begin, _declared_size(request))
+            part = await in_folder(uploads.begin, _declared_size(request))
             try:
                 with anyio.fail_after(RECEIVE_WITHIN_S):
                     await _take(request, part)
-                keep = partial(uploads.keep, part, str(link.subject[0]))
-                return await to_thread.run_sync(keep, limiter=self._checking)
+                async with self._checking:
+                    return await in_folder(uploads.keep, part, str(link.subject[0]))
             finally:
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(part.discard)
+                with suppress(Silent), anyio.CancelScope(shield=True):
+                    await in_folder(part.discard)
 
 
 def _told(uploaded: Uploaded) -> Response:
@@ -97,6 +97,8 @@ def _in_words() -> Iterator[None]:
         raise Refusal(409, "Another image came by this link before; each image needs a link of its own.") from None
     except TimeoutError:
         raise Refusal(408, f"The image did not come within {RECEIVE_WITHIN_S:g} s. Send it again.") from None
+    except Silent:
+        raise Refusal(503, "The folder of images does not answer now. Try again later.", TRY_LATER) from None
     except FileProblem as error:
         raise Refusal(507, error.message) from None
 
@@ -130,7 +132,7 @@ async def _take(request: Request, part: Part) -> None:
         done += len(chunk)
         if done > MAX_IMAGE_BYTES:
             raise _too_large()
-        await to_thread.run_sync(part.write, chunk)
+        await in_folder(part.write, chunk)
     if kind_of(head) is None:
         raise Refusal(415, f"What was sent is not an image. {_HOW}; allowed: {KINDS}.")
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from anyio import to_thread
+import anyio
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
+from sora_mcp.gateway.folder import Silent, in_folder
 from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link, Subject
 from sora_mcp.server.shares import TRY_LATER, Share, ShareUsedUp
@@ -58,16 +63,78 @@ class Videos:
         video_id, variant = str(link.subject[0]), int(link.subject[1])
         try:
             path = await self._saved_file(link.owner, video_id, variant)
-        except SoraError as error:
-            logger.error("a link cannot be used: %s", error.message)  # noqa: TRY400 - the message says it all
+            saved = None if path is None else await _opened(path)
+        except (SoraError, OSError) as error:
+            why = error.message if isinstance(error, SoraError) else error.strerror
+            logger.error("a link cannot be used: %s", why)  # noqa: TRY400 - the message says it all
             raise Refusal(503, "This server cannot look for the file now. Try again later.") from None
-        about = None if path is None else await to_thread.run_sync(look_at, path)
-        if path is None or about is None or subject_of(video_id, variant, about) != link.subject:
-            raise Refusal(404, "The file is not here any more. download_video saves the video again, if it can be had.")
-        response = FileResponse(
-            path, media_type="video/mp4", filename=link.name, stat_result=about, content_disposition_type="inline"
+        if saved is None:
+            raise _gone()
+        try:
+            if subject_of(video_id, variant, saved.about) != link.subject:
+                raise _gone()
+            response = _FileResponse(saved, link.name)
+            await response(_with_usable_range(request.scope, saved.about.st_size), request.receive, send)
+        except OSError as error:  # the client was told a length, and sees that it got less
+            logger.error("a download is cut off: %s", error.strerror)  # noqa: TRY400 - likewise
+        finally:
+            with suppress(Silent), anyio.CancelScope(shield=True):
+                await in_folder(saved.file.close)
+
+
+def _gone() -> Refusal:
+    return Refusal(404, "The file is not here any more. download_video saves the video again, if it can be had.")
+
+
+class _Saved(Struct):
+    """A file that is open, as `about` says. It is read in the threads of its folder."""
+
+    path: Path
+    file: BinaryIO
+    about: os.stat_result
+
+    async def seek(self, offset: int) -> None:
+        self.file.seek(offset)
+
+    async def read(self, most: int) -> bytes:
+        """As any file's, as far as it was long when it was opened. Raises OSError."""
+        return await in_folder(self._read, most)
+
+    def _read(self, most: int) -> bytes:
+        wanted = min(most, self.about.st_size - self.file.tell())
+        part = self.file.read(wanted)
+        if len(part) < wanted:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        return part
+
+
+async def _opened(path: Path) -> _Saved | None:
+    """The file of a path; None where none lies there. Raises OSError where it can't be read."""
+
+    def opened() -> _Saved:
+        file = path.open("rb")
+        return _Saved(path, file, os.fstat(file.fileno()))
+
+    try:
+        return None if await in_folder(look_at, path) is None else await in_folder(opened)
+    except FileNotFoundError:  # it was removed just now
+        return None
+
+
+class _FileResponse(FileResponse):
+    """Sends a file that is open already: the one that was looked at, whatever has its name now."""
+
+    def __init__(self, saved: _Saved, name: str) -> None:
+        about, kind = saved.about, "video/mp4"
+        super().__init__(
+            saved.path, media_type=kind, filename=name, stat_result=about, content_disposition_type="inline"
         )
-        await response(_with_usable_range(request.scope, about.st_size), request.receive, send)
+        self._saved = saved
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[Any]:
+        """In the place of starlette's, which opens the path again; its early releases have no such step, and do so."""
+        yield self._saved
 
 
 def look_at(path: Path) -> os.stat_result | None:
