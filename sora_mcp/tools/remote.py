@@ -11,7 +11,23 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel
 
 from sora_mcp.config.spelling import variable_of
-from sora_mcp.core.advice import Advice, Correct, Do, Message, Place, parts_of
+from sora_mcp.core.advice import (
+    Advice,
+    AskUser,
+    CheckKey,
+    Configure,
+    CopyLedger,
+    Correct,
+    Do,
+    LogIn,
+    Message,
+    Place,
+    Restart,
+    Setting,
+    StartNewLedger,
+    UnlockKeyStore,
+    parts_of,
+)
 from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Video
@@ -21,6 +37,7 @@ from sora_mcp.studio.report import ON_THIS_MACHINE
 from sora_mcp.studio.uploads import NOT_HERE
 from sora_mcp.tools.agent_wording import ForAgents
 from sora_mcp.tools.caller import Links
+from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY
 from sora_mcp.tools.sentences import duration
 
 
@@ -42,6 +59,21 @@ class ForRemoteAgents(ForAgents):
     def advise(self, *advice: Advice, about: str | None = None) -> str:
         return super().advise(*(each for each in advice if each != ON_THIS_MACHINE), about=about)
 
+    def raise_cap(self, setting: str) -> str:
+        return f"Tell the user: only whoever runs this server may raise {setting}. Do not try to work around it."
+
+    def _sentence(self, advice: Advice) -> str:
+        """What is done where the server runs is not for the user of an agent on another machine."""
+        match advice:
+            case AskUser(to) if any(isinstance(part, Setting | Restart | Place) for part in parts_of(to)):
+                return _for_operator(self.message(to))
+            case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
+                return _for_operator(self.message(ABOUT_GATEWAY[type(advice)]))
+            case StartNewLedger() | CopyLedger():
+                return _for_operator("mend its ledger")
+            case _:
+                return super()._sentence(advice)
+
     def settle(self, request_ids: tuple[str, ...]) -> str:
         which, command = " and ".join(request_ids) or "it", _settle((*request_ids, "REQUEST_ID")[0])
         return (
@@ -57,6 +89,10 @@ class ForRemoteAgents(ForAgents):
 
     def give_up(self, request_id: str) -> str:
         return f"Tell the user: whoever runs this server can run `{_settle(request_id)} --none` ({_NAME})."
+
+
+def _for_operator(what: str) -> str:
+    return f"Tell the user: whoever runs this server has to {what}."
 
 
 def _settle(request_id: str) -> str:

@@ -19,6 +19,7 @@ from sora_mcp.core.caps import OverDailyCap, TooManyRunning
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import OutcomeUnknown
 from sora_mcp.tools.agent_wording import FOR_AGENTS
+from sora_mcp.tools.remote import FOR_REMOTE_AGENTS
 
 TASK, REQUEST = "task_1", "req_1"
 SETTING = ("check ", advice.Setting("max_running"))
@@ -82,6 +83,18 @@ def test_a_person_is_told_commands_and_no_tools(each: advice.Advice) -> None:
         program, *words = shlex.split(command)
         assert program == "sora-mcp"
         assert words
+
+
+@pytest.mark.parametrize("each", [*EXAMPLES, advice.AskUser((advice.Restart(),))], ids=str)
+def test_somebody_far_away_is_sent_to_whoever_runs_the_server_for_what_can_only_be_done_there(
+    each: advice.Advice,
+) -> None:
+    text = FOR_REMOTE_AGENTS.advise(each)
+    is_told_only = isinstance(each, advice.Do | advice.TellUser | advice.KnownBefore)
+    if re.search(r"sora-mcp|SORA_|[Rr]estart", FOR_AGENTS.advise(each)) and not is_told_only:
+        assert "whoever runs this server" in text
+        assert "Only the user may" not in text
+        assert "Ask the user to" not in text
 
 
 def test_what_is_pasted_is_quoted_and_keeps_the_filters() -> None:
