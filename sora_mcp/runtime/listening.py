@@ -33,7 +33,9 @@ GRACE_S = 55.0
 _ASKS_WITHIN_S = 0.25
 """Seconds in which a connection that an ending process has just taken is to say what it asks for."""
 _WRITTEN_WITHIN_S = 5
-"""Seconds more for their answers to be written."""
+"""Seconds more for their answers to be written. Then clients are cut off."""
+_ENDS_WITHIN_S = 2
+"""Seconds more in which what was done for these is to end, before it is cancelled wherever it stands."""
 HELD_BYTES = 65_536
 """Bytes of an answer that are held back at most, for the rest of the turn."""
 MOST_CONNECTIONS = 1024
@@ -257,10 +259,20 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._stop_listening(sockets or [])
         ending = asyncio.ensure_future(self._ending())
+        cut_off = asyncio.get_running_loop().call_later(GRACE_S + _WRITTEN_WITHIN_S, self._cut_off)
         try:
             await super().shutdown(sockets)
         finally:
+            cut_off.cancel()
             ending.cancel()
+
+    def _cut_off(self) -> None:
+        """End the connections that are left, such as long downloads: those who serve them notice, and end by
+        themselves."""
+        left = list(self.server_state.connections)
+        logger.warning("ending: clients that are still connected are cut off: %d", len(left))
+        for each in left:
+            each.transport.abort()
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         """Take the connections that were made already, and hear what they ask for: a proxy that is connected sends its
@@ -307,7 +319,7 @@ def listen(
         limit_concurrency=most_connections(),
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=int(GRACE_S) + _WRITTEN_WITHIN_S,
+        timeout_graceful_shutdown=int(GRACE_S) + _WRITTEN_WITHIN_S + _ENDS_WITHIN_S,
     )
     server = _Server(config, tell, ending)
     if connections is not None:

@@ -37,8 +37,11 @@ async def app(scope, receive, send):
         while not connection.transport.get_write_buffer_size():  # the system takes some of an answer that nobody reads
             await send({"type": "http.response.body", "body": bytes(16384), "more_body": True})
             await asyncio.sleep(0)
+    while scope["path"] == "/endless" and connections:
+        await send({"type": "http.response.body", "body": bytes(16384), "more_body": True})
     await send({"type": "http.response.body", "body": b"answered"})
 
+listening.GRACE_S = listening._WRITTEN_WITHIN_S = 0
 listening.REQUEST_WITHIN_S = listening.UNREAD_FOR_S = 0.5
 connections = Connections()
 listening.listen(app, "127.0.0.1", 0, lambda address: print(address, flush=True), connections=connections)
@@ -111,3 +114,14 @@ def test_an_upgrade_is_not_made_and_nobody_is_told_to_install_anything() -> None
         assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
         server.kill()
         assert not out(server.stderr).read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+def test_a_download_that_takes_longer_than_a_server_takes_to_end_leaves_no_traceback() -> None:
+    with connected() as (connection, server):
+        connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        server.terminate()
+        log = out(server.stderr).read()
+    assert "cut off" in log
+    assert "Traceback" not in log
