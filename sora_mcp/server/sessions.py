@@ -132,7 +132,8 @@ class Sessions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"]) if scope["type"] == "http" else {}
-        if scope["type"] != "http" or headers.get(_VERSION, b"").decode() not in {"", *HANDSHAKE_PROTOCOL_VERSIONS}:
+        version = headers.get(_VERSION, b"").decode("latin-1")
+        if scope["type"] != "http" or version not in {"", *HANDSHAKE_PROTOCOL_VERSIONS}:
             await self._app(scope, receive, send)
         elif session_id := headers.get(_SESSION, b"").decode("latin-1"):
             await self._serve(session_id, scope, receive, send)

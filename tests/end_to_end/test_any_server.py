@@ -5,6 +5,7 @@ The folder is mounted at another place by each of them.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import AsyncIterator
@@ -308,3 +309,14 @@ async def test_an_image_that_was_sent_to_one_is_used_by_another(house: House) ->
                 sent = (await http.put(link[0], content=corner("PNG"))).json()
             plan = await call(there, "create_video", prompt="cat", inpaint_items=[{"url": sent["url"]}], dry_run=True)
             assert plan["outcome"] == "not_submitted"
+
+
+@pytest.mark.parametrize("name", ["MCP-Protocol-Version", "Mcp-Session-Id"])
+async def test_headers_in_bytes_of_no_text_are_refused_in_words(house: House, name: str) -> None:
+    headers = [(b"Authorization", f"Bearer {house.servers.token('ann')}".encode()), (name.encode(), b"\xff\xfe")]
+    headers += [(key.encode(), value.encode()) for key, value in ACCEPT.items()]
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": ABOUT}
+    with anyio.fail_after(60):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.post(house.servers.servers[0].address, headers=headers, content=json.dumps(message))
+    assert 400 <= answer.status_code < 500, answer.text
