@@ -67,11 +67,11 @@ class Files:
         Raises NotReady, InvalidInput, BadReply or FileProblem.
         """
         usable_generation(entry, variant, "task_id")
-        path, is_new = entry.files.get(variant), False
+        path, is_new = await self._saved(entry, variant), False
         if save_as is not None:
-            await self._save_as(entry, variant, save_as, on_progress or _silent)
+            await self._save_as(entry, variant, save_as, path, on_progress or _silent)
             path, is_new = save_as, True
-        elif path is None or not await self.is_saved(entry, variant):
+        elif path is None:
             path, is_new = await self._save_new(entry, variant, on_progress or _silent)
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
@@ -114,11 +114,12 @@ class Files:
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""
-        if _knows_shape(entry, variant) or not await self.is_saved(entry, variant):
+        path = None if _knows_shape(entry, variant) else await self._saved(entry, variant)
+        if path is None:
             return
         try:
             name = f"Variant {variant} of {entry.id}"
-            sheet = await viewer.sheet([media.Reel(entry.files[variant])], View(frames=1), [name])
+            sheet = await viewer.sheet([media.Reel(path)], View(frames=1), [name])
         except (media.Unviewable, NotConfigured) as error:
             logger.info("what was saved cannot be looked into: %s", error.message)
         else:
@@ -136,8 +137,8 @@ class Files:
     @asynccontextmanager
     async def at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
         """The file of one variant; one that is not saved is fetched, and removed afterwards."""
-        if await self.is_saved(entry, variant):
-            yield anyio.Path(entry.files[variant])
+        if (saved := await self._saved(entry, variant)) is not None:
+            yield anyio.Path(saved)
             return
         with temporary_folder() as folder:
             path = folder / f"{file_stem(entry)}.v{variant}.mp4"
@@ -145,18 +146,31 @@ class Files:
             yield anyio.Path(path)
 
     async def is_saved(self, entry: Entry, variant: int) -> bool:
-        """Whether one variant lies in the output folder. Where the folder does not answer, it does not."""
+        """Whether one variant lies in a file."""
+        return await self._saved(entry, variant) is not None
+
+    async def _saved(self, entry: Entry, variant: int) -> Path | None:
+        """The file of one variant; None where there is none, or its folder does not answer.
+
+        One that does not lie where it was saved may have moved with the folder of videos: it has its name there still.
+        """
         path = entry.files.get(variant)
         try:
-            return path is not None and await in_folder(path.is_file)
+            if path is None or await in_folder(_is_file, path):
+                return path
+            moved = self._settings.output_dir / path.name
+            if not await self._is_ours(entry, moved):
+                return None
         except Silent:
-            return False
+            return None
+        await self._ledger.saved(entry.request_id, variant, moved)
+        return moved
 
-    async def _save_as(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
+    async def _save_as(self, entry: Entry, variant: int, path: Path, saved: Path | None, on_progress: Progress) -> None:
         """Save one variant under a name of the caller's: what lies in a file already is copied."""
         try:
-            if await self.is_saved(entry, variant):
-                await within(FLUSHED_WITHIN_S, partial(copy_new, entry.files[variant], path))
+            if saved is not None:
+                await within(FLUSHED_WITHIN_S, partial(copy_new, saved, path))
                 return
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem as error:
@@ -290,6 +304,13 @@ def temporary_folder() -> Iterator[Path]:
         raise FileProblem(words, AskUser("make room there")) from None
     with folder:
         yield Path(folder.name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that this user may not look into
+        return False
 
 
 def _is_whole_video(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,22 @@ async def test_a_file_that_a_killed_process_saved_but_did_not_record_is_taken(
         assert (await download(client))["outcome"] == "already_saved"
         assert len(gateway.requests("GET")) == asked
     assert await names(folder) == ["task_new.v1.mp4"]
+
+
+async def test_a_video_whose_folder_has_moved_is_found_there_though_its_address_has_expired(
+    connect: Connect, gateway: FaultGateway, folder: anyio.Path, tmp_path: Path
+) -> None:
+    async with connect() as client:
+        await succeed(client)
+        await download(client)
+    gateway.on("GET", "/media", GONE)
+    moved = await folder.rename(tmp_path / "shared")
+    async with connect(output_dir=moved) as client:
+        content = (await client.read_resource("sora://videos/task_new/1.mp4")).contents[0]
+        assert base64.b64decode(content.blob) == MP4  # type: ignore[union-attr]
+        told = await client.call_tool("get_video", {"task_id": "task_new"})
+        assert told.structured_content["files"] == [str(moved / "task_new.v1.mp4")]
+    assert len(gateway.requests("GET", "/media/one.mp4")) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", MP4[:-2]], ids=["empty", "text", "cut"])
