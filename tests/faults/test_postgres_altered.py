@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, Connect
+from bench import TAKEN_NEXT, Connect, Run
 from fault_gateway import CREATE, FaultGateway
 from ledgers import begin, row
 from mcp import Client
@@ -63,7 +63,7 @@ CHANGES = (
     ),
     Change("DELETE FROM ledger_schema", "INSERT INTO ledger_schema VALUES (1, 0)", OF_OTHERS),
     Change("ALTER TABLE ledger_schema RENAME TO old", "ALTER TABLE old RENAME TO ledger_schema", OF_OTHERS),
-    Change("ALTER SCHEMA public RENAME TO old", "ALTER SCHEMA old RENAME TO public", "no schema to make tables in"),
+    Change("ALTER SCHEMA public RENAME TO old", "ALTER SCHEMA old RENAME TO public", "are in the schema old"),
 )
 
 
@@ -84,6 +84,25 @@ async def test_what_was_dropped_renamed_or_changed_is_not_called_a_backup_and_wo
         assert (await create(client, "another"))["outcome"] == "accepted"
         assert (await create(client, "fly man"))["duplicate"]
     assert len(gateway.creates()) == 2
+
+
+async def test_no_empty_ledger_is_made_beside_one_in_a_schema_that_is_not_looked_at(
+    cluster: Cluster, connect: Connect, run: Run, gateway: FaultGateway
+) -> None:
+    url = cluster.database()
+    async with connect(ledger_url=url) as client:
+        assert (await create(client, "fly man"))["outcome"] == "accepted"
+    cluster.sql("CREATE SCHEMA private", database_of(url))
+    elsewhere = f"{url}?options=-csearch_path%3Dprivate"
+    async with connect(ledger_url=elsewhere) as client:
+        refused = await create(client, "fly man")
+        assert refused["outcome"] == "not_submitted"
+        assert "its tables are in the schema public, which the search_path of its user" in refused["error"]["message"]
+    doctor = await anyio.to_thread.run_sync(lambda: run("doctor", LEDGER_URL=elsewhere))
+    assert "its tables are in the schema public" in doctor.stdout
+    async with connect(ledger_url=f"{url}?options=-csearch_path%3Dprivate,public") as client:
+        assert (await create(client, "fly man"))["duplicate"]
+    assert len(gateway.creates()) == 1
 
 
 async def test_a_sequence_that_stands_behind_its_rows_is_named(

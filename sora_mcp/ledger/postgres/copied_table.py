@@ -31,7 +31,9 @@ AT_ONCE = 500
 """Rows that are held in memory."""
 _COLUMNS = (
     "SELECT column_name, data_type, is_nullable = 'NO' AND column_default IS NULL FROM information_schema.columns"
-    " WHERE table_name = %s AND table_schema = current_schema() ORDER BY ordinal_position"
+    " WHERE table_name = %s AND table_schema = ("
+    "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+    " WHERE pg_class.oid = to_regclass('videos')) ORDER BY ordinal_position"
 )
 _CORRECT = AskUser("correct that in the file, or restore the file from a backup")
 _HELD: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -7,6 +7,7 @@ from contextlib import closing
 import psycopg
 from msgspec import Struct
 
+from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.trouble import Unsuitable, problem
@@ -52,6 +53,7 @@ def _inspection_of(connection: Connection) -> Inspection:
         raise Unsuitable("it is read-only", "let its user write (default_transaction_read_only)")
     if has_videos and not has_schema:
         raise Unsuitable("it holds a table videos of something else", "make a database of its own")
+    migrations.check_not_elsewhere(connection)
     if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):
         raise Unsuitable("its user may not write there", "let that user own the database")
     schema = connection.run("SELECT version FROM ledger_schema")[0][0] if has_schema else None

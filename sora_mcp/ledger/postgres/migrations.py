@@ -13,12 +13,21 @@ from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
 from sora_mcp.ledger.postgres.counting import TABLES as COUNTS
+from sora_mcp.ledger.postgres.trouble import Unsuitable
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 MIGRATION_LOCK = 0x534F_5241_0001
 """An advisory lock: whoever writes shares it, whoever migrates has it alone."""
 _LONGEST = "30min"
 """How long one statement of a step may take, on however many rows."""
+
+
+_VERSIONS = "CREATE TABLE IF NOT EXISTS ledger_schema (version BIGINT NOT NULL, oldest BIGINT NOT NULL)"
+_ELSEWHERE = (
+    "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+    " WHERE relname = 'ledger_schema' AND relkind IN ('r', 'p') AND nspname NOT LIKE 'pg\\_%'"
+    " AND to_regclass('ledger_schema') IS NULL LIMIT 1"
+)
 
 
 class Step(Struct, frozen=True):
@@ -140,7 +149,9 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
         connection.execute(f"SET LOCAL statement_timeout = '{_LONGEST}'".encode())
-        connection.execute("CREATE TABLE IF NOT EXISTS ledger_schema (version BIGINT NOT NULL, oldest BIGINT NOT NULL)")
+        check_not_elsewhere(connection)
+        if _version(connection) is None:  # or what this session remembers: it is read again
+            connection.execute(_VERSIONS)
         version, oldest = _version(connection) or (0, 0)
         _check_not_newer((version, oldest), steps)
         for step in steps[version:]:
@@ -154,6 +165,16 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
         connection.execute("INSERT INTO ledger_schema VALUES (%s, %s)", [version, oldest])
     if version < len(steps):
         raise OlderRelease
+
+
+def check_not_elsewhere(connection: Connection) -> None:
+    """Raise Unsuitable where the tables are in a schema in which this user's names are not looked up: new ones beside
+    them would know nothing of what was paid for."""
+    if row := connection.execute(_ELSEWHERE).fetchone():
+        raise Unsuitable(
+            f"its tables are in the schema {row[0]}, which the search_path of its user does not name",
+            "name that schema there, or make a database of its own",
+        )
 
 
 def _version(connection: Connection) -> tuple[int, int] | None:
