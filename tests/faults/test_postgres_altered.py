@@ -64,6 +64,12 @@ CHANGES = (
     Change("DELETE FROM ledger_schema", "INSERT INTO ledger_schema VALUES (1, 0)", OF_OTHERS),
     Change("ALTER TABLE ledger_schema RENAME TO old", "ALTER TABLE old RENAME TO ledger_schema", OF_OTHERS),
     Change("ALTER SCHEMA public RENAME TO old", "ALTER SCHEMA old RENAME TO public", "are in the schema old"),
+    Change("ALTER TABLE videos DISABLE TRIGGER videos_added", "ALTER TABLE videos ENABLE TRIGGER videos_added"),
+    Change("ALTER TABLE videos DROP CONSTRAINT videos_request_id_key", "ALTER TABLE videos ADD UNIQUE (request_id)"),
+    Change(
+        "ALTER TABLE used_answers DROP CONSTRAINT used_answers_pkey",
+        "ALTER TABLE used_answers ADD PRIMARY KEY (answer_id)",
+    ),
 )
 
 
