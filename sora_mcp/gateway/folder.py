@@ -10,9 +10,10 @@ import asyncio
 import errno
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -65,15 +66,28 @@ async def within(seconds: float, work: Callable[[], T]) -> T:
     """The same, with other patience. Whoever is cancelled meanwhile still waits: the work may use what they close."""
     try:
         with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
-            done = await asyncio.get_running_loop().run_in_executor(_threads(), work)
+            done = await asyncio.get_running_loop().run_in_executor(_threads(_beside.get()), work)
     except TimeoutError as error:
         raise Silent from error
     return done
 
 
+@contextmanager
+def beside_it() -> Iterator[None]:
+    """What is done meanwhile is done on this machine's own disk, and waits for nobody who waits for the folder."""
+    token = _beside.set(True)
+    try:
+        yield
+    finally:
+        _beside.reset(token)
+
+
+_beside = ContextVar("sora_beside_the_folder", default=False)
+
+
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sora-folder")
+def _threads(is_beside: bool) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sora-disk" if is_beside else "sora-folder")
 
 
 _marks: dict[Path, str] = {}

@@ -22,7 +22,7 @@ from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, copy_new, fetch
-from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, check_mounted, in_folder, within
+from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, beside_it, check_mounted, in_folder, within
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.film import Probe
 from sora_mcp.media.viewer import Viewer
@@ -67,7 +67,12 @@ class Files:
         Raises NotReady, InvalidInput, BadReply or FileProblem.
         """
         usable_generation(entry, variant, "task_id")
-        path, is_new = await self._saved(entry, variant), False
+        try:
+            path, is_new = await self._saved(entry, variant), False
+        except Silent as error:
+            if save_as is None:
+                raise _cannot_use(self._settings.output_dir, error) from None
+            path, is_new = None, False
         if save_as is not None:
             await self._save_as(entry, variant, save_as, path, on_progress or _silent)
             path, is_new = save_as, True
@@ -114,7 +119,7 @@ class Files:
 
     async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
         """Read size, length and rate from a saved file, where the gateway does not tell them."""
-        path = None if _knows_shape(entry, variant) else await self._saved(entry, variant)
+        path = None if _knows_shape(entry, variant) else await self._at_once(entry, variant)
         if path is None:
             return
         try:
@@ -137,31 +142,36 @@ class Files:
     @asynccontextmanager
     async def at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
         """The file of one variant; one that is not saved is fetched, and removed afterwards."""
-        if (saved := await self._saved(entry, variant)) is not None:
+        if (saved := await self._at_once(entry, variant)) is not None:
             yield anyio.Path(saved)
             return
         with temporary_folder() as folder:
             path = folder / f"{file_stem(entry)}.v{variant}.mp4"
-            await self._fetch(entry, variant, path, on_progress)
+            with beside_it():
+                await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
 
     async def is_saved(self, entry: Entry, variant: int) -> bool:
         """Whether one variant lies in a file."""
-        return await self._saved(entry, variant) is not None
+        return await self._at_once(entry, variant) is not None
+
+    async def _at_once(self, entry: Entry, variant: int) -> Path | None:
+        """The file of one variant; None where there is none, or its folder does not answer."""
+        try:
+            return await self._saved(entry, variant)
+        except Silent:
+            return None
 
     async def _saved(self, entry: Entry, variant: int) -> Path | None:
-        """The file of one variant; None where there is none, or its folder does not answer.
+        """The file of one variant, None where there is none. Raises Silent.
 
         One that does not lie where it was saved may have moved with the folder of videos: it has its name there still.
         """
         path = entry.files.get(variant)
-        try:
-            if path is None or await in_folder(_is_file, path):
-                return path
-            moved = self._settings.output_dir / path.name
-            if not await self._is_ours(entry, moved):
-                return None
-        except Silent:
+        if path is None or await in_folder(_is_file, path):
+            return path
+        moved = self._settings.output_dir / path.name
+        if not await self._is_ours(entry, moved):
             return None
         await self._ledger.saved(entry.request_id, variant, moved)
         return moved

@@ -113,8 +113,12 @@ async def linked(download: Download, links: Links) -> Download:
 
 async def check_images(draft: VideoRequest, links: Links) -> None:
     """Raise InvalidInput for images that are files of the caller's machine and were not sent here, with links to send
-    them by."""
-    missing = [each async for each in _missing(draft, links)]
+    them by. Nothing was sent, whatever is raised."""
+    try:
+        missing = [each async for each in _missing(draft, links)]
+    except SoraError as trouble:
+        trouble.outcome = "not_submitted"
+        raise
     if not missing:
         return
     error = InvalidInput([problem for problem, _ in missing])

@@ -1,7 +1,9 @@
-"""File systems that are soon full."""
+"""File systems that are soon full, or answer nobody."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,3 +22,22 @@ def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
         pytest.skip("this user cannot mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
+
+
+@contextmanager
+def silent_at(folder: Path) -> Iterator[None]:
+    """A file system that answers nobody, in place of what lies there; skipped as above. Whoever waits is told at the
+    end that it is gone."""
+    mount = getattr(ctypes.CDLL(None), "mount", None)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("this user cannot mount a file system")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    try:
+        if mount is None or mount(b"silent", os.fsencode(folder), b"fuse", 0, options):
+            pytest.skip("this user cannot mount a file system")
+        yield
+    finally:
+        os.close(device)
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)  # noqa: S603, S607

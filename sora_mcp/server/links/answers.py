@@ -24,6 +24,9 @@ HEADERS = {
 """Of every answer: whoever has a link may use it, so that it and what it leads to are kept nowhere else."""
 
 
+AGAIN = {"Retry-After": str(TRY_AGAIN_AFTER_S)}
+
+
 class Refusal(Exception):
     """The request is refused with `status`; `message` says why and what to do."""
 
@@ -46,8 +49,7 @@ async def link_of(request: Request, verifier: LinkVerifier, use: Use) -> Link:
     except FileProblem as error:
         raise Refusal(503, error.message) from None
     except CannotTell as reason:
-        again = {"Retry-After": str(TRY_AGAIN_AFTER_S)}
-        raise Refusal(503, f"{reason} The link is as good as it was.", again) from None
+        raise Refusal(503, f"{reason} The link is as good as it was.", AGAIN) from None
     if "authorization" in request.headers:
         principal = current_principal()
         if principal is None:

@@ -20,7 +20,7 @@ from sora_mcp.config.sharing import folder_for_all
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.gateway.folder import Silent, within
+from sora_mcp.gateway.folder import Silent, in_folder
 from sora_mcp.server.links.answers import Endpoint, LinkVerifier, path_of
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
@@ -32,9 +32,6 @@ from sora_mcp.tools.remote import ForRemoteAgents
 T = TypeVar("T")
 
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
-
-_FOLDER_ANSWERS_WITHIN_S = 15.0
-"""It may be one of a network."""
 
 
 class Links:
@@ -117,6 +114,6 @@ class OwnersLinks(Struct, frozen=True):
 async def _in_folder(folder: str, work: Callable[[], T]) -> T:
     """What `work` returns. Raises FileProblem where its folder does not answer."""
     try:
-        return await within(_FOLDER_ANSWERS_WITHIN_S, work)
+        return await in_folder(work)
     except Silent:
         raise FileProblem(f"{folder} does not answer.", TryAgain()) from None

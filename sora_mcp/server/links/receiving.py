@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Send
 from sora_mcp.core.errors import FileProblem, InvalidInput
 from sora_mcp.gateway.folder import Silent, in_folder
 from sora_mcp.server.bounds import drain
-from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
+from sora_mcp.server.links.answers import AGAIN, LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
 from sora_mcp.server.shares import TRY_LATER, Share, ShareUsedUp
 from sora_mcp.studio.image_files import kind_of
@@ -95,10 +95,12 @@ def _in_words() -> Iterator[None]:
         raise Refusal(429, str(error), {"Retry-After": f"{error.retry_after_s:.0f}"}) from None
     except LinkUsed:
         raise Refusal(409, "Another image came by this link before; each image needs a link of its own.") from None
+    except Silent:
+        raise Refusal(
+            503, "The folder of images does not answer. Send it again later by the same link.", AGAIN
+        ) from None
     except TimeoutError:
         raise Refusal(408, f"The image did not come within {RECEIVE_WITHIN_S:g} s. Send it again.") from None
-    except Silent:
-        raise Refusal(503, "The folder of images does not answer now. Try again later.", TRY_LATER) from None
     except FileProblem as error:
         raise Refusal(507, error.message) from None
 

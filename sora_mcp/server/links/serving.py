@@ -20,7 +20,7 @@ from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
 from sora_mcp.gateway.folder import Silent, in_folder
-from sora_mcp.server.links.answers import LinkVerifier, Refusal, link_of
+from sora_mcp.server.links.answers import AGAIN, LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link, Subject
 from sora_mcp.server.shares import TRY_LATER, Share, ShareUsedUp
 
@@ -64,6 +64,8 @@ class Videos:
         try:
             path = await self._saved_file(link.owner, video_id, variant)
             saved = None if path is None else await _opened(path)
+        except Silent:
+            raise Refusal(503, "The folder of videos does not answer. The link is as good as it was.", AGAIN) from None
         except (SoraError, OSError) as error:
             why = error.message if isinstance(error, SoraError) else error.strerror
             logger.error("a link cannot be used: %s", why)  # noqa: TRY400 - the message says it all

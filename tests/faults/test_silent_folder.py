@@ -1,0 +1,73 @@
+"""The folder that several servers share does not answer any more: whoever needs it is told, and all else goes on."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from bench import MP4, PNG, TAKEN_NEXT, finished
+from calls import item
+from disks import silent_at
+from fault_gateway import CREATE, Answer, FaultGateway
+from mcp import Client
+from postgres import Cluster
+from several import several
+
+from sora_mcp.gateway.folder import AT_ONCE
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+
+async def use(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return dict((await client.call_tool(tool, arguments)).structured_content or {})
+
+
+async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/video.mp4"))
+    gateway.on("GET", "/video.mp4", Answer(200, MP4, {"Content-Type": "video/mp4"}))
+    answers: dict[str, Any] = {}
+    async with (
+        several(tmp_path, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
+        servers.client("ann", at=0) as client,
+        httpx.AsyncClient(timeout=30, trust_env=False) as http,
+    ):
+        for number in (1, 2):
+            await use(client, "create_video", {"prompt": f"number {number}"})
+            await use(client, "get_video", {"task_id": f"task_{number}", "wait_seconds": 20})
+        video = (await use(client, "download_video", {"task_id": "task_1"}))["url"]
+        refused = await use(client, *item(url="cat.png"))
+        image = re.findall(r"https?://\S+/images/[\w.-]+", refused["error"]["next_step"])[0]
+
+        async def ask(name: str, call: partial[Any]) -> None:
+            answers[name] = await call()
+
+        with silent_at(tmp_path / "videos"):
+            with anyio.fail_after(35):
+                async with anyio.create_task_group() as asking:
+                    asking.start_soon(ask, "create", partial(use, client, *item(url=f"upload:{'0' * 32}")))
+                    asking.start_soon(ask, "download", partial(use, client, "download_video", {"task_id": "task_1"}))
+                    asking.start_soon(ask, "image", partial(http.put, image, content=PNG))
+                    for number in range(AT_ONCE):
+                        asking.start_soon(ask, f"link {number}", partial(http.get, video))
+            created = answers.pop("create")
+            assert created["outcome"] == "not_submitted", created
+            assert "Nothing was submitted" in created["error"]["message"]
+            assert "does not answer" in answers.pop("download")["error"]["message"]
+            assert [(each.status_code, "does not answer" in each.text) for each in answers.values()] == [
+                (503, True)
+            ] * (AT_ONCE + 1)
+            with anyio.fail_after(15):
+                shown = await use(client, "view_video", {"task_id": "task_2"})
+                assert "holds no video that can be shown" in shown["error"]["message"]  # it was fetched
+                assert (await use(client, "create_video", {"prompt": "number 3"}))["outcome"] == "accepted"
+        assert (await http.get(video)).content == MP4
+        assert (await http.put(image, content=PNG)).status_code == 201
+    assert len(gateway.creates()) == 3
