@@ -48,6 +48,9 @@ class Listener(Protocol):
 class Servers(Protocol):
     """What several servers have in common that share a ledger. What is asynchronous raises FileProblem."""
 
+    def now(self) -> float:
+        """The ledger's clock, which is the same for all of them."""
+
     async def seal_keys(self) -> list[bytes]:
         """The keys (32 bytes each) with which the states of questions are sealed, the one to use first; the same for
         every process. A key seals for a day, and opens for at least an hour more."""
@@ -76,9 +79,6 @@ class Ledger(Servers, Protocol):
 
     def exists(self) -> bool:
         """Whether anything was ever recorded here."""
-
-    def now(self) -> float:
-        """The ledger's clock."""
 
     def age(self, entry: Entry) -> float:
         """Seconds since an entry was last brought up to date; for ever where the clock went back since."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import mcp_types as types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.request_state import (
+    AESGCMRequestStateCodec,
+    RequestStateBoundary,
+    RequestStateCodec,
+    RequestStateSecurity,
+)
 from mcp.shared.exceptions import MCPError
 
 from sora_mcp.config.settings import Settings
@@ -118,7 +125,28 @@ async def _opened(studio: Studio) -> RequestStateBoundary | None:
     except SoraError as error:
         logger.info("the keys for questions cannot be read now: %s", error.message)
         return None
-    return _boundary_of(RequestStateSecurity(keys=keys, ttl=ANSWER_WITHIN, bind_principal=_owner))
+    codec = _ByTheLedgersClock(AESGCMRequestStateCodec(keys), studio.servers.now)
+    return _boundary_of(RequestStateSecurity(codec=codec, ttl=ANSWER_WITHIN, bind_principal=_owner))
+
+
+class _ByTheLedgersClock:
+    """Seals a state with times by the ledger's clock: the SDK looks at this server's, and those of servers differ."""
+
+    def __init__(self, codec: RequestStateCodec, clock: Callable[[], float]) -> None:
+        self._codec = codec
+        self._clock = clock
+
+    def seal(self, payload: bytes) -> str:
+        return self._codec.seal(_later(payload, self._clock() - time.time()))
+
+    def unseal(self, token: str) -> bytes:
+        return _later(self._codec.unseal(token), time.time() - self._clock())
+
+
+def _later(payload: bytes, seconds: float) -> bytes:
+    """A state whose times are so many seconds later."""
+    claims = json.loads(payload)
+    return json.dumps(claims | {name: claims[name] + seconds for name in ("iat", "exp")}).encode()
 
 
 def _boundary_of(security: RequestStateSecurity) -> RequestStateBoundary:

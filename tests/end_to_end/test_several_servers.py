@@ -9,21 +9,24 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+import mcp_types as types
 import pytest
-from bench import ERAS, KEY, PNG, Era, Run, environment, finished, over_http, taken
+from bench import COMMAND, ERAS, KEY, PNG, TAKEN_NEXT, Era, Run, environment, finished, over_http, taken
 from callers import ACCEPT, META, bearer, client_of, message, opened
 from calls import ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, says
+from mcp.client.context import ClientRequestContext
 from postgres import Cluster, running_cluster
 from warm import warm_command
 
 from sora_mcp.config.converters import Secret
-from sora_mcp.config.settings import Settings
+from sora_mcp.config.settings import Settings, load
 from sora_mcp.identity.tokens import Tokens, TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 from sora_mcp.ledger import open_documents
@@ -154,6 +157,47 @@ async def test_links_of_one_server_are_served_by_the_other(two: Two, gateway: Fa
                 ]
 
             await until(is_refused, 6)
+
+
+@pytest.mark.parametrize("apart", ["-10m", "+10m"])
+async def test_a_question_of_one_is_answered_at_another_whose_clock_is_ten_minutes_off(
+    apart: str, cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    url = cluster.database()
+    first, second = (environment_of(tmp_path, name, url, gateway) for name in ("first", "second"))
+    second |= clock(apart)
+    made = TokenStore(open_documents(load({}, ledger_url=url, home=tmp_path))).add("alice", None, None)
+    yes: Any = {"pay": types.ElicitResult(action="accept", content={"pay": True})}
+    async with AsyncExitStack() as stack:
+        clients = []
+        for each in (first, second):
+            address, _ = await stack.enter_async_context(over_http(each | {"SORA_ASK_ABOVE_COST": "1"}, COMMAND))
+            clients.append(await stack.enter_async_context(client_of(address, made, "auto", user=nobody)))
+        for asks, hears in (clients, reversed(clients)):
+            call = partial(asks.session.call_tool, *create(allow_duplicate=True), allow_input_required=True)
+            asked = await call()
+            assert isinstance(asked, types.InputRequiredResult)
+            answer = partial(
+                hears.session.call_tool, *call.args, input_responses=yes, request_state=asked.request_state
+            )
+            told = await answer(allow_input_required=True)
+            assert isinstance(told, types.CallToolResult)
+            assert (told.structured_content or {})["outcome"] == "accepted"
+            assert isinstance(await answer(allow_input_required=True), types.InputRequiredResult)
+    assert len(gateway.creates()) == 2
+
+
+def clock(apart: str) -> dict[str, str]:
+    """What makes a process read a clock that is so far off."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed (Debian: faketime)")
+    return {"LD_PRELOAD": str(library), "FAKETIME": apart, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+async def nobody(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:  # noqa: ARG001
+    raise AssertionError
 
 
 async def test_a_persons_own_key_is_sent_by_every_server(two: Two, gateway: FaultGateway) -> None:

@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from bench import Era
 from mcp import Client
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
 
 from sora_mcp.config.settings import Settings
@@ -88,12 +89,12 @@ async def opened(address: str, era: Era, token: str | None, **headers: str) -> h
 
 
 @asynccontextmanager
-async def client_of(address: str, token: str, era: Era) -> AsyncIterator[Client]:
-    """A client that sends a token."""
+async def client_of(address: str, token: str, era: Era, user: ElicitationFnT | None = None) -> AsyncIterator[Client]:
+    """A client that sends a token; `user` is who answers questions."""
     import httpx2  # noqa: PLC0415 - what the SDK speaks HTTP with
 
     async with (
         httpx2.AsyncClient(headers=bearer(token), timeout=20, trust_env=False) as http,
-        Client(streamable_http_client(address, http_client=http), mode=era) as client,
+        Client(streamable_http_client(address, http_client=http), mode=era, elicitation_callback=user) as client,
     ):
         yield client
