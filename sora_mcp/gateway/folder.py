@@ -90,7 +90,15 @@ def _threads(is_beside: bool) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sora-disk" if is_beside else "sora-folder")
 
 
+_KNOWN_WITHIN_S = 3.0
+"""Seconds that a server which starts waits for the folder."""
 _marks: dict[Path, str] = {}
+
+
+async def know(folder: Path) -> None:
+    """Know the folder that servers share from now on, as `check_mounted` does, if it answers at once."""
+    with suppress(OSError):
+        await within(_KNOWN_WITHIN_S, lambda: check_mounted(folder))
 
 
 def check_mounted(folder: Path) -> None:

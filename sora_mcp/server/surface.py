@@ -118,6 +118,10 @@ class SoraServer(Server[Studio]):
 
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
+        if (folder := self._settings.shared_folder) is not None:
+            from sora_mcp.gateway.folder import know  # noqa: PLC0415 - most servers share none
+
+            await know(folder)
         async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
             self._studios.add(studio)
             if self.on_message is not None:

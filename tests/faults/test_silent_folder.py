@@ -1,4 +1,5 @@
-"""The folder that several servers share does not answer any more: whoever needs it is told, and all else goes on."""
+"""The folder that several servers share does not answer any more, or another lies in its place: whoever needs it is
+told, and all else goes on."""
 
 from __future__ import annotations
 
@@ -71,3 +72,31 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
         assert (await http.get(video)).content == MP4
         assert (await http.put(image, content=PNG)).status_code == 201
     assert len(gateway.creates()) == 3
+
+
+async def test_a_folder_that_is_gone_since_the_start_gets_nothing_and_is_used_again_once_it_is_back(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("GET", CREATE, finished(f"{gateway.address}/video.mp4"))
+    gateway.on("GET", "/video.mp4", Answer(200, MP4, {"Content-Type": "video/mp4"}))
+    folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
+    async with (
+        several(tmp_path, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
+        servers.client("ann", at=0) as client,
+        httpx.AsyncClient(timeout=30, trust_env=False) as http,
+    ):
+        await use(client, "create_video", {"prompt": "fly man"})
+        await use(client, "get_video", {"task_id": "task_1", "wait_seconds": 20})
+        refused = await use(client, *item(url="cat.png"))
+        image = re.findall(r"https?://\S+/images/[\w.-]+", refused["error"]["next_step"])[0]
+        await folder.rename(away)
+        await folder.mkdir()  # where it was mounted
+        told = await use(client, "download_video", {"task_id": "task_1"})
+        assert "may not be mounted" in told["error"]["message"]
+        sent = await http.put(image, content=PNG)
+        assert (sent.status_code, "may not be mounted" in sent.text) == (507, True)
+        await folder.rmdir()  # nothing was put there
+        await away.rename(folder)
+        assert (await use(client, "download_video", {"task_id": "task_1"}))["outcome"] == "saved"
+        assert (await http.put(image, content=PNG)).status_code == 201

@@ -48,6 +48,7 @@ class Links:
         clock = clock or documents.now
         self._saved_file = saved_file
         self._folder = folder_for_all(settings)
+        self._is_shared = settings.shared_folder is not None
         audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         self._base_url = settings.public_url or audience or None
         self._verifier = LinkVerifier(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
@@ -55,7 +56,7 @@ class Links:
     def routes(self) -> list[Route]:
         """Where links lead. Whoever puts them into an app checks Host and Origin."""
         videos = Endpoint(Videos(self._verifier, self._saved_file).answer)
-        images = Endpoint(Images(self._verifier, self._folder).answer)
+        images = Endpoint(Images(self._verifier, self._folder, is_shared=self._is_shared).answer)
         return [
             Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
             Route(path_of("images"), images, methods=["PUT", "POST"]),

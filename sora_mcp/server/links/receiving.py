@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
-from sora_mcp.gateway.folder import Silent, in_folder
+from sora_mcp.gateway.folder import Silent, check_mounted, in_folder
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import AGAIN, LinkVerifier, Refusal, link_of
 from sora_mcp.server.links.signing import Link
@@ -34,11 +34,12 @@ _HOW = "Send the file itself as the body, as curl -T does"
 
 
 class Images:
-    """Answers PUT and POST of links for images."""
+    """Answers PUT and POST of links for images. `is_shared`: the folder may be one that has to be mounted."""
 
-    def __init__(self, verifier: LinkVerifier, folder: Path) -> None:
+    def __init__(self, verifier: LinkVerifier, folder: Path, *, is_shared: bool) -> None:
         self._verifier = verifier
         self._folder = folder
+        self._is_shared = is_shared
         self._coming = Share(MOST_AT_ONCE)
         self._refused = Share(MOST_AT_ONCE)
         self._checking = CapacityLimiter(_CHECKED_AT_ONCE)
@@ -64,6 +65,8 @@ class Images:
         _check_head(request)
         uploads = Uploads(self._folder, link.owner)
         with _in_words(), self._coming.one_more(link.owner):
+            if self._is_shared:
+                await in_folder(check_mounted, self._folder)
             part = await in_folder(uploads.begin, _declared_size(request))
             try:
                 with anyio.fail_after(RECEIVE_WITHIN_S):
@@ -103,6 +106,8 @@ def _in_words() -> Iterator[None]:
         raise Refusal(408, f"The image did not come within {RECEIVE_WITHIN_S:g} s. Send it again.") from None
     except FileProblem as error:
         raise Refusal(507, error.message) from None
+    except OSError as error:
+        raise Refusal(507, f"The image cannot be kept here: its folder cannot be used ({error.strerror}).") from None
 
 
 def _check_head(request: Request) -> None:
