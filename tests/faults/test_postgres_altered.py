@@ -92,6 +92,18 @@ async def test_what_was_dropped_renamed_or_changed_is_not_called_a_backup_and_wo
     assert len(gateway.creates()) == 2
 
 
+def test_the_doctor_breaks_on_nothing_that_was_changed(cluster: Cluster, run: Run) -> None:
+    url = cluster.database()
+    run("create", "a boat", LEDGER_URL=url)
+    for made in CHANGES:
+        cluster.sql(made.change, database_of(url))
+        found = run("doctor", LEDGER_URL=url)
+        assert found.stderr == "", made.change
+        assert "DELETE" not in made.change or "it has lost what stood in its table ledger_schema" in found.stdout
+        cluster.sql(made.back, database_of(url))
+    assert "✓ ledger:" in run("doctor", LEDGER_URL=url).stdout
+
+
 async def test_no_empty_ledger_is_made_beside_one_in_a_schema_that_is_not_looked_at(
     cluster: Cluster, connect: Connect, run: Run, gateway: FaultGateway
 ) -> None:

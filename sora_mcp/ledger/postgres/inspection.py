@@ -51,10 +51,12 @@ def _inspection_of(connection: Connection) -> Inspection:
         raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
     if is_read_only:
         raise Unsuitable("it is read-only", "let its user write (default_transaction_read_only)")
+    versions = connection.run("SELECT version FROM ledger_schema") if has_schema else []
     if has_videos and not has_schema:
         raise Unsuitable("it holds a table videos of something else", "make a database of its own")
+    if has_videos and not versions:
+        raise Unsuitable("it has lost what stood in its table ledger_schema", "restore the database from a backup")
     migrations.check_not_elsewhere(connection)
     if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):
         raise Unsuitable("its user may not write there", "let that user own the database")
-    schema = connection.run("SELECT version FROM ledger_schema")[0][0] if has_schema else None
-    return Inspection(version.split()[0], schema, is_copied)
+    return Inspection(version.split()[0], versions[0][0] if versions else None, is_copied)
