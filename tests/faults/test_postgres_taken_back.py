@@ -218,7 +218,7 @@ async def test_a_step_that_they_do_not_bear_waits_for_what_they_are_sending_and_
     url = cluster.database()
     with closing(PostgresLedger(url)) as older, closing(PostgresLedger(url, steps=(*STEPS, NOT_BORNE))) as newer:
         request_id = await begin(older)
-        with pytest.raises(OlderRelease):
+        with pytest.raises(OlderRelease, match="Another server runs an older release"):
             await newer.states()
         with pytest.raises(NewerRelease, match="newer release"):
             await begin(older)

@@ -164,7 +164,7 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
         connection.execute("DELETE FROM ledger_schema")
         connection.execute("INSERT INTO ledger_schema VALUES (%s, %s)", [version, oldest])
     if version < len(steps):
-        raise OlderRelease
+        raise OlderRelease("server")
 
 
 def check_not_elsewhere(connection: Connection) -> None:

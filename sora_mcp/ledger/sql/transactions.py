@@ -36,13 +36,13 @@ class Held(FileProblem):
 
 class OlderRelease(Held):
     """A process of an older release is in the middle of a POST: until it has recorded the answer, the ledger stays as
-    it is."""
+    it is. `what`: runs that release."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "window") -> None:
         super().__init__(
-            "Another window runs an older release, which is in the middle of a create.",
+            f"Another {what} runs an older release, which is in the middle of a create.",
             TryAgain(60),
-            AskUser("restart the other windows"),
+            AskUser(f"restart the other {what}s"),
         )
 
 
