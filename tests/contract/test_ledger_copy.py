@@ -219,6 +219,7 @@ def test_what_a_dead_server_was_sending_is_unknown_there(run: Run, file: Path, u
         ("UPDATE videos SET answer = CAST(x'ff' AS TEXT) WHERE number = 3", "a text that is not UTF-8"),
         ("UPDATE videos SET owner = NULL WHERE number = 3", "owner of row req_"),
         ("UPDATE history SET at = 'once' WHERE number = 2", "at of row 2 of the table history holds a text"),
+        ("ALTER TABLE history ADD COLUMN mood TEXT", "the table history has a column mood"),
         ("UPDATE generations SET file = hex(randomblob(5000))", "does not take row req_"),
     ],
 )

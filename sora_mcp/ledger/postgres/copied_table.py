@@ -60,17 +60,17 @@ class CopiedTable:
         self._connection = connection
         self._db = db
         order, self._telling = TABLES[name]
-        there = {row[1] for row in db.execute(f"PRAGMA table_info({name})")}
-        self._columns = {
-            column: (kind, is_required)
-            for column, kind, is_required in connection.execute(_COLUMNS, [name])
-            if column in there
-        }
+        there = [row[1] for row in db.execute(f"PRAGMA table_info({name})")]
+        known = {column: (kind, is_required) for column, kind, is_required in connection.execute(_COLUMNS, [name])}
+        self._columns = {column: about for column, about in known.items() if column in there}
+        self._others = [column for column in there if column not in known]
         self._names = ", ".join(self._columns)
         self._sql = f"SELECT {self._names} FROM {name} ORDER BY {order}"  # noqa: S608 - our own names
 
     def not_held(self) -> Iterator[str]:
         """What stands in the file that PostgreSQL cannot hold, value by value."""
+        for column in self._others:
+            yield f"the table {self.name} has a column {column}, which is none of a ledger's"
         for row in self._rows():
             for (column, (kind, is_required)), value in zip(self._columns.items(), row, strict=True):
                 if why := _why_not(value, kind, is_required=is_required):
