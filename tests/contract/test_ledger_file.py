@@ -12,8 +12,10 @@ from pathlib import Path
 
 import anyio
 import pytest
+from ledgers import FIRST_SCHEMA
 from worded import next_step
 
+from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotFound
@@ -233,6 +235,21 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path, ledger:
     other.close()
     with pytest.raises(FileProblem, match="newer version"):
         await begin(ledger)
+
+
+@pytest.mark.parametrize("version", range(1, 11))
+async def test_a_file_gets_all_that_it_lacks_whatever_it_says_it_has(tmp_path: Path, version: int) -> None:
+    path, ann = tmp_path / "ledger.sqlite3", Account("https://g.example", "0123456789abcdef", "ann")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{FIRST_SCHEMA} PRAGMA user_version = {version};")
+        if version > 1:
+            db.execute("ALTER TABLE videos ADD COLUMN writer TEXT")
+    with closing(open_ledger(path)) as opened:
+        assert [(entry.account, entry.task_id) for entry in await opened.page(ann, limit=9)] == [(ann, "task_1")]
+        line = BatchLine("film.jsonl", "line:1", "digest", keys=frozenset({"line:1"}))
+        await opened.begin(Intent(ann, "simple_compose", {"prompt": "x"}, "same", [], Cost.of(1), line=line))
+        assert set(await opened.lines(ann, ["line:1"])) == {"line:1"}
+        assert (await opened.totals(ann)).counts == {"running": 1, "sending": 1}
 
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

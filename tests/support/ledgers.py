@@ -30,6 +30,28 @@ BEFORE_TOTALS_WERE_KEPT = """
 """
 """What takes a file back to the schema in which totals were added up."""
 
+FIRST_SCHEMA = """
+    CREATE TABLE videos (
+        number INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, task_id TEXT,
+        operation TEXT, state TEXT NOT NULL, body TEXT NOT NULL, sources TEXT NOT NULL, cost REAL,
+        progress INTEGER, enhanced_prompt TEXT, failure_reason TEXT, created_at REAL NOT NULL, updated_at REAL NOT NULL
+    );
+    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
+    CREATE INDEX videos_newest ON videos (gateway, number);
+    CREATE INDEX videos_state ON videos (gateway, state, number);
+    CREATE TABLE generations (
+        request_id TEXT NOT NULL REFERENCES videos (request_id), variant INTEGER NOT NULL, generation_id TEXT, url TEXT,
+        width INTEGER, height INTEGER, n_frames INTEGER, file TEXT, PRIMARY KEY (request_id, variant)
+    ) WITHOUT ROWID;
+    CREATE INDEX generations_id ON generations (generation_id);
+    CREATE TABLE salt (value BLOB NOT NULL);
+    INSERT INTO salt VALUES (x'0102');
+    INSERT INTO videos VALUES (1, 'req_1', 'https://g.example#0123456789abcdef@ann', 'task_1', 'simple_compose',
+        'running', '{"prompt": "fox"}', '[]', 1.25, 40, NULL, NULL, 1000.0, 1000.0);
+    PRAGMA user_version = 1;
+"""
+"""The tables of the first files, and a video in them."""
+
 Clock = Callable[[], float]
 OpenLedger = Callable[..., Ledger]
 

@@ -1,8 +1,9 @@
 """The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is brought up to date.
 
-A step only adds, and drops no more than an index that no query needs: columns, tables and the folder `writers` keep
-their names, so that a process of an earlier release still finds what it needs to record the answer of a POST that it
-has begun.
+A file that isn't current takes every step, also those that it says it has seen: before the first release a step was
+still changed after files had been made by it. So a step leaves alone what is there already. It only adds, and drops no
+more than an index that no query needs: columns, tables and the folder `writers` keep their names, so that a process of
+an earlier release still finds what it needs to record the answer of a POST that it has begun.
 """
 
 from __future__ import annotations
@@ -98,11 +99,11 @@ _COUNTS = f"""
         {_add("OLD", "-")}
     END;
 """
-"""It may be there already, in a file that was taken back to an earlier step."""
+"""It is made anew where it is there already: earlier triggers counted otherwise."""
 
 _STEPS = (
     """
-    CREATE TABLE videos (
+    CREATE TABLE IF NOT EXISTS videos (
         number INTEGER PRIMARY KEY,
         request_id TEXT NOT NULL UNIQUE,
         gateway TEXT NOT NULL,
@@ -118,10 +119,8 @@ _STEPS = (
         created_at REAL NOT NULL,
         updated_at REAL NOT NULL
     );
-    CREATE INDEX videos_task ON videos (gateway, task_id) WHERE task_id IS NOT NULL;
-    CREATE INDEX videos_newest ON videos (gateway, number);
-    CREATE INDEX videos_state ON videos (gateway, state, number);
-    CREATE TABLE generations (
+    CREATE INDEX IF NOT EXISTS videos_newest ON videos (gateway, number);
+    CREATE TABLE IF NOT EXISTS generations (
         request_id TEXT NOT NULL REFERENCES videos (request_id),
         variant INTEGER NOT NULL,
         generation_id TEXT,
@@ -132,16 +131,15 @@ _STEPS = (
         file TEXT,
         PRIMARY KEY (request_id, variant)
     ) WITHOUT ROWID;
-    CREATE INDEX generations_id ON generations (generation_id);
-    CREATE TABLE salt (value BLOB NOT NULL);
+    CREATE INDEX IF NOT EXISTS generations_id ON generations (generation_id);
+    CREATE TABLE IF NOT EXISTS salt (value BLOB NOT NULL);
     """,
     """
     ALTER TABLE videos ADD COLUMN writer TEXT;
     ALTER TABLE videos ADD COLUMN fingerprint TEXT;
-    CREATE INDEX videos_same ON videos (gateway, fingerprint, number) WHERE fingerprint IS NOT NULL;
-    CREATE INDEX videos_sending ON videos (number) WHERE state = 'sending';
-    CREATE INDEX videos_day ON videos (gateway, created_at);
-    CREATE TABLE history (
+    CREATE INDEX IF NOT EXISTS videos_sending ON videos (number) WHERE state = 'sending';
+    CREATE INDEX IF NOT EXISTS videos_day ON videos (gateway, created_at);
+    CREATE TABLE IF NOT EXISTS history (
         number INTEGER PRIMARY KEY,
         request_id TEXT NOT NULL REFERENCES videos (request_id),
         at REAL NOT NULL,
@@ -149,7 +147,7 @@ _STEPS = (
         task_id TEXT,
         reason TEXT
     );
-    CREATE INDEX history_of ON history (request_id, number);
+    CREATE INDEX IF NOT EXISTS history_of ON history (request_id, number);
     """,
     """
     ALTER TABLE videos ADD COLUMN looked_at REAL;
@@ -163,7 +161,8 @@ _STEPS = (
     UPDATE videos SET
         address = {_ACCOUNT["address"]},
         key_fingerprint = {_ACCOUNT["key_fingerprint"]},
-        owner = {_ACCOUNT["owner"]};
+        owner = {_ACCOUNT["owner"]}
+    WHERE address IS NULL;
     ALTER TABLE videos ADD COLUMN gateway_state TEXT;
     ALTER TABLE videos ADD COLUMN gateway_message TEXT;
     ALTER TABLE videos ADD COLUMN failure_code TEXT;
@@ -171,11 +170,11 @@ _STEPS = (
     ALTER TABLE videos ADD COLUMN other_ids TEXT;
     ALTER TABLE videos ADD COLUMN withheld INTEGER;
     ALTER TABLE videos ADD COLUMN merged_into TEXT;
-    DROP INDEX videos_same;
-    DROP INDEX videos_task;
-    CREATE INDEX videos_intent ON videos (fingerprint, number) WHERE fingerprint IS NOT NULL;
-    CREATE INDEX videos_task_id ON videos (task_id) WHERE task_id IS NOT NULL;
-    CREATE TRIGGER videos_begun_by_an_older_release BEFORE INSERT ON videos WHEN NEW.address IS NULL
+    DROP INDEX IF EXISTS videos_same;
+    DROP INDEX IF EXISTS videos_task;
+    CREATE INDEX IF NOT EXISTS videos_intent ON videos (fingerprint, number) WHERE fingerprint IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS videos_task_id ON videos (task_id) WHERE task_id IS NOT NULL;
+    CREATE TRIGGER IF NOT EXISTS videos_begun_by_an_older_release BEFORE INSERT ON videos WHEN NEW.address IS NULL
     BEGIN
         SELECT RAISE(ABORT, 'made by a newer version of sora-mcp');
     END;
@@ -190,17 +189,12 @@ _STEPS = (
     """,
     """
     DROP INDEX IF EXISTS videos_state;
-    DROP INDEX IF EXISTS videos_by_state;
-    CREATE INDEX videos_by_state ON videos (gateway, state, number, cost, merged_into);
     ALTER TABLE videos ADD COLUMN sent_fingerprint TEXT;
-    CREATE INDEX videos_sent ON videos (sent_fingerprint) WHERE sent_fingerprint IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS videos_sent ON videos (sent_fingerprint) WHERE sent_fingerprint IS NOT NULL;
     ALTER TABLE videos ADD COLUMN estimate INTEGER;
     ALTER TABLE videos ADD COLUMN currency TEXT;
     ALTER TABLE videos ADD COLUMN stated INTEGER;
     ALTER TABLE videos ADD COLUMN stated_currency TEXT;
-    CREATE INDEX videos_money ON videos
-        (gateway, state, cost, merged_into, estimate, currency, stated, stated_currency)
-        WHERE coalesce(stated, estimate) IS NOT NULL;
     """,
     """
     CREATE TABLE IF NOT EXISTS batch_lines (
@@ -227,12 +221,12 @@ _STEPS = (
     """
     DROP INDEX IF EXISTS videos_money;
     DROP INDEX IF EXISTS videos_by_state;
-    CREATE INDEX videos_by_state ON videos (gateway, state, number);
+    CREATE INDEX IF NOT EXISTS videos_by_state ON videos (gateway, state, number);
     """
     + _COUNTS,
     "CREATE INDEX IF NOT EXISTS generations_file ON generations (file) WHERE file IS NOT NULL;",
 )
-"""Each once, in order; `PRAGMA user_version` counts the steps that a file has seen.
+"""In order; `PRAGMA user_version` counts the steps that a file has seen.
 
 The trigger of the fourth step keeps releases that do not look at `user_version` again from beginning anything. The
 fifth once kept totals in a table of its own; files that have it keep it. The seventh gives costs in a currency columns
@@ -289,10 +283,9 @@ def migrate(db: Connection, begin: Begin, may_change: Callable[[Connection], boo
         if before >= _FIRST_WITH_WRITERS and not may_change(db):
             return before == CURRENT
         read_as_is(db)
-        for script in _STEPS[before:]:
-            for statement in _statements(script):
-                if not _adds_what_is_there(db, statement):
-                    db.execute(statement)
+        for statement in _statements("".join(_STEPS)):
+            if not _adds_what_is_there(db, statement):
+                db.execute(statement)
         db.execute(f"PRAGMA user_version = {CURRENT}")
     return True
 
@@ -337,7 +330,7 @@ def _columns(db: Connection, table: str) -> list[str]:
 
 
 def _adds_what_is_there(db: Connection, statement: str) -> bool:
-    """Whether a statement adds a column that a file has already: one that was taken back to an earlier step."""
+    """Whether a statement adds a column that a file has already."""
     column = re.match(r"\s*ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
     return column is not None and column[2] in _columns(db, column[1])
 
