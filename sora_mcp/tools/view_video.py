@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import Model
 from sora_mcp.core.pictures import MOST_STILLS, View
 from sora_mcp.core.results import Stills
+from sora_mcp.core.tasks import quoted
 from sora_mcp.studio import Studio
 from sora_mcp.tools import moments
 from sora_mcp.tools.caller import Caller
@@ -46,25 +48,33 @@ At = Annotated[
 ]
 
 
+_USUAL_FRAMES = 6
+
+
 class ViewVideo(Model):
     """Arguments of `view_video`. `None` is only ever the absence of an argument."""
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")] = 6
+    frames: Annotated[int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")] = (
+        _USUAL_FRAMES
+    )
     at: At | None = None
     all_variants: Annotated[bool, Field(description="All variants on one sheet.")] = False
     beside: Annotated[str, Field(description="Second video to compare: its id.")] | None = None
 
     @property
     def view(self) -> View:
-        """What is to be seen."""
+        """What is to be seen. Raises InvalidInput where `at` says already how many stills."""
         if self.at is None:
             return View(frames=self.frames)
-        if self.at in _BEATS:
-            return View(at_beats=True)
-        at = moments.read(self.at)
-        return View(frames=self.frames, span=at) if isinstance(at, tuple) else View(at=at)
+        at = None if self.at in _BEATS else moments.read(self.at)
+        if isinstance(at, tuple):
+            return View(frames=self.frames, span=at)
+        if self.frames not in {1, _USUAL_FRAMES}:
+            wrong = f"does not go with {quoted(self.at)}"
+            raise InvalidInput([Problem("frames", wrong, 'one of the two, or a range such as "2s-5s"')])
+        return View(at_beats=True) if at is None else View(at=at)
 
 
 async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Stills:

@@ -129,6 +129,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"variant": 3}, "variant: {} has no variant 3; allowed: 1 to 2"),
     ({"beside": "{}"}, "beside: is the same video"),
     ({"beside": "{}#2", "all_variants": True}, "does not go with all_variants"),
+    (
+        {"at": "7.3s", "frames": 4},
+        'frames: does not go with "7.3s"; allowed: one of the two, or a range such as "2s-5s"',
+    ),
+    ({"at": "beats", "frames": 4}, 'frames: does not go with "beats"'),
     ({"second": 7}, 'second 7 is at "7s"'),
     ({"beats": True}, 'that is at "beats"'),
 ]
