@@ -6,12 +6,13 @@ import sys
 
 import click
 
+from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.core.errors import Declined
 
 
 def can_ask() -> bool:
     """Whether somebody is there to read a question and to answer it."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
 def agreed(question: str) -> bool:

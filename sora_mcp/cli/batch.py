@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sora_mcp import dialects, tools
-from sora_mcp.cli.asking import agreed
+from sora_mcp.cli.asking import agreed, can_ask
 from sora_mcp.cli.batch_files import BadLine, Request, read
 from sora_mcp.cli.batch_lines import shown
 from sora_mcp.cli.batch_run import Line, Planned, Run, planned
@@ -350,7 +350,7 @@ def _refuse(bad: Sequence[BadLine]) -> int:
 
 def _agreed(costs: Sequence[Cost | None], gateway: str) -> bool:
     """Ask the person once about all. Raises OverCap where nobody can be asked."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         error = OverCap("ask_above_cost", 0, "")
         error.parts = (f"This batch costs {_sum(costs)}, and you want to be asked about that (", *_SETTING, ").")
         error.advice = (Do("Nobody can be asked here: add --yes."),)

@@ -15,6 +15,7 @@ from sora_mcp import __version__
 from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
+from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.cli.token_commands import token
 from sora_mcp.core.tasks import quoted
 
@@ -380,7 +381,7 @@ def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 def _serve_stdio() -> None:
     settings = load_settings()
-    if sys.stdin is not None and sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         click.echo("sora-mcp waits for an MCP client on stdin (Ctrl-C ends it). See sora-mcp --help.", err=True)
     with loading():
         from sora_mcp.server import serve_stdio  # noqa: PLC0415

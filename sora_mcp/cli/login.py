@@ -16,6 +16,7 @@ from sora_mcp import dialects
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.output import print_json
+from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.config.addresses import checked_address
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.endpoint import UPSTREAMS, address_of, checked_key, is_sandbox, needs_key, upstream_at
@@ -78,7 +79,7 @@ def log_in(wanted: Wanted, *, as_json: bool) -> None:
 
 def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) -> Settings:
     """The settings of the login. What was not said is asked for at a terminal; elsewhere stdin holds the key."""
-    is_asking = sys.stdin is not None and sys.stdin.isatty()
+    is_asking = is_terminal(sys.stdin)
     base_url = wanted.base_url or (None if is_sandbox(settings.base_url) else settings.base_url)
     if wanted.base_url is None and is_asking:
         base_url = click.prompt("The gateway's address", default=base_url, value_proc=_usable, err=True)
@@ -187,7 +188,7 @@ def _stored(address: str, key: str, store: Store | None) -> bool:
     """Keep the key in the system's key store; False where it goes into the file. Raises FileProblem."""
     if store == "file":
         return False
-    is_watched = sys.stdin is not None and sys.stdin.isatty()
+    is_watched = is_terminal(sys.stdin)
     try:
         if store_key(address, key, within_s=UNLOCKED_WITHIN_S if is_watched else WITHIN_S):
             return True

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sora_mcp.cli.asking import agreed, can_ask
 from sora_mcp.cli.pasting import command
 from sora_mcp.cli.terminal import fitted, holds_json
 from sora_mcp.core.advice import Do
@@ -21,13 +22,13 @@ _CLICKS_BROKEN_PIPE = 1
 
 
 def confirm(question: str, *, if_nobody_is_there: str, nothing_done: str, as_json: bool) -> None:
-    """Ask the person. Unless they agree it says that `nothing_done`, and ends the command.
+    """Ask the person at the terminal. Unless they agree it says that `nothing_done`, and ends the command.
 
     Raises UsageError where nobody can be asked.
     """
-    if as_json or sys.stdin is None or not sys.stdin.isatty():
+    if as_json or not can_ask():
         raise click.UsageError(f"There is nobody to ask here: {if_nobody_is_there} {nothing_done}")
-    if not click.confirm(question):
+    if not agreed(question):
         click.echo(nothing_done, err=True)
         raise SystemExit(INTERRUPTED)
 

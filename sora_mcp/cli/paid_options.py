@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from sora_mcp import dialects
+from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import quoted
@@ -78,7 +79,7 @@ def _from_stdin() -> str:
     """The prompt. Raises UsageError where there is none, or it is no text."""
     if sys.stdin is None or sys.stdin.closed:
         raise click.UsageError(f"Standard input is closed: there is no prompt to read. {_NOTHING_SENT}")
-    if sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         click.echo("Type the prompt, then Ctrl-D on a line of its own (Ctrl-Z on Windows).", err=True)
     written = sys.stdin.buffer.read(MOST_CHARACTERS + 1)
     if len(written) > MOST_CHARACTERS:

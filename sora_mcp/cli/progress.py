@@ -8,7 +8,7 @@ from typing import Self, TextIO
 
 import anyio
 
-from sora_mcp.cli.terminal import columns, is_dumb
+from sora_mcp.cli.terminal import columns, is_dumb, is_terminal
 from sora_mcp.tools import Progress
 
 _FULL, _EMPTY = "█", "░"
@@ -22,7 +22,7 @@ class Bar:
 
     def __init__(self, *, hidden: bool, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._hidden = hidden or self._stream is None or not self._stream.isatty()
+        self._hidden = hidden or not is_terminal(self._stream)
         self._in_place = not is_dumb()
         self._began = time.monotonic()
         self._share = 0.0

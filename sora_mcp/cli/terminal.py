@@ -79,11 +79,16 @@ def columns() -> int:
     return shutil.get_terminal_size().columns
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person types there, or reads it; a stream that was closed from the start is None."""
+    return stream is not None and stream.isatty()
+
+
 def fitted(text: str, stream: TextIO | None) -> str:
     """A text broken into lines that fit, where `stream` is a terminal: not within an id, an address or a command (in
     backticks, or behind a colon at the end), which can then be copied. Lines that are short enough, and tables, stay as
     they are."""
-    if stream is None or not stream.isatty():
+    if not is_terminal(stream):
         return text
     width = columns()
     return "\n".join(_folded(line, width) if width_of(line) > width else line for line in text.split("\n"))

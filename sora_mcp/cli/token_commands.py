@@ -13,6 +13,7 @@ import click
 from sora_mcp.cli.group import SubGroup
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.pasting import command
+from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.core.tasks import quoted
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _check_known(settings: Settings, name: str) -> None:
 
 
 def _read_key(name: str, gateway: str) -> str:
-    if sys.stdin is not None and sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         text: str = click.prompt(f"Key of {name} at {gateway}", hide_input=True)
     else:
         text = sys.stdin.read(LONGEST_KEY + 1) if sys.stdin is not None else ""

@@ -27,6 +27,8 @@ class Terminal:
     def __init__(self, folder: Path, gateway: FaultGateway) -> None:
         self._settings = settings_of(folder, gateway, ASK_ABOVE_COST="1")
         self._folder = folder
+        self.log: Path | None = None
+        """Where stderr goes, if not to the terminal."""
 
     async def run(self, answer: bytes, *arguments: str, **settings: str) -> tuple[str, int]:
         """What it shows of a command, and how that ends."""
@@ -37,8 +39,9 @@ class Terminal:
         terminal, end = pty.openpty()
         command = ["setsid", "--ctty", *COMMAND, *arguments]
         with (
+            open(end if self.log is None else self.log, "wb", closefd=self.log is not None) as errors,
             subprocess.Popen(  # noqa: S603
-                command, stdin=end, stdout=end, stderr=end, env=environ, cwd=self._folder
+                command, stdin=end, stdout=end, stderr=errors, env=environ, cwd=self._folder
             ) as process,
             killed_on_failure(process),
         ):
@@ -110,6 +113,17 @@ async def test_nobody_is_asked_about_what_is_cheap_or_agreed_to_already(
     shown, status = await terminal.run(NO, *arguments, **settings)
     assert "[y/N]" not in shown
     assert (status, len(gateway.creates())) == (0, 1)
+
+
+@pytest.mark.parametrize("command", [("batch", "films.jsonl"), ("ledger", "new")], ids=str)
+async def test_nobody_is_asked_who_cannot_see_the_question(
+    terminal: Terminal, gateway: FaultGateway, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "films.jsonl").write_text('{"prompt": "a boat"}\n')
+    terminal.log = tmp_path / "errors.log"
+    shown, status = await terminal.run(YES, *command)
+    assert "add --yes" in " ".join(terminal.log.read_text().split())
+    assert (shown, status in {2, 3}, gateway.creates()) == ("", True, [])
 
 
 async def test_nobody_is_asked_about_a_duplicate(terminal: Terminal, gateway: FaultGateway) -> None:

@@ -9,12 +9,14 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 
 import anyio
 import pytest
 from bench import COMMAND, TAKEN, Run
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
+from terminals import shown_until
 
 
 @pytest.mark.parametrize("source", ["./no pe.png", "nope.PNG", "/nowhere/x", "~/x", "..\\x.jpg"])
@@ -75,11 +77,13 @@ def test_a_new_ledger_that_is_declined_moves_nothing_and_says_so(
     terminal, end = pty.openpty()
     os.write(terminal, b"n\n")
     done = subprocess.run(  # noqa: S603
-        [*COMMAND, "ledger", "new"], check=False, stdin=end, capture_output=True, text=True, env=environment, timeout=60
+        [*COMMAND, "ledger", "new"], check=False, stdin=end, stdout=PIPE, stderr=end, env=environment, timeout=60
     )
     os.close(end)
+    shown = shown_until(terminal)
     os.close(terminal)
-    assert (done.returncode, done.stderr) == (130, "Nothing was moved.\n")
+    assert (done.returncode, done.stdout) == (130, b"")  # the question is read where answers are typed
+    assert b"Nothing was moved." in shown
     assert (tmp_path / "home" / "ledger.sqlite3").exists()
     unasked = run("ledger", "new")
     assert "There is nobody to ask here: add --yes. Nothing was moved." in unasked.stderr
