@@ -69,7 +69,8 @@ class Options(Struct, frozen=True):
 
     def again(self) -> str:
         """The command that goes on with it."""
-        words = ["batch", self.file, "--at-once", str(self.at_once)]
+        is_like_option = self.file.startswith("-") and self.file != "-"
+        words = ["batch", f"./{self.file}" if is_like_option else self.file, "--at-once", str(self.at_once)]
         words += ["--retry-failed"] if self.retry_failed else []
         words += ["--out", str(self.out)] if self.out else []
         words += ["--download", str(self.download)] if self.download else []

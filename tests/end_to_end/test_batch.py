@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -135,6 +136,18 @@ async def test_what_came_to_nothing_is_sent_again_only_where_that_is_asked_for(
     again = await batch("--retry-failed")
     assert (again.returncode, states(again)) == (0, ["succeeded", "succeeded"])
     assert prompts(gateway) == {"fox": 2, "boat": 1}
+
+
+@pytest.mark.parametrize("name", ["-films.jsonl", "our $1 'films'.jsonl"])
+async def test_the_command_that_sends_it_again_runs_as_it_stands_whatever_the_file_is_called(
+    batch: Batch, gateway: FaultGateway, tmp_path: Path, name: str
+) -> None:
+    gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), TAKEN_NEXT)
+    write(tmp_path, FOX, name=name)
+    first = await batch("--", name, file="--out=r s.jsonl")
+    again = shlex.split(first.stderr.decode().partition("again: sora-mcp batch ")[2])
+    assert (await batch(*again[1:], file=again[0])).returncode == 0
+    assert json.loads((tmp_path / "r s.jsonl").read_text())["state"] == "succeeded"
 
 
 async def test_an_unknown_outcome_is_never_sent_again(batch: Batch, gateway: FaultGateway, tmp_path: Path) -> None:
