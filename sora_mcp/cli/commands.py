@@ -223,7 +223,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
 @main.command(epilog="Example: sora-mcp batch films.jsonl --at-once 2")
 @click.argument("file", type=click.Path(allow_dash=True), metavar="FILE.jsonl")
 @click.option("--at-once", type=click.IntRange(1, 50), default=4, show_default=True, help="Videos under way at most.")
-@click.option("--dry-run", is_flag=True, help="Try all lines and show what they cost; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Try all lines and show what they cost; send and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Send again what was rejected, failed, blocked or lost.")
 @click.option("--yes", is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST together.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the results there, in order.")
