@@ -10,8 +10,10 @@ import httpx
 from starlette.applications import Starlette
 
 from sora_mcp import media
-from sora_mcp.config.endpoint import OPENROUTER, SORA
+from sora_mcp.config.endpoint import OPENROUTER, SORA, VIDEOS
+from sora_mcp.core.advice import Do
 from sora_mcp.core.capabilities import Capabilities
+from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.sora import CAPABILITIES
 from sora_mcp.sandbox import routes
 from sora_mcp.sandbox.store import Store
@@ -45,8 +47,11 @@ class Sandbox:
         self._app_in_process = self._face(in_process=True)
 
     def _face(self, *, in_process: bool) -> Starlette:
-        others = {SORA: routes.build_app, OPENROUTER: routes.build_openrouter_app}
-        build = others.get(self._dialect, routes.build_videos_app)
+        apps = {SORA: routes.build_app, VIDEOS: routes.build_videos_app, OPENROUTER: routes.build_openrouter_app}
+        build = apps.get(self._dialect.partition(":")[0])
+        if build is None:
+            step = Do(f"Add {self._dialect} to the apps in sandbox/gateway.py.")
+            raise NotConfigured(f"The sandbox does not speak {self._dialect}.", step)
         return build(self.store, self._capabilities, in_process=in_process, dialect=self._dialect, model=self._model)
 
     def transport(self) -> httpx.AsyncBaseTransport:
