@@ -50,7 +50,7 @@ def main(ctx: click.Context) -> None:
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Another than this machine's needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
+    help="An address other machines reach needs SORA_AUTH, SORA_ALLOWED_HOSTS and SORA_ALLOWED_ORIGINS.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 picks a free port.")
 @click.pass_context
@@ -97,7 +97,7 @@ def _port(host: str, port: int) -> Iterator[None]:
 @main.command(epilog="Example: sora-mcp sandbox --port 8765")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 picks a free port.")
 def sandbox(port: int) -> None:
-    """Serve the sandbox gateway on this machine, to be named in SORA_BASE_URL (any SORA_API_KEY=sk-… does)."""
+    """Serve the sandbox gateway on this machine, for SORA_BASE_URL (with any SORA_API_KEY=sk-…)."""
     settings = load_settings()
     from sora_mcp import dialects  # noqa: PLC0415
     from sora_mcp.sandbox import serve  # noqa: PLC0415
@@ -246,7 +246,9 @@ def batch(file: str, **options: Any) -> None:
 
 
 @main.command(epilog="Example: sora-mcp usage --days 7")
-@click.option("--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="Today and the days before.")
+@click.option(
+    "--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="How many days, counting today."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def usage(days: int, as_json: bool) -> None:
     """Show what was spent: by day, by operation and by gateway, each unit apart."""
@@ -280,9 +282,9 @@ def new_ledger(yes: bool, as_json: bool) -> None:
 
 
 @ledger.command("copy", epilog="Example: SORA_LEDGER_URL=postgresql://… sora-mcp ledger copy --dry-run")
-@click.option("--dry-run", is_flag=True, help="Write and compare everything, and take it back.")
+@click.option("--dry-run", is_flag=True, help="Write and compare everything, then undo it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--again", is_flag=True, help="Although it was copied before, to a database that is lost.")
+@click.option("--again", is_flag=True, help="Copy once more, where the database of an earlier copy is lost.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 def copy_ledger(dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
     """Move the ledger of SORA_HOME into the PostgreSQL database of SORA_LEDGER_URL.
@@ -328,7 +330,7 @@ def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 def install(client: str, dry_run: bool) -> None:
     """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
 
-    Settings that are set here, and are no secret, are told to the client as they are; the key never is.
+    Settings that are set here and aren't secret are written into the client's configuration; the key never is.
     """
     from sora_mcp.cli.client_commands import add  # noqa: PLC0415
 
@@ -339,7 +341,7 @@ def install(client: str, dry_run: bool) -> None:
 @click.argument("client", shell_complete=_clients)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def uninstall(client: str, dry_run: bool) -> None:
-    """Take this server out of a client again; the rest of its configuration stays."""
+    """Remove this server from a client; the rest of its configuration stays."""
     from sora_mcp.cli.client_commands import remove  # noqa: PLC0415
 
     remove(client, dry_run=dry_run)
@@ -349,7 +351,7 @@ def uninstall(client: str, dry_run: bool) -> None:
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.option("--install", "install_it", is_flag=True, help="Set it up for this user, and say what was written.")
 def completion(shell: str | None, install_it: bool) -> None:
-    """Print what completes our commands in bash, zsh or fish (by default the shell that you use), or set it up."""
+    """Print a completion script for bash, zsh or fish (by default for your shell), or set it up."""
     from sora_mcp.cli.completion import install_script, script, your_shell  # noqa: PLC0415
 
     shell = shell or your_shell()
@@ -366,7 +368,7 @@ def version() -> None:
 @click.argument("names", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Show what there is, or the help of a command."""
+    """List the commands, or show the help of one."""
     assert ctx.parent is not None
     about = ctx.parent
     for name in names:

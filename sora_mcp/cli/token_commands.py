@@ -57,14 +57,16 @@ def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cos
 
 @token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')
 @click.argument("name")
-@click.option("--scopes", callback=_scopes, help="videos:read, videos:create or both (the default), with a comma.")
+@click.option(
+    "--scopes", callback=_scopes, help="videos:read, videos:create or both (the default), separated by a comma."
+)
 @click.option("--cap", callback=_cap, help='The most that 24 hours of this person may cost, such as 3 or "5 USD".')
-@click.option("--replace", is_flag=True, help="A new token in place of the old one; scopes and cap stay, if not named.")
+@click.option("--replace", is_flag=True, help="Replace the old token; its scopes and cap stay unless you name others.")
 @_as_json
 def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bool, as_json: bool) -> None:
-    """Make a token for NAME and show it, this once; only its hash is kept.
+    """Make a token for NAME and show it once; only its hash is kept.
 
-    NAME is whose videos are made with it. A running server takes it within seconds.
+    Videos that are made with it are NAME's. A running server accepts it within seconds.
     """
     store = _store(load_settings())
     secret = store.add(name, scopes, cap, replace=replace)
@@ -83,7 +85,7 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
 @token.command("list", epilog="Example: sora-mcp token list")
 @_as_json
 def show(as_json: bool) -> None:
-    """Show whose tokens there are, and what each allows."""
+    """List the tokens: whose they are, and what each allows."""
     settings = load_settings()
     grants = _store(settings).grants()
     if unused := unused_files(settings):
@@ -102,7 +104,7 @@ def show(as_json: bool) -> None:
 @click.argument("name")
 @_as_json
 def revoke(name: str, as_json: bool) -> None:
-    """Take the token of NAME back. A running server refuses it, and ends its streams, within seconds."""
+    """Revoke the token of NAME. A running server refuses it, and ends its streams, within seconds."""
     settings = load_settings()
     from sora_mcp.core.errors import FileProblem  # noqa: PLC0415
     from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
@@ -126,10 +128,10 @@ def revoke(name: str, as_json: bool) -> None:
 @click.option("--remove", is_flag=True, help="Forget it; the server's own key is used again.")
 @_as_json
 def key(name: str, remove: bool, as_json: bool) -> None:
-    """Keep the gateway's key of NAME: what they make is paid with it. It is asked for, or read from standard input.
+    """Keep NAME's own key of the gateway: what they make is paid for with it.
 
-    NAME is a token's, or ISSUER#SUBJECT of somebody who comes by OAuth. The key is kept for the gateway that
-    SORA_BASE_URL names, and is sent to no other.
+    The key is asked for, or read from standard input. NAME is the name of a token, or ISSUER#SUBJECT for somebody who
+    signs in by OAuth. The key is kept for the gateway that SORA_BASE_URL names, and is sent to no other.
     """
     settings = load_settings()
     from sora_mcp.config.converters import Secret  # noqa: PLC0415
@@ -151,9 +153,9 @@ def key(name: str, remove: bool, as_json: bool) -> None:
 @token.command("import", epilog="Example: sora-mcp token import")
 @_as_json
 def take_over(as_json: bool) -> None:
-    """Take tokens and keys over from the files in SORA_HOME into the ledger's database, where SORA_LEDGER_URL is set.
+    """Move tokens and keys from the files in SORA_HOME into the database of SORA_LEDGER_URL.
 
-    A name that has a token there keeps it. The files are renamed, so that nobody takes them for what is used.
+    A name that already has a token there keeps that one. The files are renamed, to show that they are no longer used.
     """
     settings = load_settings()
     from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415

@@ -203,7 +203,7 @@ def video_command(name: str, summary: str) -> click.Command:
     )
 
 
-_IDS = "For an id, `last` stands for the newest video, and its beginning for the only one that begins so."
+_IDS = "In place of an id, `last` means the newest video; its beginning will do where only one begins so."
 _ARGUMENTS = {
     "prompt": "With - for PROMPT it is read from standard input.",
     "task_id": _IDS,

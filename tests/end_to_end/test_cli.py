@@ -26,7 +26,7 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_cuts_no_sentence() -> None:
-    assert "Make a token for NAME and show it, this once; only its hash is kept." in " ".join(
+    assert "Make a token for NAME and show it once; only its hash is kept." in " ".join(
         run("token", "--help").stdout.split()
     )
 
