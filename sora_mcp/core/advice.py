@@ -225,7 +225,7 @@ class UnknownState(Struct, frozen=True):
 
 
 class KnownBefore(Struct, frozen=True):
-    """The gateway could not be asked just now; why."""
+    """Nothing newer could be found out; why."""
 
     trouble: Message
 

@@ -209,7 +209,7 @@ class Wording(ABC):
                 return "The gateway reports a state that is not known here; it is treated as running."
             case KnownBefore(trouble):
                 why = self.message(trouble)
-                return f"The gateway could not be asked just now, so this may be out of date. {why}"
+                return f"Nothing newer could be found out, so this may be out of date. {why}"
             case _:
                 assert_never(advice)
 
