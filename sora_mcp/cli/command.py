@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,6 +49,13 @@ class Command(EndsWithExample):
             if name.startswith(error.option_name) and f"-{name}" in options:
                 return click.UsageError(f"No such option '{name}'. Did you mean '-{name}'?", ctx)
         return None
+
+
+def named_file(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """The file that an option names: `-` would be a file of that name. Raises click's error of usage."""
+    if path == Path("-"):
+        raise click.BadParameter("It is not written to standard output: name a file.")
+    return path
 
 
 class SourceType(click.types.StringParamType):

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sora_mcp import __version__
+from sora_mcp.cli.command import named_file
 from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
@@ -226,7 +227,13 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
 @click.option("--dry-run", is_flag=True, help="Try all lines and show what they cost; send and write nothing.")
 @click.option("--retry-failed", is_flag=True, help="Send again what was rejected, failed, blocked or lost.")
 @click.option("--yes", is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST together.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the results there, in order.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=named_file,
+    metavar="FILE",
+    help="Write the results there, in order.",
+)
 @click.option(
     "--download", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER", help="Save the videos there."
 )

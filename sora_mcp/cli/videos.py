@@ -13,7 +13,7 @@ from typing import Any
 import click
 from msgspec import Struct, field
 
-from sora_mcp.cli.command import Command, SourceType
+from sora_mcp.cli.command import Command, SourceType, named_file
 from sora_mcp.cli.loading import load_settings, loading
 from sora_mcp.cli.pasting import option
 
@@ -96,6 +96,7 @@ _SHAPES = {
             click.Option(
                 ["--board"],
                 type=click.Path(dir_okay=False, path_type=Path),
+                callback=named_file,
                 metavar="FILE.png",
                 help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
             ),
@@ -136,6 +137,7 @@ _SHAPES = {
             click.Option(
                 ["--out"],
                 type=click.Path(dir_okay=False, path_type=Path),
+                callback=named_file,
                 default=Path("contact-sheet.png"),
                 show_default=True,
                 help="Where to write the PNG, or a JPEG where the name ends in .jpg; replaced if it is there.",

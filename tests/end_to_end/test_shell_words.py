@@ -204,3 +204,15 @@ def test_a_command_that_there_is_not_leads_to_commands_and_no_tools(run: Run) ->
     said = run("cancel").stderr
     assert "`sora-mcp get` tells how it stands." in said
     assert "get_video" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["batch films.jsonl --out -", "view last --out -", "storyboard --action 0s=door --dry-run --board -"],
+)
+def test_no_file_is_made_that_is_called_as_standard_output_is(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "films.jsonl").write_text('{"prompt": "a boat"}\n')
+    refused = run(*command.split())
+    assert refused.returncode == 2
+    assert "It is not written to standard output: name a file." in " ".join(refused.stderr.split())
+    assert not (tmp_path / "-").exists()
