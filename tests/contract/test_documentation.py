@@ -177,7 +177,7 @@ def test_the_scripts_of_ci_can_be_read_by_bash(script: Path) -> None:
 
 def test_the_fast_tests_of_ci_are_those_of_contributing() -> None:
     fast = '-m "not slow" tests/unit tests/contract'
-    assert f".venv/bin/pytest -q {fast}" in table_commands()
+    assert f".venv/bin/pytest -q -n 2 {fast}" in table_commands()
     assert f'pytest" -q -n 2 {fast}\n' in (ROOT / ".ci" / "pythons").read_text(encoding="utf-8")
 
 
