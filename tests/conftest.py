@@ -9,8 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import stamina
 from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
@@ -28,6 +29,9 @@ from sora_mcp.gateway import Gateway
 from sora_mcp.ledger import Ledger
 from sora_mcp.server import build
 from sora_mcp.server.surface import SoraServer
+
+if TYPE_CHECKING:
+    from rooms import Room
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -216,3 +220,18 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    """A server's signed links without the server."""
+    from rooms import Room  # noqa: PLC0415 - few tests need the links
+
+    return Room(tmp_path)
+
+
+@pytest.fixture
+async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
+    """Whoever has a link of the room."""
+    async with room.client() as client:
+        yield client

@@ -4,6 +4,8 @@ told, and all else goes on."""
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,24 +30,37 @@ async def use(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str,
     return dict((await client.call_tool(tool, arguments)).structured_content or {})
 
 
-async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
-    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
-) -> None:
+async def link_for_image(client: Client) -> str:
+    refused = await use(client, *item(url="cat.png"))
+    return str(re.findall(r"https?://\S+/images/[\w.-]+", refused["error"]["next_step"])[0])
+
+
+@asynccontextmanager
+async def anns(
+    cluster: Cluster, gateway: FaultGateway, folder: Path
+) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
+    """A server of a team whose videos are finished at once: what Ann's agent calls, and what opens her links."""
     gateway.on("POST", CREATE, TAKEN_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/video.mp4"))
     gateway.on("GET", "/video.mp4", Answer(200, MP4, {"Content-Type": "video/mp4"}))
-    answers: dict[str, Any] = {}
     async with (
-        several(tmp_path, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
+        several(folder, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
         servers.client("ann", at=0) as client,
-        httpx.AsyncClient(timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(timeout=30, trust_env=False) as web,
     ):
+        yield client, web
+
+
+async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
+    cluster: Cluster, gateway: FaultGateway, tmp_path: Path
+) -> None:
+    answers: dict[str, Any] = {}
+    async with anns(cluster, gateway, tmp_path) as (client, web):
         for number in (1, 2):
             await use(client, "create_video", {"prompt": f"number {number}"})
             await use(client, "get_video", {"task_id": f"task_{number}", "wait_seconds": 20})
         video = (await use(client, "download_video", {"task_id": "task_1"}))["url"]
-        refused = await use(client, *item(url="cat.png"))
-        image = re.findall(r"https?://\S+/images/[\w.-]+", refused["error"]["next_step"])[0]
+        image = await link_for_image(client)
 
         async def ask(name: str, call: partial[Any]) -> None:
             answers[name] = await call()
@@ -55,9 +70,9 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
                 async with anyio.create_task_group() as asking:
                     asking.start_soon(ask, "create", partial(use, client, *item(url=f"upload:{'0' * 32}")))
                     asking.start_soon(ask, "download", partial(use, client, "download_video", {"task_id": "task_1"}))
-                    asking.start_soon(ask, "image", partial(http.put, image, content=PNG))
+                    asking.start_soon(ask, "image", partial(web.put, image, content=PNG))
                     for number in range(AT_ONCE):
-                        asking.start_soon(ask, f"link {number}", partial(http.get, video))
+                        asking.start_soon(ask, f"link {number}", partial(web.get, video))
             created = answers.pop("create")
             assert created["outcome"] == "not_submitted", created
             assert "Nothing was submitted" in created["error"]["message"]
@@ -69,34 +84,26 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
                 shown = await use(client, "view_video", {"task_id": "task_2"})
                 assert "holds no video that can be shown" in shown["error"]["message"]  # it was fetched
                 assert (await use(client, "create_video", {"prompt": "number 3"}))["outcome"] == "accepted"
-        assert (await http.get(video)).content == MP4
-        assert (await http.put(image, content=PNG)).status_code == 201
+        assert (await web.get(video)).content == MP4
+        assert (await web.put(image, content=PNG)).status_code == 201
     assert len(gateway.creates()) == 3
 
 
 async def test_a_folder_that_is_gone_since_the_start_gets_nothing_and_is_used_again_once_it_is_back(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
-    gateway.on("GET", CREATE, finished(f"{gateway.address}/video.mp4"))
-    gateway.on("GET", "/video.mp4", Answer(200, MP4, {"Content-Type": "video/mp4"}))
     folder, away = anyio.Path(tmp_path / "videos"), anyio.Path(tmp_path / "away")
-    async with (
-        several(tmp_path, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
-        servers.client("ann", at=0) as client,
-        httpx.AsyncClient(timeout=30, trust_env=False) as http,
-    ):
+    async with anns(cluster, gateway, tmp_path) as (client, web):
         await use(client, "create_video", {"prompt": "fly man"})
         await use(client, "get_video", {"task_id": "task_1", "wait_seconds": 20})
-        refused = await use(client, *item(url="cat.png"))
-        image = re.findall(r"https?://\S+/images/[\w.-]+", refused["error"]["next_step"])[0]
+        image = await link_for_image(client)
         await folder.rename(away)
         await folder.mkdir()  # where it was mounted
         told = await use(client, "download_video", {"task_id": "task_1"})
         assert "may not be mounted" in told["error"]["message"]
-        sent = await http.put(image, content=PNG)
+        sent = await web.put(image, content=PNG)
         assert (sent.status_code, "may not be mounted" in sent.text) == (507, True)
         await folder.rmdir()  # nothing was put there
         await away.rename(folder)
         assert (await use(client, "download_video", {"task_id": "task_1"}))["outcome"] == "saved"
-        assert (await http.put(image, content=PNG)).status_code == 201
+        assert (await web.put(image, content=PNG)).status_code == 201

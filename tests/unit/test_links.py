@@ -8,7 +8,7 @@ import re
 import shutil
 import string
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,17 +30,6 @@ from sora_mcp.server.verifying import CannotTell
 from sora_mcp.studio.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
-
-
-@pytest.fixture
-async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
-    async with room.client() as client:
-        yield client
 
 
 def signed_in(owner: str) -> None:

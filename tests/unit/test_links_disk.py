@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,6 @@ from sora_mcp.gateway.folder import AT_ONCE
 from sora_mcp.server.links import links
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
-
-
-@pytest.fixture
-async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
-    async with room.client() as client:
-        yield client
 
 
 class PathOf(type(Path())):  # type: ignore[misc] # which class it is depends on the system

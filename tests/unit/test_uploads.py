@@ -27,17 +27,6 @@ OTHER = PNG[:40] + b"other" + PNG[40:]
 JPEG = bytes.fromhex("ffd8ffc0000b080001000101011100ffda000801010000003f00") + b"\x12\x34" + b"\xff\xd9"
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
-
-
-@pytest.fixture
-async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
-    async with room.client() as client:
-        yield client
-
-
 def folder(room: Room, owner: str = "alice") -> Path:
     [path] = [each for each in (room.settings.home / "uploads").iterdir() if each.name.startswith(owner)]
     return path
