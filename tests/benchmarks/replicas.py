@@ -44,7 +44,7 @@ def ledger_of(kind: str) -> Iterator[Ledger]:
 
 def own_postgres() -> AbstractContextManager[Cluster] | None:
     """A PostgreSQL of one's own; None where it is not installed."""
-    return running_cluster("max_connections=200") if programs() is not None else None
+    return running_cluster("max_connections=200", on_disk=True) if programs() is not None else None
 
 
 class Replicas:

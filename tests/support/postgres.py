@@ -111,11 +111,13 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*settings: str) -> Iterator[Cluster]:
-    """A new one, stopped and removed afterwards. Skips where PostgreSQL is not installed."""
+def running_cluster(*settings: str, on_disk: bool = False) -> Iterator[Cluster]:
+    """A new one, stopped and removed afterwards. Skips where PostgreSQL is not installed. It may lie in memory, where a
+    commit waits for nothing, unless it has to be `on_disk`."""
     if programs() is None:
         pytest.skip(NONE)
-    with tempfile.TemporaryDirectory(prefix="sora-pg-", dir=_place(), ignore_cleanup_errors=True) as folder:
+    place = None if on_disk else _place()
+    with tempfile.TemporaryDirectory(prefix="sora-pg-", dir=place, ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder), settings=settings)
         cluster.make()
         cluster.start()
