@@ -20,7 +20,7 @@ from mcp.shared.dispatcher import ProgressFnT
 
 from sora_mcp import media
 from sora_mcp.config.endpoint import OPENROUTER, SORA
-from sora_mcp.config.spelling import begins_as_ours
+from sora_mcp.config.spelling import has_our_prefix
 from sora_mcp.media.moving import Shot, save_moving
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
@@ -60,7 +60,7 @@ def _out_of_groups() -> Iterator[None]:
 
 async def _converse(folder: Path, dialect: str) -> None:
     environment = {
-        **{name: value for name, value in os.environ.items() if not begins_as_ours(name)},
+        **{name: value for name, value in os.environ.items() if not has_our_prefix(name)},
         "SORA_BASE_URL": "sandbox",
         "SORA_HOME": str(folder / ".sora"),
         "SORA_OUTPUT_DIR": str(folder),

@@ -28,7 +28,7 @@ from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.endpoint import Endpoint
 from sora_mcp.config.logins import KEY_STORE, Login
-from sora_mcp.config.settings import Settings, load_what_can_be
+from sora_mcp.config.settings import Settings, load_valid
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.config.variables import variables
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, verb_of
@@ -60,7 +60,7 @@ class Check(Struct, frozen=True):
 
 def show(*, as_json: bool) -> int:
     """Print the check-up; returns the exit code (0, or 3 where something is wrong)."""
-    settings, unusable = load_what_can_be()
+    settings, unusable = load_valid()
     set_up(settings)
     checks = [_wrong("settings", error) for error in unusable]
     knows_ledger = not any(variable_of("ledger_url") in error.parts for error in unusable)
@@ -72,7 +72,7 @@ def show(*, as_json: bool) -> int:
     else:
         title = f"Settings from the environment{' and the login' if settings.login else ''}"
         text = "\n".join([*_lines(checks), "", title, *_setting_lines(settings)])
-    key = settings.key_to_strike
+    key = settings.key_to_redact
     click.echo(text.replace(key, "[key]") if len(key) >= MIN_KEY_LENGTH else text)  # wherever somebody put it
     return 3 if wrong else 0
 
@@ -152,9 +152,9 @@ def _unknown(settings: Settings) -> Iterator[Check]:
     """What looks like a setting and is none."""
     for variable in settings.unknown:
         advice = "Correct its name, or remove it."
-        if variable.guards:
+        if variable.may_be_guard:
             advice += " Until then nothing that costs money is submitted: it may be meant as a guard against costs."
-        yield Check("settings", "wrong" if variable.guards else "note", str(variable), advice)
+        yield Check("settings", "wrong" if variable.may_be_guard else "note", str(variable), advice)
 
 
 def _image_folders(settings: Settings) -> Iterator[Check]:
@@ -197,7 +197,7 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway, dial
     except SoraError as error:
         looks_like = recognized(await gateway.replies(LOOKS)) if error.http_status else None
         judged = error.http_status in {401, 403}
-        checks = [Check("gateway", "ok", endpoint.about)] if judged else []
+        checks = [Check("gateway", "ok", endpoint.description)] if judged else []
         return [
             *checks,
             _wrong("key" if judged else "gateway", error),
@@ -209,7 +209,7 @@ async def _probed(settings: Settings, endpoint: Endpoint, gateway: Gateway, dial
     is_open = bool(endpoint.api_key) and not endpoint.local and dialect.capabilities.lists_models
     unproven = f"sent; the list of models is open to all, so only a video shows whether it is accepted; {number}"
     checks = [
-        Check("gateway", "ok", endpoint.about),
+        Check("gateway", "ok", endpoint.description),
         Check("key", "note" if is_open else "ok", f"{unproven if is_open else accepted}{_key_from(settings)}"),
         *_upstream(settings, dialect.capabilities, recognized(await gateway.replies(LOOKS)), seen.models),
     ]

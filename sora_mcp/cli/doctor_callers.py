@@ -69,7 +69,7 @@ async def oauth(settings: Settings) -> list[Finding]:
 
     issuer = Issuer(settings.oauth_issuer or "")
     try:
-        keys = await issuer.look_up()
+        keys = await issuer.fetch_keys()
     except IssuerDown as down:
         advice = f"Look at {variable_of('oauth_issuer')}, and whether this machine reaches it."
         return [("oauth", "wrong", f"the issuer {issuer.address} is of no use: {down}", advice)]

@@ -17,14 +17,14 @@ from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.output import print_json
 from sora_mcp.cli.terminal import is_terminal
-from sora_mcp.config.addresses import checked_address
+from sora_mcp.config.addresses import normalize_address
 from sora_mcp.config.converters import Secret
-from sora_mcp.config.endpoint import UPSTREAMS, address_of, checked_key, is_sandbox, needs_key, upstream_at
+from sora_mcp.config.endpoint import UPSTREAMS, gateway_address, is_sandbox, needs_key, normalize_key, upstream_at
 from sora_mcp.config.key_store import (
+    DESCRIPTIONS,
     SERVICE,
-    UNLOCKED_WITHIN_S,
-    WITHIN_S,
-    WORDS,
+    TIMEOUT_S,
+    UNLOCK_TIMEOUT_S,
     KeyStoreProblem,
     delete_key,
     store_key,
@@ -88,12 +88,12 @@ def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) 
     base_url = _usable(base_url or "sandbox")
     dialect = wanted.dialect or (settings.dialect if "dialect" in settings.explicit else None) or upstream_at(base_url)
     if dialect is None:
-        dialect = next((login.dialect for login in before.values() if login.fits(base_url, None)), UPSTREAMS[0])
+        dialect = next((login.dialect for login in before.values() if login.matches(base_url, None)), UPSTREAMS[0])
         if is_asking:
             speaks = click.Choice(UPSTREAMS, case_sensitive=False)
             dialect = click.prompt("What it speaks", default=dialect, type=speaks, err=True)
-    address = address_of(base_url, dialect)
-    is_needed = needs_key(dialect, is_local=checked_address(address)[1])
+    address = gateway_address(base_url, dialect)
+    is_needed = needs_key(dialect, is_local=normalize_address(address)[1])
     key = _typed_key(is_needed=is_needed) if is_asking else _piped_key(is_needed=is_needed)
     return replace(
         settings,
@@ -110,7 +110,7 @@ def _usable(base_url: str) -> str:
     if is_sandbox(base_url):
         raise click.UsageError(f"The sandbox needs no login: set {variable_of('base_url')}=sandbox.")
     try:
-        checked_address(base_url, called="This")
+        normalize_address(base_url, called="This")
     except NotConfigured as error:
         raise click.UsageError(error.message) from None
     return base_url
@@ -119,7 +119,7 @@ def _usable(base_url: str) -> str:
 def _typed_key(*, is_needed: bool) -> Secret:
     def read(typed: str) -> Secret:
         try:
-            return checked_key(Secret(typed), is_needed=is_needed)
+            return normalize_key(Secret(typed), is_needed=is_needed)
         except NotConfigured:
             raise click.UsageError("no key has spaces, line breaks or such characters.") from None
 
@@ -135,7 +135,7 @@ def _piped_key(*, is_needed: bool) -> Secret:
     if not text and is_needed:
         raise click.UsageError("Standard input holds no key; it is read from there where no terminal is.")
     try:
-        return checked_key(Secret(text), is_needed=is_needed)
+        return normalize_key(Secret(text), is_needed=is_needed)
     except NotConfigured:
         raise click.UsageError(
             "What standard input holds is no key: it has spaces, line breaks or characters that no key has."
@@ -190,16 +190,16 @@ def _stored(address: str, key: str, store: Store | None) -> bool:
         return False
     is_watched = is_terminal(sys.stdin)
     try:
-        if store_key(address, key, within_s=UNLOCKED_WITHIN_S if is_watched else WITHIN_S):
+        if store_key(address, key, timeout_s=UNLOCK_TIMEOUT_S if is_watched else TIMEOUT_S):
             return True
         words = "the system's key store keeps nothing"
     except KeyStoreProblem as error:
         if error.problem != "absent":
             raise FileProblem(
-                f"The key could not be kept: {WORDS[error.problem]}. {_KEPT_NOTHING}",
+                f"The key could not be kept: {DESCRIPTIONS[error.problem]}. {_KEPT_NOTHING}",
                 Do("Unlock the key store and run it again, or add --store file: a file that only you can read."),
             ) from None
-        words = WORDS["absent"]
+        words = DESCRIPTIONS["absent"]
     if store is None:
         return False
     raise FileProblem(
@@ -262,7 +262,7 @@ def _named(address: str | None, settings: Settings, logins: tuple[Login, ...]) -
         if len(logins) == 1:
             return logins[0]
         raise click.UsageError(f"Name the address.{known}" if logins else "There is no login.")
-    login = next((each for each in logins if each.fits(address, None)), None)
+    login = next((each for each in logins if each.matches(address, None)), None)
     if login is None:
         raise click.UsageError(f"There is no login for {address}.{known}")
     return login
@@ -275,7 +275,7 @@ def _forgotten(address: str) -> list[str]:
     except KeyStoreProblem as error:
         if error.problem != "absent":
             raise FileProblem(
-                f"The key could not be taken out: {WORDS[error.problem]}. The login was left as it was.",
+                f"The key could not be taken out: {DESCRIPTIONS[error.problem]}. The login was left as it was.",
                 Do("Unlock the key store and run it again."),
             ) from None
         return [f"If the system's key store still holds the key, delete it there: {SERVICE}, {address}."]

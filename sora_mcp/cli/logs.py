@@ -25,7 +25,7 @@ _BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
 def set_up(settings: Settings) -> None:
     """Log to stderr as the settings say; the key is struck wherever it would stand, once it is known."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(lambda: settings.key_to_strike))
+    handler.setFormatter(Lines(lambda: settings.key_to_redact))
     level = settings.log_level
     logging.basicConfig(level=level, handlers=[handler])
     for name in QUIET:

@@ -45,7 +45,7 @@ def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cost | None:
     from sora_mcp.config.converters import cost  # noqa: PLC0415
 
-    kind = cost(above_0=True)
+    kind = cost(positive=True)
     if value is None:
         return None
     try:
@@ -167,8 +167,8 @@ def take_over(as_json: bool) -> None:
         raise click.UsageError("SORA_LEDGER_URL is not set: the files in SORA_HOME are what is used. Nothing was done.")
     files, documents = PrivateFiles(settings.home), open_documents(settings)
     grants = TokenStore(files).grants()
-    left_out = TokenStore(documents).take_over(grants)
-    keys_taken, keys_left_out = UpstreamKeys(documents).take_over(UpstreamKeys(files))
+    left_out = TokenStore(documents).import_grants(grants)
+    keys_taken, keys_left_out = UpstreamKeys(documents).import_from(UpstreamKeys(files))
     aside = [str(path) for file in unused_files(settings) if (path := file.set_aside())]
     if as_json:
         names = {"tokens": [each.name for each in grants], "left_out": left_out, "keys_left_out": keys_left_out}

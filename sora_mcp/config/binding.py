@@ -1,4 +1,4 @@
-"""Where a server over HTTP may listen: on this machine, or elsewhere where it asks callers who they are."""
+"""Which address an HTTP server may listen on: this machine, or any other if callers have to authenticate."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do, Setting
 from sora_mcp.core.errors import NotConfigured
 
-_NEEDED = ("auth", "allowed_hosts", "allowed_origins")
+_REQUIRED = ("auth", "allowed_hosts", "allowed_origins")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches what listens at a host: an address, or the name localhost."""
+    """Whether a host (an address, or the name localhost) is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -21,11 +21,11 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(settings: Settings, host: str) -> None:
-    """Raise NotConfigured where the server may not listen at `host`: others would reach it, and nobody would be asked
-    who they are, or web pages of strangers could use it (DNS rebinding). Nor where a variable is set that may be meant
-    as SORA_AUTH, but is none: a proxy in front would let everybody in."""
+    """Raise NotConfigured if the server may not listen at `host`: others could reach it without authentication, or
+    foreign web pages could use it (DNS rebinding). Also raised if a variable is set that may be a misspelt SORA_AUTH: a
+    proxy in front would let everybody in."""
     _check_spelling(settings)
-    missing = [field for field in _NEEDED if not getattr(settings, field)]
+    missing = [field for field in _REQUIRED if not getattr(settings, field)]
     if is_loopback(host) or not missing:
         return
     names = [part for field in missing for part in (", ", Setting(field))][1:]
@@ -47,11 +47,11 @@ def check_host(settings: Settings, host: str) -> None:
 
 
 def _check_spelling(settings: Settings) -> None:
-    meant = variable_of("auth")
-    misspelt = [] if settings.auth else [each for each in settings.unknown if each.meant == meant]
+    name = variable_of("auth")
+    misspelt = [] if settings.auth else [each for each in settings.unknown if each.suggestion == name]
     if misspelt:
         raise NotConfigured(
-            f"{misspelt[0]} Nothing is served over HTTP while {meant} may be misspelt: callers would not be asked who "
+            f"{misspelt[0]} Nothing is served over HTTP while {name} may be misspelt: callers would not be asked who "
             "they are.",
             Do("Correct its name, or remove it."),
         )

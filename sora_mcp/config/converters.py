@@ -1,4 +1,4 @@
-"""The kinds of values that a setting takes: each reads what was given, and says in words what it allows."""
+"""Converters for the values of settings: each parses a value, and describes what it allows."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sora_mcp.config.addresses import is_local_host
 from sora_mcp.core.cost import RELATIVE, Cost
 
 Format = Literal["string", "number", "filepath", "boolean"]
-"""As hosts' configurations call it."""
+"""The name of the format in hosts' configurations."""
 
 
 MIN_KEY_LENGTH = 8
-"""A shorter key is not struck from replies and logs: it would be found in ordinary words."""
+"""A shorter key is not redacted in replies and logs: it would match ordinary words."""
 
 
 class Secret:
-    """A text that is shown nowhere: only `get_secret_value` gives it away."""
+    """A text that is never shown: only `get_secret_value` returns it."""
 
     __slots__ = ("_text",)
 
@@ -36,7 +36,7 @@ class Secret:
 
     @property
     def known(self) -> str:
-        """The text, as far as it was read already: what has to be struck from logs."""
+        """The text, or empty if it has not been read yet: what has to be redacted in logs."""
         return self._text
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Secret:
 
 
 class StoredKey(Secret):
-    """A key that a login has kept: read when it is first asked for, and known from then on."""
+    """The key of a stored login: read at first use, and cached."""
 
     __slots__ = ("_read",)
 
@@ -65,7 +65,7 @@ class StoredKey(Secret):
         self._read = read
 
     def get_secret_value(self) -> str:
-        """The key. Raises what `read` raises."""
+        """Return the key. Raises what `read` raises."""
         if not self._text:
             self._text = self._read()
         return self._text
@@ -74,16 +74,16 @@ class StoredKey(Secret):
 _QUOTES = ('""', "''", "“”", "\u2018\u2019", "„“", "””", "\u2019\u2019")
 
 
-def unquoted(raw: str) -> str:
-    """The text without the quotes round it, as people and hosts leave them there; a quote on one side only stays."""
+def strip_quotes(raw: str) -> str:
+    """Return the text without quotes around it, which people and hosts leave there; an unpaired quote stays."""
     inner = raw.strip()
     if len(inner) < 2 or inner[0] + inner[-1] not in _QUOTES or not {inner[0], inner[-1]}.isdisjoint(inner[1:-1]):
         return raw
-    return unquoted(inner[1:-1].strip())
+    return strip_quotes(inner[1:-1].strip())
 
 
-class Kind(Struct, frozen=True):
-    """`read` takes the text of a variable, or the value itself; it raises ValueError or TypeError for anything else."""
+class Converter(Struct, frozen=True):
+    """`read` takes the text of a variable, or the value itself. It raises ValueError or TypeError for anything else."""
 
     read: Callable[[Any], Any]
     allowed: str
@@ -92,7 +92,7 @@ class Kind(Struct, frozen=True):
     secret: bool = False
 
 
-def text(pattern: str = ".*", allowed: str = "a text") -> Kind:
+def text(pattern: str = ".*", allowed: str = "a text") -> Converter:
     """A text that matches `pattern` from end to end."""
 
     def read(raw: Any) -> str:
@@ -100,19 +100,19 @@ def text(pattern: str = ".*", allowed: str = "a text") -> Kind:
             raise ValueError
         return str(raw)
 
-    return Kind(read, allowed)
+    return Converter(read, allowed)
 
 
-def secret() -> Kind:
-    """A text that is shown nowhere."""
+def secret() -> Converter:
+    """A text that is never shown."""
     plain = text()
-    return Kind(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
+    return Converter(lambda raw: raw if isinstance(raw, Secret) else Secret(plain.read(raw)), "a text", secret=True)
 
 
-def database() -> Kind:
-    """The address of a PostgreSQL database, shown nowhere: it holds a password.
+def database() -> Converter:
+    """The address of a PostgreSQL database; never shown, because it holds a password.
 
-    It is read as libpq does, but for what is more likely a password with signs in it than a host:
+    It is parsed as by libpq, except for what is more likely a password with special characters than a host:
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
     """
 
@@ -122,7 +122,7 @@ def database() -> Kind:
         address = raw.strip()
         parts = _DATABASE.fullmatch(address)
         if parts is None or not all(
-            0 < int(port) <= _LAST_PORT for port in re.findall(r":(\d+)(?=,|$)", parts["hosts"])
+            0 < int(port) <= _MAX_PORT for port in re.findall(r":(\d+)(?=,|$)", parts["hosts"])
         ):
             raise ValueError
         return Secret(address)
@@ -131,50 +131,50 @@ def database() -> Kind:
         "an address such as postgresql://user:password@host:5432/database, in which signs of a password such as "
         "@ : / ? # % stand as %40 %3A %2F %3F %23 %25"
     )
-    return Kind(read, allowed, secret=True)
+    return Converter(read, allowed, secret=True)
 
 
-_LAST_PORT = 65535
-_ESCAPED = "%(?!00)[0-9A-Fa-f]{2}"
-"""A sign in percents; none stands for NUL."""
-_NAME = rf"[!-$&-.0-9;-?A-Z\[-~]|{_ESCAPED}"
-"""A sign of a user, a password or a database: any but `%`, `/`, `:` and `@`."""
-_VALUE = rf"[!-$'-~]|{_ESCAPED}"
-"""A sign of an option's value: any but `%` and `&`."""
-_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._-]+)?\]|(?:[0-9A-Za-z._~-]|%(?!00)[0-9A-Fa-f]{2})*)(?::\d{1,5})?"
+_MAX_PORT = 65535
+_PERCENT_ENCODED = "%(?!00)[0-9A-Fa-f]{2}"
+"""A percent-encoded character, except NUL."""
+_NAME = rf"[!-$&-.0-9;-?A-Z\[-~]|{_PERCENT_ENCODED}"
+"""A character of a user, a password or a database: any except `%`, `/`, `:` and `@`."""
+_VALUE = rf"[!-$'-~]|{_PERCENT_ENCODED}"
+"""A character of an option's value: any except `%` and `&`."""
+_DB_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z._-]+)?\]|(?:[0-9A-Za-z._~-]|%(?!00)[0-9A-Fa-f]{2})*)(?::\d{1,5})?"
 _DATABASE = re.compile(
-    rf"postgres(?:ql)?://(?:(?:{_NAME})*(?::(?:{_NAME}|:)*)?@)?(?P<hosts>{_HOST}(?:,{_HOST})*)"
+    rf"postgres(?:ql)?://(?:(?:{_NAME})*(?::(?:{_NAME}|:)*)?@)?(?P<hosts>{_DB_HOST}(?:,{_DB_HOST})*)"
     rf"(?:/(?:(?!\?)(?:{_NAME}|[:@]))*)?(?:\?(?:[a-z_]+=(?:{_VALUE})*(?:&|$))*)?"
 )
 
 
-def number(*, above: float | None = None, least: float | None = None, most: float | None = None) -> Kind:
-    """A finite number within its bounds; all but `above` are allowed themselves."""
+def number(*, gt: float | None = None, ge: float | None = None, le: float | None = None) -> Converter:
+    """A finite number: greater than `gt`, at least `ge`, at most `le`."""
 
     def read(raw: Any) -> float:
         value = float(raw)
-        if not math.isfinite(value) or (above is not None and value <= above):
+        if not math.isfinite(value) or (gt is not None and value <= gt):
             raise ValueError
-        if (least is not None and value < least) or (most is not None and value > most):
+        if (ge is not None and value < ge) or (le is not None and value > le):
             raise ValueError
         return value
 
-    bounds = {"above": above, "at least": least, "at most": most}
-    words = [f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None]
-    return Kind(read, ", ".join(["a number", *words]), "number")
+    bounds = {"above": gt, "at least": ge, "at most": le}
+    conditions = [f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None]
+    return Converter(read, ", ".join(["a number", *conditions]), "number")
 
 
-def cost(*, above_0: bool = False) -> Kind:
-    """A cost: relative as a bare number, in a currency with its three letters, before or after the number."""
-    words = "a number, above 0" if above_0 else "a number, at least 0"
+def cost(*, positive: bool = False) -> Converter:
+    """A cost: a bare number is relative; a currency's three letters may stand before or after it."""
+    allowed = "a number, above 0" if positive else "a number, at least 0"
 
     def read(raw: Any) -> Cost:
         value = raw if isinstance(raw, Cost) else _cost(str(raw).strip())
-        if above_0 and not value.billionths:
+        if positive and not value.billionths:
             raise ValueError
         return value
 
-    return Kind(read, f'{words}: a relative cost, or money with its currency, such as "5 USD"')
+    return Converter(read, f'{allowed}: a relative cost, or money with its currency, such as "5 USD"')
 
 
 def _cost(text: str) -> Cost:
@@ -185,9 +185,9 @@ def _cost(text: str) -> Cost:
     return Cost.of(match["amount"], currency or RELATIVE)
 
 
-def whole(*, above: int | None = None, least: int | None = None) -> Kind:
-    """A whole number within its bounds."""
-    plain = number(above=above, least=least)
+def integer(*, gt: int | None = None, ge: int | None = None) -> Converter:
+    """A whole number: greater than `gt`, at least `ge`."""
+    plain = number(gt=gt, ge=ge)
 
     def read(raw: Any) -> int:
         value: float = plain.read(raw)
@@ -195,48 +195,48 @@ def whole(*, above: int | None = None, least: int | None = None) -> Kind:
             raise ValueError
         return int(value)
 
-    return Kind(read, plain.allowed.replace("a number", "a whole number"), "number")
+    return Converter(read, plain.allowed.replace("a number", "a whole number"), "number")
 
 
-def yes_no() -> Kind:
+def boolean() -> Converter:
     """`true` or `false`, also as 1, 0, yes and no."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
     def read(raw: Any) -> bool:
-        if (value := words.get(str(raw).strip().lower())) is None:
+        if (value := values.get(str(raw).strip().lower())) is None:
             raise ValueError
         return value
 
-    return Kind(read, "true or false", "boolean")
+    return Converter(read, "true or false", "boolean")
 
 
-def choice(*words: str) -> Kind:
-    """One of `words`, in capitals or not."""
-    by_spelling = {word.lower(): word for word in words}
+def choice(*options: str) -> Converter:
+    """One of `options`, in any case."""
+    by_lower_case = {option.lower(): option for option in options}
 
     def read(raw: Any) -> str:
-        if (word := by_spelling.get(raw.strip().lower())) is None:
+        if (option := by_lower_case.get(raw.strip().lower())) is None:
             raise ValueError
-        return word
+        return option
 
-    return Kind(read, f"{', '.join(words[:-1])} or {words[-1]}", choices=words)
+    return Converter(read, f"{', '.join(options[:-1])} or {options[-1]}", choices=options)
 
 
-def choices(*words: str) -> Kind:
-    """One or several of `words`, in capitals or not, separated by commas; each counts once, in the order of `words`."""
-    one = choice(*words)
+def choices(*options: str) -> Converter:
+    """One or more of `options`, in any case, separated by commas; returned without repetition, in declared order."""
+    one = choice(*options)
 
     def read(raw: Any) -> tuple[str, ...]:
         chosen = set(_list(",", one.read).read(raw))
         if not chosen:
             raise ValueError
-        return tuple(word for word in words if word in chosen)
+        return tuple(option for option in options if option in chosen)
 
-    return Kind(read, f"{one.allowed}, or several of them separated by commas")
+    return Converter(read, f"{one.allowed}, or several of them separated by commas")
 
 
-def https_address() -> Kind:
-    """An https address without a query, as it stands, no quote in it; plain http only for a private host."""
+def https_address() -> Converter:
+    """An https address without a query or quotes, unchanged; plain http only for a private host."""
 
     def read(raw: Any) -> str:
         address = raw.strip()
@@ -245,27 +245,27 @@ def https_address() -> Kind:
         is_bare = not (parts.query or parts.fragment or "@" in parts.netloc) and re.fullmatch(
             r"[!#-;=?-\[\]-~]+", address
         )
-        if not (is_safe and is_bare and parts.hostname and parts.port != 0) or len(address) > _LONGEST_ADDRESS:
+        if not (is_safe and is_bare and parts.hostname and parts.port != 0) or len(address) > _MAX_ADDRESS_LENGTH:
             raise ValueError
         return str(address)
 
-    return Kind(read, "an https address without a user, a query or a fragment (http on this machine or network)")
+    return Converter(read, "an https address without a user, a query or a fragment (http on this machine or network)")
 
 
-_LONGEST_ADDRESS = 500
+_MAX_ADDRESS_LENGTH = 500
 
 
-def folder() -> Kind:
-    """A folder, by its whole path; `~` stands for the user's home."""
-    return Kind(lambda raw: _expanded(raw).absolute(), "a folder", "filepath")
+def folder() -> Converter:
+    """A folder, as an absolute path; `~` is the user's home."""
+    return Converter(lambda raw: _expand_user(raw).absolute(), "a folder", "filepath")
 
 
-def folders() -> Kind:
-    """Folders, separated as the platform does."""
-    return _list(os.pathsep, _expanded)
+def folders() -> Converter:
+    """Folders, separated by the platform's path separator."""
+    return _list(os.pathsep, _expand_user)
 
 
-def sizes() -> Kind:
+def sizes() -> Converter:
     """Frame sizes in pixels, such as `1080x1080,1920x1080`."""
 
     def read(raw: Any) -> tuple[int, int]:
@@ -278,27 +278,27 @@ def sizes() -> Kind:
     return _list(",", read)
 
 
-def frames() -> Kind:
+def frames() -> Converter:
     """Lengths in frames, such as `450,600`."""
-    return _list(",", whole(least=1).read)
+    return _list(",", integer(ge=1).read)
 
 
 _HOST = r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
 _PORT = r"(?::[1-9]\d{0,4})?"
 
 
-def hosts() -> Kind:
-    """Names of hosts as a Host header has them, in small letters, each with a port or without."""
+def hosts() -> Converter:
+    """Host names as in a Host header, in lower case, each with or without a port."""
     return _names(rf"(?:{_HOST}){_PORT}", "names of hosts, such as videos.example.org, with a port or without")
 
 
-def origins() -> Kind:
-    """Origins of web pages as an Origin header has them, in small letters."""
+def origins() -> Converter:
+    """Origins of web pages as in an Origin header, in lower case."""
     return _names(rf"https?://(?:{_HOST}){_PORT}", "origins, such as https://chat.example.org, with nothing after them")
 
 
-def public_address() -> Kind:
-    """An http(s) address with which others begin; a slash at its end is taken off."""
+def public_address() -> Converter:
+    """An http(s) address that links begin with; a trailing slash is removed."""
 
     def read(raw: Any) -> str:
         address = raw.strip().rstrip("/")
@@ -306,28 +306,28 @@ def public_address() -> Kind:
             raise ValueError
         return str(address)
 
-    return Kind(read, "an http(s) address without a query, such as https://videos.example.org")
+    return Converter(read, "an http(s) address without a query, such as https://videos.example.org")
 
 
-def _names(pattern: str, allowed: str) -> Kind:
+def _names(pattern: str, allowed: str) -> Converter:
     def read(raw: Any) -> str:
         name = raw.strip().lower()
         if not re.fullmatch(pattern, name, re.ASCII):
             raise ValueError
         return str(name)
 
-    return Kind(_list(",", read).read, f"{allowed}, separated by commas")
+    return Converter(_list(",", read).read, f"{allowed}, separated by commas")
 
 
-def _list(separator: str, read_one: Callable[[Any], Any]) -> Kind:
+def _list(separator: str, read_one: Callable[[Any], Any]) -> Converter:
     def read(raw: str | Iterable[Any]) -> tuple[Any, ...]:
         parts = [part for part in raw.split(separator) if part.strip()] if isinstance(raw, str) else raw
-        return tuple(read_one(unquoted(part) if isinstance(part, str) else part) for part in parts)
+        return tuple(read_one(strip_quotes(part) if isinstance(part, str) else part) for part in parts)
 
-    return Kind(read, "a list as described")
+    return Converter(read, "a list as described")
 
 
-def _expanded(raw: str | Path) -> Path:
+def _expand_user(raw: str | Path) -> Path:
     if "${" in str(raw):
         raise ValueError("a variable in it was not expanded")
     try:

@@ -1,6 +1,7 @@
-"""What servers know beside their ledger, such as who may use them: a few small JSON documents, each with a name.
+"""What servers store besides the ledger, such as who may use them: a few small named JSON documents.
 
-One server keeps them in files (`private_file`), servers that share a database in that (`sora_mcp.ledger`).
+A single server stores them in files (`private_file`), servers with a common database store them there
+(`sora_mcp.ledger`).
 """
 
 from __future__ import annotations
@@ -18,77 +19,77 @@ T = TypeVar("T")
 
 
 class Document(Protocol):
-    """One JSON object. Everything here raises FileProblem where it cannot be read or written."""
+    """One JSON object. All methods raise FileProblem if it cannot be read or written."""
 
     def stamp(self) -> Hashable:
-        """What changes whenever the document does."""
+        """Return a value that changes whenever the document does."""
 
     def check_current(self) -> None:
-        """Raise FileProblem where it may have changed since it was last seen here, which cannot be looked at now."""
+        """Raise FileProblem if it may have changed since it was last read, and that cannot be checked now."""
 
     def read(self) -> dict[str, Any]:
-        """What it holds, empty where there is none."""
+        """Return its content, empty if there is none."""
 
     def change(self) -> AbstractContextManager[dict[str, Any]]:
-        """What it holds, to be changed in place while nobody else changes it; kept where nothing is raised."""
+        """Lock it and yield its content to be changed in place; store that unless an exception is raised."""
 
-    def problem(self, wrong: str, advice: str = "") -> FileProblem:
-        """What is wrong with it, as an error."""
+    def problem(self, reason: str, advice: str = "") -> FileProblem:
+        """Build the error for a problem with this document."""
 
 
 class Documents(Protocol):
-    """All documents of one place."""
+    """All documents of one file folder or database."""
 
     place: str
-    """Where they are, for a person."""
+    """The folder or database, as shown to people."""
 
     def named(self, name: str) -> Document:
-        """The document of a name: small letters and dashes."""
+        """Return the document of this name (lower-case letters and dashes)."""
 
     def now(self) -> float:
-        """Unix seconds, by the one clock of all who share the documents."""
+        """Return Unix seconds by the clock common to all servers that share the documents."""
 
     def close(self) -> None:
-        """Let go of what was opened to read them."""
+        """Release what was opened to read them."""
 
 
-class Kept(Generic[T]):
-    """What a document holds, as a running server knows it: read again whenever it has changed, at the next use."""
+class Cached(Generic[T]):
+    """A document's parsed content, reread at the next use after the document changes."""
 
     def __init__(self, document: Document, read: Callable[[], T]) -> None:
         self._document = document
         self._read = read
-        self._known: tuple[Hashable, T] | None = None
+        self._entry: tuple[Hashable, T] | None = None
 
     def now(self) -> T:
-        """What it holds now. Raises what `read` raises, and FileProblem: nothing that was known before counts then."""
+        """Return the current content. Raises what `read` raises, and FileProblem; nothing cached is used then."""
         stamp = self._document.stamp()
-        known = self._known
-        if known is None or known[0] != stamp:
-            self._known = None
-            self._known = known = stamp, self._read()
-        return known[1]
+        entry = self._entry
+        if entry is None or entry[0] != stamp:
+            self._entry = None
+            self._entry = entry = stamp, self._read()
+        return entry[1]
 
     def check_current(self) -> None:
-        """Raise FileProblem where it may have changed since, and nobody can look."""
+        """Raise FileProblem if it may have changed since, and that cannot be checked now."""
         self._document.check_current()
 
 
-class Unreadable(Exception):
-    """A text is not that of a document; the message says in which way."""
+class InvalidDocument(Exception):
+    """A text is not a valid document; the message gives the reason."""
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The object in a document's text, without its `format`. Raises Unreadable."""
+    """Return the object in a document's text, without its `format`. Raises InvalidDocument."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        raise Unreadable("is damaged, or only half written: it is not JSON") from None
+        raise InvalidDocument("is damaged, or only half written: it is not JSON") from None
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-        raise Unreadable("is damaged, or of a newer release")
+        raise InvalidDocument("is damaged, or of a newer release")
     return document
 
 
-def text_of(document: dict[str, Any]) -> str:
-    """A document as its text."""
+def serialize(document: dict[str, Any]) -> str:
+    """Return a document's text."""
     return json.dumps({"format": FORMAT} | document, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Where requests go, with which key, and what is spoken there."""
+"""Where requests go, with which key, and in which dialect."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from sora_mcp.config.addresses import checked_address
-from sora_mcp.config.converters import Secret, StoredKey, unquoted
+from sora_mcp.config.addresses import normalize_address
+from sora_mcp.config.converters import Secret, StoredKey, strip_quotes
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import AskUser, Configure
 from sora_mcp.core.errors import NotConfigured
@@ -17,19 +17,19 @@ SORA = "sora"
 VIDEOS = "videos"
 OPENROUTER = "openrouter"
 PROFILES = ("generic", "vllm-omni", "sglang", "tensorrt-llm", "new-api")
-"""What is known of the servers that speak `/v1/videos`, by name."""
+"""Names of the profiles of servers that speak `/v1/videos`."""
 
 
 UPSTREAMS = (SORA, *(f"{VIDEOS}:{profile}" for profile in PROFILES), OPENROUTER)
-"""The values of the setting."""
+"""The values of SORA_DIALECT."""
 
 
 _HOSTS = {"openrouter.ai": OPENROUTER}
-"""Hosts that speak one thing only."""
+"""Hosts that speak a single dialect."""
 
 
 def upstream_at(base_url: str | None) -> str | None:
-    """What is spoken at an address, where its host alone tells that."""
+    """Return the dialect spoken at an address if its host alone determines it, else None."""
     try:
         host = (urlsplit((base_url or "").strip()).hostname or "").removesuffix(".")
     except ValueError:
@@ -38,15 +38,15 @@ def upstream_at(base_url: str | None) -> str | None:
 
 
 def needs_key(upstream: str, *, is_local: bool) -> bool:
-    """Whether an upstream has to be given a key: servers of one's own, on this machine or network, mostly have none."""
+    """Whether an upstream requires a key: self-hosted servers on this machine or network mostly have none."""
     return upstream == SORA or not is_local
 
 
 SANDBOX = "sandbox"
 IN_PROCESS = "http://sandbox"
-"""The address of a gateway in this process: nothing outside opens what stands there."""
+"""The address of the sandbox in this process; it is never connected to."""
 SANDBOX_HEADER = "x-sora-sandbox"
-"""With it the sandbox says in every answer what it is, also where it is served."""
+"""The header by which every answer of the sandbox identifies it, also when it is served over HTTP."""
 NOTICE = "This is the sandbox: pictures are drawn placeholders, and nothing is charged."
 NOTICE_EXPLAINED = (
     "A prompt appears only as a caption: what it asks for is not drawn, so the pictures say nothing about a prompt or "
@@ -59,7 +59,7 @@ _KEY = variable_of("api_key")
 class Endpoint(Struct, frozen=True):
     """Where requests go. `base_url` has no trailing slash; `local` means loopback, a private host or the sandbox.
 
-    An empty `api_key` is none, and none is sent.
+    With an empty `api_key` no key is sent.
     """
 
     base_url: str
@@ -69,64 +69,64 @@ class Endpoint(Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The gateway's name for people: its host and path, or `sandbox`."""
+        """The gateway's display name: its host and path, or `sandbox`."""
         return label_of(self.base_url)
 
     @property
     def notice(self) -> str | None:
-        """What is to be known of everything that is made there; None where that is just what was asked for."""
+        """A caveat on everything made there; None if there is none."""
         return NOTICE if self.sandbox else None
 
     @property
-    def about(self) -> str:
-        """What to say of it where it answers."""
+    def description(self) -> str:
+        """A clause for a gateway that answers."""
         if self.sandbox:
             return "the built-in sandbox; nothing real is made and nothing is charged"
         return f"{self.base_url} answers"
 
 
 def is_sandbox(base_url: str | None) -> bool:
-    """Whether the built-in sandbox is named instead of an address."""
+    """Whether the setting names the built-in sandbox instead of an address."""
     return base_url is not None and base_url.strip().lower() == SANDBOX
 
 
 class NotSet(NotConfigured):
-    """The gateway's address, or its key, is nowhere set."""
+    """The gateway's address or its key is not set."""
 
 
 def label_of(base_url: str) -> str:
-    """The name for people of the gateway at an address."""
+    """Return the display name of the gateway at an address."""
     return SANDBOX if base_url == IN_PROCESS else base_url.partition("://")[2]
 
 
-def endpoint_of(base_url: str | None, api_key: Secret | None, upstream: str = SORA) -> Endpoint:
-    """The endpoint that the settings name. Raises NotConfigured, naming the setting that is missing or wrong."""
+def make_endpoint(base_url: str | None, api_key: Secret | None, upstream: str = SORA) -> Endpoint:
+    """Build the endpoint from the settings. Raises NotConfigured, naming the setting that is missing or invalid."""
     if base_url is None:
         raise NotSet(("No gateway is configured: ", variable_of("base_url"), " is not set."), Configure())
     if is_sandbox(base_url):
         return Endpoint(IN_PROCESS, Secret("sk-sandbox"), local=True, sandbox=True)
-    address, local = _address(base_url, upstream)
-    if not isinstance(api_key, StoredKey):  # that one was checked before it was kept
-        api_key = checked_key(api_key, is_needed=needs_key(upstream, is_local=local))
+    address, local = _normalize_address(base_url, upstream)
+    if not isinstance(api_key, StoredKey):  # a stored key was validated before it was stored
+        api_key = normalize_key(api_key, is_needed=needs_key(upstream, is_local=local))
     return Endpoint(address, api_key, local=local, sandbox=False)
 
 
-def address_of(base_url: str, upstream: str) -> str:
-    """The gateway's address in its one spelling. Raises NotConfigured."""
-    return _address(base_url, upstream)[0]
+def gateway_address(base_url: str, upstream: str) -> str:
+    """Return the gateway's address in canonical form. Raises NotConfigured."""
+    return _normalize_address(base_url, upstream)[0]
 
 
-def _address(base_url: str, upstream: str) -> tuple[str, bool]:
-    address, local = checked_address(base_url)
+def _normalize_address(base_url: str, upstream: str) -> tuple[str, bool]:
+    address, local = normalize_address(base_url)
     if upstream == OPENROUTER:
-        address = re.sub(r"(/+api)?(/+v1/+videos/+models)?$", "", address)  # its paths begin with /api themselves
+        address = re.sub(r"(/+api)?(/+v1/+videos/+models)?$", "", address)  # the dialect's paths begin with /api
     return address, local
 
 
-def checked_key(api_key: Secret | None, *, is_needed: bool) -> Secret:
-    """The key without what people paste along: spaces, quotes, the word Bearer. Raises NotConfigured."""
+def normalize_key(api_key: Secret | None, *, is_needed: bool) -> Secret:
+    """Return the key without pasted spaces, quotes or the word Bearer. Raises NotConfigured."""
     key = (api_key.get_secret_value() if api_key else "").strip()
-    key = unquoted(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
+    key = strip_quotes(re.sub(r"^bearer(\s+|$)", "", key, flags=re.IGNORECASE))
     if not key and not is_needed:
         return Secret("")
     if not key:

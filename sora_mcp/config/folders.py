@@ -1,4 +1,4 @@
-"""Folders that are taken where none are set."""
+"""Default folders."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from sora_mcp.core.errors import NotConfigured
 
 
 def data_folder() -> Path:
-    """Where the ledger lies: the platform's data folder. Raises NotConfigured."""
-    with _known_home("home"):
-        import platformdirs  # noqa: PLC0415 - only where no folder is named
+    """Return the default folder of the ledger: the platform's data folder. Raises NotConfigured."""
+    with _home_required("home"):
+        import platformdirs  # noqa: PLC0415 - only if no folder is set
 
         return platformdirs.user_data_path("sora-mcp")
 
 
 def video_folder() -> Path:
-    """Where videos are saved: `sora` in the user's video folder. Raises NotConfigured."""
-    with _known_home("output_dir"):
+    """Return the default folder of the videos: `sora` in the user's video folder. Raises NotConfigured."""
+    with _home_required("output_dir"):
         import platformdirs  # noqa: PLC0415
 
         return platformdirs.user_videos_path() / "sora"
 
 
 @contextmanager
-def _known_home(field: str) -> Iterator[None]:
+def _home_required(field: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError:

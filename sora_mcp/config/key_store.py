@@ -1,4 +1,4 @@
-"""The system's key store, by way of `keyring`: each question in a process that is ended after a few seconds."""
+"""The system's key store, through `keyring`: each call runs in a process that is killed after a few seconds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any, Literal
 from sora_mcp.config.spelling import PREFIX
 
 SERVICE = "sora_mcp"
-"""What our keys stand under in the key store; the account there is the gateway's address."""
+"""The service name in the key store; the account name is the gateway's address."""
 
-WITHIN_S = 3.0
-"""Seconds for one question: without a desktop a key store may wait for ever for somebody to unlock it."""
+TIMEOUT_S = 3.0
+"""For one call: without a desktop a key store may wait for ever to be unlocked."""
 
-UNLOCKED_WITHIN_S = 30.0
-"""The same where a person sits at the terminal, who may be asked to unlock it."""
+UNLOCK_TIMEOUT_S = 30.0
+"""The same if a person at the terminal can unlock it."""
 
 _PROGRAM = Path(__file__).with_name("keyring_program.py")
 
@@ -35,71 +35,74 @@ class KeyStoreProblem(Exception):
         self.problem = problem
 
 
-WORDS: dict[Problem, str] = {
+DESCRIPTIONS: dict[Problem, str] = {
     "absent": "there is no key store on this machine, or the package keyring is not installed",
     "locked": "the system's key store is locked",
     "silent": "the system's key store did not answer in time",
     "failed": "the system's key store failed",
 }
-"""What a problem is, as a clause."""
+"""Each problem as a clause."""
 
 
-def stored_key(address: str) -> str | None:
-    """The key that is kept for an address; None where there is none. Raises KeyStoreProblem."""
-    key = _asked("get", address, WITHIN_S).get("key")
+def get_key(address: str) -> str | None:
+    """Return the key for an address, or None. Raises KeyStoreProblem."""
+    key = _ask("get", address, TIMEOUT_S).get("key")
     return key if isinstance(key, str) and key else None
 
 
-def store_key(address: str, key: str, *, within_s: float = WITHIN_S) -> bool:
-    """Keep a key, and say whether another process can read it back: a null backend keeps nothing.
+def store_key(address: str, key: str, *, timeout_s: float = TIMEOUT_S) -> bool:
+    """Store a key; return whether another process can read it back, since a null backend stores nothing.
 
     Raises KeyStoreProblem.
     """
-    _asked("set", address, within_s, key=key)
-    return stored_key(address) == key
+    _ask("set", address, timeout_s, key=key)
+    return get_key(address) == key
 
 
 def delete_key(address: str) -> None:
-    """Take a key out, if one is there. Raises KeyStoreProblem."""
-    _asked("delete", address, WITHIN_S)
+    """Delete the key for an address, if there is one. Raises KeyStoreProblem."""
+    _ask("delete", address, TIMEOUT_S)
 
 
-def _asked(what: str, address: str, within_s: float, **more: str) -> dict[str, Any]:
-    question = {"do": what, "service": SERVICE, "address": address, "seconds": within_s + 1} | more
-    answer = _answer(json.dumps(question).encode(), within_s)
+def _ask(action: str, address: str, timeout_s: float, **extra: str) -> dict[str, Any]:
+    question = {"do": action, "service": SERVICE, "address": address, "seconds": timeout_s + 1} | extra
+    answer = _run_program(json.dumps(question).encode(), timeout_s)
     if "problem" in answer:
         raise KeyStoreProblem(answer["problem"])
     return answer
 
 
-def _answer(question: bytes, within_s: float) -> dict[str, Any]:
-    """What the program says. In a session of its own: it cannot ask at this terminal, and ends with its children."""
+def _run_program(question: bytes, timeout_s: float) -> dict[str, Any]:
+    """Run `keyring_program` on one question and return its answer. Raises KeyStoreProblem.
+
+    It gets a session of its own, so that it cannot prompt at this terminal, and its children are killed with it.
+    """
     try:
-        process = subprocess.Popen(  # noqa: S603 - a program of ours
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-P", str(_PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)},
             start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # of Windows
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # exists on Windows only
         )
     except OSError:
         raise KeyStoreProblem("failed") from None
     try:
-        output, _ = process.communicate(question, timeout=within_s)
+        output, _ = process.communicate(question, timeout=timeout_s)
         answer: dict[str, Any] = json.loads(output)
     except subprocess.TimeoutExpired:
         raise KeyStoreProblem("silent") from None
     except (OSError, ValueError):
         raise KeyStoreProblem("failed") from None
     finally:
-        _end(process)
+        _kill(process)
     return answer
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and what it started; nothing more is read from them."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and its children; nothing more is read from them."""
     with suppress(OSError):
         if sys.platform == "win32":
             process.kill()

@@ -1,7 +1,7 @@
-"""The logins that were kept: which gateways, what is spoken there, and where each key is.
+"""The stored logins: each one's gateway, dialect, and where its key is.
 
-They stand in one file of mode 0600. A key stands in it only where the system has no key store; else it is read from
-there when it is first needed. Each key belongs to one address and is sent to no other.
+They are in one file of mode 0600. It holds a key only if the system has no key store; otherwise the key is read from
+the key store when it is first needed. Each key belongs to one address and is sent to no other.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from msgspec import Struct
 
 from sora_mcp.config.converters import Secret, StoredKey
-from sora_mcp.config.endpoint import UPSTREAMS, address_of
+from sora_mcp.config.endpoint import UPSTREAMS, gateway_address
 from sora_mcp.core.advice import Advice, Do, LogIn, TryAgain, UnlockKeyStore
 from sora_mcp.core.errors import FileProblem, NotConfigured
 
 KEY_STORE = "key store"
 
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 
 
 class Login(Struct, frozen=True):
-    """One gateway: its address in its one spelling, what is spoken there, and its key, if it needs one.
+    """One gateway: its canonical address, its dialect, and its key, if it needs one.
 
-    `place`: where the key is: `key store`, the path of the file, or nothing without a key.
+    `place`: where the key is: `key store`, the path of the file, or empty without a key.
     """
 
     address: str
@@ -37,92 +37,92 @@ class Login(Struct, frozen=True):
     key: Secret | None
     place: str
 
-    def fits(self, base_url: str, dialect: str | None) -> bool:
-        """Whether an address as somebody wrote it, spoken to in this dialect, is the one that the key belongs to."""
+    def matches(self, base_url: str, dialect: str | None) -> bool:
+        """Whether an address as a user wrote it, with this dialect, is the one that the key belongs to."""
         try:
-            return address_of(base_url, dialect or self.dialect) == self.address
+            return gateway_address(base_url, dialect or self.dialect) == self.address
         except NotConfigured:
             return False
 
 
 class LoginFile:
-    """The file below SORA_HOME that holds the logins, the last one last."""
+    """The file in SORA_HOME that holds the logins, oldest first."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / "login" / "logins.json"
 
     def read(self) -> tuple[Login, ...]:
-        """The logins, oldest first. Raises NotConfigured where the file cannot be used."""
+        """Return the logins, oldest first. Raises NotConfigured if the file cannot be used."""
         return tuple(map(self._login, self._entries()))
 
     def add(self, address: str, dialect: str, key: str | None, *, in_key_store: bool) -> None:
-        """Make this the last login; `key` is written only where it is not in the key store.
+        """Make this the last login; `key` is written only if it is not in the key store.
 
         Raises NotConfigured or FileProblem.
         """
         entry: dict[str, Any] = {"address": address, "dialect": dialect}
         if key:
             entry |= {"in_key_store": True} if in_key_store else {"key": key}
-        with self._alone():
+        with self._lock():
             self._write([*(each for each in self._entries() if each["address"] != address), entry])
 
     def remove(self, address: str) -> None:
-        """Forget a login. Raises NotConfigured or FileProblem."""
-        with self._alone():
+        """Remove a login. Raises NotConfigured or FileProblem."""
+        with self._lock():
             self._write([each for each in self._entries() if each["address"] != address])
 
     def _login(self, entry: dict[str, Any]) -> Login:
         address, dialect = entry["address"], entry["dialect"]
         if entry.get("in_key_store"):
-            return Login(address, dialect, StoredKey(lambda: _key_in_store(address)), KEY_STORE)
+            return Login(address, dialect, StoredKey(lambda: _read_from_key_store(address)), KEY_STORE)
         key = entry.get("key")
         return Login(address, dialect, Secret(key) if key else None, str(self.path) if key else "")
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            text = self._text()
+            text = self._read_text()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, UnicodeDecodeError):
             raise self._unusable("cannot be read", f"Delete {self.path}, and log in again.") from None
         try:
-            return _entries_in(text)
+            return _parse_entries(text)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise self._unusable(
                 "holds something that this release does not know", f"Delete {self.path}, and log in again."
             ) from None
 
-    def _text(self) -> str:
-        """What the file holds. Raises OSError, and NotConfigured where others could read or change it."""
+    def _read_text(self) -> str:
+        """Return the file's text. Raises OSError, and NotConfigured if other users could read or change it."""
         handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait
         with os.fdopen(handle, "rb") as file:
-            about = os.fstat(handle)
-            if not stat.S_ISREG(about.st_mode) or about.st_size > _MOST_BYTES:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
                 raise OSError
             if os.name == "posix":
-                self._check(about, self.path, 0o077, "600")
+                self._check_permissions(status, self.path, 0o077, "600")
                 for folder in {self.path.parent, self.path.resolve().parent}:
-                    self._check(folder.stat(), folder, 0o022, "700")
-            return file.read(_MOST_BYTES).decode()
+                    self._check_permissions(folder.stat(), folder, 0o022, "700")
+            return file.read(_MAX_BYTES).decode()
 
-    def _check(self, about: os.stat_result, path: Path, forbidden: int, mode: str) -> None:
-        """Raise NotConfigured where others may do with this what only its owner should."""
-        if about.st_uid != os.geteuid():
+    def _check_permissions(self, status: os.stat_result, path: Path, forbidden: int, mode: str) -> None:
+        """Raise NotConfigured if others have permissions on this path that only its owner should have."""
+        if status.st_uid != os.geteuid():
             raise self._unusable("belongs to another user", f"Delete {self.path}, and log in again.")
-        if about.st_mode & forbidden:
+        if status.st_mode & forbidden:
             raise self._unusable(
                 "is open to other users of this machine",
                 f"If nobody else could have read or changed it: chmod {mode} {path}. Else delete {self.path}, replace "
                 "the keys at the gateway, and log in again.",
             )
 
-    def _unusable(self, why: str, then: str) -> NotConfigured:
-        return NotConfigured(f"The file of the logins, {self.path}, {why}; no key was taken from it.", Do(then))
+    def _unusable(self, reason: str, advice: str) -> NotConfigured:
+        return NotConfigured(f"The file of the logins, {self.path}, {reason}; no key was taken from it.", Do(advice))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Make the folder, and hold its lock: what two write at once would lose a login. Raises FileProblem."""
-        from sora_mcp.config.private_file import Locked, locked  # noqa: PLC0415 - only where something is written
+    def _lock(self) -> Iterator[None]:
+        """Create the folder and lock it: two concurrent writers would lose a login. Raises FileProblem."""
+        from sora_mcp.config.private_file import LockTimeout, locked  # noqa: PLC0415 - only for writing
 
         folder = self.path.parent
         try:
@@ -132,21 +132,21 @@ class LoginFile:
                 yield
         except OSError as error:
             raise self._unwritable(error.strerror or "the disk refuses") from None
-        except Locked:
+        except LockTimeout:
             raise self._unwritable("another command holds it", TryAgain()) from None
 
-    def _unwritable(self, why: str, *advice: Advice) -> FileProblem:
-        return FileProblem(f"{self.path} cannot be written ({why}).", *advice)
+    def _unwritable(self, reason: str, *advice: Advice) -> FileProblem:
+        return FileProblem(f"{self.path} cannot be written ({reason}).", *advice)
 
     def _write(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Write the file whole or not at all. Raises OSError."""
+        """Write the file atomically. Raises OSError."""
         from sora_mcp.config.private_file import replace  # noqa: PLC0415 - likewise
 
         replace(self.path, json.dumps({"logins": entries}, indent=2))
 
 
-def _entries_in(text: str) -> list[dict[str, Any]]:
-    """The logins as they were written. Raises ValueError, TypeError or KeyError for anything else."""
+def _parse_entries(text: str) -> list[dict[str, Any]]:
+    """Parse the file's entries. Raises ValueError, TypeError or KeyError if they are not logins."""
     entries = json.loads(text)["logins"]
     if not isinstance(entries, list) or not all(map(_is_login, entries)):
         raise ValueError
@@ -159,41 +159,41 @@ def _is_login(entry: object) -> bool:
     return entry.get("dialect") in UPSTREAMS and isinstance(entry.get("key", ""), str)
 
 
-def _key_in_store(address: str) -> str:
-    from sora_mcp.config import key_store  # noqa: PLC0415 - only where a key is there, and needed
+def _read_from_key_store(address: str) -> str:
+    from sora_mcp.config import key_store  # noqa: PLC0415 - only if a key is stored and needed
 
     try:
-        key = key_store.stored_key(address)
+        key = key_store.get_key(address)
     except key_store.KeyStoreProblem as error:
         raise NotConfigured(
-            f"The key for {address} could not be read: {key_store.WORDS[error.problem]}.", UnlockKeyStore()
+            f"The key for {address} could not be read: {key_store.DESCRIPTIONS[error.problem]}.", UnlockKeyStore()
         ) from None
     if key is None:
         raise NotConfigured(f"The system's key store holds no key for {address} any more.", LogIn())
     return key
 
 
-class Stored(Struct, frozen=True):
-    """What the logins say where the environment says nothing.
+class StoredLogins(Struct, frozen=True):
+    """The logins that apply if the environment sets nothing.
 
-    `login`: the one for the gateway that is chosen. `others`: the addresses of all others. `trouble`: why the logins
-    cannot be read.
+    `login`: the one for the chosen gateway. `others`: the addresses of all others. `problem`: why the logins cannot be
+    read.
     """
 
     login: Login | None = None
     others: tuple[str, ...] = ()
-    trouble: NotConfigured | None = None
+    problem: NotConfigured | None = None
 
 
-def chosen(home: Path, base_url: str | None, dialect: str | None) -> Stored:
-    """The login for the address that is set, or without one the last login; raises nothing.
+def choose_login(home: Path, base_url: str | None, dialect: str | None) -> StoredLogins:
+    """Choose the login for the given address, or the last login if there is none. Raises nothing.
 
-    One whose address would be another in the dialect that is set does not count: its key would go elsewhere.
+    A login whose address would differ in the given dialect does not count: its key would go elsewhere.
     """
     try:
         logins = LoginFile(home).read()
-    except NotConfigured as trouble:
-        return Stored(trouble=trouble)
+    except NotConfigured as problem:
+        return StoredLogins(problem=problem)
     candidates = logins[-1:] if base_url is None else logins
-    login = next((each for each in candidates if each.fits(base_url or each.address, dialect)), None)
-    return Stored(login, tuple(each.address for each in logins if each is not login))
+    login = next((each for each in candidates if each.matches(base_url or each.address, dialect)), None)
+    return StoredLogins(login, tuple(each.address for each in logins if each is not login))

@@ -1,4 +1,4 @@
-"""A file that only its user may read: read again whenever it changes, written whole or not at all, under a lock."""
+"""A file that only its user may read: reread whenever it changes, written atomically, under a lock."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.config.documents import Unreadable, parse, text_of
+from sora_mcp.config.documents import InvalidDocument, parse, serialize
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 
-LARGEST = 5_000_000
-"""Bytes that are read; a larger file counts as damaged."""
-LOCKED_WITHIN_S = 10.0
-"""Seconds that a writer waits for another one."""
+MAX_BYTES = 5_000_000
+"""A larger file counts as damaged."""
+LOCK_TIMEOUT_S = 10.0
+"""How long a writer waits for another one."""
 Stamp = tuple[int, ...]
-"""What changes whenever a file does: also where it is replaced, or its permissions change."""
+"""A value that changes whenever the file does, even if only its permissions do, or it is replaced."""
 
 
 class PrivateFile:
@@ -32,7 +32,7 @@ class PrivateFile:
         self.path = path
 
     def stamp(self) -> Stamp | None:
-        """How the file stands now; None where there is none. Raises FileProblem."""
+        """Return the file's current stamp, or None if there is no file. Raises FileProblem."""
         try:
             return _stamp(self.path.stat())
         except FileNotFoundError:
@@ -41,63 +41,63 @@ class PrivateFile:
             raise self.problem(f"cannot be looked at ({error.strerror})") from None
 
     def check_current(self) -> None:
-        """A file is looked at whenever it is used."""
+        """Do nothing: a file is checked at every use."""
 
     def read(self) -> dict[str, Any]:
-        """The document without its `format`, empty where there is no file.
+        """Return the document without its `format`, empty if there is no file.
 
-        Raises FileProblem where it is damaged, or where anybody but its user may read or write it.
+        Raises FileProblem if it is damaged, or if other users may read or write it.
         """
-        text = self._text()
+        text = self._read_text()
         if text is None:
             return {}
         try:
             return parse(text)
-        except Unreadable as error:
+        except InvalidDocument as error:
             raise self.problem(str(error)) from None
 
     def _text(self) -> str | None:
         try:
             status = self.path.stat()
-            if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for whoever writes to it
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
                 raise self.problem("is no ordinary file")
             with self.path.open("rb") as file:
-                self._check(os.fstat(file.fileno()))
-                content = file.read(LARGEST + 1)
+                self._check_permissions(os.fstat(file.fileno()))
+                content = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self.problem(f"cannot be read ({error.strerror})") from None
-        if len(content) > LARGEST:
-            raise self.problem(f"is larger than {LARGEST // 1_000_000} MB")
+        if len(content) > MAX_BYTES:
+            raise self.problem(f"is larger than {MAX_BYTES // 1_000_000} MB")
         return content.decode("utf-8", "replace")
 
-    def _check(self, status: os.stat_result) -> None:
-        if os.name == "nt":  # permissions are no bits there
+    def _check_permissions(self, status: os.stat_result) -> None:
+        if os.name == "nt":  # no permission bits there
             return
         if status.st_uid not in {os.geteuid(), 0}:
             raise self.problem("belongs to another user", "Make it belong to whoever runs the server.")
-        if not status.st_mode & stat.S_IRUSR:  # the superuser could read it nevertheless
+        if not status.st_mode & stat.S_IRUSR:  # root could read it nevertheless
             raise self.problem("cannot be read", f"Run: chmod 600 {self.path}")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise self.problem("is open to other users", f"Run: chmod 600 {self.path}")
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Any]]:
-        """The document, to be changed in place; it is written where nothing was raised. Raises FileProblem."""
+        """Yield the document to be changed in place; write it unless an exception is raised. Raises FileProblem."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with locked(self.path.with_suffix(".lock")):
                 document = self.read()
                 yield document
-                replace(self.path, text_of(document))
-        except Locked:
+                replace(self.path, serialize(document))
+        except LockTimeout:
             raise self.problem("cannot be locked: another process holds it", "Try again.") from None
         except OSError as error:
             raise self.problem(f"cannot be written ({error.strerror})") from None
 
     def set_aside(self) -> Path | None:
-        """Rename it, so that nothing reads it any more; what it is called then, None where there is none."""
+        """Rename the file so that nothing reads it any more; return its new path, or None if there is no file."""
         aside = self.path.with_name(f"{self.path.name}.imported")
         try:
             self.path.replace(aside)
@@ -107,14 +107,14 @@ class PrivateFile:
             raise self.problem(f"cannot be renamed ({error.strerror})", "Rename it yourself.") from None
         return aside
 
-    def problem(self, wrong: str, advice: str = "") -> FileProblem:
-        """What is wrong with the file, as an error."""
+    def problem(self, reason: str, advice: str = "") -> FileProblem:
+        """Build the error for a problem with this file."""
         way_out = advice or "Mend it, or move it away: then it is empty, and is made anew at the next addition."
-        return FileProblem(f"{self.path} {wrong}.", Do(way_out))
+        return FileProblem(f"{self.path} {reason}.", Do(way_out))
 
 
 class PrivateFiles:
-    """The documents of a server that has them to itself: files below `home`, each named after its document."""
+    """The documents of a single server: files in `home`, each named after its document."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -127,33 +127,33 @@ class PrivateFiles:
         return time.time()
 
     def close(self) -> None:
-        """No file stays open."""
+        """Do nothing: no file stays open."""
 
 
-class Locked(Exception):
-    """Another process holds a lock."""
+class LockTimeout(Exception):
+    """Another process has held a lock for LOCK_TIMEOUT_S."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Alone among all processes that lock this file. Raises Locked where one of them holds it for too long.
+    """Hold an exclusive lock on a file. Raises LockTimeout if another process keeps it for too long.
 
-    The lock is SQLite's own: the same on every system, and given back where the process dies. A file that may only be
-    read locks nobody out: OSError.
+    The lock is SQLite's: the same on every system, and released if the process dies. A read-only file would lock nobody
+    out: OSError.
     """
     if path.exists() and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, f"{path.name} beside it belongs to another user")
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            lock = held.enter_context(closing(sqlite3.connect(path, timeout=LOCKED_WITHIN_S, isolation_level=None)))
+            lock = stack.enter_context(closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)))
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
-            raise Locked from None
+            raise LockTimeout from None
         yield
 
 
 def replace(path: Path, text: str) -> None:
-    """Put a file of mode 0600 in place, whole or not at all; of a link, what it leads to. Raises OSError."""
+    """Write a file of mode 0600 atomically; through a link, its target. Raises OSError."""
     target = path.resolve()
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # of mode 0600
     try:

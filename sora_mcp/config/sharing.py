@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from sora_mcp.config.converters import Secret
-from sora_mcp.config.endpoint import Endpoint, endpoint_of
+from sora_mcp.config.endpoint import Endpoint, make_endpoint
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.owners import owner_folder
 
 
-def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None) -> Settings:
-    """The settings of one of them: their rows, their folder, their cap for 24 hours (None: the one for everybody), and
-    their own upstream key, if they have one."""
+def settings_for_owner(
+    settings: Settings, owner: str, *, cap: Cost | None = None, api_key: Secret | None = None
+) -> Settings:
+    """Return the settings of one person: owner, folder, cap for 24 hours (None: `max_cost_per_owner`), and their own
+    upstream key, if they have one."""
     return replace(
         settings,
         owner=owner,
@@ -26,15 +28,14 @@ def settings_of(settings: Settings, owner: str, *, cap: Cost | None = None, api_
     )
 
 
-def folder_for_all(settings: Settings) -> Path:
-    """The folder of files that every server must see which serves the same people: SORA_HOME where there is one server,
-    and that of the videos where there may be several."""
+def common_folder(settings: Settings) -> Path:
+    """Return the folder for files that all servers of the same people need: SORA_HOME if there is one server, the
+    folder of the videos if there may be several."""
     return settings.shared_folder or settings.home
 
 
-def endpoint_of_anybody(settings: Settings) -> Endpoint:
-    """Where the gateway is, though each may have a key of their own, and none is set for all: its key says nothing.
-
-    Raises NotConfigured.
+def endpoint_without_key(settings: Settings) -> Endpoint:
+    """Return the gateway's endpoint with a placeholder key, for when people may have their own keys and no common one
+    is set. Raises NotConfigured.
     """
-    return endpoint_of(settings.base_url, Secret("none"), upstream=settings.dialect)
+    return make_endpoint(settings.base_url, Secret("none"), upstream=settings.dialect)

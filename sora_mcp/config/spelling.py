@@ -1,6 +1,6 @@
-"""Environment variables that look like ours and are no settings: a misspelt cap is one that the user believes in.
+"""Environment variables that look like settings but are not: a user would rely on a misspelt cap.
 
-Names are compared without case, blanks and separators, as people mistake those first.
+Names are compared without case, blanks and separators, because those are mistaken most often.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PREFIX = "SORA_"
 
 
 def variable_of(field: str) -> str:
-    """The environment variable of a setting: this room alone knows how these are called."""
+    """Return the environment variable of a setting: only this package knows how they are named."""
     return f"{PREFIX}{field.upper()}"
 
 
@@ -30,84 +30,85 @@ GUARDS = (
     "SORA_OWNER",
     "SORA_LEDGER_URL",
 )
-"""What keeps a user from paying more than they want. SORA_OWNER too: it says whose videos the caps count; and
-SORA_LEDGER_URL, which says where they are counted."""
+"""Settings that keep users from paying more than they want. SORA_OWNER is one because it decides whose videos the caps
+count, and SORA_LEDGER_URL because it decides where they are counted."""
 
-_GUARD_WORDS = re.compile(
+_GUARD_TERMS = re.compile(
     r"MAX|COST|BUDGET|LIMIT|SPEND|SPENT|QUOTA|DAILY|DUPLICAT|DEDUP|IDEMPOTEN|CONCURREN|PARALLEL|DRYRUN"
     r"|LEDGER|DATABASE|POSTGRES"
 )
-"""What the name of a cap, or of a guard against paying, may hold in anybody's words."""
-_GUARD_PARTS = frozenset(
+"""Terms that people may use in the name of a cap or another guard against costs."""
+_GUARD_TOKENS = frozenset(
     {"CAP", "CAPS", "ASK", "CONFIRM", "APPROVE", "DUP", "DRY", "SANDBOX", "GUARD", "WINDOW", "OWNER"}
     | {"PAY", "PRICE", "CREDITS", "MONEY", "USD"}
 )
-"""The same, where it has to be a whole part of the name: CAP also stands in CAPTION."""
-_ANOTHER_SETTING = 0.75
-"""Likeness from which a name is taken for a setting that guards nothing, unless a guard's is more like it."""
-_A_GUARD = 0.7
-"""Likeness from which a name is taken for a guard's."""
-_MEANT = 0.6
-"""Likeness from which it is asked whether a setting was meant."""
-_LONGEST = 60
-"""Characters of a name that are shown."""
+"""The same, but only as a whole token of the name: CAP is also part of CAPTION."""
+_OTHER_THRESHOLD = 0.75
+"""Similarity from which a name counts as a setting that is no guard, unless a guard's name is more similar."""
+_GUARD_THRESHOLD = 0.7
+"""Similarity from which a name counts as a guard's."""
+_SUGGESTION_THRESHOLD = 0.6
+"""Similarity from which a setting is suggested."""
+_MAX_NAME_LENGTH = 60
+"""Longer names are cut when shown."""
 
 
 class UnknownVariable(Struct, frozen=True):
-    """A variable that is no setting. `meant` is the setting it looks like most, if any; `guards`: it may be a guard."""
+    """A variable that is not a setting. `suggestion`: the most similar setting, if any is similar enough."""
 
     name: str
-    meant: str | None
-    guards: bool
+    suggestion: str | None
+    may_be_guard: bool
 
     def __str__(self) -> str:
-        """A sentence that names it, and what was meant perhaps."""
-        if self.meant:
-            return f"{self.name} is not a setting (did you mean {self.meant}?)."
-        allowed = f"; guards against costs are {', '.join(GUARDS)}" if self.guards else ""
+        """Return a sentence with the name and the suggestion."""
+        if self.suggestion:
+            return f"{self.name} is not a setting (did you mean {self.suggestion}?)."
+        allowed = f"; guards against costs are {', '.join(GUARDS)}" if self.may_be_guard else ""
         return f"{self.name} is not a setting{allowed}."
 
 
 def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> Iterator[UnknownVariable]:
-    """Those of `names` that begin as ours do and are none of `settings`."""
+    """Yield those of `names` that have our prefix but are not in `settings`."""
     known = list(settings)
     for name in names:
-        if name not in known and begins_as_ours(name):
-            yield _judged(name, known)
+        if name not in known and has_our_prefix(name):
+            yield _classify(name, known)
 
 
-def begins_as_ours(name: str) -> bool:
-    """Whether a name has our prefix, in whatever case and with whatever separator (SORARE_KEY has not)."""
+def has_our_prefix(name: str) -> bool:
+    """Whether a name has our prefix, in any case and with any separator (SORARE_KEY has not)."""
     return re.match(r"\s*SORA(_|[^A-Z0-9]|MAX)", name.upper()) is not None
 
 
-def _judged(name: str, known: list[str]) -> UnknownVariable:
-    likeness = {each: _likeness(_bare(name), _bare(each)) for each in known}
-    guard = max((each for each in known if each in GUARDS), key=lambda each: likeness[each])
-    other = max((each for each in known if each not in GUARDS), key=lambda each: likeness[each])
-    is_other = likeness[other] >= _ANOTHER_SETTING and likeness[other] > likeness[guard]
-    guards = not is_other and (likeness[guard] >= _A_GUARD or _speaks_of_a_guard(name))
-    meant = guard if guards or likeness[guard] >= likeness[other] else other
-    return UnknownVariable(_shown(name), meant if likeness[meant] >= _MEANT else None, guards)
+def _classify(name: str, known: list[str]) -> UnknownVariable:
+    similarities = {each: _similarity(_normalize(name), _normalize(each)) for each in known}
+    guard = max((each for each in known if each in GUARDS), key=lambda each: similarities[each])
+    other = max((each for each in known if each not in GUARDS), key=lambda each: similarities[each])
+    is_other = similarities[other] >= _OTHER_THRESHOLD and similarities[other] > similarities[guard]
+    may_be_guard = not is_other and (similarities[guard] >= _GUARD_THRESHOLD or _mentions_guard(name))
+    suggestion = guard if may_be_guard or similarities[guard] >= similarities[other] else other
+    is_similar = similarities[suggestion] >= _SUGGESTION_THRESHOLD
+    return UnknownVariable(_printable(name), suggestion if is_similar else None, may_be_guard)
 
 
-def _speaks_of_a_guard(name: str) -> bool:
-    parts = re.split(r"[^A-Z]+", name.upper())
-    return _GUARD_WORDS.search(_bare(name)) is not None or not _GUARD_PARTS.isdisjoint(parts)
+def _mentions_guard(name: str) -> bool:
+    tokens = re.split(r"[^A-Z]+", name.upper())
+    return _GUARD_TERMS.search(_normalize(name)) is not None or not _GUARD_TOKENS.isdisjoint(tokens)
 
 
-def _bare(name: str) -> str:
-    """The name without prefix and separators; people also write the program's name as its prefix."""
+def _normalize(name: str) -> str:
+    """Return the name without prefix and separators; people also use the program's name as the prefix."""
     return re.sub(r"^SORA(MCP)?", "", re.sub(r"[^A-Z0-9]", "", name.upper()))
 
 
-def _likeness(one: str, other: str) -> float:
-    from difflib import SequenceMatcher  # noqa: PLC0415 - only where a name is not known
+def _similarity(a: str, b: str) -> float:
+    from difflib import SequenceMatcher  # noqa: PLC0415 - only for unknown names
 
-    return SequenceMatcher(None, one, other, autojunk=False).ratio()
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def _shown(name: str) -> str:
-    """A name that holds what nobody sees stands in quotes."""
+def _printable(name: str) -> str:
+    """Quote a name that contains invisible or other unusual characters, and cut a long one."""
     plain = name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else ascii(name).replace("'", '"')
-    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}…"
+    return plain if len(plain) <= _MAX_NAME_LENGTH else f"{plain[:_MAX_NAME_LENGTH]}…"

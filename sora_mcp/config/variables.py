@@ -1,18 +1,18 @@
-"""The settings as the world knows them: README, manifests, `doctor` and hosts' configurations are made from these."""
+"""The settings as published: README, manifests, `doctor` and hosts' configurations are generated from these."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, Field, dataclass
 from typing import Any
 
-from sora_mcp.config.converters import Format, Kind
+from sora_mcp.config.converters import Converter, Format
 from sora_mcp.config.settings import FIELDS
 from sora_mcp.config.spelling import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One setting. `default` is empty where there is none that can be said beforehand."""
+    """One setting. `default` is empty if there is none, or if it depends on the machine."""
 
     name: str
     field: str
@@ -25,26 +25,26 @@ class Variable:
 
 
 def variables() -> tuple[Variable, ...]:
-    """Every setting, in the order in which they are shown."""
+    """Return all settings in display order."""
     return tuple(_variable(name, each) for name, each in FIELDS.items())
 
 
-def _variable(name: str, about: Field[Any]) -> Variable:
-    kind: Kind = about.metadata["kind"]
+def _variable(name: str, setting: Field[Any]) -> Variable:
+    converter: Converter = setting.metadata["converter"]
     return Variable(
         name=f"{PREFIX}{name.upper()}",
         field=name,
-        description=about.metadata["description"],
-        format=kind.format,
-        default=_shown(about.default),
-        choices=kind.choices,
+        description=setting.metadata["description"],
+        format=converter.format,
+        default=_format_default(setting.default),
+        choices=converter.choices,
         required=name in {"base_url", "api_key"},
-        secret=kind.secret,
+        secret=converter.secret,
     )
 
 
-def _shown(default: object) -> str:
-    """A default as it would be written in the environment."""
+def _format_default(default: object) -> str:
+    """Format a default as it would be written in the environment."""
     if isinstance(default, bool):
         return str(default).lower()
     return "" if default in {None, (), MISSING} else str(default)

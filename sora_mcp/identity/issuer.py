@@ -1,4 +1,4 @@
-"""The keys that an OAuth issuer signs its tokens with: found by its metadata, kept, followed when they change.
+"""The keys that an OAuth issuer signs its tokens with: found through its metadata, cached, and refreshed.
 
 Metadata: RFC 8414, OpenID Connect Discovery 1.0. Keys: RFC 7517.
 """
@@ -23,185 +23,187 @@ from sora_mcp.config.addresses import is_local_host
 
 logger = logging.getLogger(__name__)
 
-ASKED_WITHIN_S = 5.0
-"""Seconds that finding the keys may take, all requests together."""
-FRESH_S = 300.0
-"""Seconds after which keys are looked up again: one that the issuer took back holds no longer than that."""
-KEPT_S = 3600.0
-"""Seconds for which keys go on where the issuer cannot be reached. Tokens mostly live no longer."""
-MOST_AT_ONCE = 5
-"""Look-ups in a row for keys that are not known; anybody can name a key in a token."""
-ANOTHER_AFTER_S = 5.0
-"""Seconds after which one more is allowed."""
-LARGEST = 1_000_000
-"""Bytes of one answer."""
-MOST_KEYS = 100
+LOOKUP_TIMEOUT_S = 5.0
+"""For all requests of one lookup together."""
+REFRESH_INTERVAL_S = 300.0
+"""How long until keys are fetched again, and so how long a key that the issuer withdrew is still accepted."""
+KEYS_TTL_S = 3600.0
+"""How long keys are used while the issuer cannot be reached. Most tokens expire sooner."""
+MAX_LOOKUPS = 5
+"""Lookups in a row for unknown keys, since any client can name any key in a token."""
+LOOKUP_INTERVAL_S = 5.0
+"""How long until one more is allowed."""
+MAX_BYTES = 1_000_000
+"""Of one answer."""
+MAX_KEYS = 100
 
 Key = dict[str, Any]
 """A JSON Web Key."""
 
 
 class IssuerDown(Exception):
-    """The issuer's keys cannot be had; the text says why, in our words."""
+    """The issuer's keys are not available; the text says why, in our own words."""
 
 
 class UnknownKey(Exception):
-    """The issuer has no key of this name."""
+    """The issuer has no key with this name."""
 
 
 class Issuer:
-    """One issuer. `now`: a clock in seconds that never goes back."""
+    """One issuer. `now`: a monotonic clock in seconds."""
 
     def __init__(self, address: str, *, now: Callable[[], float] = time.monotonic) -> None:
         self.address = address
         self.skew_s: float | None = None
-        """Seconds by which this machine's clock is ahead of the issuer's, as far as that was seen."""
+        """Seconds by which this machine's clock is ahead of the issuer's; None if not known."""
         self._now = now
         self._keys: list[Key] = []
-        self._read_at: float | None = None
-        self._tried_at = -FRESH_S
+        self._fetched_at: float | None = None
+        self._attempted_at = -REFRESH_INTERVAL_S
         self._failure: str | None = None
-        """Why the last look-up failed; None where it did not."""
-        self._look_ups = 0
-        self._left, self._left_at = float(MOST_AT_ONCE), now()
-        self._looking_up = anyio.Lock()
-        self._trust: ssl.SSLContext | None = None
+        """Why the last lookup failed; None if it succeeded."""
+        self._lookup_count = 0
+        self._lookups_left, self._lookups_left_at = float(MAX_LOOKUPS), now()
+        self._lookup_lock = anyio.Lock()
+        self._ssl_context: ssl.SSLContext | None = None
 
     async def keys(self, name: str | None) -> list[Key]:
-        """The keys that a token may be signed with which names `name` (its `kid`); all, where it names none.
+        """Return the keys named `name` (a token's `kid`), or all keys if it is None.
 
-        Raises IssuerDown where they cannot be had, UnknownKey where there is none of that name.
+        Raises IssuerDown if the keys are not available, UnknownKey if none has that name.
         """
-        if self._is_to_be_looked_up() and not (self._known() and self._looking_up.locked()):
-            await self._look_up(name)
-        if not self._named(name):
-            await self._look_up(name, is_new=True)
-        if not self._known():
+        if self._is_refresh_due() and not (self._has_keys() and self._lookup_lock.locked()):
+            await self._refresh(name)
+        if not self._find(name):
+            await self._refresh(name, is_unknown=True)
+        if not self._has_keys():
             raise IssuerDown("its keys are not known yet")
-        if not (named := self._named(name)):
+        if not (matches := self._find(name)):
             raise UnknownKey
-        return named
+        return matches
 
-    async def keys_instead_of(self, key: Key, name: str | None) -> list[Key]:
-        """The keys of that name after a token was found not to be signed with `key`: some issuers put another in the
-        place of one. Raises as `keys` does."""
-        async with self._looking_up:
-            if key in self._keys and self._may_look_up():
-                await self._try()
+    async def keys_replacing(self, key: Key, name: str | None) -> list[Key]:
+        """Return the keys of that name after a token turned out not to be signed with `key`: some issuers replace a key
+        under the same name. Raises as `keys` does."""
+        async with self._lookup_lock:
+            if key in self._keys and self._use_lookup():
+                await self._fetch()
         return await self.keys(name)
 
-    def _known(self) -> bool:
-        return self._read_at is not None and self._now() - self._read_at <= KEPT_S
+    def _has_keys(self) -> bool:
+        return self._fetched_at is not None and self._now() - self._fetched_at <= KEYS_TTL_S
 
-    def _is_to_be_looked_up(self) -> bool:
-        """Whether the keys are old; where the last attempt failed, not at once again."""
-        is_fresh = self._read_at is not None and self._now() - self._read_at <= FRESH_S
-        return not is_fresh and self._now() - self._tried_at > ANOTHER_AFTER_S
+    def _is_refresh_due(self) -> bool:
+        """Whether the keys are old; not right after a failed attempt."""
+        is_fresh = self._fetched_at is not None and self._now() - self._fetched_at <= REFRESH_INTERVAL_S
+        return not is_fresh and self._now() - self._attempted_at > LOOKUP_INTERVAL_S
 
-    def _named(self, name: str | None) -> list[Key]:
-        if not self._known():
+    def _find(self, name: str | None) -> list[Key]:
+        if not self._has_keys():
             return []
         return [each for each in self._keys if name is None or each.get("kid") == name]
 
-    async def _look_up(self, name: str | None, *, is_new: bool = False) -> None:
-        """Look up the keys, one at a time. Raises IssuerDown where none are known either way.
+    async def _refresh(self, name: str | None, *, is_unknown: bool = False) -> None:
+        """Fetch the keys, one lookup at a time. Raises IssuerDown if that fails and there are none.
 
-        Whoever waits for a look-up that fails takes its failure for theirs: a slow issuer costs them one wait.
+        A caller that waits for a lookup shares its failure, so a slow issuer costs each of them one wait.
         """
-        before = self._look_ups
-        async with self._looking_up:
-            if self._look_ups == before or self._failure is None:
-                if self._named(name) and not self._is_to_be_looked_up():  # while this one waited
+        count = self._lookup_count
+        async with self._lookup_lock:
+            if self._lookup_count == count or self._failure is None:
+                if self._find(name) and not self._is_refresh_due():  # while this one waited
                     return
-                if is_new and not self._may_look_up():
+                if is_unknown and not self._use_lookup():
                     return
-                await self._try()
-        if self._failure is not None and (is_new or not self._known()):
+                await self._fetch()
+        if self._failure is not None and (is_unknown or not self._has_keys()):
             raise IssuerDown(self._failure)
 
-    async def _try(self) -> None:
+    async def _fetch(self) -> None:
         try:
-            self._keys = await self.look_up()
-            self._read_at, self._failure = self._now(), None
+            self._keys = await self.fetch_keys()
+            self._fetched_at, self._failure = self._now(), None
         except IssuerDown as down:
             logger.warning("the keys of the issuer %s cannot be looked up: %s", self.address, down)
             self._failure = str(down)
         finally:
-            self._tried_at = self._now()
-            self._look_ups += 1
+            self._attempted_at = self._now()
+            self._lookup_count += 1
 
-    def _may_look_up(self) -> bool:
-        """Whether one more look-up for a key that is not known is allowed now; it is counted."""
+    def _use_lookup(self) -> bool:
+        """Return whether one more lookup for an unknown key is allowed now, and count it."""
         now = self._now()
-        self._left = min(MOST_AT_ONCE, self._left + (now - self._left_at) / ANOTHER_AFTER_S)
-        self._left_at = now
-        if self._left < 1:
+        self._lookups_left = min(MAX_LOOKUPS, self._lookups_left + (now - self._lookups_left_at) / LOOKUP_INTERVAL_S)
+        self._lookups_left_at = now
+        if self._lookups_left < 1:
             return False
-        self._left -= 1
+        self._lookups_left -= 1
         return True
 
-    async def look_up(self) -> list[Key]:
-        """The issuer's keys, as it gives them now. Raises IssuerDown."""
+    async def fetch_keys(self) -> list[Key]:
+        """Fetch the issuer's current keys. Raises IssuerDown."""
         try:
-            with anyio.fail_after(ASKED_WITHIN_S):
+            with anyio.fail_after(LOOKUP_TIMEOUT_S):
                 async with self._client() as client:
-                    return await self._ask(client)
+                    return await self._fetch_keys(client)
         except TimeoutError:
-            raise IssuerDown(f"it did not answer within {ASKED_WITHIN_S:g} s") from None
+            raise IssuerDown(f"it did not answer within {LOOKUP_TIMEOUT_S:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise IssuerDown(f"it cannot be reached ({type(error).__name__})") from None
 
     def _client(self) -> httpx.AsyncClient:
-        if self._trust is None:
-            import truststore  # noqa: PLC0415 - the system's roots, where they are needed first
+        if self._ssl_context is None:
+            import truststore  # noqa: PLC0415 - the system's roots are loaded at first use
 
-            self._trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._ssl_context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return httpx.AsyncClient(
-            verify=self._trust,
-            timeout=ASKED_WITHIN_S,
+            verify=self._ssl_context,
+            timeout=LOOKUP_TIMEOUT_S,
             headers={"User-Agent": f"sora-mcp/{__version__}"},
             trust_env=self.address.startswith("https:"),  # no proxy to this machine
         )
 
-    async def _ask(self, client: httpx.AsyncClient) -> list[Key]:
-        document = await self._get(client, await self._address_of_keys(client))
+    async def _fetch_keys(self, client: httpx.AsyncClient) -> list[Key]:
+        document = await self._get_json(client, await self._find_jwks_uri(client))
         entries = document.get("keys") if document is not None else None
         if not isinstance(entries, list):
             raise IssuerDown("it gives no keys")
-        return [each for each in entries[:MOST_KEYS] if isinstance(each, dict)]
+        return [each for each in entries[:MAX_KEYS] if isinstance(each, dict)]
 
-    async def _address_of_keys(self, client: httpx.AsyncClient) -> str:
-        """What the first usable metadata name. Raises IssuerDown: why the first of those that are there are not."""
-        trouble = None
+    async def _find_jwks_uri(self, client: httpx.AsyncClient) -> str:
+        """Return the `jwks_uri` of the first usable metadata. Raises the first IssuerDown if none are usable."""
+        first_error = None
         for address in metadata_addresses(self.address):
             try:
-                metadata = await self._get(client, address)
+                metadata = await self._get_json(client, address)
                 if metadata is not None:
-                    return self._jwks_uri(metadata)
-            except IssuerDown as down:  # some answer every address with a page, and have metadata at another one
-                trouble = trouble or down
-        raise trouble or IssuerDown("it has no metadata at the addresses of RFC 8414 and OpenID Connect")
+                    return self._jwks_uri_in(metadata)
+            except (
+                IssuerDown
+            ) as down:  # some issuers answer every address with a page, and have metadata at a later one
+                first_error = first_error or down
+        raise first_error or IssuerDown("it has no metadata at the addresses of RFC 8414 and OpenID Connect")
 
-    def _jwks_uri(self, metadata: dict[str, Any]) -> str:
+    def _jwks_uri_in(self, metadata: dict[str, Any]) -> str:
         if metadata.get("issuer") != self.address:
             raise IssuerDown(f"its metadata name another issuer: {str(metadata.get('issuer'))[:200]!r}")
         jwks_uri = metadata.get("jwks_uri")
-        if not isinstance(jwks_uri, str) or not may_be_asked(jwks_uri):
+        if not isinstance(jwks_uri, str) or not is_allowed(jwks_uri):
             raise IssuerDown("its metadata name no https address of keys (jwks_uri)")
         return jwks_uri
 
-    async def _get(self, client: httpx.AsyncClient, address: str) -> dict[str, Any] | None:
-        """A JSON object; None where there is none at this address. Raises IssuerDown where an answer is none."""
+    async def _get_json(self, client: httpx.AsyncClient, address: str) -> dict[str, Any] | None:
+        """Get a JSON object; None if there is nothing at this address. Raises IssuerDown for any other answer."""
         async with client.stream("GET", address, headers={"Accept": "application/json"}) as response:
             if response.status_code >= 500 or response.status_code == 429:
                 raise IssuerDown(f"it answers {response.status_code}")
             if response.status_code != 200:
                 return None
-            self._compare_clocks(response.headers.get("date"))
+            self._measure_skew(response.headers.get("date"))
             content = b""
-            async for piece in response.aiter_bytes():
-                content += piece
-                if len(content) > LARGEST:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_BYTES:
                     raise IssuerDown("its answer is too long")
         try:
             document = json.loads(content)
@@ -211,7 +213,7 @@ class Issuer:
             raise IssuerDown("its answer is not a JSON object")
         return document
 
-    def _compare_clocks(self, date: str | None) -> None:
+    def _measure_skew(self, date: str | None) -> None:
         try:
             self.skew_s = (datetime.now(UTC) - parsedate_to_datetime(date or "")).total_seconds()
         except (ValueError, TypeError):
@@ -219,7 +221,7 @@ class Issuer:
 
 
 def metadata_addresses(issuer: str) -> Iterator[str]:
-    """Where an issuer's metadata may stand, in the order in which they are looked for."""
+    """Yield the addresses where an issuer's metadata may be, in the order to try them."""
     parts = urlsplit(issuer)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     yield f"{root}/.well-known/oauth-authorization-server{path}"
@@ -228,8 +230,8 @@ def metadata_addresses(issuer: str) -> Iterator[str]:
         yield f"{root}/.well-known/openid-configuration{path}"
 
 
-def may_be_asked(address: str) -> bool:
-    """Whether keys may be had from an address: https, or plain http on this machine or network."""
+def is_allowed(address: str) -> bool:
+    """Whether keys may be fetched from an address: https, or plain http on this machine or network."""
     try:
         parts = urlsplit(address)
         host = parts.hostname or ""

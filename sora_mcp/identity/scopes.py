@@ -1,4 +1,4 @@
-"""What a token may allow."""
+"""The scopes of tokens."""
 
 READ = "videos:read"
 """Everything that costs nothing: tools that read, resources, prompts, completions, subscriptions."""

@@ -1,6 +1,6 @@
-"""Static bearer tokens: one for each name, of which only a hash is kept.
+"""Static bearer tokens: one for each name; only its hash is stored.
 
-A token is 256 random bits, so that a plain SHA-256 of it can neither be guessed nor turned back.
+A token is 256 random bits, so its plain SHA-256 can neither be guessed nor reversed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from sora_mcp.config import converters
-from sora_mcp.config.documents import Documents, Kept
+from sora_mcp.config.documents import Cached, Documents
 from sora_mcp.core.advice import Do
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured, NotFound
@@ -24,19 +24,19 @@ from sora_mcp.core.tasks import quoted
 from sora_mcp.identity.scopes import SCOPES
 
 PREFIX = "sora_mcp_"
-"""What every static token begins with, so that scanners for secrets can know one: `sora_mcp_[0-9a-f]{64}`."""
+"""The prefix of every static token, by which secret scanners recognize one: `sora_mcp_[0-9a-f]{64}`."""
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?"
-"""A name is its person's owner, and may become a folder's name: no `:`, `/` or `#`, no dot first or last."""
-NAME_IN_WORDS = "1 to 64 letters, digits or . _ @ -, the first and the last a letter or a digit"
+"""A name is that person's owner, and may become a folder name: no `:`, `/` or `#`, no leading or trailing dot."""
+NAME_RULE = "1 to 64 letters, digits or . _ @ -, the first and the last a letter or a digit"
 
 _TOKEN = re.compile(PREFIX + r"[0-9a-f]{64}")
-_COST = converters.cost(above_0=True)
+_COST = converters.cost(positive=True)
 
 
 class Grant(Struct, frozen=True):
-    """What one token gives. `digest`: its SHA-256 in hexadecimal digits. `created_at`: UTC, ISO 8601.
+    """What one token grants. `digest`: its SHA-256 in hexadecimal. `created_at`: UTC, ISO 8601.
 
-    `max_cost_per_day`: the most that 24 hours of this person may cost; None without a cap of their own.
+    `max_cost_per_day`: this person's cap for 24 hours; None if they have no cap of their own.
     """
 
     name: str
@@ -47,61 +47,61 @@ class Grant(Struct, frozen=True):
 
 
 class TokenStore:
-    """The hashes. Everything here raises FileProblem where they cannot be read or written."""
+    """The stored hashes. All methods raise FileProblem if they cannot be read or written."""
 
     def __init__(self, documents: Documents) -> None:
         self.document = documents.named("tokens")
 
     def grants(self) -> tuple[Grant, ...]:
-        """All that there are; a document of which one part is wrong holds nothing."""
-        return self._grants(self.document.read())
+        """Return all grants. One invalid entry makes the whole document invalid."""
+        return self._parse_grants(self.document.read())
 
     def add(self, name: str, scopes: tuple[str, ...] | None, cap: Cost | None, *, replace: bool = False) -> str:
-        """Make a token, keep its hash, and return it: it cannot be shown again.
+        """Create a token, store its hash, and return it: it cannot be shown again.
 
-        Without `scopes` it gives all of them; a new one in place of the old (`replace`) keeps scopes and cap where
-        none are named. Raises NotConfigured for a name that cannot be one, or is there already.
+        Without `scopes` it has all of them; one that replaces another (`replace`) keeps scopes and cap that are not
+        given. Raises NotConfigured if the name is invalid or already exists.
         """
         if not re.fullmatch(NAME, name):
-            raise NotConfigured(f"A name has {NAME_IN_WORDS}.", Do("Nothing was added. Choose such a name."))
+            raise NotConfigured(f"A name has {NAME_RULE}.", Do("Nothing was added. Choose such a name."))
         token = PREFIX + secrets.token_hex(32)
         with self.document.change() as document:
-            grants = self._grants(document)
+            grants = self._parse_grants(document)
             same = next((each for each in grants if each.name.lower() == name.lower()), None)
             if same is not None and not (replace and same.name == name):
                 raise NotConfigured(
-                    f"{same.name} has a token already; names that differ in case only are one.", _INSTEAD
+                    f"{same.name} has a token already; names that differ in case only are one.", _USE_REPLACE
                 )
             scopes = scopes or (same.scopes if same else SCOPES)
             cap = cap or (same.max_cost_per_day if same else None)
             new = Grant(name, _digest(token), scopes, cap, datetime.now(UTC).isoformat(timespec="seconds"))
-            document["tokens"] = [_entry(each) for each in (*(each for each in grants if each is not same), new)]
+            document["tokens"] = [_to_entry(each) for each in (*(each for each in grants if each is not same), new)]
         return token
 
     def revoke(self, name: str) -> None:
-        """Take a name out. Raises NotFound where there is none, naming those that there are."""
+        """Remove a name. Raises NotFound, listing the existing names, if it does not exist."""
         with self.document.change() as document:
-            grants = self._grants(document)
+            grants = self._parse_grants(document)
             others = [each for each in grants if each.name != name]
             if len(others) == len(grants):
                 names = ", ".join(each.name for each in grants[:20]) or "none"
                 message = f"No token of this name: {quoted(name, 64)}. Names: {names}."
                 raise NotFound(message, Do("Nothing was revoked."))
-            document["tokens"] = [_entry(each) for each in others]
+            document["tokens"] = [_to_entry(each) for each in others]
 
-    def take_over(self, grants: Sequence[Grant]) -> list[str]:
-        """Add what another store holds; the names of those that are left out, because such a name is here already."""
+    def import_grants(self, grants: Sequence[Grant]) -> list[str]:
+        """Add another store's grants; return the names of those left out because the name already exists."""
         with self.document.change() as document:
-            here = self._grants(document)
-            names, digests = {each.name.lower() for each in here}, {each.digest for each in here}
+            existing = self._parse_grants(document)
+            names, digests = {each.name.lower() for each in existing}, {each.digest for each in existing}
             new = [each for each in grants if each.name.lower() not in names and each.digest not in digests]
-            document["tokens"] = [_entry(each) for each in (*here, *new)]
-        return [each.name for each in grants if each not in (*here, *new)]
+            document["tokens"] = [_to_entry(each) for each in (*existing, *new)]
+        return [each.name for each in grants if each not in (*existing, *new)]
 
-    def _grants(self, document: dict[str, Any]) -> tuple[Grant, ...]:
+    def _parse_grants(self, document: dict[str, Any]) -> tuple[Grant, ...]:
         entries = document.get("tokens", [])
         try:
-            grants = tuple(map(_grant, entries))
+            grants = tuple(map(_parse_grant, entries))
         except (ValueError, TypeError, KeyError, AttributeError):
             grants = None
         if grants is None or document.keys() - {"tokens"}:
@@ -112,49 +112,49 @@ class TokenStore:
         return grants
 
 
-_INSTEAD = Do("Nothing was added. Give --replace for a new token in place of the old one, or revoke that first.")
+_USE_REPLACE = Do("Nothing was added. Give --replace for a new token in place of the old one, or revoke that first.")
 
 
 class Tokens:
-    """The tokens as a running server sees them."""
+    """The tokens of a running server."""
 
     def __init__(self, store: TokenStore) -> None:
-        self._grants = Kept(store.document, lambda: {each.digest: each for each in store.grants()})
+        self._by_digest = Cached(store.document, lambda: {each.digest: each for each in store.grants()})
 
     def grant(self, token: str) -> Grant | None:
-        """What a token gives, None where it is none. Raises FileProblem where that cannot be told."""
+        """Return a token's grant, or None if it is invalid. Raises FileProblem if that cannot be determined."""
         if not _TOKEN.fullmatch(token):
             return None
         digest = _digest(token)
-        grant = self._grants.now().get(digest)
+        grant = self._by_digest.now().get(digest)
         if grant is None or not hmac.compare_digest(grant.digest, digest):
-            self._grants.check_current()  # it may have been added just now
+            self._by_digest.check_current()  # it may have been added just now
             return None
         return grant
 
-    def holds(self, grant: Grant) -> bool:
-        """Whether a grant stands unchanged. Raises FileProblem."""
-        return self._grants.now().get(grant.digest) == grant
+    def is_current(self, grant: Grant) -> bool:
+        """Whether a grant still exists unchanged. Raises FileProblem."""
+        return self._by_digest.now().get(grant.digest) == grant
 
     def has(self, name: str) -> bool:
-        """Whether somebody of this name has a token. Raises FileProblem."""
-        return any(grant.name == name for grant in self._grants.now().values())
+        """Whether this name has a token. Raises FileProblem."""
+        return any(grant.name == name for grant in self._by_digest.now().values())
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _entry(grant: Grant) -> dict[str, Any]:
+def _to_entry(grant: Grant) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": grant.name, "sha256": grant.digest, "scopes": list(grant.scopes)}
     if grant.max_cost_per_day is not None:
         entry["max_cost_per_day"] = str(grant.max_cost_per_day)
     return entry | {"created_at": grant.created_at}
 
 
-def _grant(entry: Any) -> Grant:
-    """An entry of the file. Raises ValueError, TypeError, KeyError or AttributeError where it is none: a key that is
-    not known may be a limit of a newer release."""
+def _parse_grant(entry: Any) -> Grant:
+    """Parse an entry of the file. Raises ValueError, TypeError, KeyError or AttributeError if it is invalid; so is an
+    unknown key, because it may be a limit from a newer release."""
     name, digest, scopes, cap = entry["name"], entry["sha256"], entry["scopes"], entry.get("max_cost_per_day")
     is_known = entry.keys() <= {"name", "sha256", "scopes", "max_cost_per_day", "created_at"}
     if not (

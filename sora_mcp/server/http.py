@@ -57,7 +57,7 @@ class HttpApp:
             from sora_mcp.server.links import Links  # noqa: PLC0415 - likewise
 
             documents = authentication.documents
-            server.share(UpstreamKeys(documents).of)
+            server.share(UpstreamKeys(documents).get)
             server.links = Links(settings, documents, server.saved_file, authentication.lets_in)
             routes = [*routes, *server.links.routes()]
         self._authentication = authentication

@@ -58,10 +58,12 @@ class Verifier:
         expired, CannotTell where nobody can tell.
         """
         if isinstance(token.proof, AccessClaims):
-            holds = token.proof.holds
+            holds = token.proof.is_valid
         else:
             try:
-                holds = self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.holds(token.proof)
+                holds = (
+                    self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.is_current(token.proof)
+                )
             except FileProblem as problem:
                 self._tell(f"nobody is let in with a static token: {problem.message}")
                 raise CannotTell(_UNREADABLE) from None
@@ -112,7 +114,7 @@ def _verified(
         token="",
         client_id=client,
         scopes=sorted(principal.scopes),
-        expires_at=None,  # `holds` looks at that
+        expires_at=None,  # `is_valid` checks that
         resource=None,
         subject=principal.owner,
         claims={"iss": issuer} if issuer else None,

@@ -137,9 +137,9 @@ class Studio:
         key = self._key_of(owner, self._base_url) if self._key_of else None
         made_for, studio = self._of_owners.get(owner, (None, None))
         if studio is None or made_for != (cap, key):
-            from sora_mcp.config.sharing import settings_of  # noqa: PLC0415 - most servers have one person
+            from sora_mcp.config.sharing import settings_for_owner  # noqa: PLC0415 - most servers have one person
 
-            settings = settings_of(self.settings, owner, cap=cap, api_key=key)
+            settings = settings_for_owner(self.settings, owner, cap=cap, api_key=key)
             studio = Studio(settings, self._ledger, self._background, parts=self._parts)
             self._of_owners[owner] = ((cap, key), studio)
             while len(self._of_owners) > MOST_OWNERS:
@@ -149,10 +149,10 @@ class Studio:
     @cached_property
     def _base_url(self) -> str:
         """The gateway's address, empty where none is configured."""
-        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+        from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - likewise
 
         try:
-            return endpoint_of_anybody(self.settings).base_url
+            return endpoint_without_key(self.settings).base_url
         except SoraError:
             return ""
 
@@ -165,9 +165,9 @@ class Studio:
         """Whose videos are followed: the account's; where people share this, everybody's at this gateway."""
         if self._key_of is None:
             return Followed.of_one(await self._connector.connect())
-        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - likewise
+        from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - likewise
 
-        return Followed.of_team(endpoint_of_anybody(self.settings), self._upstream_of)
+        return Followed.of_team(endpoint_without_key(self.settings), self._upstream_of)
 
     async def _upstream_of(self, owner: str) -> Upstream:
         return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these

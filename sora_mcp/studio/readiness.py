@@ -91,10 +91,10 @@ class ReadinessCheck:
 
     def _has_key_for_each(self) -> bool:
         """Whether nothing is missing but a key for all: callers may have one each."""
-        from sora_mcp.config.sharing import endpoint_of_anybody  # noqa: PLC0415 - most servers have one person
+        from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - most servers have one person
 
         with suppress(NotConfigured):
-            endpoint_of_anybody(self._settings)
+            endpoint_without_key(self._settings)
             return bool(self._settings.auth) and self._settings.api_key is None
         return False
 

@@ -146,10 +146,10 @@ def _local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
         if item.url is not None and images.is_upload(item.url):
-            from sora_mcp.config.sharing import folder_for_all  # noqa: PLC0415 - most callers are on this machine
+            from sora_mcp.config.sharing import common_folder  # noqa: PLC0415 - most callers are on this machine
             from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415
 
-            local[i] = Uploads(folder_for_all(settings), settings.owner or "").read(item.url, where)
+            local[i] = Uploads(common_folder(settings), settings.owner or "").read(item.url, where)
         elif item.url is not None and not images.is_address(item.url):
             local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
     return local

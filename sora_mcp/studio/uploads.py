@@ -64,7 +64,7 @@ class Uploaded(Struct, frozen=True):
 
 
 class Uploads:
-    """The images of one owner, below `folder` (see `folder_for_all`). What touches the disk raises FileProblem."""
+    """The images of one owner, below `folder` (see `common_folder`). What touches the disk raises FileProblem."""
 
     def __init__(self, folder: Path, owner: str, clock: Callable[[], float] = time.time) -> None:
         self._all = folder / "uploads"

@@ -192,11 +192,11 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
 
     if not endpoint.sandbox:
         return Gateway(endpoint, settings, dialect)
-    from sora_mcp.config.sharing import folder_for_all  # noqa: PLC0415 - as the sandbox itself
+    from sora_mcp.config.sharing import common_folder  # noqa: PLC0415 - as the sandbox itself
     from sora_mcp.sandbox import SERVED, Sandbox  # noqa: PLC0415
 
     sandbox = Sandbox(
-        folder_for_all(settings) / "sandbox",
+        common_folder(settings) / "sandbox",
         seconds=settings.sandbox_seconds,
         capabilities=dialect.capabilities,
         dialect=settings.dialect,

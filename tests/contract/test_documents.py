@@ -126,9 +126,9 @@ def test_a_server_that_runs_hears_of_every_change_within_seconds(opened: Open) -
     grant = tokens.grant(alice)
     assert grant is not None
     UpstreamKeys(opened()).store("alice", GATEWAY, Secret("sk-alice"))
-    until(lambda: keys.of("alice", GATEWAY) == Secret("sk-alice"))
+    until(lambda: keys.get("alice", GATEWAY) == Secret("sk-alice"))
     people.revoke("alice")
-    until(lambda: not tokens.holds(grant))
+    until(lambda: not tokens.is_current(grant))
     assert tokens.grant(alice) is None
 
 
@@ -244,8 +244,8 @@ def test_without_the_database_who_is_known_stays_so_for_a_while_and_nobody_is_ca
             assert grant is not None
             cluster.stop("immediate")
             until(lambda: is_problem(lambda: tokens.grant("sora_mcp_" + "0" * 64)))
-            assert tokens.holds(grant)
-            until(lambda: is_problem(lambda: tokens.holds(grant)))
+            assert tokens.is_current(grant)
+            until(lambda: is_problem(lambda: tokens.is_current(grant)))
             assert is_problem(lambda: tokens.grant(alice))
             with pytest.raises(FileProblem, match="cannot be used") as caught:
                 people.revoke("alice")

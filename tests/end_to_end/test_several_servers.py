@@ -293,7 +293,7 @@ def test_tokens_in_files_are_named_and_can_be_taken_over(
     assert [line.partition(": ")[0] for line in done[3:]] == ["Renamed", "Renamed"]
     assert [each.name for each in there.grants()] == ["Bob", "alice"]
     assert Tokens(there).grant(token) is not None
-    assert UpstreamKeys(open_documents(shared)).of("bob", "http://sandbox") == Secret(KEY)
+    assert UpstreamKeys(open_documents(shared)).get("bob", "http://sandbox") == Secret(KEY)
     assert here.grants() == ()
     again = run("token", "import", LEDGER_URL=url)
     assert (again.stdout, again.stderr) == ("Tokens that were taken over: none.\n", "")

@@ -28,7 +28,7 @@ from shared_server import Team, app_of, team
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import endpoint_of_anybody
+from sora_mcp.config.sharing import endpoint_without_key
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotConfigured, NotFound, OutcomeUnknown
 from sora_mcp.core.models import VideoRequest
@@ -290,7 +290,7 @@ async def test_a_persons_own_key_goes_upstream_for_them_and_for_nobody_else(
 
 async def test_people_with_keys_of_their_own_need_none_of_the_team(shared: Make, gateway: FaultGateway) -> None:
     settings = shared(api_key=None)
-    UpstreamKeys(open_documents(settings)).store("ann", endpoint_of_anybody(settings).base_url, Secret(ANNS_OWN))
+    UpstreamKeys(open_documents(settings)).store("ann", endpoint_without_key(settings).base_url, Secret(ANNS_OWN))
     with anyio.fail_after(60):
         async with team(settings) as made, made.client("ann") as ann, made.client("ben") as ben:
             assert not (await ask(ann, "create_video", {"prompt": "one"})).is_error

@@ -212,4 +212,4 @@ def test_a_stored_key_is_shown_nowhere(home: Path, keep: Keep) -> None:
     keep()
     chosen = settings(home)
     assert KEY not in repr(chosen) + str(chosen.stored) + repr(chosen.endpoint())
-    assert chosen.key_to_strike == KEY
+    assert chosen.key_to_redact == KEY

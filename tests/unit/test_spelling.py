@@ -14,7 +14,7 @@ from fault_gateway import CREATE, FaultGateway, fault_gateway
 from mcp import Client
 
 from sora_mcp import Toolkit
-from sora_mcp.config.settings import load, load_what_can_be
+from sora_mcp.config.settings import load, load_valid
 from sora_mcp.config.spelling import GUARDS
 from sora_mcp.config.variables import variables
 from sora_mcp.core.cost import Cost
@@ -50,7 +50,7 @@ def test_the_guards_are_settings() -> None:
 @pytest.mark.parametrize(("name", "meant"), MEANT.items())
 def test_a_name_like_a_guards_is_taken_for_it(name: str, meant: str) -> None:
     [found] = load({name: "5"}).unknown
-    assert (found.guards, found.meant) == (True, meant)
+    assert (found.may_be_guard, found.suggestion) == (True, meant)
     assert name.strip() in str(found)
     assert f"did you mean {meant}?" in str(found)
 
@@ -58,14 +58,14 @@ def test_a_name_like_a_guards_is_taken_for_it(name: str, meant: str) -> None:
 @pytest.mark.parametrize("name", IN_OTHER_WORDS)
 def test_a_name_that_speaks_of_costs_is_taken_for_a_guards(name: str) -> None:
     [found] = load({name: "5"}).unknown
-    assert found.guards
+    assert found.may_be_guard
     assert "SORA_MAX_COST_PER_DAY" in str(found)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_any_other_name_is_only_told(name: str) -> None:
     [found] = load({name: "5"}).unknown
-    assert not found.guards
+    assert not found.may_be_guard
     load({name: "5"}).check_guards_spelling()
 
 
@@ -82,7 +82,7 @@ def test_a_variable_without_a_value_says_nothing(value: str) -> None:
 def test_every_setting_is_known_by_its_name() -> None:
     environ = {variable.name: "${X}" for variable in variables()} | {"SORA_MAX_RUNNING": "2"}
     assert load(environ).unknown == ()
-    settings, wrong = load_what_can_be({"SORA_MAX_RUNING": "2", "SORA_QUERY_TIMEOUT": "soon"})
+    settings, wrong = load_valid({"SORA_MAX_RUNING": "2", "SORA_QUERY_TIMEOUT": "soon"})
     assert [found.name for found in settings.unknown] == ["SORA_MAX_RUNING"]
     assert len(wrong) == 1
 
@@ -187,7 +187,7 @@ def test_quotes_round_a_value_are_taken_off(quoted: str, tmp_path: Path) -> None
     settings = load({name: quoted.format(value) for name, value in values.items()})
     plain = load(values)
     assert settings.endpoint() == plain.endpoint()
-    assert settings.key_to_strike == KEY
+    assert settings.key_to_redact == KEY
     assert (settings.max_running, settings.max_cost_per_day, settings.save_finished) == (5, Cost.of(2.5), True)
     assert settings.image_dirs == plain.image_dirs
 
@@ -200,7 +200,7 @@ def test_quotes_that_belong_to_a_value_stay() -> None:
 
 def test_a_key_in_quotes_behind_its_bearer_is_taken_out_of_them() -> None:
     settings = load({"SORA_BASE_URL": "https://api.example", "SORA_API_KEY": f'Bearer "{KEY}"'})
-    assert settings.endpoint().api_key.get_secret_value() == settings.key_to_strike == KEY
+    assert settings.endpoint().api_key.get_secret_value() == settings.key_to_redact == KEY
 
 
 def test_without_a_word_between_its_quotes_a_setting_is_missing() -> None:

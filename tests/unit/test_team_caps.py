@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sora_mcp.config.settings import load
-from sora_mcp.config.sharing import settings_of
+from sora_mcp.config.sharing import settings_for_owner
 from sora_mcp.core.advice import RaiseCap, TellUser
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.caps import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap, OverTeamCap
@@ -76,10 +76,10 @@ def test_costs_that_are_not_known_are_beyond_the_teams_cap_as_beyond_ones_own() 
 def test_the_settings_caps_are_the_teams_once_people_share_a_server() -> None:
     settings = load({}, max_cost_per_day="9", max_running="3", max_calls_per_day="4", max_cost_per_owner="2")
     assert policy_of(settings, PLAIN).team is None
-    own = policy_of(settings_of(settings, "ann"), PLAIN)
+    own = policy_of(settings_for_owner(settings, "ann"), PLAIN)
     assert (own.per_day, own.running, own.calls_per_day) == (Cost.of(2), None, None)
     assert own.team == TeamCaps(Cost.of(9), 3, 4)
-    assert policy_of(settings_of(settings, "ann", cap=Cost.of(1)), PLAIN).per_day == Cost.of(1)
+    assert policy_of(settings_for_owner(settings, "ann", cap=Cost.of(1)), PLAIN).per_day == Cost.of(1)
 
 
 def test_without_people_nothing_of_a_team_is_looked_at() -> None:

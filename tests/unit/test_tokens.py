@@ -111,10 +111,10 @@ def test_a_running_server_sees_what_another_process_changed(file: TokenStore) ->
     alice, bob = file.add("alice", None, None), file.add("bob", None, None)
     grant = tokens.grant(alice)
     assert grant is not None
-    assert tokens.holds(grant)
+    assert tokens.is_current(grant)
     file.revoke("alice")
     assert tokens.grant(alice) is None
-    assert not tokens.holds(grant)
+    assert not tokens.is_current(grant)
     assert tokens.grant(bob) is not None
     path_of(file).unlink()
     assert tokens.grant(bob) is None
@@ -183,7 +183,7 @@ def test_a_spoilt_file_lets_nobody_in_and_is_not_written_over(file: TokenStore, 
     SPOILT[what](path_of(file))
     for act in (
         lambda: tokens.grant(token),
-        lambda: tokens.holds(grant),
+        lambda: tokens.is_current(grant),
         lambda: file.add("bob", None, None),
         lambda: file.revoke("alice"),
     ):
@@ -248,17 +248,17 @@ def test_a_lock_that_is_another_users_lets_nobody_write(file: TokenStore) -> Non
 
 def test_a_key_is_its_owners_and_goes_to_one_gateway_only(tmp_path: Path) -> None:
     keys = UpstreamKeys(PrivateFiles(tmp_path))
-    assert keys.of("alice", "https://gateway.example") is None
+    assert keys.get("alice", "https://gateway.example") is None
     keys.store("alice", "https://gateway.example", Secret("sk-alice"))
     keys.store("format", "https://gateway.example", Secret("sk-format"))
     assert (tmp_path / "upstream-keys.json").stat().st_mode & 0o777 == 0o600
-    assert keys.of("alice", "https://gateway.example") == Secret("sk-alice")
-    assert keys.of("alice", "https://other.example") is None
-    assert keys.of("bob", "https://gateway.example") is None
-    assert UpstreamKeys(PrivateFiles(tmp_path)).of("format", "https://gateway.example") == Secret("sk-format")
+    assert keys.get("alice", "https://gateway.example") == Secret("sk-alice")
+    assert keys.get("alice", "https://other.example") is None
+    assert keys.get("bob", "https://gateway.example") is None
+    assert UpstreamKeys(PrivateFiles(tmp_path)).get("format", "https://gateway.example") == Secret("sk-format")
     assert keys.remove("alice")
     assert not keys.remove("alice")
-    assert keys.of("alice", "https://gateway.example") is None
+    assert keys.get("alice", "https://gateway.example") is None
 
 
 def test_where_the_file_of_keys_cannot_be_read_nobody_pays_with_anothers(tmp_path: Path) -> None:
@@ -267,5 +267,5 @@ def test_where_the_file_of_keys_cannot_be_read_nobody_pays_with_anothers(tmp_pat
     (tmp_path / "upstream-keys.json").write_text('{"format": 1, "keys": {"alice": "sk-alice"}}', encoding="utf-8")
     for _ in range(2):
         with pytest.raises(FileProblem, match="damaged") as caught:
-            keys.of("alice", "https://gateway.example")
+            keys.get("alice", "https://gateway.example")
         assert "sk-alice" not in str(caught.value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sora_mcp.config.addresses import checked_address
+from sora_mcp.config.addresses import normalize_address
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.endpoint import SANDBOX
 from sora_mcp.config.settings import load
@@ -52,7 +52,7 @@ class Machine(Struct, frozen=True):
         named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
         address = named["SORA_BASE_URL"]
         if address and address.lower() != SANDBOX and "${" not in address:
-            checked_address(address)  # it could hold a password
+            normalize_address(address)  # it could hold a password
         for name, value in named.items():
             if self.struck(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from sora_mcp.config.documents import Unreadable, parse, text_of
+from sora_mcp.config.documents import InvalidDocument, parse, serialize
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
@@ -124,7 +124,7 @@ class PostgresDocument:
             with self._documents.connected() as connection, connection.transaction():
                 document = self._parsed(self._locked(connection))
                 yield document
-                values = [text_of(document), self._name]
+                values = [serialize(document), self._name]
                 connection.execute("UPDATE documents SET content = %s WHERE name = %s", values)
                 connection.execute("SELECT pg_notify(%s, %s)", [_CHANNEL, self._name])
                 is_written = True
@@ -135,20 +135,20 @@ class PostgresDocument:
     def _locked(self, connection: Connection) -> str:
         """Its text, which nobody else changes until the transaction ends."""
         connection.execute("SET LOCAL lock_timeout = '10s'")
-        connection.execute("INSERT INTO documents VALUES (%s, %s) ON CONFLICT DO NOTHING", [self._name, text_of({})])
+        connection.execute("INSERT INTO documents VALUES (%s, %s) ON CONFLICT DO NOTHING", [self._name, serialize({})])
         row = connection.execute("SELECT content FROM documents WHERE name = %s FOR UPDATE", [self._name]).fetchone()
         assert row is not None
         return str(row[0])
 
-    def problem(self, wrong: str, advice: str = "") -> FileProblem:
+    def problem(self, reason: str, advice: str = "") -> FileProblem:
         delete = f"DELETE FROM documents WHERE name = '{self._name}'"  # noqa: S608 - to be read by a person
         way_out = advice or f"Mend it, or remove it there ({delete}): then it is empty, and is made anew."
-        return FileProblem(f"The document {self._name} in the ledger's database {wrong}.", Do(way_out))
+        return FileProblem(f"The document {self._name} in the ledger's database {reason}.", Do(way_out))
 
     def _parsed(self, content: str) -> dict[str, Any]:
         try:
             return parse(content)
-        except Unreadable as error:
+        except InvalidDocument as error:
             raise self.problem(str(error)) from None
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from sora_mcp.config.documents import Documents
 from sora_mcp.config.settings import Settings
-from sora_mcp.config.sharing import folder_for_all
+from sora_mcp.config.sharing import common_folder
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
@@ -47,7 +47,7 @@ class Links:
     ) -> None:
         clock = clock or documents.now
         self._saved_file = saved_file
-        self._folder = folder_for_all(settings)
+        self._folder = common_folder(settings)
         self._is_shared = settings.shared_folder is not None
         audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         self._base_url = settings.public_url or audience or None
@@ -76,7 +76,7 @@ def _base_url(request: Request) -> str | None:
 class OwnersLinks(Struct, frozen=True):
     """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known.
 
-    `folder`: of everybody's images, see `folder_for_all`.
+    `folder`: of everybody's images, see `common_folder`.
     """
 
     owner: str
