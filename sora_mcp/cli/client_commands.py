@@ -11,13 +11,13 @@ from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install import install, uninstall
-from sora_mcp.distribution.install.machine import Machine, installed, this_machine
+from sora_mcp.distribution.install.machine import Machine, installed_launch, this_machine
 from sora_mcp.distribution.manifests.clients import BY_NAME, Client
 from sora_mcp.tools.arguments import closest
 
 
 def add(name: str, *, dry_run: bool) -> None:
-    _say(lambda client: install(client, _here(), installed(), dry_run=dry_run), name)
+    _say(lambda client: install(client, _here(), installed_launch(), dry_run=dry_run), name)
 
 
 def remove(name: str, *, dry_run: bool) -> None:

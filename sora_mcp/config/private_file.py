@@ -56,7 +56,7 @@ class PrivateFile:
         except InvalidDocument as error:
             raise self.problem(str(error)) from None
 
-    def _text(self) -> str | None:
+    def _read_text(self) -> str | None:
         try:
             status = self.path.stat()
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer

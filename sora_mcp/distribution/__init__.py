@@ -1,1 +1,1 @@
-"""How the server reaches its clients: their own configurations, and the published manifests."""
+"""How clients get the server: their own configurations, and the published manifests."""

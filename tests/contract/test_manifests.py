@@ -97,7 +97,7 @@ def test_what_was_edited_by_hand_is_named(folder: Path, name: str, old: str, new
     path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
     [found] = manifests.drift(folder)
     assert found.path == path
-    assert where in found.where
+    assert where in found.location
 
 
 def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_missing_unreadable_and_left_over_files_are_named(folder: Path) -> None:
     (folder / "clients" / "away").symlink_to(folder.parent)
     for name in ("demo.png", "demo.webp"):
         (folder / name).write_bytes(b"")  # README's pictures: nothing generates them, and they stay
-    found = {each.path.relative_to(folder).as_posix(): each.where for each in manifests.drift(folder)}
+    found = {each.path.relative_to(folder).as_posix(): each.location for each in manifests.drift(folder)}
     assert found == {
         "server.json": "it is missing",
         "clients/zed.json": "it cannot be read",

@@ -32,7 +32,7 @@ from worded import next_step
 from sora_mcp.config.logins import LoginFile
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.distribution.install import install, uninstall
-from sora_mcp.distribution.install.machine import installed
+from sora_mcp.distribution.install.machine import installed_launch
 from sora_mcp.distribution.manifests.clients import BY_NAME, CLIENTS
 
 
@@ -448,7 +448,7 @@ def test_what_cannot_be_installed_ends_with_the_snippet_and_3(home: Path) -> Non
 def test_the_shell_completes_the_names_of_clients(action: str) -> None:
     asked = {"_SORA_MCP_COMPLETE": "bash_complete", "COMP_WORDS": f"sora-mcp {action} C", "COMP_CWORD": "2"}
     done = subprocess.run(  # noqa: S603
-        [installed().command], check=True, capture_output=True, text=True, env={**os.environ, **asked}
+        [installed_launch().command], check=True, capture_output=True, text=True, env={**os.environ, **asked}
     )
     assert [line.partition(",")[2] for line in done.stdout.splitlines()] == [
         client.name for client in CLIENTS if client.name.startswith("c")

@@ -186,7 +186,7 @@ def test_of_a_file_that_is_a_link_no_old_key_is_left_behind(home: Path, keep: Ke
     home.chmod(0o777)
     stored = settings(home).stored
     assert stored is not None
-    assert stored.trouble is not None
+    assert stored.problem is not None
 
 
 def test_of_many_logins_at_once_none_is_lost(home: Path, keep: Keep) -> None:

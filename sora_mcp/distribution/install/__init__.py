@@ -1,4 +1,4 @@
-"""Adding the server to a client on this machine, and taking it out again."""
+"""Adding the server to a client on this machine, and removing it."""
 
 from sora_mcp.distribution.install.installing import install, uninstall
 

@@ -1,4 +1,4 @@
-"""Clients that add a server themselves: the commands they have for it."""
+"""Clients that have commands of their own to add and remove servers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install.machine import Machine
-from sora_mcp.distribution.install.own_entry import env_of, words_of
+from sora_mcp.distribution.install.own_entry import command_line, env_key
 from sora_mcp.distribution.manifests.clients import Client
 from sora_mcp.distribution.manifests.product import KEY, Document
 
 Command = list[str]
 """A program and its arguments."""
 
-_QUOTED = 300
-"""So much of what a failed program said is repeated, in characters."""
+_MAX_OUTPUT_LENGTH = 300
+"""How much of a failed program's output is quoted."""
 
-_REMOVE: Mapping[str, Command] = {
+_REMOVE_COMMANDS: Mapping[str, Command] = {
     "claude-code": ["claude", "mcp", "remove", "--scope", "user", KEY],
     "codex": ["codex", "mcp", "remove", KEY],
     "gemini-cli": ["gemini", "mcp", "remove", "--scope", "user", KEY],
@@ -30,23 +30,23 @@ _REMOVE: Mapping[str, Command] = {
 
 
 def add_command(client: Client, entry: Document, questions: Sequence[Document]) -> Command | None:
-    """A client's own command that adds this entry, where it has one."""
-    started = words_of(entry)
-    pairs = [word for name, value in entry[env_of(entry)].items() for word in ("--env", f"{name}={value}")]
-    beyond = ["--", *started[1:]] if started[1:] else []
+    """Return the client's command that adds this entry, or None if it has none."""
+    argv = command_line(entry)
+    env_options = [option for name, value in entry[env_key(entry)].items() for option in ("--env", f"{name}={value}")]
+    rest = ["--", *argv[1:]] if argv[1:] else []
     match client.name:
         case "claude-code":
-            return ["claude", "mcp", "add", "--scope", "user", KEY, *pairs, "--", *started]
+            return ["claude", "mcp", "add", "--scope", "user", KEY, *env_options, "--", *argv]
         case "codex":
-            return ["codex", "mcp", "add", KEY, *pairs, "--", *started]
+            return ["codex", "mcp", "add", KEY, *env_options, "--", *argv]
         case "copilot-cli":
-            return ["copilot", "mcp", "add", KEY, *pairs, "--", *started]
+            return ["copilot", "mcp", "add", KEY, *env_options, "--", *argv]
         case "gemini-cli":
-            return ["gemini", "mcp", "add", "--scope", "user", *pairs, KEY, started[0], *beyond]
+            return ["gemini", "mcp", "add", "--scope", "user", *env_options, KEY, argv[0], *rest]
         case "qwen-code":
-            return ["qwen", "mcp", "add", "--scope", "user", KEY, started[0], *pairs, *beyond]
+            return ["qwen", "mcp", "add", "--scope", "user", KEY, argv[0], *env_options, *rest]
         case "opencode":
-            return ["opencode", "mcp", "add", KEY, *pairs, "--", *started]
+            return ["opencode", "mcp", "add", KEY, *env_options, "--", *argv]
         case "vscode":
             return ["code", "--add-mcp", json.dumps({"name": KEY, **entry, "inputs": questions})]
         case _:
@@ -54,21 +54,21 @@ def add_command(client: Client, entry: Document, questions: Sequence[Document]) 
 
 
 def remove_command(client: Client) -> Command | None:
-    """A client's own command that removes our entry. VS Code and opencode have one that adds, none that removes."""
-    return _REMOVE.get(client.name)
+    """Return the client's command that removes our entry, or None. VS Code and opencode have only one that adds."""
+    return _REMOVE_COMMANDS.get(client.name)
 
 
 def run(command: Command, client: Client, machine: Machine) -> None:
-    """Run a client's command. Raises FileProblem where the client is not there, or says that it failed."""
+    """Run a client's command. Raises FileProblem if the client is not installed, or the command fails."""
     program, *arguments = command
     path = machine.find(program)
     if path is None:
         raise FileProblem(f"{client.title} was not found: there is no program {program}.")
-    well, said = machine.run(path, arguments)
-    if not well:
-        raise FileProblem(f"{program} failed; its words: {quoted(said, _QUOTED)}")
+    is_ok, output = machine.run(path, arguments)
+    if not is_ok:
+        raise FileProblem(f"{program} failed; its words: {quoted(output, _MAX_OUTPUT_LENGTH)}")
 
 
-def shown(command: Command, machine: Machine) -> str:
-    """The command as a person would type it."""
+def format_command(command: Command, machine: Machine) -> str:
+    """Format the command as a person would type it."""
     return subprocess.list2cmdline(command) if machine.platform == "win32" else shlex.join(command)

@@ -1,4 +1,4 @@
-"""One entry put into, or taken out of, the text of a JSON file; everything else keeps its bytes."""
+"""Adding an entry to the text of a JSON file, or removing it; everything else stays byte for byte the same."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from msgspec import Struct
 from sora_mcp.distribution.manifests.product import Document
 
 EMPTY = "{}\n"
-"""What a file that is not there, or blank, is taken for."""
+"""What a missing or blank file is treated as."""
 
-_MARK = "\ufeff"
-"""What some Windows programs begin a text file with; kept."""
+_BOM = "\ufeff"
+"""The byte order mark with which some Windows programs begin a text file; kept."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
-_INDENTED = re.compile(r"\n([ \t]+)\S")
+_INDENT = re.compile(r"\n([ \t]+)\S")
 
 
-class NotPlain(ValueError):
-    """The text is not JSON of the expected shape, so it is left alone; the message says why."""
+class NotEditable(ValueError):
+    """The text is not in the expected format, so it is left unchanged; the message says why."""
 
 
 class _Member(Struct, frozen=True):
-    """A member of an object or a list: its name (none in a list), where it begins, its value, and where that lies."""
+    """A member of an object or a list. `name` is empty in a list.
+
+    `start`: where it begins; `value_start` and `end`: where its value begins and ends.
+    """
 
     name: str
     start: int
-    value: int
+    value_start: int
     end: int
-    held: Any
+    value: Any
 
 
-class _Held(Struct, frozen=True):
-    """An object or a list: where it opens and closes, and its members in order."""
+class _Node(Struct, frozen=True):
+    """An object or a list: the positions of its brackets, and its members in order."""
 
     open: int
     close: int
@@ -47,62 +50,62 @@ class _Held(Struct, frozen=True):
 
 
 def entry(text: str, container: str, name: str) -> Document | None:
-    """What stands under `container` and `name`. Raises NotPlain."""
-    held = _checked(text, container).get(container, {}).get(name)
-    if held is not None and not isinstance(held, dict):
-        raise NotPlain(f"its {container}.{name} is not an object")
-    return held
+    """Return the entry `name` in `container`, or None. Raises NotEditable."""
+    value = _parse(text, container).get(container, {}).get(name)
+    if value is not None and not isinstance(value, dict):
+        raise NotEditable(f"its {container}.{name} is not an object")
+    return value
 
 
 def with_entry(text: str, container: str, name: str, value: Document) -> str:
-    """The text with the entry in it, in the file's own indentation and line ends. Raises NotPlain."""
+    """Return the text with the entry, in the file's own indentation and line endings. Raises NotEditable."""
     if entry(text, container, name) == value:
         return text
     root = _root(text)
-    outer = root.find(container)
-    if outer is None:
-        return _inserted(text, root, _label(container), {name: value})
-    held = _held_at(text, outer.value)
-    old = held.find(name)
+    member = root.find(container)
+    if member is None:
+        return _insert(text, root, _label(container), {name: value})
+    servers = _node_at(text, member.value_start)
+    old = servers.find(name)
     if old is None:
-        return _inserted(text, held, _label(name), value)
-    return text[: old.value] + _written(text, value, _margin(text, old.start)) + text[old.end :]
+        return _insert(text, servers, _label(name), value)
+    return text[: old.value_start] + _dump(text, value, _indent_at(text, old.start)) + text[old.end :]
 
 
 def without_entry(text: str, container: str, name: str, *, keep_container: bool = True) -> str:
-    """The text without the entry: what `with_entry` added, and nothing else. Raises NotPlain."""
+    """Return the text without the entry: removes what `with_entry` added, and nothing else. Raises NotEditable."""
     if entry(text, container, name) is None:
         return text
     root = _root(text)
-    outer = root.find(container)
-    assert outer is not None
-    held = _held_at(text, outer.value)
-    alone = len(held.members) == 1 and not keep_container
-    return _cut(text, root, container) if alone else _cut(text, held, name)
+    member = root.find(container)
+    assert member is not None
+    servers = _node_at(text, member.value_start)
+    is_last = len(servers.members) == 1 and not keep_container
+    return _remove(text, root, container) if is_last else _remove(text, servers, name)
 
 
 def with_items(text: str, name: str, items: Sequence[Document]) -> str:
-    """The text with the items in the list of that name, each unless one with its `id` is there. Raises NotPlain."""
+    """Return the text with the items in the list `name`, except those whose `id` is in it. Raises NotEditable."""
     for item in items:
         root = _root(text)
-        outer = root.find(name)
-        if outer is None:
-            text = _inserted(text, root, _label(name), [item])
-        elif not isinstance(outer.held, list):
-            raise NotPlain(f"its {name} is not a list")
-        elif item["id"] not in map(_id, outer.held):
-            text = _inserted(text, _held_at(text, outer.value), "", item)
+        member = root.find(name)
+        if member is None:
+            text = _insert(text, root, _label(name), [item])
+        elif not isinstance(member.value, list):
+            raise NotEditable(f"its {name} is not a list")
+        elif item["id"] not in map(_id, member.value):
+            text = _insert(text, _node_at(text, member.value_start), "", item)
     return text
 
 
 def without_items(text: str, name: str, ids: Collection[str]) -> str:
-    """The text without the items of these ids, and without the list where nothing else stands in it."""
-    while (outer := _root(text).find(name)) is not None and isinstance(outer.held, list):
-        place = next((i for i, item in enumerate(outer.held) if _id(item) in ids), None)
-        if place is None:
+    """Return the text without the items with these ids, and without the list if it is then empty."""
+    while (member := _root(text).find(name)) is not None and isinstance(member.value, list):
+        index = next((i for i, item in enumerate(member.value) if _id(item) in ids), None)
+        if index is None:
             break
-        held = _held_at(text, outer.value)
-        text = _without(text, held, place) if len(held.members) > 1 else _cut(text, _root(text), name)
+        items = _node_at(text, member.value_start)
+        text = _remove_at(text, items, index) if len(items.members) > 1 else _remove(text, _root(text), name)
     return text
 
 
@@ -115,102 +118,102 @@ def _label(name: str) -> str:
     return f"{json.dumps(name, ensure_ascii=False)}: "
 
 
-def _cut(text: str, held: _Held, name: str) -> str:
-    return _without(text, held, [member.name for member in held.members].index(name))
+def _remove(text: str, node: _Node, name: str) -> str:
+    return _remove_at(text, node, [member.name for member in node.members].index(name))
 
 
-def _without(text: str, held: _Held, place: int) -> str:
-    """The text without one member: what `_inserted` put in, and nothing else."""
-    if len(held.members) == 1:
-        return text[: held.open + 1] + text[held.close :]
-    if place == 0:
-        return text[: held.members[0].start] + text[held.members[1].start :]
-    return text[: held.members[place - 1].end] + text[held.members[place].end :]
+def _remove_at(text: str, node: _Node, index: int) -> str:
+    """Return the text without one member: removes what `_insert` added, and nothing else."""
+    if len(node.members) == 1:
+        return text[: node.open + 1] + text[node.close :]
+    if index == 0:
+        return text[: node.members[0].start] + text[node.members[1].start :]
+    return text[: node.members[index - 1].end] + text[node.members[index].end :]
 
 
-def _checked(text: str, container: str) -> dict[str, Any]:
+def _parse(text: str, container: str) -> dict[str, Any]:
     try:
-        read = json.loads(text.removeprefix(_MARK), object_pairs_hook=_without_doubles)
+        document = json.loads(text.removeprefix(_BOM), object_pairs_hook=_reject_duplicates)
     except json.JSONDecodeError as error:
-        raise NotPlain(f"it is not plain JSON (line {error.lineno}, column {error.colno})") from None
+        raise NotEditable(f"it is not plain JSON (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
-        raise NotPlain("it is nested too deep") from None
-    except NotPlain:
+        raise NotEditable("it is nested too deep") from None
+    except NotEditable:
         raise
     except ValueError:
-        raise NotPlain("it holds a number of thousands of digits") from None
-    if not isinstance(read, dict):
-        raise NotPlain("it holds no object")
-    if not isinstance(read.get(container, {}), dict):
-        raise NotPlain(f"its {container} is not an object")
-    return read
+        raise NotEditable("it holds a number of thousands of digits") from None
+    if not isinstance(document, dict):
+        raise NotEditable("it holds no object")
+    if not isinstance(document.get(container, {}), dict):
+        raise NotEditable(f"its {container} is not an object")
+    return document
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise NotPlain("it names a key twice")
+        raise NotEditable("it names a key twice")
     return dict(pairs)
 
 
-def _root(text: str) -> _Held:
-    return _held_at(text, len(_MARK) if text.startswith(_MARK) else 0)
+def _root(text: str) -> _Node:
+    return _node_at(text, len(_BOM) if text.startswith(_BOM) else 0)
 
 
-def _held_at(text: str, index: int) -> _Held:
-    """The object or list that begins at or after `index`, past blanks; the text was read as JSON before."""
-    opened = _past_blanks(text, index)
-    members = tuple(_members(text, opened))
-    return _Held(opened, _past_blanks(text, members[-1].end if members else opened + 1), members)
+def _node_at(text: str, index: int) -> _Node:
+    """Return the object or list that begins at `index` or after blanks there; the text is known to be valid JSON."""
+    bracket = _skip_blanks(text, index)
+    members = tuple(_members(text, bracket))
+    return _Node(bracket, _skip_blanks(text, members[-1].end if members else bracket + 1), members)
 
 
-def _members(text: str, opened: int) -> Iterator[_Member]:
+def _members(text: str, bracket: int) -> Iterator[_Member]:
     decoder = json.JSONDecoder()
-    start = _past_blanks(text, opened + 1)
+    start = _skip_blanks(text, bracket + 1)
     while text[start] not in "}]":
-        name, value = "", start
-        if text[opened] == "{":
+        name, value_start = "", start
+        if text[bracket] == "{":
             name, end = decoder.raw_decode(text, start)
-            value = _past_blanks(text, _past_blanks(text, end) + 1)  # past the colon
-        held, end = decoder.raw_decode(text, value)
-        yield _Member(name, start, value, end, held)
-        start = _past_blanks(text, end)
+            value_start = _skip_blanks(text, _skip_blanks(text, end) + 1)  # past the colon
+        value, end = decoder.raw_decode(text, value_start)
+        yield _Member(name, start, value_start, end, value)
+        start = _skip_blanks(text, end)
         if text[start] == ",":
-            start = _past_blanks(text, start + 1)
+            start = _skip_blanks(text, start + 1)
 
 
-def _past_blanks(text: str, index: int) -> int:
+def _skip_blanks(text: str, index: int) -> int:
     match = _BLANK.match(text, index)
     assert match is not None
     return match.end()
 
 
-def _inserted(text: str, held: _Held, label: str, value: Any) -> str:
-    if held.members:
-        last = held.members[-1]
+def _insert(text: str, node: _Node, label: str, value: Any) -> str:
+    if node.members:
+        last = node.members[-1]
         blanks = text[len(text[: last.start].rstrip(" \t\r\n")) : last.start]
         if "\n" not in blanks:  # all on one line
             return f"{text[: last.end]},{blanks}{label}{json.dumps(value, ensure_ascii=False)}{text[last.end :]}"
-        written = _written(text, value, _margin(text, last.start))
-        return f"{text[: last.end]},{blanks}{label}{written}{text[last.end :]}"
-    margin, line_end = _margin(text, held.open), _line_end(text)
-    inner = margin + _unit(text)
-    written = f"{line_end}{inner}{label}{_written(text, value, inner)}{line_end}{margin}"
-    return text[: held.open + 1] + written + text[held.close :]
+        dumped = _dump(text, value, _indent_at(text, last.start))
+        return f"{text[: last.end]},{blanks}{label}{dumped}{text[last.end :]}"
+    indent, line_end = _indent_at(text, node.open), _line_end(text)
+    inner_indent = indent + _indent_unit(text)
+    dumped = f"{line_end}{inner_indent}{label}{_dump(text, value, inner_indent)}{line_end}{indent}"
+    return text[: node.open + 1] + dumped + text[node.close :]
 
 
-def _written(text: str, value: Any, margin: str) -> str:
-    lines = json.dumps(value, indent=_unit(text), ensure_ascii=False).split("\n")
-    return f"{_line_end(text)}{margin}".join(lines)
+def _dump(text: str, value: Any, indent: str) -> str:
+    lines = json.dumps(value, indent=_indent_unit(text), ensure_ascii=False).split("\n")
+    return f"{_line_end(text)}{indent}".join(lines)
 
 
-def _margin(text: str, index: int) -> str:
-    """The blanks at the beginning of the line in which `index` lies."""
+def _indent_at(text: str, index: int) -> str:
+    """Return the indentation of the line that contains `index`."""
     line = text[text.rfind("\n", 0, index) + 1 : index]
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
-def _unit(text: str) -> str:
-    match = _INDENTED.search(text)
+def _indent_unit(text: str) -> str:
+    match = _INDENT.search(text)
     return match.group(1) if match else "  "
 
 

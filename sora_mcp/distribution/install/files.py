@@ -1,4 +1,4 @@
-"""A client's file: read, backed up, written whole or not at all, and put back as it was."""
+"""A client's configuration file: read, backed up, written atomically, and restored."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from msgspec import Struct
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install import entries, toml_entries
-from sora_mcp.distribution.install.entries import EMPTY, NotPlain
-from sora_mcp.distribution.install.own_entry import is_ours
+from sora_mcp.distribution.install.entries import EMPTY, NotEditable
+from sora_mcp.distribution.install.own_entry import is_own
 from sora_mcp.distribution.manifests.product import KEY, Document
 
 Renew = Callable[[Document | None], Document]
-"""What our entry is to be, from the one that is there."""
+"""Builds our entry from the existing one, if any."""
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
-_LARGEST = 50_000_000
-"""In bytes: what is larger is no configuration."""
+_MAX_BYTES = 50_000_000
+"""A larger file is no configuration."""
 
 _ATTEMPTS = 5
-"""So often is begun anew where another program writes the file in between."""
+"""How often to start over if another program writes the file in between."""
 
 
-class _ChangedMeanwhile(Exception):
-    """Another program wrote the file after it was read here."""
+class _ConcurrentChange(Exception):
+    """Another program wrote the file after it was read."""
 
 
 class ClientFile(Struct, frozen=True):
-    """The file in which a client keeps its servers, and the key under which they stand.
+    """The file in which a client stores its servers. `container`: the key that holds them.
 
-    `questions` are what the client asks the person on our behalf: they come and go with our entry.
+    `questions`: what the client asks the person on our behalf; added and removed with our entry.
     """
 
     path: Path
@@ -49,30 +49,30 @@ class ClientFile(Struct, frozen=True):
     def backup(self) -> Path:
         return self.path.with_name(f"{self.path.name}.before-sora-mcp")
 
-    def ours(self) -> Document | None:
-        """Our entry, if it is there. Raises FileProblem where another server has its name, or nobody can tell."""
-        return self._steadily(lambda: self._ours(self._read(self.path)))
+    def own_entry(self) -> Document | None:
+        """Return our entry, or None. Raises FileProblem if another server has its name, or the file is unreadable."""
+        return self._retry(lambda: self._own_entry(self._read(self.path)))
 
     def add(self, renew: Renew) -> str:
-        """Put our entry in; says what was done. Raises FileProblem, with the file untouched, where it cannot."""
-        return self._steadily(lambda: self._add(renew))
+        """Add our entry; return what was done. Raises FileProblem, with the file unchanged, if that is impossible."""
+        return self._retry(lambda: self._add(renew))
 
     def change(self, renew: Renew) -> str:
-        """Change our entry where the client itself put it, and only that, so without a backup. Raises FileProblem."""
-        return self._steadily(lambda: self._change(renew))
+        """Change the entry that the client itself added, and nothing else, so without a backup. Raises FileProblem."""
+        return self._retry(lambda: self._change(renew))
 
     def check(self, renew: Renew) -> None:
-        """Raise FileProblem where the entry could not be put in, or changed."""
-        self._steadily(lambda: self._with_entry(self._read(self.path) or EMPTY, renew(self.ours())))
+        """Raise FileProblem if the entry could not be added or changed."""
+        self._retry(lambda: self._with_entry(self._read(self.path) or EMPTY, renew(self.own_entry())))
 
     def remove(self) -> str:
-        """Put the file back as it was if nobody touched it since, else take our entry out; says what was done."""
-        return self._steadily(self._remove)
+        """Restore the file if it was not changed since, else remove our entry; return what was done."""
+        return self._retry(self._remove)
 
     def refuse_read_only(self) -> None:
-        """By the file's mode: replacing a file asks only for the rights of its folder."""
+        """Raise FileProblem if the file's mode is read-only: replacing it only requires permissions on its folder."""
         if self.path.exists() and not self.path.stat().st_mode & 0o222:
-            raise self._refusal("it is read-only")
+            raise self._problem("it is read-only")
 
     def _entry(self, text: str) -> Document | None:
         return entries.entry(text, self.container, KEY)
@@ -83,22 +83,22 @@ class ClientFile(Struct, frozen=True):
     def _add(self, renew: Renew) -> str:
         before = self._read(self.path)
         text = before if before and before.strip() else EMPTY
-        held = self._ours(before)
-        after = self._with_entry(text, renew(held))
+        current = self._own_entry(before)
+        after = self._with_entry(text, renew(current))
         if after == before:
             return f"It is already in {self.path}."
-        if before is not None and (held is None or not (self.backup.exists() or self._is_alone(text, held))):
+        if before is not None and (current is None or not (self.backup.exists() or self._holds_only(text, current))):
             self._save(before)
         self._replace(before, after)
-        kept = f" The file as it was is kept beside it as {self.backup.name}." if self.backup.exists() else ""
-        return f"{'Changed in' if held else 'Added to'} {self.path}.{kept}"
+        backup_note = f" The file as it was is kept beside it as {self.backup.name}." if self.backup.exists() else ""
+        return f"{'Changed in' if current else 'Added to'} {self.path}.{backup_note}"
 
     def _change(self, renew: Renew) -> str:
         text = self._read(self.path)
-        held = self._ours(text)
-        if text is None or held is None:
-            raise NotPlain("the entry is not in it")
-        after = self._with_entry(text, renew(held))
+        current = self._own_entry(text)
+        if text is None or current is None:
+            raise NotEditable("the entry is not in it")
+        after = self._with_entry(text, renew(current))
         if after == text:
             return f"It is already in {self.path}."
         self._replace(text, after)
@@ -106,96 +106,96 @@ class ClientFile(Struct, frozen=True):
 
     def _remove(self) -> str:
         text = self._read(self.path)
-        held = self._ours(text)
-        if text is None or held is None:
+        current = self._own_entry(text)
+        if text is None or current is None:
             return f"It is not in {self.path}."
-        return self._put_back(text, held) or self._take_out(text)
+        return self._restore(text, current) or self._remove_entry(text)
 
-    def _put_back(self, text: str, held: Document) -> str:
-        """Undo `add` exactly, if the file is still what it made of the backup, or of nothing. Says so, or nothing."""
+    def _restore(self, text: str, current: Document) -> str:
+        """Undo `add` exactly, if the file is unchanged since. Return what was done, empty if nothing was."""
         original = self._original()
-        if original is not None and self._becomes(original, text, held):
+        if original is not None and self._yields(original, text, current):
             self._replace(text, original)
             self.backup.unlink()
             return f"{self.path} is as it was before."
-        if self._is_alone(text, held):
+        if self._holds_only(text, current):
             self.refuse_read_only()
             self._check_unchanged(text)
             self.path.resolve().unlink()
             return f"Removed {self.path}, which held nothing else."
         return ""
 
-    def _take_out(self, text: str) -> str:
+    def _remove_entry(self, text: str) -> str:
         original = self._original()
-        kept = original is not None and f'"{self.container}"' in original
-        without = entries.without_entry(text, self.container, KEY, keep_container=kept)
-        unused = [each["id"] for each in self.questions if f"${{input:{each['id']}}}" not in without]
-        self._replace(text, entries.without_items(without, "inputs", unused))
+        keep_container = original is not None and f'"{self.container}"' in original
+        remaining = entries.without_entry(text, self.container, KEY, keep_container=keep_container)
+        unused = [each["id"] for each in self.questions if f"${{input:{each['id']}}}" not in remaining]
+        self._replace(text, entries.without_items(remaining, "inputs", unused))
         return f"Removed from {self.path}; the rest of it is as you left it."
 
     def _original(self) -> str | None:
-        """The backup; None where there is none that can be used."""
+        """Return the backup's text, or None if there is no usable one."""
         try:
             return self._read(self.backup)
         except FileProblem:
             return None
 
-    def _becomes(self, original: str, text: str, held: Document) -> bool:
-        """Whether a file that did not hold our entry becomes `text` by it alone."""
+    def _yields(self, original: str, text: str, current: Document) -> bool:
+        """Whether `original` has no entry of ours, and adding it yields exactly `text`."""
         base = original if original.strip() else EMPTY
         try:
-            return self._entry(base) is None and self._with_entry(base, held) == text
-        except NotPlain:
+            return self._entry(base) is None and self._with_entry(base, current) == text
+        except NotEditable:
             return False
 
-    def _is_alone(self, text: str, held: Document) -> bool:
-        """Whether the file is what `add` makes of nothing."""
-        return self._becomes(EMPTY, text, held)
+    def _holds_only(self, text: str, current: Document) -> bool:
+        """Whether the file is what `add` creates if there is no file."""
+        return self._yields(EMPTY, text, current)
 
-    def _ours(self, text: str | None) -> Document | None:
-        held = self._entry(text) if text and text.strip() else None
-        if held is not None and not is_ours(held):
+    def _own_entry(self, text: str | None) -> Document | None:
+        current = self._entry(text) if text and text.strip() else None
+        if current is not None and not is_own(current):
             raise FileProblem(
                 f'{self.path} was left untouched: another server is called "{KEY}" in it.',
                 Do("Give that one another name there, or take it out, and run this again."),
             )
-        return held
+        return current
 
     def _read(self, path: Path) -> str | None:
-        """The text; None where there is no file."""
+        """Return the text, or None if there is no file."""
         try:
-            if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            if not path.is_file():  # opening a pipe would wait for its writer
                 path.stat()
-                raise self._refusal("it cannot be read: it is no ordinary file")
-            if path.stat().st_size > _LARGEST:
-                raise self._refusal(f"it is larger than {_LARGEST // 1_000_000} MB")
+                raise self._problem("it cannot be read: it is no ordinary file")
+            if path.stat().st_size > _MAX_BYTES:
+                raise self._problem(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
             return path.read_bytes().decode("utf-8")
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
-            raise self._refusal("it is not UTF-8 text") from None
+            raise self._problem("it is not UTF-8 text") from None
         except OSError as error:
-            raise self._refusal(f"it cannot be read ({error.strerror})") from None
+            raise self._problem(f"it cannot be read ({error.strerror})") from None
 
     def _replace(self, before: str | None, after: str) -> None:
-        """Write the file whole or not at all; through a link, to its target. Raises _ChangedMeanwhile."""
+        """Write the file atomically; through a link, its target. Raises _ConcurrentChange."""
         self.refuse_read_only()
-        with self._beside(self.path.resolve(), after) as new:
+        with self._temporary_file(self.path.resolve(), after) as new:
             self._check_unchanged(before)
             new.replace(self.path.resolve())
 
     def _save(self, text: str) -> None:
         self.refuse_read_only()
-        with self._beside(self.backup, text) as new:
+        with self._temporary_file(self.backup, text) as new:
             new.replace(self.backup)
 
     def _check_unchanged(self, text: str | None) -> None:
         if self._read(self.path) != text:
-            raise _ChangedMeanwhile
+            raise _ConcurrentChange
 
     @contextmanager
-    def _beside(self, path: Path, text: str) -> Iterator[Path]:
-        """The text in a new file beside `path`, with the permissions of the client's own, else for the owner alone."""
+    def _temporary_file(self, path: Path, text: str) -> Iterator[Path]:
+        """Write the text to a temporary file beside `path`, with the mode of the client's file, else 0600."""
         data = text.encode("utf-8")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -209,22 +209,22 @@ class ClientFile(Struct, frozen=True):
         finally:
             Path(name).unlink(missing_ok=True)
 
-    def _steadily(self, act: Callable[[], Done]) -> Done:
-        """Do something with the file as it is now, and again where another program wrote it in between."""
+    def _retry(self, act: Callable[[], Result]) -> Result:
+        """Run `act`, and again if another program wrote the file in between. Raises FileProblem."""
         for _ in range(_ATTEMPTS):
             try:
                 return act()
-            except _ChangedMeanwhile:
+            except _ConcurrentChange:
                 continue
-            except NotPlain as reason:
-                raise self._refusal(str(reason)) from None
+            except NotEditable as reason:
+                raise self._problem(str(reason)) from None
             except UnicodeEncodeError:
-                raise self._refusal("a setting that would be written to it is not UTF-8 text") from None
+                raise self._problem("a setting that would be written to it is not UTF-8 text") from None
             except OSError as error:
-                raise self._refusal(f"it cannot be written ({error.strerror})") from None
-        raise self._refusal("another program keeps writing it")
+                raise self._problem(f"it cannot be written ({error.strerror})") from None
+        raise self._problem("another program keeps writing it")
 
-    def _refusal(self, reason: str) -> FileProblem:
+    def _problem(self, reason: str) -> FileProblem:
         return FileProblem(f"{self.path} was left untouched: {reason}.")
 
 

@@ -1,9 +1,9 @@
-"""How a client gets the server, and loses it again.
+"""Installing the server in a client, and uninstalling it.
 
-Through the client's own command where it has one (`commands`), by merging its file where that is plain JSON (`files`),
-and for the rest by the snippet to paste. The file is read first in either case: another server of our name is left
-alone, and an entry of ours keeps what somebody added to it (`own_entry`), which the command would write over.
-No key is ever written: `manifests.clients` says how each client comes by it.
+By the client's own command if it has one (`commands`), by merging its file if that is plain JSON (`files`), otherwise
+by a snippet to paste. The file is always read first: another server with our name is left alone, and our entry keeps
+what a person added to it (`own_entry`), which the command would overwrite. No key is ever written:
+`manifests.clients` says how each client gets it.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from pathlib import Path
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.distribution.install.commands import add_command, remove_command, run, shown
+from sora_mcp.distribution.install.commands import add_command, format_command, remove_command, run
 from sora_mcp.distribution.install.files import ClientFile, CodexFile, Renew
 from sora_mcp.distribution.install.machine import Machine
-from sora_mcp.distribution.install.own_entry import env_of, renewed
+from sora_mcp.distribution.install.own_entry import env_key, merged
 from sora_mcp.distribution.manifests.clients import Client, Values, uses_sandbox, vscode_inputs
 from sora_mcp.distribution.manifests.product import KEY, Document, Launch
 
 
 def install(client: Client, machine: Machine, launch: Launch, *, dry_run: bool = False) -> str:
-    """Add the server to a client; says what was done. Where it cannot, raises FileProblem with the snippet to paste."""
+    """Add the server to a client; return what was done. Raises FileProblem with the snippet to paste if it cannot."""
     values = machine.plain_settings
     snippet = client.snippet(launch, values)
     file = _file(client, machine, values)
     if file is None:
         would = "Nothing would be written. This is to be pasted" if dry_run else "Paste this"
-        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}{_about_ledger(client, machine)}"
+        return f"{would} into {client.place}:\n\n{snippet}\n{_advice(client, values)}{_ledger_advice(client, machine)}"
     wanted, unset = (client.document(launch, each)[file.container][KEY] for each in (values, Values()))
 
-    def renew(held: Document | None) -> Document:
-        return wanted if held is None else renewed(held, wanted, values, references=unset[env_of(unset)])
+    def renew(current: Document | None) -> Document:
+        return wanted if current is None else merged(current, wanted, values, references=unset[env_key(unset)])
 
     try:
         if dry_run:
-            return f"{_plan(client, machine, file, renew)}\n\n{snippet}{_about_ledger(client, machine)}"
+            return f"{_plan(client, machine, file, renew)}\n\n{snippet}{_ledger_advice(client, machine)}"
         done = _add(client, machine, file, renew)
     except FileProblem as problem:
         paste = f"Paste this into {client.place} yourself:\n\n{snippet}"
         raise FileProblem(problem.parts, *(problem.advice or (Do(paste),))) from None
-    beside = f"{_advice(client, values)}{_about_ledger(client, machine)}"
-    return f"{client.title}: {done} Restart it to see the tools.\n{beside}"
+    advice = f"{_advice(client, values)}{_ledger_advice(client, machine)}"
+    return f"{client.title}: {done} Restart it to see the tools.\n{advice}"
 
 
 def uninstall(client: Client, machine: Machine, *, dry_run: bool = False) -> str:
-    """Take the server out of a client; says what was done. Raises FileProblem where it cannot."""
-    by_hand = f'To do it yourself, delete "{KEY}" in {client.place}.'
+    """Remove the server from a client; return what was done. Raises FileProblem if it cannot."""
+    manual = f'To do it yourself, delete "{KEY}" in {client.place}.'
     file = _file(client, machine, Values())
     if file is None:
-        return by_hand
+        return manual
     try:
         return f"{client.title}: {_remove(client, machine, file, dry_run=dry_run)}"
     except FileProblem as problem:
-        raise FileProblem(problem.parts, *(problem.advice or (Do(by_hand),))) from None
+        raise FileProblem(problem.parts, *(problem.advice or (Do(manual),))) from None
 
 
 def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None:
-    """The file in which a client keeps its servers, of those that are read and merged here."""
+    """Return the file in which a client stores its servers, or None if it is not one that can be merged."""
     home, environ = machine.home, machine.environ
     match client.name:
         case "claude-desktop":
@@ -93,17 +93,17 @@ def _file(client: Client, machine: Machine, values: Values) -> ClientFile | None
 def _add(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> str:
     command = add_command(client, renew(None), file.questions)
     if command is None:
-        _require(client, file.path.parent)
+        _require_folder(client, file.path.parent)
         return file.add(renew)
-    if file.ours() is not None:
+    if file.own_entry() is not None:
         return file.change(renew)
     run(command, client, machine)
     done = f"Added with {command[0]}."
-    return _forwarding(done, file, renew) if isinstance(file, CodexFile) else done
+    return _forward_variables(done, file, renew) if isinstance(file, CodexFile) else done
 
 
-def _forwarding(done: str, file: CodexFile, renew: Renew) -> str:
-    """Codex's command has no way to forward variables, so that line is put into its file afterwards."""
+def _forward_variables(done: str, file: CodexFile, renew: Renew) -> str:
+    """Codex's command cannot forward variables, so add that line to its file afterwards."""
     try:
         file.change(renew)
     except FileProblem as problem:
@@ -112,25 +112,25 @@ def _forwarding(done: str, file: CodexFile, renew: Renew) -> str:
 
 
 def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> str:
-    held = file.ours()
+    current = file.own_entry()
     command = add_command(client, renew(None), file.questions)
-    if held is None and command is not None:
-        return f"This would be run:\n\n{shown(command, machine)}\n\nWhat {client.title} then holds:"
-    if held is not None and renew(held) == held:
+    if current is None and command is not None:
+        return f"This would be run:\n\n{format_command(command, machine)}\n\nWhat {client.title} then holds:"
+    if current is not None and renew(current) == current:
         return f"It is already in {file.path}: nothing would be changed. This is what is written where there is none:"
     file.refuse_read_only()
     file.check(renew)
-    if held is None:
+    if current is None:
         return f"This would be added to {file.path}:"
     return f"It is in {file.path}, and would be changed to this; what was added to it by hand is kept:"
 
 
 def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool) -> str:
     command = remove_command(client)
-    if file.ours() is None:
+    if file.own_entry() is None:
         return f"It is not in {file.path}."
     if dry_run and command is not None:
-        return f"This would be run:\n\n{shown(command, machine)}"
+        return f"This would be run:\n\n{format_command(command, machine)}"
     if dry_run:
         file.refuse_read_only()
         return f'"{KEY}" would be taken out of {file.path}.'
@@ -140,7 +140,7 @@ def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool
     return f"Removed with {command[0]}."
 
 
-def _require(client: Client, folder: Path) -> None:
+def _require_folder(client: Client, folder: Path) -> None:
     try:
         exists = folder.is_dir()
     except OSError as error:
@@ -150,7 +150,7 @@ def _require(client: Client, folder: Path) -> None:
 
 
 def _advice(client: Client, values: Values) -> str:
-    """What is still to be done: the gateway's address and its key."""
+    """Return what is still to be done about the gateway's address and its key."""
     if uses_sandbox(values):
         return "It uses the sandbox, which needs no key."
     if values.login is not None:
@@ -162,8 +162,8 @@ def _advice(client: Client, values: Values) -> str:
     )
 
 
-def _about_ledger(client: Client, machine: Machine) -> str:
-    """What has to be done by hand where the ledger is in PostgreSQL: the address holds a password."""
+def _ledger_advice(client: Client, machine: Machine) -> str:
+    """Return what has to be done by hand if the ledger is in PostgreSQL: its address holds a password."""
     name = variable_of("ledger_url")
     if not machine.environ.get(name, "").strip():
         return ""

@@ -1,4 +1,4 @@
-"""The machine that something is installed on: its system, its folders, its programs and its settings."""
+"""The machine to install on: its system, folders, programs and settings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sora_mcp.config.variables import Variable, variables
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.tasks import clean
-from sora_mcp.distribution.install.origin import fetching, throw_away
+from sora_mcp.distribution.install.origin import disposable_folder, fetch_launch
 from sora_mcp.distribution.manifests.clients import Values
 from sora_mcp.distribution.manifests.product import NAME, Launch
 
 _TIMEOUT_S = 60
-_SAID = 10_000
-"""So much of what a program said is read, in characters."""
+_MAX_OUTPUT_LENGTH = 10_000
+"""How much of a program's output is read."""
 
 
 class Machine(Struct, frozen=True):
-    """`platform` as in `sys.platform`; `environ` holds the settings, and what names folders and programs."""
+    """`platform` as in `sys.platform`; `environ` holds the settings and names of folders and programs."""
 
     platform: str
     home: Path
@@ -38,7 +38,7 @@ class Machine(Struct, frozen=True):
 
     @property
     def configuration(self) -> Path:
-        """The folder in which this system's programs keep their configuration."""
+        """The folder for programs' configuration on this system."""
         if self.platform == "darwin":
             return self.home / "Library" / "Application Support"
         if self.platform == "win32":
@@ -47,25 +47,24 @@ class Machine(Struct, frozen=True):
 
     @property
     def plain_settings(self) -> Values:
-        """The settings that are set here and no secret: a client is told these as they are. Raises NotConfigured."""
+        """The non-secret settings that are set here, as they are written for a client. Raises NotConfigured."""
         plain = [variable for variable in variables() if not variable.secret]
-        named = {v.name: _lasting(v, self.environ.get(v.name, "").strip()) for v in plain}
-        address = named["SORA_BASE_URL"]
+        environ = {v.name: _portable(v, self.environ.get(v.name, "").strip()) for v in plain}
+        address = environ["SORA_BASE_URL"]
         if address and address.lower() != SANDBOX and "${" not in address:
             normalize_address(address)  # it could hold a password
-        for name, value in named.items():
-            if self.struck(value) != value:
+        for name, value in environ.items():
+            if self.redact(value) != value:
                 raise NotConfigured(f"The value of {name} holds the key; it was written nowhere.", Do("Correct it."))
-        values = {name: value for name, value in named.items() if value and "${" not in value}
-        login = load(values).login  # with what cannot be used the server would not start
-        settings = Values(values)
-        settings.login = None if login is None else login.address
-        return settings
+        values = Values({name: value for name, value in environ.items() if value and "${" not in value})
+        login = load(values).login  # raises for an invalid setting, with which the server would not start
+        values.login = None if login is None else login.address
+        return values
 
-    def struck(self, text: str) -> str:
-        """The text without any secret that is set here."""
-        named = [self.environ.get(variable.name, "") for variable in variables() if variable.secret]
-        secrets = [each.strip().rpartition(" ")[2] for each in named]  # without the word Bearer that people paste along
+    def redact(self, text: str) -> str:
+        """Return the text without the secrets that are set here."""
+        values = [self.environ.get(variable.name, "") for variable in variables() if variable.secret]
+        secrets = [each.strip().rpartition(" ")[2] for each in values]  # without a pasted "Bearer"
         for secret in secrets:
             text = text.replace(secret, "[key]") if len(secret) >= MIN_KEY_LENGTH else text
         return text
@@ -74,9 +73,9 @@ class Machine(Struct, frozen=True):
         return shutil.which(program, path=self.environ.get("PATH", ""))
 
     def run(self, path: str, arguments: list[str]) -> tuple[bool, str]:
-        """Run a client's program; whether it said that all went well, and what it said, cleaned and cut."""
+        """Run a client's program; return whether it succeeded, and its output, cleaned and cut."""
         try:
-            done = subprocess.run(  # noqa: S603 - the program was asked for by name
+            process = subprocess.run(  # noqa: S603 - the user named the program
                 [path, *arguments],
                 check=False,
                 capture_output=True,
@@ -91,19 +90,19 @@ class Machine(Struct, frozen=True):
             return False, f"no answer in {_TIMEOUT_S} seconds"
         except OSError as error:
             return False, error.strerror or "it did not start"
-        return done.returncode == 0, self.struck(clean(f"{done.stdout}\n{done.stderr}", _SAID))
+        return process.returncode == 0, self.redact(clean(f"{process.stdout}\n{process.stderr}", _MAX_OUTPUT_LENGTH))
 
 
-def _lasting(variable: Variable, value: str) -> str:
-    """The value, a folder by its whole path: a client starts the server somewhere else."""
+def _portable(variable: Variable, value: str) -> str:
+    """Return the value with absolute paths: a client starts the server in another folder."""
     if variable.format == "filepath":
-        return _whole(value)
+        return _absolute(value)
     if variable.field == "image_dirs":
-        return os.pathsep.join(map(_whole, value.split(os.pathsep)))
+        return os.pathsep.join(map(_absolute, value.split(os.pathsep)))
     return value
 
 
-def _whole(folder: str) -> str:
+def _absolute(folder: str) -> str:
     return str(Path(folder).absolute()) if folder and not folder.startswith(("~", "$")) else folder
 
 
@@ -111,13 +110,14 @@ def this_machine(environ: Mapping[str, str]) -> Machine:
     return Machine(sys.platform, Path.home(), environ)
 
 
-def installed(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The script beside this Python. By its absolute path: nobody else can take that over, and no PATH is needed.
+def installed_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """Return how to start the script beside this Python, by its absolute path: safe from hijacking, and without PATH.
 
-    From where it will not stay, what was really run is written instead. Raises FileProblem where that is not known.
+    For an environment that will be deleted, return how to fetch the same package again. Raises FileProblem if its
+    source is not known.
     """
-    if (folder := throw_away(Path(sys.prefix))) is not None:
-        return fetching(folder, environ)
+    if (folder := disposable_folder(Path(sys.prefix))) is not None:
+        return fetch_launch(folder, environ)
     path = shutil.which(NAME, path=sysconfig.get_path("scripts"))
     if path is None:
         raise FileProblem(

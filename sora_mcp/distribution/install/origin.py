@@ -1,8 +1,8 @@
-"""Where this installation came from, for one that stands where it will not stay: how a client starts the same again.
+"""The source of an installation whose environment will be deleted, so that a client can start the same package again.
 
-uvx and `pipx run` keep environments in caches that are cleaned, and mark those with CACHEDIR.TAG. What was installed,
-and from where, the installer recorded itself: direct_url.json (PEP 610). Nothing is ever taken from an index by its
-name alone.
+uvx and `pipx run` create environments in caches that are cleaned, and mark those with CACHEDIR.TAG. The installer
+records what it installed and from where in direct_url.json (PEP 610). Nothing is ever fetched from an index by name
+alone.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.manifests.product import NAME, Launch
 
 _EXTRAS = {"keyring": "keyring", "media": "av"}
-"""Our extras, and a package by which each is known to be installed."""
+"""Each extra, and a package that shows that it is installed."""
 
-_LASTING = Do(
+_PERMANENT = Do(
     "Install it in a folder that stays (python3 -m venv FOLDER, then FOLDER/bin/pip install with the same source; or "
     "uv tool install, or pipx install), and run install from there."
 )
 
 
-def throw_away(prefix: Path) -> Path | None:
-    """The cache or temporary folder in which an environment stands; None for one that stays.
+def disposable_folder(prefix: Path) -> Path | None:
+    """Return the cache or temporary folder that contains an environment; None for a permanent environment.
 
-    One inside the very checkout that it was installed from lasts as long as that does.
+    An environment inside the checkout it was installed from lasts as long as the checkout.
     """
     prefix = prefix.resolve()
     for parent in prefix.parents:
@@ -42,35 +42,35 @@ def throw_away(prefix: Path) -> Path | None:
     checkout = _checkout()
     if checkout is not None and checkout in prefix.parents:
         return None
-    return next((folder for folder in _temporary() if folder in prefix.parents), None)
+    return next((folder for folder in _temporary_folders() if folder in prefix.parents), None)
 
 
-def _temporary() -> Iterator[Path]:
-    named = Path(tempfile.gettempdir())
-    if named != Path.cwd():  # what it falls back to
-        yield named.resolve()
+def _temporary_folders() -> Iterator[Path]:
+    folder = Path(tempfile.gettempdir())
+    if folder != Path.cwd():  # its fallback
+        yield folder.resolve()
     yield from (Path(name).resolve() for name in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108 - nothing is written
 
 
 def _checkout() -> Path | None:
-    """The folder that this was installed from, if it was one."""
+    """Return the folder that this was installed from, or None if it was none."""
     record = _record()
     if record is None or "dir_info" not in record:
         return None
-    return _folder_of(str(record.get("url", "")))
+    return _folder_from(str(record.get("url", "")))
 
 
-def fetching(folder: Path, environ: Mapping[str, str]) -> Launch:
-    """How uvx or pipx starts what runs here, from its recorded source. Raises FileProblem where nobody can tell."""
+def fetch_launch(folder: Path, environ: Mapping[str, str]) -> Launch:
+    """Return how uvx or pipx starts this package from its recorded source. Raises FileProblem if that is not known."""
     requirement = f"{NAME}{_extras()} @ {_source(folder)}"
     path = environ.get("PATH", "")
-    if uv := environ.get("UV"):  # the program that runs this, as it says itself
+    if uv := environ.get("UV"):  # set by uv to its own path
         path = f"{Path(uv).parent}:{path}"
     if (uvx := shutil.which("uvx", path=path)) is not None:
         return Launch(str(Path(uvx).absolute()), ("--from", requirement, NAME))
     if (pipx := shutil.which("pipx", path=path)) is not None:
         return Launch(str(Path(pipx).absolute()), ("run", "--spec", requirement, NAME))
-    raise _refusal(folder, "neither uvx nor pipx was found, which could start it again")
+    raise _problem(folder, "neither uvx nor pipx was found, which could start it again")
 
 
 def _extras() -> str:
@@ -87,7 +87,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _record() -> dict[str, Any] | None:
-    """What the installer recorded of the source; None where it came from an index, or nothing can be read."""
+    """Return the installer's record of the source; None if it came from an index, or the record is unreadable."""
     try:
         text = metadata.distribution(NAME).read_text("direct_url.json")
         record = json.loads(text) if text else None
@@ -97,27 +97,27 @@ def _record() -> dict[str, Any] | None:
 
 
 def _source(folder: Path) -> str:
-    """The recorded source as a requirement has it. Raises FileProblem where it is not known, or will not stay."""
+    """Return the recorded source as in a requirement. Raises FileProblem if it is unknown, or not permanent."""
     record = _record()
     if record is None:
-        raise _refusal(folder, "where it came from was not recorded, and its name is not published")
+        raise _problem(folder, "where it came from was not recorded, and its name is not published")
     url = str(record.get("url", ""))
     parts = urlsplit(url)
     if parts.password or parts.query or (parts.username and parts.username != "git"):
-        raise _refusal(folder, "the address it came from may hold a password, which no client's file should")
+        raise _problem(folder, "the address it came from may hold a password, which no client's file should")
     if parts.scheme == "file":
-        place = _folder_of(url)
-        if place is None or not place.exists():
-            raise _refusal(folder, "what it was installed from is not there any more")
-        if any(each in place.parents for each in _temporary()):
-            raise _refusal(folder, "what it was installed from stands in a temporary folder, too")
+        source = _folder_from(url)
+        if source is None or not source.exists():
+            raise _problem(folder, "what it was installed from is not there any more")
+        if any(each in source.parents for each in _temporary_folders()):
+            raise _problem(folder, "what it was installed from stands in a temporary folder, too")
     elif parts.scheme not in {"https", "ssh"}:
-        raise _refusal(folder, "where it came from cannot be fetched safely again")
-    return _pinned(url, record)
+        raise _problem(folder, "where it came from cannot be fetched safely again")
+    return _pin(url, record)
 
 
-def _pinned(url: str, record: dict[str, Any]) -> str:
-    """The address with what fixes its content: the commit, or the hash."""
+def _pin(url: str, record: dict[str, Any]) -> str:
+    """Return the address pinned to its commit or hash."""
     subdirectory = record.get("subdirectory")
     fragments = [f"subdirectory={subdirectory}"] if isinstance(subdirectory, str) else []
     if isinstance(vcs := record.get("vcs_info"), dict):
@@ -128,14 +128,15 @@ def _pinned(url: str, record: dict[str, Any]) -> str:
     return f"{url}#{'&'.join(fragments)}" if fragments else url
 
 
-def _folder_of(url: str) -> Path | None:
+def _folder_from(url: str) -> Path | None:
     parts = urlsplit(url)
     if parts.scheme != "file":
         return None
     return Path(url2pathname(parts.path)).resolve()
 
 
-def _refusal(folder: Path, why: str) -> FileProblem:
+def _problem(folder: Path, reason: str) -> FileProblem:
     return FileProblem(
-        f"Nothing was written: this sora-mcp stands in {folder}, which is cleaned sooner or later, and {why}.", _LASTING
+        f"Nothing was written: this sora-mcp stands in {folder}, which is cleaned sooner or later, and {reason}.",
+        _PERMANENT,
     )

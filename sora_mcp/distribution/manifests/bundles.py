@@ -1,4 +1,4 @@
-"""What a host's own installer loads: a bundle for Claude Desktop, a plugin, an extension, an image."""
+"""Packages for hosts' own installers: a bundle for Claude Desktop, a plugin, an extension, an image."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sora_mcp.distribution.manifests.product import (
 )
 
 _PYTHON = ">=3.11"
-_ASKED_TYPES = {"filepath": "directory", "number": "number", "boolean": "boolean"}
-"""A setting's format → the type of a field in which Claude Desktop and Claude Code ask for it; others are texts."""
+_FIELD_TYPES = {"filepath": "directory", "number": "number", "boolean": "boolean"}
+"""A setting's format → the type of its form field in Claude Desktop and Claude Code; others are texts."""
 
 
 def files() -> dict[str, str]:
-    """Every file of the bundles by its path in `manifests/`."""
+    """Return all files of the bundles by their path in `manifests/`."""
     return {
         "mcpb/manifest.json": to_json(mcpb()),
         "mcpb/pyproject.toml": _MCPB_PROJECT,
@@ -60,9 +60,9 @@ main()
 
 
 def mcpb() -> Document:
-    """Claude Desktop's bundle (MCPB 0.4). The host asks for the settings, and keeps the key in the system's keychain.
+    """Return Claude Desktop's bundle (MCPB 0.4). The host asks for the settings, and stores the key in the keychain.
 
-    `mcp_config` must be there, although its documentation calls it optional.
+    `mcp_config` is required, although its documentation calls it optional.
     """
     start = ["run", "--directory", "${__dirname}", "server.py"]
     return {
@@ -81,13 +81,13 @@ def mcpb() -> Document:
         },
         "tools": [{"name": tool.name, "description": tool.description} for tool in tools.TOOLS],
         "compatibility": {"platforms": ["darwin", "win32", "linux"], "runtimes": {"python": _PYTHON}},
-        "user_config": {variable.field: _asked(variable) for variable in variables()},
+        "user_config": {variable.field: _form_field(variable) for variable in variables()},
     }
 
 
 def claude_plugin() -> Document:
-    """Claude Code's plugin. It asks for what is needed; the other settings come from the environment."""
-    needed = [variable for variable in variables() if variable.required]
+    """Return Claude Code's plugin. It asks for the required settings; the others come from the environment."""
+    required = [variable for variable in variables() if variable.required]
     return {
         "name": KEY,
         "version": __version__,
@@ -96,14 +96,14 @@ def claude_plugin() -> Document:
         "license": LICENSE,
         "keywords": KEYWORDS,
         "mcpServers": {
-            KEY: {"command": PUBLISHED.command, "args": list(PUBLISHED.args), "env": _user_config(needed)},
+            KEY: {"command": PUBLISHED.command, "args": list(PUBLISHED.args), "env": _user_config(required)},
         },
-        "userConfig": {variable.field: _asked(variable) for variable in needed},
+        "userConfig": {variable.field: _form_field(variable) for variable in required},
     }
 
 
 def claude_marketplace() -> Document:
-    """A marketplace of this one plugin, so that it can be installed from its folder or repository."""
+    """Return a marketplace with this one plugin, so that it can be installed from its folder or repository."""
     return {
         "name": NAME,
         "owner": AUTHOR,
@@ -113,9 +113,9 @@ def claude_marketplace() -> Document:
 
 
 def gemini_extension() -> Document:
-    """Gemini CLI's extension. It asks for what is needed, and keeps the key in the system's keychain."""
-    needed = [variable for variable in variables() if variable.required]
-    env = {variable.name: f"${{{variable.name}}}" for variable in needed}
+    """Return Gemini CLI's extension. It asks for the required settings, and stores the key in the keychain."""
+    required = [variable for variable in variables() if variable.required]
+    env = {variable.name: f"${{{variable.name}}}" for variable in required}
     return {
         "name": NAME,
         "version": __version__,
@@ -128,7 +128,7 @@ def gemini_extension() -> Document:
                 "envVar": variable.name,
                 "sensitive": variable.secret,
             }
-            for variable in needed
+            for variable in required
         ],
     }
 
@@ -159,7 +159,7 @@ FROM program
 
 
 def docker_server() -> Document:
-    """The entry in Docker's catalog. Whoever submits it adds `source.commit`, the commit that was looked at."""
+    """Return the entry in Docker's catalog. Its submitter adds `source.commit`, the commit that was reviewed."""
     plain = [v for v in variables() if not v.secret and v.format != "filepath"]
     return {
         "name": NAME,
@@ -191,7 +191,7 @@ def docker_server() -> Document:
 
 
 def docker_tools() -> list[Document]:
-    """The tools as Docker's catalog lists them, so that it need not start the server to do so."""
+    """Return the tools for Docker's catalog, so that it can list them without starting the server."""
     return [
         {
             "name": tool.name,
@@ -205,22 +205,22 @@ def docker_tools() -> list[Document]:
     ]
 
 
-def _user_config(asked: Iterable[Variable]) -> dict[str, str]:
-    return {variable.name: f"${{user_config.{variable.field}}}" for variable in asked}
+def _user_config(requested: Iterable[Variable]) -> dict[str, str]:
+    return {variable.name: f"${{user_config.{variable.field}}}" for variable in requested}
 
 
-def _asked(variable: Variable) -> Document:
-    """A setting as a field of the form in which a host asks for it."""
-    kind = _ASKED_TYPES.get(variable.format, "string")
+def _form_field(variable: Variable) -> Document:
+    """Return a setting as a field of the form in which a host asks for it."""
+    field_type = _FIELD_TYPES.get(variable.format, "string")
     entry: Document = {
-        "type": kind,
+        "type": field_type,
         "title": _title(variable),
         "description": variable.description,
         "required": variable.required,
         "sensitive": variable.secret,
     }
     if variable.default:
-        entry["default"] = json.loads(variable.default) if kind in {"number", "boolean"} else variable.default
+        entry["default"] = json.loads(variable.default) if field_type in {"number", "boolean"} else variable.default
     return entry
 
 

@@ -1,7 +1,7 @@
-"""How each client is told of the server: its configuration, and the links that install it with one click.
+"""Each client's configuration of the server, and the links that install it with one click.
 
-A key never stands in a file: it is named by a reference that the client resolves, asked for, or, where a client can do
-neither, left to the person. Sources: each client's own documentation of its configuration file.
+A file never contains a key: the client resolves a reference to it, asks for it, or, if it can do neither, leaves it to
+the person. Sources: each client's own documentation of its configuration file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sora_mcp.distribution.manifests.product import DESCRIPTION, KEY, PUBLISHED,
 
 
 class Values(dict[str, str]):
-    """Settings that are no secret and whose values are written as they are, by variable.
+    """Non-secret settings whose values are written as they are, by variable.
 
-    `login`: the address that a login holds a key for, where the server needs to be told no other.
+    `login`: the address of the login that supplies the key, if no other address has to be set.
     """
 
     login: str | None = None
@@ -32,14 +32,17 @@ class Values(dict[str, str]):
 SANDBOX = Values({"SORA_BASE_URL": "sandbox"})
 
 _UVX_TIMEOUT_S = 60
-"""Codex gives a server 10 seconds to start; the first one by uvx or pipx downloads or builds the package."""
+"""Codex's default is 10 seconds to start; the first start with uvx or pipx downloads or builds the package."""
 
 _CLINE_TIMEOUT_S = 60
-"""Cline gives up on a call after its own time, which varies; a wait takes up to 50 seconds."""
+"""Cline's own timeout of a call varies; a wait takes up to 50 seconds."""
 
 
 class Client(Struct, frozen=True):
-    """One client. `place`: where a person pastes its snippet; `key`: how it comes by the gateway's key."""
+    """One client. `place`: where a person pastes its snippet; `key`: how it gets the gateway's key.
+
+    `references`: whether its file can name a variable instead of holding its value.
+    """
 
     name: str
     title: str
@@ -50,12 +53,12 @@ class Client(Struct, frozen=True):
     references: bool = True
 
     def snippet(self, launch: Launch, values: Values) -> str:
-        """The configuration as text, in the client's format."""
+        """Return the configuration as text, in the client's format."""
         document = self.document(launch, values)
         return {"json": to_json, "toml": to_toml, "yaml": to_yaml}[self.format](document)
 
     def published(self) -> str:
-        """The snippet of the published form. Where nothing can be referenced it names the sandbox, to start with."""
+        """Return the snippet for the published package. If nothing can be referenced, it names the sandbox."""
         return self.snippet(PUBLISHED, Values() if self.references else SANDBOX)
 
 
@@ -63,16 +66,16 @@ def uses_sandbox(values: Values) -> bool:
     return values.get("SORA_BASE_URL", "").lower() == "sandbox"
 
 
-def _needed(values: Values) -> list[Variable]:
-    """The settings that a client must come by in its own way; the sandbox needs no key, and a login has one."""
+def _required(values: Values) -> list[Variable]:
+    """Return the settings that a client has to get in its own way; the sandbox needs no key, and a login has one."""
     if uses_sandbox(values) or values.login is not None:
         return []
     return [variable for variable in variables() if variable.required and variable.name not in values]
 
 
-def _env(launch_with: Values, reference: str | None) -> dict[str, str]:
-    referenced = {v.name: reference % v.name for v in _needed(launch_with)} if reference else {}
-    return {**launch_with, **referenced}
+def _env(values: Values, reference: str | None) -> dict[str, str]:
+    references = {v.name: reference % v.name for v in _required(values)} if reference else {}
+    return {**values, **references}
 
 
 def _entry(launch: Launch, values: Values, reference: str | None) -> Document:
@@ -88,7 +91,7 @@ def _claude_code(launch: Launch, values: Values) -> Document:
 
 
 CLAUDE_REFERENCE = "${%s:-}"
-"""With an empty default, so that Claude Code does not warn of a key that the sandbox does not need."""
+"""With an empty default, so that Claude Code does not warn about a key that the sandbox does not need."""
 
 
 def _input_id(variable: Variable) -> str:
@@ -96,14 +99,14 @@ def _input_id(variable: Variable) -> str:
 
 
 def vscode_entry(launch: Launch, values: Values) -> Document:
-    env = {**values, **{v.name: f"${{input:{_input_id(v)}}}" for v in _needed(values)}}
+    env = {**values, **{v.name: f"${{input:{_input_id(v)}}}" for v in _required(values)}}
     return {"type": "stdio", "command": launch.command, "args": list(launch.args), "env": env}
 
 
 def vscode_inputs(values: Values) -> list[Document]:
     return [
         {"type": "promptString", "id": _input_id(v), "description": v.description, "password": v.secret}
-        for v in _needed(values)
+        for v in _required(values)
     ]
 
 
@@ -115,14 +118,14 @@ def _zed(launch: Launch, values: Values) -> Document:
     return {"context_servers": {KEY: _entry(launch, values, None)}}
 
 
-def forwarded(values: Values) -> list[str]:
-    """The variables that Codex is to hand on: all but those that are written down."""
+def forwarded_variables(values: Values) -> list[str]:
+    """Return the variables that Codex has to forward: all except those in its file."""
     return [variable.name for variable in variables() if variable.name not in values]
 
 
 def _codex(launch: Launch, values: Values) -> Document:
-    server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded(values)}
-    if not launch.is_lasting:
+    server: Document = {"command": launch.command, "args": list(launch.args), "env_vars": forwarded_variables(values)}
+    if not launch.is_installed:
         server["startup_timeout_sec"] = _UVX_TIMEOUT_S
     return {"mcp_servers": {KEY: {**server, "env": dict(values)}}}
 
@@ -136,7 +139,7 @@ def _goose(launch: Launch, values: Values) -> Document:
         "cmd": launch.command,
         "args": list(launch.args),
         "envs": dict(values),
-        "env_keys": [variable.name for variable in _needed(values)],
+        "env_keys": [variable.name for variable in _required(values)],
         "timeout": 300,
     }
     return {"extensions": {KEY: extension}}
@@ -169,7 +172,7 @@ _FROM_ENVIRONMENT = (
     "`sora-mcp login`."
 )
 
-_BY_HAND = (
+_LOGIN_ADVICE = (
     "run `sora-mcp login`, which keeps the key where only you can read it. (Or add SORA_API_KEY to `env` by hand, "
     "readable to whoever reads the file.)"
 )
@@ -179,7 +182,7 @@ CLIENTS: tuple[Client, ...] = (
         "claude-desktop",
         "Claude Desktop",
         "claude_desktop_config.json (Settings, Developer, Edit Config)",
-        f"Claude Desktop passes no variables on, and its file cannot name one: {_BY_HAND}",
+        f"Claude Desktop passes no variables on, and its file cannot name one: {_LOGIN_ADVICE}",
         _mcp_servers(None),
         references=False,
     ),
@@ -252,7 +255,7 @@ CLIENTS: tuple[Client, ...] = (
         "lm-studio",
         "LM Studio",
         "mcp.json (Program, Install, Edit mcp.json)",
-        f"LM Studio documents no way to name a variable: {_BY_HAND}",
+        f"LM Studio documents no way to name a variable: {_LOGIN_ADVICE}",
         _mcp_servers(None),
         references=False,
     ),
@@ -274,7 +277,7 @@ CLIENTS: tuple[Client, ...] = (
         "cline",
         "Cline",
         "~/.cline/data/settings/cline_mcp_settings.json",
-        f"Cline documents no way to name a variable: {_BY_HAND}",
+        f"Cline documents no way to name a variable: {_LOGIN_ADVICE}",
         _cline,
         references=False,
     ),
@@ -292,11 +295,11 @@ BY_NAME = {client.name: client for client in CLIENTS}
 
 
 def links() -> dict[str, str]:
-    """Links that install the published form, by client. Each opens the client, which asks before it adds anything."""
+    """Return links that install the published package, by client. The client asks before it adds anything."""
     return {
-        "cursor": f"cursor://anysphere.cursor-deeplink/mcp/install?{_named(_entry(PUBLISHED, Values(), '${env:%s}'))}",
+        "cursor": f"cursor://anysphere.cursor-deeplink/mcp/install?{_query(_entry(PUBLISHED, Values(), '${env:%s}'))}",
         "vscode": "vscode:mcp/install?" + quote(_compact(_vscode_link()), safe=""),
-        "lm-studio": f"lmstudio://add_mcp?{_named(_entry(PUBLISHED, SANDBOX, None))}",
+        "lm-studio": f"lmstudio://add_mcp?{_query(_entry(PUBLISHED, SANDBOX, None))}",
         "goose": "goose://extension?" + urlencode(_goose_link(), quote_via=quote),
     }
 
@@ -312,11 +315,11 @@ def _goose_link() -> list[tuple[str, str]]:
         ("id", KEY),
         ("name", TITLE),
         ("description", DESCRIPTION),
-        *(("env", f"{variable.name}={variable.description}") for variable in _needed(Values())),
+        *(("env", f"{variable.name}={variable.description}") for variable in _required(Values())),
     ]
 
 
-def _named(entry: Document) -> str:
+def _query(entry: Document) -> str:
     config = base64.b64encode(_compact(entry).encode()).decode("ascii")
     return urlencode({"name": KEY, "config": config})
 

@@ -1,4 +1,4 @@
-"""Plain data as JSON, YAML and TOML text, and where two of them differ."""
+"""Plain data as JSON, YAML and TOML text, and where two such texts differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9 ._/@%-]*(?<! )")
-_YAML_WORDS = {"true", "false", "null", "yes", "no", "on", "off"}
+_YAML_KEYWORDS = {"true", "false", "null", "yes", "no", "on", "off"}
 
 
 def to_json(value: object) -> str:
@@ -17,7 +17,7 @@ def to_json(value: object) -> str:
 
 
 def to_yaml(value: dict[str, Any]) -> str:
-    """Objects, lists, texts, numbers and booleans in YAML's block style; enough for what is written here."""
+    """Return YAML in block style: objects, lists, texts, numbers and booleans, which is all that is needed here."""
     return "\n".join(_yaml_lines(value)) + "\n"
 
 
@@ -36,12 +36,12 @@ def _yaml_lines(value: dict[str, Any] | list[Any]) -> list[str]:
 
 
 def _yaml_scalar(value: object) -> str:
-    plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS
+    plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_KEYWORDS
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def to_toml(value: dict[str, Any]) -> str:
-    """Objects as tables; a text, a number and a list of texts are written in TOML as in JSON."""
+    """Return TOML with objects as tables; a text, a number and a list of texts are the same as in JSON."""
     return "\n\n".join(_toml_tables(value, "")) + "\n"
 
 
@@ -55,35 +55,36 @@ def _toml_tables(value: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def difference(suffix: str, expected: str, actual: str) -> str:
-    """Where a file differs from what it should be: the key in JSON and TOML, the line elsewhere. Empty if nowhere."""
+    """Return where a file differs from what it should be: the key in JSON and TOML, else the line. Empty if nowhere."""
     if expected == actual:
         return ""
-    read = {".json": json.loads, ".toml": tomllib.loads}.get(suffix)
-    if read is not None:
+    parse = {".json": json.loads, ".toml": tomllib.loads}.get(suffix)
+    if parse is not None:
         try:
-            key = _first_key(read(expected), read(actual), "")
+            key = _first_key(parse(expected), parse(actual), "")
         except (ValueError, RecursionError):
             return f"it is not readable as {suffix[1:].upper()}"
         return key or "the layout (the values are the same)"
-    for number, (wanted, theirs) in enumerate(zip(expected.splitlines(), actual.splitlines(), strict=False), start=1):
-        if wanted != theirs:
-            return f"line {number}: {wanted.strip()[:60]}"
+    lines = zip(expected.splitlines(), actual.splitlines(), strict=False)
+    for number, (expected_line, actual_line) in enumerate(lines, start=1):
+        if expected_line != actual_line:
+            return f"line {number}: {expected_line.strip()[:60]}"
     return f"line {min(len(expected.splitlines()), len(actual.splitlines())) + 1}: the rest"
 
 
-def _first_key(expected: object, actual: object, where: str) -> str:
+def _first_key(expected: object, actual: object, path: str) -> str:
     if type(expected) is not type(actual):
-        return where or "the outermost value"
+        return path or "the outermost value"
     if isinstance(expected, dict) and isinstance(actual, dict):
-        pairs = {key: (expected.get(key, _NOTHING), actual.get(key, _NOTHING)) for key in [*expected, *actual]}
-        inner = (_first_key(a, b, f"{where}.{key}".lstrip(".")) for key, (a, b) in pairs.items())
+        pairs = {key: (expected.get(key, _MISSING), actual.get(key, _MISSING)) for key in [*expected, *actual]}
+        inner = (_first_key(a, b, f"{path}.{key}".lstrip(".")) for key, (a, b) in pairs.items())
     elif isinstance(expected, list) and isinstance(actual, list):
-        longest = max(len(expected), len(actual))
-        padded = (each + [_NOTHING] * (longest - len(each)) for each in (expected, actual))
-        inner = (_first_key(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(*padded, strict=True)))
+        length = max(len(expected), len(actual))
+        padded = (each + [_MISSING] * (length - len(each)) for each in (expected, actual))
+        inner = (_first_key(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(*padded, strict=True)))
     else:
-        return "" if expected == actual else where or "the outermost value"
+        return "" if expected == actual else path or "the outermost value"
     return next(filter(None, inner), "")
 
 
-_NOTHING = object()
+_MISSING = object()

@@ -1,4 +1,4 @@
-"""What every manifest says of the product, once."""
+"""The product's metadata, common to all manifests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Document = dict[str, Any]
 
 NAME = "sora-mcp"
 KEY = "sora"
-"""What the server is called in a client's configuration."""
+"""The server's name in a client's configuration."""
 
 TITLE = "Sora Videos"
 DESCRIPTION = "Lets agents make, remix, storyboard and blend videos at a Sora-format gateway."
@@ -21,10 +21,10 @@ LICENSE = "MIT"
 KEYWORDS = ["video", "sora", "media", "mcp"]
 REGISTRY_NAME = "io.github.OWNER/sora-mcp"
 REPOSITORY = "https://github.com/OWNER/sora-mcp"
-"""OWNER is filled in by whoever publishes; nothing is published yet."""
+"""OWNER is a placeholder until the package is published."""
 
 REQUIREMENT = f"{NAME}[media]=={__version__}"
-"""Pinned, so that nobody who takes the name over later is handed a key."""
+"""Pinned, so that nobody who takes over the name later gets a key."""
 
 
 class Launch(Struct, frozen=True):
@@ -34,10 +34,10 @@ class Launch(Struct, frozen=True):
     args: tuple[str, ...] = ()
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether the command itself stays where it is, rather than fetching the package at each start."""
+    def is_installed(self) -> bool:
+        """Whether the command is an installed script, rather than one that fetches the package at each start."""
         return not self.args
 
 
 PUBLISHED = Launch("uvx", ("--from", REQUIREMENT, NAME))
-"""For the day on which the package is published; until then, an installed script's absolute path."""
+"""For when the package is published; until then, use an installed script's absolute path."""
