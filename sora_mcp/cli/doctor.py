@@ -36,7 +36,7 @@ from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import SoraError
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.dialects.recognition import LOOKS, recognized
-from sora_mcp.studio.costs import policy_of
+from sora_mcp.studio.costs import spending_policy
 from sora_mcp.studio.upstream import connect
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _upstream(
         words = f"no rule is known for {model}: its lengths and sizes are a guess ({capabilities.frame_rule})"
         yield Check("model's rule", "note", words, "Look at size and length of the first video.")
     try:
-        policy_of(settings, capabilities).check_units()
+        spending_policy(settings, capabilities).check_units()
     except OverCap as error:
         yield _wrong("caps", error)
     if settings.max_cost_per_owner is not None and not settings.auth:

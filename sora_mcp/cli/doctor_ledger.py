@@ -17,7 +17,7 @@ from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.opening import inspect, place_of
 from sora_mcp.ledger.sqlite.integrity import look_before_opening
-from sora_mcp.studio.costs import policy_of
+from sora_mcp.studio.costs import spending_policy
 
 
 async def ledger(settings: Settings) -> list[Finding]:
@@ -116,7 +116,7 @@ async def _spending(settings: Settings, opened: Ledger) -> list[Finding]:
     words += f", {_videos(len(spending.running))} under way or unknown{_at_most(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
-    reached = list(map(variable_of, policy_of(settings, capabilities).reached(spending)))
+    reached = list(map(variable_of, spending_policy(settings, capabilities).reached(spending)))
     advice = f"Nothing more is submitted while {' and '.join(reached)} {'is' if len(reached) == 1 else 'are'} reached."
     return [("spending", "note" if reached else "ok", words, advice if reached else "")]
 

@@ -111,8 +111,8 @@ def _outcome(submitted: tools.Result | None, video: tools.Result) -> dict[str, s
 def _of(submitted: tools.Result, studio: Studio) -> str | None:
     """The video that a call made; None where it made none. While its answer is late, it is known by its request."""
     if submitted.is_error:
-        is_late = studio.sent is not None and studio.sent.state == "sending"
-        return studio.sent.request_id if is_late and studio.sent is not None else None
+        is_late = studio.last_sent is not None and studio.last_sent.state == "sending"
+        return studio.last_sent.request_id if is_late and studio.last_sent is not None else None
     task_id = submitted.structured.get("task_id")
     return None if task_id is None or submitted.structured["outcome"] == "not_submitted" else str(task_id)
 
@@ -136,8 +136,8 @@ def _is_settled(structured: dict[str, Any], studio: Studio) -> bool:
     if "waited_for" in structured:
         return bool(structured["finished"] == structured["waited_for"])
     state = structured.get("state")
-    if state == "sending" and studio.sent is not None:
-        return studio.sent.request_id != structured.get("request_id")
+    if state == "sending" and studio.last_sent is not None:
+        return studio.last_sent.request_id != structured.get("request_id")
     return state in FINAL or state in {"unknown", "sending"}
 
 

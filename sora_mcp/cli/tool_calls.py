@@ -148,7 +148,7 @@ class _Asked(Struct):
 def _tell_interrupted(asked: _Asked) -> None:
     """Say what became of a call that was ended; the answer to a POST that was under way was waited for."""
     following, tell = asked.following, partial(interrupted, as_json=asked.as_json)
-    sent = asked.studios[-1].sent if asked.studios else None
+    sent = asked.studios[-1].last_sent if asked.studios else None
     if not asked.paid:
         _tell_wait_interrupted(asked)
         return

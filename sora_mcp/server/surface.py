@@ -25,7 +25,7 @@ from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
 from sora_mcp.server.spans import without_words
 from sora_mcp.server.subscribers import Audiences
-from sora_mcp.studio import KeyOf, Studio
+from sora_mcp.studio import KeyLookup, Studio
 
 if TYPE_CHECKING:
     from sora_mcp.server.links import Links
@@ -63,7 +63,7 @@ class SoraServer(Server[Studio]):
     def __init__(self, settings: Settings) -> None:
         self.subscribers = Audiences()
         self._settings = settings
-        self._key_of: KeyOf | None = None
+        self._key_of: KeyLookup | None = None
         self._questions = OwnQuestions()
         self._waiting = Waiting()
         self._patience = PatienceOfSessions()
@@ -99,7 +99,7 @@ class SoraServer(Server[Studio]):
         )
         self.middleware = without_words(self.middleware)
 
-    def share(self, key_of: KeyOf) -> None:
+    def share(self, key_of: KeyLookup) -> None:
         """Serve several people, who say who they are: from now on each request works in the studio of whoever makes it.
 
         `key_of`: an owner's own upstream key. Raises NotConfigured where the settings name one owner.
@@ -122,7 +122,7 @@ class SoraServer(Server[Studio]):
             from sora_mcp.gateway.folder import know  # noqa: PLC0415 - most servers share none
 
             await know(folder)
-        async with Studio.open(self._settings, watch=True, key_of=self._key_of) as studio:
+        async with Studio.open(self._settings, watch=True, find_key=self._key_of) as studio:
             self._studios.add(studio)
             if self.on_message is not None:
                 studio.servers.hear(self.on_message)

@@ -1,6 +1,6 @@
 """What can be done with videos, without MCP: submit, look, wait, list, view, download."""
 
 from sora_mcp.studio.creating import Confirm
-from sora_mcp.studio.facade import KeyOf, Studio
+from sora_mcp.studio.facade import KeyLookup, Studio
 
-__all__ = ["Confirm", "KeyOf", "Studio"]
+__all__ = ["Confirm", "KeyLookup", "Studio"]

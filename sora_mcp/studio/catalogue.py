@@ -1,4 +1,4 @@
-"""What the models of a gateway take, as the gateway lists it: kept for a day in a file beside the ledger."""
+"""What the models of a gateway take, as the gateway lists it: cached for a day in a file beside the ledger."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from sora_mcp.dialects.protocol import Catalogued
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 4_000_000
-"""Of the file; a larger one is somebody else's."""
-ANSWER_WITHIN = 5.0
-"""Seconds that the gateway has where something is known already; where nothing is, as long as for any free request."""
-AGAIN_AFTER = 60.0
-"""Seconds for which a list that is too old is used before the gateway is asked again, if it could not be asked."""
+MAX_FILE_BYTES = 4_000_000
+"""Bytes of the file; a larger one was not written by us."""
+FETCH_TIMEOUT_S = 5.0
+"""Seconds that a fetch may take if a list is loaded already; if none is, only the limit of any free request applies."""
+RETRY_DELAY_S = 60.0
+"""Seconds for which an expired list is used after a failed fetch before the next one."""
 
 
 class Catalogue:
-    """What a `dialect` knows of the models at one `address`; `folder`: where it is kept, None for nowhere.
+    """Keeps a `dialect` informed of the models at one `address`; `folder`: of the cache file, None for none.
 
-    `fetch` asks the gateway for the list, in the form in which it is kept; `now` is the unix second.
+    `fetch` gets the list from the gateway, in the form in which it is cached; `now` returns the Unix time in seconds.
     """
 
     def __init__(
@@ -51,55 +51,55 @@ class Catalogue:
         self._fetch = fetch
         self._now = now
         self._fetched_at = -math.inf
-        self._again_at = -math.inf
-        self._learning = anyio.Lock()
+        self._retry_at = -math.inf
+        self._lock = anyio.Lock()
 
     @property
-    def is_known(self) -> bool:
-        """Whether anything is known, however old it is."""
+    def is_loaded(self) -> bool:
+        """Whether a list is loaded, however old it is."""
         return self._fetched_at > -math.inf
 
     @property
     def age(self) -> float:
-        """Seconds since the gateway was asked; infinite where nothing is known."""
+        """Seconds since the list was fetched; infinite if none is loaded."""
         return max(0.0, self._now() - self._fetched_at)
 
     @property
     def note(self) -> str | None:
-        """That what is known is too old, in a sentence."""
-        if not self.is_known or self.age < DAY_S:
+        """A sentence if the loaded list has expired, else None."""
+        if not self.is_loaded or self.age < DAY_S:
             return None
         hours = round(self.age / HOUR_S)
         return f"What the models take was last read {hours} hours ago: the gateway does not list it now."
 
-    async def know(self) -> None:
-        """Know what holds now: what was kept, or where that is more than a day old, what the gateway says. If it does
-        not, what was kept counts. Raises SoraError where nothing is known."""
-        async with self._learning:
-            if self._now() - self._fetched_at < DAY_S or self._now() < self._again_at:
+    async def load(self) -> None:
+        """Load the list: from the cache, or if that is more than a day old, from the gateway. If the gateway fails, the
+        expired list is used. Raises SoraError if there is none."""
+        async with self._lock:
+            if self._now() - self._fetched_at < DAY_S or self._now() < self._retry_at:
                 return
-            await self._recall()
+            await self._load_cached()
             if self.age < DAY_S:
                 return
             try:
-                await self._ask()
+                await self._update()
             except SoraError as error:
-                if not self.is_known:
-                    raise _unknown(error) from None
+                if not self.is_loaded:
+                    raise _unknown_models_error(error) from None
                 logger.info("the models could not be listed: %s", error.message)
-                self._again_at = self._now() + AGAIN_AFTER
+                self._retry_at = self._now() + RETRY_DELAY_S
 
-    async def renew(self) -> None:
-        """Know what the gateway says now. Raises SoraError where it does not; what was known is known then."""
-        async with self._learning:
-            if not self.is_known:
-                await self._recall()
-            await self._ask()
+    async def refresh(self) -> None:
+        """Fetch the list from the gateway. Raises SoraError on failure; the loaded list is then unchanged."""
+        async with self._lock:
+            if not self.is_loaded:
+                await self._load_cached()
+            await self._update()
 
-    async def against(self, request: VideoRequest) -> tuple[Advice, ...]:
-        """What the gateway's newest list says against a request that it refused. Nothing is sent again."""
+    async def explain_refusal(self, request: VideoRequest) -> tuple[Advice, ...]:
+        """Return advice on a refused request, checked against a newly fetched list. The request is not sent again."""
         try:
-            await self.renew()
+            await self.refresh()
             self._dialect.check(request)
         except InvalidInput as error:
             return (Do(("By the gateway's newest list of models: ", *error.parts)),)
@@ -108,52 +108,52 @@ class Catalogue:
             return ()
         return (Do("The list of what the models take was read again, and says nothing against the request."),)
 
-    async def _ask(self) -> None:
-        within = ANSWER_WITHIN if self.is_known else math.inf
+    async def _update(self) -> None:
+        timeout_s = FETCH_TIMEOUT_S if self.is_loaded else math.inf
         try:
-            with anyio.fail_after(within):
+            with anyio.fail_after(timeout_s):
                 text = await self._fetch()
         except TimeoutError:
-            raise BadReply(f"The gateway did not list its models within {within:g} s.", TryAgain()) from None
+            raise BadReply(f"The gateway did not list its models within {timeout_s:g} s.", TryAgain()) from None
         self._dialect.learn(text)
         self._fetched_at = self._now()
         if self._file is not None:
-            kept = {"address": self._address, "fetched_at": self._fetched_at, "models": text}
-            await to_thread.run_sync(_write, self._file, json.dumps(kept))
+            cached = {"address": self._address, "fetched_at": self._fetched_at, "models": text}
+            await to_thread.run_sync(_write_file, self._file, json.dumps(cached))
 
-    async def _recall(self) -> None:
-        """Know what was kept, by any process; what cannot be read was not."""
-        kept = None if self._file is None else await to_thread.run_sync(_read, self._file)
-        if not isinstance(kept, dict) or kept.get("address") != self._address:
+    async def _load_cached(self) -> None:
+        """Load the list that any process cached; a file that cannot be read is ignored."""
+        cached = None if self._file is None else await to_thread.run_sync(_read_file, self._file)
+        if not isinstance(cached, dict) or cached.get("address") != self._address:
             return
-        fetched_at = kept.get("fetched_at")
+        fetched_at = cached.get("fetched_at")
         if not isinstance(fetched_at, int | float) or not max(0, self._fetched_at) < fetched_at <= self._now():
             return
         try:
-            self._dialect.learn(str(kept.get("models")))
+            self._dialect.learn(str(cached.get("models")))
         except ValueError:
             return
         self._fetched_at = fetched_at
 
 
-def _unknown(error: SoraError) -> SoraError:
-    """That nothing can be checked, since nothing is known of the models."""
-    words: Message = ("What the models take is not known, and nothing is submitted without that. ", *error.parts)
-    error.parts = parts_of(words)
+def _unknown_models_error(error: SoraError) -> SoraError:
+    """Return the error extended by: without a list of models nothing can be checked."""
+    message: Message = ("What the models take is not known, and nothing is submitted without that. ", *error.parts)
+    error.parts = parts_of(message)
     return error
 
 
-def _read(file: Path) -> object:
+def _read_file(file: Path) -> object:
     try:
         with file.open("rb") as opened:
-            content = opened.read(MOST_BYTES + 1)
-        return json.loads(content) if len(content) <= MOST_BYTES else None
+            content = opened.read(MAX_FILE_BYTES + 1)
+        return json.loads(content) if len(content) <= MAX_FILE_BYTES else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _write(file: Path, text: str) -> None:
-    """Keep it for other processes, too; a disk that refuses costs no more than another free request."""
+def _write_file(file: Path, text: str) -> None:
+    """Cache it for other processes, too; if writing fails, the only cost is another free request."""
     part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

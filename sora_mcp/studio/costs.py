@@ -1,4 +1,4 @@
-"""Costs as the settings bound them, and as results tell them."""
+"""Costs as the settings limit them, and as results report them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sora_mcp.core.results import OtherCost
 from sora_mcp.core.spending import SpendingPolicy, TeamCaps
 
 
-def policy_of(settings: Settings, capabilities: Capabilities, *, allow_duplicate: bool = False) -> SpendingPolicy:
-    """What the settings say about money, at a gateway with these prices."""
+def spending_policy(settings: Settings, capabilities: Capabilities, *, allow_duplicate: bool = False) -> SpendingPolicy:
+    """Return the spending policy of the settings, at a gateway with these prices."""
     policy = SpendingPolicy(
         duplicate_window_s=0 if allow_duplicate else settings.duplicate_window * 60,
         per_day=settings.max_cost_per_day,
@@ -30,8 +30,8 @@ def policy_of(settings: Settings, capabilities: Capabilities, *, allow_duplicate
     return replace(policy, per_day=settings.personal_cap, running=None, calls_per_day=None, team=team)
 
 
-def sums(spent: Costs, uncertain: Costs, unit: Unit) -> dict[str, Any]:
-    """What was spent, and may have been, in a gateway's unit, and apart from it in others, as fields of a result."""
+def cost_fields(spent: Costs, uncertain: Costs, unit: Unit) -> dict[str, Any]:
+    """Return the fields of a result for what was spent and may have been, in the gateway's unit and in others."""
     units = dict.fromkeys(each.unit for each in (*spent, *uncertain) if each.unit != unit and each.billionths)
     others = [
         OtherCost(unit=other, cost=of_unit(spent, other).amount, uncertain=of_unit(uncertain, other).amount or None)

@@ -35,12 +35,12 @@ from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, pl
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
-from sora_mcp.studio.costs import policy_of
+from sora_mcp.studio.costs import spending_policy
 from sora_mcp.studio.lookup import Lookup
 from sora_mcp.studio.outputs import Outputs
-from sora_mcp.studio.poller import REFRESH_MOST, Poller
+from sora_mcp.studio.poller import MAX_REFRESHED, Poller
 from sora_mcp.studio.sources import Resolved, resolve, take_local_images
-from sora_mcp.studio.submitter import Submitter, still_unknown
+from sora_mcp.studio.submitter import Submitter, still_unknown_error
 from sora_mcp.studio.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Creator:
         line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
-        answer_by = anyio.current_time() + ANSWER_WITHIN
+        deadline = anyio.current_time() + ANSWER_WITHIN
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
         with _nothing_sent():
@@ -116,7 +116,7 @@ class Creator:
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
                 try:
-                    answer_by += await self._ask_user(ready, confirm if is_asked else None, intent.settles)
+                    deadline += await self._ask_user(ready, confirm if is_asked else None, intent.settles)
                 except Declined as error:
                     if not intent.settles:
                         raise
@@ -126,11 +126,11 @@ class Creator:
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
                     await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
         if same is not None and declined is not None:
-            raise still_unknown(same, declined)
+            raise still_unknown_error(same, declined)
         if same is not None and not (intent.settles or line):
-            entry, is_new = await self._submitter.join(same, answer_by=answer_by), False
+            entry, is_new = await self._submitter.join(same, deadline=deadline), False
         else:
-            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, answer_by=answer_by)
+            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, deadline=deadline)
         self._submitted()
         submission = report.submission(
             ready.request,
@@ -153,22 +153,22 @@ class Creator:
         ready: Resolved,
         *,
         policy: SpendingPolicy,
-        answer_by: float,
+        deadline: float,
     ) -> tuple[Entry, bool]:
         """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
         refuses a value, what its models take now."""
         try:
-            return await self._submitter.submit(connection.gateway, call, intent, policy, answer_by=answer_by)
+            return await self._submitter.submit(connection.gateway, call, intent, policy, deadline=deadline)
         except Refused as error:
             if self._settings.dialect == SORA and error.http_status in {404, 405}:
-                error.advice = (*await connection.what_it_is(), *error.advice)
+                error.advice = (*await connection.identify_server(), *error.advice)
             if connection.catalogue is not None and error.http_status in {400, 404}:
-                error.advice = (*await connection.catalogue.against(ready.request), *error.advice)
+                error.advice = (*await connection.catalogue.explain_refusal(ready.request), *error.advice)
             raise
 
     async def _resolved(self, draft: VideoRequest) -> Resolved:
         """The request with its sources found, checked against the tables."""
-        await self._connector.know_models(RESOLVE_WITHIN)
+        await self._connector.load_models(RESOLVE_WITHIN)
         dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
         with_images = await take_local_images(draft, self._settings, self._ledger.owns, RESOLVE_WITHIN)
         dialect.check(with_images.request)
@@ -248,7 +248,7 @@ class Creator:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
         except (TooManyRunning, CostsNotKnown, OverTeamCap):
-            unfinished = await self._ledger.page(connection.account, limit=REFRESH_MOST, states=UNDER_WAY)
+            unfinished = await self._ledger.page(connection.account, limit=MAX_REFRESHED, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
         return await self._ledger.same_before(intent, policy)
 
@@ -272,7 +272,7 @@ class Creator:
         return report.question(ready.request, self._connector.label, ready.cost, settles, plan=ready.plan)
 
     def _policy(self, *, allow_duplicate: bool = False) -> SpendingPolicy:
-        return policy_of(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
+        return spending_policy(self._settings, self._connector.dialect.capabilities, allow_duplicate=allow_duplicate)
 
     def _check_call(self, ready: Resolved, policy: SpendingPolicy) -> None:
         self._settings.check_guards_spelling()

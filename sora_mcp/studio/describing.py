@@ -29,7 +29,7 @@ from sora_mcp.core.tasks import is_plain_id
 from sora_mcp.dialects.protocol import Catalogued
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.costs import policy_of, sums
+from sora_mcp.studio.costs import cost_fields, spending_policy
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import NO_LIST, Upstream
 
@@ -137,14 +137,14 @@ class Describer:
         """That paid calls are refused, where a guard against costs may be misspelt or cannot hold."""
         try:
             self._settings.check_guards_spelling()
-            policy_of(self._settings, self._connector.dialect.capabilities).check_units()
+            spending_policy(self._settings, self._connector.dialect.capabilities).check_units()
         except (NotConfigured, OverCap) as error:
             yield error
 
     def _caps(self, spending: Spending | None) -> dict[str, float | str]:
         """The caps that are set, and what is left of them."""
         settings = self._settings
-        policy = policy_of(settings, self._connector.dialect.capabilities)
+        policy = spending_policy(settings, self._connector.dialect.capabilities)
         day, places, calls, team = policy.per_day, policy.running, policy.calls_per_day, policy.team or TeamCaps()
         costs = {
             "per_call": settings.max_cost_per_call,
@@ -177,7 +177,7 @@ def _spent(spending: Spending, limits: Capabilities) -> Spent:
     unknown = sum(video.state == "unknown" for video in spending.running)
     unpriced = 0 if limits.unit == RELATIVE else spending.calls - spending.priced.get(limits.unit, 0)
     return Spent(
-        **sums(spending.spent, spending.uncertain, limits.unit),
+        **cost_fields(spending.spent, spending.uncertain, limits.unit),
         unpriced=unpriced or None,
         under_way=len(spending.running) - unknown,
         unknown=unknown,

@@ -1,4 +1,4 @@
-"""What can be done with videos, each method one call to the module that does it. All wiring is here."""
+"""What can be done with videos: each method is one call to the module that does it. All wiring is here."""
 
 from __future__ import annotations
 
@@ -35,26 +35,25 @@ from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.settling import Settler
 from sora_mcp.studio.submitter import Submitter
 from sora_mcp.studio.upstream import Upstream
-from sora_mcp.studio.waiter import LEDGER_WITHIN, Waiter, WaitProgress
-from sora_mcp.studio.watcher import Followed, Told, Wanted, Watcher
+from sora_mcp.studio.waiter import LEDGER_TIMEOUT_S, Waiter, WaitProgress
+from sora_mcp.studio.watcher import Followed, Notify, WantedIds, Watcher
 
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.studio.readiness import Readiness, ReadinessCheck
     from sora_mcp.studio.sums import Sums
 
-KeyOf = Callable[[str, str], Secret | None]
-"""The upstream key of one of those who share a server (owner, base address), None where they have none of their own.
-Raises FileProblem."""
+KeyLookup = Callable[[str, str], Secret | None]
+"""Return an owner's own upstream key (owner, base address), or None. Raises FileProblem."""
 
-_MadeFor = tuple[Cost | None, Secret | None]  # the cap and the key of an owner for which their studio was made
+_CapAndKey = tuple[Cost | None, Secret | None]  # the cap and the key of an owner with which their studio was created
 
-MOST_OWNERS = 1000
-"""People whose studios are kept; beyond that the one that was made first is made again when they come back."""
+MAX_CACHED_STUDIOS = 1000
+"""Owners whose studios are cached; beyond that the oldest is dropped, and created again when needed."""
 
 
 class _Parts(NamedTuple):
-    """What the studios of all who share a server have in common."""
+    """What all studios of a shared server have in common."""
 
     connector: Connector
     submitter: Submitter
@@ -64,7 +63,7 @@ class _Parts(NamedTuple):
 
 
 class Studio:
-    """Everything that can be done; made by `Studio.open`. All methods raise SoraError and nothing else."""
+    """Everything that can be done; created by `Studio.open`. All methods raise SoraError and nothing else."""
 
     def __init__(
         self, settings: Settings, ledger: Ledger, background: TaskGroup, *, parts: _Parts | None = None
@@ -80,9 +79,9 @@ class Studio:
         if settings.is_shared:
             connector, viewer, converting = connector.for_owner(settings), viewer.for_one(), converting.for_one()
         self._connector = connector
-        self._of_owners: dict[str, tuple[_MadeFor, Studio]] = {}
-        self._key_of: KeyOf | None = None
-        self._waiter = Waiter(poller, settings.query_timeout + LEDGER_WITHIN)
+        self._owner_studios: dict[str, tuple[_CapAndKey, Studio]] = {}
+        self._find_key: KeyLookup | None = None
+        self._waiter = Waiter(poller, settings.query_timeout + LEDGER_TIMEOUT_S)
         self._outputs = Outputs(
             settings, ledger, connector=connector, poller=poller, waiter=self._waiter, viewer=viewer
         )
@@ -102,18 +101,20 @@ class Studio:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, watch: bool = False, key_of: KeyOf | None = None) -> AsyncIterator[Self]:
-        """A studio; on leaving, POSTs under way are awaited (bounded by their time-out) and recorded.
+    async def open(
+        cls, settings: Settings, *, watch: bool = False, find_key: KeyLookup | None = None
+    ) -> AsyncIterator[Self]:
+        """Open a studio; on exit, POSTs under way are awaited (bounded by their time-out) and recorded.
 
-        With `watch` it follows everything that is under way in the background, for as long as it is open. With `key_of`
-        several people share it: each works in the studio that `for_owner` gives, and nobody in this one.
+        With `watch` it follows everything under way in the background while it is open. With `find_key` several people
+        share it: each works in the studio from `for_owner`, and none in this one.
         """
         ledger = open_ledger(settings.ledger, url=settings.ledger_url, folder=settings.shared_folder)
         studio: Self | None = None
         try:
             async with anyio.create_task_group() as background:
                 studio = cls(settings, ledger, background)
-                studio._key_of = key_of
+                studio._find_key = find_key
                 watching = anyio.CancelScope()
                 if watch:
                     background.start_soon(studio._watch, watching)
@@ -121,7 +122,7 @@ class Studio:
                     yield studio
                 finally:
                     watching.cancel()
-                    studio._submitter.left.set()
+                    studio._submitter.closing.set()
         finally:
             if studio is not None:
                 with anyio.CancelScope(shield=True):
@@ -129,26 +130,26 @@ class Studio:
             ledger.close()
 
     def for_owner(self, owner: str, cap: Cost | None = None) -> Studio:
-        """The studio of one of those who share this one, who sees their own videos and nobody else's.
+        """Return the studio of one owner who shares this one; it shows their own videos only.
 
-        `cap`: the most that 24 hours may cost them, None for what holds for everybody. Raises FileProblem where it is
-        not known whether they have a key of their own.
+        `cap`: the owner's maximum cost in 24 hours, None for the common one. Raises FileProblem if the owner's key
+        cannot be looked up.
         """
-        key = self._key_of(owner, self._base_url) if self._key_of else None
-        made_for, studio = self._of_owners.get(owner, (None, None))
-        if studio is None or made_for != (cap, key):
+        key = self._find_key(owner, self._base_url) if self._find_key else None
+        cached_for, studio = self._owner_studios.get(owner, (None, None))
+        if studio is None or cached_for != (cap, key):
             from sora_mcp.config.sharing import settings_for_owner  # noqa: PLC0415 - most servers have one person
 
             settings = settings_for_owner(self.settings, owner, cap=cap, api_key=key)
             studio = Studio(settings, self._ledger, self._background, parts=self._parts)
-            self._of_owners[owner] = ((cap, key), studio)
-            while len(self._of_owners) > MOST_OWNERS:
-                del self._of_owners[next(iter(self._of_owners))]
+            self._owner_studios[owner] = ((cap, key), studio)
+            while len(self._owner_studios) > MAX_CACHED_STUDIOS:
+                del self._owner_studios[next(iter(self._owner_studios))]
         return studio
 
     @cached_property
     def _base_url(self) -> str:
-        """The gateway's address, empty where none is configured."""
+        """The gateway's address, empty if none is configured."""
         from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - likewise
 
         try:
@@ -162,24 +163,24 @@ class Studio:
             await self._watcher.run(self._followed, save)
 
     async def _followed(self) -> Followed:
-        """Whose videos are followed: the account's; where people share this, everybody's at this gateway."""
-        if self._key_of is None:
-            return Followed.of_one(await self._connector.connect())
+        """Return whose videos are followed: the account's, or in a shared studio every owner's at this gateway."""
+        if self._find_key is None:
+            return Followed.for_account(await self._connector.connect())
         from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - likewise
 
-        return Followed.of_team(endpoint_without_key(self.settings), self._upstream_of)
+        return Followed.for_team(endpoint_without_key(self.settings), self._upstream_for)
 
-    async def _upstream_of(self, owner: str) -> Upstream:
-        return await self._whose(owner)._connector.connect()  # noqa: SLF001 - another of these
+    async def _upstream_for(self, owner: str) -> Upstream:
+        return await self._studio_for(owner)._connector.connect()  # noqa: SLF001 - of this class
 
-    def _whose(self, owner: str) -> Studio:
-        """The studio in which the videos of an owner are followed: this one for those that were made without one."""
-        if self._key_of is None or not owner:
+    def _studio_for(self, owner: str) -> Studio:
+        """Return the studio that follows an owner's videos: this one for videos without an owner."""
+        if self._find_key is None or not owner:
             return self
-        return self.for_owner(owner, self._of_owners[owner][0][0] if owner in self._of_owners else None)
+        return self.for_owner(owner, self._owner_studios[owner][0][0] if owner in self._owner_studios else None)
 
     async def _save(self, entry: Entry) -> None:
-        await self._whose(entry.account.owner)._outputs.save_all(entry)  # noqa: SLF001 - likewise
+        await self._studio_for(entry.account.owner)._outputs.save_all(entry)  # noqa: SLF001 - likewise
 
     async def submit(
         self,
@@ -192,17 +193,17 @@ class Studio:
         board: PictureFormat | None = None,
         line: BatchLine | None = None,
     ) -> Submission:
-        """Submit the request once and return its task id; with `dry_run` send nothing and return the body, and of a
-        storyboard a picture where `board` says how it is to be written.
+        """Submit the request once and return its task id; with `dry_run` send nothing and return the body, and for a
+        storyboard a picture of its plan in the format `board`, if given.
 
         The same request within the duplicate window is not sent again (its first task is returned), unless
-        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. What costs more than
-        SORA_ASK_ABOVE_COST is asked about first (`confirm`). A call that `answers` a question is for what was asked
-        about and nothing else: without a yes to it nothing is sent, and duplicates count. A `line` of a batch file is
+        `allow_duplicate`. In `draft` a source may be a `task_…` id and an image a local path. The user is asked first
+        (`confirm`) about what costs more than SORA_ASK_ABOVE_COST. A call that `answers` a question sends only what
+        that question was about: without a yes to it nothing is sent, and duplicates count. A `line` of a batch file is
         sent once, see `Ledger.begin`.
 
-        Nothing was submitted where it raises InvalidInput, NotConfigured, NotFound, NotReady, OverCap, Declined or
-        FileProblem. Raises Unreachable, Refused or OutcomeUnknown, too.
+        Nothing was submitted if it raises InvalidInput, NotConfigured, NotFound, NotReady, OverCap, Declined or
+        FileProblem. Also raises Unreachable, Refused or OutcomeUnknown.
         """
         return await self._creator.submit(
             draft,
@@ -220,25 +221,24 @@ class Studio:
         return Sums(self.settings, self._ledger, self._connector)
 
     async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
-        """What became of lines of batch files, by their keys. Raises NotConfigured, FileProblem."""
+        """Return the outcomes of lines of batch files, by their keys. Raises NotConfigured or FileProblem."""
         return await self._sums().lines(keys)
 
     async def check_sum(self, costs: Sequence[Cost | None]) -> bool:
-        """Whether the user is to be asked before videos of these costs are paid together. Raises OverCap where they
-        may not be paid within this day."""
+        """Return whether to ask the user before paying these together. Raises OverCap if today's cap forbids that."""
         return await self._sums().check(costs)
 
     async def usage(self, days: int) -> UsageReport:
-        """What was spent in the last `days` days, today among them, by the owner that is set, or else by everybody.
-        Raises FileProblem."""
+        """Return what was spent in the last `days` days, including today, by the configured owner, or else by all
+        owners. Raises FileProblem."""
         return await self._sums().usage(days)
 
     async def get(self, video_id: str, *, wait_seconds: float = 0, on_progress: WaitProgress | None = None) -> Video:
-        """The video as it is now, or as it is when it has finished or `wait_seconds` (0..50) are over.
+        """Return the video as it is now, or when it has finished or `wait_seconds` (0..50) are over.
 
-        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted. While there is
-        time, trouble that may pass is waited out; what the ledger knows is then told with the last of it.
-        Raises NotFound, Refused, BadReply, Unreachable, NotConfigured.
+        `video_id` is a `task_…` or our `req_…` id; a task made elsewhere with the same key is adopted. Temporary errors
+        are retried while there is time; after that, the ledger's row is returned with the last of them.
+        Raises NotFound, Refused, BadReply, Unreachable or NotConfigured.
         """
         video = await self._waiter.wait(await self._connector.connect(), video_id, wait_seconds, on_progress)
         return await self._settler.with_candidates(video)
@@ -253,10 +253,10 @@ class Studio:
         wait_seconds: float = 0,
         on_progress: ListProgress | None = None,
     ) -> VideoList:
-        """The caller's videos at this gateway, newest first, after the newest unfinished ones were asked about.
+        """Return the caller's videos at this gateway, newest first, after querying the newest unfinished ones.
 
-        `query`: only those whose prompt or beats hold this text. With `wait_seconds` (0..50) it waits until all that
-        are under way, in whichever of `states`, have finished, or these are over.
+        `query`: only videos whose prompt or beats contain this text. With `wait_seconds` (0..50) it waits until all
+        videos under way have finished, whatever `states` are listed, or these seconds are over.
         """
         filters = Filters(query=query, states=states)
         return await self._lists.page(
@@ -273,7 +273,7 @@ class Studio:
         beside: str | None = None,
         picture_format: PictureFormat = "jpeg",
     ) -> Stills:
-        """Stills in one picture: of one variant (`task_…#2` names one, too), of all, or with the video `beside` it.
+        """Return stills in one picture: of one variant (also `task_…#2`), of all, or with the video `beside` it.
 
         Raises InvalidInput, NotReady, FileProblem, NotConfigured and what `get` raises.
         """
@@ -287,7 +287,7 @@ class Studio:
         )
 
     def close_viewer(self) -> None:
-        """End every `view` that is under way: the server is to end."""
+        """End every `view` under way: the server is shutting down."""
         self._outputs.close()
 
     async def download(
@@ -305,88 +305,88 @@ class Studio:
         return await self._outputs.download(video_id, variant=variant, on_bytes=on_bytes, save_as=save_as)
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
-        """One variant as it is, saved or not. Raises FileProblem where it is larger, NotReady and what `get` raises."""
+        """Return one variant's bytes, saved or not. Raises FileProblem if larger, NotReady and what `get` raises."""
         return await self._outputs.read(video_id, variant=variant, max_bytes=max_bytes)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
-        """Where an owner's variant is saved; None where it is not, or they have no such video. Nobody is asked. Raises
-        NotConfigured or FileProblem."""
-        _, studio = self._of_owners.get(owner) or (None, self.for_owner(owner))
+        """Return where an owner's variant is saved; None if it is not, or there is no such video. The gateway is not
+        queried. Raises NotConfigured or FileProblem."""
+        _, studio = self._owner_studios.get(owner) or (None, self.for_owner(owner))
         return await studio._outputs.saved_file(video_id, variant)  # noqa: SLF001 - of this class
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
-        """The newest videos as the ledger has them: the gateway is not asked, and where none is set there are none."""
+        """Return the newest videos as the ledger has them, without a query; empty if no gateway is configured."""
         return await self._lists.recent(limit=limit, states=states)
 
-    def on_change(self, tell: Told, wanted: Wanted) -> Callable[[], None]:
-        """Have every row of the caller's told that changes while this studio watches; the result ends that.
+    def on_change(self, notify: Notify, wanted_ids: WantedIds) -> Callable[[], None]:
+        """Call `notify` with every row of the caller's that changes while this studio watches; the result unsubscribes.
 
-        Somebody waits for the videos whose ids are `wanted`: `wake` is called when there are more.
+        `wanted_ids` returns the ids of videos that clients wait for; call `wake` when there are more.
         """
-        return self._watcher.listen(self.settings.owner or "", tell, wanted)
+        return self._watcher.listen(self.settings.owner or "", notify, wanted_ids)
 
     def wake(self) -> None:
-        """Look at once for what somebody waits for now."""
+        """Check now for what clients wait for."""
         self._watcher.wake()
 
     async def full_id(self, text: str, field: str) -> str:
-        """The whole id that `last` (the newest video) or the unique beginning of one stands for; else what it is.
+        """Return the full id for `last` (the newest video) or a unique prefix; any other text as it is.
 
-        `field` is the argument that it is given for. Raises InvalidInput where several ids begin so, NotFound where
-        there is no video yet, and what connecting raises.
+        `field` is the argument to name in errors. Raises InvalidInput if several ids have the prefix, NotFound if there
+        is no video yet, and what connecting raises.
         """
         from sora_mcp.studio.short_ids import ShortIds  # noqa: PLC0415 - only a person shortens ids
 
         return await ShortIds(self._ledger, self._connector).full(text, field)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
-        """A person looked at the gateway's own log: an *unknown* request became `task_id`, or (None) nothing.
+        """Record what a person found in the gateway's own log: an *unknown* request became `task_id`, or (None)
+        nothing.
 
-        The gateway is asked first: it has to know `task_id`. A request that has a task is given up by None where the
-        gateway knows nothing of it any more, or a day after it was made. Raises NotFound where there is no such
-        request, or no such task.
+        The gateway is queried first and has to know `task_id`. None gives up a request that has a task if the gateway
+        has forgotten it, or a day after it was made. Raises NotFound if there is no such request or task.
         """
         return await self._settler.settle(request_id, task_id)
 
     async def describe(self, model: str | None = None) -> Description:
-        """What the gateway is, what can be asked for there, the caps, and what was spent; it is asked for its models.
+        """Describe the gateway, what can be requested there, the caps, and what was spent; fetches its models.
 
-        `model`: what this one takes is told in full; raises InvalidInput where the gateway doesn't list that or not
-        this one. Raises nothing where it is down, refuses the key or is not configured: what is known is told.
+        `model`: tell in full what this one takes; raises InvalidInput if the gateway lists no such model. If the
+        gateway is down, refuses the key or is not configured, returns what is known and raises nothing.
         """
         return await self._describer.describe(model)
 
     @property
     def servers(self) -> Servers:
-        """What the servers have in common that share the ledger."""
+        """What the servers that share the ledger have in common."""
         return self._ledger
 
     async def readiness(self) -> Readiness:
-        """Whether paid calls could be made now; asked again after a few seconds at the earliest. Raises nothing."""
-        return await self._readiness.look()
+        """Return whether paid calls could be made now; cached for a few seconds. Raises nothing."""
+        return await self._readiness.check()
 
     @cached_property
     def _readiness(self) -> ReadinessCheck:
-        from sora_mcp.studio.readiness import ReadinessCheck  # noqa: PLC0415 - only over HTTP somebody asks
+        from sora_mcp.studio.readiness import ReadinessCheck  # noqa: PLC0415 - used over HTTP only
 
         return ReadinessCheck(self.settings, self._ledger, self._connector)
 
     async def states(self) -> dict[State, int]:
-        """How many videos of the ledger stand in each state, of all owners. Raises FileProblem."""
+        """Return the number of videos in each state, of all owners. Raises FileProblem."""
         return await self._ledger.states() if self._ledger.exists() else {}
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
-        """The tasks that may have come of an unknown request, as far as the upstream lists any: likeliest first."""
+        """Return the listed tasks that may be the result of an unknown request, likeliest first."""
         return await self._settler.candidates(request_id)
 
     @property
-    def sent(self) -> Entry | None:
-        """The row of what was last sent to the gateway from here, and paid for perhaps."""
-        return self._submitter.sent
+    def last_sent(self) -> Entry | None:
+        """The row of the last create that was sent from here, and may have been paid for."""
+        return self._submitter.last_sent
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for, and what it costs."""
+        """What can be requested, and what it costs."""
         return self._connector.dialect.capabilities
 
     @property
@@ -396,5 +396,5 @@ class Studio:
 
     @property
     def notice(self) -> str | None:
-        """What is to be known of everything that the gateway makes, in a few words; None where there is nothing."""
+        """A short notice about everything that the gateway makes, or None."""
         return self._connector.notice

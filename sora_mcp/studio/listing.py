@@ -20,10 +20,10 @@ from sora_mcp.core.tasks import State
 from sora_mcp.ledger import Entry, Ledger, RowGone
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
-from sora_mcp.studio.costs import sums
-from sora_mcp.studio.poller import REFRESH_MOST, Poller
+from sora_mcp.studio.costs import cost_fields
+from sora_mcp.studio.poller import MAX_REFRESHED, Poller
 from sora_mcp.studio.upstream import Upstream
-from sora_mcp.studio.waiter import LEDGER_WITHIN, took_too_long
+from sora_mcp.studio.waiter import LEDGER_TIMEOUT_S, ledger_timeout_error
 
 WAITED_FOR_MOST = 200
 """Videos that one call waits for, the newest."""
@@ -54,9 +54,9 @@ class Lists:
         await self._check_cursor(upstream.account, cursor)
         wait = _Wait(self._ledger, self._poller, upstream, filters.query)
         await wait.run(wait_seconds, on_progress)
-        with anyio.CancelScope(deadline=anyio.current_time() + LEDGER_WITHIN if wait_seconds > 0 else math.inf):
+        with anyio.CancelScope(deadline=anyio.current_time() + LEDGER_TIMEOUT_S if wait_seconds > 0 else math.inf):
             return await self._told(upstream, wait, filters, limit, cursor)
-        raise took_too_long()
+        raise ledger_timeout_error()
 
     async def _told(
         self, upstream: Upstream, wait: _Wait, filters: Filters, limit: int, cursor: str | None
@@ -64,7 +64,7 @@ class Lists:
         await wait.end()
         entries, more = await self._entries(upstream.account, filters, limit, cursor)
         totals = await self._ledger.totals(upstream.account)
-        most = REFRESH_MOST if filters.query is None else WAITED_FOR_MOST
+        most = MAX_REFRESHED if filters.query is None else WAITED_FOR_MOST
         under_way = [each for each in await self._ledger.under_way(upstream.account, most) if wait.is_wanted(each)]
         return VideoList(
             gateway=upstream.label,
@@ -78,14 +78,14 @@ class Lists:
             next_cursor=more,
             filters=filters.model_copy(update={"is_continued": cursor is not None}),
             advice=(
-                *_advice(wait.trouble, [upstream.questions.trouble_with(entry) for entry in under_way], filters, limit),
+                *_advice(wait.trouble, [upstream.queries.error_for(entry) for entry in under_way], filters, limit),
                 *report.left_out(damaged),
             ),
             **wait.outcome,
         )
 
     def _sums(self, totals: Totals) -> dict[str, Any]:
-        fields = sums(totals.cost, totals.uncertain, self._connector.dialect.capabilities.unit)
+        fields = cost_fields(totals.cost, totals.uncertain, self._connector.dialect.capabilities.unit)
         return fields | {"uncertain_cost": fields.pop("uncertain") or None}
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
@@ -119,7 +119,7 @@ class Lists:
         return entries[:limit], entries[limit - 1].request_id if len(entries) > limit else None
 
     async def _usual_seconds(self, upstream: Upstream) -> int | None:
-        seconds = await self._poller.usual(upstream)
+        seconds = await self._poller.usual_duration(upstream)
         return None if seconds is None else max(1, round(seconds))
 
 

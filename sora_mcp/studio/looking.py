@@ -45,17 +45,17 @@ class Shot(Struct, frozen=True):
 
 
 async def shots_of(
-    look_up: Callable[[str], Awaitable[Entry]],
+    find: Callable[[str], Awaitable[Entry]],
     video_id: str,
     *,
     variant: int,
     all_variants: bool,
     beside: str | None,
 ) -> list[Shot]:
-    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput, what `look_up` does."""
+    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput, what `find` does."""
     if all_variants and beside is not None:
         raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
-    entry = await look_up(video_id)
+    entry = await find(video_id)
     variant = variant_of(video_id, "task_id", entry) or variant
     if all_variants:
         usable_generation(entry, min((each.variant for each in entry.generations), default=1), "task_id")
@@ -65,7 +65,7 @@ async def shots_of(
     usable_generation(entry, variant, "task_id")
     if beside is None:
         return [Shot(entry, variant)]
-    other = await look_up(beside)
+    other = await find(beside)
     other_variant = variant_of(beside, "beside", other) or 1
     usable_generation(other, other_variant, "beside")
     if (other.request_id, other_variant) == (entry.request_id, variant):

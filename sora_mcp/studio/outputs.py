@@ -1,4 +1,4 @@
-"""What a finished video is used for: it is looked at, saved, or read as it is."""
+"""What a finished video is used for: viewing, saving, or reading its bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Outputs:
         self._poller = poller
         self._waiter = waiter
         self._viewer = viewer
-        self._saving: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._save_locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def view(
         self,
@@ -65,21 +65,21 @@ class Outputs:
         connection = await self._connector.connect()
         files = self._files(connection)
 
-        async def look_up(text: str) -> Entry:
-            return await self._waiter.look_up(connection, text)
+        async def find(text: str) -> Entry:
+            return await self._waiter.find(connection, text)
 
-        shots = await looking.shots_of(look_up, video_id, variant=variant, all_variants=all_variants, beside=beside)
+        shots = await looking.shots_of(find, video_id, variant=variant, all_variants=all_variants, beside=beside)
         return await looking.look(
             shots, view, files, connection.label, viewer=self._viewer, picture_format=picture_format
         )
 
     async def board(self, ready: Resolved, picture_format: PictureFormat) -> bytes:
-        """A storyboard as a picture. Raises FileProblem (Unviewable, too) or NotConfigured."""
+        """Draw a storyboard as a picture. Raises FileProblem (including Unviewable) or NotConfigured."""
         from sora_mcp.studio.boards import board_of  # noqa: PLC0415 - as above
 
         connection: Upstream | None = None
         if ready.sources:
-            with suppress(SoraError):  # it stands in the notes of a dry run; the rest can be drawn all the same
+            with suppress(SoraError):  # a dry run's notes report it; the rest can still be drawn
                 connection = await self._connector.connect()
 
         async def find(video_id: str) -> Entry | None:
@@ -93,7 +93,7 @@ class Outputs:
             raise FileProblem(f"What a plan shows cannot be written: {error.strerror}.") from None
 
     def close(self) -> None:
-        """End every `view` that is under way: the server is to end."""
+        """End every `view` under way: the server is shutting down."""
         self._viewer.close()
 
     async def download(
@@ -107,9 +107,9 @@ class Outputs:
         """Save one variant, once; see `Studio.download`."""
         connection = await self._connector.connect()
         files = self._files(connection)
-        entry = await self._waiter.look_up(connection, video_id)
+        entry = await self._waiter.find(connection, video_id)
         named = variant_of(video_id, "task_id", entry)
-        async with self._saving[entry.request_id]:
+        async with self._save_locks[entry.request_id]:
             entry = await self._ledger.find(connection.account, entry.request_id) or entry
             saved = await files.save(entry, named or variant, connection.label, on_bytes, save_as=save_as)
         entry = await self._ledger.find(connection.account, entry.request_id) or entry
@@ -117,36 +117,36 @@ class Outputs:
         return saved
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:
-        """One variant as it is; see `Studio.read`."""
+        """Return the bytes of one variant; see `Studio.read`."""
         connection = await self._connector.connect()
         files = self._files(connection)
-        entry = await self._waiter.look_up(connection, video_id)
+        entry = await self._waiter.find(connection, video_id)
         return await files.read(entry, variant, max_bytes)
 
     async def saved_file(self, video_id: str, variant: int) -> Path | None:
-        """Where one variant is saved, as the ledger knows it; see `Studio.saved_file`."""
+        """Return where one variant is saved according to the ledger; see `Studio.saved_file`."""
         connection = await self._connector.connect()
         entry = await self._ledger.find(connection.account, video_id)
         return None if entry is None else entry.files.get(variant)
 
     async def material(self, connection: Upstream, ready: Resolved) -> Material:
-        """What a request needs of earlier videos. Raises SoraError where that cannot be had."""
+        """Fetch what a request needs of earlier videos. Raises SoraError if that fails."""
         from sora_mcp.studio import material  # noqa: PLC0415 - as `_files`
 
         files, refresh = self._files(connection), self._refresh(connection)
         return await material.fetch(ready.plan.needs, ready.videos, files, refresh=refresh, viewer=self._viewer)
 
     async def save_all(self, entry: Entry) -> None:
-        """Save every variant that can be saved; raises the first error, once all were tried."""
-        failed: list[SoraError] = []
+        """Save every variant that can be saved; raise the first error after trying all."""
+        errors: list[SoraError] = []
         for generation in entry.generations:
             if generation.url is not None and generation.variant not in entry.files:
                 try:
                     await self.download(entry.request_id, variant=generation.variant)
                 except SoraError as error:
-                    failed.append(error)
-        if failed:
-            raise failed[0]
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _files(self, connection: Upstream) -> Files:
         from sora_mcp.studio.files import Files  # noqa: PLC0415 - only downloads need it
@@ -155,6 +155,6 @@ class Outputs:
 
     def _refresh(self, connection: Upstream) -> Refresh:
         async def refresh(entry: Entry) -> Entry:
-            return await self._poller.ask(connection, entry, anyway=True)
+            return await self._poller.ask(connection, entry, force=True)
 
         return refresh

@@ -1,7 +1,7 @@
-"""Finding videos by their ids, and asking the gateway about them where that can tell more.
+"""Finding videos by their ids, and querying the gateway about them if that can add anything.
 
-A task is asked about by one process at a time, however many wait for it: whoever wants to know claims the
-row in the ledger first, and everybody else reads there what came of it.
+A task is queried by one process at a time, however many wait for it: a process leases the row in the ledger first, and
+the others read the result there.
 """
 
 from __future__ import annotations
@@ -24,41 +24,40 @@ from sora_mcp.studio.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-ADDRESS_AGE = 300.0
-"""Seconds after which the address of a finished video is asked for again: addresses are probably short-lived."""
-FAILED_AGE = 60.0
-"""Seconds after which a failed video is asked about again where somebody wants to know: a later success wins."""
-KNOWN_AFTER = 900.0
-"""Seconds after which a task that the gateway does not know is one that it has forgotten."""
-LOST_AFTER = 600.0
-"""Seconds for which a gateway that keeps its tasks in memory must not know one, however often it is asked, until that
-counts as lost."""
-REFRESH_MOST = 20
-"""How many unfinished videos a list asks about."""
-REFRESH_WITHIN = 10.0
-"""Seconds that asking about several unfinished videos may take."""
-REFRESH_AT_ONCE = 8
+ADDRESS_TTL_S = 300.0
+"""Seconds after which the address of a finished video is requested again: addresses are probably short-lived."""
+FAILED_TTL_S = 60.0
+"""Seconds after which a failed video is queried again when a caller asks for it: a later success wins."""
+FORGOTTEN_AFTER_S = 900.0
+"""Seconds after its creation from which a task that the gateway does not know counts as forgotten."""
+LOST_AFTER_S = 600.0
+"""Seconds for which a gateway that keeps its tasks in memory has to deny knowing one before it counts as lost."""
+MAX_REFRESHED = 20
+"""How many unfinished videos a list queries."""
+REFRESH_TIMEOUT_S = 10.0
+"""Seconds that querying several unfinished videos may take."""
+MAX_CONCURRENT_QUERIES = 8
 
 
 class Poller:
     """Rows of the ledger, brought up to date. All methods raise SoraError and nothing else.
 
-    `adopts`: a task that stands in no row of the caller's may be asked about, and gets one. Where people share a server
-    it may not: it is somebody else's, or nobody's, and neither is told.
+    `adopts`: a task without a row of the caller's may be queried, and gets one. Not if people share a server: it may be
+    another person's, and the answer must not tell which.
     """
 
     def __init__(self, ledger: Ledger, *, adopts: bool = True) -> None:
         self._ledger = ledger
         self._adopts = adopts
         self._asked_about: set[str] = set()
-        """Requests whose tasks this process asks about right now."""
+        """Ids of the requests whose tasks this process is querying."""
 
-    async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
-        """The row of an id, asked anew where that can tell more.
+    async def find(self, upstream: Upstream, video_id: str) -> Entry:
+        """Return the row of an id, queried again if that can add anything.
 
-        A task that no row knows is asked for and adopted. Raises InvalidInput and what `ask` raises.
+        A task without a row is queried and adopted. Raises InvalidInput and what `ask` raises.
         """
-        entry = await self.known(upstream, video_id)
+        entry = await self.find_recorded(upstream, video_id)
         if entry is None:
             video_id = without_variant(video_id)
             if video_id.startswith("req_"):
@@ -68,101 +67,101 @@ class Poller:
             return await self._ledger.adopt(upstream.account, video_id, task, upstream.dialect_name)
         if entry.state in UNDER_WAY:
             return await self.ask(upstream, entry)
-        if not self._may_know_more(entry):
+        if not self._is_stale(entry):
             return entry
         try:
-            return await self.ask(upstream, entry, anyway=True)
+            return await self.ask(upstream, entry, force=True)
         except SoraError:
             return entry
 
-    async def known(self, upstream: Upstream, video_id: str) -> Entry | None:
-        """The row of an id as it is in the ledger. Raises InvalidInput."""
+    async def find_recorded(self, upstream: Upstream, video_id: str) -> Entry | None:
+        """Return the row of an id as the ledger has it, or None. Raises InvalidInput."""
         if not is_id(without_variant(video_id)):
             raise InvalidInput([Problem("task_id", "is not an id", "task_… or req_…")])
-        entry = await self._recorded(upstream, video_id.strip())
-        return entry or await self._recorded(upstream, without_variant(video_id))
+        entry = await self._find_row(upstream, video_id.strip())
+        return entry or await self._find_row(upstream, without_variant(video_id))
 
-    async def check_may_ask(self, upstream: Upstream, shown_id: str) -> None:
-        """Raise NotFound for an id in no row of the caller's that is, or may be, somebody else's: to know it is no
-        permission."""
-        if not self._adopts or await self._ledger.is_of_another_owner(upstream.account, shown_id):
-            raise NotFound(f"{shown_id} is not known here.", SeeList())
+    async def check_may_ask(self, upstream: Upstream, video_id: str) -> None:
+        """Raise NotFound for an id that is, or may be, another owner's: knowing it is no permission."""
+        if not self._adopts or await self._ledger.is_of_another_owner(upstream.account, video_id):
+            raise NotFound(f"{video_id} is not known here.", SeeList())
 
-    async def abandonable(self, upstream: Upstream, request_id: str) -> GivenUp | None:
-        """The task under way of a request that a person may give up: the gateway has forgotten it, or it is a day old.
+    async def find_abandonable(self, upstream: Upstream, request_id: str) -> GivenUp | None:
+        """Return a request's task under way if a person may give it up: the gateway has forgotten it, or it is a day
+        old.
 
-        None where the request has no task under way. Raises NotFound where it is too early, or what a query raises.
+        None if the request has no task under way. Raises NotFound if it is too early, or what a query raises.
         """
         entry = await self._ledger.find(upstream.account, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
             return None
-        after_a_day = GivenUp(entry.task_id, "given up, more than a day after it was made")
+        expired = GivenUp(entry.task_id, "given up, more than a day after it was made")
         is_old = self._ledger.now() - entry.created_at > DAY_S
         try:
             task = await upstream.query(entry)
         except NotFound:
             if is_old:
-                return after_a_day
-            if entry.account == upstream.account and not self._is_young(entry):
+                return expired
+            if entry.account == upstream.account and not self._is_recent(entry):
                 return GivenUp(entry.task_id, "the gateway has forgotten it")
-            raise _too_early(entry, is_own=entry.account == upstream.account) from None
+            raise _too_early_error(entry, is_own=entry.account == upstream.account) from None
         except SoraError:
             if is_old:
-                return after_a_day
+                return expired
             raise
-        now = await self._ledger.record(entry, task, None)
-        if is_old and now.state in UNDER_WAY:
-            return after_a_day
+        current = await self._ledger.record(entry, task, None)
+        if is_old and current.state in UNDER_WAY:
+            return expired
         raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", LookAgain(entry.id))
 
-    async def look_again(self, upstream: Upstream, entry: Entry, *, in_trouble: bool, may_have_changed: bool) -> Entry:
-        """The row while somebody waits: what the ledger says, and the gateway where it is time to ask it.
+    async def poll(self, upstream: Upstream, entry: Entry, *, has_failed: bool, may_have_changed: bool) -> Entry:
+        """Return the row while a caller waits: from the ledger, and from the gateway if a query is due.
 
-        Where whoever waits here could not ask the last time (`in_trouble`), the next time comes sooner.
+        After a failed query of this caller (`has_failed`), the next one is due at once.
         """
 
-        def is_time() -> bool:
-            return in_trouble or entry.is_due_for_who_waits(self._ledger.now(), upstream.pace)
+        def is_due_now() -> bool:
+            return has_failed or entry.is_due_for_who_waits(self._ledger.now(), upstream.pace)
 
-        if entry.state in UNDER_WAY and not may_have_changed and not is_time():
+        if entry.state in UNDER_WAY and not may_have_changed and not is_due_now():
             return entry
-        entry = await self._now(upstream.account, entry)
-        if entry.state in UNDER_WAY and is_time():
+        entry = await self._reread(upstream.account, entry)
+        if entry.state in UNDER_WAY and is_due_now():
             return await self.ask(upstream, entry)
         return entry
 
     def listen(self, entry: Entry) -> AbstractContextManager[Listener]:
-        """Hear of what others change about a row, from here on."""
+        """Listen for changes that other processes make to a row."""
         return self._ledger.listen(entry.request_id)
 
-    async def ask(self, upstream: Upstream, entry: Entry, *, anyway: bool = False) -> Entry:
-        """The row brought up to date.
+    async def ask(self, upstream: Upstream, entry: Entry, *, force: bool = False) -> Entry:
+        """Return the row, brought up to date.
 
-        Nobody is asked while somebody else asks, within the gateway's pace, or while it asked to be left alone, unless
-        `anyway`. Raises NotFound, Refused, BadReply, Unreachable or RowGone.
+        Unless `force`, no query is sent while another process sends one, within the gateway's pace, or while the
+        gateway has asked for a pause. Raises NotFound, Refused, BadReply, Unreachable or RowGone.
         """
-        if anyway:
-            return await self._asked(upstream, entry, quiet_s=None)
-        is_asked_about = entry.request_id in self._asked_about  # a claim that is lost costs as much as one that is not
+        if force:
+            return await self._tracked_query(upstream, entry, quiet_s=None)
+        is_asked_about = entry.request_id in self._asked_about  # a refused lease costs as much as a granted one
         if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()) and not is_asked_about:
             self._asked_about.add(entry.request_id)
             try:
                 pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
-                async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_ours:
-                    if is_ours:
-                        return await self._asked(upstream, entry, quiet_s=upstream.pace)
+                async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_leased:
+                    if is_leased:
+                        return await self._tracked_query(upstream, entry, quiet_s=upstream.pace)
             finally:
                 self._asked_about.discard(entry.request_id)
-        return await self._now(upstream.account, entry)
+        return await self._reread(upstream.account, entry)
 
-    async def _now(self, account: Account, entry: Entry) -> Entry:
-        """The row as it is now. Raises RowGone where it is not there any more."""
-        if (now := await self._ledger.find(account, entry.request_id)) is None:
+    async def _reread(self, account: Account, entry: Entry) -> Entry:
+        """Read the row again. Raises RowGone if it no longer exists."""
+        if (current := await self._ledger.find(account, entry.request_id)) is None:
             raise RowGone(entry.request_id)
-        return now
+        return current
 
-    async def _asked(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
-        with upstream.questions.asking(entry):
+    async def _tracked_query(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
+        with upstream.queries.tracking(entry):
             return await self._query(upstream, entry, quiet_s)
 
     async def _query(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
@@ -171,51 +170,51 @@ class Poller:
         try:
             task = await upstream.query(entry)
         except NotFound:
-            if (lost := await self._lost(upstream, entry)) is not None:
-                return lost
-            raise self._not_known(upstream, entry) from None
+            if (lost_entry := await self._mark_if_lost(upstream, entry)) is not None:
+                return lost_entry
+            raise self._not_known_error(upstream, entry) from None
         except SoraError as error:
-            if error.http_status == 404 and self._is_young(entry):  # what took the create answers queries, too
-                raise self._not_known(upstream, entry) from None
-            upstream.leave_alone(error.retry_after_s or 0)
+            if error.http_status == 404 and self._is_recent(entry):  # it took the create, so it answers queries
+                raise self._not_known_error(upstream, entry) from None
+            upstream.pause(error.retry_after_s or 0)
             raise
         if quiet_s is not None and task.state in FINAL:
             quiet_s = 0
         return await self._ledger.record(entry, task, quiet_s)
 
-    async def _lost(self, upstream: Upstream, entry: Entry) -> Entry | None:
-        """The row of a task that the gateway kept in memory and has lost; None while it may still be known.
+    async def _mark_if_lost(self, upstream: Upstream, entry: Entry) -> Entry | None:
+        """Record a task that the gateway kept in memory as lost and return its row; None while it may still be known.
 
-        A server that is starting, or one of several behind an address, does not know it for a while.
+        A server that is starting, or one of several behind an address, may not know it for a while.
         """
         if entry.state == "lost":
             return entry
-        forgets = not upstream.dialect_of(entry).capabilities.outlive_restart
-        if not forgets or entry.account != upstream.account or entry.state not in UNDER_WAY:
+        is_in_memory = not upstream.dialect_of(entry).capabilities.outlive_restart
+        if not is_in_memory or entry.account != upstream.account or entry.state not in UNDER_WAY:
             return None
         missed = await self._ledger.missed(entry)
-        if missed.missed_since is None or self._ledger.now() - missed.missed_since < LOST_AFTER:
+        if missed.missed_since is None or self._ledger.now() - missed.missed_since < LOST_AFTER_S:
             return None
         reason = "the server keeps videos in memory, was perhaps restarted, and does not know this one any more"
         return await self._ledger.record(missed, Task(state="lost", failure_reason=reason))
 
-    def _not_known(self, upstream: Upstream, entry: Entry) -> NotFound:
-        """Of a task that the gateway has accepted, and says that it does not know."""
+    def _not_known_error(self, upstream: Upstream, entry: Entry) -> NotFound:
+        """Return the error for a task that the gateway has accepted but says it does not know."""
         if entry.account != upstream.account:
-            return _of_another_key(entry)
+            return _other_key_error(entry)
         accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
-        if not self._is_young(entry):
+        if not self._is_recent(entry):
             return NotFound(f"{accepted} any more.", GiveUp(entry.request_id))
         error = NotFound(f"{accepted} yet.", LookAgain(entry.id, after_s=60, paid=True))
         error.may_come = True
         return error
 
     def age(self, entry: Entry) -> float | None:
-        """Seconds since a video was asked for, where it is under way."""
+        """Return the seconds since a video was requested, or None if it is not under way."""
         return max(0.0, self._ledger.now() - entry.created_at) if entry.state in UNDER_WAY else None
 
-    async def usual(self, upstream: Upstream) -> float | None:
-        """Seconds that a video usually takes here, as the ledger's history shows it. None where that is not known."""
+    async def usual_duration(self, upstream: Upstream) -> float | None:
+        """Return the seconds that a video usually takes here, from the ledger's history; None if unknown."""
         if upstream.usual_s is not None:
             return upstream.usual_s
         with suppress(FileProblem):
@@ -223,67 +222,67 @@ class Poller:
         return None
 
     async def refresh_unfinished(self, upstream: Upstream) -> list[SoraError]:
-        """Ask about the newest unfinished ones; whoever does not answer in time stays as it is."""
+        """Query the newest unfinished videos; those without an answer in time stay as they are. Return the errors."""
         now = self._ledger.now()
-        unfinished = await self._ledger.page(upstream.account, limit=REFRESH_MOST, states=UNDER_WAY)
+        unfinished = await self._ledger.page(upstream.account, limit=MAX_REFRESHED, states=UNDER_WAY)
         due = [entry for entry in unfinished if not entry.is_damaged and entry.is_due(now, upstream.pace)]
         return await self.refresh(upstream, due)
 
     async def refresh(self, upstream: Upstream, entries: Sequence[Entry]) -> list[SoraError]:
-        """Ask about these, a few at once and within REFRESH_WITHIN. Returns why some could not be asked about."""
-        at_once = anyio.CapacityLimiter(REFRESH_AT_ONCE)
+        """Query these rows, a few concurrently and within REFRESH_TIMEOUT_S in all. Return the errors."""
+        limiter = anyio.CapacityLimiter(MAX_CONCURRENT_QUERIES)
         errors: list[SoraError] = []
 
         async def ask(entry: Entry) -> None:
-            async with at_once:
+            async with limiter:
                 try:
-                    now = await self._now(entry.account, entry)
-                    if now.polled_at == entry.polled_at:  # nobody has asked since it was read
-                        await self.ask(upstream, now)
+                    current = await self._reread(entry.account, entry)
+                    if current.polled_at == entry.polled_at:  # not queried since it was read
+                        await self.ask(upstream, current)
                 except SoraError as error:
                     logger.info("a query failed: %s", error.message)
                     errors.append(error)
 
-        with anyio.move_on_after(REFRESH_WITHIN):
-            async with anyio.create_task_group() as asking:
+        with anyio.move_on_after(REFRESH_TIMEOUT_S):
+            async with anyio.create_task_group() as task_group:
                 for entry in entries:
-                    asking.start_soon(ask, entry)
+                    task_group.start_soon(ask, entry)
         return errors
 
-    def _is_young(self, entry: Entry) -> bool:
-        """Whether the gateway may not know a task yet that it has accepted."""
-        return 0 <= self._ledger.now() - entry.created_at < KNOWN_AFTER
+    def _is_recent(self, entry: Entry) -> bool:
+        """Whether the task is so new that a gateway that accepted it may not know it yet."""
+        return 0 <= self._ledger.now() - entry.created_at < FORGOTTEN_AFTER_S
 
-    def _may_know_more(self, entry: Entry) -> bool:
-        """A finished video whose address is missing, or may have expired and is not saved; or one that is said to have
-        failed, and may have succeeded after all."""
+    def _is_stale(self, entry: Entry) -> bool:
+        """Whether a query may add something: the address of a finished video is missing, or may have expired and the
+        video is not saved; or a video is said to have failed, and may have succeeded after all."""
         if entry.state in {"failed", "blocked", "lost"}:
-            return entry.task_id is not None and self._ledger.age(entry) > FAILED_AGE
+            return entry.task_id is not None and self._ledger.age(entry) > FAILED_TTL_S
         if entry.state != "succeeded" or entry.files:
             return False
-        return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_AGE
+        return not any(g.url for g in entry.generations) or self._ledger.age(entry) > ADDRESS_TTL_S
 
-    async def _recorded(self, upstream: Upstream, video_id: str) -> Entry | None:
-        """The row of a task, a request or a generation."""
+    async def _find_row(self, upstream: Upstream, video_id: str) -> Entry | None:
+        """Return the row of a task, a request or a generation, or None."""
         if entry := await self._ledger.find(upstream.account, video_id):
             return entry
-        of_generation = await self._ledger.find_generation(upstream.account, video_id)
-        return of_generation[0] if of_generation else None
+        source = await self._ledger.find_generation(upstream.account, video_id)
+        return source[0] if source else None
 
 
-def _too_early(entry: Entry, *, is_own: bool) -> NotFound:
-    """Why a task that the gateway does not know cannot be given up yet."""
+def _too_early_error(entry: Entry, *, is_own: bool) -> NotFound:
+    """Return the error for a task unknown to the gateway that cannot be given up yet."""
     if is_own:
-        words = f"{entry.request_id} was submitted only minutes ago: the gateway may not know its task yet."
-        return NotFound(words, TryAgain(900))
-    words = f"{entry.request_id} was made with another key: that this one is not told about it proves nothing."
-    return NotFound(words, Do("Ask with the other key, or give it up a day after it was made."))
+        message = f"{entry.request_id} was submitted only minutes ago: the gateway may not know its task yet."
+        return NotFound(message, TryAgain(900))
+    message = f"{entry.request_id} was made with another key: that this one is not told about it proves nothing."
+    return NotFound(message, Do("Ask with the other key, or give it up a day after it was made."))
 
 
-def _of_another_key(entry: Entry) -> NotFound:
-    words = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
+def _other_key_error(entry: Entry) -> NotFound:
+    message = f"{entry.id} was made with another key, and the gateway tells this one nothing about it"
     return NotFound(
-        f"{words} (last known state: {entry.state}).",
+        f"{message} (last known state: {entry.state}).",
         AskUser(("set ", Setting("api_key"), " to the key it was made with, or look at the gateway")),
         Do("Do not submit it again."),
     )

@@ -21,14 +21,14 @@ from sora_mcp.studio.upstream import NO_LIST
 
 logger = logging.getLogger(__name__)
 
-LOOK_WITHIN_S = 5.0
-"""Seconds that the ledger and the gateway have to answer, each."""
-KNOWN_FOR_S = 5.0
-"""Seconds for which what was seen is told again: whoever asks often does not ask the gateway as often."""
+CHECK_TIMEOUT_S = 5.0
+"""Seconds that the ledger and the gateway each have to answer."""
+READINESS_TTL_S = 5.0
+"""Seconds for which a result is cached: frequent checks do not query the gateway as often."""
 
 
 class Readiness(Struct, frozen=True):
-    """What is missing, in a sentence each; None where nothing is. Nothing of it is secret: anybody may ask."""
+    """What is missing, in a sentence each; None if nothing is. Contains no secrets: any client may read it."""
 
     ledger: Message | None
     gateway: Message | None
@@ -39,25 +39,25 @@ class Readiness(Struct, frozen=True):
 
 
 class ReadinessCheck:
-    """Looks at the ledger and the gateway once in a while."""
+    """Checks the ledger and the gateway, and caches the result."""
 
     def __init__(self, settings: Settings, ledger: Ledger, connector: Connector) -> None:
         self._settings = settings
         self._ledger = ledger
         self._connector = connector
-        self._seen = Readiness(None, None)
-        self._seen_until = -math.inf
-        self._one_at_a_time = anyio.Lock()
+        self._cached = Readiness(None, None)
+        self._expires_at = -math.inf
+        self._lock = anyio.Lock()
 
-    async def look(self) -> Readiness:
-        """How things stand, or stood at most KNOWN_FOR_S seconds ago. Raises nothing."""
-        async with self._one_at_a_time:
-            if anyio.current_time() >= self._seen_until:
-                self._seen = Readiness(await _bounded(self._look_at_ledger), await _bounded(self._look_at_gateway))
-                self._seen_until = anyio.current_time() + KNOWN_FOR_S
-            return self._seen
+    async def check(self) -> Readiness:
+        """Return the readiness, at most READINESS_TTL_S seconds old. Raises nothing."""
+        async with self._lock:
+            if anyio.current_time() >= self._expires_at:
+                self._cached = Readiness(await _bounded(self._check_ledger), await _bounded(self._check_gateway))
+                self._expires_at = anyio.current_time() + READINESS_TTL_S
+            return self._cached
 
-    async def _look_at_ledger(self) -> Message | None:
+    async def _check_ledger(self) -> Message | None:
         try:
             if self._ledger.exists():
                 await self._ledger.check_place()
@@ -70,7 +70,7 @@ class ReadinessCheck:
             return ("The folder of ", Setting("home"), " cannot be written.")
         return None
 
-    async def _look_at_gateway(self) -> Message | None:
+    async def _check_gateway(self) -> Message | None:
         try:
             upstream = await self._connector.connect()
             await upstream.gateway.probe()
@@ -90,7 +90,7 @@ class ReadinessCheck:
         return None
 
     def _has_key_for_each(self) -> bool:
-        """Whether nothing is missing but a key for all: callers may have one each."""
+        """Whether only a shared key is missing: callers may have one each."""
         from sora_mcp.config.sharing import endpoint_without_key  # noqa: PLC0415 - most servers have one person
 
         with suppress(NotConfigured):
@@ -99,13 +99,13 @@ class ReadinessCheck:
         return False
 
 
-async def _bounded(look: Callable[[], Awaitable[Message | None]]) -> Message | None:
-    with anyio.move_on_after(LOOK_WITHIN_S):
-        return await look()
-    return f"An answer takes longer than {LOOK_WITHIN_S:g} s."
+async def _bounded(check: Callable[[], Awaitable[Message | None]]) -> Message | None:
+    with anyio.move_on_after(CHECK_TIMEOUT_S):
+        return await check()
+    return f"An answer takes longer than {CHECK_TIMEOUT_S:g} s."
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether files can be written there; a folder that is not there yet is made when it is needed."""
-    there = next((each for each in (folder, *folder.parents) if each.exists()), None)
-    return there is not None and os.access(there, os.W_OK | os.X_OK)
+    """Whether files can be written there; a missing folder is created when it is needed."""
+    existing = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    return existing is not None and os.access(existing, os.W_OK | os.X_OK)

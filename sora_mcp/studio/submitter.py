@@ -34,30 +34,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESEND_ATTEMPTS = 3
-"""How often a create is tried in all, where the earlier ones provably created nothing."""
-RESEND_WITHIN = 25.0
-"""Seconds for all attempts together."""
-RESEND_AFTER_MOST = 5.0
-"""The longest Retry-After, in seconds, that is waited for; a longer one is told to the agent."""
-RECORD_AGAIN_AFTER = (1, 2, 4, 8, 15, 30)
-"""Seconds between attempts to record an outcome where the ledger cannot be written; the last one is repeated until
-the studio is left."""
-MOST_AT_ONCE = 50
-"""Creates of one owner that are sent at once, half of the gateway's connections. More of theirs wait for their turn, so
-that nobody else's calls wait for a connection behind all that one person sends."""
-LOOK_EVERY = 0.2
-"""Seconds between two looks at the ledger while a create is being sent, here or by another process."""
+"""Attempts of a create in all, if the earlier ones provably created nothing."""
+RESEND_TIMEOUT_S = 25.0
+"""Seconds for all attempts of a create together."""
+MAX_RETRY_AFTER_S = 5.0
+"""The longest Retry-After, in seconds, that is waited for; a longer one is passed on to the agent."""
+RECORD_RETRY_DELAYS_S = (1, 2, 4, 8, 15, 30)
+"""Seconds between attempts to record an outcome while the ledger cannot be written; the last one is repeated until
+the studio is closed."""
+MAX_CONCURRENT_CREATES = 50
+"""Concurrent creates of one owner, half of the gateway's connections. Further ones wait for a slot, so that other
+owners' calls do not wait for a connection behind them."""
+POLL_INTERVAL_S = 0.2
+"""Seconds between polls of the ledger while a create is being sent, here or by another process."""
 
 
-class _Late(FileProblem):
-    """An intent was not recorded in time."""
+class _RecordTimeout(FileProblem):
+    """The ledger did not record an intent in time."""
 
     default_outcome = "not_submitted"
     retryable = True
 
 
 class _Sending(Struct):
-    """One POST under way, or done: `finished` is set when its outcome is recorded."""
+    """A POST under way, or done: `finished` is set when its outcome is recorded."""
 
     gateway: Gateway
     call: Call
@@ -67,78 +67,78 @@ class _Sending(Struct):
     entry: Entry | None = None
     is_new: bool = True
     is_waiting: bool = True
-    """It has no turn yet."""
+    """Whether it waits for a slot."""
     is_given_up: bool = False
-    """Nobody waits for it any more, and it was not recorded yet: it is not to be sent."""
+    """Whether its caller has gone before it was recorded: it must not be sent."""
     error: SoraError | None = None
 
 
 class Submitter:
-    """Sends intents in `background`, so that a call that is cancelled or slow never takes its POST with it. One that is
-    cancelled before its intent is recorded is not sent."""
+    """Sends intents in `background`, so that a cancelled or slow call never aborts its POST. A call that is cancelled
+    before its intent is recorded is not sent."""
 
     def __init__(self, ledger: Ledger, background: TaskGroup) -> None:
         self._ledger = ledger
         self._background = background
-        self._turns = WeakValueDictionary[str, anyio.Semaphore]()
-        self.sent: Entry | None = None
-        """The row of the last intent that was recorded as *sending* here, as it is now."""
-        self.left = anyio.Event()
-        """The studio is being left: nothing is tried for ever any more."""
+        self._slots = WeakValueDictionary[str, anyio.Semaphore]()
+        self.last_sent: Entry | None = None
+        """The current row of the last intent that was recorded as *sending* here."""
+        self.closing = anyio.Event()
+        """Set when the studio is closing: unlimited retries end."""
 
     async def submit(
-        self, gateway: Gateway, call: Call, intent: Intent, policy: SpendingPolicy, *, answer_by: float
+        self, gateway: Gateway, call: Call, intent: Intent, policy: SpendingPolicy, *, deadline: float
     ) -> tuple[Entry, bool]:
         """Record `intent`, send its `call`, and return its row and True; for a duplicate the first one's row and False.
 
-        Answers by `answer_by` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted, nor
-        will be), Refused, or OutcomeUnknown (also said of a POST that still goes on, and of a duplicate of an unknown
+        Returns by `deadline` (anyio's clock). Raises FileProblem, OverCap or Unreachable (nothing was submitted, nor
+        will be), Refused, or OutcomeUnknown (also for a POST that is still going on, and for a duplicate of an unknown
         one).
         """
         sending = _Sending(gateway, call, intent, policy)
         self._background.start_soon(self._pay, sending)
         try:
-            with anyio.CancelScope(deadline=answer_by):
+            with anyio.CancelScope(deadline=deadline):
                 await sending.finished.wait()
-        finally:  # of a batch that is ended, a line that was begun is sent: run again, it goes on from there
-            is_too_late = anyio.current_time() >= answer_by
-            sending.is_given_up = sending.entry is None and (is_too_late or intent.line is None)
+        finally:  # a line that was begun is sent even if its batch is stopped: the next run continues from there
+            is_overdue = anyio.current_time() >= deadline
+            sending.is_given_up = sending.entry is None and (is_overdue or intent.line is None)
         if sending.entry is not None and not sending.is_new:
-            return await self.join(sending.entry, answer_by=answer_by), False
+            return await self.join(sending.entry, deadline=deadline), False
         if sending.is_waiting:
-            sending.error = Unreachable(_NO_TURN, TryAgain(30))
-        return _told(sending.entry, sending.error), sending.is_new
+            sending.error = Unreachable(_NO_SLOT, TryAgain(30))
+        return _accepted_or_raise(sending.entry, sending.error), sending.is_new
 
-    async def join(self, entry: Entry, *, answer_by: float) -> Entry:
-        """The row of a request that was sent before, once its outcome is known. Raises as `submit` does."""
-        with anyio.CancelScope(deadline=answer_by):
+    async def join(self, entry: Entry, *, deadline: float) -> Entry:
+        """Return the row of a request that was sent before, once its outcome is known. Raises as `submit` does."""
+        with anyio.CancelScope(deadline=deadline):
             entry = await self._wait_for(entry)
-        return _told(entry, None, is_new=False)
+        return _accepted_or_raise(entry, None, is_new=False)
 
     async def _wait_for(self, entry: Entry) -> Entry:
         with self._ledger.listen(entry.request_id) as listener:
             while entry.state == "sending":
-                await listener.heard(LOOK_EVERY)  # that its sender is gone is told by nobody
-                with suppress(FileProblem):  # it may have been paid for: keep looking until the deadline
+                await listener.heard(POLL_INTERVAL_S)  # the end of its sender sends no notification
+                with suppress(FileProblem):  # it may have been paid for: keep polling until the deadline
                     entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry
 
     async def _pay(self, sending: _Sending) -> None:
-        """Record the intent, POST once, record the outcome. Nothing cancels it once it has begun."""
-        turns = self._turns.setdefault(sending.intent.account.owner, anyio.Semaphore(MOST_AT_ONCE))
+        """Record the intent, POST once, record the outcome. Cannot be cancelled once it has begun."""
+        slots = self._slots.setdefault(sending.intent.account.owner, anyio.Semaphore(MAX_CONCURRENT_CREATES))
         with anyio.CancelScope(shield=True):
             try:
-                async with turns:
+                async with slots:
                     sending.is_waiting = False
-                    ended = None if sending.is_given_up else await self._begin_and_post(sending)
-                if ended is not None and sending.entry is not None:
-                    await self._keep(sending, sending.entry.request_id, *ended)
-                    self.sent = sending.entry
+                    outcome = None if sending.is_given_up else await self._begin_and_post(sending)
+                if outcome is not None and sending.entry is not None:
+                    await self._save_outcome(sending, sending.entry.request_id, *outcome)
+                    self.last_sent = sending.entry
             finally:
                 sending.finished.set()
 
     async def _begin_and_post(self, sending: _Sending) -> tuple[Created, State] | None:
-        """What a POST came to; None where none was sent that is to be recorded."""
+        """Return the outcome of the POST to record; None if nothing was sent."""
         try:
             sending.entry, sending.is_new = await self._ledger.begin(sending.intent, sending.policy)
         except (FileProblem, OverCap) as error:
@@ -153,14 +153,14 @@ class Submitter:
                 sending.error = Unreachable("It was not sent: the call was given up first.")
                 return Created(""), "rejected"
             if sending.is_new:
-                self.sent = sending.entry
+                self.last_sent = sending.entry
                 return await self._post(sending, sending.entry.request_id)
         return None
 
     async def _post(self, sending: _Sending, request_id: str) -> tuple[Created, State]:
         state: State = "rejected"
         created = Created("")
-        began = anyio.current_time()
+        started_at = anyio.current_time()
         try:
             created = await self._create(sending, request_id)
         except (Unreachable, Refused) as error:
@@ -171,34 +171,34 @@ class Submitter:
             logger.exception("create %s failed unexpectedly", request_id)
             state = "unknown"
             sending.error = OutcomeUnknown("The create failed unexpectedly.", SeeLog())
-        _log(sending, request_id, created.task_id, anyio.current_time() - began)
+        _log_call(sending, request_id, created.task_id, anyio.current_time() - started_at)
         return created, state
 
-    async def _keep(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
-        """Record the outcome, however often that has to be tried."""
+    async def _save_outcome(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
+        """Record the outcome, retrying as often as needed."""
         task_id = created.task_id
-        for pause in chain(RECORD_AGAIN_AFTER, repeat(None)):
+        for pause in chain(RECORD_RETRY_DELAYS_S, repeat(None)):
             try:
                 await self._record(sending, request_id, created, state)
             except FileProblem as problem:
                 logger.error("the outcome of %s could not be recorded: %s", request_id, problem.message)  # noqa: TRY400
-                self._tell_of_unrecorded(sending, task_id)
+                self._report_unrecorded(sending, task_id)
             except Exception:
                 logger.exception("the outcome of %s could not be recorded", request_id)
-                self._tell_of_unrecorded(sending, task_id)
+                self._report_unrecorded(sending, task_id)
             else:
                 return
             if pause is not None:
                 await anyio.sleep(pause)
-            elif self.left.is_set():
+            elif self.closing.is_set():
                 return
             else:
-                with anyio.move_on_after(RECORD_AGAIN_AFTER[-1]):
-                    await self.left.wait()
+                with anyio.move_on_after(RECORD_RETRY_DELAYS_S[-1]):
+                    await self.closing.wait()
 
     @staticmethod
-    def _tell_of_unrecorded(sending: _Sending, task_id: str) -> None:
-        """The agent need not wait for the ledger."""
+    def _report_unrecorded(sending: _Sending, task_id: str) -> None:
+        """Answer the agent now instead of waiting for the ledger."""
         if task_id and sending.error is None:
             sending.error = OutcomeUnknown(
                 f"The gateway accepted it as {task_id}, but the ledger cannot be written now.",
@@ -208,8 +208,8 @@ class Submitter:
         sending.finished.set()
 
     async def _record(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
-        """Record the outcome: the task, or else `state` with what was said about it. Where the row is gone it is made
-        again: the ledger was taken back to an earlier copy meanwhile."""
+        """Record the outcome: the task, or else `state` with the gateway's answer. A missing row is restored: the
+        ledger was reset to an earlier copy meanwhile."""
         try:
             await self._record_once(sending, request_id, created, state)
         except RowGone:
@@ -221,50 +221,50 @@ class Submitter:
     async def _record_once(self, sending: _Sending, request_id: str, created: Created, state: State) -> None:
         if not created.task_id:
             reason = sending.error.message if sending.error is not None else ""
-            words = _gateways_words(sending.error)
-            sending.entry = await self._ledger.not_accepted(request_id, state, reason, **words)
+            answer = _answer_fields(sending.error)
+            sending.entry = await self._ledger.not_accepted(request_id, state, reason, **answer)
             return
         sending.entry = await self._ledger.accepted(request_id, created.task_id, created.other_ids)
         if sending.entry.state == "unknown":  # the task is another request's
-            sending.error = OutcomeUnknown(_sentence(sending.entry.failure_reason), Settle())
+            sending.error = OutcomeUnknown(_format_sentence(sending.entry.failure_reason), Settle())
 
     async def _create(self, sending: _Sending, request_id: str) -> Created:
-        """One accepted POST at most: sent again only where it provably never arrived or was provably refused (429),
-        and its row still stands as *sending* in the ledger that is in place."""
+        """POST until one is accepted: sent again only if it provably never arrived or was provably refused (429), and
+        if its row is still *sending* in the ledger now in place."""
         import stamina  # noqa: PLC0415 - `Gateway.prepare` has loaded it
 
         gateway, call = sending.gateway, sending.call
-        resend_until = anyio.current_time() + RESEND_WITHIN + RESEND_AFTER_MOST
-        last: GatewayError | None = None
+        resend_deadline = anyio.current_time() + RESEND_TIMEOUT_S + MAX_RETRY_AFTER_S
+        last_error: GatewayError | None = None
         attempts = stamina.retry_context(
-            on=_wait_before_resend,
+            on=_resend_delay,
             attempts=RESEND_ATTEMPTS,
-            timeout=RESEND_WITHIN,
+            timeout=RESEND_TIMEOUT_S,
             wait_initial=0.2,
             wait_max=2,
             wait_jitter=0.4,
         )
         async for attempt in attempts:
-            if last is not None:
-                in_time = anyio.current_time() <= resend_until  # a process may be stopped for long
+            if last_error is not None:
+                in_time = anyio.current_time() <= resend_deadline  # the process may have been suspended
                 if not (in_time and await self._ledger.is_sending(request_id)):
-                    raise last
+                    raise last_error
             with attempt:
                 try:
                     return await gateway.create(call)
                 except (Unreachable, Refused) as error:
-                    last = error
+                    last_error = error
                     raise
         raise AssertionError("stamina raises the last error")
 
 
-def _sentence(reason: str | None) -> str:
-    words = reason or ""
-    return f"{words[:1].upper()}{words[1:]}."
+def _format_sentence(reason: str | None) -> str:
+    text = reason or ""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
-def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
-    """One line for each paid call, as soon as its outcome is known."""
+def _log_call(sending: _Sending, request_id: str, task_id: str, seconds: float) -> None:
+    """Log one line for each paid call, as soon as its outcome is known."""
     intent, error = sending.intent, sending.error
     cost = None if intent.cost is None else str(intent.cost)
     line: dict[str, str | float | None] = {"operation": intent.operation, "request_id": request_id}
@@ -273,45 +273,45 @@ def _log(sending: _Sending, request_id: str, task_id: str, seconds: float) -> No
     logger.info("paid call", extra={"fields": line | {"gateway": sending.gateway.endpoint.base_url}})
 
 
-def _gateways_words(error: SoraError | None) -> dict[str, str | None]:
-    """What the ledger keeps of an answer that is no acceptance."""
+def _answer_fields(error: SoraError | None) -> dict[str, str | None]:
+    """Return what the ledger records of an answer that is not an acceptance."""
     if error is None:
         return {}
     return {"gateway_message": error.upstream or None, "code": error.code or None, "answer": error.answer or None}
 
 
-def _wait_before_resend(error: Exception) -> bool | float:
-    """Whether to send again; the seconds to wait where the gateway named them and that is not too long."""
-    return isinstance(error, GatewayError) and error.may_be_sent_again and error.pause(RESEND_AFTER_MOST)
+def _resend_delay(error: Exception) -> bool | float:
+    """Whether to send again; the seconds to wait if the gateway named them and they are within the limit."""
+    return isinstance(error, GatewayError) and error.may_be_sent_again and error.pause(MAX_RETRY_AFTER_S)
 
 
-def _told(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
+def _accepted_or_raise(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
     if error is None and entry is not None and entry.task_id is not None:
         return entry
     if error is None:
-        error = _still_open(entry, is_new=is_new)
+        error = _unresolved_error(entry, is_new=is_new)
     error.request_id = entry.request_id if entry is not None else None
     raise error
 
 
-def still_unknown(entry: Entry, declined: Declined) -> OutcomeUnknown:
-    """What to say where somebody was asked whether an earlier request ran, and did not say that it did not."""
+def still_unknown_error(entry: Entry, declined: Declined) -> OutcomeUnknown:
+    """Return the error for a user who was asked whether an earlier request ran, and did not deny it."""
     error = OutcomeUnknown(sentences([declined.parts, _SENT_BEFORE]), Settle((entry.request_id,)))
     error.request_id = entry.request_id
     return error
 
 
-_NO_TURN = (
-    f"The gateway has not answered the {MOST_AT_ONCE} requests that were sent before, and no more are sent at once; so "
-    "this one was not sent."
+_NO_SLOT = (
+    f"The gateway has not answered the {MAX_CONCURRENT_CREATES} requests that were sent before, and no more are sent "
+    "at once; so this one was not sent."
 )
 _SENT_BEFORE = "This same request was sent before and its outcome is unknown; it was not sent again."
 
 
-def _still_open(entry: Entry | None, *, is_new: bool) -> SoraError:
-    """What to say where there is no task id and no error: the POST goes on, or a duplicate's first one has none."""
+def _unresolved_error(entry: Entry | None, *, is_new: bool) -> SoraError:
+    """Return the error if there is no task id and no error: the POST goes on, or a duplicate's original has none."""
     if entry is None:
-        return _Late("The ledger did not take it in time, so it was not sent.", TryAgain(30))
+        return _RecordTimeout("The ledger did not take it in time, so it was not sent.", TryAgain(30))
     advice = LookAgain(entry.request_id, after_s=60, paid=True)
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)

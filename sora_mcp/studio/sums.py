@@ -13,7 +13,7 @@ from sora_mcp.core.records import KnownLine, Usage, UsageKey
 from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
-from sora_mcp.studio.costs import policy_of
+from sora_mcp.studio.costs import spending_policy
 
 
 class Sums:
@@ -32,7 +32,7 @@ class Sums:
     async def check(self, costs: Sequence[Cost | None]) -> bool:
         """See `Studio.check_sum`."""
         upstream = await self._connector.connect()
-        policy = policy_of(self._settings, self._connector.dialect.capabilities)
+        policy = spending_policy(self._settings, self._connector.dialect.capabilities)
         policy.check_sum(costs, await self._ledger.spending(upstream.account))
         return policy.asks_about_sum(costs)
 

@@ -24,7 +24,7 @@ from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.catalogue import Catalogue
-from sora_mcp.studio.questions import Questions
+from sora_mcp.studio.queries import QueryTracker
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACE = 10.0
-"""Seconds between two queries of a task: gateways refresh every 15 s, so asking faster gains nothing."""
+"""Seconds between queries of a task: gateways refresh every 15 s, so querying faster gains nothing."""
 LOCAL_PACE = 0.3
 """The same for a gateway on this machine."""
-MODELS_WITHIN_S = 5.0
-"""Seconds for asking for the models before a create; a list that does not come says nothing."""
-MODELS_KNOWN_S = 60.0
-"""Seconds for which a list of models is taken to hold."""
+MODELS_TIMEOUT_S = 5.0
+"""Seconds that listing the models before a create may take; without a list nothing is checked."""
+MODELS_TTL_S = 60.0
+"""Seconds for which a list of models is cached."""
 NO_LIST = frozenset({404, 405, 501})
 """Statuses of a gateway that answers, but has no list of models."""
 TICK = 1.0
-"""Seconds between two looks at the ledger while somebody waits; the gateway is asked more rarely."""
+"""Seconds between polls of the ledger while a caller waits; the gateway is queried less often."""
 
 
-class _Heard(Struct):
-    """What a gateway last said to a key: until when it wants to be left alone, and its models. Times are anyio's."""
+class _GatewayState(Struct):
+    """A gateway's last answers to a key: the pause it asked for, and its models. Times are anyio's."""
 
-    left_alone_until: float = -math.inf
+    paused_until: float = -math.inf
     models: list[str] = field(default_factory=list)
-    models_until: float = -math.inf
+    models_expire_at: float = -math.inf
 
 
 class Upstream:
     """One gateway with its account in the ledger, and its name to the world (`label`).
 
-    The client, and with it everything that speaks HTTP, is loaded when something is really asked.
+    The client, and with it everything that speaks HTTP, is loaded at the first request.
     """
 
     def __init__(self, settings: Settings, endpoint: Endpoint, dialect: Dialect, account: Account, label: str) -> None:
@@ -66,54 +66,53 @@ class Upstream:
         self.account = account
         self.label = label
         self.usual_s: float | None = settings.sandbox_seconds if endpoint.sandbox else None
-        """Seconds that a video takes, where that is a setting."""
+        """Seconds that a video takes, if that is a setting."""
         self.pace = pace_of(endpoint)
         self.tick = min(self.pace, TICK)
-        self.questions = Questions()
-        self._heard = _Heard()
+        self.queries = QueryTracker()
+        self._state = _GatewayState()
 
     def for_account(self, account: Account, endpoint: Endpoint) -> Upstream:
-        """The same gateway for another of those who share it, with the key of `endpoint`, over the same connections.
+        """Return the same gateway for another account, with the key of `endpoint`, over the same connections.
 
-        Whoever has the same key shares what the gateway said to it. Raises NotConfigured as `gateway` does.
+        Accounts with the same key share the gateway's answers to it. Raises NotConfigured as `gateway` does.
         """
-        shared, _ = self.gateway, self.catalogue  # both made before the copy, which has them then
-        twin = copy(self)
-        twin.account = account
+        gateway, _ = self.gateway, self.catalogue  # cached before the copy, so that it has them
+        upstream = copy(self)
+        upstream.account = account
         if endpoint.api_key.get_secret_value() != self._endpoint.api_key.get_secret_value():
-            twin._endpoint, twin._heard = endpoint, _Heard()  # noqa: SLF001 - a copy of this one
-            twin.questions = Questions()
-            twin.__dict__.pop("catalogue", None)
-            twin.gateway = shared.with_key(endpoint)
-        return twin
+            upstream._endpoint, upstream._state = endpoint, _GatewayState()  # noqa: SLF001 - a copy of this one
+            upstream.queries = QueryTracker()
+            upstream.__dict__.pop("catalogue", None)
+            upstream.gateway = gateway.with_key(endpoint)
+        return upstream
 
     def dialect_of(self, entry: Entry) -> Dialect:
-        """The words that a video was made in, whatever is configured now. Raises NotConfigured."""
+        """Return the dialect in which a video was made, whatever is configured now. Raises NotConfigured."""
         name = entry.dialect or SORA
         return self.dialect if name == self.dialect_name else dialects.named(name, self._settings)
 
     async def query(self, entry: Entry) -> Task:
-        """One look at the task of an entry, in its own words; free. Raises what `Gateway.query` raises."""
+        """Query the task of an entry once, in its own dialect; free. Raises what `Gateway.query` raises."""
         return await self.gateway.query(entry.task_id or "", self.dialect_of(entry))
 
-    def leave_alone(self, seconds: float) -> None:
-        """The gateway asked for that much patience; ten minutes at most are granted."""
-        until = anyio.current_time() + min(seconds, LONGEST_BACKOFF_S)
-        self._heard.left_alone_until = max(self._heard.left_alone_until, until)
+    def pause(self, seconds: float) -> None:
+        """Pause for the seconds that the gateway asked for, at most ten minutes."""
+        deadline = anyio.current_time() + min(seconds, LONGEST_BACKOFF_S)
+        self._state.paused_until = max(self._state.paused_until, deadline)
 
     def may_be_asked(self) -> bool:
-        """Whether the gateway has not asked to be left alone for now."""
-        return anyio.current_time() >= self._heard.left_alone_until
+        """Whether no pause that the gateway asked for is under way."""
+        return anyio.current_time() >= self._state.paused_until
 
     @property
     def notice(self) -> str | None:
-        """What is to be known of everything that is made there; None where nothing is, or the gateway has not said it
-        yet."""
+        """A notice about everything that is made there; None if there is none, or the gateway has not sent it yet."""
         return self._endpoint.notice or (self.gateway.client.notice if "gateway" in self.__dict__ else None)
 
     @cached_property
     def catalogue(self) -> Catalogue | None:
-        """What its models take, where it lists that."""
+        """What its models take, if the gateway lists that."""
         dialect = self.dialect
         if not isinstance(dialect, Catalogued):
             return None
@@ -121,37 +120,37 @@ class Upstream:
         async def fetch() -> str:
             return await self.gateway.catalogue(dialect)
 
-        # What the sandbox has may change with each release of ours.
+        # The sandbox's models may change with each of our releases.
         folder = None if self._endpoint.sandbox else self._settings.home
         return Catalogue(folder, self._endpoint.base_url, dialect, fetch, time.time)
 
     async def listed_models(self) -> list[str]:
-        """The names of the upstream's models, asked for now. Raises SoraError where it does not tell them."""
+        """Return the names of the upstream's models, fetched now. Raises SoraError if it does not list them."""
         if self.catalogue is None:
             return (await self.gateway.probe()).models
-        await self.catalogue.renew()
+        await self.catalogue.refresh()
         return [offer.id for offer in self.dialect.capabilities.offers]
 
     async def models(self) -> list[str]:
-        """The names of the upstream's models, asked for once in a while; none where it does not tell them, and none
-        where what each takes is known, and checked, anyway."""
+        """Return the names of the upstream's models, cached for a while; empty if it does not list them, or if the
+        catalogue checks models anyway."""
         if self.catalogue is not None:
             return []
-        heard = self._heard
-        if anyio.current_time() >= heard.models_until:
-            with anyio.move_on_after(MODELS_WITHIN_S):
+        state = self._state
+        if anyio.current_time() >= state.models_expire_at:
+            with anyio.move_on_after(MODELS_TIMEOUT_S):
                 try:
-                    heard.models = (await self.gateway.probe()).models
+                    state.models = (await self.gateway.probe()).models
                 except SoraError as error:
                     logger.info("the models could not be listed: %s", error.message)
                     return []
-                heard.models_until = anyio.current_time() + MODELS_KNOWN_S
-                return heard.models
+                state.models_expire_at = anyio.current_time() + MODELS_TTL_S
+                return state.models
             return []
-        return heard.models
+        return state.models
 
-    async def what_it_is(self) -> tuple[Advice, ...]:
-        """What kind of server this is, where it has no address of the documented kind: found out with free requests."""
+    async def identify_server(self) -> tuple[Advice, ...]:
+        """Return advice on what kind of server this is, if it lacks the documented paths; sends free requests."""
         from sora_mcp.dialects.recognition import LOOKS, lists_models, recognized  # noqa: PLC0415 - rarely needed
 
         replies = await self.gateway.replies(LOOKS)
@@ -164,7 +163,7 @@ class Upstream:
 
     @cached_property
     def gateway(self) -> Gateway:
-        """The client. Raises NotConfigured where the address cannot be one."""
+        """The client. Raises NotConfigured if the address is invalid."""
         return connect(self._settings, self._endpoint, self.dialect)
 
     async def aclose(self) -> None:
@@ -174,7 +173,7 @@ class Upstream:
 
 
 def pace_of(endpoint: Endpoint) -> float:
-    """Seconds between two queries of a task at a gateway."""
+    """Return the seconds between queries of a task at a gateway."""
     return LOCAL_PACE if _on_this_machine(endpoint) else PACE
 
 
@@ -184,9 +183,9 @@ def _on_this_machine(endpoint: Endpoint) -> bool:
 
 
 def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway:
-    """The client of an endpoint. Raises NotConfigured where it cannot be one.
+    """Return the client of an endpoint. Raises NotConfigured if its address is invalid.
 
-    The sandbox is named here alone: to everything else it is a gateway like any other.
+    Only this function knows the sandbox: for everything else it is a gateway like any other.
     """
     from sora_mcp.gateway import Gateway  # noqa: PLC0415 - with it, everything that speaks HTTP
 

@@ -1,4 +1,4 @@
-"""Waiting for one video until it has finished or the time is over; trouble that may pass is waited out."""
+"""Waiting for one video until it has finished or the time is up; temporary errors are retried."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from sora_mcp.core.tasks import FINAL, UNDER_WAY
 from sora_mcp.ledger import Entry, Listener
 from sora_mcp.studio import report
 from sora_mcp.studio.poller import Poller
-from sora_mcp.studio.questions import ANSWERED_WITHIN
-from sora_mcp.studio.submitter import LOOK_EVERY
+from sora_mcp.studio.queries import SLOW_AFTER_S
+from sora_mcp.studio.submitter import POLL_INTERVAL_S
 from sora_mcp.studio.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-LEDGER_WITHIN = 5.0
-"""Seconds that the ledger may take while somebody waits to be told what it knows."""
+LEDGER_TIMEOUT_S = 5.0
+"""Seconds that the ledger may take while a caller waits for its answer."""
 WaitProgress = Callable[[Video], Awaitable[None]]
-"""Told the video each time it was looked at while waiting."""
+"""Receive the video after each poll while waiting."""
 
 
-def took_too_long() -> BadReply:
-    """What to say where the ledger did not answer within LEDGER_WITHIN."""
+def ledger_timeout_error() -> BadReply:
+    """Return the error for a ledger that did not answer within LEDGER_TIMEOUT_S."""
     return BadReply("It took too long to find out.", TryAgain(), Do("The ledger may be slow."))
 
 
 class Waiter:
-    """Waits for videos. `look_within`: the seconds that one look at the gateway and the ledger may take."""
+    """Waits for videos. `lookup_timeout_s`: seconds that one lookup at the gateway and in the ledger may take."""
 
-    def __init__(self, poller: Poller, look_within: float) -> None:
+    def __init__(self, poller: Poller, lookup_timeout_s: float) -> None:
         self._poller = poller
-        self._look_within = look_within
+        self._lookup_timeout_s = lookup_timeout_s
 
     async def wait(
         self, upstream: Upstream, video_id: str, seconds: float, on_progress: WaitProgress | None = None
     ) -> Video:
-        """The video when it has finished or `seconds` are over; at once where they are 0. See Studio.get."""
+        """Return the video when it has finished or `seconds` are over; at once if they are 0. See `Studio.get`."""
         deadline = anyio.current_time() + seconds
-        entry, trouble = await self._first_look(upstream, video_id, deadline)
+        entry, last_error = await self._find_or_wait(upstream, video_id, deadline)
         usual_s = None
         if entry.state in STARTED:
-            with anyio.move_on_after(LEDGER_WITHIN):
-                usual_s = await self._poller.usual(upstream)
-        video = self._told(upstream, entry, trouble, usual_s)
+            with anyio.move_on_after(LEDGER_TIMEOUT_S):
+                usual_s = await self._poller.usual_duration(upstream)
+        video = self._video(upstream, entry, last_error, usual_s)
         if entry.state in FINAL or anyio.current_time() >= deadline:
             return video
         with self._poller.listen(entry) as listener:
@@ -59,79 +59,80 @@ class Waiter:
                     await on_progress(video)
                 if entry.task_id is None and entry.state != "sending":
                     break
-                entry, trouble = await self._until(deadline, upstream, entry, trouble, listener)
-                video = self._told(upstream, entry, trouble, usual_s)
+                entry, last_error = await self._wait_for_change(deadline, upstream, entry, last_error, listener)
+                video = self._video(upstream, entry, last_error, usual_s)
         return video
 
-    def _told(self, upstream: Upstream, entry: Entry, trouble: SoraError | None, usual_s: float | None) -> Video:
+    def _video(self, upstream: Upstream, entry: Entry, last_error: SoraError | None, usual_s: float | None) -> Video:
         if entry.state not in UNDER_WAY:
-            return report.video(entry, upstream.label, trouble, dialect=upstream.dialect)
+            return report.video(entry, upstream.label, last_error, dialect=upstream.dialect)
         age_s = self._poller.age(entry)
-        return report.video(entry, upstream.label, trouble, dialect=upstream.dialect, age_s=age_s, usual_s=usual_s)
+        return report.video(entry, upstream.label, last_error, dialect=upstream.dialect, age_s=age_s, usual_s=usual_s)
 
-    async def look_up(self, upstream: Upstream, video_id: str) -> Entry:
-        """What the poller learns, or what the ledger knows where it is so slow that this takes too long."""
-        with anyio.move_on_after(self._look_within):
-            return await self._poller.look_up(upstream, video_id)
-        with anyio.move_on_after(LEDGER_WITHIN):
-            if known := await self._poller.known(upstream, video_id):
-                return known
-        raise took_too_long()
+    async def find(self, upstream: Upstream, video_id: str) -> Entry:
+        """Return what the poller finds, or what the ledger has recorded if that takes too long."""
+        with anyio.move_on_after(self._lookup_timeout_s):
+            return await self._poller.find(upstream, video_id)
+        with anyio.move_on_after(LEDGER_TIMEOUT_S):
+            if entry := await self._poller.find_recorded(upstream, video_id):
+                return entry
+        raise ledger_timeout_error()
 
-    async def _first_look(self, upstream: Upstream, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
-        """The row of an id, and why the gateway could not be asked about it, where that may pass before `deadline`.
+    async def _find_or_wait(self, upstream: Upstream, video_id: str, deadline: float) -> tuple[Entry, SoraError | None]:
+        """Return the row of an id, and the error if the gateway could not be queried but may answer before `deadline`.
 
-        An id that no row knows is asked about until then. Raises what `look_up` raises.
+        An id without a row is queried until then. Raises what `find` raises.
         """
-        seen = await self._try(upstream, video_id, deadline)
-        if not isinstance(seen, SoraError):
-            return seen
+        result = await self._try_find(upstream, video_id, deadline)
+        if not isinstance(result, SoraError):
+            return result
         pause = upstream.tick
         with anyio.CancelScope(deadline=deadline):
-            while isinstance(seen, SoraError) and anyio.current_time() + (seen.retry_after_s or 0) <= deadline:
-                await anyio.sleep(max(pause, seen.retry_after_s or 0))
+            while isinstance(result, SoraError) and anyio.current_time() + (result.retry_after_s or 0) <= deadline:
+                await anyio.sleep(max(pause, result.retry_after_s or 0))
                 pause = min(2 * pause, upstream.pace)
-                seen = await self._try(upstream, video_id, deadline)
-        if isinstance(seen, SoraError):
-            raise seen
-        return seen
+                result = await self._try_find(upstream, video_id, deadline)
+        if isinstance(result, SoraError):
+            raise result
+        return result
 
-    async def _try(
+    async def _try_find(
         self, upstream: Upstream, video_id: str, deadline: float
     ) -> tuple[Entry, SoraError | None] | SoraError:
-        """What `_first_look` gives, or why there is no row yet. Raises what cannot pass before `deadline`."""
+        """Return what `_find_or_wait` returns, or the error if there is no row yet. Raises what is not worth a
+        retry."""
         try:
-            return await self.look_up(upstream, video_id), None
-        except (GatewayError, NotFound) as trouble:
-            if not trouble.can_retry or anyio.current_time() >= deadline:
+            return await self.find(upstream, video_id), None
+        except (GatewayError, NotFound) as last_error:
+            if not last_error.can_retry or anyio.current_time() >= deadline:
                 raise
-            known = await self._poller.known(upstream, video_id)
-            return trouble if known is None else (known, trouble)
+            entry = await self._poller.find_recorded(upstream, video_id)
+            return last_error if entry is None else (entry, last_error)
 
-    async def _until(
-        self, deadline: float, upstream: Upstream, entry: Entry, trouble: SoraError | None, listener: Listener
+    async def _wait_for_change(
+        self, deadline: float, upstream: Upstream, entry: Entry, last_error: SoraError | None, listener: Listener
     ) -> tuple[Entry, SoraError | None]:
-        """What `_next_look` gives once the row may have changed; at `deadline`, what was known before."""
-        looking_since = math.inf
+        """Return what `_poll` returns once the row may have changed; at `deadline`, the arguments."""
+        poll_started_at = math.inf
         with anyio.CancelScope(deadline=deadline):
-            changed = await listener.heard(upstream.tick if entry.task_id else LOOK_EVERY)
-            looking_since = anyio.current_time()
-            return await self._next_look(upstream, entry, trouble, may_have_changed=changed)
-        if anyio.current_time() - looking_since < ANSWERED_WITHIN:
-            return entry, trouble
-        return entry, trouble or BadReply("The gateway or the ledger has not answered so far.")
+            changed = await listener.heard(upstream.tick if entry.task_id else POLL_INTERVAL_S)
+            poll_started_at = anyio.current_time()
+            return await self._poll(upstream, entry, last_error, may_have_changed=changed)
+        if anyio.current_time() - poll_started_at < SLOW_AFTER_S:
+            return entry, last_error
+        return entry, last_error or BadReply("The gateway or the ledger has not answered so far.")
 
-    async def _next_look(
-        self, upstream: Upstream, entry: Entry, trouble: SoraError | None, *, may_have_changed: bool
+    async def _poll(
+        self, upstream: Upstream, entry: Entry, last_error: SoraError | None, *, may_have_changed: bool
     ) -> tuple[Entry, SoraError | None]:
-        """The row as it is now, and what kept the gateway from being asked since it last answered."""
+        """Return the current row, and the gateway's error since it last answered."""
         try:
-            now = await self._poller.look_again(
-                upstream, entry, in_trouble=trouble is not None, may_have_changed=may_have_changed
+            current = await self._poller.poll(
+                upstream, entry, has_failed=last_error is not None, may_have_changed=may_have_changed
             )
         except (GatewayError, NotFound) as error:
             if not error.can_retry:
                 raise
             logger.info("a query while waiting failed: %s", error.message)
             return entry, error
-        return now, trouble if now.updated_at == entry.updated_at else None
+        return current, last_error if current.updated_at == entry.updated_at else None

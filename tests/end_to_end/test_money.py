@@ -22,7 +22,7 @@ from warm import warm_command
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import NotFound
 from sora_mcp.studio import Studio
-from sora_mcp.studio.poller import KNOWN_AFTER
+from sora_mcp.studio.poller import FORGOTTEN_AFTER_S
 
 pytestmark = pytest.mark.anyio
 
@@ -183,7 +183,7 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so_an
             with pytest.raises(NotFound, match="not know its task yet"):
                 await studio.settle(first["request_id"], None)
             with closing(sqlite3.connect(tmp_path / "home" / "ledger.sqlite3", isolation_level=None)) as other:
-                other.execute("UPDATE videos SET created_at = created_at - ?", [KNOWN_AFTER])
+                other.execute("UPDATE videos SET created_at = created_at - ?", [FORGOTTEN_AFTER_S])
             assert (await studio.settle(first["request_id"], None)).state == "failed"
         assert (await create(client, prompt="another"))["outcome"] == "accepted"
     assert posts(gateway) == 2

@@ -22,7 +22,7 @@ from PIL import Image
 from sora_mcp.cli.logs import Lines
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build
-from sora_mcp.studio.catalogue import AGAIN_AFTER
+from sora_mcp.studio.catalogue import RETRY_DELAY_S
 
 pytestmark = pytest.mark.anyio
 
@@ -186,7 +186,7 @@ async def test_while_there_is_no_list_what_was_kept_is_used_and_without_that_not
         again = len(of(gateway, "GET", MODELS))
         await assert_refused(client, "create_video", PROMPT | {"n_frames": 300}, "is nearest")
         assert again > asked
-        assert len(of(gateway, "GET", MODELS)) == again, f"asked again within {AGAIN_AFTER} s"
+        assert len(of(gateway, "GET", MODELS)) == again, f"asked again within {RETRY_DELAY_S} s"
 
 
 @pytest.mark.parametrize(

@@ -377,7 +377,7 @@ async def test_settling_what_is_somebody_elses_is_as_settling_what_was_never_mad
     shared: Make, gateway: FaultGateway
 ) -> None:
     gateway.on("POST", CREATE, Answer(502, b"<html>"))
-    async with Studio.open(shared(), key_of=lambda *_: None) as studio:
+    async with Studio.open(shared(), find_key=lambda *_: None) as studio:
         ann, ben = studio.for_owner("ann"), studio.for_owner("ben")
         with pytest.raises(OutcomeUnknown) as unknown:
             await ann.submit(VideoRequest(operation="simple_compose", prompt="x"))
@@ -395,7 +395,7 @@ async def test_settling_what_is_somebody_elses_is_as_settling_what_was_never_mad
 
 
 async def test_owners_share_one_studio_for_as_long_as_nothing_of_theirs_changes(shared: Make) -> None:
-    async with Studio.open(shared(), key_of=lambda *_: None) as studio:
+    async with Studio.open(shared(), find_key=lambda *_: None) as studio:
         ann = studio.for_owner("ann", Cost.of(1))
         assert studio.for_owner("ann", Cost.of(1)) is ann
         assert studio.for_owner("ann", Cost.of(2)) is not ann
@@ -405,12 +405,12 @@ async def test_owners_share_one_studio_for_as_long_as_nothing_of_theirs_changes(
 async def test_the_gateways_patience_is_shared_by_whoever_has_the_same_key(shared: Make) -> None:
     """Nobody asks a gateway that has asked one of them to be left alone; another key is another matter."""
     keys = {"cid": Secret(ANNS_OWN)}
-    async with Studio.open(shared(), key_of=lambda owner, _: keys.get(owner)) as studio:
+    async with Studio.open(shared(), find_key=lambda owner, _: keys.get(owner)) as studio:
         ann, ben, cid = [
             await studio.for_owner(owner)._connector.connect()  # noqa: SLF001 - shown by no call in less than minutes
             for owner in ("ann", "ben", "cid")
         ]
-        ann.leave_alone(60)
+        ann.pause(60)
         assert [each.may_be_asked() for each in (ann, ben, cid)] == [False, False, True]
         assert [each.account.owner for each in (ann, ben, cid)] == ["ann", "ben", "cid"]
         assert ann.account.key_fingerprint == ben.account.key_fingerprint != cid.account.key_fingerprint

@@ -25,7 +25,7 @@ from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.ledger import open_documents
 from sora_mcp.runtime.listening import most_connections
 from sora_mcp.server.shares import MOST_SESSIONS
-from sora_mcp.studio.submitter import MOST_AT_ONCE
+from sora_mcp.studio.submitter import MAX_CONCURRENT_CREATES
 
 pytestmark = pytest.mark.anyio
 
@@ -237,7 +237,7 @@ async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
 ) -> None:
     settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
     anns_token, bens_token = (TokenStore(open_documents(settings)).add(name, None, None) for name in ("ann", "ben"))
-    hold, many, told = Hold(), MOST_AT_ONCE + 5, list[bool | None]()
+    hold, many, told = Hold(), MAX_CONCURRENT_CREATES + 5, list[bool | None]()
     gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
 
     async def create(client: Client, prompt: str) -> None:
@@ -252,12 +252,12 @@ async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
         ):
             for number in range(many):
                 creating.start_soon(create, ann, f"film {number}")
-            while len(gateway.creates()) < MOST_AT_ONCE:  # noqa: ASYNC110 - the gateway tells nobody
+            while len(gateway.creates()) < MAX_CONCURRENT_CREATES:  # noqa: ASYNC110 - the gateway tells nobody
                 await anyio.sleep(0.01)
             gateway.on("POST", CREATE, TAKEN_NEXT)
             await create(ben, "a boat")
-            assert len(gateway.creates()) == MOST_AT_ONCE + 1
+            assert len(gateway.creates()) == MAX_CONCURRENT_CREATES + 1
             hold.release.set()
     assert told == [False] * (many + 1)
     assert len(gateway.creates()) == many + 1
-    assert MOST_AT_ONCE <= MOST_CALLS // 2
+    assert MAX_CONCURRENT_CREATES <= MOST_CALLS // 2

@@ -29,7 +29,7 @@ from sora_mcp.core.results import VideoList
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.studio import Studio
-from sora_mcp.studio.poller import KNOWN_AFTER
+from sora_mcp.studio.poller import FORGOTTEN_AFTER_S
 
 MINUTE, DAY = 60, 86_400
 RUNNING_MOST, DAY_MOST = 3, 6.0
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
     def a_person_gives_up_what_the_gateway_forgot(self, data: st.DataObject) -> None:
         paid = data.draw(st.sampled_from([p for p in self.paid if p.state in UNDER_WAY]))
         self.gateway.on("GET", f"{CREATE}/{paid.made}", FORGOTTEN)
-        if 0 <= self.now - paid.at < KNOWN_AFTER:
+        if 0 <= self.now - paid.at < FORGOTTEN_AFTER_S:
             with pytest.raises(NotFound, match="not know its task yet"):
                 self.portal.call(self.studio.settle, paid.request_id, None)
             self._say(paid)

@@ -414,5 +414,5 @@ async def test_the_gateway_is_not_blamed_while_the_ledger_is_away(make_settings:
     url = f"postgresql://u@{closed_address().removeprefix('http://')}/db"
     settings = make_settings(ledger_url=url)
     with closing(PostgresLedger(url)) as ledger:
-        seen = await ReadinessCheck(settings, ledger, Connector(settings, ledger)).look()
+        seen = await ReadinessCheck(settings, ledger, Connector(settings, ledger)).check()
     assert seen.gateway == "The gateway is not asked while the ledger cannot be used."

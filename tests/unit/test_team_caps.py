@@ -12,7 +12,7 @@ from sora_mcp.core.caps import CostsNotKnown, NoPrices, OtherUnit, OverCap, Over
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.spending import OpenVideo, Spending, SpendingPolicy, Standing, TeamCaps
 from sora_mcp.core.team_caps import TeamCostsNotKnown
-from sora_mcp.studio.costs import policy_of
+from sora_mcp.studio.costs import spending_policy
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 
 FIVE = Cost.of(5, "USD")
@@ -75,11 +75,11 @@ def test_costs_that_are_not_known_are_beyond_the_teams_cap_as_beyond_ones_own() 
 
 def test_the_settings_caps_are_the_teams_once_people_share_a_server() -> None:
     settings = load({}, max_cost_per_day="9", max_running="3", max_calls_per_day="4", max_cost_per_owner="2")
-    assert policy_of(settings, PLAIN).team is None
-    own = policy_of(settings_for_owner(settings, "ann"), PLAIN)
+    assert spending_policy(settings, PLAIN).team is None
+    own = spending_policy(settings_for_owner(settings, "ann"), PLAIN)
     assert (own.per_day, own.running, own.calls_per_day) == (Cost.of(2), None, None)
     assert own.team == TeamCaps(Cost.of(9), 3, 4)
-    assert policy_of(settings_for_owner(settings, "ann", cap=Cost.of(1)), PLAIN).per_day == Cost.of(1)
+    assert spending_policy(settings_for_owner(settings, "ann", cap=Cost.of(1)), PLAIN).per_day == Cost.of(1)
 
 
 def test_without_people_nothing_of_a_team_is_looked_at() -> None:
