@@ -283,7 +283,7 @@ class Creator:
         is empty, says nothing."""
         if model is not None and model not in (known := await connection.models()) and known:
             shown = quoted(model, 60)
-            raise InvalidInput([Problem("model", f"the server has no {shown}", preview.listed(model, known))])
+            raise InvalidInput([Problem("model", f"the server has no {shown}", preview.format_models(model, known))])
 
     async def _ask_user(self, ready: Resolved, confirm: Confirm | None, settles: Sequence[str]) -> float:
         """Ask the user about a request, which may settle earlier ones; the seconds that took. Raises Declined."""
@@ -315,10 +315,10 @@ class Creator:
             dialect=self._connector.dialect,
         )
         request = ready.with_addresses(ready.paths)
-        pictures = preview.pictures_named(request) | preview.pictures_needed(ready)
+        pictures = preview.named_pictures(request) | preview.needed_pictures(ready)
         body = create_of(self._connector.dialect, request, pictures, ready.source).shown
         same: Entry | None = None
-        notes: list[Note] = [*self._intentions(ready), *preview.of_needs(ready)]
+        notes: list[Note] = [*self._intentions(ready), *preview.need_notes(ready)]
         if self._connector.label != NOT_CONFIGURED:
             same, met = await self._would_meet(ready, policy, confirm)
             notes += met
@@ -334,8 +334,8 @@ class Creator:
         has_amount = self._connector.dialect.capabilities.amount
         return [
             *self._connector.notes,
-            *(preview.of_amount(ready.request) if has_amount else ()),
-            *preview.of_sources(ready),
+            *(preview.amount_notes(ready.request) if has_amount else ()),
+            *preview.source_notes(ready),
         ]
 
     async def _would_meet(

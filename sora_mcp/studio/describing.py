@@ -1,4 +1,4 @@
-"""What is told of the gateway: from its capabilities, the settings, the ledger, and one free request to it."""
+"""A description of the gateway: from its capabilities, the settings, the ledger, and one free request to it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from sora_mcp.studio.costs import cost_fields, spending_policy
 from sora_mcp.studio.poller import Poller
 from sora_mcp.studio.upstream import NO_LIST, Upstream
 
-ASK_WITHIN = 10.0
+PROBE_TIMEOUT_S = 10.0
 """Seconds that the gateway has to answer."""
-MOST_MODELS = 20
-"""So many of the models that a gateway lists are named."""
+MAX_MODELS = 20
+"""Models of the gateway's list that are named."""
 
 
 class Describer:
-    """Describes the gateway. Raises nothing: what cannot be found out is said to be a problem."""
+    """Describes the gateway. Raises nothing: what cannot be found out is reported as a problem."""
 
     def __init__(self, settings: Settings, ledger: Ledger, connector: Connector, poller: Poller) -> None:
         self._settings = settings
@@ -49,15 +49,15 @@ class Describer:
         self._poller = poller
 
     async def describe(self, model: str | None = None) -> Description:
-        """Everything that can be known now; see `Studio.describe`."""
-        problems = list(self._useless_guards())
+        """Return everything known now; see `Studio.describe`."""
+        problems = list(self._guard_problems())
         upstream, status = await self._connect(problems)
         spending, listed = None, None
         if upstream is not None:
-            status, listed = await self._ask(upstream, problems)
-            spending = await self._spending(upstream, problems, may_ask=status == "ok")
+            status, listed = await self._probe(upstream, problems)
+            spending = await self._spending(upstream, problems, may_query=status == "ok")
         limits = self._limits(model)
-        problems += self._model_not_listed(limits)
+        problems += self._unlisted_model(limits)
         messages: list[Message] = [error.parts for error in problems]
         advice: list[Advice] = [each for error in problems for each in error.advice]
         return Description(
@@ -81,7 +81,7 @@ class Describer:
         )
 
     def _limits(self, model: str | None) -> Capabilities:
-        """What can be asked for, with a model if one is named. Raises InvalidInput for one that is not listed."""
+        """Return what can be requested, with `model` if given. Raises InvalidInput if it is not listed."""
         dialect = self._connector.dialect
         if model is None:
             return dialect.capabilities
@@ -89,8 +89,8 @@ class Describer:
             raise InvalidInput([Problem("model", "this gateway does not say what each model takes", "leave it out")])
         return dialect.capabilities_of(VideoRequest(operation="simple_compose", model=model))
 
-    def _model_not_listed(self, limits: Capabilities) -> Iterator[SoraError]:
-        """That the model that is set is none of those that the gateway lists, where it lists what each takes."""
+    def _unlisted_model(self, limits: Capabilities) -> Iterator[SoraError]:
+        """Yield an error if the configured model is not among those that the gateway lists with what each takes."""
         try:
             if limits.offers and self._settings.model is not None:
                 self._limits(self._settings.model)
@@ -107,34 +107,34 @@ class Describer:
             problems.append(error)
             return None, "not_asked"
 
-    async def _spending(self, upstream: Upstream, problems: list[SoraError], *, may_ask: bool) -> Spending | None:
-        """What counts for the caps, once the gateway was asked about what is under way (`may_ask`)."""
+    async def _spending(self, upstream: Upstream, problems: list[SoraError], *, may_query: bool) -> Spending | None:
+        """Return what counts for the caps, after querying what is under way (if `may_query`)."""
         try:
-            if may_ask and self._ledger.exists():
+            if may_query and self._ledger.exists():
                 await self._poller.refresh_unfinished(upstream)
-            whose = upstream.account.person if self._settings.is_shared else upstream.account
-            return await self._ledger.spending(whose) if self._ledger.exists() else Spending()
+            scope = upstream.account.person if self._settings.is_shared else upstream.account
+            return await self._ledger.spending(scope) if self._ledger.exists() else Spending()
         except SoraError as error:
             problems.append(error)
             return None
 
-    async def _ask(self, upstream: Upstream, problems: list[SoraError]) -> tuple[Status, list[str] | None]:
-        """How the gateway stands, and the models that it lists, as far as those are plain ids."""
+    async def _probe(self, upstream: Upstream, problems: list[SoraError]) -> tuple[Status, list[str] | None]:
+        """Return the gateway's status, and the models that it lists, as far as those are plain ids."""
         try:
-            with anyio.fail_after(ASK_WITHIN):
+            with anyio.fail_after(PROBE_TIMEOUT_S):
                 models = await upstream.listed_models()
         except TimeoutError:
-            problems.append(BadReply(f"The gateway did not answer within {ASK_WITHIN:g} s.", TryAgain()))
+            problems.append(BadReply(f"The gateway did not answer within {PROBE_TIMEOUT_S:g} s.", TryAgain()))
             return "trouble", None
         except SoraError as error:
             if error.http_status in NO_LIST:
                 return "ok", None
             problems.append(error)
             return _status(error), None
-        return "ok", [each for each in models if is_plain_id(each)][:MOST_MODELS]
+        return "ok", [each for each in models if is_plain_id(each)][:MAX_MODELS]
 
-    def _useless_guards(self) -> Iterator[SoraError]:
-        """That paid calls are refused, where a guard against costs may be misspelt or cannot hold."""
+    def _guard_problems(self) -> Iterator[SoraError]:
+        """Yield an error if paid calls are refused because a cost guard may be misspelt or cannot be enforced."""
         try:
             self._settings.check_guards_spelling()
             spending_policy(self._settings, self._connector.dialect.capabilities).check_units()
@@ -142,20 +142,20 @@ class Describer:
             yield error
 
     def _caps(self, spending: Spending | None) -> dict[str, float | str]:
-        """The caps that are set, and what is left of them."""
+        """Return the configured caps, and what is left of them."""
         settings = self._settings
         policy = spending_policy(settings, self._connector.dialect.capabilities)
-        day, places, calls, team = policy.per_day, policy.running, policy.calls_per_day, policy.team or TeamCaps()
+        per_day, slots, calls, team = policy.per_day, policy.running, policy.calls_per_day, policy.team or TeamCaps()
         costs = {
             "per_call": settings.max_cost_per_call,
-            "per_day": day,
-            "left_today": None if day is None or spending is None else _left(day, spending),
+            "per_day": per_day,
+            "left_today": None if per_day is None or spending is None else _left_today(per_day, spending),
             "ask_above": settings.ask_above_cost,
             "team_per_day": team.per_day,
         }
         numbers = {
-            "running": places,
-            "places_left": None if places is None or spending is None else places - len(spending.running),
+            "running": slots,
+            "places_left": None if slots is None or spending is None else slots - len(spending.running),
             "calls_per_day": calls,
             "calls_left": None if calls is None or spending is None else calls - spending.calls,
             "team_running": team.running,
@@ -163,14 +163,14 @@ class Describer:
         }
         caps: dict[str, float | str] = {name: max(0, value) for name, value in numbers.items() if value is not None}
         caps |= {name: cap.amount if cap.is_relative else str(cap) for name, cap in costs.items() if cap is not None}
-        return {name: caps[name] for name in _CAPS if name in caps}
+        return {name: caps[name] for name in _CAP_ORDER if name in caps}
 
 
-_CAPS = (
+_CAP_ORDER = (
     *("per_call", "per_day", "left_today", "running", "places_left", "calls_per_day", "calls_left", "ask_above"),
     *("team_per_day", "team_running", "team_calls_per_day"),
 )
-"""In this order; of the team's no more than what they are is told."""
+"""The fields, in the order of the result; of the team's caps the amounts left are not disclosed."""
 
 
 def _spent(spending: Spending, limits: Capabilities) -> Spent:
@@ -184,9 +184,9 @@ def _spent(spending: Spending, limits: Capabilities) -> Spent:
     )
 
 
-def _left(day: Cost, spending: Spending) -> Cost:
-    """What is left of a day's cap; of one in another unit than the gateway's prices all."""
-    return day.less(of_unit(spending.spent, day.unit)).less(of_unit(spending.uncertain, day.unit))
+def _left_today(per_day: Cost, spending: Spending) -> Cost:
+    """Return what is left of a day's cap: all of it if its unit is not that of the gateway's prices."""
+    return per_day.less(of_unit(spending.spent, per_day.unit)).less(of_unit(spending.uncertain, per_day.unit))
 
 
 def _status(error: SoraError) -> Status:
@@ -205,8 +205,8 @@ def _operations(limits: Capabilities) -> dict[Support, list[str]]:
 
 
 def _models(limits: Capabilities, model: str | None) -> list[OfferedModel]:
-    """What each model takes; where none is known by name, what the gateway takes; where the gateway lists what each
-    takes, that of one `model`."""
+    """Return what each model takes; if no model is known by name, what the gateway takes; if the gateway lists what
+    each takes, only that of `model`."""
     sizes = [
         OfferedSize(width=width, height=height, cost=None if size is None else size.cost)
         for (width, height), size in sorted(limits.sizes.items())
@@ -218,10 +218,10 @@ def _models(limits: Capabilities, model: str | None) -> list[OfferedModel]:
     if not limits.offers:
         return [OfferedModel(names=list(limits.models) or None, sizes=sizes, lengths=lengths)]
     offer = next((each for each in limits.offers if each.id == model), None)
-    return [] if offer is None else [_in_full(offer, sizes, lengths)]
+    return [] if offer is None else [_full_model(offer, sizes, lengths)]
 
 
-def _in_full(offer: ModelOffer, sizes: list[OfferedSize], lengths: list[OfferedLength]) -> OfferedModel:
+def _full_model(offer: ModelOffer, sizes: list[OfferedSize], lengths: list[OfferedLength]) -> OfferedModel:
     lists = {name: getattr(offer, name) for name in ("resolutions", "aspect_ratios", "frame_images")}
     return OfferedModel(
         names=[offer.id],

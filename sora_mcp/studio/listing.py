@@ -1,4 +1,4 @@
-"""Lists of videos: after asking the gateway, after a wait for what is under way, or as the ledger has them."""
+"""Lists of videos: after querying the gateway, after a wait for what is under way, or as the ledger has them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sora_mcp.studio.poller import MAX_REFRESHED, Poller
 from sora_mcp.studio.upstream import Upstream
 from sora_mcp.studio.waiter import LEDGER_TIMEOUT_S, ledger_timeout_error
 
-WAITED_FOR_MOST = 200
-"""Videos that one call waits for, the newest."""
+MAX_WAITED_FOR = 200
+"""Videos that one call waits for: the newest."""
 
 ListProgress = Callable[[int, int], Awaitable[None]]
-"""Told while waiting how many have finished, and how many are waited for in all."""
+"""Receive, while waiting, how many videos have finished, and how many are waited for in all."""
 
 
 class Lists:
@@ -49,37 +49,37 @@ class Lists:
         wait_seconds: float = 0,
         on_progress: ListProgress | None = None,
     ) -> VideoList:
-        """One page, after the newest unfinished ones were asked about; see `Studio.list_videos`."""
+        """Return one page, after querying the newest unfinished videos; see `Studio.list_videos`."""
         upstream = await self._connector.connect()
         await self._check_cursor(upstream.account, cursor)
         wait = _Wait(self._ledger, self._poller, upstream, filters.query)
         await wait.run(wait_seconds, on_progress)
         with anyio.CancelScope(deadline=anyio.current_time() + LEDGER_TIMEOUT_S if wait_seconds > 0 else math.inf):
-            return await self._told(upstream, wait, filters, limit, cursor)
+            return await self._list(upstream, wait, filters, limit, cursor)
         raise ledger_timeout_error()
 
-    async def _told(
+    async def _list(
         self, upstream: Upstream, wait: _Wait, filters: Filters, limit: int, cursor: str | None
     ) -> VideoList:
-        await wait.end()
+        await wait.finish()
         entries, more = await self._entries(upstream.account, filters, limit, cursor)
         totals = await self._ledger.totals(upstream.account)
-        most = MAX_REFRESHED if filters.query is None else WAITED_FOR_MOST
-        under_way = [each for each in await self._ledger.under_way(upstream.account, most) if wait.is_wanted(each)]
+        max_rows = MAX_REFRESHED if filters.query is None else MAX_WAITED_FOR
+        under_way = [each for each in await self._ledger.under_way(upstream.account, max_rows) if wait.is_wanted(each)]
         return VideoList(
             gateway=upstream.label,
             counts={state: count for state, count in totals.counts.items()},  # noqa: C416
             **self._sums(totals),
             unpriced=totals.unpriced or None,
-            elsewhere=None if entries else _elsewhere(totals.elsewhere, upstream.account) or None,
+            elsewhere=None if entries else _other_gateways(totals.elsewhere, upstream.account) or None,
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
             videos=[report.listed(entry, self._poller.age(entry)) for entry in entries if not entry.is_damaged],
             damaged=(damaged := _damaged(entries)),
             next_cursor=more,
             filters=filters.model_copy(update={"is_continued": cursor is not None}),
             advice=(
-                *_advice(wait.trouble, [upstream.queries.error_for(entry) for entry in under_way], filters, limit),
-                *report.left_out(damaged),
+                *_advice(wait.last_error, [upstream.queries.error_for(entry) for entry in under_way], filters, limit),
+                *report.damaged_advice(damaged),
             ),
             **wait.outcome,
         )
@@ -89,16 +89,18 @@ class Lists:
         return fields | {"uncertain_cost": fields.pop("uncertain") or None}
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = ()) -> VideoList:
-        """The newest as the ledger has them; see `Studio.recent`."""
+        """Return the newest videos as the ledger has them; see `Studio.recent`."""
         if not self._ledger.exists() or self._connector.label == NOT_CONFIGURED:
             return VideoList(gateway=self._connector.label, videos=[])
         entries = await self._ledger.page((await self._connector.connect()).account, limit=limit, states=states)
         videos = [report.listed(entry) for entry in entries if not entry.is_damaged]
         damaged = _damaged(entries)
-        return VideoList(gateway=self._connector.label, videos=videos, damaged=damaged, advice=report.left_out(damaged))
+        return VideoList(
+            gateway=self._connector.label, videos=videos, damaged=damaged, advice=report.damaged_advice(damaged)
+        )
 
     async def _check_cursor(self, account: Account, cursor: str | None) -> None:
-        """Raise InvalidInput for one that no list of this account gave, before anybody waits."""
+        """Raise InvalidInput before any wait if no list of this account returned the cursor."""
         if cursor is None:
             return
         try:
@@ -109,9 +111,9 @@ class Lists:
     async def _entries(
         self, account: Account, filters: Filters, limit: int, cursor: str | None
     ) -> tuple[list[Entry], str | None]:
-        """One page, and the cursor of the next one, None where there is none: the id of the last request before it.
+        """Return one page, and the cursor of the next one or None: the id of the last request before it.
 
-        Numbers of rows would show each owner how many the others make.
+        Row numbers would show each owner how many videos the others make.
         """
         if filters.query is not None:
             return await self._ledger.search(account, filters.query, limit=limit, before=cursor, states=filters.states)
@@ -124,23 +126,23 @@ class Lists:
 
 
 class _Wait:
-    """A wait for everything that was under way when it began; what begins meanwhile is not waited for."""
+    """A wait for everything that was under way when it started; what starts meanwhile is not waited for."""
 
     def __init__(self, ledger: Ledger, poller: Poller, upstream: Upstream, query: str | None) -> None:
         self._ledger = ledger
         self._poller = poller
         self._upstream = upstream
-        self._mentions = search_for(query) if query is not None else lambda _: True
+        self._matches = search_for(query) if query is not None else lambda _: True
         self._wanted: dict[str, Entry] | None = None
-        self.trouble: SoraError | None = None
-        """Why the gateway could not be asked the last time."""
+        self.last_error: SoraError | None = None
+        """The error of the last query, if it failed."""
         self.outcome: dict[str, Any] = {}
-        """How many were waited for, and how many of them have finished."""
+        """How many videos were waited for, and how many of them have finished."""
 
     async def run(self, seconds: float, on_progress: ListProgress | None) -> None:
-        """Ask about the newest; with `seconds`, until all have finished or these are over."""
+        """Query the newest; with `seconds`, until all have finished or these are over."""
         if seconds <= 0:
-            self._note(await self._poller.refresh_unfinished(self._upstream), 0)
+            self._record_errors(await self._poller.refresh_unfinished(self._upstream), 0)
             return
         wanted = self._wanted = {each.request_id: each for each in await self._under_way() if self.is_wanted(each)}
         left = len(wanted)
@@ -148,7 +150,7 @@ class _Wait:
             while left:
                 entries = [entry for entry in await self._under_way() if entry.request_id in wanted]
                 due = [entry for entry in entries if self._is_due(entry)]
-                is_final = self._note(await self._poller.refresh(self._upstream, due), len(due))
+                is_final = self._record_errors(await self._poller.refresh(self._upstream, due), len(due))
                 left = len({entry.request_id for entry in await self._under_way()} & wanted.keys())
                 if on_progress is not None:
                     await on_progress(len(wanted) - left, len(wanted))
@@ -157,39 +159,39 @@ class _Wait:
                 if left:
                     await anyio.sleep(self._upstream.tick)
 
-    async def end(self) -> None:
-        """Look once more at what was waited for."""
+    async def finish(self) -> None:
+        """Read once more what was waited for, and set the outcome."""
         if self._wanted is None:
             return
         left = {entry.request_id for entry in await self._under_way()} & self._wanted.keys()
-        if not left:  # somebody else got the answer
-            self.trouble = None
+        if not left:  # another process got the answer
+            self.last_error = None
         for request_id in self._wanted.keys() - left:
             entry = self._wanted[request_id]
             if await self._ledger.find(entry.account, request_id) is None:
                 left.add(request_id)
-                self.trouble = RowGone(request_id)
+                self.last_error = RowGone(request_id)
         self.outcome = {"waited_for": len(self._wanted), "finished": len(self._wanted) - len(left)}
 
     def is_wanted(self, entry: Entry) -> bool:
-        """Whether the filter lets it through."""
-        return self._mentions(entry.body)
+        """Whether the filter matches."""
+        return self._matches(entry.body)
 
     async def _under_way(self) -> list[Entry]:
-        """What the gateway has not finished, or is just being sent; after a day nobody waits any more."""
-        entries = await self._ledger.page(self._upstream.account, limit=WAITED_FOR_MOST, states=STARTED)
+        """Return what the gateway has not finished, or is being sent; nothing is waited for longer than a day."""
+        entries = await self._ledger.page(self._upstream.account, limit=MAX_WAITED_FOR, states=STARTED)
         since = self._ledger.now() - DAY_S
         return [entry for entry in entries if entry.created_at > since]
 
     def _is_due(self, entry: Entry) -> bool:
-        """Whether to ask about it now."""
+        """Whether to query it now."""
         return entry.task_id is not None and entry.is_due_for_who_waits(self._ledger.now(), self._upstream.pace)
 
-    def _note(self, errors: list[SoraError], asked: int) -> bool:
-        """Keep the trouble that there was; whether every question failed, and waiting does not help."""
-        if asked or errors:
-            self.trouble = errors[-1] if errors else None
-        return bool(errors) and len(errors) == asked and not any(error.can_retry for error in errors)
+    def _record_errors(self, errors: list[SoraError], queried: int) -> bool:
+        """Remember the last error; return whether every query failed for good."""
+        if queried or errors:
+            self.last_error = errors[-1] if errors else None
+        return bool(errors) and len(errors) == queried and not any(error.can_retry for error in errors)
 
 
 def _damaged(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -197,19 +199,19 @@ def _damaged(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def _advice(
-    trouble: SoraError | None, troubles: Sequence[SoraError | None], filters: Filters, limit: int
+    error: SoraError | None, errors: Sequence[SoraError | None], filters: Filters, limit: int
 ) -> tuple[Advice, ...]:
-    """`trouble`: what went wrong in this call; `troubles`: what is wrong with each of those that are under way."""
-    known = [each for each in troubles if each is not None]
-    trouble = trouble or next(iter(known), None)
-    before = () if trouble is None else (KnownBefore(trouble.parts),)
-    if any(each is None or each.can_retry for each in troubles):
+    """Return the advice. `error`: of this call; `errors`: of each video under way."""
+    known = [each for each in errors if each is not None]
+    error = error or next(iter(known), None)
+    before = () if error is None else (KnownBefore(error.parts),)
+    if any(each is None or each.can_retry for each in errors):
         return (*before, WaitForAll(filters.query, limit))
     return (*before, *(known[0].advice if known else ()))
 
 
-def _elsewhere(others: Mapping[Account, int], account: Account) -> dict[str, int]:
-    """How many videos there are where, by the name of the gateway."""
+def _other_gateways(others: Mapping[Account, int], account: Account) -> dict[str, int]:
+    """Return how many videos other gateways have, by their names."""
     counts: dict[str, int] = {}
     for other, count in others.items():
         name = label_of(other.address) + (" (another key)" if other.address == account.address else "")

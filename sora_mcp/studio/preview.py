@@ -1,4 +1,4 @@
-"""What else a paid call would meet, or has met, in sentences: a duplicate, a cap, a question, an earlier refusal."""
+"""Notes on what a paid call would meet, or has met: a duplicate, a cap, a question, an earlier refusal."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _MINUTE_S, _HOUR_S = 60, 3600
 
 
 def duplicate(entry: Entry) -> Note:
-    """Of which request a dry run is a duplicate."""
+    """Return the note that a dry run duplicates this request."""
     return WouldRepeat(entry.id, entry.state)
 
 
 def refusal(error: SoraError) -> Note:
-    """Why the real call of a dry run would be refused."""
+    """Return the note why the real call would be refused."""
     return WouldBeRefused(error.parts, error.advice, will_pass=isinstance(error, TooManyRunning))
 
 
 def no_board(error: SoraError) -> str:
-    """Why there is no picture of a plan."""
+    """Return the note why there is no picture of a plan."""
     return f"The plan is not drawn: {error.message}"
 
 
-def question(words: str) -> str:
-    """What the user would be asked."""
-    return f'A real call would ask first: "{words}"'
+def question(text: str) -> str:
+    """Return the note of the question that the user would get."""
+    return f'A real call would ask first: "{text}"'
 
 
 def refused_before(entry: Entry, now: float) -> str:
-    """That the same request came to nothing before; the gateway's reason stands in quotes."""
+    """Return the note that the same request was refused or failed before, with the gateway's reason in quotes."""
     if entry.settled_at is not None and entry.state == "rejected":
         return f"A person said {_ago(now - entry.settled_at)} that the same request did not run ({entry.request_id})."
-    what = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
+    verb = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
     reason = entry.gateway_message or entry.failure_reason
-    words = f"The same request {what} {_ago(now - entry.updated_at)}"
-    return f"{words}: {quotation(reason)}" if reason else f"{words}; no reason was given."
+    text = f"The same request {verb} {_ago(now - entry.updated_at)}"
+    return f"{text}: {quotation(reason)}" if reason else f"{text}; no reason was given."
 
 
-def of_amount(request: VideoRequest) -> Iterator[str]:
-    """How much a remix changes."""
+def amount_notes(request: VideoRequest) -> Iterator[str]:
+    """Yield how much a remix changes its source."""
     if request.operation != "remix":
         return
     amount = request.sdedit.amount if request.sdedit is not None else None
@@ -58,8 +58,8 @@ def of_amount(request: VideoRequest) -> Iterator[str]:
         yield "No amount is set, so the gateway decides: 1 would stay closest to the source, 8 would change most."
 
 
-def of_sources(ready: Resolved) -> Iterator[str]:
-    """What becomes of the sources."""
+def source_notes(ready: Resolved) -> Iterator[str]:
+    """Yield what happens to the sources."""
     for i, image in ready.images.items():
         yield from (f"inpaint_items[{i}].url: {note}." for note in image.notes)
     request, size = ready.request, ready.source_size
@@ -70,34 +70,34 @@ def of_sources(ready: Resolved) -> Iterator[str]:
         )
 
 
-def of_needs(ready: Resolved) -> Iterator[str]:
-    """What a real call would get first of earlier videos."""
+def need_notes(ready: Resolved) -> Iterator[str]:
+    """Yield what a real call would first fetch of earlier videos."""
     for need in ready.plan.needs:
         entry, generation = ready.videos[need.item]
         name, path = name_of(entry, generation), entry.files.get(generation.variant)
         if need.kind == "address":
             yield f"A real call first asks the gateway for the address of {name}."
         else:
-            what = "the file" if need.kind == "file" else _which(need)
-            first = "takes" if path is not None and path.is_file() else "fetches the video and takes"
-            yield f"A real call first {first} {what} of {name}, and sends it along."
+            part = "the file" if need.kind == "file" else _frame_name(need)
+            action = "takes" if path is not None and path.is_file() else "fetches the video and takes"
+            yield f"A real call first {action} {part} of {name}, and sends it along."
 
 
-def pictures_named(request: VideoRequest) -> dict[int, Picture]:
-    """The images of a request by the names that the caller has for them, to show what would be sent."""
+def named_pictures(request: VideoRequest) -> dict[int, Picture]:
+    """Return the images of a request under the caller's names, to show what would be sent."""
     return {i: Picture(item.url, b"", "") for i, item in enumerate(request.inpaint_items) if item.url is not None}
 
 
-def pictures_needed(ready: Resolved) -> dict[int, Picture]:
-    """The pictures that are needed of earlier videos, by words for what they are of."""
+def needed_pictures(ready: Resolved) -> dict[int, Picture]:
+    """Return placeholders for the frames needed of earlier videos, named by what they show."""
     return {
-        need.item: Picture(f"{_which(need)} of {name_of(*ready.videos[need.item])}", b"", "")
+        need.item: Picture(f"{_frame_name(need)} of {name_of(*ready.videos[need.item])}", b"", "")
         for need in ready.plan.needs
         if need.item is not None
     }
 
 
-def _which(need: Need) -> str:
+def _frame_name(need: Need) -> str:
     return {None: "the last frame", 0: "the first frame"}.get(need.frame, f"frame {need.frame}")
 
 
@@ -108,12 +108,12 @@ def _ago(seconds: float) -> str:
     return f"{amount:.0f} {unit}{'s' * (amount != 1)} ago"
 
 
-MODELS_NAMED = 8
+MAX_NAMED_MODELS = 8
 
 
-def listed(model: str, known: list[str]) -> str:
-    """The models that there are, those first that look like the one that there is not."""
-    near = difflib.get_close_matches(model, known, n=MODELS_NAMED, cutoff=0.5)
-    names = [*near, *(each for each in known if each not in near)]
-    more = f" and {len(names) - MODELS_NAMED} more" if len(names) > MODELS_NAMED else ""
-    return ", ".join(names[:MODELS_NAMED]) + more
+def format_models(model: str, known: list[str]) -> str:
+    """Return the known models as text, those with names similar to the unknown one first."""
+    similar = difflib.get_close_matches(model, known, n=MAX_NAMED_MODELS, cutoff=0.5)
+    names = [*similar, *(each for each in known if each not in similar)]
+    more = f" and {len(names) - MAX_NAMED_MODELS} more" if len(names) > MAX_NAMED_MODELS else ""
+    return ", ".join(names[:MAX_NAMED_MODELS]) + more

@@ -35,8 +35,8 @@ class QueryTracker:
             self._remember(entry, error)
             raise
         except anyio.get_cancelled_exc_class():
-            if (error := _overdue_error(started_at)) is not None:
-                self._remember(entry, error)
+            if (overdue := _overdue_error(started_at)) is not None:
+                self._remember(entry, overdue)
             raise
         else:
             self._errors.pop(entry.request_id, None)

@@ -1,4 +1,4 @@
-"""Rows of the ledger, told to the world."""
+"""Rows of the ledger as results for callers."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from sora_mcp.studio.connector import NOT_CONFIGURED
 def video(
     entry: Entry,
     gateway: str,
-    trouble: SoraError | None = None,
+    query_error: SoraError | None = None,
     *,
     dialect: Dialect,
     age_s: float | None = None,
     usual_s: float | None = None,
 ) -> Video:
-    """Everything known about one video. `trouble`: why the gateway could not be asked about it just now.
+    """Return everything known about one video. `query_error`: why the gateway could not be queried just now.
 
-    `dialect`: that of the gateway. `age_s`: how old it is, where it is under way, and what it usually takes here.
+    `dialect`: that of the gateway. `age_s` and `usual_s`: seconds since its creation, and what videos usually take.
     """
-    before = () if trouble is None else (KnownBefore(trouble.parts),)
+    stale_advice = () if query_error is None else (KnownBefore(query_error.parts),)
     with readable(entry.request_id):
         n_variants = entry.body.get("n_variants")
         return Video(
-            **summary(entry, 2000) | _asked_for(entry),
+            **summary(entry, 2000) | _request_fields(entry),
             gateway=gateway,
             progress=entry.progress,
             gateway_state=entry.gateway_state,
@@ -74,12 +74,12 @@ def video(
                 for g in entry.generations
             ],
             files=[str(file) for _, file in sorted(entry.files.items())],
-            advice=(*before, *advice(entry, dialect)),
+            advice=(*stale_advice, *advice(entry, dialect)),
         )
 
 
-def _asked_for(entry: Entry) -> dict[str, Any]:
-    """The parts of a request: what would have to be asked for to have the same again."""
+def _request_fields(entry: Entry) -> dict[str, Any]:
+    """Return the parts of a request that would have to be repeated to get the same video again."""
     beats = [
         ToldBeat(time=beat.frame, seconds=round(beat.frame / FPS, 2), description=beat.description)
         for beat in plans.told_beats(entry.body)
@@ -96,20 +96,20 @@ def _asked_for(entry: Entry) -> dict[str, Any]:
     ]
     parts: dict[str, Any] = {"beats": None, "actions": beats or None, "inpaint_items": items or None}
     parts |= {"plan": _plan(entry.body, entry.sources, entry.adjusted)}
-    return parts if entry.body.get("prompt") or not beats else parts | {"prompt": None}  # the beats are there
+    return parts if entry.body.get("prompt") or not beats else parts | {"prompt": None}  # the beats are in `actions`
 
 
 def _plan(
     body: plans.Body, sources: Sequence[str], adjusted: Iterable[Adjustment], left_open: Iterable[str] = ()
 ) -> str | None:
-    """The plan in words. It ends where what is sent ends, and nowhere where the upstream chooses (`left_open`)."""
+    """Return the plan as text. It has the length that is sent, and none if the upstream chooses it (`left_open`)."""
     sent = {name: value for name, value in body.items() if name not in left_open}
     n_frames = sent_frames(adjusted)
     return plans.plan(sent if n_frames is None else sent | {"n_frames": n_frames}, sources)
 
 
 def _address(entry: Entry, generation: Generation) -> str | None:
-    """Where a variant can be opened: a path stands at the gateway's own address; None where nobody outside can."""
+    """Return a variant's web address; a path is relative to the gateway's. None if it cannot be opened from outside."""
     url = generation.url
     if url is None or not url.startswith("/"):
         return url
@@ -117,7 +117,7 @@ def _address(entry: Entry, generation: Generation) -> str | None:
 
 
 def advice(entry: Entry, dialect: Dialect) -> tuple[Advice, ...]:
-    """What to do about a video now, at a gateway that is spoken to like that."""
+    """Return what to do about a video now, at a gateway with this dialect."""
     more = (MoreIds(tuple(entry.other_ids)),) if entry.other_ids else ()
     if entry.state in UNDER_WAY:
         is_known = not entry.gateway_state or dialect.knows_state(entry.gateway_state)
@@ -132,8 +132,8 @@ def advice(entry: Entry, dialect: Dialect) -> tuple[Advice, ...]:
         return *more, Revise(entry.state)
     if not any(generation.url for generation in entry.generations):
         return *more, TellUser("the gateway says that it succeeded but gave no address for it")
-    is_here = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
-    return *more, *((ON_THIS_MACHINE,) if is_here else ()), UseVideo(entry.id, dialect.capabilities.can("remix"))
+    is_local = any(generation.url.startswith("file:") for generation in entry.generations if generation.url)
+    return *more, *((ON_THIS_MACHINE,) if is_local else ()), UseVideo(entry.id, dialect.capabilities.can("remix"))
 
 
 ON_THIS_MACHINE = Do("Its address is a file on this machine, not a web address.")
@@ -144,18 +144,18 @@ def _after_dry_run(gateway: str) -> tuple[Advice, ...]:
 
 
 def listed(entry: Entry, age_s: float | None = None) -> ListedVideo:
-    """One line of a list; the prompt is shortened. `age_s`: how old it is, where it is under way."""
+    """Return one item of a list, with a shortened prompt. `age_s`: seconds since its creation, if it is under way."""
     return ListedVideo(**summary(entry), age_seconds=None if age_s is None else round(age_s))
 
 
-def left_out(damaged: Sequence[str]) -> tuple[Advice, ...]:
-    """Which rows a list leaves out because they cannot be read."""
+def damaged_advice(damaged: Sequence[str]) -> tuple[Advice, ...]:
+    """Return advice about the rows that a list omits because they are damaged."""
     if not damaged:
         return ()
-    shown, more = ", ".join(damaged[:MOST_NAMED]), len(damaged) - MOST_NAMED
-    rows = f"row {shown} is" if len(damaged) == 1 else f"rows {shown}{f' and {more} more' if more > 0 else ''} are"
-    words = f"the ledger's {rows} damaged and left out here: somebody else has changed the ledger"
-    return (TellUser(words),)
+    names, more = ", ".join(damaged[:MOST_NAMED]), len(damaged) - MOST_NAMED
+    rows = f"row {names} is" if len(damaged) == 1 else f"rows {names}{f' and {more} more' if more > 0 else ''} are"
+    text = f"the ledger's {rows} damaged and left out here: somebody else has changed the ledger"
+    return (TellUser(text),)
 
 
 def submission(
@@ -170,7 +170,7 @@ def submission(
     dialect: Dialect,
     is_new: bool = True,
 ) -> Submission:
-    """What became of one paid call; `is_new`: it was sent now, and is not the first one of a duplicate."""
+    """Return the result of a paid call; `is_new`: it was sent now, and is not the original of a duplicate."""
     body = request.body()
     shape = {name: getattr(request, name) for name in ("width", "height", "n_frames") if name not in plan.left_open}
     if "width" not in shape:
@@ -189,32 +189,32 @@ def submission(
         sources=entry.sources if entry else list(sources),
         plan=_plan(body, sources, entry.adjusted if entry else plan.adjusted, plan.left_open),
         amount=plans.amount(body),
-        operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount goes
+        operation=None if request.operation == "remix" and plan.left_open else request.operation,  # no amount is sent
         advice=advice(entry, dialect) if entry else _after_dry_run(gateway),
     )
 
 
 def adjusted(adjustments: Iterable[Adjustment]) -> list[Adjusted] | None:
-    """What was sent instead of what was asked for; None where nothing was."""
+    """Return what was sent instead of what was requested; None if nothing was adjusted."""
     return [{"field": each.field, "asked": each.asked, "sent": each.sent} for each in adjustments] or None
 
 
-def not_settled(request_id: str, entry: Entry | None, task_id: str | None = None) -> str:
-    """Why a person's word about a request, that it became this task or none, changed nothing."""
+def not_settled_reason(request_id: str, entry: Entry | None, task_id: str | None = None) -> str:
+    """Return why a person's statement that a request became this task, or none, was not recorded."""
     if entry is None:
         return f"No request {request_id} was made at this gateway."
     if entry.state == "sending":
         return f"{request_id} is still being sent: there is nothing to settle yet."
-    is_said_not_to_have_run = entry.state == "rejected" and entry.settled_at is not None
-    if entry.state == "unknown" or (is_said_not_to_have_run and task_id is not None):
+    is_settled_as_not_run = entry.state == "rejected" and entry.settled_at is not None
+    if entry.state == "unknown" or (is_settled_as_not_run and task_id is not None):
         return "That task belongs to another request."
-    if is_said_not_to_have_run:
+    if is_settled_as_not_run:
         return f"{request_id} is already recorded as not having run."
     return f"{request_id} {predicate(entry.state)}, so there is nothing to settle."
 
 
 def candidates(listed: Sequence[ListedTask]) -> Do:
-    """Which tasks an unknown request may have become; their prompts are the upstream's: data, in quotes."""
+    """Return advice on the tasks an unknown request may have become; their prompts are untrusted: quoted as data."""
     named = [
         f'{task.task_id} ("{clean(task.prompt, 60).replace(chr(34), chr(39))}", {task.state})'
         for task in listed
@@ -222,24 +222,24 @@ def candidates(listed: Sequence[ListedTask]) -> Do:
     ][:MOST_NAMED]
     if not listed:
         return Do("The gateway lists no other task of that time.")
-    count, these = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
-    which = f": {', '.join(named)}" if named else ""
-    return Do(f"The gateway lists {count} of about that time that no other request has{which}. It may be {these}.")
+    count, which = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
+    names = f": {', '.join(named)}" if named else ""
+    return Do(f"The gateway lists {count} of about that time that no other request has{names}. It may be {which}.")
 
 
 def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = (), *, plan: Plan) -> str:
-    """What the user is asked before something dear is submitted, or the same as earlier requests whose outcome is
-    unknown (`settles`)."""
+    """Return the question to the user before an expensive request, or one that repeats earlier requests with an unknown
+    outcome (`settles`)."""
     size = f"{request.width}x{request.height}" if "width" not in plan.left_open else ""
     length = f"{request.n_frames / FPS:g} s" if "n_frames" not in plan.left_open else ""
     times = f"{request.n_variants} x {size}".strip() if request.n_variants > 1 else size
-    what = ", ".join(part for part in (verb_of(request.operation), times, length) if part)
-    make = f"Make this video ({what}) at {gateway} for {in_words(cost)}?"
+    details = ", ".join(part for part in (verb_of(request.operation), times, length) if part)
+    proposal = f"Make this video ({details}) at {gateway} for {in_words(cost)}?"
     if not settles:
-        return make
-    shown = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))
+        return proposal
+    names = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))
     return (
-        f"The same video was asked for before, and what became of that is not known ({shown}): it may have been made "
+        f"The same video was asked for before, and what became of that is not known ({names}): it may have been made "
         "and charged. Say yes only if the gateway's own log shows that it did not run; that is then recorded, too. "
-        f"{make}"
+        f"{proposal}"
     )

@@ -45,7 +45,7 @@ class Settler:
         entry = await self._ledger.settle(connection.account, request_id, task_id, given_up=given_up)
         if entry is None:
             known = await self._ledger.find(connection.account, request_id)
-            raise NotFound(report.not_settled(request_id, known, task_id), SeeList())
+            raise NotFound(report.not_settled_reason(request_id, known, task_id), SeeList())
         return report.video(entry, connection.label, dialect=connection.dialect)
 
     async def candidates(self, request_id: str) -> list[ListedTask]:
@@ -72,7 +72,7 @@ class Settler:
         connection = await self._connector.connect()
         entry = await self._ledger.find(connection.account, request_id)
         if entry is None or entry.state != "unknown":
-            raise NotFound(report.not_settled(request_id, entry), SeeList())
+            raise NotFound(report.not_settled_reason(request_id, entry), SeeList())
         dialect = connection.dialect_of(entry)
         if self._is_shared or not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
             return None

@@ -1,4 +1,4 @@
-"""Sums over many videos: whether a batch may be paid, and what was spent when, on what and where."""
+"""Sums over many videos: whether a batch may be paid, and what was spent by day, operation and gateway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sora_mcp.studio.costs import spending_policy
 
 
 class Sums:
-    """What lines of a batch, or videos of some days, add up to. All methods raise SoraError and nothing else."""
+    """Adds up lines of a batch, or videos of some days. All methods raise SoraError and nothing else."""
 
     def __init__(self, settings: Settings, ledger: Ledger, connector: Connector) -> None:
         self._settings = settings
@@ -51,14 +51,14 @@ class Sums:
         )
 
     async def _owners(self, since: float) -> list[UsageGroup] | None:
-        """What each owner spent, where none is meant and there are several, or may be."""
+        """Return what each owner spent, unless one is configured, if there are or may be several."""
         if self._settings.owner is not None:
             return None
         owners = await self._groups(("address", "owner"), since)
         return owners if self._settings.auth or any(group.owner for group in owners) else None
 
     async def _groups(self, by: tuple[UsageKey, ...], since: float) -> list[UsageGroup]:
-        """Groups in order: this gateway first, the newest day first, operations by their names."""
+        """Return the groups in order: this gateway first, the newest day first, operations by name."""
         if not self._ledger.exists():
             return []
         groups = [_group(by, usage) for usage in await self._ledger.usage(self._settings.owner, by, since)]

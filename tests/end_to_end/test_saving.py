@@ -13,7 +13,7 @@ from bench import MP4, RUNNING, TAKEN_NEXT, Connect, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client
 
-from sora_mcp.studio.watcher import SAVES_AT_ONCE
+from sora_mcp.studio.watcher import MAX_CONCURRENT_SAVES
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +129,7 @@ async def test_an_address_that_does_not_do_is_tried_ever_more_rarely(connect: Co
 async def test_no_more_than_a_few_are_saved_at_once(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:
-    many, hold = SAVES_AT_ONCE + 2, Hold()
+    many, hold = MAX_CONCURRENT_SAVES + 2, Hold()
     gateway.on("POST", CREATE, TAKEN_NEXT)
     gateway.on("GET", "/media", replace(VIDEO, hold=hold))
     running = f"{CREATE}/task_{many + 1}"
@@ -142,7 +142,7 @@ async def test_no_more_than_a_few_are_saved_at_once(
             looks = len(gateway.requests("GET", running))
             while len(gateway.requests("GET", running)) < looks + 4:  # each is a round in which saves could begin
                 await anyio.lowlevel.checkpoint()
-            assert len(gateway.requests("GET", "/media/one.mp4")) == SAVES_AT_ONCE
+            assert len(gateway.requests("GET", "/media/one.mp4")) == MAX_CONCURRENT_SAVES
             hold.release.set()
             while len(await names(folder)) < many:
                 await anyio.lowlevel.checkpoint()

@@ -129,7 +129,7 @@ async def make_known(dialect: str, home: Path, address: str) -> None:
     async def fetch() -> str:
         return kept
 
-    await Catalogue(home, address, spoken, fetch, time.time).know()
+    await Catalogue(home, address, spoken, fetch, time.time).load()
 
 
 def in_words(answer: Answer, words: Words) -> Answer:
