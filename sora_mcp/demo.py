@@ -21,7 +21,7 @@ from mcp.shared.dispatcher import ProgressFnT
 from sora_mcp import media
 from sora_mcp.config.endpoint import OPENROUTER, SORA
 from sora_mcp.config.spelling import has_our_prefix
-from sora_mcp.media.moving import Shot, save_moving
+from sora_mcp.media.animation import Shot, save_animation
 
 _PROMPT = "A lighthouse on a cliff at sunset, slow dolly in, warm light on the sea"
 _NEED_A_MODEL = {"videos:generic", "videos:new-api"}
@@ -104,7 +104,7 @@ class _Agent:
         overview = self._folder / "contact-sheet.png"
         await anyio.to_thread.run_sync(media.overview, self._sheets, overview)
         moving = self._folder / "demo.webp"
-        await anyio.to_thread.run_sync(save_moving, self._shots, moving)
+        await anyio.to_thread.run_sync(save_animation, self._shots, moving)
         click.echo(f"The videos are in {self._folder}; all of them on one sheet: {overview}")
         click.echo(f"The conversation as a moving picture: {moving}")
 

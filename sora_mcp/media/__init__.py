@@ -1,4 +1,4 @@
-"""What needs PyAV and Pillow: looking at videos and rendering the sandbox's. Both are loaded when first needed."""
+"""Everything that needs PyAV and Pillow: stills of videos, and the sandbox's videos. Both load when first needed."""
 
 from sora_mcp.media.extra import not_installed, require, require_installed
 from sora_mcp.media.film import Probe

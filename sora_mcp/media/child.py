@@ -1,6 +1,7 @@
-"""A process of its own for what may take for ever, take all memory, or crash: started, asked once, and ended.
+"""Worker processes for code that may never return, use up all memory, or crash: started, asked once, and killed.
 
-The first half is for the server, the second for the process, which ends with its parent, its time and its memory.
+The first half runs in the server, the second in the worker, which exits when its parent does, when its time is up, or
+when it runs out of memory.
 """
 
 from __future__ import annotations
@@ -21,59 +22,59 @@ import anyio
 from anyio.abc import Process
 
 GRACE_S = 2
-"""Seconds beyond its time after which the system ends such a process, should its parent not have done so."""
+"""Seconds past its deadline after which the system kills a worker that its parent has not killed."""
+
+MAX_CONCURRENT = 2
+"""Workers of one kind that run at the same time."""
 
 
-AT_ONCE = 2
-"""Processes of one kind that run at once."""
-
-
-class Turns:
-    """Whose process runs when: AT_ONCE of all, and where several people share a server as many of each person wait, so
-    that nobody waits behind all that somebody else asked for."""
+class Slots:
+    """Limits workers to MAX_CONCURRENT in total. On a shared server each owner also has at most MAX_CONCURRENT in the
+    queue for those, so that no owner waits behind everything another owner asked for."""
 
     def __init__(self) -> None:
-        self._own = self._all = anyio.Semaphore(AT_ONCE)
+        self._own = self._all = anyio.Semaphore(MAX_CONCURRENT)
 
-    def for_one(self) -> Turns:
-        """The turns of one of several people."""
-        theirs = copy(self)
-        theirs._own = anyio.Semaphore(AT_ONCE)  # noqa: SLF001 - a copy of this one
-        return theirs
+    def for_owner(self) -> Slots:
+        """The same slots, queued for by one of several owners."""
+        slots = copy(self)
+        slots._own = anyio.Semaphore(MAX_CONCURRENT)  # noqa: SLF001 - a copy of this one
+        return slots
 
     @asynccontextmanager
-    async def take(self, within_s: float = math.inf) -> AsyncIterator[None]:
-        """Wait for a turn, and have it until this ends. Raises TimeoutError."""
-        async with AsyncExitStack() as taken:
-            with anyio.fail_after(within_s):
-                for each in dict.fromkeys((self._own, self._all)):
-                    await taken.enter_async_context(each)
+    async def acquire(self, timeout_s: float = math.inf) -> AsyncIterator[None]:
+        """Wait for a slot, and occupy it until the context exits. Raises TimeoutError."""
+        async with AsyncExitStack() as stack:
+            with anyio.fail_after(timeout_s):
+                for semaphore in dict.fromkeys((self._own, self._all)):
+                    await stack.enter_async_context(semaphore)
             yield
 
 
-async def answer_of(module: str, asked: dict[str, Any], content: bytes, *, most_bytes: int) -> bytes:
-    """What `python -m module` says to a question; empty where it could not be started or said more than `most_bytes`.
+async def run_worker(module: str, request: dict[str, Any], content: bytes, *, max_bytes: int) -> bytes:
+    """Run `python -m module` for one request and return its answer; empty if the process could not be started, or
+    answered with more than `max_bytes`.
 
-    It is gone when this returns, or is cancelled.
+    The process is dead by the time this returns or is cancelled.
     """
     answer = bytearray()
     with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream):
-        async with _process(module) as process:
+        async with _spawn(module) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            await process.stdin.send(json.dumps(asked | {"bytes": len(content)}).encode() + b"\n" + content)
+            await process.stdin.send(json.dumps(request | {"bytes": len(content)}).encode() + b"\n" + content)
             async for chunk in process.stdout:  # stdin is left open: its end would end the process
                 answer += chunk
-                if len(answer) > most_bytes:
+                if len(answer) > max_bytes:
                     return b""
     return bytes(answer)
 
 
 @asynccontextmanager
-async def _process(module: str) -> AsyncIterator[Process]:
-    """A process that is killed on leaving. In a session of its own: Ctrl-C at a shell is for us, who then end it."""
+async def _spawn(module: str) -> AsyncIterator[Process]:
+    """Start a process that is killed on exit. It has its own session: Ctrl-C in a shell goes to us, and we kill it."""
     command = [sys.executable, "-P", "-m", module]
-    with anyio.CancelScope(shield=True):  # one that is given up while it is started would be left behind
+    with anyio.CancelScope(shield=True):  # a process cancelled while it starts would be left behind
         process = await anyio.open_process(
             command, stderr=subprocess.DEVNULL, env=_environment(), start_new_session=True
         )
@@ -89,50 +90,53 @@ def _kill(process: Process) -> None:
     with suppress(ProcessLookupError):
         if sys.platform == "win32":
             process.kill()
-        else:  # `kill` would first reap a process that has ended, and asyncio warns of one that it cannot reap itself
+        else:  # `kill` would first reap an exited process, and asyncio warns if it cannot reap it itself
             os.kill(process.pid, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:
-    """Ours without the settings (the key is nothing for it), and with the places that modules come from here."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("SORA_")}
-    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109 - as text
+    """Our environment without the settings (the worker must not see the key), and with our module search path."""
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SORA_")}
+    return environment | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109 - as text
 
 
-def question() -> tuple[dict[str, Any], bytes]:
-    """What the parent asks. From here on this process ends with it or after `seconds`, and gets `memory_bytes`."""
+def read_request() -> tuple[dict[str, Any], bytes]:
+    """Read the parent's request. From here on this process exits with its parent or after `seconds`, and may use
+    `memory_bytes`."""
     line = sys.stdin.buffer.readline()
     if not line:
         os._exit(0)
-    asked = json.loads(line)
-    content = sys.stdin.buffer.read(asked["bytes"])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _limit(asked["seconds"], asked["memory_bytes"])
-    return asked, content
+    request = json.loads(line)
+    content = sys.stdin.buffer.read(request["bytes"])
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _limit_resources(request["seconds"], request["memory_bytes"])
+    return request, content
 
 
-def answer(head: dict[str, Any], content: bytes) -> None:
-    """Answer the parent and end."""
+def send_answer(head: dict[str, Any], content: bytes) -> None:
+    """Answer the parent and exit."""
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + content)
     sys.stdout.buffer.flush()
     os._exit(0)  # the thread may still be blocked in a read of stdin
 
 
-def _end_with_parent() -> None:
-    """End when nobody holds the other end of stdin any more: the parent is gone, however it went."""
+def _exit_with_parent() -> None:
+    """Exit once stdin is closed at the other end: the parent has died, for whatever reason."""
     with suppress(OSError):
         while os.read(0, 1024):
             pass
     os._exit(1)
 
 
-def _limit(seconds: float, memory_bytes: int) -> None:
-    """Have the system end this process where it goes on too long, and refuse it more memory. Not on Windows."""
+def _limit_resources(seconds: float, memory_bytes: int) -> None:
+    """Have the system kill this process if it runs too long, and refuse it more memory. Not on Windows."""
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - there is none on Windows
+    import resource  # noqa: PLC0415 - does not exist on Windows
 
-    signal.alarm(math.ceil(seconds + GRACE_S))  # SIGALRM, which nobody handles, ends a process in the midst of anything
+    signal.alarm(
+        math.ceil(seconds + GRACE_S)
+    )  # SIGALRM has no handler here, so it kills the process whatever it is doing
     with suppress(ValueError, OSError):  # macOS knows the limit and may refuse to set it
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     with suppress(ValueError, OSError):

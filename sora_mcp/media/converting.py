@@ -1,6 +1,6 @@
-"""Images made into ones that gateways take, upright: in a process of its own, within a time and a memory.
+"""Conversion of images into upright ones that gateways accept, in a worker with a time and a memory limit.
 
-The first half is for the server; `main` is the process, `python -m sora_mcp.media.converting`.
+The first half runs in the server; `main` is the worker, `python -m sora_mcp.media.converting`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from sora_mcp.media import child
 if TYPE_CHECKING:
     from PIL import Image
 
-WITHIN = 10.0
-"""Seconds in which an image is converted, the start of a process for it included, or not at all."""
+TIMEOUT_S = 10.0
+"""Seconds within which an image has to be converted, including the start of the worker."""
 MEMORY_BYTES = 1_500_000_000
-"""Memory (address space) of one such process."""
+"""Memory (address space) of one worker."""
 MAX_PIXELS = 120_000_000
-"""The most pixels that are unpacked: phones take pictures of 108 million."""
+"""Larger images are not decoded; phones take pictures of 108 million pixels."""
 
 Reason = Literal["not_installed", "unreadable", "too_large", "too_many_bytes", "slow", "memory", "ended"]
 """Why an image was not converted."""
 
 _QUALITIES = (95, 88, 75)
-"""Qualities of a JPEG (Pillow's); the first whose file is small enough is taken."""
-_NEEDS = {"heic": "pi_heif"}
-"""Kinds that Pillow reads with another package."""
+"""JPEG and WebP qualities (Pillow's); the first whose file is small enough is used."""
+_DECODERS = {"heic": "pi_heif"}
+"""Image types that Pillow needs another package to read."""
 
 
 class Unconvertible(Exception):
@@ -42,38 +42,38 @@ class Unconvertible(Exception):
 
 
 def is_installed(kind: str) -> bool:
-    """Whether what reads a kind of image is installed; nothing is loaded into this process."""
-    return all(find_spec(name) is not None for name in ("PIL", _NEEDS.get(kind, "PIL")))
+    """Whether the packages that read this type of image are installed; nothing is loaded into this process."""
+    return all(find_spec(package) is not None for package in ("PIL", _DECODERS.get(kind, "PIL")))
 
 
 class Converter:
-    """Converts images for one server, or for one of several people who share it."""
+    """Converts images for one server, or for one of several owners who share it."""
 
-    def __init__(self, turns: child.Turns) -> None:
-        self._turns = turns
+    def __init__(self, slots: child.Slots) -> None:
+        self._slots = slots
 
     async def upright(
-        self, content: bytes, kind: str, *, max_bytes: int, seconds: float = WITHIN, memory_bytes: int = MEMORY_BYTES
+        self, content: bytes, kind: str, *, max_bytes: int, seconds: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES
     ) -> bytes:
-        """An image turned as its EXIF data says.
+        """Return the image, rotated as its EXIF data says, in at most `max_bytes`.
 
-        A PNG or a WebP stays one, any other becomes a JPEG, or a PNG where it is partly transparent. Its colour profile
-        is kept, the rest of its data (a place, a time) is not.
+        A PNG or WebP keeps its type; anything else becomes a JPEG, or a PNG if it is partly transparent. The colour
+        profile is kept, other metadata (such as place and time) is not.
 
-        Raises Unconvertible; the result has at most `max_bytes`.
+        Raises Unconvertible.
         """
         if not is_installed(kind):
             raise Unconvertible("not_installed")
-        asked = {"kind": kind, "max_bytes": max_bytes, "seconds": seconds, "memory_bytes": memory_bytes}
+        request = {"kind": kind, "max_bytes": max_bytes, "seconds": seconds, "memory_bytes": memory_bytes}
         module = "sora_mcp.media.converting"
-        async with self._turns.take():
+        async with self._slots.acquire():
             with anyio.move_on_after(seconds):
-                answer = await child.answer_of(module, asked, content, most_bytes=max_bytes + 1000)
-                return _read(answer)
+                answer = await child.run_worker(module, request, content, max_bytes=max_bytes + 1000)
+                return _parse(answer)
         raise Unconvertible("slow")
 
 
-def _read(answer: bytes) -> bytes:
+def _parse(answer: bytes) -> bytes:
     head, _, picture = answer.partition(b"\n")
     try:
         reason = json.loads(head)["reason"]
@@ -85,43 +85,43 @@ def _read(answer: bytes) -> bytes:
 
 
 def main() -> None:
-    """Convert the image that is asked for on stdin."""
-    asked, content = child.question()
+    """Convert the image that comes in on stdin."""
+    request, content = child.read_request()
     try:
-        child.answer({"reason": ""}, _converted(content, asked["kind"], asked["max_bytes"]))
+        child.send_answer({"reason": ""}, _convert(content, request["kind"], request["max_bytes"]))
     except Unconvertible as error:
-        child.answer({"reason": error.reason}, b"")
+        child.send_answer({"reason": error.reason}, b"")
     except (MemoryError, RuntimeError):
-        child.answer({"reason": "memory"}, b"")
-    except Exception:  # noqa: BLE001 - whatever a decoder makes of bytes from outside
-        child.answer({"reason": "unreadable"}, b"")
+        child.send_answer({"reason": "memory"}, b"")
+    except Exception:  # noqa: BLE001 - a decoder may raise anything for untrusted bytes
+        child.send_answer({"reason": "unreadable"}, b"")
 
 
-def read_heic_too() -> None:
-    """Have Pillow read HEIC in this process from now on. Raises ImportError."""
+def register_heic() -> None:
+    """Let Pillow read HEIC in this process. Raises ImportError."""
     from pi_heif import register_heif_opener  # noqa: PLC0415
 
     register_heif_opener()
 
 
-def _converted(content: bytes, kind: str, max_bytes: int) -> bytes:
+def _convert(content: bytes, kind: str, max_bytes: int) -> bytes:
     try:
         from PIL import Image, ImageOps  # noqa: PLC0415
 
-        if kind in _NEEDS:
-            read_heic_too()
+        if kind in _DECODERS:
+            register_heic()
     except ImportError:
         raise Unconvertible("not_installed") from None
-    Image.MAX_IMAGE_PIXELS = None  # looked at here
+    Image.MAX_IMAGE_PIXELS = None  # checked below instead
     with Image.open(io.BytesIO(content)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Unconvertible("too_large")
         upright = ImageOps.exif_transpose(image)
         assert upright is not None
-        return _encoded(upright, kind, max_bytes)
+        return _encode(upright, kind, max_bytes)
 
 
-def _encoded(image: Image.Image, kind: str, max_bytes: int) -> bytes:
+def _encode(image: Image.Image, kind: str, max_bytes: int) -> bytes:
     profile = image.info.get("icc_profile")
     is_lossless = kind == "png" or image.has_transparency_data
     if kind == "webp":
@@ -131,9 +131,9 @@ def _encoded(image: Image.Image, kind: str, max_bytes: int) -> bytes:
     else:
         image = image if image.mode in {"L", "RGB", "CMYK"} else image.convert("RGB")
         attempts = [("JPEG", quality) for quality in _QUALITIES]
-    for name, quality in attempts:
+    for format_name, quality in attempts:
         buffer = io.BytesIO()
-        image.save(buffer, name, quality=quality, icc_profile=profile)
+        image.save(buffer, format_name, quality=quality, icc_profile=profile)
         if buffer.tell() <= max_bytes:
             return buffer.getvalue()
     raise Unconvertible("too_many_bytes")

@@ -1,4 +1,4 @@
-"""Words and pictures on a Pillow image."""
+"""Several sheets on one Pillow image, each under its title."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from pathlib import Path
 
 from PIL import Image
 
-from sora_mcp.media.letters import write
+from sora_mcp.media.typesetting import draw_text
 
-PAPER = (18, 18, 22)
+BACKGROUND = (18, 18, 22)
 GAP = 4
 """Pixels around a picture."""
 
+_TITLE_HEIGHT = 38
+"""Pixels."""
 
-_TITLE = 38
-"""Pixels of a title."""
 
-
-def stack(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
-    """Pictures in two columns, in reading order, each under its title; `width` is that of both, in pixels."""
-    side = width // 2
-    cells = [_titled(title, path, side) for title, path in sheets]
-    rows = [cells[at : at + 2] for at in range(0, len(cells), 2)]
+def draw_overview(sheets: Sequence[tuple[str, Path]], width: int) -> Image.Image:
+    """Draw pictures in two columns, in reading order, each under its title; `width` is the total, in pixels."""
+    column_width = width // 2
+    cells = [_draw_titled(title, path, column_width) for title, path in sheets]
+    rows = [cells[start : start + 2] for start in range(0, len(cells), 2)]
     heights = [max(cell.height for cell in row) for row in rows]
-    paper = Image.new("RGB", (width, sum(heights)), PAPER)
+    canvas = Image.new("RGB", (width, sum(heights)), BACKGROUND)
     y = 0
     for row, height in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
-            paper.paste(cell, (column * side, y))
+            canvas.paste(cell, (column * column_width, y))
         y += height
-    return paper
+    return canvas
 
 
-def _titled(title: str, path: Path, width: int) -> Image.Image:
+def _draw_titled(title: str, path: Path, width: int) -> Image.Image:
     with Image.open(path) as picture:
-        inner = width - 2 * GAP
-        height = round(picture.height * inner / picture.width)
-        cell = Image.new("RGB", (width, height + _TITLE + GAP), PAPER)
-        cell.paste(picture.convert("RGB").resize((inner, height)), (GAP, _TITLE))
-    write(cell, (GAP + 6, _TITLE / 2), title, 20, anchor="lm")
+        inner_width = width - 2 * GAP
+        height = round(picture.height * inner_width / picture.width)
+        cell = Image.new("RGB", (width, height + _TITLE_HEIGHT + GAP), BACKGROUND)
+        cell.paste(picture.convert("RGB").resize((inner_width, height)), (GAP, _TITLE_HEIGHT))
+    draw_text(cell, (GAP + 6, _TITLE_HEIGHT / 2), title, 20, anchor="lm")
     return cell

@@ -1,6 +1,6 @@
-"""Fonts of this machine for letters that Pillow's own has not: found, not shipped.
+"""Fonts of this machine for letters that Pillow's built-in font lacks; none are shipped.
 
-Fontconfig is asked where it is installed; elsewhere the folders are looked through in which systems keep them.
+Fontconfig finds them if it is installed; otherwise the folders are searched in which systems keep fonts.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
 INVISIBLE = frozenset("\u200c\u200d\ufe0e\ufe0f")
-"""What joins letters or chooses their form: a font need not have it."""
+"""Joiners and variation selectors: a font need not have them."""
 
-_ASK_WITHIN = 3.0
-"""Seconds that fontconfig has for an answer."""
-_SEARCH_WITHIN = 2.0
-"""Seconds in which folders are looked through for one script."""
-_MOST_FILES = 3000
+_FONTCONFIG_TIMEOUT_S = 3.0
+"""Seconds."""
+_SEARCH_TIMEOUT_S = 2.0
+"""Seconds for one script."""
+_MAX_FILES = 3000
 _BITMAP_SIZES = (109, 160, 136, 128, 96, 64)
-"""Pixels: fonts of coloured pictures have one size or a few (Noto's, Apple's)."""
-_NOWHERE = "\U0010ffff"
-"""No character: what a font shows for it, it shows for all that it has not."""
+"""Pixels: colour bitmap fonts have one size or a few (Noto's, Apple's)."""
+_NONCHARACTER = "\U0010ffff"
+"""Not a character: a font draws it as it draws every character that it lacks."""
 
-_USUAL = (
+_PREFERRED_FILES = (
     *("NotoSans-Regular", "DejaVuSans", "Arial Unicode", "arial", "segoeui", "seguisym"),
     *("NotoColorEmoji", "Apple Color Emoji", "seguiemj"),
     *("NotoSansCJK-Regular", "PingFang", "Hiragino Sans GB", "msyh", "simsun"),
     *("ヒラギノ角ゴシック W3", "YuGothR", "msgothic", "AppleSDGothicNeo", "malgun"),
     *("NotoNaskhArabic-Regular", "NotoSansArabic-Regular", "GeezaPro", "SFArabic", "Nirmala", "LeelawUI"),
 )
-"""Names of files that are tried first, without their endings."""
-_SPECIAL = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "condensed")
-"""Words in the names of those that are tried last."""
+"""Files to try first, without their suffixes."""
+_STYLE_WORDS = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "condensed")
+"""Files with these words in their names are tried last."""
 
 
 class Face(Struct, frozen=True):
-    """A font in a file; without one, Pillow's own. `index` counts the fonts of a collection."""
+    """A font file, or Pillow's built-in font if `file` is empty. `index` selects a font of a collection."""
 
     file: str = ""
     index: int = 0
 
     def covers(self, text: str) -> bool:
-        """Whether it has every letter of a text."""
-        return all(letter in INVISIBLE or _has(self, letter) for letter in text)
+        """Whether the font has every letter of a text."""
+        return all(letter in INVISIBLE or _has_glyph(self, letter) for letter in text)
 
-    def sized(self, size: int) -> tuple[FreeTypeFont, float]:
-        """The font, `size` pixels high or in the nearest size that it has; and by what that is to be multiplied.
+    def load(self, size: int) -> tuple[FreeTypeFont, float]:
+        """Load the font at `size` pixels or at a size that it has, and return it with the factor to scale it by.
 
         Raises OSError.
         """
-        return _sized(self, size)
+        return _load(self, size)
 
 
-OWN = Face()
-"""Pillow's own: the same on every machine; it has the letters of English."""
+DEFAULT_FACE = Face()
+"""Pillow's built-in font: the same on every machine; it covers English."""
 
 
 @cache
-def _sized(face: Face, size: int) -> tuple[FreeTypeFont, float]:
+def _load(face: Face, size: int) -> tuple[FreeTypeFont, float]:
     if not face.file:
-        own = ImageFont.load_default(size)
-        assert isinstance(own, FreeTypeFont)
-        return own, 1.0
+        font = ImageFont.load_default(size)
+        assert isinstance(font, FreeTypeFont)
+        return font, 1.0
     for attempt in (size, *_BITMAP_SIZES):
         try:
             return ImageFont.truetype(face.file, attempt, face.index), size / attempt
@@ -81,114 +81,114 @@ def _sized(face: Face, size: int) -> tuple[FreeTypeFont, float]:
 
 
 @cache
-def _has(face: Face, letter: str) -> bool:
-    """Whether a font shows something else for a letter than for one that it has not."""
+def _has_glyph(face: Face, letter: str) -> bool:
+    """Whether a font draws a letter differently from one that it lacks."""
     try:
-        font = _simple(face)
-        return letter.isspace() or _shape(font, letter) != _shape(font, _NOWHERE)
+        font = _unshaped(face)
+        return letter.isspace() or _glyph_bitmap(font, letter) != _glyph_bitmap(font, _NONCHARACTER)
     except OSError:
         return False
 
 
 @cache
-def _simple(face: Face) -> FreeTypeFont:
-    """A font that draws one letter as one: shaping makes those that are missing out of others."""
-    font, _ = face.sized(24)
+def _unshaped(face: Face) -> FreeTypeFont:
+    """The font without shaping, which would compose missing letters from others."""
+    font, _ = face.load(24)
     return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
-def _shape(font: FreeTypeFont, letter: str) -> bytes:
+def _glyph_bitmap(font: FreeTypeFont, letter: str) -> bytes:
     mask = font.getmask(letter)
     return bytes(mask) + repr(mask.size).encode()
 
 
-_found: dict[tuple[str, str, bool], list[Face]] = {}
-"""Fonts that were found, by script, language and whether they are for coloured pictures."""
-_without: set[tuple[str, str, bool]] = set()
-"""Scripts for which a letter was not found: nothing is looked for again."""
+_faces: dict[tuple[str, str, bool], list[Face]] = {}
+"""Fonts found so far, by script, language and whether they are for emoji in colour."""
+_missing: set[tuple[str, str, bool]] = set()
+"""Keys for which a search failed: it is not repeated."""
 
 
 def face_for(letters: str, script: str, language: str, *, colour: bool = False) -> Face | None:
-    """A font that has all of `letters`; None where none was found.
+    """Find a font that has all of `letters`; None if there is none.
 
-    `script` is what it is kept for, `language` (`ja`, …) decides between fonts that have the same letters, `colour`
-    prefers coloured pictures.
+    `script` is the key that it is cached under, `language` (`ja`, …) decides between fonts that have the same letters,
+    `colour` prefers colour fonts.
     """
     key = (script, language, colour)
-    known = _found.setdefault(key, [])
-    for face in known:
+    faces = _faces.setdefault(key, [])
+    for face in faces:
         if face.covers(letters):
             return face
-    if key in _without:
+    if key in _missing:
         return None
     for face in _candidates(letters, language, colour=colour):
         if face.covers(letters):
-            known.append(face)
+            faces.append(face)
             return face
-    _without.add(key)
+    _missing.add(key)
     return None
 
 
 def _candidates(letters: str, language: str, *, colour: bool) -> Iterator[Face]:
     program = shutil.which("fc-match")
     if program is not None:
-        yield from _asked(program, letters, language, colour=colour)
+        yield from _ask_fontconfig(program, letters, language, colour=colour)
         return
-    until = time.monotonic() + _SEARCH_WITHIN
-    for path in _files():
-        if time.monotonic() > until:
+    deadline = time.monotonic() + _SEARCH_TIMEOUT_S
+    for path in _font_files():
+        if time.monotonic() > deadline:
             return
         yield Face(str(path), _cjk_index(path, language))
 
 
-def _asked(program: str, letters: str, language: str, *, colour: bool) -> Iterator[Face]:
-    """What fontconfig takes for these letters: its first choice, in colour where that is wanted, else in any."""
+def _ask_fontconfig(program: str, letters: str, language: str, *, colour: bool) -> Iterator[Face]:
+    """Fontconfig's first choice for these letters: first in colour or not, as wanted, then either way."""
     charset = " ".join(f"{ord(letter):x}" for letter in letters if letter not in INVISIBLE)
-    for more in (":color=true", "") if colour else (":color=false", ""):
-        pattern = f"sans-serif:charset={charset}{more}" + (f":lang={language}" if language else "")
+    for colour_filter in (":color=true", "") if colour else (":color=false", ""):
+        pattern = f"sans-serif:charset={charset}{colour_filter}" + (f":lang={language}" if language else "")
         try:
-            done = subprocess.run(  # noqa: S603
+            result = subprocess.run(  # noqa: S603
                 [program, "-f", "%{file}\n%{index}\n", pattern],
                 check=True,
                 capture_output=True,
-                timeout=_ASK_WITHIN,
+                timeout=_FONTCONFIG_TIMEOUT_S,
             )
         except (OSError, subprocess.SubprocessError):
             return
-        file, index = [*os.fsdecode(done.stdout).splitlines(), "", ""][:2]
+        file, index = [*os.fsdecode(result.stdout).splitlines(), "", ""][:2]
         if file:
             yield Face(file, int(index) if index.isdecimal() else 0)
 
 
 def _cjk_index(path: Path, language: str) -> int:
-    """Which font of Noto's collection draws the characters as a language does."""
+    """The index of the font in Noto's collection that draws characters in the forms of a language."""
     order = {"ja": 0, "ko": 1, "zh-cn": 2, "zh-tw": 3}
     return order.get(language, 0) if "CJK" in path.name and path.suffix == ".ttc" else 0
 
 
 @cache
-def _files() -> list[Path]:
-    """Font files in the usual folders, the usual ones first, slanted and heavy ones last."""
-    files = (path for folder in _folders() for path in _below(folder))
-    ends = {".ttf", ".ttc", ".otf"}
-    kept = [path for path, _ in zip(files, range(_MOST_FILES), strict=False) if path.suffix.lower() in ends]
-    return sorted(kept, key=_rank)
+def _font_files() -> list[Path]:
+    """Font files in the usual folders, preferred ones first, slanted and heavy ones last."""
+    files = (path for folder in _font_folders() for path in _walk(folder))
+    suffixes = {".ttf", ".ttc", ".otf"}
+    fonts = [path for path, _ in zip(files, range(_MAX_FILES), strict=False) if path.suffix.lower() in suffixes]
+    return sorted(fonts, key=_rank)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (Path(parent, name) for name in sorted(names))
 
 
 def _rank(path: Path) -> tuple[int, bool, str]:
-    usual = _USUAL.index(path.stem) if path.stem in _USUAL else len(_USUAL)
-    is_special = any(word in path.stem.lower() for word in _SPECIAL)
-    return usual, is_special, path.name
+    position = _PREFERRED_FILES.index(path.stem) if path.stem in _PREFERRED_FILES else len(_PREFERRED_FILES)
+    is_special = any(word in path.stem.lower() for word in _STYLE_WORDS)
+    return position, is_special, path.name
 
 
-def _folders() -> list[Path]:
-    """Where a system keeps its fonts, and a user theirs."""
+def _font_folders() -> list[Path]:
+    """The font folders of this system and of the user."""
     home = Path.home()
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", str(home / "AppData" / "Local"))

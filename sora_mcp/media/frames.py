@@ -1,6 +1,6 @@
-"""One frame of a video as a picture, to be sent along with a request.
+"""One frame of a video as a picture, to be sent with a request.
 
-Synchronous, as `stills` is: `viewer` runs it in a process that can be ended.
+Synchronous, like `stills`: `viewer` runs it in a process that can be killed.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sora_mcp.media.film import Probe, read
+from sora_mcp.media.film import Probe, read_film
 from sora_mcp.media.unviewable import Unviewable
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _QUALITIES = (95, 85, 70, 50)
-"""Qualities of a JPEG (Pillow's, up to 95); the first that fits is taken."""
+"""JPEG qualities (Pillow's, up to 95); the first that fits is used."""
 
 
 class Frame(Struct, frozen=True):
-    """One frame as a JPEG, and what the video holds; empty where there is no such frame."""
+    """One frame as a JPEG (empty if the video has no such frame), and the properties of the video."""
 
     picture: bytes
     probe: Probe
 
 
-def frame(video: Path, index: int | None, max_bytes: int) -> Frame:
-    """The frame with this index, or the last one (None), upright, as a JPEG of at most `max_bytes`.
+def read_frame(video: Path, index: int | None, max_bytes: int) -> Frame:
+    """Return the frame with this index, or the last one (None), upright, as a JPEG of at most `max_bytes`.
 
-    Raises FileProblem where the file is no readable video, NotConfigured without the extra `media`.
+    Raises FileProblem if the file is not a readable video, NotConfigured without the extra `media`.
     """
-    film = read(video)
-    about = film.probe
-    if index is not None and index >= about.n_frames:
-        return Frame(b"", about)
-    wanted = range(max(0, about.n_frames - _LAST), about.n_frames) if index is None else [index]
+    film = read_film(video)
+    probe = film.probe
+    if index is not None and index >= probe.n_frames:
+        return Frame(b"", probe)
+    indices = range(max(0, probe.n_frames - _LAST_FRAMES_TRIED), probe.n_frames) if index is None else [index]
     image: Image.Image | None = None
-    for _, decoded in film.pictures(wanted, about.width, about.height):
-        image = decoded  # of the last few the last that can be decoded
+    for _, decoded in film.pictures(indices, probe.width, probe.height):
+        image = decoded  # the last of the last few that can be decoded
     if image is None:
         raise Unviewable("damaged", video.name)
-    return Frame(_jpeg(image, max_bytes), about)
+    return Frame(_encode_jpeg(image, max_bytes), probe)
 
 
-_LAST = 5
-"""So many frames are tried for the last one: the very last ones are those that are missing in a file that is cut."""
+_LAST_FRAMES_TRIED = 5
+"""A truncated file lacks its very last frames."""
 
 
-def _jpeg(image: Image.Image, max_bytes: int) -> bytes:
-    """Of a lower quality where it has to be, then smaller."""
+def _encode_jpeg(image: Image.Image, max_bytes: int) -> bytes:
+    """Encode at a lower quality if necessary, then at a smaller size."""
     while True:
         for quality in _QUALITIES:
             buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Where the stills of a sheet stand: rows that fill its rectangle, whatever their number and shape. Numbers only."""
+"""The layout of the stills on a sheet: rows that fill a rectangle, for any number and shape. Numbers only."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-WIDTH = 1280
-"""Pixels of the widest sheet; a model sees no more in a wider picture."""
-HEIGHT = 1280
-"""Pixels of the highest."""
-NARROWEST = 160
-"""Pixels of a still, if the sheet has room for it: words under a narrower one cannot be read."""
+MAX_WIDTH = 1280
+"""Pixels of a sheet; a model sees no more in a wider picture."""
+MAX_HEIGHT = 1280
+"""Pixels of a sheet."""
+MIN_STILL_WIDTH = 160
+"""Pixels, if the sheet has room: the caption of a narrower still cannot be read."""
 GAP = 4
 """Pixels between stills."""
 
-_WISHED = 2.0
-"""Width to height of a sheet as it is liked best."""
-_UNEVEN = 0.5
-"""How much worse rows of different lengths are, as a logarithm of such a ratio."""
-_FLATTEST, _TALLEST = 4.0, 0.25
-"""Width to height of the place of a still; what is flatter or taller stands inside it."""
+_PREFERRED_ASPECT = 2.0
+"""Preferred width to height of a sheet."""
+_UNEVEN_PENALTY = 0.5
+"""Penalty for rows of different lengths, on the scale of the logarithm of that ratio."""
+_MAX_ASPECT, _MIN_ASPECT = 4.0, 0.25
+"""Limits of the width to height of a place; a wider or taller still is centred in it."""
 
 
 class Place(Struct, frozen=True):
-    """Where a still stands, in pixels; its words stand below."""
+    """The rectangle of a still in pixels; its caption is below."""
 
     x: int
     y: int
@@ -34,7 +34,7 @@ class Place(Struct, frozen=True):
 
 
 class Layout(Struct, frozen=True):
-    """The size of a sheet, and the places of its stills: group by group, in each one still of every video."""
+    """The size of a sheet, and the places of its stills: group by group, each with one still of every video."""
 
     width: int
     height: int
@@ -42,82 +42,86 @@ class Layout(Struct, frozen=True):
 
 
 def row_lengths(count: int, aspect: float) -> list[int]:
-    """How many stills of one shape (width to height) stand in each row: the shorter rows come first.
+    """The number of stills of one aspect ratio (width to height) in each row; shorter rows come first.
 
-    Six landscape ones are 3 and 3, six portrait ones stand in one row, five are 2 and 3.
+    Six landscape stills make 3 and 3, six portrait ones a single row, five landscape ones 2 and 3.
     """
 
     def distance(rows: list[int]) -> tuple[float, int]:
         sheet = 1 / sum(1 / (length * aspect) for length in rows)
-        return round(abs(math.log(sheet / _WISHED)) + _UNEVEN * (rows[0] != rows[-1]), 3), -len(rows)
+        return round(abs(math.log(sheet / _PREFERRED_ASPECT)) + _UNEVEN_PENALTY * (rows[0] != rows[-1]), 3), -len(rows)
 
-    return min((_evenly(count, rows) for rows in range(1, count + 1)), key=distance)
-
-
-def _evenly(count: int, rows: int) -> list[int]:
-    least, longer = divmod(count, rows)
-    return [least] * (rows - longer) + [least + 1] * longer
+    return min((_split_evenly(count, rows) for rows in range(1, count + 1)), key=distance)
 
 
-def arrange(shapes: Sequence[tuple[int, int]], times: int, words: int) -> Layout:
-    """Stills of videos of these `shapes` (width, height) at so many `times`; `words`: the pixels below each for words.
+def _split_evenly(count: int, rows: int) -> list[int]:
+    shortest, n_longer = divmod(count, rows)
+    return [shortest] * (rows - n_longer) + [shortest + 1] * n_longer
 
-    Those of one time stand together: below each other where all are landscape, else side by side. Of a single time
-    each stands for itself.
+
+def arrange(shapes: Sequence[tuple[int, int]], times: int, caption_height: int) -> Layout:
+    """Lay out stills of videos of these `shapes` (width, height), each at this number of `times`.
+
+    `caption_height` is the space below each still, in pixels. Stills of the same time form a group: below each other if
+    all are landscape, otherwise side by side. If there is a single time, each still is on its own.
     """
     if times == 1 and len(shapes) > 2:
-        cell = _cell(shapes[0])
-        return _rows([[cell]] * len(shapes), len(shapes), words, shapes[0][0])
-    cells = [_cell(shape) for shape in shapes]
-    return _rows([cells] * times, times, words, max(width for width, _ in shapes))
+        aspect = _cell_aspect(shapes[0])
+        return _fit_rows([[aspect]] * len(shapes), len(shapes), caption_height, shapes[0][0])
+    aspects = [_cell_aspect(shape) for shape in shapes]
+    return _fit_rows([aspects] * times, times, caption_height, max(width for width, _ in shapes))
 
 
-def _cell(shape: tuple[int, int]) -> float:
-    """Width to height of a place."""
-    return min(_FLATTEST, max(_TALLEST, shape[0] / shape[1]))
+def _cell_aspect(shape: tuple[int, int]) -> float:
+    """The width to height of a place."""
+    return min(_MAX_ASPECT, max(_MIN_ASPECT, shape[0] / shape[1]))
 
 
-def _rows(groups: Sequence[list[float]], count: int, words: int, widest: int) -> Layout:
-    cells = groups[0]
-    is_stacked = all(cell > 1 for cell in cells)
-    across = 1 if is_stacked else len(cells)
-    aspect = 1 / sum(1 / cell for cell in cells) if is_stacked else sum(cells)
-    lengths = row_lengths(count, aspect)
-    natural = max(widest, NARROWEST) * across * lengths[0]
-    width = min(WIDTH, natural + (across * lengths[0] - 1) * GAP)
-    layout = _placed(cells, lengths, words, width, is_stacked=is_stacked)
+def _fit_rows(groups: Sequence[list[float]], count: int, caption_height: int, widest: int) -> Layout:
+    aspects = groups[0]
+    is_stacked = all(aspect > 1 for aspect in aspects)
+    across = 1 if is_stacked else len(aspects)
+    group_aspect = 1 / sum(1 / aspect for aspect in aspects) if is_stacked else sum(aspects)
+    lengths = row_lengths(count, group_aspect)
+    natural_width = max(widest, MIN_STILL_WIDTH) * across * lengths[0]
+    width = min(MAX_WIDTH, natural_width + (across * lengths[0] - 1) * GAP)
+    layout = _place_rows(aspects, lengths, caption_height, width, is_stacked=is_stacked)
     for _ in range(8):
-        if layout.height <= HEIGHT:
+        if layout.height <= MAX_HEIGHT:
             break
-        width = max(len(lengths) * across * 16, int(width * min(0.97, HEIGHT / layout.height)))
-        layout = _placed(cells, lengths, words, width, is_stacked=is_stacked)
+        width = max(len(lengths) * across * 16, int(width * min(0.97, MAX_HEIGHT / layout.height)))
+        layout = _place_rows(aspects, lengths, caption_height, width, is_stacked=is_stacked)
     return layout
 
 
-def _placed(cells: Sequence[float], lengths: Sequence[int], words: int, width: int, *, is_stacked: bool) -> Layout:
-    """All places on a sheet of this width."""
+def _place_rows(
+    aspects: Sequence[float], lengths: Sequence[int], caption_height: int, width: int, *, is_stacked: bool
+) -> Layout:
+    """Place all groups on a sheet of this width."""
     places: list[Place] = []
     y = 0
     for length in lengths:
         group = (width + GAP) / length - GAP
-        row = 0
+        row_height = 0
         for number in range(length):
-            left, right = (round(each * (group + GAP)) for each in (number, number + 1))
-            inside = _group(cells, left, y, right - GAP - left, words, is_stacked=is_stacked)
-            row = max(row, max(place.y + place.height for place in inside) + words - y)
-            places += inside
-        y += row + GAP
+            left, right = (round(index * (group + GAP)) for index in (number, number + 1))
+            members = _place_group(aspects, left, y, right - GAP - left, caption_height, is_stacked=is_stacked)
+            row_height = max(row_height, max(place.y + place.height for place in members) + caption_height - y)
+            places += members
+        y += row_height + GAP
     return Layout(width, y - GAP, tuple(places))
 
 
-def _group(cells: Sequence[float], x: int, y: int, width: int, words: int, *, is_stacked: bool) -> list[Place]:
+def _place_group(
+    aspects: Sequence[float], x: int, y: int, width: int, caption_height: int, *, is_stacked: bool
+) -> list[Place]:
     if is_stacked:
         places = []
-        for cell in cells:
-            places.append(Place(x, y, width, max(1, round(width / cell))))
-            y += places[-1].height + words + GAP // 2
+        for aspect in aspects:
+            places.append(Place(x, y, width, max(1, round(width / aspect))))
+            y += places[-1].height + caption_height + GAP // 2
         return places
-    height = max(1, round((width - GAP // 2 * (len(cells) - 1)) / sum(cells)))
-    ends = [x + round((width + GAP // 2) * sum(cells[: i + 1]) / sum(cells)) for i in range(len(cells))]
+    height = max(1, round((width - GAP // 2 * (len(aspects) - 1)) / sum(aspects)))
+    ends = [x + round((width + GAP // 2) * sum(aspects[: i + 1]) / sum(aspects)) for i in range(len(aspects))]
     starts = [x, *ends[:-1]]
     return [Place(start, y, max(1, end - GAP // 2 - start), height) for start, end in zip(starts, ends, strict=True)]

@@ -1,7 +1,7 @@
-"""Stills of one video or several in one picture: which, and where they stand. PyAV and Pillow load when first needed.
+"""Sheets of stills of one or more videos: choosing the frames, and laying them out. PyAV and Pillow load when needed.
 
-All functions here are synchronous, and a video from outside can make them take for ever: `viewer` runs them in a
-process that can be ended.
+All functions here are synchronous, and an untrusted video can make them run forever: `viewer` runs them in a process
+that can be killed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from sora_mcp.core.pictures import MOST_STILLS, Moment, PictureFormat, View
-from sora_mcp.media import film as films_of
-from sora_mcp.media.encoding import FRAME_BYTES, FRAME_WIDTH, SHEET_BYTES, encoded
+from sora_mcp.media.encoding import MAX_FRAME_BYTES, MAX_SHEET_BYTES, MIN_FRAME_WIDTH, encode
 from sora_mcp.media.extra import require
-from sora_mcp.media.film import Film, Probe
-from sora_mcp.media.layout import HEIGHT, NARROWEST, WIDTH, Layout, Place, arrange
+from sora_mcp.media.film import TOLERANCE_S, Film, Probe, read_film
+from sora_mcp.media.layout import MAX_HEIGHT, MAX_WIDTH, MIN_STILL_WIDTH, Layout, Place, arrange
 from sora_mcp.media.unviewable import NotInFilm, Unviewable
 
 if TYPE_CHECKING:
     from PIL import Image
 
 LARGE_WIDTH = 1024
-"""Pixels of one frame that is shown alone."""
-_TEXT, _LARGE_TEXT = 18, 22
-"""Pixels: the height of the words below a still."""
+"""Pixels of a single frame."""
+_TEXT_SIZE, _LARGE_TEXT_SIZE = 18, 22
+"""Pixels: the height of the text below a still."""
 
 
 class Reel(Struct, frozen=True):
-    """A video to be looked at, and the beats of its storyboard: seconds, and what is seen from there on. On a sheet of
-    several its stills are marked with its `title`."""
+    """A video to show, and the beats of its storyboard: the start in seconds, and the description. On a sheet of
+    several videos its stills are captioned with its `title`."""
 
     path: Path
     title: str = ""
@@ -40,7 +39,7 @@ class Reel(Struct, frozen=True):
 
 
 class Still(Struct, frozen=True):
-    """A still: the video it is of, its frame and when that is shown, and the beat it belongs to, from 1."""
+    """A still: the index of its reel, its frame and timestamp, and the number of its beat, from 1."""
 
     reel: int
     frame: int
@@ -48,16 +47,16 @@ class Still(Struct, frozen=True):
     beat: int | None = None
 
     @property
-    def words(self) -> str:
-        """What stands below it first."""
+    def label(self) -> str:
+        """The first line of its caption."""
         return f"{self.seconds:.2f} s · frame {self.frame}"
 
 
 class Sheet(Struct, frozen=True):
-    """A picture, its stills in reading order, and what each video holds.
+    """A picture, its stills in reading order, and the properties of each video.
 
-    `beats`: at which frame of the first video each of its beats begins; None past its end. `missing`: so many stills
-    are not there, since the file is damaged.
+    `beats` has the first frame of each beat of the first video; None past its end. `missing` is the number of stills
+    left out because the file is damaged.
     """
 
     picture: bytes
@@ -68,33 +67,37 @@ class Sheet(Struct, frozen=True):
 
     @property
     def probe(self) -> Probe:
-        """What the first video holds."""
+        """The properties of the first video."""
         return self.probes[0]
 
 
 def probe(video: Path) -> Probe:
-    """What a video holds; its frames are counted, not believed. Raises Unviewable or NotConfigured."""
-    return films_of.read(video).probe
+    """The actual properties of a video; its frames are counted. Raises Unviewable or NotConfigured."""
+    return read_film(video).probe
 
 
 def contact_sheet(video: Path, frames: int, picture_format: PictureFormat = "jpeg") -> Sheet:
-    """Up to `frames` (1..16) evenly spaced stills of one video; see `sheet`."""
+    """Draw up to `frames` (1..16) evenly spaced stills of one video; see `sheet`."""
     return sheet([Reel(video)], View(frames=frames), picture_format)
 
 
 def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jpeg") -> Sheet:
-    """The stills that are wanted, of all videos at the same times; each with its time, its frame and its beat.
+    """Draw the stills of a view, of all videos at the same times; each with its time, its frame and its beat.
 
-    A JPEG has at most SHEET_BYTES, or FRAME_BYTES where one frame is shown large. Raises Unviewable, NotInFilm where a
-    frame or time that is wanted lies past a video's end, and NotConfigured without the extra `media`.
+    A JPEG has at most MAX_SHEET_BYTES, or MAX_FRAME_BYTES if a single frame is shown. Raises Unviewable, NotInFilm if a
+    requested frame or time is past a video's end, and NotConfigured without the extra `media`.
     """
     require()
-    films = [films_of.read(reel.path) for reel in reels]
-    times = list(_chosen(films, reels, view))
-    text = _LARGE_TEXT if view.at is not None else _TEXT
+    films = [read_film(reel.path) for reel in reels]
+    times = list(_select_frames(films, reels, view))
+    text_size = _LARGE_TEXT_SIZE if view.at is not None else _TEXT_SIZE
     has_beats = any(reel.beats for reel in reels)
-    words = math.ceil(1.4 * text) * (1 + has_beats) + 6
-    layout = _large(films[0], words) if view.at is not None and len(films) == 1 else _sheet(films, len(times), words)
+    caption_height = math.ceil(1.4 * text_size) * (1 + has_beats) + 6
+    layout = (
+        _single_layout(films[0], caption_height)
+        if view.at is not None and len(films) == 1
+        else _sheet_layout(films, len(times), caption_height)
+    )
     tiles: dict[tuple[int, int], tuple[Still, Image.Image]] = {}
     for number, (reel, film) in enumerate(zip(reels, films, strict=True)):
         frames = [time[number] for time in times]
@@ -102,15 +105,15 @@ def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jp
         tiles |= {(at, number): tile for at, tile in enumerate(_tiles(film, reel, number, frames, places))}
     if not tiles:
         raise Unviewable("damaged", reels[0].path.name)
-    from sora_mcp.media.paper import draw  # noqa: PLC0415
+    from sora_mcp.media.compositing import draw_sheet  # noqa: PLC0415
 
     in_order = [
         (place, tiles[divmod(i, len(films))]) for i, place in enumerate(layout.places) if divmod(i, len(films)) in tiles
     ]
     captions = [_captions(still, reels[still.reel]) for _, (still, _) in in_order]
-    paper = draw(layout, [(place, image) for place, (_, image) in in_order], captions, text)
-    most = FRAME_BYTES if view.at is not None else SHEET_BYTES
-    picture = encoded(paper, picture_format, most, FRAME_WIDTH if view.at is not None else LARGE_WIDTH)
+    canvas = draw_sheet(layout, [(place, image) for place, (_, image) in in_order], captions, text_size)
+    max_bytes = MAX_FRAME_BYTES if view.at is not None else MAX_SHEET_BYTES
+    picture = encode(canvas, picture_format, max_bytes, MIN_FRAME_WIDTH if view.at is not None else LARGE_WIDTH)
     return Sheet(
         picture,
         probes=tuple(film.probe for film in films),
@@ -122,65 +125,65 @@ def sheet(reels: Sequence[Reel], view: View, picture_format: PictureFormat = "jp
     )
 
 
-def _sheet(films: Sequence[Film], times: int, words: int) -> Layout:
-    return arrange([(film.probe.width, film.probe.height) for film in films], times, words)
+def _sheet_layout(films: Sequence[Film], times: int, caption_height: int) -> Layout:
+    return arrange([(film.probe.width, film.probe.height) for film in films], times, caption_height)
 
 
-def _large(film: Film, words: int) -> Layout:
-    """One frame, as wide as it is of use; of a tall one not much is lost."""
-    about = film.probe
-    width = min(about.width, LARGE_WIDTH)
-    if width * about.height > (HEIGHT - words) * about.width:
-        width = max(min(about.width, FRAME_WIDTH), (HEIGHT - words) * about.width // about.height)
-    width = max(width, NARROWEST)
-    height = min(max(1, round(width * about.height / about.width)), 2 * WIDTH)
-    return Layout(width, height + words, (Place(0, 0, width, height),))
+def _single_layout(film: Film, caption_height: int) -> Layout:
+    """The layout of one frame, as wide as useful; a tall one is narrowed, but not by much."""
+    shape = film.probe
+    width = min(shape.width, LARGE_WIDTH)
+    if width * shape.height > (MAX_HEIGHT - caption_height) * shape.width:
+        width = max(min(shape.width, MIN_FRAME_WIDTH), (MAX_HEIGHT - caption_height) * shape.width // shape.height)
+    width = max(width, MIN_STILL_WIDTH)
+    height = min(max(1, round(width * shape.height / shape.width)), 2 * MAX_WIDTH)
+    return Layout(width, height + caption_height, (Place(0, 0, width, height),))
 
 
 def _tiles(
     film: Film, reel: Reel, number: int, frames: Sequence[int], places: Sequence[Place]
 ) -> Iterator[tuple[Still, Image.Image]]:
-    """The stills of one video as they go into their places. A frame may be wanted twice, next to a shorter video."""
-    begins = [film.frame_at(second) for second, _ in reel.beats]
-    place_of = dict(zip(reversed(frames), reversed(places), strict=True))
-    largest = max(places, key=lambda place: place.width)
-    width, height = _fitting(film.probe, largest)
-    drawn: dict[int, tuple[Still, Image.Image]] = {}
-    rising = sorted(place_of)
-    for frame, image in film.pictures(rising, width, height):
-        beat = sum(begin <= frame for begin in begins) or None
-        drawn[frame] = (Still(number, frame, round(film.second(frame), 2), beat), image)
+    """The stills of one video, sized for their places. A frame may occur twice, next to a shorter video."""
+    beat_frames = [film.frame_at(second) for second, _ in reel.beats]
+    places_by_frame = dict(zip(reversed(frames), reversed(places), strict=True))
+    widest = max(places, key=lambda place: place.width)
+    width, height = _fitted_size(film.probe, widest)
+    stills_by_frame: dict[int, tuple[Still, Image.Image]] = {}
+    ascending = sorted(places_by_frame)
+    for frame, image in film.pictures(ascending, width, height):
+        beat = sum(start <= frame for start in beat_frames) or None
+        stills_by_frame[frame] = (Still(number, frame, round(film.second(frame), 2), beat), image)
     for frame, place in zip(frames, places, strict=True):
-        nearest = next((each for each in sorted(drawn) if each >= frame), None)
-        if nearest is None:
+        available = next((each for each in sorted(stills_by_frame) if each >= frame), None)
+        if available is None:
             return
-        still, image = drawn[nearest]
-        yield still, image.resize(_fitting(film.probe, place)) if place.width != largest.width else image
+        still, image = stills_by_frame[available]
+        yield still, image.resize(_fitted_size(film.probe, place)) if place.width != widest.width else image
 
 
-def _fitting(about: Probe, place: Place) -> tuple[int, int]:
-    """The size at which a picture fits into its place."""
-    scale = min(place.width / about.width, place.height / about.height)
-    width, height = round(about.width * scale), round(about.height * scale)
+def _fitted_size(shape: Probe, place: Place) -> tuple[int, int]:
+    """The largest size at which a picture fits into its place."""
+    scale = min(place.width / shape.width, place.height / shape.height)
+    width, height = round(shape.width * scale), round(shape.height * scale)
     return max(1, min(width, place.width)), max(1, min(height, place.height))
 
 
 def _captions(still: Still, reel: Reel) -> tuple[str, ...]:
-    """What stands below a still, on one line each."""
-    first = f"{reel.title} · {still.words}" if reel.title else still.words
+    """The caption lines of a still."""
+    first = f"{reel.title} · {still.label}" if reel.title else still.label
     if still.beat is None:
         return (first,)
     return first, f"beat {still.beat}: {reel.beats[still.beat - 1][1]}"
 
 
-# --- which stills ---------------------------------------------------------------------------------
+# --- choosing frames ------------------------------------------------------------------------------
 
 
-def _chosen(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterator[tuple[int, ...]]:
-    """The frames that are wanted, one of each video at a time, rising."""
-    most = max(1, MOST_STILLS // len(films))
+def _select_frames(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterator[tuple[int, ...]]:
+    """The frames to show, one of each video at a time, ascending."""
+    remaining = max(1, MOST_STILLS // len(films))
     if view.at is not None:
-        second = _second(films, view.at)
+        second = _seconds_of(films, view.at)
         first = film_frame if (film_frame := view.at.frame) is not None else films[0].frame_at(second)
         yield (first, *(film.frame_at(second) for film in films[1:]))
         return
@@ -188,42 +191,44 @@ def _chosen(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterato
         end = min(film.probe.duration_s for film in films)
         seconds = [second for second, _ in reels[0].beats if second < end]
     else:
-        seconds = _evenly(films, view, min(view.frames, most))
-    apart_s = (seconds[-1] - seconds[0]) / len(seconds) if seconds and len(films) == 1 else 0
+        seconds = _evenly_spaced(films, view, min(view.frames, remaining))
+    spacing_s = (seconds[-1] - seconds[0]) / len(seconds) if seconds and len(films) == 1 else 0
     last = -1
     for second in seconds:
-        frames = tuple(film.frame_at(second) if view.at_beats else film.cheapest(second, apart_s / 4) for film in films)
-        if frames[0] > last and most:
-            last, most = frames[0], most - 1
+        frames = tuple(
+            film.frame_at(second) if view.at_beats else film.cheapest_frame(second, spacing_s / 4) for film in films
+        )
+        if frames[0] > last and remaining:
+            last, remaining = frames[0], remaining - 1
             yield frames
 
 
-def _evenly(films: Sequence[Film], view: View, count: int) -> list[float]:
-    """Times that are evenly spaced in what all videos have."""
+def _evenly_spaced(films: Sequence[Film], view: View, count: int) -> list[float]:
+    """Evenly spaced times within the span that all videos cover."""
     first = films[0]
     if view.span is None:
         start = max(film.second(0) for film in films)
         end = max(start, min(film.second(film.probe.n_frames - 1) for film in films))
     else:
-        start, end = (first.second(first.frame_at(_second(films, moment))) for moment in view.span)
-    count = min(count, first.nearest(end) - first.nearest(start) + 1)
+        start, end = (first.second(first.frame_at(_seconds_of(films, moment))) for moment in view.span)
+    count = min(count, first.nearest_frame(end) - first.nearest_frame(start) + 1)
     return [start + (end - start) * i / max(1, count - 1) for i in range(count)]
 
 
-def _second(films: Sequence[Film], moment: Moment) -> float:
-    """When a frame of the first video, or a time, is. Raises NotInFilm where one of them does not last until then."""
+def _seconds_of(films: Sequence[Film], moment: Moment) -> float:
+    """The time of a moment in seconds. Raises NotInFilm if one of the videos is shorter."""
     if moment.frame is not None and moment.frame >= films[0].probe.n_frames:
         raise NotInFilm(0, moment, films[0].probe)
     second = moment.second if moment.frame is None else films[0].second(moment.frame)
     for number, film in enumerate(films):
-        if second > film.probe.duration_s + films_of.TOLERANCE_S:
+        if second > film.probe.duration_s + TOLERANCE_S:
             raise NotInFilm(number, moment, film.probe)
     return second
 
 
 def overview(sheets: Sequence[tuple[str, Path]], target: Path) -> None:
-    """Put several contact sheets (title, file) under each other and save them as one PNG. Raises NotConfigured."""
+    """Save several contact sheets (title, file) as one PNG. Raises NotConfigured."""
     require()
-    from sora_mcp.media.drawing import stack  # noqa: PLC0415
+    from sora_mcp.media.drawing import draw_overview  # noqa: PLC0415
 
-    stack(sheets, WIDTH).save(target, "PNG", optimize=True)
+    draw_overview(sheets, MAX_WIDTH).save(target, "PNG", optimize=True)

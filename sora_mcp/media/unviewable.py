@@ -1,4 +1,4 @@
-"""Which videos are looked at, and why one cannot be shown, or not now."""
+"""The limits for videos that are decoded, and why one cannot be shown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from sora_mcp.media.film import Probe
 
 MAX_SIDE = 8192
-"""Pixels; a larger video is not decoded."""
+"""Pixels; a video with a longer side is not decoded."""
 MAX_FRAMES = 20_000
-"""Frames of the longest video that is decoded: eleven minutes at 30 frames per second."""
-WITHIN = 10.0
-"""Seconds in which a video is looked at, the start of a process for it included, or not at all."""
+"""A video with more frames is not decoded: eleven minutes at 30 frames per second."""
+VIEW_TIMEOUT_S = 10.0
+"""Seconds within which a video has to be viewed, including the start of the worker."""
 
 Reason = Literal[
     "unreadable",
@@ -32,9 +32,9 @@ Reason = Literal[
     "busy",
     "stopped",
 ]
-"""Why a video is not shown."""
+"""Why a video cannot be shown."""
 
-_WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
+_MESSAGES: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "unreadable": ("cannot be read as a video.", Do("Download it again.")),
     "empty": ("holds no video that can be shown.", Do("Get the video again.")),
     "no_film": ("holds sound and no pictures.", Do("Get the video again.")),
@@ -42,7 +42,7 @@ _WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "damaged": ("is damaged: nothing of what was to be seen can be decoded.", Do("Get the video again.")),
     "too_large": (f"is larger than what is shown here ({MAX_SIDE} pixels a side).",),
     "too_long": (f"is larger than what is shown here ({MAX_FRAMES} frames).",),
-    "slow": (f"is too large to be looked at within {WITHIN:g} s.",),
+    "slow": (f"is too large to be looked at within {VIEW_TIMEOUT_S:g} s.",),
     "memory": ("is too large to be looked at: it takes too much memory.",),
     "ended": (
         "could not be looked at: the process that decodes it ended unexpectedly.",
@@ -51,23 +51,23 @@ _WORDS: dict[Reason, tuple[str] | tuple[str, Do]] = {
     "stopped": ("was not looked at: this server is being stopped.", Do("Try again once it runs again.")),
     "busy": ("was not looked at: others are being looked at now.", Do("Try again in a few seconds.")),
 }
-"""What is said of a video after its name, and what to do next."""
+"""The message after the video's name, and the advice."""
 
 
 class NotInFilm(Exception):
-    """A frame or a time that is wanted lies past the end of one of the videos."""
+    """A requested frame or time is past the end of one of the videos."""
 
-    def __init__(self, reel: int, moment: Moment, about: Probe) -> None:
+    def __init__(self, reel: int, moment: Moment, probe: Probe) -> None:
         super().__init__(f"{moment} of video {reel}")
-        self.reel, self.moment, self.about = reel, moment, about
+        self.reel, self.moment, self.probe = reel, moment, probe
 
 
 class Unviewable(FileProblem):
-    """A video that cannot be shown, or not now."""
+    """A video cannot be shown, or not now."""
 
     def __init__(self, reason: Reason, name: str) -> None:
-        words, *advice = _WORDS[reason]
-        super().__init__(f"{name} {words}", *advice)
+        message, *advice = _MESSAGES[reason]
+        super().__init__(f"{name} {message}", *advice)
         self.reason = reason
         self.name = name
 
@@ -77,5 +77,5 @@ class Unviewable(FileProblem):
 
     @property
     def may_be_played(self) -> bool:
-        """Whether it may be a video all the same, which a player shows."""
+        """Whether a player may still be able to show it."""
         return self.reason in {"encrypted", "too_large", "too_long", "slow", "memory", "ended"}

@@ -1,7 +1,7 @@
-"""Looking at videos in a process of its own: a few at once, each for a while, and ended with whoever asked for it.
+"""Viewing of videos in worker processes: a few at a time, each with a timeout, killed if the caller is cancelled.
 
-What a video holds is data from outside: decoding it may take for ever, take all memory, or crash. Nothing of PyAV or
-Pillow is loaded in this process.
+A video is untrusted data: decoding it may never end, use up all memory, or crash. Neither PyAV nor Pillow is loaded in
+this process.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from sora_mcp.media.extra import not_installed, require_installed
 from sora_mcp.media.film import Probe
 from sora_mcp.media.frames import Frame
 from sora_mcp.media.stills import Reel, Sheet, Still
-from sora_mcp.media.unviewable import WITHIN, Reason, Unviewable
+from sora_mcp.media.unviewable import VIEW_TIMEOUT_S, Reason, Unviewable
 
 logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 1_500_000_000
-"""Memory (address space) of one such process. A video of 4096x4096 takes half of it."""
-WAIT_WITHIN = 20.0
-"""Seconds that a call waits for its turn: hosts give up after 60, and the video may have to be downloaded first."""
-MOST_BYTES = 16_000_000
-"""The largest answer of such a process that is read; a sheet has at most a tenth of it, unless it is all noise."""
+"""Memory (address space) of one worker. A video of 4096x4096 takes half of it."""
+QUEUE_TIMEOUT_S = 20.0
+"""Seconds that a call waits for a slot: hosts give up after 60, and the video may have to be downloaded first."""
+MAX_ANSWER_BYTES = 16_000_000
+"""Limit of a worker's answer; a sheet has at most a tenth of it, unless it is all noise."""
 
 _WORKER = "sora_mcp.media.worker"
 
@@ -42,23 +42,23 @@ _WORKER = "sora_mcp.media.worker"
 class Viewer:
     """Draws sheets and boards for one server.
 
-    All methods raise Unviewable (a FileProblem), also where it takes longer than `seconds` or more memory than
+    All methods raise Unviewable (a FileProblem), also if it takes longer than `seconds` or more memory than
     `memory_bytes`, and NotConfigured without the extra `media`.
     """
 
     def __init__(self) -> None:
-        self._turns = child.Turns()
+        self._slots = child.Slots()
         self._scopes: set[anyio.CancelScope] = set()
         self._closed = anyio.Event()
 
-    def for_one(self) -> Viewer:
-        """The same for one of several people, with turns of their own."""
+    def for_owner(self) -> Viewer:
+        """The same for one of several owners, with a queue of its own."""
         own = copy(self)
-        own._turns = self._turns.for_one()  # noqa: SLF001 - a copy of this one
+        own._slots = self._slots.for_owner()  # noqa: SLF001 - a copy of this one
         return own
 
     def close(self) -> None:
-        """End everything that is being looked at, and begin nothing more: the server is to end."""
+        """Cancel all running jobs and accept no more: the server is shutting down."""
         self._closed.set()
         for scope in self._scopes:
             scope.cancel()
@@ -70,28 +70,28 @@ class Viewer:
         names: Sequence[str],
         *,
         picture_format: PictureFormat = "jpeg",
-        seconds: float = WITHIN,
+        seconds: float = VIEW_TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> Sheet:
-        """Stills of videos; errors call each by its one of `names`.
+        """Draw a sheet of stills; errors refer to each video by its entry in `names`.
 
-        Raises InvalidInput, too, where a frame or time that is wanted lies past the end of one.
+        Also raises InvalidInput if a requested frame or time is past the end of a video.
         """
         details = {
             "reels": [{"path": str(reel.path), "title": reel.title, "beats": reel.beats} for reel in reels],
             "view": to_builtins(view),
             "picture_format": picture_format,
         }
-        by_file = {reel.path.name: name for reel, name in zip(reels, names, strict=True)}
-        answer = await self._ask("sheet", details, " and ".join(names), seconds, memory_bytes)
-        return _sheet(answer, names, by_file)
+        names_by_file = {reel.path.name: name for reel, name in zip(reels, names, strict=True)}
+        answer = await self._run_job("sheet", details, " and ".join(names), seconds, memory_bytes)
+        return _parse_sheet(answer, names, names_by_file)
 
     async def frame(self, video: Path, index: int | None, name: str, *, max_bytes: int) -> Frame:
-        """One frame (None: the last) as a JPEG of at most `max_bytes`, empty where there is no such frame; errors call
-        the video by `name`."""
+        """Return one frame (None: the last) as a JPEG of at most `max_bytes`, empty if there is no such frame; errors
+        refer to the video by `name`."""
         details = {"path": str(video), "index": index, "max_bytes": max_bytes}
-        answer = await self._ask("frame", details, name, WITHIN, MEMORY_BYTES)
-        reply, picture = _read(answer, name, {})
+        answer = await self._run_job("frame", details, name, VIEW_TIMEOUT_S, MEMORY_BYTES)
+        reply, picture = _parse(answer, name, {})
         return Frame(picture, Probe(**reply["probe"]))
 
     async def board(
@@ -99,26 +99,26 @@ class Viewer:
         board: Board,
         *,
         picture_format: PictureFormat = "jpeg",
-        seconds: float = WITHIN,
+        seconds: float = VIEW_TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> bytes:
-        """A storyboard as a picture."""
+        """Draw a storyboard as a picture."""
         details = {"board": to_builtins(board), "picture_format": picture_format}
-        answer = await self._ask("board", details, "The storyboard", seconds, memory_bytes)
-        return _read(answer, "The storyboard", {})[1]
+        answer = await self._run_job("board", details, "The storyboard", seconds, memory_bytes)
+        return _parse(answer, "The storyboard", {})[1]
 
-    async def _ask(self, job: str, details: Any, name: str, seconds: float, memory_bytes: int) -> bytes:
-        """What a process answers that is gone when this returns."""
+    async def _run_job(self, job: str, details: Any, name: str, seconds: float, memory_bytes: int) -> bytes:
+        """Run one job in a worker, and return its answer. The worker is dead by then."""
         require_installed()
-        asked = {"job": job, "details": details, "seconds": seconds, "memory_bytes": memory_bytes}
-        async with self._turn(name):
+        request = {"job": job, "details": details, "seconds": seconds, "memory_bytes": memory_bytes}
+        async with self._slot(name):
             with self._scope(seconds):
-                return await child.answer_of(_WORKER, asked, b"", most_bytes=MOST_BYTES)
+                return await child.run_worker(_WORKER, request, b"", max_bytes=MAX_ANSWER_BYTES)
             raise Unviewable("stopped" if self._closed.is_set() else "slow", name)
 
     @contextmanager
     def _scope(self, seconds: float) -> Iterator[None]:
-        """Whatever takes longer is cancelled, and everything at `close`."""
+        """Cancel the body after `seconds`, or at `close`."""
         with anyio.move_on_after(0 if self._closed.is_set() else seconds) as scope:
             self._scopes.add(scope)
             try:
@@ -127,17 +127,17 @@ class Viewer:
                 self._scopes.discard(scope)
 
     @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
-        async with AsyncExitStack() as taken:
+    async def _slot(self, name: str) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
             try:
-                await taken.enter_async_context(self._turns.take(WAIT_WITHIN))
+                await stack.enter_async_context(self._slots.acquire(QUEUE_TIMEOUT_S))
             except TimeoutError:
                 raise Unviewable("busy", name) from None
             yield
 
 
-def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, Any], bytes]:
-    """What a process said, and the picture. Raises Unviewable where there is none, and NotConfigured."""
+def _parse(answer: bytes, name: str, names_by_file: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+    """Split an answer into its fields and the picture. Raises Unviewable if there is no picture, and NotConfigured."""
     head, _, picture = answer.partition(b"\n")
     try:
         reply = dict(json.loads(head))
@@ -145,7 +145,7 @@ def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, 
         if reason == "not_installed":
             raise not_installed()
         if reason is not None and reason in get_args(Reason):
-            raise Unviewable(reason, by_file.get(str(reply.get("name")), name))
+            raise Unviewable(reason, names_by_file.get(str(reply.get("name")), name))
         if "not_in_film" in reply or "probe" in reply or format_of(picture) is not None:
             return reply, picture
     except (ValueError, TypeError):
@@ -154,13 +154,13 @@ def _read(answer: bytes, name: str, by_file: dict[str, str]) -> tuple[dict[str, 
     raise Unviewable("ended", name)
 
 
-def _sheet(answer: bytes, names: Sequence[str], by_file: dict[str, str]) -> Sheet:
+def _parse_sheet(answer: bytes, names: Sequence[str], names_by_file: dict[str, str]) -> Sheet:
     name = " and ".join(names)
-    reply, picture = _read(answer, name, by_file)
+    reply, picture = _parse(answer, name, names_by_file)
     try:
         if "not_in_film" in reply:
-            reel, moment, about = reply["not_in_film"]
-            raise _not_in_film(names[reel], Moment(**moment), Probe(**about))
+            reel, moment, probe = reply["not_in_film"]
+            raise _not_in_film(names[reel], Moment(**moment), Probe(**probe))
         probes = tuple(Probe(**each) for each in reply["probes"])
         stills = tuple(Still(**each) for each in reply["stills"])
         return Sheet(picture, probes, stills, tuple(reply["beats"]), int(reply["missing"]))
@@ -168,9 +168,9 @@ def _sheet(answer: bytes, names: Sequence[str], by_file: dict[str, str]) -> Shee
         raise Unviewable("ended", name) from None
 
 
-def _not_in_film(name: str, moment: Moment, about: Probe) -> InvalidInput:
-    """What a video has instead of a frame or time that it has not."""
-    seconds = f"{round(about.duration_s, 2):g}"
-    wrong = f"{moment} is past the end: {name[:1].lower()}{name[1:]} has {about.n_frames} frames, {seconds} s"
-    allowed = f'a frame from 0 to {about.n_frames - 1}, or a time up to "{seconds}s"'
-    return InvalidInput([Problem("at", wrong, allowed)])
+def _not_in_film(name: str, moment: Moment, probe: Probe) -> InvalidInput:
+    """The error for a frame or time past the end of a video, with what the video has."""
+    seconds = f"{round(probe.duration_s, 2):g}"
+    message = f"{moment} is past the end: {name[:1].lower()}{name[1:]} has {probe.n_frames} frames, {seconds} s"
+    allowed = f'a frame from 0 to {probe.n_frames - 1}, or a time up to "{seconds}s"'
+    return InvalidInput([Problem("at", message, allowed)])

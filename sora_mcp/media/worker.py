@@ -1,4 +1,4 @@
-"""The process that looks at videos: `python -m sora_mcp.media.worker`, started by `viewer`, which asks one thing."""
+"""The process that decodes videos: `python -m sora_mcp.media.worker`, started by `viewer` for one job."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sora_mcp.core.pictures import Moment, View
 from sora_mcp.media import child
 from sora_mcp.media.board import Board, BoardCard, draw
 from sora_mcp.media.extra import require
-from sora_mcp.media.frames import frame
+from sora_mcp.media.frames import read_frame
 from sora_mcp.media.stills import Reel, sheet
 from sora_mcp.media.unviewable import NotInFilm, Unviewable
 
 Answer = tuple[dict[str, Any], bytes]
-"""What is said of a picture, and the picture."""
+"""The description of a picture, and the picture."""
 
 
 def main() -> None:
-    """Draw what the parent asks for."""
-    asked, _ = child.question()
-    child.answer(*_answer(asked["job"], asked["details"]))
+    """Run the job that the parent requests."""
+    request, _ = child.read_request()
+    child.send_answer(*_run_job(request["job"], request["details"]))
 
 
-def _answer(job: str, details: Any) -> Answer:
-    """What is said of a picture, or why there is none, and the picture."""
+def _run_job(job: str, details: Any) -> Answer:
+    """Return the description of a picture, or the reason for there being none, and the picture."""
     try:
         require()
     except NotConfigured:
@@ -38,7 +38,7 @@ def _answer(job: str, details: Any) -> Answer:
     except Unviewable as error:
         return {"reason": error.reason, "name": error.name}, b""
     except NotInFilm as error:
-        return {"not_in_film": [error.reel, asdict(error.moment), asdict(error.about)]}, b""
+        return {"not_in_film": [error.reel, asdict(error.moment), asdict(error.probe)]}, b""
     except (MemoryError, RuntimeError, ImportError):  # no memory, none for a thread, none for a library
         return {"reason": "memory"}, b""
 
@@ -48,14 +48,14 @@ def _sheet(details: Any) -> Answer:
         Reel(Path(each["path"]), each["title"], tuple((second, text) for second, text in each["beats"]))
         for each in details["reels"]
     ]
-    wanted = details["view"]
-    at, span = wanted.pop("at"), wanted.pop("span")
+    view_fields = details["view"]
+    at, span = view_fields.pop("at"), view_fields.pop("span")
     view = View(
-        **wanted, at=Moment(**at) if at else None, span=(Moment(**span[0]), Moment(**span[1])) if span else None
+        **view_fields, at=Moment(**at) if at else None, span=(Moment(**span[0]), Moment(**span[1])) if span else None
     )
-    drawn = sheet(reels, view, details["picture_format"])
-    stills, probes = list(map(asdict, drawn.stills)), list(map(asdict, drawn.probes))
-    return {"probes": probes, "stills": stills, "beats": drawn.beats, "missing": drawn.missing}, drawn.picture
+    result = sheet(reels, view, details["picture_format"])
+    stills, probes = list(map(asdict, result.stills)), list(map(asdict, result.probes))
+    return {"probes": probes, "stills": stills, "beats": result.beats, "missing": result.missing}, result.picture
 
 
 def _board(details: Any) -> Answer:
@@ -65,8 +65,8 @@ def _board(details: Any) -> Answer:
 
 
 def _frame(details: Any) -> Answer:
-    one = frame(Path(details["path"]), details["index"], details["max_bytes"])
-    return {"probe": asdict(one.probe)}, one.picture
+    frame = read_frame(Path(details["path"]), details["index"], details["max_bytes"])
+    return {"probe": asdict(frame.probe)}, frame.picture
 
 
 _JOBS: Mapping[str, Callable[[Any], Answer]] = {"sheet": _sheet, "board": _board, "frame": _frame}

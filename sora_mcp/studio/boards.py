@@ -20,7 +20,7 @@ from sora_mcp.core.errors import SoraError
 from sora_mcp.core.records import sent_frames, sent_size
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
-from sora_mcp.media.board import MOST_CARDS, Board, BoardCard
+from sora_mcp.media.board import MAX_CARDS, Board, BoardCard
 from sora_mcp.studio.files import Files, temporary_folder
 from sora_mcp.studio.ids import variant_of, without_variant
 from sora_mcp.studio.sources import PLACEHOLDER, Resolved
@@ -81,7 +81,7 @@ async def _images(ready: Resolved, at_hand: AsyncExitStack) -> dict[int, str]:
         return {}
     folder = at_hand.enter_context(temporary_folder())
     paths = {}
-    for at, image in list(ready.images.items())[:MOST_CARDS]:
+    for at, image in list(ready.images.items())[:MAX_CARDS]:
         await anyio.Path(folder / str(at)).write_bytes(image.content)
         paths[at] = str(folder / str(at))
     return paths
@@ -91,7 +91,7 @@ async def _videos(ready: Resolved, find: Find, files: Files, at_hand: AsyncExitS
     """The videos whose parts are placed, as far as they can be had soon."""
     paths: dict[int, str] = {}
     with anyio.move_on_after(FETCH_WITHIN):
-        for at, item in enumerate(plans.items(ready.request.body(), ready.sources)[:MOST_CARDS]):
+        for at, item in enumerate(plans.items(ready.request.body(), ready.sources)[:MAX_CARDS]):
             if item.source is None:
                 continue
             with suppress(SoraError):

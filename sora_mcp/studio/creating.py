@@ -46,7 +46,7 @@ from sora_mcp.studio.upstream import Upstream
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
     from sora_mcp.gateway import Gateway
-    from sora_mcp.media.child import Turns
+    from sora_mcp.media.child import Slots
     from sora_mcp.media.converting import Converter
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Creator:
         poller: Poller,
         outputs: Outputs,
         submitter: Submitter,
-        converting: Turns,
+        converting: Slots,
         submitted: Callable[[], None],
     ) -> None:
         self._settings = settings

@@ -24,7 +24,7 @@ from sora_mcp.core.results import Download, Filters, Stills, Submission, UsageRe
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.ledger import Entry, Ledger, Servers, open_ledger
-from sora_mcp.media.child import Turns
+from sora_mcp.media.child import Slots
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.creating import Confirm, Creator
@@ -59,7 +59,7 @@ class _Parts(NamedTuple):
     submitter: Submitter
     watcher: Watcher
     viewer: Viewer
-    converting: Turns
+    converting: Slots
 
 
 class Studio:
@@ -73,11 +73,11 @@ class Studio:
         self._background = background
         poller = Poller(ledger, adopts=not settings.is_shared)
         self._parts = parts or _Parts(
-            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, poller), Viewer(), Turns()
+            Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, poller), Viewer(), Slots()
         )
         connector, self._submitter, self._watcher, viewer, converting = self._parts
         if settings.is_shared:
-            connector, viewer, converting = connector.for_owner(settings), viewer.for_one(), converting.for_one()
+            connector, viewer, converting = connector.for_owner(settings), viewer.for_owner(), converting.for_owner()
         self._connector = connector
         self._owner_studios: dict[str, tuple[_CapAndKey, Studio]] = {}
         self._find_key: KeyLookup | None = None

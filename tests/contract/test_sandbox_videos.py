@@ -18,7 +18,7 @@ from sora_mcp import media
 from sora_mcp.config.endpoint import PROFILES
 from sora_mcp.dialects.recognition import LOOKS, recognized
 from sora_mcp.dialects.replies import Reply
-from sora_mcp.media.frames import frame
+from sora_mcp.media.frames import read_frame
 from sora_mcp.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -167,7 +167,7 @@ async def _film(server: Server, tmp_path: Path, fields: dict[str, str], **files:
     await server.finish()
     path = tmp_path / "film.mp4"
     path.write_bytes((await server.http.get(f"/v1/videos/{made.json()['id']}/content")).content)
-    ends = [Image.open(io.BytesIO(frame(path, index, 1_000_000).picture)) for index in (0, None)]
+    ends = [Image.open(io.BytesIO(read_frame(path, index, 1_000_000).picture)) for index in (0, None)]
     return [each.convert("RGB").getpixel((32, 10)) for each in ends]  # type: ignore[misc]
 
 

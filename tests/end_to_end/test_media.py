@@ -15,7 +15,7 @@ from sora_mcp import media
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
-from sora_mcp.media.encoding import SHEET_BYTES
+from sora_mcp.media.encoding import MAX_SHEET_BYTES
 from sora_mcp.media.layout import arrange
 from sora_mcp.media.render import Card, Clip, Scene, render
 
@@ -165,7 +165,7 @@ def test_a_video_of_any_shape_has_a_contact_sheet(draw: Draw, width: int, height
     shown = media.contact_sheet(video, 4)
     assert (shown.probe.width, shown.probe.height, len(shown.stills)) == (width, height, 2)
     assert shown.picture.startswith(b"\xff\xd8\xff")
-    assert len(shown.picture) <= SHEET_BYTES
+    assert len(shown.picture) <= MAX_SHEET_BYTES
     assert media.contact_sheet(video, 4, "png").picture.startswith(b"\x89PNG")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sora_mcp import media
 from sora_mcp.core.pictures import Moment, View
-from sora_mcp.media import film as films_of
+from sora_mcp.media.film import read_film
 from sora_mcp.media.stills import Reel
 
 _CHANCE = random.Random(7)  # noqa: S311 - the same rates in every run
@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, str]] = {
 
 def stills_of(path: Path, view: View) -> list[tuple[media.Still, Image.Image]]:
     """The stills of a sheet, cut apart again."""
-    film_read = films_of.read(path)
+    film_read = read_film(path)
     seen = media.sheet([Reel(path)], view, "png")
     picture = Image.open(io.BytesIO(seen.picture))
     if view.at is not None:
@@ -64,7 +64,7 @@ def stills_of(path: Path, view: View) -> list[tuple[media.Still, Image.Image]]:
 def test_each_still_is_the_frame_that_it_says_at_the_time_that_it_says(tmp_path: Path, rate: str, kind: str) -> None:
     path = film(tmp_path / "film.mp4", RATES[rate], **KINDS[kind])  # type: ignore[arg-type]
     truth = timestamps(path)
-    whole = films_of.read(path)
+    whole = read_film(path)
     assert [whole.second(frame) for frame in range(len(truth))] == pytest.approx(truth, abs=1e-6)
     for still, picture in stills_of(path, View(frames=6)):
         assert number_of(picture) == still.frame

@@ -23,7 +23,7 @@ from wire import host
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.pictures import View
-from sora_mcp.media.child import AT_ONCE
+from sora_mcp.media.child import MAX_CONCURRENT
 from sora_mcp.media.render import Scene, render
 from sora_mcp.media.stills import Reel, Sheet
 from sora_mcp.media.viewer import Viewer
@@ -206,10 +206,10 @@ async def test_no_more_than_two_are_looked_at_at_once_and_the_next_one_follows(v
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as calls:
-            for _ in range(AT_ONCE + 1):
+            for _ in range(MAX_CONCURRENT + 1):
                 calls.start_soon(look)
-            for number in range(AT_ONCE + 1):
-                while not (running := children(os.getpid()) - known) or (not number and len(running) < AT_ONCE):
+            for number in range(MAX_CONCURRENT + 1):
+                while not (running := children(os.getpid()) - known) or (not number and len(running) < MAX_CONCURRENT):
                     await anyio.lowlevel.checkpoint()
                 most = max(most, len(running))
                 first = running.pop()
@@ -217,7 +217,7 @@ async def test_no_more_than_two_are_looked_at_at_once_and_the_next_one_follows(v
                 await until_gone(first, 5)
                 while len(ended) <= number:
                     await anyio.lowlevel.checkpoint()
-    assert most == AT_ONCE
+    assert most == MAX_CONCURRENT
     assert children(os.getpid()) == known
 
 
@@ -233,9 +233,9 @@ async def test_a_viewer_that_is_closed_ends_what_goes_on_and_begins_nothing(
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as calls:
-            for _ in range(AT_ONCE + 1):
+            for _ in range(MAX_CONCURRENT + 1):
                 calls.start_soon(look, endless)
-            while len(children(os.getpid()) - known) < AT_ONCE:
+            while len(children(os.getpid()) - known) < MAX_CONCURRENT:
                 await anyio.lowlevel.checkpoint()
             viewer.close()
         await look(short)
@@ -247,9 +247,9 @@ async def test_a_call_that_was_given_up_while_it_waited_takes_no_turn(
 ) -> None:
     known = children(os.getpid())
     async with anyio.create_task_group() as calls:
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_CONCURRENT):
             calls.start_soon(sheet_of, viewer, endless, 4, "It")
-        while len(children(os.getpid()) - known) < AT_ONCE:
+        while len(children(os.getpid()) - known) < MAX_CONCURRENT:
             await anyio.lowlevel.checkpoint()
         with anyio.move_on_after(0) as waiting:
             await sheet_of(viewer, short, 4, "It")

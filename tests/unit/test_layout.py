@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sora_mcp.media.layout import GAP, HEIGHT, WIDTH, arrange, row_lengths
+from sora_mcp.media.layout import GAP, MAX_HEIGHT, MAX_WIDTH, arrange, row_lengths
 
 SHAPES = {"landscape": (854, 480), "portrait": (480, 854), "square": (480, 480), "wide": (1280, 720)}
 
@@ -39,20 +39,20 @@ def test_stills_stand_in_rows_that_are_full(shape: str, count: int, rows: list[i
 @pytest.mark.parametrize("videos", [1, 2, 4])
 @pytest.mark.parametrize("times", range(1, 17))
 def test_a_sheet_is_full_and_nothing_on_it_overlaps(shape: str, videos: int, times: int) -> None:
-    words = 40
-    layout = arrange([SHAPES[shape]] * videos, times, words)
+    caption_height = 40
+    layout = arrange([SHAPES[shape]] * videos, times, caption_height)
     assert len(layout.places) == videos * times
-    assert layout.width <= WIDTH
-    assert layout.height <= HEIGHT
+    assert layout.width <= MAX_WIDTH
+    assert layout.height <= MAX_HEIGHT
     for i, one in enumerate(layout.places):
         assert one.x >= 0
         assert one.x + one.width <= layout.width
-        assert one.y + one.height + words <= layout.height
+        assert one.y + one.height + caption_height <= layout.height
         for other in layout.places[:i]:
             apart_x = one.x >= other.x + other.width or other.x >= one.x + one.width
-            apart_y = one.y >= other.y + other.height + words or other.y >= one.y + one.height + words
+            apart_y = one.y >= other.y + other.height + caption_height or other.y >= one.y + one.height + caption_height
             assert apart_x or apart_y
-    covered = sum(place.width * (place.height + words) for place in layout.places)
+    covered = sum(place.width * (place.height + caption_height) for place in layout.places)
     gaps = GAP * (layout.width + layout.height) * (times + videos)
     assert covered + gaps >= 0.94 * layout.width * layout.height
 
@@ -60,8 +60,8 @@ def test_a_sheet_is_full_and_nothing_on_it_overlaps(shape: str, videos: int, tim
 @pytest.mark.parametrize("shape", [(4000, 2), (2, 4000), (1, 1), (853, 481)], ids=str)
 def test_a_sheet_of_any_shape_is_bounded(shape: tuple[int, int]) -> None:
     layout = arrange([shape], 6, 20)
-    assert layout.width <= WIDTH
-    assert layout.height <= HEIGHT
+    assert layout.width <= MAX_WIDTH
+    assert layout.height <= MAX_HEIGHT
 
 
 def test_landscape_videos_stand_below_each_other_and_portrait_ones_side_by_side() -> None:

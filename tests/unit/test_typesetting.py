@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sora_mcp.media import letters
+from sora_mcp.media import typesetting
 
 TEXTS = {
     "Chinese": "\u4e00\u53ea\u732b\u5077\u4e86\u5410\u53f8",
@@ -27,7 +27,7 @@ TEXTS = {
 }
 FC_LIST = shutil.which("fc-list")
 needs_fontconfig = pytest.mark.skipif(FC_LIST is None, reason="fontconfig is not installed")
-needs_shaping = pytest.mark.skipif(not letters.has_shaping(), reason="Pillow joins no letters here")
+needs_shaping = pytest.mark.skipif(not typesetting.has_shaping(), reason="Pillow joins no letters here")
 
 
 @cache
@@ -47,7 +47,7 @@ def skip_without_font(script: str) -> None:
 def ink(text: str, size: int = 24) -> Image.Image:
     """White words on black, cut to what is not black."""
     image = Image.new("RGB", (1200, 3 * size))
-    letters.write(image, (size, size), text, size)
+    typesetting.draw_text(image, (size, size), text, size)
     return image.crop(image.getbbox())
 
 
@@ -55,16 +55,16 @@ def ink(text: str, size: int = 24) -> Image.Image:
 @pytest.mark.parametrize("script", TEXTS)
 def test_words_are_drawn_where_there_is_a_font_and_else_said_to_have_none(script: str) -> None:
     text = f"a {TEXTS[script]} b"
-    assert letters.said(text) == (text if has_font(script) else f"a [no font for {script}] b")
-    assert all(run.face.covers(run.text) for run in letters.runs(text))
+    assert typesetting.drawable(text) == (text if has_font(script) else f"a [no font for {script}] b")
+    assert all(run.face.covers(run.text) for run in typesetting.runs(text))
 
 
 @needs_fontconfig
 @pytest.mark.parametrize("script", TEXTS)
 def test_no_two_letters_look_alike_as_boxes_would(script: str) -> None:
     skip_without_font(script)
-    units = {unit for unit in letters.units(TEXTS[script]) if not unit.isspace()}
-    assert len({ink(unit).tobytes() for unit in units}) == len(units)
+    graphemes = {grapheme for grapheme in typesetting.graphemes(TEXTS[script]) if not grapheme.isspace()}
+    assert len({ink(grapheme).tobytes() for grapheme in graphemes}) == len(graphemes)
 
 
 @needs_fontconfig
@@ -85,7 +85,7 @@ def test_words_from_right_to_left_stand_so_and_numbers_and_other_words_in_them_d
         f"one {first} {second} two": ["one", f"{first} {second}", "two"],
         f"{first} 12, {second}": [second, "12", first],
     }.items():
-        words = [run.text.strip(" (),") for run in letters.runs(text)]
+        words = [run.text.strip(" (),") for run in typesetting.runs(text)]
         apart = [each for each in words if each]
         assert [word for each in apart for word in (reversed(each.split()) if first in each else [each])] == [
             word for each in shown for word in (reversed(each.split()) if first in each else [each])
@@ -104,8 +104,8 @@ def test_emoji_are_coloured_and_those_that_belong_together_are_one() -> None:
 
 SHOWN = """
 import json, sys
-from sora_mcp.media import letters
-print(json.dumps([[run.text for run in letters.runs(text)] for text in json.loads(sys.stdin.read())]))
+from sora_mcp.media import typesetting
+print(json.dumps([[run.text for run in typesetting.runs(text)] for text in json.loads(sys.stdin.read())]))
 """
 
 
@@ -147,10 +147,10 @@ BROKEN = {
 
 @pytest.mark.parametrize(("text", "lines"), BROKEN.values(), ids=BROKEN)
 def test_lines_keep_to_their_width_and_lose_only_what_is_cut(text: str, lines: int) -> None:
-    rows = letters.wrapped(text, 20, 150, lines).split("\n")
+    rows = typesetting.wrap(text, 20, 150, lines).split("\n")
     assert len(rows) <= lines
-    assert all(letters.text_width(row, 20) <= 150 for row in rows)
-    drawn = letters.said(text).replace(" ", "")
+    assert all(typesetting.text_width(row, 20) <= 150 for row in rows)
+    drawn = typesetting.drawable(text).replace(" ", "")
     assert drawn.startswith("".join(rows).replace(" ", "").removesuffix("…"))
 
 
@@ -159,4 +159,4 @@ def test_a_japanese_line_does_not_begin_with_a_full_stop() -> None:
     skip_without_font("Japanese")
     text = "\u732b\u304c\u76d7\u3080\u3002" * 6
     for width in range(60, 200, 7):
-        assert not [row for row in letters.wrapped(text, 20, width, 9).split("\n") if row.startswith("\u3002")]
+        assert not [row for row in typesetting.wrap(text, 20, width, 9).split("\n") if row.startswith("\u3002")]
