@@ -1,4 +1,4 @@
-"""What each kind of server takes in its form, and what the sandbox draws for it."""
+"""The form fields that each kind of server accepts, and what the sandbox draws for them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from msgspec import Struct
 
 from sora_mcp.core.tables import FPS
 
-_COMMON = frozenset({"prompt", "model", "size", "seconds", "input_reference"})
-_FRAMES = frozenset({"num_frames", "fps"})
+_COMMON_FIELDS = frozenset({"prompt", "model", "size", "seconds", "input_reference"})
+_FRAME_FIELDS = frozenset({"num_frames", "fps"})
 
 
 class Face(Struct, frozen=True, kw_only=True):
-    """One kind of server. `fields`: those of its form; `refuses_unknown`: with which status and code others are.
-    `files`: those of them that are files; `takes_video`: the image's may be a video as well.
+    """One kind of server. `fields` are those of its form; `refuses_unknown` is the status and code for others. `files`
+    are the fields that are files; with `takes_video`, the image field also accepts a video.
 
-    `model`: what it calls its one model ("": any name is taken); `needs_model`: it has to be named. Not given: `size`,
-    `fps` and `seconds`.
+    `model` is the name of its one model ("": any name is accepted); `needs_model`: it has to be given. `size`, `fps`
+    and `seconds` are the defaults.
     """
 
     fields: frozenset[str]
@@ -44,7 +44,7 @@ class Face(Struct, frozen=True, kw_only=True):
     seconds: int = 4
 
 
-_VLLM_OMNIS = frozenset(
+_VLLM_OMNI_FIELDS = frozenset(
     [
         *("image_reference", "video_reference", "audio_reference", "user", "width", "height", "aspect_ratio", "lora"),
         *("short_edge", "num_outputs_per_prompt", "start_time_seconds", "quality", "num_inference_steps", "seed"),
@@ -55,7 +55,7 @@ _VLLM_OMNIS = frozenset(
 _WAN = "Wan-AI/Wan2.2-T2V-A14B-Diffusers"
 FACES = {
     "vllm-omni": Face(
-        fields=_COMMON | _FRAMES | _VLLM_OMNIS,
+        fields=_COMMON_FIELDS | _FRAME_FIELDS | _VLLM_OMNI_FIELDS,
         model=_WAN,
         takes_json=False,
         takes_video=True,
@@ -64,20 +64,20 @@ FACES = {
         prefix="video_gen_",
     ),
     "generic": Face(
-        fields=_COMMON,
+        fields=_COMMON_FIELDS,
         refuses_unknown=(400, "unknown_parameter"),
         needs_model=True,
         has_openai_errors=True,
         fps=FPS,
     ),
     "sglang": Face(
-        fields=_COMMON | _FRAMES | {"n", "seed", "negative_prompt", "video_reference"},
+        fields=_COMMON_FIELDS | _FRAME_FIELDS | {"n", "seed", "negative_prompt", "video_reference"},
         files=frozenset({"input_reference", "video_reference"}),
         variants_field="n",
         owned_by="sglang",
     ),
     "tensorrt-llm": Face(
-        fields=_COMMON | {"num_frames", "frame_rate", "seed", "negative_prompt"},
+        fields=_COMMON_FIELDS | {"num_frames", "frame_rate", "seed", "negative_prompt"},
         refuses_unknown=(422, "extra_forbidden"),
         accepted_status=202,
         not_ready_status=400,
@@ -85,7 +85,7 @@ FACES = {
         owned_by="tensorrt_llm",
     ),
     "new-api": Face(
-        fields=_COMMON,
+        fields=_COMMON_FIELDS,
         needs_model=True,
         has_openai_errors=True,
         has_remix=True,
@@ -96,48 +96,48 @@ FACES = {
 }
 
 
-MOST_PIXELS = 10**9
-"""Of all frames together: what is drawn in some seconds."""
+MAX_PIXELS = 10**9
+"""Of all frames together, which takes a few seconds to draw."""
 
 
 class FieldError(Exception):
-    """A field that a server does not take as it is."""
+    """A server does not accept this value of a field."""
 
     def __init__(self, status: int, message: str, field: str, code: str = "") -> None:
         super().__init__(message)
         self.status, self.message, self.field, self.code = status, message, field, code
 
 
-def body_of(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str, Any], int]:
-    """What is to be drawn for a form, as the documented body has it, and its frames per second. Raises FieldError."""
-    wrong = 400 if face.has_openai_errors else 422
+def body_from_fields(face: Face, fields: Mapping[str, str], model: str) -> tuple[dict[str, Any], int]:
+    """Convert a form to the documented body, and return it with the frames per second. Raises FieldError."""
+    invalid_status = 400 if face.has_openai_errors else 422
     unknown = sorted(set(fields) - face.fields)
     if unknown and face.refuses_unknown:
         status, code = face.refuses_unknown
         raise FieldError(status, f"Unknown parameter: '{unknown[0]}'.", unknown[0], code)
     if not fields.get("prompt", "").strip():
-        raise FieldError(wrong, "Field required", "prompt", "missing")
+        raise FieldError(invalid_status, "Field required", "prompt", "missing")
     if face.needs_model and not fields.get("model"):
-        raise FieldError(wrong, "Field required", "model", "missing")
+        raise FieldError(invalid_status, "Field required", "model", "missing")
     if "model" in fields and face.model and fields["model"] != model:
         raise FieldError(400, f"Model mismatch: this server serves {model}.", "model")
-    size = _matched(r"([0-9]{1,5})x([0-9]{1,5})", fields, "size", wrong)
-    seconds = _matched(r"([1-9][0-9]{0,3})", fields, "seconds", wrong)
-    rate = _matched(r"([1-9][0-9]{0,2})(?:\.0*)?", fields, face.fps_field, wrong)
-    frames = _matched(r"([1-9][0-9]{0,4})", fields, "num_frames", wrong)
-    count = _matched(r"([1-9]|10)", fields, face.variants_field, wrong)
+    size = _parse_numbers(r"([0-9]{1,5})x([0-9]{1,5})", fields, "size", invalid_status)
+    seconds = _parse_numbers(r"([1-9][0-9]{0,3})", fields, "seconds", invalid_status)
+    rate = _parse_numbers(r"([1-9][0-9]{0,2})(?:\.0*)?", fields, face.fps_field, invalid_status)
+    frames = _parse_numbers(r"([1-9][0-9]{0,4})", fields, "num_frames", invalid_status)
+    count = _parse_numbers(r"([1-9]|10)", fields, face.variants_field, invalid_status)
     width, height = size or face.size
     if not width or not height:
-        raise FieldError(wrong, "must not be zero", "size")
+        raise FieldError(invalid_status, "must not be zero", "size")
     fps = rate[0] if rate else face.fps
     n_frames = frames[0] if frames else (seconds[0] if seconds else face.seconds) * fps
-    if width * height * n_frames > MOST_PIXELS:
-        raise FieldError(wrong, "This is more than the sandbox draws.", "size")
+    if width * height * n_frames > MAX_PIXELS:
+        raise FieldError(invalid_status, "This is more than the sandbox draws.", "size")
     shape = {"width": width, "height": height, "n_frames": n_frames, "n_variants": count[0] if count else 1}
-    return drawn(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
+    return body_from_prompt(fields["prompt"], fps) | shape | {"inpaint_items": []}, fps
 
 
-def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) -> tuple[int, ...]:
+def _parse_numbers(pattern: str, fields: Mapping[str, str], name: str, status: int) -> tuple[int, ...]:
     if name not in fields:
         return ()
     match = re.fullmatch(pattern, fields[name])
@@ -149,8 +149,8 @@ def _matched(pattern: str, fields: Mapping[str, str], name: str, status: int) ->
 _SHOT = re.compile(r"Shot [0-9]+ \(([0-9.]+)-[0-9.]+ s\): (.*)")
 
 
-def drawn(prompt: str, fps: int) -> dict[str, Any]:
-    """The prompt, and the shots in it as beats: what a model would do with them cannot be drawn, their words can."""
+def body_from_prompt(prompt: str, fps: int) -> dict[str, Any]:
+    """Convert a prompt with shots to a storyboard whose beats become captions; any other prompt stays as it is."""
     lines = prompt.splitlines()
     shots = [match for line in lines if (match := _SHOT.fullmatch(line))]
     rest = "\n".join(line for line in lines if not _SHOT.fullmatch(line)).strip()

@@ -1,4 +1,4 @@
-"""The images and the video of a form, as the sandbox's `/v1/videos` takes and draws them."""
+"""The images and the video attached to a form of the sandbox's `/v1/videos`."""
 
 from __future__ import annotations
 
@@ -14,59 +14,67 @@ from sora_mcp.sandbox.faces import Face, FieldError
 
 MAX_IMAGE_BYTES = 20_000_000
 MAX_VIDEO_BYTES = 50_000_000
-_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+_SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
-class Sent(Struct, frozen=True):
-    """What came along with the fields: images at the first and the last frame, and a video to be changed."""
+class Attachments(Struct, frozen=True):
+    """Files sent with the fields: images for the first and the last frame, and a video to change."""
 
     first: bytes | None = None
     last: bytes | None = None
     video: bytes | None = None
 
 
-def sent_of(face: Face, fields: Mapping[str, str], files: Mapping[str, bytes]) -> Sent:
-    """What came along. Raises FieldError for what this kind of server does not take."""
+def read_attachments(face: Face, fields: Mapping[str, str], files: Mapping[str, bytes]) -> Attachments:
+    """Collect and check the attachments. Raises FieldError for what this kind of server does not accept."""
     if unknown := set(files) - face.files:
         raise FieldError(422, "is no file of this form", min(unknown))
     video = files.get("video_reference")
     reference = files.get("input_reference")
-    if reference is not None and _kind(reference) == "mp4" and face.takes_video:
+    if reference is not None and _file_type(reference) == "mp4" and face.takes_video:
         video, reference = reference, None
-    if video is not None and (_kind(video) != "mp4" or len(video) > MAX_VIDEO_BYTES):
+    if video is not None and (_file_type(video) != "mp4" or len(video) > MAX_VIDEO_BYTES):
         raise FieldError(400, "is not a video of at most 50 MB", "video_reference")
-    pair = _pair(fields.get("image_reference", ""))
-    if pair and files:
+    named_images = _reference_images(fields.get("image_reference", ""))
+    if named_images and files:
         raise FieldError(400, "Provide only one of input_reference and image_reference.", "image_reference")
-    images = pair or ([reference] if reference is not None else [])
+    images = named_images or ([reference] if reference is not None else [])
     for image in images:
-        if len(image) > MAX_IMAGE_BYTES or _kind(image) not in _KINDS.values():
-            raise FieldError(400, "is not an image of at most 20 MB", "image_reference" if pair else "input_reference")
-    if len(images) == 1 and _stands_last(fields.get("extra_params", "")):
-        return Sent(last=images[0], video=video)
-    return Sent(images[0] if images else None, images[1] if len(images) > 1 else None, video)
+        if len(image) > MAX_IMAGE_BYTES or _file_type(image) not in _SIGNATURES.values():
+            raise FieldError(
+                400, "is not an image of at most 20 MB", "image_reference" if named_images else "input_reference"
+            )
+    if len(images) == 1 and _is_last_frame(fields.get("extra_params", "")):
+        return Attachments(last=images[0], video=video)
+    return Attachments(images[0] if images else None, images[1] if len(images) > 1 else None, video)
 
 
-def drawn(sent: Sent, body: dict[str, Any], save: Callable[[str, bytes], str]) -> dict[str, Any]:
-    """The documented body with what came along in it; `save` keeps a file (its kind, its bytes) and gives its id."""
-    ids = {name: save(_kind(each), each) for name in ("first", "last", "video") if (each := getattr(sent, name))}
+def with_attachments(
+    attachments: Attachments, body: dict[str, Any], save: Callable[[str, bytes], str]
+) -> dict[str, Any]:
+    """Add the attachments to a documented body; `save` stores a file (its type, its bytes) and returns its id."""
+    ids = {
+        name: save(_file_type(file), file)
+        for name in ("first", "last", "video")
+        if (file := getattr(attachments, name))
+    }
     if "video" in ids:
         return body | {"operation": "remix", "sdedit": {"source_upload_media_id": ids["video"]}}
     if len(ids) == 2:
-        return body | {"operation": "blend", "inpaint_items": [{"upload_media_id": each} for each in ids.values()]}
+        return body | {"operation": "blend", "inpaint_items": [{"upload_media_id": file} for file in ids.values()]}
     frames = {"first": 0, "last": body["n_frames"] - 1}
-    items = [{"upload_media_id": each, "frame_index": frames[name]} for name, each in ids.items()]
+    items = [{"upload_media_id": file, "frame_index": frames[name]} for name, file in ids.items()]
     return body | {"inpaint_items": items}
 
 
-def _pair(text: str) -> list[bytes]:
-    """The images that `image_reference` names: one, or a list of two. Raises FieldError."""
+def _reference_images(text: str) -> list[bytes]:
+    """Decode the images in `image_reference`: one, or a list of two. Raises FieldError."""
     if not text:
         return []
     try:
-        named = json.loads(text)
-        addresses = [each["image_url"] for each in (named if isinstance(named, list) else [named])]
-        images = [base64.b64decode(each.partition(";base64,")[2], validate=True) for each in addresses]
+        document = json.loads(text)
+        addresses = [file["image_url"] for file in (document if isinstance(document, list) else [document])]
+        images = [base64.b64decode(file.partition(";base64,")[2], validate=True) for file in addresses]
     except (ValueError, TypeError, KeyError, AttributeError, binascii.Error):
         raise FieldError(400, "Invalid JSON in form field.", "image_reference") from None
     if not all(address.startswith("data:image") for address in addresses) or len(images) > 2:
@@ -74,14 +82,14 @@ def _pair(text: str) -> list[bytes]:
     return images
 
 
-def _stands_last(extra_params: str) -> bool:
+def _is_last_frame(extra_params: str) -> bool:
     try:
         return bool(extra_params) and json.loads(extra_params).get("frame_indices") == [-1]
     except (ValueError, AttributeError):
         raise FieldError(400, "Invalid JSON in form field.", "extra_params") from None
 
 
-def _kind(content: bytes) -> str:
+def _file_type(content: bytes) -> str:
     if content[4:8] == b"ftyp":
         return "mp4"
-    return next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+    return next((file_type for signature, file_type in _SIGNATURES.items() if content.startswith(signature)), "")

@@ -1,4 +1,4 @@
-"""The sandbox in this process, and served."""
+"""The sandbox, in this process or served."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sora_mcp.sandbox import routes
 from sora_mcp.sandbox.store import Store
 
 SERVED = {"file": "http://sandbox/media/"}
-"""Scheme of an address that the sandbox in this process names → where it serves the same video by its file's name."""
+"""URL scheme of the videos of an in-process sandbox → base URL where it serves the same videos by file name."""
 
 
 class Sandbox:
-    """The gateway whose tasks and videos lie in the folder `home`, which several processes may share.
+    """A gateway with its tasks and videos in the folder `home`, which several processes may share.
 
-    A video takes `seconds`. `dialect`: what it speaks; `model`: what it calls its model. Raises NotConfigured where the
-    extra `media` is not installed.
+    A video takes `seconds`. `dialect` is the format that it speaks, `model` the name of its model. Raises NotConfigured
+    if the extra `media` is not installed.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Sandbox:
         self.store = Store(home, seconds, clock)
         self._capabilities = capabilities if capabilities and dialect == SORA else CAPABILITIES
         self._dialect, self._model = dialect, model
-        self.app = self._face(in_process=False)
-        self._app_in_process = self._face(in_process=True)
+        self.app = self._build_app(in_process=False)
+        self._app_in_process = self._build_app(in_process=True)
 
-    def _face(self, *, in_process: bool) -> Starlette:
+    def _build_app(self, *, in_process: bool) -> Starlette:
         apps = {SORA: routes.build_app, VIDEOS: routes.build_videos_app, OPENROUTER: routes.build_openrouter_app}
         build = apps.get(self._dialect.partition(":")[0])
         if build is None:
@@ -55,11 +55,11 @@ class Sandbox:
         return build(self.store, self._capabilities, in_process=in_process, dialect=self._dialect, model=self._model)
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Leads to this sandbox without a socket; its videos then have `file://` addresses that a person can open.
+        """Return a transport to this sandbox without a socket; videos have `file://` URLs that a person can open.
 
-        Those files are served as SERVED says.
+        SERVED maps those to HTTP URLs.
         """
-        # A mistake in a route is logged there and answered with a 500, as when served.
+        # An error in a route is logged there and answered with a 500, as when served.
         return httpx.ASGITransport(self._app_in_process, raise_app_exceptions=False)
 
 
@@ -73,8 +73,8 @@ def serve(
     dialect: str = SORA,
     model: str | None = None,
 ) -> None:
-    """Serve the sandbox on a loopback port (0: a free one) until a signal ends it; `ready` is told its address."""
-    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - in process nobody needs it
+    """Serve the sandbox on a loopback port (0: a free one) until a signal stops it; `ready` gets its address."""
+    from sora_mcp.runtime.listening import listen  # noqa: PLC0415 - not needed in process
 
     sandbox = Sandbox(home, seconds=seconds, capabilities=capabilities, dialect=dialect, model=model)
     listen(sandbox.app, "127.0.0.1", port, ready)

@@ -1,24 +1,24 @@
-"""What the sandbox's faces read of every request in the same way: whose it is, and its body."""
+"""Reading of requests that all dialects of the sandbox share: the owner and the body."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 
-from sora_mcp.sandbox.store import owner_of
+from sora_mcp.sandbox.store import owner_id
 
 
-def owner_in(request: Request) -> str | None:
-    """Whose key a request carries; None where it has none that is taken."""
+def owner_from(request: Request) -> str | None:
+    """The owner of a request's key; None if it has no valid one."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    is_taken = scheme.lower() == "bearer" and key.startswith("sk-") and key != "sk-invalid"
-    return owner_of(key) if is_taken else None
+    is_valid = scheme.lower() == "bearer" and key.startswith("sk-") and key != "sk-invalid"
+    return owner_id(key) if is_valid else None
 
 
-async def body_in(request: Request, most: int) -> bytes | None:
-    """The body of a request, None where it has more bytes than `most`: then the rest is not read."""
+async def read_body(request: Request, max_bytes: int) -> bytes | None:
+    """Read the body of a request; None if it exceeds `max_bytes`: the rest is not read then."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > most:
+        if len(content) > max_bytes:
             return None
     return bytes(content)

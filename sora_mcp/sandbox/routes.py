@@ -1,4 +1,4 @@
-"""The documented HTTP surface of the sandbox: envelopes, errors and who may see what."""
+"""The documented HTTP API of the sandbox: envelopes, errors and ownership."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.sora import CREATE_PATH, FILES_PATH, MODELS_PATH
 from sora_mcp.sandbox.openrouter import OpenRouterRoutes
-from sora_mcp.sandbox.requests import body_in, owner_in
-from sora_mcp.sandbox.store import Store, Stored, is_id
+from sora_mcp.sandbox.requests import owner_from, read_body
+from sora_mcp.sandbox.store import Store, StoredTask, is_id
 from sora_mcp.sandbox.videos import VideoRoutes
 
 logger = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ NOTICE = {SANDBOX_HEADER: "built from the two pages and the new-api source; not 
 MAX_BODY_BYTES = 10_000_000
 MAX_UPLOAD_BYTES = 25_000_000
 
-RENDER_PATIENCE = 5.0
-"""Seconds that a query waits for a video whose time is over."""
+RENDER_TIMEOUT_S = 5.0
+"""Seconds that a query waits for a video that is due."""
 
 
 class _TaskError(Exception):
-    """Answered in the shape of a task error: `{code, message, data}`."""
+    """Answered as a task error: `{code, message, data}`."""
 
     def __init__(self, status: int, code: str, message: str = "") -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class _TaskError(Exception):
 
 
 class _GatewayError(Exception):
-    """Answered in the shape of an authentication or routing error: `{error: {message, type}}`."""
+    """Answered as an authentication or routing error: `{error: {message, type}}`."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -56,8 +56,8 @@ class _GatewayError(Exception):
 def build_app(
     store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
 ) -> Starlette:
-    """The ASGI app of the documented format. `in_process` gives videos `file://` addresses instead of ones at this
-    server, and answers about what was made in other words."""
+    """Build the ASGI app of the documented format. With `in_process`, videos have `file://` URLs instead of ones at
+    this server, and queries about videos made in any other dialect are answered."""
     del dialect, model
     routes = _Routes(store, capabilities, in_process)
     return Starlette(
@@ -65,43 +65,43 @@ def build_app(
             Route(CREATE_PATH, routes.create, methods=["POST"]),
             Route(FILES_PATH, routes.upload, methods=["POST"]),
             Route(MODELS_PATH, routes.models, methods=["GET"]),
-            *routes.reading(),
-            *_in_other_words(store, capabilities, in_process),
+            *routes.query_routes(),
+            *_all_query_routes(store, capabilities, in_process),
         ],
-        exception_handlers=_TELLERS,
+        exception_handlers=_EXCEPTION_HANDLERS,
     )
 
 
 def build_videos_app(
     store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
 ) -> Starlette:
-    """The ASGI app of a kind of server that speaks `/v1/videos`; `in_process` as above."""
+    """Build the ASGI app of a kind of server that speaks `/v1/videos`; `in_process` as above."""
     face = VideoRoutes(store, dialect.partition(":")[2], model)
 
-    async def tell(_: Request, error: Exception) -> Response:
+    async def handle_http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return face.not_found(error)
 
     return Starlette(
-        routes=[*face.all(), *_in_other_words(store, capabilities, in_process)],
-        exception_handlers=_TELLERS | {HTTPException: tell},
+        routes=[*face.routes(), *_all_query_routes(store, capabilities, in_process)],
+        exception_handlers=_EXCEPTION_HANDLERS | {HTTPException: handle_http},
     )
 
 
 def build_openrouter_app(
     store: Store, capabilities: Capabilities, *, in_process: bool, dialect: str, model: str | None
 ) -> Starlette:
-    """The ASGI app of OpenRouter's `/api/v1/videos`; `in_process` as above."""
+    """Build the ASGI app of OpenRouter's `/api/v1/videos`; `in_process` as above."""
     del dialect, model
     face = OpenRouterRoutes(store, in_process=in_process)
     return Starlette(
-        routes=[*face.all(), *_in_other_words(store, capabilities, in_process)],
-        exception_handlers=_TELLERS | {HTTPException: face.tell_http, Exception: face.tell_mishap},
+        routes=[*face.routes(), *_all_query_routes(store, capabilities, in_process)],
+        exception_handlers=_EXCEPTION_HANDLERS | {HTTPException: face.handle_http, Exception: face.handle_unexpected},
     )
 
 
-def _in_other_words(store: Store, capabilities: Capabilities, in_process: bool) -> list[Route]:
-    """In process: what asks about videos in each face's words, whatever they were made in."""
+def _all_query_routes(store: Store, capabilities: Capabilities, in_process: bool) -> list[Route]:
+    """In process: the query routes of every dialect, whichever one a video was made in."""
     if not in_process:
         return []
     faces = (
@@ -109,7 +109,7 @@ def _in_other_words(store: Store, capabilities: Capabilities, in_process: bool) 
         VideoRoutes(store, "vllm-omni", None),
         OpenRouterRoutes(store, in_process=True),
     )
-    return [route for face in faces for route in face.reading()]
+    return [route for face in faces for route in face.query_routes()]
 
 
 class _Routes:
@@ -118,8 +118,8 @@ class _Routes:
         self._capabilities = capabilities
         self._in_process = in_process
 
-    def reading(self) -> list[Route]:
-        """What asks about videos and images that are there."""
+    def query_routes(self) -> list[Route]:
+        """The routes that query existing videos and images."""
         return [
             Route(CREATE_PATH + "/{task_id}", self.query, methods=["GET"]),
             Route("/media/{name}", self.video, methods=["GET"]),
@@ -129,26 +129,26 @@ class _Routes:
     async def create(self, request: Request) -> Response:
         self._store.creates += 1
         owner = _owner(request)
-        body = self._checked(await _json_body(request), owner)
-        trouble = Stored("", owner, body, 0, 0).asks_for
-        if trouble("quota"):
+        body = self._validate(await _json_body(request), owner)
+        asks_for = StoredTask("", owner, body, 0, 0).asks_for
+        if asks_for("quota"):
             raise _TaskError(403, "quota_not_enough", "the balance of this sandbox account is used up, as asked")
-        if trouble("busy"):
+        if asks_for("busy"):
             raise _GatewayError(429, "too many requests, as asked", {"retry-after": "2"})
         task = self._store.add(body, owner)
-        if trouble("lost"):
+        if asks_for("lost"):
             raise _TaskError(500, "insert_task_failed", "the task was made, its record was lost, as asked")
-        return _answer(task.id)
+        return _success(task.id)
 
     async def query(self, request: Request) -> Response:
         task = self._store.find(request.path_params["task_id"], _owner(request))
         if task is None:
             raise _TaskError(400, "task_not_exist")
-        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_PATIENCE)
+        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_TIMEOUT_S)
         status, progress = self._store.status(task)
         done = status in {"SUCCESS", "FAILURE"}
         reason = task.error or "failed, as asked" if status == "FAILURE" else ""
-        return _answer(
+        return _success(
             {
                 "task_id": task.id,
                 "notify_hook": "",
@@ -159,7 +159,7 @@ class _Routes:
                 "start_time": 0,
                 "finish_time": int(task.created_at + task.seconds) if done else 0,
                 "progress": f"{progress}%",
-                "data": self._raw(task, request, status, progress, reason),
+                "data": self._raw_task(task, request, status, progress, reason),
             }
         )
 
@@ -172,8 +172,8 @@ class _Routes:
             if (upload.size or 0) > MAX_UPLOAD_BYTES:
                 raise _GatewayError(413, "file too large")
             content = await upload.read()
-        kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
-        suffix = next((kind for start, kind in kinds.items() if content.startswith(start)), None)
+        signatures = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+        suffix = next((suffix for signature, suffix in signatures.items() if content.startswith(signature)), None)
         if suffix is None:
             raise _TaskError(400, "invalid_request", "file is not an image")
         media_id = self._store.save_upload(suffix, content, owner)
@@ -206,31 +206,31 @@ class _Routes:
             raise _GatewayError(404, "no such file")
         return FileResponse(path, headers=NOTICE)
 
-    def _checked(self, data: Any, owner: str) -> dict[str, Any]:
-        """The documented body, and nothing else; its sources must exist and belong to the key."""
+    def _validate(self, data: Any, owner: str) -> dict[str, Any]:
+        """Check that this is the documented body, and that its sources exist and belong to the key."""
         _refuse_nulls(data)
         try:
-            request = VideoRequest.model_validate_json(json.dumps(_folded(data)), strict=True)
+            request = VideoRequest.model_validate_json(json.dumps(_with_source_in_edit(data)), strict=True)
             request.check(self._capabilities)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "body"
-            raise _TaskError(400, "invalid_request", f"{where}: {first['msg']}") from None
+            location = ".".join(map(str, first["loc"])) or "body"
+            raise _TaskError(400, "invalid_request", f"{location}: {first['msg']}") from None
         except InvalidInput as error:
             raise _TaskError(400, "invalid_request", error.message) from None
         edit = request.sdedit or SDEdit()
-        named = [edit.source_generation_id, *(item.generation_id for item in request.inpaint_items)]
-        uploads = [edit.source_upload_media_id, *(item.upload_media_id for item in request.inpaint_items)]
-        for generation in filter(None, named):
+        generation_ids = [edit.source_generation_id, *(item.generation_id for item in request.inpaint_items)]
+        upload_ids = [edit.source_upload_media_id, *(item.upload_media_id for item in request.inpaint_items)]
+        for generation in filter(None, generation_ids):
             if self._store.generation(generation, owner) is None:
                 raise _TaskError(400, "invalid_request", f"no generation {generation}")
-        for media_id in filter(None, uploads):
+        for media_id in filter(None, upload_ids):
             if self._store.upload(media_id, owner) is None:
                 raise _TaskError(400, "invalid_request", f"no upload {media_id}")
         return request.body()
 
-    def _raw(self, task: Stored, request: Request, status: str, progress: int, reason: str) -> dict[str, Any]:
-        """The raw Sora task, with the fields seen in captured ones."""
+    def _raw_task(self, task: StoredTask, request: Request, status: str, progress: int, reason: str) -> dict[str, Any]:
+        """The raw Sora task, with the fields of captured ones."""
         body = task.body
         blocked = status == "SUCCESS" and not task.generations
         generations = [self._generation(task, each, request) for each in task.generations if status == "SUCCESS"]
@@ -255,24 +255,24 @@ class _Routes:
             "generations": generations,
         }
 
-    def _generation(self, task: Stored, generation: str, request: Request) -> dict[str, Any]:
+    def _generation(self, task: StoredTask, generation: str, request: Request) -> dict[str, Any]:
         path, body = self._store.video(generation), task.body
         url = path.absolute().as_uri() if self._in_process else f"{request.base_url}media/{generation}.mp4"
         size = {name: body[name] for name in ("width", "height")}
         source = {"path": url, "size": path.stat().st_size, **size, "duration_secs": body["n_frames"] / FPS}
-        shared = {"n_frames": body["n_frames"], "prompt": body.get("prompt"), "title": f"SANDBOX {generation}"}
-        return {"id": generation, "task_id": task.id, "url": url, **size, **shared, "encodings": {"source": source}}
+        details = {"n_frames": body["n_frames"], "prompt": body.get("prompt"), "title": f"SANDBOX {generation}"}
+        return {"id": generation, "task_id": task.id, "url": url, **size, **details, "encodings": {"source": source}}
 
 
 def _owner(request: Request) -> str:
-    owner = owner_in(request)
+    owner = owner_from(request)
     if owner is None:
         raise _GatewayError(401, "Invalid token")
     return owner
 
 
 async def _json_body(request: Request) -> Any:
-    content = await body_in(request, MAX_BODY_BYTES)
+    content = await read_body(request, MAX_BODY_BYTES)
     if content is None:
         raise _GatewayError(413, "request body too large")
     try:
@@ -288,7 +288,7 @@ _MAY_BE_NULL = {"preset_id", "generation_id", "source_upload_media_id"}
 
 
 def _refuse_nulls(data: Any, name: str = "body") -> None:
-    """The page documents null for three fields only."""
+    """Refuse null in all but the three fields for which the page documents it."""
     if data is None and name not in _MAY_BE_NULL:
         raise _TaskError(400, "invalid_request", f"{name}: null is not allowed")
     if isinstance(data, dict):
@@ -299,46 +299,48 @@ def _refuse_nulls(data: Any, name: str = "body") -> None:
             _refuse_nulls(value, name)
 
 
-def _folded(data: dict[str, Any]) -> dict[str, Any]:
-    """A body whose remix source stands beside `sdedit`, with it inside (the page leaves both open)."""
-    beside = {name: value for name, value in data.items() if name.startswith("source_")}
+def _with_source_in_edit(data: dict[str, Any]) -> dict[str, Any]:
+    """Move a remix source that is beside `sdedit` into it (the page allows both)."""
+    sources = {name: value for name, value in data.items() if name.startswith("source_")}
     edit = data.get("sdedit", {})
-    if not beside or not isinstance(edit, dict):
+    if not sources or not isinstance(edit, dict):
         return data
-    kept = {name: value for name, value in data.items() if name not in beside}
-    return kept | {"sdedit": edit | beside}
+    others = {name: value for name, value in data.items() if name not in sources}
+    return others | {"sdedit": edit | sources}
 
 
-def _answer(data: Any) -> Response:
+def _success(data: Any) -> Response:
     return JSONResponse({"code": "success", "message": "", "data": data}, headers=NOTICE)
 
 
-async def _tell_task_error(_: Request, error: Exception) -> Response:
+async def _handle_task_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, _TaskError)
     body = {"code": error.code, "message": clean(error.message), "data": None}
     return JSONResponse(body, status_code=error.status, headers=NOTICE)
 
 
-async def _tell_gateway_error(_: Request, error: Exception) -> Response:
+async def _handle_gateway_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, _GatewayError)
     message = f"{error.message} (request id: {secrets.token_hex(8)})"
     body = {"error": {"message": message, "type": "new_api_error"}}
     return JSONResponse(body, status_code=error.status, headers=NOTICE | error.headers)
 
 
-async def _tell_http(request: Request, error: Exception) -> Response:
+async def _handle_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return await _tell_gateway_error(request, _GatewayError(error.status_code, error.detail, dict(error.headers or {})))
+    return await _handle_gateway_error(
+        request, _GatewayError(error.status_code, error.detail, dict(error.headers or {}))
+    )
 
 
-async def _tell_mishap(request: Request, error: Exception) -> Response:
+async def _handle_unexpected(request: Request, error: Exception) -> Response:
     logger.error("the sandbox made a mistake", exc_info=error)
-    return await _tell_gateway_error(request, _GatewayError(500, "a mistake of the sandbox's; see its log"))
+    return await _handle_gateway_error(request, _GatewayError(500, "a mistake of the sandbox's; see its log"))
 
 
-_TELLERS: dict[Any, Any] = {
-    _TaskError: _tell_task_error,
-    _GatewayError: _tell_gateway_error,
-    HTTPException: _tell_http,
-    Exception: _tell_mishap,
+_EXCEPTION_HANDLERS: dict[Any, Any] = {
+    _TaskError: _handle_task_error,
+    _GatewayError: _handle_gateway_error,
+    HTTPException: _handle_http,
+    Exception: _handle_unexpected,
 }

@@ -1,4 +1,4 @@
-"""A request → the scene that the sandbox draws for it."""
+"""Conversion of a request to the scene that the sandbox draws for it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sora_mcp.core.tasks import clean
 if TYPE_CHECKING:
     from sora_mcp.media.render import Card, Clip, Scene
 
-Video = Callable[[str], Path]
-"""A generation id → its file."""
-Upload = Callable[[str], Path | None]
-"""A media id → its file, if there is one."""
+FindVideo = Callable[[str], Path]
+"""Maps a generation id to its file."""
+FindUpload = Callable[[str], Path | None]
+"""Maps a media id to its file, or None."""
 
 
-def scene_of(request: VideoRequest, variant: int, video: Video, upload: Upload, fps: int = FPS) -> Scene:
-    """What to draw: captions from actions, cards from items, clips from what a remix or blend is made of."""
+def scene_for(request: VideoRequest, variant: int, video: FindVideo, upload: FindUpload, fps: int = FPS) -> Scene:
+    """The scene for a request: captions from actions, cards from items, clips from the sources of a remix or blend."""
     from sora_mcp.media.render import Card, Clip, Scene  # noqa: PLC0415 - loads PyAV and Pillow
 
     def source(item: InpaintItem) -> Card | Clip:

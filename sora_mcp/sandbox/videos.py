@@ -1,4 +1,4 @@
-"""The sandbox as a server that speaks `/v1/videos`: what each kind takes, its errors, and the object of a video.
+"""The sandbox as a server that speaks `/v1/videos`: routes, errors and the video object of each kind of server.
 
 Built from the sources of vLLM-Omni 0.30 and the published shape of the others (2026-11); not run beside a GPU.
 """
@@ -20,18 +20,18 @@ from starlette.routing import Route
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.videos import CREATE_PATH, MODELS_PATH
-from sora_mcp.sandbox.faces import FACES, Face, FieldError, body_of
-from sora_mcp.sandbox.forms import drawn, sent_of
-from sora_mcp.sandbox.store import Store, Stored, owner_of
+from sora_mcp.sandbox.faces import FACES, Face, FieldError, body_from_fields
+from sora_mcp.sandbox.forms import read_attachments, with_attachments
+from sora_mcp.sandbox.store import Store, StoredTask, owner_id
 
 NOTICE = {"x-sora-sandbox": "built from the servers' sources and documentation; not live-verified"}
-RENDER_PATIENCE = 5.0
-"""Seconds that a query waits for a video whose time is over."""
+RENDER_TIMEOUT_S = 5.0
+"""Seconds that a query waits for a video that is due."""
 _STATES = {"NOT_START": "queued", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
 
 
 class _Refusal(Exception):
-    """Answered in the face's own shape of an error; `field` is the one that is wrong."""
+    """Answered in the error format of the server; `field` is the invalid one."""
 
     def __init__(self, status: int, message: str, field: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class _Refusal(Exception):
 
 
 class VideoRoutes:
-    """The routes of one kind of server. `model`: the name under which its one model is served."""
+    """The routes of one kind of server. `model` is the name of its one model."""
 
     def __init__(self, store: Store, profile: str, model: str | None) -> None:
         self._store = store
@@ -48,60 +48,62 @@ class VideoRoutes:
         self._face: Face = FACES[profile]
         self._model = model or self._face.model
 
-    def reading(self) -> list[Route]:
-        """What asks about videos that are there, and saves them."""
-        one = CREATE_PATH + "/{video_id:path}"
+    def query_routes(self) -> list[Route]:
+        """The routes that query and download existing videos."""
+        path = CREATE_PATH + "/{video_id:path}"
         return [
-            Route(f"{one}/content", self._told(self.content), methods=["GET"]),
-            Route(one, self._told(self.query), methods=["GET"]),
+            Route(f"{path}/content", self._with_refusals(self.content), methods=["GET"]),
+            Route(path, self._with_refusals(self.query), methods=["GET"]),
         ]
 
-    def all(self) -> list[Route]:
-        """Everything that this kind of server has."""
+    def routes(self) -> list[Route]:
+        """All routes of this kind of server."""
         routes = [
-            Route(CREATE_PATH, self._told(self.create), methods=["POST"]),
+            Route(CREATE_PATH, self._with_refusals(self.create), methods=["POST"]),
             Route(MODELS_PATH, self.models, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
         ]
-        one = CREATE_PATH + "/{video_id:path}"
+        path = CREATE_PATH + "/{video_id:path}"
         if self._face.can_list:
-            routes.append(Route(CREATE_PATH, self._told(self.list), methods=["GET"]))
-            routes.append(Route(one, self._told(self.delete), methods=["DELETE"]))
+            routes.append(Route(CREATE_PATH, self._with_refusals(self.list), methods=["GET"]))
+            routes.append(Route(path, self._with_refusals(self.delete), methods=["DELETE"]))
         if self._face.has_remix:
-            routes.append(Route(f"{one}/remix", self._told(self.remix), methods=["POST"]))
-        return [*routes, *self.reading()]
+            routes.append(Route(f"{path}/remix", self._with_refusals(self.remix), methods=["POST"]))
+        return [*routes, *self.query_routes()]
 
-    def _told(self, handler: Any) -> Any:
-        """A handler whose refusals are told as this kind of server does."""
+    def _with_refusals(self, handler: Any) -> Any:
+        """Wrap a handler so that refusals are answered as this kind of server does."""
 
-        async def run(request: Request) -> Response:
+        async def wrapped(request: Request) -> Response:
             try:
                 return await handler(request)  # type: ignore[no-any-return]
             except _Refusal as refusal:
                 return self._error(refusal)
 
-        return run
+        return wrapped
 
     async def create(self, request: Request) -> Response:
         self._store.creates += 1
         fields, files = await self._form(request)
         try:
-            body, fps = body_of(self._face, fields, self._model)
-            sent = sent_of(self._face, fields, files)
+            body, fps = body_from_fields(self._face, fields, self._model)
+            attachments = read_attachments(self._face, fields, files)
         except FieldError as error:
             raise _Refusal(error.status, error.message, error.field, error.code) from None
         owner = _owner(request)
-        body = drawn(sent, body, lambda kind, content: self._store.save_upload(kind, content, owner))
-        return self._make(body, owner, fps)
+        body = with_attachments(
+            attachments, body, lambda suffix, content: self._store.save_upload(suffix, content, owner)
+        )
+        return self._add(body, owner, fps)
 
-    def _make(self, body: dict[str, Any], owner: str, fps: int) -> Response:
-        trouble = Stored("", owner, body, 0, 0).asks_for
-        if trouble("quota"):
+    def _add(self, body: dict[str, Any], owner: str, fps: int) -> Response:
+        asks_for = StoredTask("", owner, body, 0, 0).asks_for
+        if asks_for("quota"):
             raise _Refusal(402, "the balance of this sandbox account is used up, as asked", code="insufficient_quota")
-        if trouble("busy"):
+        if asks_for("busy"):
             raise _Refusal(429, "too many requests, as asked", code="rate_limit_exceeded")
         task = self._store.add(body, owner, task_id=f"{self._face.prefix}{secrets.token_hex(16)}", fps=fps)
-        if trouble("lost"):
+        if asks_for("lost"):
             return Response("Internal Server Error", 500, NOTICE)
         return JSONResponse(self._object(task), self._face.accepted_status, NOTICE)
 
@@ -116,11 +118,11 @@ class VideoRoutes:
         shape = {name: source.body[name] for name in ("width", "height", "n_frames")}
         edit = {"sdedit": {"source_generation_id": source.generations[0]}}
         body = {"operation": "remix", "prompt": fields["prompt"], "n_variants": 1, "inpaint_items": []} | shape | edit
-        return self._make(body, source.owner, source.fps)
+        return self._add(body, source.owner, source.fps)
 
     async def query(self, request: Request) -> Response:
         task = self._find(request)
-        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_PATIENCE)
+        await anyio.to_thread.run_sync(self._store.finish, task, RENDER_TIMEOUT_S)
         content = self._object(task)
         status = 500 if content["status"] == "failed" and self._face.failed_is_500 else 200
         return JSONResponse(content, status, NOTICE)
@@ -128,8 +130,8 @@ class VideoRoutes:
     async def list(self, request: Request) -> Response:
         tasks = sorted(self._store.all(_owner(request)), key=lambda task: -task.created_at)
         data = [self._object(task) for task in tasks][:100]
-        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-        return JSONResponse({"object": "list", "data": data, "has_more": False} | ends, headers=NOTICE)
+        bounds = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return JSONResponse({"object": "list", "data": data, "has_more": False} | bounds, headers=NOTICE)
 
     async def delete(self, request: Request) -> Response:
         task = self._find(request)
@@ -151,15 +153,15 @@ class VideoRoutes:
         return JSONResponse({"object": "list", "data": [entry] if self._model else []}, headers=NOTICE)
 
     async def health(self, _: Request) -> Response:
-        word = "healthy" if self._face.owned_by == "vllm" else "ok"  # by that one vLLM-Omni is known
-        return JSONResponse({"status": word}, headers=NOTICE)
+        status = "healthy" if self._face.owned_by == "vllm" else "ok"  # how vLLM-Omni is recognized
+        return JSONResponse({"status": status}, headers=NOTICE)
 
-    # --- reading and telling ----------------------------------------------------------------------
+    # --- requests and responses -------------------------------------------------------------------
 
     async def _form(self, request: Request) -> tuple[Mapping[str, str], dict[str, bytes]]:
         """The fields and the files."""
-        kind = request.headers.get("content-type", "").partition(";")[0]
-        if kind == "application/json" and self._face.takes_json:
+        content_type = request.headers.get("content-type", "").partition(";")[0]
+        if content_type == "application/json" and self._face.takes_json:
             try:
                 data = await request.json()
             except ValueError:
@@ -170,16 +172,16 @@ class VideoRoutes:
             uploads = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
             return fields, {name: await upload.read() for name, upload in uploads.items()}
 
-    def _find(self, request: Request) -> Stored:
+    def _find(self, request: Request) -> StoredTask:
         task = self._store.find(request.path_params["video_id"], _owner(request))
         if task is None:
             raise _Refusal(404, "Video not found", code="not_found")
         return task
 
-    def _object(self, task: Stored) -> dict[str, Any]:
-        word, progress = self._store.status(task)
-        is_blocked = word == "SUCCESS" and not task.generations
-        state = "failed" if is_blocked else _STATES[word]
+    def _object(self, task: StoredTask) -> dict[str, Any]:
+        status, progress = self._store.status(task)
+        is_blocked = status == "SUCCESS" and not task.generations
+        state = "failed" if is_blocked else _STATES[status]
         error = None
         if state == "failed":
             code = "moderation_blocked" if is_blocked else "server_error"
@@ -187,7 +189,7 @@ class VideoRoutes:
                 "code": code,
                 "message": task.error or ("withheld, as asked" if is_blocked else "failed, as asked"),
             }
-        body, ended = task.body, state in {"completed", "failed"}
+        body, is_finished = task.body, state in {"completed", "failed"}
         return {
             "id": task.id,
             "object": "video",
@@ -196,7 +198,7 @@ class VideoRoutes:
             "status": state,
             "progress": progress,
             "created_at": int(task.created_at),
-            "completed_at": int(task.created_at + task.seconds) if ended else None,
+            "completed_at": int(task.created_at + task.seconds) if is_finished else None,
             "expires_at": None,
             "size": f"{body['width']}x{body['height']}",
             "seconds": str(max(1, body["n_frames"] // task.fps)),
@@ -217,9 +219,9 @@ class VideoRoutes:
         return JSONResponse({"error": error | {"code": refusal.code or None}}, refusal.status, NOTICE)
 
     def not_found(self, error: HTTPException) -> Response:
-        """There is no such address, or not with this method."""
+        """Answer for an unknown path or method."""
         return self._error(_Refusal(error.status_code, error.detail))
 
 
 def _owner(request: Request) -> str:
-    return owner_of(re.sub(r"(?i)^bearer ", "", request.headers.get("authorization", "")))
+    return owner_id(re.sub(r"(?i)^bearer ", "", request.headers.get("authorization", "")))

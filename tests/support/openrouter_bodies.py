@@ -19,7 +19,7 @@ from sora_mcp.dialects.protocol import CannotExpress, Picture, SourceVideo
 from sora_mcp.dialects.replies import Reply
 from sora_mcp.sandbox.openrouter.models import MODELS
 
-_LIST = json.dumps({"data": [model.listed() for model in MODELS.values()]}).encode()
+_LIST = json.dumps({"data": [model.list_entry() for model in MODELS.values()]}).encode()
 _PNG = Picture("image.png", b"\x89PNG\r\n\x1a\n", "image/png")
 _SOURCE = SourceVideo(name="gen-vid-1-a", address="https://openrouter.ai/signed/a.mp4?signature=1")
 _SIZES: tuple[dict[str, Any], ...] = ({}, {"width": 480, "height": 480}, {"width": 1280, "height": 720})

@@ -1,4 +1,4 @@
-"""What a create may say: the documented fields, and of their values those that the model takes."""
+"""The body of a create: the documented fields, with the values that the model accepts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _VideoAddress(_Part):
 
 
 class FrameImage(_Part):
-    """A picture that stands at one end of the video."""
+    """An image for the first or the last frame of the video."""
 
     type: Literal["image_url"]
     image_url: _Address
@@ -38,21 +38,21 @@ class FrameImage(_Part):
 
 
 class ImageReference(_Part):
-    """A picture that guides the model."""
+    """An image that guides the model."""
 
     type: Literal["image_url"]
     image_url: _Address
 
 
 class VideoReference(_Part):
-    """A video that guides models that use one; others ignore it."""
+    """A video that guides the model, if the model uses one; other models ignore it."""
 
     type: Literal["video_url"]
     video_url: _VideoAddress
 
 
 class AudioReference(_Part):
-    """A sound that guides models that use one. None here does."""
+    """Audio that guides the model. No model here uses it."""
 
     type: Literal["audio_url"]
     audio_url: _Address
@@ -62,7 +62,7 @@ Reference = Annotated[ImageReference | VideoReference | AudioReference, Field(di
 
 
 class Create(_Part):
-    """The documented fields of a create. `trace` and `provider` are taken as they are."""
+    """The documented fields of a create. `trace` and `provider` are accepted as they are."""
 
     model: str
     prompt: str | None = None
@@ -83,19 +83,19 @@ class Create(_Part):
 
     @property
     def images(self) -> list[tuple[str, str]]:
-        """The addresses of pictures, each with what it is. Frames rule references out."""
+        """The images as (role, URL). References are ignored if there are frames."""
         frames = [(image.frame_type, image.image_url.url) for image in self.frame_images]
         references = [r.image_url.url for r in self.input_references if isinstance(r, ImageReference)]
         return frames or [("reference", url) for url in references]
 
     @property
     def videos(self) -> list[str]:
-        """The addresses of reference videos."""
+        """The URLs of reference videos."""
         return [r.video_url.url for r in self.input_references if isinstance(r, VideoReference)]
 
 
-def read(data: Any) -> tuple[Create, VideoModel]:
-    """What a body says, and its model. Raises BadRequestError for what is not documented, or not taken by the model."""
+def parse_create(data: Any) -> tuple[Create, VideoModel]:
+    """Parse and check a body; return it with its model. Raises BadRequestError if either rules it out."""
     try:
         create = Create.model_validate(data)
     except ValidationError as error:
@@ -109,41 +109,41 @@ def read(data: Any) -> tuple[Create, VideoModel]:
 
 
 class Shape(Struct, frozen=True):
-    """How large and long a video is: pixels and seconds."""
+    """The size of a video in pixels, and its duration in seconds."""
 
     width: int
     height: int
     seconds: int
 
 
-def shape_of(create: Create, model: VideoModel, source: Shape | None) -> Shape:
-    """What a create asks for; where it leaves that open, what its source has if the model makes that, else the model's
-    own. Raises BadRequestError for what the model does not list."""
+def shape_for(create: Create, model: VideoModel, source: Shape | None) -> Shape:
+    """The shape that a create asks for; what it leaves open is that of its source if the model supports it, else the
+    model's default. Raises BadRequestError for values that the model does not list."""
     seconds, size = create.duration, _size(create, model)
     if seconds is not None:
-        _listed("duration", seconds, model.durations)
+        _require_listed("duration", seconds, model.durations)
     elif source is not None and source.seconds in model.durations:
         seconds = source.seconds
-    if size is None and source is not None and (source.width, source.height) in model.makes:
+    if size is None and source is not None and (source.width, source.height) in model.all_sizes:
         size = (source.width, source.height)
     return Shape(*(size or model.size), seconds or model.duration)
 
 
 def dollars(create: Create, model: VideoModel, shape: Shape) -> float:
-    """What a video costs."""
+    """The cost of a video."""
     has_audio = bool(model.generate_audio) if create.generate_audio is None else create.generate_audio
     return model.dollars(shape.seconds, min(shape.width, shape.height), has_audio)
 
 
 def _check_content(create: Create, model: VideoModel) -> None:
-    """Words, pictures, an earlier job, sound and seed."""
+    """Check the prompt, images, previous job, audio and seed."""
     if not (create.prompt or "").strip() and (model.needs_prompt or not create.images):
         raise BadRequestError("prompt: required by this model")
     for image in create.frame_images:
-        _listed("frame_images.frame_type", image.frame_type, model.frame_images)
+        _require_listed("frame_images.frame_type", image.frame_type, model.frame_images)
     if len({image.frame_type for image in create.frame_images}) != len(create.frame_images):
         raise BadRequestError("frame_images: one image at most for each frame_type")
-    if create.previous_job_id is not None and not model.continues:
+    if create.previous_job_id is not None and not model.has_continuation:
         raise BadRequestError("previous_job_id: this model does not support continuation")
     if create.generate_audio and model.generate_audio is False:
         raise BadRequestError("generate_audio: not supported by this model")
@@ -155,27 +155,27 @@ def _size(create: Create, model: VideoModel) -> tuple[int, int] | None:
     if create.size is not None:
         if create.resolution is not None or create.aspect_ratio is not None:
             raise BadRequestError("size: give either size, or resolution and aspect_ratio")
-        _listed("size", create.size, model.sizes)
+        _require_listed("size", create.size, model.sizes)
         return size_of(create.size)
     if create.resolution is None and create.aspect_ratio is None:
         return None
     resolution = create.resolution or f"{min(model.size)}p"
     aspect_ratio = create.aspect_ratio or "16:9"
-    _listed("resolution", resolution, model.resolutions)
-    _listed("aspect_ratio", aspect_ratio, model.aspect_ratios)
+    _require_listed("resolution", resolution, model.resolutions)
+    _require_listed("aspect_ratio", aspect_ratio, model.aspect_ratios)
     return pixels(resolution, aspect_ratio)
 
 
-def _listed(field: str, value: object, allowed: tuple[object, ...] | None) -> None:
+def _require_listed(field: str, value: object, allowed: tuple[object, ...] | None) -> None:
     if value not in (allowed or ()):
-        ways = f"one of {', '.join(map(str, allowed))}" if allowed else "not supported by this model"
-        raise BadRequestError(f"{field}: {str(value)[:100]} is not accepted; {ways}")
+        alternatives = f"one of {', '.join(map(str, allowed))}" if allowed else "not supported by this model"
+        raise BadRequestError(f"{field}: {str(value)[:100]} is not accepted; {alternatives}")
 
 
-def picture_in(url: str) -> tuple[str, bytes] | None:
-    """The kind and content of the image in a `data:` address; None for another address.
+def decode_picture(url: str) -> tuple[str, bytes] | None:
+    """Decode the image in a `data:` URL to its file suffix and content; None for any other URL.
 
-    Raises BadRequestError where there is none in it.
+    Raises BadRequestError if there is no image in it.
     """
     if not url.startswith("data:"):
         return None
@@ -185,7 +185,7 @@ def picture_in(url: str) -> tuple[str, bytes] | None:
         content = base64.b64decode(text, validate=True) if match else b""
     except binascii.Error:
         content = b""
-    starts = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
-    if match is None or not content.startswith(starts[match[1]]):
+    signatures = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
+    if match is None or not content.startswith(signatures[match[1]]):
         raise BadRequestError("image_url: not a PNG, JPEG or WebP image in base64")
     return match[1].replace("jpeg", "jpg"), content

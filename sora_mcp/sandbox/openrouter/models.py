@@ -1,4 +1,4 @@
-"""Three invented models that differ in what they take, and in how they state their prices."""
+"""Three invented models that differ in what they accept, and in how they state their prices."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from msgspec import Struct
 
 FPS = 24
-"""Frames per second of everything that is drawn here."""
-_MADE_AT = 1_795_000_000
+"""Frames per second of all videos of these models."""
+_CREATED_AT = 1_795_000_000
 
 
 class VideoModel(Struct, frozen=True, kw_only=True):
-    """One model as its list tells it. None: the list says nothing of it.
+    """One model as listed. None: the list has no value.
 
-    `continues`: it takes `previous_job_id`; `watches`: it uses videos among `input_references`. OpenRouter's list has
-    no fields for these two; here they are told as passthrough parameters. `needs_prompt`: also where there are images.
-    `size` and `duration` hold where none are given. `dollars`: what a video costs in the end, by its seconds, its
-    shorter side in pixels and its audio.
+    `has_continuation`: it accepts `previous_job_id`; `uses_videos`: it uses videos among `input_references`.
+    OpenRouter's list has no fields for these two; here they are listed as passthrough parameters. `needs_prompt`: even
+    if there are images. `size` and `duration` are the defaults. `dollars` is the final cost of a video, by its seconds,
+    its shorter side in pixels and whether it has audio.
     """
 
     id: str
@@ -37,25 +37,25 @@ class VideoModel(Struct, frozen=True, kw_only=True):
     dollars: Callable[[int, int, bool], float]
     size: tuple[int, int]
     duration: int
-    continues: bool = False
-    watches: bool = False
+    has_continuation: bool = False
+    uses_videos: bool = False
     needs_prompt: bool = True
 
     @property
-    def makes(self) -> set[tuple[int, int]]:
-        """Every size that it makes."""
+    def all_sizes(self) -> set[tuple[int, int]]:
+        """Every size that the model supports."""
         ratios = product(self.resolutions or (), self.aspect_ratios or ())
         return {size_of(text) for text in self.sizes or ()} | {pixels(*each) for each in ratios}
 
-    def listed(self) -> dict[str, Any]:
-        """Its entry in the list."""
+    def list_entry(self) -> dict[str, Any]:
+        """The entry in the list of models."""
         return {
             "id": self.id,
             "canonical_slug": f"{self.id}-20261120",
             "hugging_face_id": None,
             "name": self.name,
             "description": self.description,
-            "created": _MADE_AT,
+            "created": _CREATED_AT,
             "supported_resolutions": self.resolutions,
             "supported_aspect_ratios": self.aspect_ratios,
             "supported_sizes": self.sizes,
@@ -66,11 +66,11 @@ class VideoModel(Struct, frozen=True, kw_only=True):
             "creativity": None,
             "upscale_factor": None,
             "pricing_skus": self.pricing_skus,
-            "allowed_passthrough_parameters": self._passed_on(),
+            "allowed_passthrough_parameters": self._passthrough_parameters(),
         }
 
-    def _passed_on(self) -> list[str]:
-        return ["previous_job_id"] * self.continues + ["input_references"] * self.watches
+    def _passthrough_parameters(self) -> list[str]:
+        return ["previous_job_id"] * self.has_continuation + ["input_references"] * self.uses_videos
 
 
 _AURORA_SKUS = {
@@ -105,8 +105,8 @@ MODELS = {
             dollars=_aurora_dollars,
             size=(1280, 720),
             duration=5,
-            continues=True,
-            watches=True,
+            has_continuation=True,
+            uses_videos=True,
             needs_prompt=False,
         ),
         VideoModel(
@@ -125,7 +125,7 @@ MODELS = {
             dollars=lambda seconds, _, __: seconds * 0.03,
             size=(854, 480),
             duration=4,
-            watches=True,
+            uses_videos=True,
         ),
         VideoModel(
             id="sandbox/cinder",
@@ -138,7 +138,7 @@ MODELS = {
             frame_images=(),
             generate_audio=None,
             seed=None,
-            pricing_skus={"generation": "0.35"},  # a name that nobody is known to use
+            pricing_skus={"generation": "0.35"},  # a name that no provider is known to use
             dollars=lambda _, __, ___: 0.35,
             size=(1280, 720),
             duration=5,
@@ -148,11 +148,11 @@ MODELS = {
 
 
 def pixels(resolution: str, aspect_ratio: str) -> tuple[int, int]:
-    """Width and height of, for example, 480p and 16:9: the shorter side is as named, the longer one even."""
+    """Width and height of, for example, 480p and 16:9: the shorter side is as named, the longer one is even."""
     short = int(resolution.removesuffix("p"))
-    across, down = map(int, aspect_ratio.split(":"))
-    long = round(short * max(across, down) / min(across, down) / 2) * 2
-    return (long, short) if across >= down else (short, long)
+    wide, high = map(int, aspect_ratio.split(":"))
+    long = round(short * max(wide, high) / min(wide, high) / 2) * 2
+    return (long, short) if wide >= high else (short, long)
 
 
 def size_of(text: str) -> tuple[int, int]:

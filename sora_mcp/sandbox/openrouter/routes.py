@@ -1,8 +1,8 @@
-"""The routes, the object of a job, and the errors.
+"""The routes, the job object and the errors.
 
 Built from OpenRouter's API pages and the models of its Python SDK 1.3.84 (2026-11); not live-verified. Where the pages
-are silent the strict reading is taken: what is not documented, or not listed for the model, is refused with 400.
-`callback_url` is taken and never called.
+are silent, the strict reading applies: anything not documented, or not listed for the model, is refused with 400.
+`callback_url` is accepted and never called.
 """
 
 from __future__ import annotations
@@ -24,25 +24,33 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from sora_mcp.core.tasks import clean
-from sora_mcp.sandbox.faces import drawn
-from sora_mcp.sandbox.openrouter.body import BadRequestError, Create, Shape, dollars, picture_in, read, shape_of
+from sora_mcp.sandbox.faces import body_from_prompt
+from sora_mcp.sandbox.openrouter.body import (
+    BadRequestError,
+    Create,
+    Shape,
+    decode_picture,
+    dollars,
+    parse_create,
+    shape_for,
+)
 from sora_mcp.sandbox.openrouter.models import FPS, MODELS, VideoModel
-from sora_mcp.sandbox.requests import body_in, owner_in
-from sora_mcp.sandbox.store import Store, Stored
+from sora_mcp.sandbox.requests import owner_from, read_body
+from sora_mcp.sandbox.store import Store, StoredTask
 
 logger = logging.getLogger(__name__)
 
 CREATE_PATH = "/api/v1/videos"
 MODELS_PATH = f"{CREATE_PATH}/models"
 SIGNED_PATH = "/signed"
-"""Where stored copies are, for anyone with a signature."""
+"""Path of the stored copies, for anyone with a signature."""
 
 NOTICE = {"x-sora-sandbox": "built from OpenRouter's API pages and SDK; not live-verified"}
 MAX_BODY_BYTES = 32_000_000
-KEPT_SECONDS = 24 * 3600
-"""How long after its end an output is kept."""
-RENDER_PATIENCE = 2.0
-"""Seconds that a query waits for a video whose time is over; the SDK itself waits for 5."""
+OUTPUT_TTL_S = 24 * 3600
+"""How long an output is available after its job has finished."""
+RENDER_TIMEOUT_S = 2.0
+"""Seconds that a query waits for a video that is due; the SDK itself waits for 5."""
 _STATES = {"NOT_START": "pending", "IN_PROGRESS": "in_progress", "SUCCESS": "completed", "FAILURE": "failed"}
 
 
@@ -61,33 +69,33 @@ class _Refusal(Exception):
 
 
 class OpenRouterRoutes:
-    """The routes. `in_process` gives stored copies `file://` addresses instead of signed ones at this server."""
+    """The routes. With `in_process`, stored copies have `file://` URLs instead of signed ones at this server."""
 
     def __init__(self, store: Store, *, in_process: bool) -> None:
         self._store = store
         self._in_process = in_process
 
-    def reading(self) -> list[Route]:
-        """What asks about jobs that are there, and saves their videos."""
-        one = CREATE_PATH + "/{job_id}"
+    def query_routes(self) -> list[Route]:
+        """The routes that query existing jobs and download their videos."""
+        path = CREATE_PATH + "/{job_id}"
         return [
-            Route(f"{one}/content", self._told(self.content), methods=["GET"]),
-            Route(one, self._told(self.query), methods=["GET"]),
-            Route(f"{SIGNED_PATH}/{{job_id}}/{{index:int}}.mp4", self._told(self.signed), methods=["GET"]),
+            Route(f"{path}/content", self._with_refusals(self.content), methods=["GET"]),
+            Route(path, self._with_refusals(self.query), methods=["GET"]),
+            Route(f"{SIGNED_PATH}/{{job_id}}/{{index:int}}.mp4", self._with_refusals(self.signed), methods=["GET"]),
         ]
 
-    def all(self) -> list[Route]:
-        """Everything that is served."""
+    def routes(self) -> list[Route]:
+        """All routes."""
         return [
-            Route(CREATE_PATH, self._told(self.create), methods=["POST"]),
+            Route(CREATE_PATH, self._with_refusals(self.create), methods=["POST"]),
             Route(MODELS_PATH, self.models, methods=["GET"]),
-            *self.reading(),
+            *self.query_routes(),
         ]
 
-    def _told(self, handler: Any) -> Any:
-        """A handler whose refusals are told in the envelope."""
+    def _with_refusals(self, handler: Any) -> Any:
+        """Wrap a handler so that refusals are answered in the documented envelope."""
 
-        async def run(request: Request) -> Response:
+        async def wrapped(request: Request) -> Response:
             try:
                 return await handler(request)  # type: ignore[no-any-return]
             except BadRequestError as error:
@@ -95,35 +103,35 @@ class OpenRouterRoutes:
             except _Refusal as refusal:
                 return _error(refusal)
 
-        return run
+        return wrapped
 
     async def models(self, _: Request) -> Response:
-        return JSONResponse({"data": [model.listed() for model in MODELS.values()]}, headers=NOTICE)
+        return JSONResponse({"data": [model.list_entry() for model in MODELS.values()]}, headers=NOTICE)
 
     async def create(self, request: Request) -> Response:
         self._store.creates += 1
         owner = _owner(request)
-        create, model = read(await _json_body(request))
+        create, model = parse_create(await _json_body(request))
         source = self._source(create, model, owner)
-        shape = shape_of(create, model, _shape(source) if source else None)
-        body = self._drawn(create, shape, source, owner)
-        trouble = Stored("", owner, body, 0, 0).asks_for
-        if trouble("quota"):
+        shape = shape_for(create, model, _shape(source) if source else None)
+        body = self._body_to_draw(create, shape, source, owner)
+        asks_for = StoredTask("", owner, body, 0, 0).asks_for
+        if asks_for("quota"):
             raise _Refusal(402, "Insufficient credits: this sandbox account has used them up, as asked")
-        if trouble("busy"):
+        if asks_for("busy"):
             raise _Refusal(429, "Rate limit exceeded, as asked", headers={"retry-after": "2"})
-        if trouble("blocked"):
+        if asks_for("blocked"):
             raise _Refusal(403, "The prompt was flagged, as asked", _moderation(create))
         job_id = f"gen-vid-{int(self._store.clock())}-" + "".join(secrets.choice(_LETTERS) for _ in range(20))
         price = dollars(create, model, shape)
         job = self._store.add(body, owner, task_id=job_id, fps=FPS, dollars=price)
-        if trouble("lost"):
+        if asks_for("lost"):
             raise _Refusal(500, "Internal Server Error")
         return JSONResponse(self._object(job, request), 202, NOTICE)
 
     async def query(self, request: Request) -> Response:
         job = self._find(request)
-        await anyio.to_thread.run_sync(self._store.finish, job, RENDER_PATIENCE)
+        await anyio.to_thread.run_sync(self._store.finish, job, RENDER_TIMEOUT_S)
         return JSONResponse(self._object(job, request), headers=NOTICE)
 
     async def content(self, request: Request) -> Response:
@@ -134,22 +142,22 @@ class OpenRouterRoutes:
         return self._file(job, int(index))
 
     async def signed(self, request: Request) -> Response:
-        """A stored copy, for whoever has its address, until it expires."""
+        """Serve a stored copy to any client with its URL, until it expires."""
         job = self._store.task(request.path_params["job_id"])
         index = request.path_params["index"]
         if job is None or not hmac.compare_digest(request.query_params.get("signature", ""), _signature(job, index)):
             raise _Refusal(403, "The signature does not match")
         return self._file(job, index)
 
-    # --- reading and telling ----------------------------------------------------------------------
+    # --- requests and responses -------------------------------------------------------------------
 
-    def _find(self, request: Request) -> Stored:
+    def _find(self, request: Request) -> StoredTask:
         job = self._store.find(request.path_params["job_id"], _owner(request))
         if job is None:
             raise _Refusal(404, "Video generation job not found")
         return job
 
-    def _file(self, job: Stored, index: int) -> Response:
+    def _file(self, job: StoredTask, index: int) -> Response:
         state = self._state(job)
         if state in {"pending", "in_progress"}:
             raise _Refusal(409, "The video generation job is not completed yet")
@@ -159,13 +167,13 @@ class OpenRouterRoutes:
             raise _Refusal(410, "The output is no longer available")
         return FileResponse(self._store.video(job.generations[index]), media_type="video/mp4", headers=NOTICE)
 
-    def _state(self, job: Stored) -> str:
+    def _state(self, job: StoredTask) -> str:
         return _STATES[self._store.status(job)[0]]
 
-    def _object(self, job: Stored, request: Request) -> dict[str, Any]:
+    def _object(self, job: StoredTask, request: Request) -> dict[str, Any]:
         state = self._state(job)
-        one = f"{CREATE_PATH}/{job.id}"
-        fields: dict[str, Any] = {"id": job.id, "polling_url": one, "status": state}
+        path = f"{CREATE_PATH}/{job.id}"
+        fields: dict[str, Any] = {"id": job.id, "polling_url": path, "status": state}
         if state == "pending":
             return fields
         fields["generation_id"] = f"gen-{job.id.removeprefix('gen-vid-')}"
@@ -174,14 +182,14 @@ class OpenRouterRoutes:
         if state != "completed":
             return fields
         fields["unsigned_urls"] = [
-            f"{request.base_url}{one[1:]}/content?index={i}" for i in range(len(job.generations))
+            f"{request.base_url}{path[1:]}/content?index={i}" for i in range(len(job.generations))
         ]
         if self._store.clock() < _expires_at(job):
             fields["urls"] = [self._stored_copy(job, i, request) for i in range(len(job.generations))]
             fields["expires_at"] = _expires_at(job)
         return fields | {"usage": {"cost": job.dollars, "is_byok": False}}
 
-    def _stored_copy(self, job: Stored, index: int, request: Request) -> str:
+    def _stored_copy(self, job: StoredTask, index: int, request: Request) -> str:
         if self._in_process:
             return self._store.video(job.generations[index]).absolute().as_uri()
         path = f"{SIGNED_PATH[1:]}/{job.id}/{index}.mp4"
@@ -189,8 +197,8 @@ class OpenRouterRoutes:
 
     # --- drawing ----------------------------------------------------------------------------------
 
-    def _drawn(self, create: Create, shape: Shape, source: Stored | None, owner: str) -> dict[str, Any]:
-        """What is drawn for a create, as the documented body of the first face has it."""
+    def _body_to_draw(self, create: Create, shape: Shape, source: StoredTask | None, owner: str) -> dict[str, Any]:
+        """Convert a create to the body of the documented format, which the sandbox draws."""
         n_frames = shape.seconds * FPS
         fields: dict[str, Any] = {"width": shape.width, "height": shape.height, "n_frames": n_frames}
         fields |= {"n_variants": 1, "model": create.model}
@@ -198,31 +206,31 @@ class OpenRouterRoutes:
             edit = {"sdedit": {"source_generation_id": source.generations[0]}}
             return {"operation": "remix", "prompt": create.prompt or "", "inpaint_items": []} | fields | edit
         images = sorted(create.images)  # the first frame before the last
-        items = [self._item(url, n_frames - 1 if kind == "last_frame" else 0, owner) for kind, url in images]
-        is_between = {kind for kind, _ in images} == {"first_frame", "last_frame"}
+        items = [self._item(url, n_frames - 1 if role == "last_frame" else 0, owner) for role, url in images]
+        is_between = {role for role, _ in images} == {"first_frame", "last_frame"}
         fields |= {"inpaint_items": items} | ({"operation": "blend"} if is_between else {})
-        return drawn(create.prompt or "", FPS) | fields
+        return body_from_prompt(create.prompt or "", FPS) | fields
 
     def _item(self, url: str, frame: int, owner: str) -> dict[str, Any]:
-        """A picture from a frame on. One that is named by an address is not fetched: a card names its host."""
-        picture = picture_in(url)
+        """An image from a frame on. One on another host is not fetched: a card names the host."""
+        picture = decode_picture(url)
         if picture is None:
             return {"frame_index": frame, "url": url}
         return {"frame_index": frame, "upload_media_id": self._store.save_upload(*picture, owner)}
 
-    def _source(self, create: Create, model: VideoModel, owner: str) -> Stored | None:
-        """What a video is made from: an earlier job, or the first of the references that is a video of ours."""
+    def _source(self, create: Create, model: VideoModel, owner: str) -> StoredTask | None:
+        """The source of a video: the previous job, or the first reference that is one of our videos."""
         if create.previous_job_id is not None:
             job = self._store.find(create.previous_job_id, owner)
             if job is None or self._state(job) != "completed" or job.body.get("model") != model.id:
                 raise BadRequestError("previous_job_id: not a completed job of this model")
             return job
-        if not model.watches or create.frame_images:
+        if not model.uses_videos or create.frame_images:
             return None
-        return next(filter(None, (self._referenced(url, owner) for url in create.videos)), None)
+        return next(filter(None, (self._job_at(url, owner) for url in create.videos)), None)
 
-    def _referenced(self, url: str, owner: str) -> Stored | None:
-        """The job whose stored copy has this address."""
+    def _job_at(self, url: str, owner: str) -> StoredTask | None:
+        """The job whose stored copy has this URL."""
         if url.startswith("file:"):
             if not self._in_process:
                 raise BadRequestError("video_url: not an address that can be fetched")
@@ -232,13 +240,13 @@ class OpenRouterRoutes:
         job = self._store.task(match[1]) if match else None
         return job if job is not None and job.generations else None
 
-    async def tell_http(self, _: Request, error: Exception) -> Response:
-        """There is no such address, or not with this method."""
+    async def handle_http(self, _: Request, error: Exception) -> Response:
+        """Answer for an unknown path or method."""
         assert isinstance(error, HTTPException)
         return _error(_Refusal(error.status_code, error.detail))
 
-    async def tell_mishap(self, _: Request, error: Exception) -> Response:
-        """A mistake in a route."""
+    async def handle_unexpected(self, _: Request, error: Exception) -> Response:
+        """Log an unexpected error in a route, and answer with a 500."""
         logger.error("the sandbox made a mistake", exc_info=error)
         return _error(_Refusal(500, "a mistake of the sandbox's; see its log"))
 
@@ -246,16 +254,16 @@ class OpenRouterRoutes:
 _LETTERS = string.ascii_letters + string.digits
 
 
-def _expires_at(job: Stored) -> int:
-    return int(job.created_at + job.seconds) + KEPT_SECONDS
+def _expires_at(job: StoredTask) -> int:
+    return int(job.created_at + job.seconds) + OUTPUT_TTL_S
 
 
-def _signature(job: Stored, index: int) -> str:
-    """Made with what only the maker's key gives, so that knowing a job's id is not enough."""
+def _signature(job: StoredTask, index: int) -> str:
+    """Sign with a secret derived from the owner's key, so that knowing a job's id is not enough."""
     return hmac.new(job.owner.encode(), f"{job.id}/{index}/{_expires_at(job)}".encode(), hashlib.sha256).hexdigest()
 
 
-def _shape(job: Stored) -> Shape:
+def _shape(job: StoredTask) -> Shape:
     return Shape(job.body["width"], job.body["height"], job.body["n_frames"] // job.fps)
 
 
@@ -274,7 +282,7 @@ def _error(refusal: _Refusal) -> Response:
 
 
 def _owner(request: Request) -> str:
-    owner = owner_in(request)
+    owner = owner_from(request)
     if owner is None:
         has_key = bool(request.headers.get("authorization", "").partition(" ")[2])
         raise _Refusal(401, "User not found." if has_key else "No auth credentials found")
@@ -282,7 +290,7 @@ def _owner(request: Request) -> str:
 
 
 async def _json_body(request: Request) -> Any:
-    content = await body_in(request, MAX_BODY_BYTES)
+    content = await read_body(request, MAX_BODY_BYTES)
     if content is None:
         raise _Refusal(413, "Request Entity Too Large")
     try:
