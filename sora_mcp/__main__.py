@@ -1,4 +1,4 @@
-"""`sora-mcp`, and `python -m sora_mcp`: Ctrl-C ends it in the same way while it is still being loaded."""
+"""Entry point of `sora-mcp` and `python -m sora_mcp`; Ctrl-C exits the same way while modules are still loading."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, and end the process."""
+    """Run the command line and exit."""
     try:
         from sora_mcp.cli import main as run  # noqa: PLC0415
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:  # all is said: while Python ends, Ctrl-C must show no traceback
+    finally:  # all output is written: Ctrl-C while Python shuts down must not print a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command needs it: `--help` loads neither mcp nor httpx.
+"""The command line. Heavy modules are imported only when a command needs them: `--help` loads neither mcp nor httpx.
 
 Exit codes: 0 done; 2 wrong usage; 3 refused or failed; 4 the outcome of a paid call is unknown; 130 interrupted.
 """

@@ -1,5 +1,4 @@
-"""A batch file: one request a line, in JSON. It is read whole, and held to the arguments of the tools, before anything
-is sent."""
+"""Batch files: one JSON request a line. A file is read and validated as a whole before anything is sent."""
 
 from __future__ import annotations
 
@@ -27,9 +26,9 @@ from sora_mcp.tools import TABLE
 from sora_mcp.tools.arguments import MOST_CHARACTERS, blank_items, closest, parse
 from sora_mcp.tools.paid import Paid
 
-MOST_LINES = 10_000
+MAX_LINES = 10_000
 """Requests of one file."""
-MOST_OF_A_NAME = 200
+MAX_NAME_LENGTH = 200
 """Characters."""
 
 TOOLS = {
@@ -38,12 +37,12 @@ TOOLS = {
     "remix": "remix_video",
     "blend": "blend_videos",
 }
-"""The operations of lines, and the tools that they are."""
-_ALSO = {tool: tool for tool in TOOLS.values()} | {"simple_compose": "create_video"}
+"""The tool for each operation that a line can name."""
+_TOOL_ALIASES = {tool: tool for tool in TOOLS.values()} | {"simple_compose": "create_video"}
 
 
 class Request(Struct, frozen=True):
-    """One line that asks for a video: its number in the file, from 1; the tool, and its arguments."""
+    """One line that requests a video: its number in the file, from 1, the tool and its arguments."""
 
     number: int
     name: str | None
@@ -53,31 +52,33 @@ class Request(Struct, frozen=True):
 
 
 class BadLine(Struct, frozen=True):
-    """What is wrong with a line."""
+    """A line that cannot be sent, with the reason."""
 
     number: int
     error: SoraError
 
 
 def read(path: str, limits: Capabilities) -> tuple[list[Request], list[BadLine]]:
-    """The requests of a file, or of stdin (`-`), and the lines that cannot be sent. Raises InvalidInput where it is no
-    such file at all."""
+    """Return the requests of a file, or of stdin (`-`), and the lines that cannot be sent.
+
+    Raise InvalidInput if the file cannot be read or holds no request.
+    """
     file = _open(path)
-    is_kept = path != "-" and stat.S_ISREG(Path(path).stat().st_mode)
+    is_regular_file = path != "-" and stat.S_ISREG(Path(path).stat().st_mode)
     with file:
-        lines, bad = _lines(file)
+        lines, bad = _read_lines(file)
     if not lines and not bad:
         raise InvalidInput([Problem(path, "holds no request", "one JSON object a line")])
     requests = []
     for number, text in lines:
         try:
-            requests.append(_request(number, text, limits))
+            requests.append(_parse_request(number, text, limits))
         except InvalidInput as error:
             bad.append(BadLine(number, error))
-    bad += _repeated(requests)
-    if not is_kept:
-        bad += [BadLine(request.number, _nameless()) for request in requests if request.name is None]
-    return _known_by(_name_of(path) if is_kept else "-", requests), bad
+    bad += _find_repeated_names(requests)
+    if not is_regular_file:
+        bad += [BadLine(request.number, _missing_name_error()) for request in requests if request.name is None]
+    return _with_keys(_file_name(path) if is_regular_file else "-", requests), bad
 
 
 def _open(path: str) -> BinaryIO:
@@ -88,87 +89,89 @@ def _open(path: str) -> BinaryIO:
             return sys.stdin.buffer
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "that is no name of a file"
-        raise InvalidInput([Problem(path, f"cannot be read: {why}")]) from None
+        reason = getattr(error, "strerror", None) or "that is no name of a file"
+        raise InvalidInput([Problem(path, f"cannot be read: {reason}")]) from None
 
 
-def _name_of(path: str) -> str:
-    """A file's own name, whatever link leads to it and whatever the locale: bytes that are no UTF-8 are spelled out."""
+def _file_name(path: str) -> str:
+    """Return a file's own name, with links resolved, in any locale: bytes that are not UTF-8 are escaped."""
     return os.fsencode(Path(path).resolve().name).decode("utf-8", "backslashreplace")
 
 
-def _lines(file: BinaryIO) -> tuple[list[tuple[int, str]], list[BadLine]]:
-    """The lines that are not blank, with their numbers; and those that are no text."""
+def _read_lines(file: BinaryIO) -> tuple[list[tuple[int, str]], list[BadLine]]:
+    """Return the lines that are not blank, with their numbers, and those that are not text."""
     lines: list[tuple[int, str]] = []
     bad: list[BadLine] = []
     number = 0
-    while data := _next(file):
+    while data := _read_line(file):
         number += 1
         if number == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise InvalidInput([Problem("the file", "is in UTF-16", "UTF-8")])
         if len(data) > MOST_CHARACTERS:
-            bad.append(_bad(number, f"it is longer than {MOST_CHARACTERS:,} bytes"))
+            bad.append(_bad_line(number, f"it is longer than {MOST_CHARACTERS:,} bytes"))
             while data and not data.endswith(b"\n"):
-                data = _next(file)
+                data = _read_line(file)
             continue
         try:
             text = data.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").decode().strip(" \t\r\n")
         except UnicodeDecodeError as error:
-            bad.append(_bad(number, f"byte {error.start + 1} is not UTF-8", "a file in UTF-8"))
+            bad.append(_bad_line(number, f"byte {error.start + 1} is not UTF-8", "a file in UTF-8"))
             continue
         if text:
             lines.append((number, text))
-        if len(lines) > MOST_LINES:
-            raise InvalidInput([Problem("the file", f"holds more than {MOST_LINES:,} requests", "several files")])
+        if len(lines) > MAX_LINES:
+            raise InvalidInput([Problem("the file", f"holds more than {MAX_LINES:,} requests", "several files")])
     return lines, bad
 
 
-def _next(file: BinaryIO) -> bytes:
+def _read_line(file: BinaryIO) -> bytes:
     try:
         return file.readline(MOST_CHARACTERS + 1)
     except OSError as error:
         raise InvalidInput([Problem("the file", f"cannot be read: {error.strerror}")]) from None
 
 
-def _bad(number: int, wrong: str, allowed: str = "") -> BadLine:
-    return BadLine(number, _error(wrong, allowed))
+def _bad_line(number: int, problem: str, allowed: str = "") -> BadLine:
+    return BadLine(number, _error(problem, allowed))
 
 
-def _error(wrong: str, allowed: str = "") -> InvalidInput:
+def _error(problem: str, allowed: str = "") -> InvalidInput:
     error = InvalidInput([])
-    error.parts = (f"{wrong[:1].upper()}{wrong[1:]}{f'; allowed: {allowed}' if allowed else ''}.",)
+    error.parts = (f"{problem[:1].upper()}{problem[1:]}{f'; allowed: {allowed}' if allowed else ''}.",)
     return error
 
 
-def _nameless() -> InvalidInput:
+def _missing_name_error() -> InvalidInput:
     return _error(
         "from standard input a line is known by its own name only, and this one has none",
         'a "name" in each line, or a file',
     )
 
 
-def _request(number: int, text: str, limits: Capabilities) -> Request:
-    """The request of a line; by what it is known is filled in later. Raises InvalidInput."""
-    fields = _object(text)
-    tool = _tool(fields)
-    arguments = parse(_model(tool), fields, limits)
+def _parse_request(number: int, text: str, limits: Capabilities) -> Request:
+    """Parse the request of a line; its key is filled in later. Raise InvalidInput."""
+    fields = _parse_object(text)
+    tool = _find_tool(fields)
+    arguments = parse(_arguments_model(tool), fields, limits)
     if blank := blank_items(fields):
         raise InvalidInput(blank)
     if arguments.dry_run:
         raise InvalidInput([Problem("dry_run", "a batch is tried as a whole", "the option --dry-run")])
     name: str | None = getattr(arguments, "name", None)
-    asked_for = arguments.model_dump(
+    explicit_arguments = arguments.model_dump(
         mode="json", exclude_defaults=True, exclude={"name", "operation", "dry_run", "allow_duplicate"}
     )
-    return Request(number, name, tool, arguments, BatchLine("", "", digest_of(tool, asked_for)))
+    return Request(number, name, tool, arguments, BatchLine("", "", digest_of(tool, explicit_arguments)))
 
 
-def _object(text: str) -> dict[str, Any]:
-    """The object that a line holds. Raises InvalidInput."""
+def _parse_object(text: str) -> dict[str, Any]:
+    """Parse a line as a JSON object. Raise InvalidInput."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
-        raise _error(f"this is not JSON ({_why(error)})", 'an object such as {"prompt": "a fox in the snow"}') from None
+        raise _error(
+            f"this is not JSON ({_describe_json_error(error)})", 'an object such as {"prompt": "a fox in the snow"}'
+        ) from None
     except RecursionError:
         raise _error("it is nested too deeply") from None
     except ValueError:
@@ -178,12 +181,12 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _why(error: json.JSONDecodeError) -> str:
+def _describe_json_error(error: json.JSONDecodeError) -> str:
     near = clean(error.doc[error.pos : error.pos + 12], 12)
     return "it ends too early" if error.pos >= len(error.doc.rstrip()) else f"near {quoted(near)}"
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -191,30 +194,30 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_number(text: str) -> float:
+def _reject_constant(text: str) -> float:
     raise _error(f"{text} is no number")
 
 
-def _tool(fields: Mapping[str, Any]) -> str:
-    """The tool that a line means. Raises InvalidInput."""
+def _find_tool(fields: Mapping[str, Any]) -> str:
+    """Return the tool for a line. Raise InvalidInput."""
     operation = fields.get("operation") or "create"
-    known = TOOLS | _ALSO
-    if isinstance(operation, str) and (tool := known.get(operation.strip().lower())):
+    tools = TOOLS | _TOOL_ALIASES
+    if isinstance(operation, str) and (tool := tools.get(operation.strip().lower())):
         return tool
-    shown = quoted(operation, 40) if isinstance(operation, str) else "this value"
-    near = closest(operation, list(known)) if isinstance(operation, str) else ""
-    raise InvalidInput([Problem("operation", f"{shown} is not accepted{near}", ", ".join(TOOLS))])
+    text = quoted(operation, 40) if isinstance(operation, str) else "this value"
+    near = closest(operation, list(tools)) if isinstance(operation, str) else ""
+    raise InvalidInput([Problem("operation", f"{text} is not accepted{near}", ", ".join(TOOLS))])
 
 
-def _as_name(value: object) -> object:
-    """A name as it is written in a table of numbers, too."""
+def _number_as_text(value: object) -> object:
+    """Accept a number as a name: that is how a spreadsheet exports one."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plain(name: str) -> str:
+def _validate_name(name: str) -> str:
     stripped = unicodedata.normalize("NFC", name.strip())  # the same name, however it was typed
-    if len(stripped) > MOST_OF_A_NAME:
-        message = f"is longer than {MOST_OF_A_NAME} characters; allowed: a shorter one"
+    if len(stripped) > MAX_NAME_LENGTH:
+        message = f"is longer than {MAX_NAME_LENGTH} characters; allowed: a shorter one"
         raise PydanticCustomError("sora", "{message}", {"message": message})
     if not stripped or any(unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp"} for each in stripped):
         raise PydanticCustomError("sora", "holds what cannot be seen; allowed: a text on one line")
@@ -222,23 +225,23 @@ def _plain(name: str) -> str:
 
 
 @cache
-def _model(tool: str) -> type[Paid]:
-    """The arguments of a tool, and what only a line of a batch has besides."""
-    name = (Annotated[str, BeforeValidator(_as_name), AfterValidator(_plain)] | None, None)
-    more: dict[str, Any] = {"name": name, "operation": (str | None, None)}
-    return create_model(f"{tool}_line", __base__=TABLE[tool].arguments, **more)
+def _arguments_model(tool: str) -> type[Paid]:
+    """Return the model of a tool's arguments, with the extra fields of a batch line."""
+    name = (Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_validate_name)] | None, None)
+    extra_fields: dict[str, Any] = {"name": name, "operation": (str | None, None)}
+    return create_model(f"{tool}_line", __base__=TABLE[tool].arguments, **extra_fields)
 
 
-def _repeated(requests: Iterable[Request]) -> Iterator[BadLine]:
+def _find_repeated_names(requests: Iterable[Request]) -> Iterator[BadLine]:
     first: dict[str, int] = {}
     for request in requests:
         if request.name is not None and first.setdefault(request.name, request.number) != request.number:
-            wrong = f"the name {quoted(request.name)} stands in line {first[request.name]}, too"
-            yield _bad(request.number, wrong, "a name of its own for each line")
+            problem = f"the name {quoted(request.name)} stands in line {first[request.name]}, too"
+            yield _bad_line(request.number, problem, "a name of its own for each line")
 
 
-def _known_by(file: str, requests: list[Request]) -> list[Request]:
-    """The requests with what each line is known by."""
+def _with_keys(file: str, requests: list[Request]) -> list[Request]:
+    """Return the requests with the key of each line."""
     unnamed = iter(keys_of_unnamed(file, (request.line.digest for request in requests if request.name is None)))
     keys = [next(unnamed) if request.name is None else key_of_name(request.name) for request in requests]
     in_file = frozenset(keys)

@@ -1,4 +1,4 @@
-"""`sora-mcp install` and `uninstall`: the client by its name, and what became of it in words."""
+"""`sora-mcp install` and `uninstall`: find the client by name, run the action and print what it did."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sora_mcp.tools.arguments import closest
 
 
 def add(name: str, *, dry_run: bool) -> None:
-    _say(lambda client: install(client, _here(), installed_launch(), dry_run=dry_run), name)
+    _run(lambda client: install(client, _current_machine(), installed_launch(), dry_run=dry_run), name)
 
 
 def remove(name: str, *, dry_run: bool) -> None:
-    _say(lambda client: uninstall(client, _here(), dry_run=dry_run), name)
+    _run(lambda client: uninstall(client, _current_machine(), dry_run=dry_run), name)
 
 
-def _here() -> Machine:
+def _current_machine() -> Machine:
     try:
         return this_machine(os.environ)
     except RuntimeError:
         raise NotConfigured("The home folder of this user is not known.", Do("Set HOME.")) from None
 
 
-def _say(act: Callable[[Client], str], name: str) -> None:
+def _run(action: Callable[[Client], str], name: str) -> None:
     client = BY_NAME.get(name.lower())
     if client is None:
         raise click.UsageError(
             f"There is no client {quoted(name)}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
         )
-    click.echo(act(client))
+    click.echo(action(client))

@@ -1,4 +1,4 @@
-"""The commands. Nothing heavy is imported before one needs it."""
+"""The commands. Heavy modules are imported only when a command needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sora_mcp import __version__
-from sora_mcp.cli.command import named_file
+from sora_mcp.cli.command import require_file_name
 from sora_mcp.cli.completion import SHELLS
 from sora_mcp.cli.group import Group
 from sora_mcp.cli.loading import load_settings, loading
@@ -69,12 +69,12 @@ def serve(ctx: click.Context, transport: str, host: str, port: int) -> None:
 
     host = host.strip("[] ")
     _check_host(settings, host)
-    with _port(host, port):
+    with _explain_bind_error(host, port):
         serve_http(settings, host, port, lambda url: click.echo(f"Serving MCP at {url}", err=True))
 
 
 def _check_host(settings: Settings, host: str) -> None:
-    """Say that the server may not listen there as wrong usage, which a port that is taken is, too."""
+    """Raise UsageError if the server may not listen on `host`; a port in use is a UsageError, too."""
     from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
     from sora_mcp.config.binding import check_host  # noqa: PLC0415
     from sora_mcp.core.errors import NotConfigured  # noqa: PLC0415
@@ -86,13 +86,13 @@ def _check_host(settings: Settings, host: str) -> None:
 
 
 @contextmanager
-def _port(host: str, port: int) -> Iterator[None]:
-    """Say in our words that a port cannot be had."""
+def _explain_bind_error(host: str, port: int) -> Iterator[None]:
+    """Raise UsageError instead of OSError if the port cannot be bound."""
     try:
         yield
     except OSError as error:
-        wrong = f"The server cannot listen at {host}, port {port}: {error.strerror}."
-        raise click.UsageError(f"{wrong} Name another with --port; 0 picks a free port.") from None
+        problem = f"The server cannot listen at {host}, port {port}: {error.strerror}."
+        raise click.UsageError(f"{problem} Name another with --port; 0 picks a free port.") from None
 
 
 @main.command(epilog="Example: sora-mcp sandbox --port 8765")
@@ -107,7 +107,7 @@ def sandbox(port: int) -> None:
         click.echo(f"The sandbox gateway listens at {base_url}", err=True)
 
     home, seconds = settings.home / "sandbox", settings.sandbox_seconds
-    with _port("127.0.0.1", port):
+    with _explain_bind_error("127.0.0.1", port):
         capabilities = dialects.configured(settings).capabilities
         serve(
             home,
@@ -146,7 +146,7 @@ def diagnose(as_json: bool) -> None:
 
 
 def _refuse_key(_ctx: click.Context, _param: click.Parameter, key: str | None) -> None:
-    """Say why a key is no option, without repeating it."""
+    """Raise UsageError if a key is given as an option, without repeating the key."""
     if key is not None:
         raise click.UsageError(
             "A key is never an argument: other programs can read those, and the shell keeps them. Leave it out: it is "
@@ -154,14 +154,14 @@ def _refuse_key(_ctx: click.Context, _param: click.Parameter, key: str | None) -
         )
 
 
-def _refuse_words(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> None:
-    """Say why a word is not taken, without repeating it: it may be a key."""
-    if words:
+def _refuse_arguments(_ctx: click.Context, _param: click.Parameter, arguments: tuple[str, ...]) -> None:
+    """Raise UsageError for any argument, without repeating it: it may be a key."""
+    if arguments:
         raise click.UsageError("Name the gateway with --base-url. A key is asked for, or read from standard input.")
 
 
 @main.command(epilog="Example: sora-mcp login --base-url https://api.example.com < key.txt")
-@click.argument("words", nargs=-1, metavar="", callback=_refuse_words, expose_value=False)
+@click.argument("arguments", nargs=-1, metavar="", callback=_refuse_arguments, expose_value=False)
 @click.option("--base-url", metavar="URL", help="The gateway's address.")
 @click.option("--dialect", metavar="NAME", help="What it speaks, such as videos:vllm-omni.  [default: sora]")
 @click.option("--store", type=click.Choice(["key-store", "file"]), help="Where to keep the key.")
@@ -180,9 +180,9 @@ def login(base_url: str | None, dialect: str | None, store: Store | None, no_che
     if dialect is not None and dialect.lower() not in UPSTREAMS:
         raise click.UsageError(f"There is no dialect {quoted(dialect)}; there are {', '.join(UPSTREAMS)}.")
     with loading():
-        from sora_mcp.cli.login import Wanted, log_in  # noqa: PLC0415
+        from sora_mcp.cli.login import LoginRequest, log_in  # noqa: PLC0415
 
-    log_in(Wanted(base_url, dialect and dialect.lower(), store, check=not no_check), as_json=as_json)
+    log_in(LoginRequest(base_url, dialect and dialect.lower(), store, check=not no_check), as_json=as_json)
 
 
 @main.command(epilog="Example: sora-mcp logout https://api.example.com")
@@ -230,7 +230,7 @@ def settle(request_id: str, task_id: str | None, nothing: bool, as_json: bool) -
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    callback=named_file,
+    callback=require_file_name,
     metavar="FILE",
     help="Write the results there, in order.",
 )
@@ -324,15 +324,15 @@ def manifests(check: bool, out: Path) -> None:
         raise SystemExit(3)
 
 
-def _clients(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """What a shell offers for CLIENT."""
+def _complete_client(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete CLIENT in a shell."""
     from sora_mcp.distribution.manifests.clients import BY_NAME  # noqa: PLC0415
 
     return [name for name in BY_NAME if name.startswith(incomplete.lower())]
 
 
 @main.command(epilog="Example: sora-mcp install claude-code --dry-run")
-@click.argument("client", shell_complete=_clients)
+@click.argument("client", shell_complete=_complete_client)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def install(client: str, dry_run: bool) -> None:
     """Add this server to a client: claude-desktop, claude-code, vscode, cursor, codex and others.
@@ -345,7 +345,7 @@ def install(client: str, dry_run: bool) -> None:
 
 
 @main.command(epilog="Example: sora-mcp uninstall claude-code --dry-run")
-@click.argument("client", shell_complete=_clients)
+@click.argument("client", shell_complete=_complete_client)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 def uninstall(client: str, dry_run: bool) -> None:
     """Remove this server from a client; the rest of its configuration stays."""
@@ -359,9 +359,9 @@ def uninstall(client: str, dry_run: bool) -> None:
 @click.option("--install", "install_it", is_flag=True, help="Set it up for this user, and say what was written.")
 def completion(shell: str | None, install_it: bool) -> None:
     """Print a completion script for bash, zsh or fish (by default for your shell), or set it up."""
-    from sora_mcp.cli.completion import install_script, script, your_shell  # noqa: PLC0415
+    from sora_mcp.cli.completion import install_script, login_shell, script  # noqa: PLC0415
 
-    shell = shell or your_shell()
+    shell = shell or login_shell()
     click.echo(install_script(shell, main) if install_it else script(shell, main))
 
 
@@ -377,15 +377,15 @@ def version() -> None:
 def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
     """List the commands, or show the help of one."""
     assert ctx.parent is not None
-    about = ctx.parent
+    context = ctx.parent
     for name in names:
-        group = about.command
+        group = context.command
         if not isinstance(group, click.Group):
-            raise click.UsageError(f"{quoted(about.command_path)} has no commands of its own.", about)
-        _, named, _ = group.resolve_command(about, [name])
-        assert named is not None
-        about = named.context_class(named, info_name=name, parent=about)
-    click.echo(about.get_help())
+            raise click.UsageError(f"{quoted(context.command_path)} has no commands of its own.", context)
+        _, subcommand, _ = group.resolve_command(context, [name])
+        assert subcommand is not None
+        context = subcommand.context_class(subcommand, info_name=name, parent=context)
+    click.echo(context.get_help())
 
 
 def _serve_stdio() -> None:

@@ -1,4 +1,4 @@
-"""`sora-mcp completion`: what makes a shell complete our commands, printed or set up for the user."""
+"""`sora-mcp completion`: print or install the script that completes our commands in a shell."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SHELLS = ("bash", "zsh", "fish")
 _COMPLETE_VAR = "_SORA_MCP_COMPLETE"
 
 
-def your_shell() -> str:
-    """The shell that the user is logged in with. Raises UsageError where that is none of these."""
+def login_shell() -> str:
+    """Return the user's login shell. Raise UsageError if it is not one of SHELLS."""
     name = Path(os.environ.get("SHELL", "")).name
     if name not in SHELLS:
         raise click.UsageError(f"Name the shell: {', '.join(SHELLS)}.")
@@ -20,21 +20,21 @@ def your_shell() -> str:
 
 
 def script(shell: str, root: click.Command) -> str:
-    """The script, in the words of that shell."""
+    """Return the completion script for `shell`."""
     from click.shell_completion import get_completion_class  # noqa: PLC0415 - for this command only
 
-    completer = get_completion_class(shell)
-    assert completer is not None
-    # bash is asked for its version by `source`, which a machine without bash cannot answer
-    made = completer(root, {}, "sora-mcp", _COMPLETE_VAR)
-    return (made.source_template % made.source_vars()).strip()
+    completer_class = get_completion_class(shell)
+    assert completer_class is not None
+    # `source()` would run bash to ask for its version, which fails on a machine without bash
+    completer = completer_class(root, {}, "sora-mcp", _COMPLETE_VAR)
+    return (completer.source_template % completer.source_vars()).strip()
 
 
 def install_script(shell: str, root: click.Command) -> str:
-    """Write the script to a file of its own, and have the shell read it. Returns what was done, in sentences.
+    """Write the script to its own file and make the shell read it. Return sentences that say what was done.
 
-    fish reads a folder by itself; to the end of `.bashrc` or `.zshrc` two lines are added, once. Raises ClickException
-    where that cannot be done.
+    fish reads its completions folder by itself; for bash and zsh, two lines are appended to `.bashrc` or `.zshrc`
+    unless they are already there. Raise ClickException if a file cannot be written.
     """
     try:
         home = Path.home()
@@ -48,19 +48,19 @@ def install_script(shell: str, root: click.Command) -> str:
 
 def _install(shell: str, home: Path, text: str) -> str:
     if shell == "fish":
-        file = _folder("XDG_CONFIG_HOME", home / ".config") / "fish" / "completions" / "sora-mcp.fish"
+        file = _config_folder("XDG_CONFIG_HOME", home / ".config") / "fish" / "completions" / "sora-mcp.fish"
         _write(file, text)
         return f"Wrote {file}, which fish reads by itself. To undo it, remove that file."
-    file = _folder("XDG_DATA_HOME", home / ".local" / "share") / "sora-mcp" / f"completion.{shell}"
+    file = _config_folder("XDG_DATA_HOME", home / ".local" / "share") / "sora-mcp" / f"completion.{shell}"
     _write(file, text)
-    rc = home / ".bashrc" if shell == "bash" else _folder("ZDOTDIR", home) / ".zshrc"
-    lines = _lines(shell, file)
-    before = rc.read_bytes() if rc.exists() else b""
-    if lines in before:
+    rc = home / ".bashrc" if shell == "bash" else _config_folder("ZDOTDIR", home) / ".zshrc"
+    lines = _rc_lines(shell, file)
+    content = rc.read_bytes() if rc.exists() else b""
+    if lines in content:
         return f"Wrote {file}, which {rc} reads already. Open a new shell to use it."
-    end = b"" if not before or before.endswith(b"\n") else b"\n"
-    with rc.open("ab") as opened:  # whatever else stands there, in whatever encoding, stays
-        opened.write(end + lines)
+    separator = b"" if not content or content.endswith(b"\n") else b"\n"
+    with rc.open("ab") as rc_file:  # in bytes: the rest of the file stays as it is, in any encoding
+        rc_file.write(separator + lines)
     return (
         f"Wrote {file}, and added two lines to the end of {rc} that read it. Open a new shell to use it."
         f" To undo it, remove those lines, which begin with `{_MARK}`, and that file."
@@ -70,16 +70,16 @@ def _install(shell: str, home: Path, text: str) -> str:
 _MARK = "# sora-mcp completion"
 
 
-def _lines(shell: str, file: Path) -> bytes:
+def _rc_lines(shell: str, file: Path) -> bytes:
     quoted = b"'" + os.fsencode(file).replace(b"'", b"'\\''") + b"'"
-    needs = b"autoload -Uz compinit && (( $+functions[compdef] )) || compinit; " if shell == "zsh" else b""
-    return _MARK.encode() + b"\n[ -f " + quoted + b" ] && { " + needs + b". " + quoted + b"; }\n"
+    setup = b"autoload -Uz compinit && (( $+functions[compdef] )) || compinit; " if shell == "zsh" else b""
+    return _MARK.encode() + b"\n[ -f " + quoted + b" ] && { " + setup + b". " + quoted + b"; }\n"
 
 
-def _folder(variable: str, default: Path) -> Path:
-    """The folder that an absolute path in the environment names (XDG Base Directory Specification), or the usual."""
-    named = os.environ.get(variable, "")
-    return Path(named) if os.path.isabs(named) else default  # noqa: PTH117 - text from the environment
+def _config_folder(variable: str, default: Path) -> Path:
+    """Return the folder in an environment variable if its path is absolute (XDG Base Directory), else `default`."""
+    value = os.environ.get(variable, "")
+    return Path(value) if os.path.isabs(value) else default  # noqa: PTH117 - text from the environment
 
 
 def _write(file: Path, text: str) -> None:

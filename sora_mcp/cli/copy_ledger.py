@@ -16,35 +16,37 @@ if TYPE_CHECKING:
 
 
 def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: bool) -> None:
-    """Ask, unless `yes` or `dry_run`, and say what was done. Raises FileProblem, and nothing is copied then."""
+    """Ask (unless `yes` or `dry_run`), copy and print what was done. Raise FileProblem if nothing was copied."""
     if settings.ledger_url is None:
         name = variable_of("ledger_url")
         raise click.UsageError(f"Set {name} to the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
-    place = place_of(settings.ledger_url)
+    database = place_of(settings.ledger_url)
     if not yes and not dry_run:
         confirm(
-            f"This copies {settings.ledger} to PostgreSQL ({place}). The file stays as it is and can be read, but"
+            f"This copies {settings.ledger} to PostgreSQL ({database}). The file stays as it is and can be read, but"
             " nothing more is submitted from it. Go on?",
-            if_nobody_is_there="add --yes, or try it with --dry-run.",
-            nothing_done="Nothing was copied.",
+            non_interactive_hint="add --yes, or try it with --dry-run.",
+            not_done="Nothing was copied.",
             as_json=as_json,
         )
-    done = copy_ledger(settings.ledger, settings.ledger_url, is_dry_run=dry_run, again=again)
+    result = copy_ledger(settings.ledger, settings.ledger_url, is_dry_run=dry_run, again=again)
     if as_json:
-        print_json({"outcome": done.outcome, "ledger": str(settings.ledger), "database": place, "rows": done.rows})
+        print_json(
+            {"outcome": result.outcome, "ledger": str(settings.ledger), "database": database, "rows": result.rows}
+        )
     else:
-        click.echo(_words(settings, place, done))
+        click.echo(_describe(settings, database, result))
 
 
-def _words(settings: Settings, place: str, done: Copy) -> str:
-    number = done.rows["videos"]
-    what = f"{number:,} video{'s' * (number != 1)} and {sum(done.rows.values()) - number:,} other rows"
-    match done.outcome:
+def _describe(settings: Settings, database: str, result: Copy) -> str:
+    videos = result.rows["videos"]
+    rows = f"{videos:,} video{'s' * (videos != 1)} and {sum(result.rows.values()) - videos:,} other rows"
+    match result.outcome:
         case "could_be_copied":
-            return f"{what} were written to PostgreSQL ({place}), compared and taken back: they can be copied."
+            return f"{rows} were written to PostgreSQL ({database}), compared and taken back: they can be copied."
         case "copied_before":
-            return f"PostgreSQL ({place}) holds all of {settings.ledger} already: {what}. Nothing was copied."
+            return f"PostgreSQL ({database}) holds all of {settings.ledger} already: {rows}. Nothing was copied."
     return (
-        f"{what} of {settings.ledger} were copied to PostgreSQL ({place}) and compared, one by one.\n"
+        f"{rows} of {settings.ledger} were copied to PostgreSQL ({database}) and compared, one by one.\n"
         f"Start every server with this {variable_of('ledger_url')}: nothing more is submitted from the file."
     )

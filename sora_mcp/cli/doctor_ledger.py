@@ -1,12 +1,12 @@
-"""What `doctor` says of the ledger, wherever it is kept, and of what was spent."""
+"""The checks of `doctor` for the ledger, in a file or in PostgreSQL, and for what was spent."""
 
 from __future__ import annotations
 
 from contextlib import closing, suppress
 
 from sora_mcp import dialects
-from sora_mcp.cli.doctor_callers import Finding
-from sora_mcp.cli.pasting import command
+from sora_mcp.cli.command_lines import command
+from sora_mcp.cli.doctor_auth import Finding
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
@@ -20,17 +20,17 @@ from sora_mcp.ledger.sqlite.integrity import look_before_opening
 from sora_mcp.studio.costs import spending_policy
 
 
-async def ledger(settings: Settings) -> list[Finding]:
-    """Where the ledger is, whether it can be used, how much it holds, and what was spent."""
+async def check_ledger(settings: Settings) -> list[Finding]:
+    """Check where the ledger is, whether it can be used, how much it contains, and what was spent."""
     try:
         if settings.ledger_url is not None:
-            return [*await _in_postgres(settings, settings.ledger_url), *await _left_behind(settings)]
-        return await _in_file(settings)
+            return [*await _check_postgres(settings, settings.ledger_url), *await _check_unused_file(settings)]
+        return await _check_file(settings)
     except SoraError as error:
         return [("ledger", "wrong", FOR_SHELL.message(error.parts), FOR_SHELL.next_step(error))]
 
 
-async def _in_file(settings: Settings) -> list[Finding]:
+async def _check_file(settings: Settings) -> list[Finding]:
     path = settings.ledger
     try:
         look_before_opening(path)
@@ -39,49 +39,49 @@ async def _in_file(settings: Settings) -> list[Finding]:
         return [("ledger", "ok", f"{path} (made at the first video)", "")]
     except OSError as error:
         return [("ledger", "wrong", f"{path} cannot be opened ({error.strerror})", "Look at SORA_HOME.")]
-    return await _opened(settings, f"{path} is intact and")
+    return await _check_open_ledger(settings, f"{path} is intact and")
 
 
-async def _in_postgres(settings: Settings, url: Secret) -> list[Finding]:
+async def _check_postgres(settings: Settings, url: Secret) -> list[Finding]:
     place = place_of(url)
     try:
-        seen = inspect(url)
+        server = inspect(url)
     except SoraError as error:
-        wrong = f"PostgreSQL, {place}: {FOR_SHELL.message(error.parts)}"
-        return [("ledger", "wrong", wrong, FOR_SHELL.next_step(error))]
-    copies = ", each commit on another copy too" if seen.is_copied else ""
-    where = f"PostgreSQL {seen.version}{copies}, {place}"
-    if seen.schema is None:
-        return [("ledger", "ok", f"{where} (its tables are made at the first video)", "")]
-    return await _opened(settings, f"{where}; its schema has version {seen.schema}, and it")
+        problem = f"PostgreSQL, {place}: {FOR_SHELL.message(error.parts)}"
+        return [("ledger", "wrong", problem, FOR_SHELL.next_step(error))]
+    copies = ", each commit on another copy too" if server.is_copied else ""
+    location = f"PostgreSQL {server.version}{copies}, {place}"
+    if server.schema is None:
+        return [("ledger", "ok", f"{location} (its tables are made at the first video)", "")]
+    return await _check_open_ledger(settings, f"{location}; its schema has version {server.schema}, and it")
 
 
-async def _left_behind(settings: Settings) -> list[Finding]:
-    """Whether a ledger that nobody copied lies in SORA_HOME, though another is used."""
-    with suppress(SoraError, OSError):  # that one was copied, or is none
+async def _check_unused_file(settings: Settings) -> list[Finding]:
+    """Check for a ledger in SORA_HOME that was not copied, although PostgreSQL is used."""
+    with suppress(SoraError, OSError):  # it was copied, or is not a ledger
         if settings.ledger.stat().st_size:
-            with closing(open_ledger(settings.ledger)) as left:
-                await left.check_place()
-                number = sum((await left.states()).values())
+            with closing(open_ledger(settings.ledger)) as old_ledger:
+                await old_ledger.check_place()
+                number = sum((await old_ledger.states()).values())
             if number:
-                words = f"{settings.ledger} holds {_requests(number)} and is not used: the ledger is in PostgreSQL"
-                return [("ledger in SORA_HOME", "note", words, f"Move them with: {command('ledger', 'copy')}")]
+                message = f"{settings.ledger} holds {_requests(number)} and is not used: the ledger is in PostgreSQL"
+                return [("ledger in SORA_HOME", "note", message, f"Move them with: {command('ledger', 'copy')}")]
     return []
 
 
-async def _opened(settings: Settings, what: str) -> list[Finding]:
-    with closing(open_ledger(settings.ledger, url=settings.ledger_url)) as opened:
-        counts = await opened.check()
-        await opened.check_place()
-        spending = await _spending(settings, opened) if counts else []
-    checks: list[Finding] = [("ledger", "ok", f"{what} holds {_requests(sum(counts.values()))}", "")]
+async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]:
+    with closing(open_ledger(settings.ledger, url=settings.ledger_url)) as ledger:
+        counts = await ledger.check()
+        await ledger.check_place()
+        spending = await _spending(settings, ledger) if counts else []
+    checks: list[Finding] = [("ledger", "ok", f"{location} holds {_requests(sum(counts.values()))}", "")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
-        words = ", ".join(f"{count} {state}" for state, count in unsettled.items())
+        message = ", ".join(f"{count} {state}" for state, count in unsettled.items())
         advice = (
             "A video may exist for each. Look at the gateway's own log; list them with: sora-mcp list --status unknown"
         )
-        checks.append(("unsettled outcomes", "note", words, advice))
+        checks.append(("unsettled outcomes", "note", message, advice))
     return checks + spending
 
 
@@ -93,37 +93,38 @@ def _videos(number: int) -> str:
     return f"{number} video{'s' * (number != 1)}"
 
 
-async def _spending(settings: Settings, opened: Ledger) -> list[Finding]:
-    """What was spent at the gateway, beside the caps; nothing where none is configured."""
+async def _spending(settings: Settings, ledger: Ledger) -> list[Finding]:
+    """Check what was spent at the gateway against the caps; empty if no gateway is configured."""
     try:
         endpoint = settings.endpoint()
         key, owner = endpoint.api_key.get_secret_value(), settings.owner or ""
     except SoraError:
         return []
-    account = await opened.account(endpoint.base_url, key, owner)
-    is_of_everybody = bool(settings.auth) and not owner  # the caps are those of all who share the server
-    spending = await opened.spending(Team(account.address) if is_of_everybody else account)
+    account = await ledger.account(endpoint.base_url, key, owner)
+    is_team_wide = bool(settings.auth) and not owner  # the caps apply to all who share the server
+    spending = await ledger.spending(Team(account.address) if is_team_wide else account)
     capabilities = dialects.configured(settings).capabilities
     unit = capabilities.unit
     uncertain = of_unit(spending.uncertain, unit)
-    maybe = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    words = "everybody: " if is_of_everybody else ""
-    words += f"{_sum(of_unit(spending.spent, unit))} in the last 24 hours{maybe}{_at_most(settings.max_cost_per_day)}"
+    uncertain_text = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
+    spent, cap = _format_cost(of_unit(spending.spent, unit)), _format_cap(settings.max_cost_per_day)
+    message = "everybody: " if is_team_wide else ""
+    message += f"{spent} in the last 24 hours{uncertain_text}{cap}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
-    words += "".join(f", apart from that {_sum(each)} at most" for each in others)
+    message += "".join(f", apart from that {_format_cost(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
-        words += f", {unpriced} without a known cost"
-    words += f", {_videos(len(spending.running))} under way or unknown{_at_most(settings.max_running)}"
+        message += f", {unpriced} without a known cost"
+    message += f", {_videos(len(spending.running))} under way or unknown{_format_cap(settings.max_running)}"
     if settings.max_calls_per_day is not None:
-        words += f", {spending.calls} submitted{_at_most(settings.max_calls_per_day)}"
+        message += f", {spending.calls} submitted{_format_cap(settings.max_calls_per_day)}"
     reached = list(map(variable_of, spending_policy(settings, capabilities).reached(spending)))
     advice = f"Nothing more is submitted while {' and '.join(reached)} {'is' if len(reached) == 1 else 'are'} reached."
-    return [("spending", "note" if reached else "ok", words, advice if reached else "")]
+    return [("spending", "note" if reached else "ok", message, advice if reached else "")]
 
 
-def _sum(cost: Cost) -> str:
+def _format_cost(cost: Cost) -> str:
     return f"relative cost {cost}" if cost.is_relative else str(cost)
 
 
-def _at_most(cap: Cost | int | None) -> str:
+def _format_cap(cap: Cost | int | None) -> str:
     return "" if cap is None else f" (at most {cap})"

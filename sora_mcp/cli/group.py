@@ -1,4 +1,4 @@
-"""The commands as a group: those about videos are built when one is asked for."""
+"""The group of all commands; the video commands are built on demand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 
 from sora_mcp.cli import terminal
 from sora_mcp.cli.command import Command, EndsWithExample
+from sora_mcp.cli.command_lines import command
 from sora_mcp.cli.loading import loading
-from sora_mcp.cli.output import USAGE, status_of
-from sora_mcp.cli.pasting import command
+from sora_mcp.cli.output import USAGE, run_command
 from sora_mcp.core.tasks import quoted
 
 _VIDEO_COMMANDS = {
@@ -27,17 +27,17 @@ _VIDEO_COMMANDS = {
     "download": "Save a finished video.",
     "gateway": "Show which gateway this is, what it takes, the caps, and what was spent.",
 }
-"""Said by `--help` without loading what the commands are made from, in `cli.videos`."""
-_PAID = {"batch", *(name for name, words in _VIDEO_COMMANDS.items() if words.endswith("Costs money."))}
+"""Summaries for `--help`, which so does not load what the commands are built from, in `cli.videos`."""
+_PAID_COMMANDS = {"batch", *(name for name, summary in _VIDEO_COMMANDS.items() if summary.endswith("Costs money."))}
 
 
 class SubGroup(EndsWithExample, click.Group):
-    """A command that has commands."""
+    """A command with subcommands."""
 
     command_class = Command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands, each with its whole sentence, which click would cut."""
+        """List the commands, each with its complete summary, which click would truncate."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(160)) for name, each in sorted(self.commands.items())])
 
@@ -48,18 +48,18 @@ class SubGroup(EndsWithExample, click.Group):
         if args and args[0] not in known and not args[0].startswith("-"):
             from sora_mcp.tools.arguments import closest  # noqa: PLC0415
 
-            message = self.of_another_api(args[0])
-            ending = message or f"{closest(args[0], known)}."
-            raise click.UsageError(f"There is no command {quoted(args[0])}{ending}", ctx)
+            explanation = self.explain_unknown(args[0])
+            suffix = explanation or f"{closest(args[0], known)}."
+            raise click.UsageError(f"There is no command {quoted(args[0])}{suffix}", ctx)
         return super().resolve_command(ctx, args)
 
-    def of_another_api(self, name: str) -> str | None:  # noqa: ARG002
-        """How a name that others have for a command goes on in a sentence of ours; None where it is none."""
+    def explain_unknown(self, name: str) -> str | None:  # noqa: ARG002
+        """Return the end of the error about an unknown command if other APIs have that name, else None."""
         return None
 
 
 class Group(SubGroup):
-    """Builds the video commands when one is asked for, and says our errors as a sentence, without a traceback."""
+    """Builds the video commands on demand, and reports errors as sentences, without a traceback."""
 
     group_class = SubGroup
 
@@ -80,7 +80,7 @@ class Group(SubGroup):
             with formatter.section(title):
                 formatter.write_dl(list(rows.items()))
 
-    def of_another_api(self, name: str) -> str | None:
+    def explain_unknown(self, name: str) -> str | None:
         from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
 
         if " " in name:
@@ -90,16 +90,18 @@ class Group(SubGroup):
         sentence = UnknownTool(name, ()).sentence
         return f". {FOR_SHELL.message(sentence)}" if sentence else None
 
-    def main(self, args: Sequence[str] | None = None, *options: Any, standalone_mode: bool = True, **named: Any) -> Any:
-        """Run the command that the arguments name, and end the process as it ended."""
-        words = list(sys.argv[1:] if args is None else args)
+    def main(
+        self, args: Sequence[str] | None = None, *positional: Any, standalone_mode: bool = True, **kwargs: Any
+    ) -> Any:
+        """Run the command in `args` and exit with its exit code."""
+        arguments = list(sys.argv[1:] if args is None else args)
         terminal.prepare()
-        if terminal.without_colour():
-            named["color"] = False
-        run = partial(super().main, words, *options, standalone_mode=False, **named)
+        if terminal.is_colour_disabled():
+            kwargs["color"] = False
+        run = partial(super().main, arguments, *positional, standalone_mode=False, **kwargs)
         if not standalone_mode:
             return run()
-        if sys.stdout is None and words[:1] not in (["serve"], ["sandbox"]):
+        if sys.stdout is None and arguments[:1] not in (["serve"], ["sandbox"]):
             click.echo("sora-mcp: stdout is closed: nothing could be shown, so nothing was done.", err=True)
             sys.exit(USAGE)
-        sys.exit(status_of(run, as_json="--json" in words, paid=not _PAID.isdisjoint(words[:1])))
+        sys.exit(run_command(run, as_json="--json" in arguments, paid=not _PAID_COMMANDS.isdisjoint(arguments[:1])))

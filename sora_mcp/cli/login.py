@@ -1,4 +1,4 @@
-"""`sora-mcp login` and `logout`: a gateway's key, checked for free and kept where only this user can read it."""
+"""`sora-mcp login` and `logout`: check a gateway's key for free and store it where only this user can read it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from sora_mcp.studio.upstream import connect
 
 Store = Literal["key-store", "file"]
 
-_MOST_KEY_BYTES = 10_000
+_MAX_KEY_BYTES = 10_000
 _INSTALL_KEYRING = f"{sys.executable} -m pip install keyring"
-_KEPT_NOTHING = "No login was kept."
+_NOT_SAVED = "No login was kept."
 
 
-class Wanted(Struct, frozen=True):
-    """What a person asks `login` for: what is missing is asked for at a terminal."""
+class LoginRequest(Struct, frozen=True):
+    """The options of `login`; missing ones are prompted for at a terminal."""
 
     base_url: str | None
     dialect: str | None
@@ -53,48 +53,48 @@ class Wanted(Struct, frozen=True):
     check: bool
 
 
-def log_in(wanted: Wanted, *, as_json: bool) -> None:
-    """Check a key and keep it. Raises NotConfigured, Refused, FileProblem, and click's errors of usage."""
+def log_in(request: LoginRequest, *, as_json: bool) -> None:
+    """Check a key and store it. Raise NotConfigured, Refused, FileProblem and click's UsageError."""
     settings = load_settings()
     file = LoginFile(settings.home)
-    before = {login.address: login for login in file.read()}
-    trial = _asked_for(settings, wanted, before)
+    logins = {login.address: login for login in file.read()}
+    trial = _collect_settings(settings, request, logins)
     set_up(trial)
     endpoint = trial.endpoint()
-    facts = anyio.run(_check, trial) if wanted.check else ["Neither the address nor the key was checked."]
+    notes = anyio.run(_probe, trial) if request.check else ["Neither the address nor the key was checked."]
     key = endpoint.api_key.get_secret_value()
-    in_key_store = bool(key) and _stored(endpoint.base_url, key, wanted.store)
+    in_key_store = bool(key) and _store_key(endpoint.base_url, key, request.store)
     file.add(endpoint.base_url, trial.dialect, key, in_key_store=in_key_store)
-    old = before.get(endpoint.base_url)
-    if old is not None and old.place == KEY_STORE and not in_key_store:
-        facts += _forgotten(endpoint.base_url)
-    place = KEY_STORE if in_key_store else str(file.path) if key else None
+    previous = logins.get(endpoint.base_url)
+    if previous is not None and previous.place == KEY_STORE and not in_key_store:
+        notes += _delete_stored_key(endpoint.base_url)
+    key_location = KEY_STORE if in_key_store else str(file.path) if key else None
     if as_json:
-        print_json({"base_url": endpoint.base_url, "dialect": trial.dialect, "key_in": place, "notes": facts})
+        print_json({"base_url": endpoint.base_url, "dialect": trial.dialect, "key_in": key_location, "notes": notes})
         return
     click.echo(f"Logged in to {endpoint.base_url} ({trial.dialect}).")
-    for fact in [*facts, *_where(place, wanted.store), *_set_here(settings)]:
-        click.echo(fact)
+    for note in [*notes, *_describe_key_location(key_location, request.store), *_describe_overrides(settings)]:
+        click.echo(note)
 
 
-def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) -> Settings:
-    """The settings of the login. What was not said is asked for at a terminal; elsewhere stdin holds the key."""
-    is_asking = is_terminal(sys.stdin)
-    base_url = wanted.base_url or (None if is_sandbox(settings.base_url) else settings.base_url)
-    if wanted.base_url is None and is_asking:
-        base_url = click.prompt("The gateway's address", default=base_url, value_proc=_usable, err=True)
-    elif wanted.base_url is None and "base_url" not in settings.explicit:
+def _collect_settings(settings: Settings, request: LoginRequest, logins: Mapping[str, Login]) -> Settings:
+    """Return the settings of the login. Missing values are prompted for at a terminal; else the key is on stdin."""
+    is_interactive = is_terminal(sys.stdin)
+    base_url = request.base_url or (None if is_sandbox(settings.base_url) else settings.base_url)
+    if request.base_url is None and is_interactive:
+        base_url = click.prompt("The gateway's address", default=base_url, value_proc=_valid_base_url, err=True)
+    elif request.base_url is None and "base_url" not in settings.explicit:
         raise click.UsageError("Name the gateway with --base-url; the key is read from standard input.")
-    base_url = _usable(base_url or "sandbox")
-    dialect = wanted.dialect or (settings.dialect if "dialect" in settings.explicit else None) or upstream_at(base_url)
+    base_url = _valid_base_url(base_url or "sandbox")
+    dialect = request.dialect or (settings.dialect if "dialect" in settings.explicit else None) or upstream_at(base_url)
     if dialect is None:
-        dialect = next((login.dialect for login in before.values() if login.matches(base_url, None)), UPSTREAMS[0])
-        if is_asking:
-            speaks = click.Choice(UPSTREAMS, case_sensitive=False)
-            dialect = click.prompt("What it speaks", default=dialect, type=speaks, err=True)
+        dialect = next((login.dialect for login in logins.values() if login.matches(base_url, None)), UPSTREAMS[0])
+        if is_interactive:
+            choices = click.Choice(UPSTREAMS, case_sensitive=False)
+            dialect = click.prompt("What it speaks", default=dialect, type=choices, err=True)
     address = gateway_address(base_url, dialect)
     is_needed = needs_key(dialect, is_local=normalize_address(address)[1])
-    key = _typed_key(is_needed=is_needed) if is_asking else _piped_key(is_needed=is_needed)
+    key = _prompt_key(is_needed=is_needed) if is_interactive else _read_key(is_needed=is_needed)
     return replace(
         settings,
         base_url=address,
@@ -105,8 +105,8 @@ def _asked_for(settings: Settings, wanted: Wanted, before: Mapping[str, Login]) 
     )
 
 
-def _usable(base_url: str) -> str:
-    """The address, if it can be a gateway's. Raises click's error of usage."""
+def _valid_base_url(base_url: str) -> str:
+    """Return the address if it can be a gateway's. Raise click's UsageError."""
     if is_sandbox(base_url):
         raise click.UsageError(f"The sandbox needs no login: set {variable_of('base_url')}=sandbox.")
     try:
@@ -116,21 +116,21 @@ def _usable(base_url: str) -> str:
     return base_url
 
 
-def _typed_key(*, is_needed: bool) -> Secret:
+def _prompt_key(*, is_needed: bool) -> Secret:
     def read(typed: str) -> Secret:
         try:
             return normalize_key(Secret(typed), is_needed=is_needed)
         except NotConfigured:
             raise click.UsageError("no key has spaces, line breaks or such characters.") from None
 
-    words = "The key (not shown)" if is_needed else "The key (not shown; none where the server needs none)"
+    prompt = "The key (not shown)" if is_needed else "The key (not shown; none where the server needs none)"
     default = None if is_needed else ""
-    key: Secret = click.prompt(words, hide_input=True, default=default, show_default=False, value_proc=read, err=True)
+    key: Secret = click.prompt(prompt, hide_input=True, default=default, show_default=False, value_proc=read, err=True)
     return key
 
 
-def _piped_key(*, is_needed: bool) -> Secret:
-    content = b"" if sys.stdin is None else sys.stdin.buffer.read(_MOST_KEY_BYTES)
+def _read_key(*, is_needed: bool) -> Secret:
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read(_MAX_KEY_BYTES)
     text = content.decode("utf-8-sig", "replace").strip()
     if not text and is_needed:
         raise click.UsageError("Standard input holds no key; it is read from there where no terminal is.")
@@ -142,119 +142,123 @@ def _piped_key(*, is_needed: bool) -> Secret:
         ) from None
 
 
-async def _check(settings: Settings) -> list[str]:
-    """Ask the gateway for its models, which is free; returns what that shows. Raises what it is refused with."""
+async def _probe(settings: Settings) -> list[str]:
+    """Ask the gateway for its models, which is free; return sentences about the answer. Raise SoraError if refused."""
     endpoint, dialect = settings.endpoint(), dialects.configured(settings)
     gateway = connect(settings, endpoint, dialect)
     try:
         try:
-            seen = await gateway.probe()
+            probe = await gateway.probe()
         except SoraError as error:
             replies = await gateway.replies(LOOKS) if error.http_status else None
             raise _refusal(error, settings, None if replies is None else recognized(replies)) from None
         looks_like = recognized(await gateway.replies(LOOKS))
     finally:
         await gateway.aclose()
-    number = f"{len(seen.models)} model{'s' * (len(seen.models) != 1)}"
+    number = f"{len(probe.models)} model{'s' * (len(probe.models) != 1)}"
     if not endpoint.api_key:
-        facts = [f"The gateway answers and lists {number}; no key is sent."]
+        notes = [f"The gateway answers and lists {number}; no key is sent."]
     elif dialect.capabilities.lists_models and not endpoint.local:
-        facts = [f"The gateway answers and lists {number}, to anybody: only a video shows whether it accepts the key."]
+        notes = [f"The gateway answers and lists {number}, to anybody: only a video shows whether it accepts the key."]
     else:
-        facts = [f"The gateway accepts the key and lists {number}."]
+        notes = [f"The gateway accepts the key and lists {number}."]
     if looks_like not in {None, settings.dialect}:
-        facts.append(f"It looks like {looks_like}: if that is what it is, log in again with --dialect {looks_like}.")
-    return facts
+        notes.append(f"It looks like {looks_like}: if that is what it is, log in again with --dialect {looks_like}.")
+    return notes
 
 
 def _refusal(error: SoraError, settings: Settings, looks_like: str | None) -> SoraError:
-    """What keeps the login from being kept, and what to do about it."""
-    judged = error.http_status in {401, 403}
+    """Return the error that stops the login from being stored, with advice."""
+    is_key_refused = error.http_status in {401, 403}
     advice: list[Advice]
-    if judged:
+    if is_key_refused:
         advice = [Do("Run it again with a key of this gateway.")]
     elif looks_like not in {None, settings.dialect}:
         advice = [Do(f"The server looks like {looks_like}: run it again with --dialect {looks_like}.")]
-    elif isinstance(error, Unreachable):  # its address is that of the command line, and of no setting
+    elif isinstance(error, Unreachable):  # its address comes from the command line, not from a setting
         advice = [Do("Check the address and the network, then run it again.")]
     else:
         advice = list(error.advice)
-    if not judged:
+    if not is_key_refused:
         advice.append(Do("To keep the login as it is, unchecked, run it with --no-check."))
-    return Refused((*error.parts, f" {_KEPT_NOTHING}"), *advice, http_status=error.http_status)
+    return Refused((*error.parts, f" {_NOT_SAVED}"), *advice, http_status=error.http_status)
 
 
-def _stored(address: str, key: str, store: Store | None) -> bool:
-    """Keep the key in the system's key store; False where it goes into the file. Raises FileProblem."""
+def _store_key(address: str, key: str, store: Store | None) -> bool:
+    """Store the key in the system's key store. Return False if it goes into the file. Raise FileProblem."""
     if store == "file":
         return False
-    is_watched = is_terminal(sys.stdin)
+    is_interactive = is_terminal(sys.stdin)
     try:
-        if store_key(address, key, timeout_s=UNLOCK_TIMEOUT_S if is_watched else TIMEOUT_S):
+        if store_key(address, key, timeout_s=UNLOCK_TIMEOUT_S if is_interactive else TIMEOUT_S):
             return True
-        words = "the system's key store keeps nothing"
+        problem = "the system's key store keeps nothing"
     except KeyStoreProblem as error:
         if error.problem != "absent":
             raise FileProblem(
-                f"The key could not be kept: {DESCRIPTIONS[error.problem]}. {_KEPT_NOTHING}",
+                f"The key could not be kept: {DESCRIPTIONS[error.problem]}. {_NOT_SAVED}",
                 Do("Unlock the key store and run it again, or add --store file: a file that only you can read."),
             ) from None
-        words = DESCRIPTIONS["absent"]
+        problem = DESCRIPTIONS["absent"]
     if store is None:
         return False
     raise FileProblem(
-        f"The key could not be kept: {words}. {_KEPT_NOTHING}",
+        f"The key could not be kept: {problem}. {_NOT_SAVED}",
         Do(f"Install keyring ({_INSTALL_KEYRING}), or add --store file: a file that only you can read."),
     )
 
 
-def _where(place: str | None, store: Store | None) -> list[str]:
-    """Where the key is now, in words."""
-    if place is None:
+def _describe_key_location(key_location: str | None, store: Store | None) -> list[str]:
+    """Return sentences that say where the key is stored."""
+    if key_location is None:
         return []
-    used = f"It is used wherever {variable_of('api_key')} is not set, for this address only."
-    if place == KEY_STORE:
-        return [f"The key is in the system's key store. {used}"]
-    why = "" if store == "file" else f"\n{_no_key_store()}"
-    return [f"The key is in {place}, which only you can read. {used}{why}"]
+    usage = f"It is used wherever {variable_of('api_key')} is not set, for this address only."
+    if key_location == KEY_STORE:
+        return [f"The key is in the system's key store. {usage}"]
+    reason = "" if store == "file" else f"\n{_explain_missing_key_store()}"
+    return [f"The key is in {key_location}, which only you can read. {usage}{reason}"]
 
 
-def _no_key_store() -> str:
-    """Why the key is in a file."""
+def _explain_missing_key_store() -> str:
+    """Return a sentence that says why the key is in a file."""
     if find_spec("keyring") is None:
         return f"To have it in the system's key store, install keyring ({_INSTALL_KEYRING}) and log in again."
     return "This system has no key store that keeps it."
 
 
-def _set_here(settings: Settings) -> list[str]:
-    """The variables of this shell that win over a login."""
+def _describe_overrides(settings: Settings) -> list[str]:
+    """Return a sentence about the variables of this shell that take precedence over a login, if any."""
     names = [variable_of(name) for name in ("base_url", "api_key") if name in settings.explicit]
     verb = "is" if len(names) == 1 else "are"
     return [f"{' and '.join(names)} {verb} set in this shell, and win over the login here."] if names else []
 
 
 def log_out(address: str | None, *, as_json: bool) -> None:
-    """Forget a login and its key. Raises NotConfigured, FileProblem, and click's errors of usage."""
+    """Remove a login and its key. Raise NotConfigured, FileProblem and click's UsageError."""
     settings = load_settings()
     file = LoginFile(settings.home)
     logins = file.read()
-    login = _named(address, settings, logins)
-    notes = _forgotten(login.address) if login.place == KEY_STORE else []
+    login = _find_login(address, settings, logins)
+    notes = _delete_stored_key(login.address) if login.place == KEY_STORE else []
     file.remove(login.address)
-    rest = [each.address for each in logins if each is not login]
+    remaining = [each.address for each in logins if each is not login]
     if as_json:
-        summary: dict[str, Any] = {"base_url": login.address, "default": rest[-1] if rest else None, "notes": notes}
+        summary: dict[str, Any] = {
+            "base_url": login.address,
+            "default": remaining[-1] if remaining else None,
+            "notes": notes,
+        }
         print_json(summary)
         return
     click.echo(f"Logged out of {login.address}: its key is no longer kept.")
     for note in notes:
         click.echo(note)
-    if rest:
-        click.echo(f"Where {variable_of('base_url')} is not set, {rest[-1]} is used now.")
+    if remaining:
+        click.echo(f"Where {variable_of('base_url')} is not set, {remaining[-1]} is used now.")
 
 
-def _named(address: str | None, settings: Settings, logins: tuple[Login, ...]) -> Login:
-    """The login that is meant: by its address, or by SORA_BASE_URL, or the only one."""
+def _find_login(address: str | None, settings: Settings, logins: tuple[Login, ...]) -> Login:
+    """Return the login for an address, or for SORA_BASE_URL, or the only one. Raise click's UsageError."""
     known = f" There are logins for {', '.join(each.address for each in logins)}." if logins else ""
     if address is None and "base_url" in settings.explicit:
         address = settings.base_url
@@ -268,8 +272,8 @@ def _named(address: str | None, settings: Settings, logins: tuple[Login, ...]) -
     return login
 
 
-def _forgotten(address: str) -> list[str]:
-    """Take a key out of the key store; says so where there is none any more. Raises FileProblem."""
+def _delete_stored_key(address: str) -> list[str]:
+    """Delete a key from the key store. Return a note if it may still be there. Raise FileProblem."""
     try:
         delete_key(address)
     except KeyStoreProblem as error:

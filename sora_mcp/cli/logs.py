@@ -1,4 +1,4 @@
-"""The log on stderr: one `key=value` line for each record, without the key and without signatures."""
+"""The log on stderr: one line of `key=value` pairs for each record, without API keys and signatures."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from typing import Any
 from sora_mcp.config.converters import MIN_KEY_LENGTH
 from sora_mcp.config.settings import Settings
 
-QUIET = ("httpx", "httpcore", "stamina")
-"""Libraries that repeat what `sora_mcp.gateway` logs, or log whole addresses."""
-TALKATIVE = ("mcp", "sse_starlette")
-"""Libraries that log ids of sessions, and whole messages with their prompts, below warnings."""
+ERRORS_ONLY = ("httpx", "httpcore", "stamina")
+"""Libraries that repeat what `sora_mcp.gateway` logs, or log complete addresses."""
+WARNINGS_ONLY = ("mcp", "sse_starlette")
+"""Libraries that log session ids and complete messages with their prompts below the level of warnings."""
 
 _QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_BARE = re.compile(r"[!#-&(-<>-\[\]-~]+")
+_UNQUOTED = re.compile(r"[!#-&(-<>-\[\]-~]+")
 
 
 def set_up(settings: Settings) -> None:
-    """Log to stderr as the settings say; the key is struck wherever it would stand, once it is known."""
+    """Log to stderr at the configured level; the key is redacted wherever it appears, once it is known."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(lambda: settings.key_to_redact))
+    handler.setFormatter(KeyValueFormatter(lambda: settings.key_to_redact))
     level = settings.log_level
     logging.basicConfig(level=level, handlers=[handler])
-    for name in QUIET:
+    for name in ERRORS_ONLY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in TALKATIVE:
+    for name in WARNINGS_ONLY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class Lines(logging.Formatter):
-    """Writes a record as one line, with the pairs that stand in its `fields` (`extra={"fields": {…}}`).
+class KeyValueFormatter(logging.Formatter):
+    """Formats a record as one line, with the pairs in its `fields` (`extra={"fields": {…}}`).
 
-    A value with blanks, quotes or other than ASCII characters stands in quotes, as in JSON. Whoever logged it, the
-    key is struck and addresses lose their query, which may be a signature.
+    A value with blanks, quotes or non-ASCII characters is quoted as in JSON. In every record the key is redacted and
+    addresses lose their query, which may be a signature.
     """
 
     def __init__(self, key: Callable[[], str]) -> None:
@@ -46,7 +46,7 @@ class Lines(logging.Formatter):
         self._key = key
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without a line break."""
         pairs: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -62,4 +62,4 @@ class Lines(logging.Formatter):
         text = _QUERY.sub(r"\1", str(value))
         if len(key := self._key()) >= MIN_KEY_LENGTH:
             text = text.replace(key, "[key]")
-        return text if _BARE.fullmatch(text) else json.dumps(text)
+        return text if _UNQUOTED.fullmatch(text) else json.dumps(text)

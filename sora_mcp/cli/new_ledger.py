@@ -1,4 +1,4 @@
-"""`sora-mcp ledger new`: a new ledger, and the old one's files aside."""
+"""`sora-mcp ledger new`: start a new ledger and move the old one's files aside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sora_mcp.ledger.sqlite.renewal import set_aside
 
 
 def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
-    """Ask, unless `yes`, and say what was done. Raises FileProblem where it is in use or cannot be moved."""
+    """Ask (unless `yes`), move the files and print what was done.
+
+    Raise FileProblem if the ledger is in use or cannot be moved.
+    """
     path = settings.ledger
     if settings.ledger_url is not None:
         name = variable_of("ledger_url")
@@ -23,8 +26,8 @@ def start_new_ledger(settings: Settings, *, yes: bool, as_json: bool) -> None:
         confirm(
             f"This moves the files of {path} aside. Videos made so far are no longer listed, and the same request may"
             " be paid for again. Go on?",
-            if_nobody_is_there="add --yes.",
-            nothing_done="Nothing was moved.",
+            non_interactive_hint="add --yes.",
+            not_done="Nothing was moved.",
             as_json=as_json,
         )
     folder, names = set_aside(path)

@@ -1,4 +1,4 @@
-"""A studio for one piece of work at the shell."""
+"""A studio that is open for one command."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sora_mcp.studio import Studio
 T = TypeVar("T")
 
 
-def in_studio(settings: Settings, work: Callable[[Studio], Awaitable[T]]) -> T:
-    """What `work` returns. Raises its SoraError, which would leave the studio's task group inside another."""
+def run_in_studio(settings: Settings, work: Callable[[Studio], Awaitable[T]]) -> T:
+    """Run `work` in a studio and return its result. Raise its SoraError, not the task group's exception group."""
 
-    async def opened() -> T | SoraError:
+    async def run_work() -> T | SoraError:
         async with Studio.open(settings) as studio:
             try:
                 return await work(studio)
             except SoraError as error:
                 return error
 
-    done = run(opened)
-    if isinstance(done, SoraError):
-        raise done
-    return done
+    result = run(run_work)
+    if isinstance(result, SoraError):
+        raise result
+    return result

@@ -1,34 +1,37 @@
-"""Tables for a terminal: columns below each other, in as many lines a row as the terminal is too narrow for."""
+"""Tables for a terminal; a row that is wider than the terminal takes several lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sora_mcp.cli.terminal import width_of
+from sora_mcp.cli.terminal import display_width
 
 INDENT = "  "
-"""Before the second and further lines of a row, and between two columns."""
-LEAST_OF_TEXT = 10
-"""Columns that the text at the end of a row has at least; where less is left, it stands on a line of its own."""
+"""Starts the second and further lines of a row, and separates columns."""
+MIN_TEXT_WIDTH = 10
+"""Minimum width of the text at the end of a row; if less is left, the text gets its own line."""
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    """The lines of a table that has `width` columns for it: the last cell of a row is a text that may be cut, the
-    others never are. What every row leaves empty is left out."""
-    kept = [i for i in range(len(headers)) if i == len(headers) - 1 or any(row[i] for row in rows)]
-    every = [[row[i] for i in kept] for row in (headers, *rows)]
-    widths = [max(len(row[i]) for row in every) for i in range(len(kept) - 1)]
-    lines = _packed(widths, width)
-    for row in every:
+def render_table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Yield the lines of a table that is `width` columns wide.
+
+    The last cell of a row is text and may be truncated, the others never are. A column that is empty in every row is
+    left out.
+    """
+    visible = [i for i in range(len(headers)) if i == len(headers) - 1 or any(row[i] for row in rows)]
+    all_rows = [[row[i] for i in visible] for row in (headers, *rows)]
+    widths = [max(len(row[i]) for row in all_rows) for i in range(len(visible) - 1)]
+    lines = _pack_columns(widths, width)
+    for row in all_rows:
         for number, columns in enumerate(lines):
-            yield _line(row, columns, widths, INDENT if number else "", width)
+            yield _render_line(row, columns, widths, INDENT if number else "", width)
 
 
-def _packed(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Which columns stand on which line of a row; the text comes after those that have `widths`."""
+def _pack_columns(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Assign the columns to the lines of a row; the text comes after the columns that have `widths`."""
     lines: list[list[int]] = [[]]
     used = 0
-    for column, needed in enumerate([*widths, LEAST_OF_TEXT]):
+    for column, needed in enumerate([*widths, MIN_TEXT_WIDTH]):
         if lines[-1] and used + len(INDENT) + needed > width:
             lines.append([])
             used = 0
@@ -37,22 +40,22 @@ def _packed(widths: Sequence[int], width: int) -> list[list[int]]:
     return lines
 
 
-def _line(row: Sequence[str], columns: Sequence[int], widths: Sequence[int], indent: str, width: int) -> str:
+def _render_line(row: Sequence[str], columns: Sequence[int], widths: Sequence[int], indent: str, width: int) -> str:
     cells = [row[column].ljust(widths[column]) for column in columns if column < len(widths)]
-    before = indent + INDENT.join(cells)
+    prefix = indent + INDENT.join(cells)
     if columns[-1] < len(widths):
-        return before.rstrip()
-    before += INDENT if cells else ""
-    return f"{before}{cut(row[-1], width - len(before))}".rstrip()
+        return prefix.rstrip()
+    prefix += INDENT if cells else ""
+    return f"{prefix}{truncate(row[-1], width - len(prefix))}".rstrip()
 
 
-def cut(text: str, width: int) -> str:
-    """As much of a text as fits in `width` columns."""
+def truncate(text: str, width: int) -> str:
+    """Return as much of a text as fits in `width` columns."""
     if text.isascii():
         return text[: max(0, width)]
-    taken = 0
-    for at, character in enumerate(text):
-        taken += width_of(character)
-        if taken > width:
-            return text[:at]
+    used = 0
+    for index, character in enumerate(text):
+        used += display_width(character)
+        if used > width:
+            return text[:index]
     return text

@@ -1,4 +1,4 @@
-"""What a terminal or a pipe can show: characters that its encoding lacks, colours, and sentences that fit its width."""
+"""What a terminal or a pipe can show: characters missing from its encoding, colours, and text wrapped to its width."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ import re
 import sys
 from typing import TextIO
 
-_INSTEAD = dict(zip("✓✗·→←…–█░", ("+", "x", "-", "->", "<-", "...", "-", "#", "."), strict=True))
-"""Our own signs, and what comes close to them in ASCII."""
-_HANDLER = "sora_mcp.nearest"
-_ASCII = "sora_mcp_ascii"
+_ASCII_FALLBACKS = dict(zip("✓✗·→←…–█░", ("+", "x", "-", "->", "<-", "...", "-", "#", "."), strict=True))
+"""Symbols that we print, and their closest equivalents in ASCII."""
+_ERROR_HANDLER = "sora_mcp.nearest"
+_ASCII_CODEC = "sora_mcp_ascii"
 
 
 def prepare() -> None:
-    """Nothing that is written from now on fails for its characters: what stdout or stderr lacks becomes what is close
-    to it, or `?`; the bytes of a file name that is text in no encoding stay as they are."""
-    codecs.register_error(_HANDLER, _nearest)
-    codecs.register(_own_ascii)
+    """Make every later write to stdout and stderr encodable.
+
+    A character that the encoding lacks becomes its ASCII equivalent, or `?`; undecodable bytes of a file name stay as
+    they are.
+    """
+    codecs.register_error(_ERROR_HANDLER, _replace_unencodable)
+    codecs.register(_find_ascii_codec)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # click writes UTF-8 where a stream says "ascii": it takes that for a mistake of the locale
-            stream.reconfigure(encoding=_ASCII if _name_of(stream) == "ascii" else None, errors=_HANDLER)
+            # click writes UTF-8 if a stream says "ascii": it considers that a misconfigured locale
+            stream.reconfigure(
+                encoding=_ASCII_CODEC if _encoding_name(stream) == "ascii" else None, errors=_ERROR_HANDLER
+            )
 
 
-def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
+def _replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
     if "\udc80" <= character <= "\udcff" and os.name != "nt":  # PEP 383: a byte of a file's name
         return bytes([ord(character) - 0xDC00]), error.start + 1
-    return _INSTEAD.get(character, "?"), error.start + 1
+    return _ASCII_FALLBACKS.get(character, "?"), error.start + 1
 
 
-def _own_ascii(name: str) -> codecs.CodecInfo | None:
-    if name != _ASCII:
+def _find_ascii_codec(name: str) -> codecs.CodecInfo | None:
+    if name != _ASCII_CODEC:
         return None
     codec = codecs.lookup("ascii")
     return codecs.CodecInfo(
@@ -44,71 +49,73 @@ def _own_ascii(name: str) -> codecs.CodecInfo | None:
         codec.decode,
         incrementalencoder=codec.incrementalencoder,
         incrementaldecoder=codec.incrementaldecoder,
-        name=_ASCII,
+        name=_ASCII_CODEC,
     )
 
 
-def _name_of(stream: TextIO) -> str:
+def _encoding_name(stream: TextIO) -> str:
     return codecs.lookup(stream.encoding or "utf-8").name
 
 
-def holds_json(text: str) -> bool:
-    """Whether stdout takes a JSON text as it is: JSON is UTF-8, and has no half characters (RFC 8259 §8)."""
-    return text.isascii() or (_name_of(sys.stdout) == "utf-8" and not has_surrogates(text))
+def can_encode_json(text: str) -> bool:
+    """Whether stdout can encode a JSON text unchanged: JSON is UTF-8, without lone surrogates (RFC 8259 §8)."""
+    return text.isascii() or (_encoding_name(sys.stdout) == "utf-8" and not has_surrogates(text))
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether a text holds what is no character: a byte that the locale's encoding does not know, as a rule."""
+    """Whether a text contains lone surrogates: usually bytes that the locale's encoding cannot decode."""
     return re.search("[\ud800-\udfff]", text) is not None
 
 
-def without_colour() -> bool:
-    """Whether a person wants no colours (https://no-color.org), or the terminal has none."""
+def is_colour_disabled() -> bool:
+    """Whether the user disabled colours (https://no-color.org), or the terminal has none."""
     return bool(os.environ.get("NO_COLOR")) or is_dumb()
 
 
 def is_dumb() -> bool:
-    """Whether the terminal only prints one line after the other."""
+    """Whether the terminal cannot move the cursor, only print lines."""
     return os.environ.get("TERM") == "dumb"
 
 
-def columns() -> int:
-    """How many the terminal has."""
+def terminal_width() -> int:
+    """Return the number of columns of the terminal."""
     import shutil  # noqa: PLC0415 - for a terminal only; it loads the compressors
 
     return shutil.get_terminal_size().columns
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person types there, or reads it; a stream that was closed from the start is None."""
+    """Whether the stream is a terminal; a stream that was closed when the process started is None."""
     return stream is not None and stream.isatty()
 
 
-def fitted(text: str, stream: TextIO | None) -> str:
-    """A text broken into lines that fit, where `stream` is a terminal: not within an id, an address or a command (in
-    backticks, or behind a colon at the end), which can then be copied. Lines that are short enough, and tables, stay as
-    they are."""
+def wrap_text(text: str, stream: TextIO | None) -> str:
+    """Wrap a text to the terminal's width if `stream` is a terminal.
+
+    Ids, addresses and commands (in backticks, or after a colon at the end) are never split, so that they can be
+    copied. Short lines and tables stay as they are.
+    """
     if not is_terminal(stream):
         return text
-    width = columns()
-    return "\n".join(_folded(line, width) if width_of(line) > width else line for line in text.split("\n"))
+    width = terminal_width()
+    return "\n".join(_wrap_line(line, width) if display_width(line) > width else line for line in text.split("\n"))
 
 
-def _folded(line: str, width: int) -> str:
+def _wrap_line(line: str, width: int) -> str:
     if "  " in line.strip():
         return line
     indent = line[: len(line) - len(line.lstrip())]
     lines: list[str] = []
     for word in re.findall(r"(?<=: )sora-mcp .*|[^\s`]*`[^`]*`[^\s`]*|\S+", line):
-        if lines and width_of(lines[-1]) + 1 + width_of(word) <= width:
+        if lines and display_width(lines[-1]) + 1 + display_width(word) <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(f"{indent}{word}")
     return "\n".join(lines)
 
 
-def width_of(text: str) -> int:
-    """The columns that a text takes: East Asian characters and emoji take two, marks none."""
+def display_width(text: str) -> int:
+    """Return the number of columns a text takes: East Asian characters and emoji take two, combining marks none."""
     if text.isascii():
         return len(text)
     import unicodedata  # noqa: PLC0415 - for other scripts only

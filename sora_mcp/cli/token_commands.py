@@ -1,4 +1,4 @@
-"""`sora-mcp token`: who may use a team's server with a static token, and with which key of the gateway's."""
+"""`sora-mcp token`: static tokens for the users of a team's server, and their own gateway keys."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sora_mcp.cli.command_lines import command
 from sora_mcp.cli.group import SubGroup
 from sora_mcp.cli.loading import load_settings
-from sora_mcp.cli.pasting import command
 from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.core.tasks import quoted
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sora_mcp.core.cost import Cost
     from sora_mcp.identity.tokens import Grant, TokenStore
 
-LONGEST_KEY = 4096
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
+MAX_KEY_LENGTH = 4096
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else.")
 
 
 @click.group(cls=SubGroup, epilog="Example: sora-mcp token add alice")
@@ -31,78 +31,80 @@ def token() -> None:
     """The people who share this server over HTTP, with SORA_AUTH=tokens: one token for each name."""
 
 
-def _scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+def _parse_scopes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     from sora_mcp.identity.scopes import SCOPES  # noqa: PLC0415
 
     if value is None:
         return None
-    words = [word for word in re.split(r"[,\s]+", value) if word]
-    if not words or not set(words) <= set(SCOPES):
+    names = [name for name in re.split(r"[,\s]+", value) if name]
+    if not names or not set(names) <= set(SCOPES):
         raise click.BadParameter(f"{quoted(value)} is not a scope; allowed: {', '.join(SCOPES)}, separated by a comma.")
-    return tuple(scope for scope in SCOPES if scope in words)
+    return tuple(scope for scope in SCOPES if scope in names)
 
 
-def _cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cost | None:
+def _parse_cap(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Cost | None:
     from sora_mcp.config.converters import cost  # noqa: PLC0415
 
-    kind = cost(positive=True)
+    converter = cost(positive=True)
     if value is None:
         return None
     try:
-        cap: Cost = kind.read(value)
+        cap: Cost = converter.read(value)
     except (ValueError, TypeError):
-        raise click.BadParameter(f"{quoted(value)} is not a cap; allowed: {kind.allowed}.") from None
+        raise click.BadParameter(f"{quoted(value)} is not a cap; allowed: {converter.allowed}.") from None
     return cap
 
 
 @token.command(epilog='Example: sora-mcp token add alice --scopes videos:read,videos:create --cap "5 USD"')
 @click.argument("name")
 @click.option(
-    "--scopes", callback=_scopes, help="videos:read, videos:create or both (the default), separated by a comma."
+    "--scopes", callback=_parse_scopes, help="videos:read, videos:create or both (the default), separated by a comma."
 )
-@click.option("--cap", callback=_cap, help='The most that 24 hours of this person may cost, such as 3 or "5 USD".')
+@click.option(
+    "--cap", callback=_parse_cap, help='The most that 24 hours of this person may cost, such as 3 or "5 USD".'
+)
 @click.option("--replace", is_flag=True, help="Replace the old token; its scopes and cap stay unless you name others.")
-@_as_json
+@_json_option
 def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bool, as_json: bool) -> None:
     """Make a token for NAME and show it once; only its hash is kept.
 
     Videos that are made with it are NAME's. A running server accepts it within seconds.
     """
-    store = _store(load_settings())
+    store = _token_store(load_settings())
     secret = store.add(name, scopes, cap, replace=replace)
     if not as_json:
-        click.echo(secret)  # whatever comes now
+        click.echo(secret)  # first, so that no later error can lose it
     grant = next((each for each in store.grants() if each.name == name), None)
     if grant is None:
         raise click.ClickException(f"The token of {name} was made, and somebody has revoked it since.")
     if as_json:
-        click.echo(json.dumps({"token": secret} | _shown(grant)))
+        click.echo(json.dumps({"token": secret} | _grant_fields(grant)))
         return
-    click.echo(f"This is the token of {_in_words(grant)}.", err=True)
+    click.echo(f"This is the token of {_describe_grant(grant)}.", err=True)
     click.echo("It is not shown again. Send it as the header Authorization: Bearer TOKEN.", err=True)
 
 
 @token.command("list", epilog="Example: sora-mcp token list")
-@_as_json
+@_json_option
 def show(as_json: bool) -> None:
     """List the tokens: whose they are, and what each allows."""
     settings = load_settings()
-    grants = _store(settings).grants()
+    grants = _token_store(settings).grants()
     if unused := unused_files(settings):
-        click.echo(f"{in_words(unused)} {command('token', 'import')}", err=True)
+        click.echo(f"{describe_unused(unused)} {command('token', 'import')}", err=True)
     if as_json:
-        click.echo(json.dumps({"tokens": [_shown(each) for each in grants]}))
+        click.echo(json.dumps({"tokens": [_grant_fields(each) for each in grants]}))
         return
     for grant in grants:
-        click.echo(f"{_in_words(grant)}, since {grant.created_at[:10]}")
+        click.echo(f"{_describe_grant(grant)}, since {grant.created_at[:10]}")
     if not grants:
-        where = " in the ledger's database" if settings.ledger_url else ""
-        click.echo(f"There are no tokens{where}. Add one with: {command('token', 'add')} NAME")
+        location = " in the ledger's database" if settings.ledger_url else ""
+        click.echo(f"There are no tokens{location}. Add one with: {command('token', 'add')} NAME")
 
 
 @token.command(epilog="Example: sora-mcp token revoke bob")
 @click.argument("name")
-@_as_json
+@_json_option
 def revoke(name: str, as_json: bool) -> None:
     """Revoke the token of NAME. A running server refuses it, and ends its streams, within seconds."""
     settings = load_settings()
@@ -110,9 +112,9 @@ def revoke(name: str, as_json: bool) -> None:
     from sora_mcp.identity.upstream_keys import UpstreamKeys  # noqa: PLC0415
     from sora_mcp.ledger import open_documents  # noqa: PLC0415
 
-    _store(settings).revoke(name)
+    _token_store(settings).revoke(name)
     has_key = False
-    with suppress(FileProblem):  # it is revoked all the same
+    with suppress(FileProblem):  # the token is revoked already
         has_key = UpstreamKeys(open_documents(settings)).has(name)
     if as_json:
         click.echo(json.dumps({"revoked": name, "has_key": has_key}))
@@ -126,7 +128,7 @@ def revoke(name: str, as_json: bool) -> None:
 @token.command(epilog="Example: sora-mcp token key alice --remove")
 @click.argument("name")
 @click.option("--remove", is_flag=True, help="Forget it; the server's own key is used again.")
-@_as_json
+@_json_option
 def key(name: str, remove: bool, as_json: bool) -> None:
     """Keep NAME's own key of the gateway: what they make is paid for with it.
 
@@ -140,19 +142,19 @@ def key(name: str, remove: bool, as_json: bool) -> None:
 
     keys = UpstreamKeys(open_documents(settings))
     if remove:
-        was_there = keys.remove(name)
-        done = f"The key of {name} is forgotten." if was_there else f"There is no key of {name}."
+        is_removed = keys.remove(name)
+        message = f"The key of {name} is forgotten." if is_removed else f"There is no key of {name}."
     else:
         _check_known(settings, name)
         endpoint = settings.endpoint()
         keys.store(name, endpoint.base_url, Secret(_read_key(name, endpoint.label)))
-        done = f"The key of {name} is kept for {endpoint.label}."
-    click.echo(json.dumps({"name": name, "has_key": not remove}) if as_json else done)
+        message = f"The key of {name} is kept for {endpoint.label}."
+    click.echo(json.dumps({"name": name, "has_key": not remove}) if as_json else message)
 
 
 @token.command("import", epilog="Example: sora-mcp token import")
-@_as_json
-def take_over(as_json: bool) -> None:
+@_json_option
+def import_tokens(as_json: bool) -> None:
     """Move tokens and keys from the files in SORA_HOME into the database of SORA_LEDGER_URL.
 
     A name that already has a token there keeps that one. The files are renamed, to show that they are no longer used.
@@ -167,29 +169,29 @@ def take_over(as_json: bool) -> None:
         raise click.UsageError("SORA_LEDGER_URL is not set: the files in SORA_HOME are what is used. Nothing was done.")
     files, documents = PrivateFiles(settings.home), open_documents(settings)
     grants = TokenStore(files).grants()
-    left_out = TokenStore(documents).import_grants(grants)
-    keys_taken, keys_left_out = UpstreamKeys(documents).import_from(UpstreamKeys(files))
-    aside = [str(path) for file in unused_files(settings) if (path := file.set_aside())]
+    skipped = TokenStore(documents).import_grants(grants)
+    imported_keys, skipped_keys = UpstreamKeys(documents).import_from(UpstreamKeys(files))
+    renamed = [str(path) for file in unused_files(settings) if (path := file.set_aside())]
     if as_json:
-        names = {"tokens": [each.name for each in grants], "left_out": left_out, "keys_left_out": keys_left_out}
-        click.echo(json.dumps(names | {"set_aside": aside}))
+        names = {"tokens": [each.name for each in grants], "left_out": skipped, "keys_left_out": skipped_keys}
+        click.echo(json.dumps(names | {"set_aside": renamed}))
         return
-    taken = [each.name for each in grants if each.name not in left_out]
-    click.echo(f"Tokens that were taken over: {', '.join(taken) or 'none'}.")
-    if left_out:
-        click.echo(f"Left out, because there is a token of that name: {', '.join(left_out)}.")
-    if keys_taken:
-        click.echo(f"Keys that were taken over: {', '.join(keys_taken)}.")
-    if keys_left_out:
-        click.echo(f"Keys left out, because there is another one: {', '.join(keys_left_out)}.")
-    for name in aside:
+    imported = [each.name for each in grants if each.name not in skipped]
+    click.echo(f"Tokens that were taken over: {', '.join(imported) or 'none'}.")
+    if skipped:
+        click.echo(f"Left out, because there is a token of that name: {', '.join(skipped)}.")
+    if imported_keys:
+        click.echo(f"Keys that were taken over: {', '.join(imported_keys)}.")
+    if skipped_keys:
+        click.echo(f"Keys left out, because there is another one: {', '.join(skipped_keys)}.")
+    for name in renamed:
         click.echo(f"Renamed: {name}")
 
 
 def _check_known(settings: Settings, name: str) -> None:
-    """Raise a usage error for a name that nobody has: a key would be kept for nobody."""
+    """Raise UsageError for a name without a token: its key could never be used."""
     is_oauth = "://" in name and "#" in name
-    if not is_oauth and name not in {each.name for each in _store(settings).grants()}:
+    if not is_oauth and name not in {each.name for each in _token_store(settings).grants()}:
         raise click.UsageError(f"There is no token of {quoted(name)}. Add it first: {command('token', 'add', name)}")
 
 
@@ -197,14 +199,14 @@ def _read_key(name: str, gateway: str) -> str:
     if is_terminal(sys.stdin):
         text: str = click.prompt(f"Key of {name} at {gateway}", hide_input=True)
     else:
-        text = sys.stdin.read(LONGEST_KEY + 1) if sys.stdin is not None else ""
+        text = sys.stdin.read(MAX_KEY_LENGTH + 1) if sys.stdin is not None else ""
     text = text.strip()
-    if not text or len(text) > LONGEST_KEY or not text.isascii() or not text.isprintable() or " " in text:
+    if not text or len(text) > MAX_KEY_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
         raise click.UsageError("That is no key: one line of letters, digits and signs. Nothing was kept.")
     return text
 
 
-def _store(settings: Settings) -> TokenStore:
+def _token_store(settings: Settings) -> TokenStore:
     from sora_mcp.identity.tokens import TokenStore  # noqa: PLC0415
     from sora_mcp.ledger import open_documents  # noqa: PLC0415
 
@@ -212,7 +214,7 @@ def _store(settings: Settings) -> TokenStore:
 
 
 def unused_files(settings: Settings) -> list[PrivateFile]:
-    """The files of tokens and keys in SORA_HOME that are not used, because the ledger's database has them."""
+    """Return the files of tokens and keys in SORA_HOME that are unused because the ledger's database is used."""
     from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415
 
     if settings.ledger_url is None:
@@ -221,15 +223,15 @@ def unused_files(settings: Settings) -> list[PrivateFile]:
     return [file for name in ("tokens", "upstream-keys") if (file := files.named(name)).path.exists()]
 
 
-def in_words(unused: list[PrivateFile]) -> str:
-    """What is said of them, before the command that takes them over."""
+def describe_unused(unused: list[PrivateFile]) -> str:
+    """Return the sentence about unused files that precedes the command to import them."""
     paths, verb, them = " and ".join(str(file.path) for file in unused), "are", "them"
     if len(unused) == 1:
         verb, them = "is", "it"
     return f"{paths} {verb} not used: tokens and keys are in the ledger's database. Take {them} over with:"
 
 
-def _shown(grant: Grant) -> dict[str, object]:
+def _grant_fields(grant: Grant) -> dict[str, object]:
     cap = grant.max_cost_per_day
     return {
         "name": grant.name,
@@ -239,6 +241,6 @@ def _shown(grant: Grant) -> dict[str, object]:
     }
 
 
-def _in_words(grant: Grant) -> str:
+def _describe_grant(grant: Grant) -> str:
     cap = "" if grant.max_cost_per_day is None else f", at most {grant.max_cost_per_day} a day"
     return f"{grant.name}: {', '.join(grant.scopes)}{cap}"

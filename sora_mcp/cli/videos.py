@@ -1,4 +1,4 @@
-"""The tools as commands for a person: options are read off the published surface, never written twice."""
+"""The tools as shell commands: options are derived from the published surface, never defined twice."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from typing import Any
 import click
 from msgspec import Struct, field
 
-from sora_mcp.cli.command import Command, SourceType, named_file
+from sora_mcp.cli.command import Command, SourceType, require_file_name
+from sora_mcp.cli.command_lines import option
 from sora_mcp.cli.loading import load_settings, loading
-from sora_mcp.cli.pasting import option
 
 SURFACE = Path(__file__).parents[1] / "tools" / "surface.json"
-"""The published surface as it is written by `sora-mcp manifests`: the tools themselves take long to load."""
+"""The published surface that `sora-mcp manifests` writes; loading the tools themselves would take long."""
 
 
-class _Shape(Struct, frozen=True):
-    """How a tool looks at the shell: what stands without an option's name, what is added, an example, and by what an
-    argument is given `instead` of its own option."""
+class _CommandSpec(Struct, frozen=True):
+    """How a tool becomes a command: `positional` arguments, an example, `extra` parameters and `hidden` arguments.
+
+    `substitutes` maps an argument to the parameter that replaces its own option.
+    """
 
     tool: str
     positional: tuple[str, ...]
     example: str
     extra: tuple[click.Parameter, ...] = field(default_factory=tuple)
     hidden: tuple[str, ...] = ()
-    instead: Mapping[str, str] = field(default_factory=dict)
+    substitutes: Mapping[str, str] = field(default_factory=dict)
 
 
 _IMAGE = click.Option(
@@ -42,13 +44,15 @@ _IMAGE = click.Option(
 )
 
 
-def _two(_ctx: click.Context, _param: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
+def _require_two_sources(_ctx: click.Context, _param: click.Parameter, sources: tuple[str, ...]) -> tuple[str, ...]:
     if len(sources) != 2:
         raise click.UsageError(f"It takes two sources, and you named {len(sources) or 'none'}. Nothing was submitted.")
     return sources
 
 
-_SOURCES = click.Argument(["sources"], nargs=-1, type=SourceType(), metavar="SOURCE SOURCE", callback=_two)
+_SOURCES = click.Argument(
+    ["sources"], nargs=-1, type=SourceType(), metavar="SOURCE SOURCE", callback=_require_two_sources
+)
 _WAIT = click.Option(["--wait"], is_flag=True, help="Wait until it has finished. Ctrl-C leaves it running.")
 _OUT = click.Option(
     ["--out"],
@@ -57,11 +61,11 @@ _OUT = click.Option(
     help="Save it as this file, which must not be there yet.",
 )
 _OPEN = click.Option(["--open", "open_it"], is_flag=True, help="Open the file with this desktop's own program.")
-_SHAPE = (
+_SIZE_OPTIONS = (
     click.Option(["--size"], metavar="WxH", help="Width and height in one, such as 720x720."),
     click.Option(["--seconds"], metavar="NUMBER", help="The length in seconds, instead of --n-frames."),
 )
-_AND_THEN = (
+_PAID_OPTIONS = (
     click.Option(["--yes"], is_flag=True, help="Do not ask about what costs more than SORA_ASK_ABOVE_COST."),
     _WAIT,
     click.Option(
@@ -70,16 +74,16 @@ _AND_THEN = (
     _OUT,
     _OPEN,
 )
-"""What a command that costs money may do with its video; --open and --out save it, and saving waits for it."""
-_SHAPES = {
-    "create": _Shape(
+"""What a paid command can do with its video; --open and --out save it, and saving waits for it."""
+_COMMAND_SPECS = {
+    "create": _CommandSpec(
         "create_video",
         ("prompt",),
         'sora-mcp create "a paper boat in the rain" --size 480x854 --wait --download',
-        (_IMAGE, *_SHAPE, *_AND_THEN),
-        instead={"inpaint_items": "--image"},
+        (_IMAGE, *_SIZE_OPTIONS, *_PAID_OPTIONS),
+        substitutes={"inpaint_items": "--image"},
     ),
-    "storyboard": _Shape(
+    "storyboard": _CommandSpec(
         "storyboard_video",
         ("prompt",),
         'sora-mcp storyboard --action 0s="a door" --action 2.5s="it opens"',
@@ -91,45 +95,45 @@ _SHAPES = {
                 help="A beat: a frame, or seconds such as 2.5s, and what is seen from there on. May be repeated.",
             ),
             _IMAGE,
-            *_SHAPE,
-            *_AND_THEN,
+            *_SIZE_OPTIONS,
+            *_PAID_OPTIONS,
             click.Option(
                 ["--board"],
                 type=click.Path(dir_okay=False, path_type=Path),
-                callback=named_file,
+                callback=require_file_name,
                 metavar="FILE.png",
                 help="With --dry-run: draw the plan there, a PNG, or a JPEG where the name ends in .jpg.",
             ),
         ),
-        instead={"actions": "--action", "inpaint_items": "--image"},
+        substitutes={"actions": "--action", "inpaint_items": "--image"},
     ),
-    "remix": _Shape(
+    "remix": _CommandSpec(
         "remix_video",
         ("source_generation_id", "prompt"),
         'sora-mcp remix last "now at night" --amount 6',
-        (*_SHAPE, *_AND_THEN),
+        (*_SIZE_OPTIONS, *_PAID_OPTIONS),
     ),
-    "blend": _Shape(
+    "blend": _CommandSpec(
         "blend_videos",
         (),
         "sora-mcp blend task_… task_…",
-        (_SOURCES, *_SHAPE, *_AND_THEN),
+        (_SOURCES, *_SIZE_OPTIONS, *_PAID_OPTIONS),
         hidden=("inpaint_items",),
-        instead={"inpaint_items": "SOURCE"},
+        substitutes={"inpaint_items": "SOURCE"},
     ),
-    "get": _Shape(
+    "get": _CommandSpec(
         "get_video",
         ("task_id",),
         "sora-mcp get last --wait",
         (_WAIT,),
     ),
-    "list": _Shape(
+    "list": _CommandSpec(
         "list_videos",
         (),
         "sora-mcp list --query fox --wait",
         (click.Option(["--wait"], is_flag=True, help="Wait until all have finished. Ctrl-C leaves them running."),),
     ),
-    "view": _Shape(
+    "view": _CommandSpec(
         "view_video",
         ("task_id",),
         "sora-mcp view last --out sheet.png",
@@ -137,7 +141,7 @@ _SHAPES = {
             click.Option(
                 ["--out"],
                 type=click.Path(dir_okay=False, path_type=Path),
-                callback=named_file,
+                callback=require_file_name,
                 default=Path("contact-sheet.png"),
                 show_default=True,
                 help="Where to write the PNG, or a JPEG where the name ends in .jpg; replaced if it is there.",
@@ -145,74 +149,77 @@ _SHAPES = {
             _OPEN,
         ),
     ),
-    "download": _Shape(
+    "download": _CommandSpec(
         "download_video", ("task_id",), "sora-mcp download last --wait --out boat.mp4", (_WAIT, _OUT, _OPEN)
     ),
-    "gateway": _Shape("describe_gateway", (), "sora-mcp gateway"),
+    "gateway": _CommandSpec("describe_gateway", (), "sora-mcp gateway"),
 }
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout, nothing else.")
 
 
 class _VideoCommand(Command):
-    """A tool as a command. An option of another API is answered with ours."""
+    """A tool as a command. For an option of another API it suggests ours."""
 
-    def __init__(self, shape: _Shape, *settings: Any, **named: Any) -> None:
-        super().__init__(*settings, **named)
-        self._shape = shape
+    def __init__(self, spec: _CommandSpec, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._spec = spec
 
-    def meant(self, ctx: click.Context, error: click.NoSuchOption, words: list[str]) -> click.UsageError | None:
-        if typed := super().meant(ctx, error, words):
-            return typed
-        if meaning := _in_our_words(self._shape, error.option_name, words):
-            return click.UsageError(f"--{meaning} See the options: {ctx.command_path} --help.", ctx)
+    def suggest(self, ctx: click.Context, error: click.NoSuchOption, arguments: list[str]) -> click.UsageError | None:
+        if usage_error := super().suggest(ctx, error, arguments):
+            return usage_error
+        if suggestion := _suggest_option(self._spec, error.option_name, arguments):
+            return click.UsageError(f"--{suggestion} See the options: {ctx.command_path} --help.", ctx)
         return None
 
 
-def _in_our_words(shape: _Shape, option_name: str, words: list[str]) -> str | None:
-    """What an option of another API is here, with its value among the words of the command line."""
+def _suggest_option(spec: _CommandSpec, option_name: str, arguments: list[str]) -> str | None:
+    """Return which of our options an option of another API corresponds to; its value is in `arguments`."""
 
-    def written(key: str) -> str:
-        return _positional(key) if key in shape.positional else option(key)
+    def typed_name(key: str) -> str:
+        return _metavar(key) if key in spec.positional else option(key)
 
     with loading():
         from sora_mcp import dialects  # noqa: PLC0415
         from sora_mcp.tools import TABLE  # noqa: PLC0415
         from sora_mcp.tools.arguments import in_our_words  # noqa: PLC0415
 
-    pairs = [*pairwise(words), *((name, value) for word in words for name, is_, value in [word.partition("=")] if is_)]
+    pairs = [
+        *pairwise(arguments),
+        *((name, value) for argument in arguments for name, separator, value in [argument.partition("=")] if separator),
+    ]
     value = next((value for name, value in pairs if name == option_name), "")
     name = option_name.lstrip("-")
     limits = dialects.configured(load_settings()).capabilities
-    return in_our_words(TABLE[shape.tool].arguments, name, value, limits, written)
+    return in_our_words(TABLE[spec.tool].arguments, name, value, limits, typed_name)
 
 
 def video_command(name: str, summary: str) -> click.Command:
-    """The click command of one tool."""
-    shape = _SHAPES[name]
-    schema = _input_schema(shape.tool)
-    properties = {key: node for key, node in schema["properties"].items() if key not in shape.hidden}
-    params = [_argument(key, required=key in schema["required"]) for key in shape.positional]
-    params += [_option(key, node) for key, node in properties.items() if key not in shape.positional]
-    names = {*shape.positional, *(param.name for param in shape.extra)}
+    """Build the click command for one tool."""
+    spec = _COMMAND_SPECS[name]
+    schema = _input_schema(spec.tool)
+    properties = {key: node for key, node in schema["properties"].items() if key not in spec.hidden}
+    params = [_build_argument(key, required=key in schema["required"]) for key in spec.positional]
+    params += [_build_option(key, node) for key, node in properties.items() if key not in spec.positional]
+    names = {*spec.positional, *(param.name for param in spec.extra)}
     return _VideoCommand(
-        shape,
+        spec,
         name,
-        callback=partial(_run, shape.tool),
-        params=[*params, *shape.extra, _JSON],
-        help="\n\n".join([summary, *(words for name, words in _ARGUMENTS.items() if name in names)]),
-        epilog=f"Example: {shape.example}",
+        callback=partial(_run, spec.tool),
+        params=[*params, *spec.extra, _JSON],
+        help="\n\n".join([summary, *(text for name, text in _ARGUMENT_HELP.items() if name in names)]),
+        epilog=f"Example: {spec.example}",
         short_help=summary,
     )
 
 
-_IDS = "In place of an id, `last` means the newest video; its beginning will do where only one begins so."
-_ARGUMENTS = {
+_ID_HELP = "In place of an id, `last` means the newest video; its beginning will do where only one begins so."
+_ARGUMENT_HELP = {
     "prompt": "With - for PROMPT it is read from standard input.",
-    "task_id": _IDS,
-    "source_generation_id": _IDS,
-    "sources": _IDS,
+    "task_id": _ID_HELP,
+    "source_generation_id": _ID_HELP,
+    "sources": _ID_HELP,
 }
-"""What is to be known of arguments: in the help of a command there is no other place for it."""
+"""Help for positional arguments, which click shows only as part of a command's text."""
 
 
 def _input_schema(tool: str) -> dict[str, Any]:
@@ -220,28 +227,28 @@ def _input_schema(tool: str) -> dict[str, Any]:
     return next(dict(each["inputSchema"]) for each in surface if each["name"] == tool)
 
 
-def _argument(key: str, *, required: bool) -> click.Parameter:
-    name, is_required = _positional(key), required or key.startswith("source_")
+def _build_argument(key: str, *, required: bool) -> click.Parameter:
+    name, is_required = _metavar(key), required or key.startswith("source_")
     return click.Argument([key], required=is_required, metavar=name if is_required else f"[{name}]")
 
 
-def _positional(key: str) -> str:
+def _metavar(key: str) -> str:
     return "SOURCE" if key.startswith("source_") else key.upper()
 
 
-def command_of(tool: str) -> str:
-    """The name of the command that is a tool."""
-    return next(name for name, shape in _SHAPES.items() if shape.tool == tool)
+def command_for(tool: str) -> str:
+    """Return the name of the command for a tool."""
+    return next(name for name, spec in _COMMAND_SPECS.items() if spec.tool == tool)
 
 
 def typed_names(tool: str) -> dict[str, str]:
-    """What is typed at the shell for each argument of a tool."""
-    shape = next(each for each in _SHAPES.values() if each.tool == tool)
+    """Return what is typed at the shell for each argument of a tool."""
+    spec = next(each for each in _COMMAND_SPECS.values() if each.tool == tool)
     keys = _input_schema(tool)["properties"]
-    return {key: _positional(key) if key in shape.positional else option(key) for key in keys} | dict(shape.instead)
+    return {key: _metavar(key) if key in spec.positional else option(key) for key in keys} | dict(spec.substitutes)
 
 
-_HELP = {
+_OPTION_HELP = {
     "style": "The style; there is only one.",
     "model": "The model, where there are several. Default: SORA_MODEL, or the gateway's own.",
     "inpaint_items": "Images to begin from, as the API documents them.",
@@ -253,22 +260,25 @@ _HELP = {
     "variant": "Which variant, from 1.",
     "beside": "The id of a second video to compare it with.",
 }
-"""What options do, where the description is for whoever calls the tool."""
+"""Help for options whose description in the surface is written for agents."""
 
 
-def _option(key: str, node: dict[str, Any]) -> click.Parameter:
-    words = _HELP.get(key) or node.get("description", "")
+def _build_option(key: str, node: dict[str, Any]) -> click.Parameter:
+    help_text = _OPTION_HELP.get(key) or node.get("description", "")
     name = option(key)
     if node["type"] == "boolean":
-        return click.Option([name, key], is_flag=True, default=None, help=words)
+        return click.Option([name, key], is_flag=True, default=None, help=help_text)
     if node["type"] == "array":
         return click.Option(
-            [name, key], type=click.Path(allow_dash=True), metavar="FILE.json", help=f"{words} A file, or - for stdin."
+            [name, key],
+            type=click.Path(allow_dash=True),
+            metavar="FILE.json",
+            help=f"{help_text} A file, or - for stdin.",
         )
     default = f" Default: {node['default']}." if "default" in node else ""
-    kind = click.Choice(node["enum"]) if "enum" in node else click.STRING
+    option_type = click.Choice(node["enum"]) if "enum" in node else click.STRING
     metavar = None if "enum" in node else node["type"].upper()
-    return click.Option([name, key], type=kind, metavar=metavar, help=words + default)
+    return click.Option([name, key], type=option_type, metavar=metavar, help=help_text + default)
 
 
 def _run(tool: str, *, as_json: bool, **options: Any) -> None:

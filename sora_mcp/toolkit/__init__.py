@@ -1,6 +1,6 @@
-"""The tools for agents without MCP: as declarations for the model APIs, and as calls.
+"""The tools for agents without MCP: declarations for the model APIs, and calls.
 
-Everything is made from the table in `tools`. The declarations need neither MCP nor an HTTP client.
+Both are derived from the table in `tools`. The declarations need neither MCP nor an HTTP client.
 """
 
 from sora_mcp.toolkit.for_anthropic import anthropic

@@ -12,7 +12,7 @@ from sora_mcp.tools import Result
 
 
 def anthropic() -> list[dict[str, Any]]:
-    """The tools for Anthropic's Messages API, with examples."""
+    """Return the tools for Anthropic's Messages API, with examples."""
     return [
         {
             "name": tool.name,
@@ -25,7 +25,7 @@ def anthropic() -> list[dict[str, Any]]:
 
 
 def answer(tool_use_id: str, result: Result) -> dict[str, Any]:
-    """The content block that answers a tool use; all of one message's go into one user message."""
+    """Return the content block that answers a tool use; the blocks for one message go into one user message."""
     content: list[dict[str, Any]] = [{"type": "text", "text": as_text(result)}]
     if result.picture is not None:
         source = {"type": "base64", "media_type": mime_type(result.picture), "data": as_base64(result.picture)}

@@ -11,7 +11,7 @@ from sora_mcp.tools import Result
 
 
 def gemini() -> list[dict[str, Any]]:
-    """The entries of `functionDeclarations` for the Gemini API."""
+    """Return the entries of `functionDeclarations` for the Gemini API."""
     return [
         {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.input_schema}
         for tool in tools.TOOLS
@@ -19,7 +19,10 @@ def gemini() -> list[dict[str, Any]]:
 
 
 def answer(name: str, result: Result, *, call_id: str | None = None) -> dict[str, Any]:
-    """The part that answers a function call (`call_id` where it has one); all of one turn's go into one content."""
+    """Return the part that answers a function call; the parts for one turn go into one content.
+
+    `call_id` is the call's id, if it has one.
+    """
     output = {"text": result.text, **result.structured}
     response: dict[str, Any] = {"name": name, "response": {"error" if result.is_error else "output": output}}
     if call_id is not None:

@@ -14,7 +14,7 @@ from sora_mcp.tools.schema import Schema
 
 
 def openai_responses() -> list[dict[str, Any]]:
-    """The tools for OpenAI's Responses API, strict."""
+    """Return the tools for OpenAI's Responses API, in strict mode."""
     return [
         {
             "type": "function",
@@ -28,7 +28,7 @@ def openai_responses() -> list[dict[str, Any]]:
 
 
 def openai_chat() -> list[dict[str, Any]]:
-    """The tools for OpenAI's Chat Completions API, strict: the same, nested under `function`."""
+    """Return the tools for OpenAI's Chat Completions API, in strict mode: the same, nested under `function`."""
     return [
         {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
         for tool in openai_responses()
@@ -36,7 +36,7 @@ def openai_chat() -> list[dict[str, Any]]:
 
 
 def answer(call_id: str, result: Result) -> dict[str, Any]:
-    """The Responses API's input item that answers a call."""
+    """Return the Responses API input item that answers a call."""
     output: list[dict[str, Any]] = [{"type": "input_text", "text": as_text(result)}]
     if result.picture is not None:
         address = f"data:{mime_type(result.picture)};base64,{as_base64(result.picture)}"
@@ -45,46 +45,50 @@ def answer(call_id: str, result: Result) -> dict[str, Any]:
 
 
 def chat_answer(call_id: str, result: Result) -> dict[str, Any]:
-    """The Chat Completions API's message that answers a call; it cannot hold a picture."""
+    """Return the Chat Completions API message that answers a call; it cannot contain a picture."""
     return {"role": "tool", "tool_call_id": call_id, "content": as_text(result)}
 
 
-_SAID: Mapping[str, str] = {
+_UNSUPPORTED_KEYWORDS: Mapping[str, str] = {
     "default": "Null: {}.",
     "minLength": "At least {} characters.",
     "maxLength": "At most {} characters.",
 }
-"""What OpenAI's strict mode refuses as a keyword, and how it is said in the description instead."""
+"""Keywords that OpenAI's strict mode refuses, and the sentence that replaces each in the description."""
 
 
 def strict(schema: Schema) -> Schema:
-    """A published schema as OpenAI's strict mode wants it.
+    """Convert a published schema to OpenAI's strict mode.
 
-    Every object is closed and requires all of its properties; what was optional may be null instead, and what the
-    mode has no keyword for is said in the description.
+    Every object is closed and requires all of its properties; optional ones may be null instead. Keywords that the
+    mode lacks become sentences in the description.
     """
-    node = {name: value for name, value in schema.items() if name not in _SAID}
-    sentences = [words.format(_shown(schema[name])) for name, words in _SAID.items() if name in schema]
+    node = {name: value for name, value in schema.items() if name not in _UNSUPPORTED_KEYWORDS}
+    sentences = [
+        template.format(_format_value(schema[name]))
+        for name, template in _UNSUPPORTED_KEYWORDS.items()
+        if name in schema
+    ]
     if sentences:
         node["description"] = " ".join([schema["description"], *sentences])
     if "items" in schema:
         node["items"] = strict(schema["items"])
     if schema["type"] == "object":
-        needed = schema["required"]
+        required = schema["required"]
         node["properties"] = {
-            name: strict(each) if name in needed else _or_null(strict(each))
+            name: strict(each) if name in required else _nullable(strict(each))
             for name, each in schema["properties"].items()
         }
         node |= {"required": list(schema["properties"]), "additionalProperties": False}
     return node
 
 
-def _or_null(node: Schema) -> Schema:
+def _nullable(node: Schema) -> Schema:
     nullable = node | {"type": [node["type"], "null"]}
     if "enum" in node:
         nullable["enum"] = [*node["enum"], None]
     return nullable
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

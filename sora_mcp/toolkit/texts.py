@@ -1,4 +1,4 @@
-"""A result as the model APIs take it: a text, and a picture in base64."""
+"""Results in the form that the model APIs accept: text, and pictures in base64."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sora_mcp.tools import Result
 
 
 def as_text(result: Result) -> str:
-    """A sentence, then the structured result: what MCP clients get as two blocks."""
+    """Return the sentence followed by the structured result, which MCP clients get as two blocks."""
     return f"{result.text}\n{result.mirror}"
 
 
 def as_base64(picture: bytes) -> str:
-    """A picture as text."""
+    """Encode a picture as base64 text."""
     return base64.b64encode(picture).decode("ascii")

@@ -16,7 +16,7 @@ from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 from mcp import Client, stdio_client
 from warm import warm_command
 
-from sora_mcp.cli.logs import Lines
+from sora_mcp.cli.logs import KeyValueFormatter
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +130,7 @@ async def test_at_the_default_level_nothing_is_logged(gateway: FaultGateway, tmp
 def line(message: str, *values: object, key: str = KEY) -> str:
     """How one record is written, without its time."""
     record = logging.LogRecord("library", logging.WARNING, "", 0, message, values, None)
-    return Lines(lambda: key).format(record).partition(" ")[2]
+    return KeyValueFormatter(lambda: key).format(record).partition(" ")[2]
 
 
 def test_a_record_is_one_line_whatever_stands_in_it() -> None:
@@ -146,7 +146,7 @@ def test_a_traceback_stays_on_the_line_and_loses_key_and_signature() -> None:
         fail()
     except ValueError:
         record = logging.LogRecord("library", logging.ERROR, "", 0, "failed", (), sys.exc_info())
-    written = Lines(lambda: KEY).format(record)
+    written = KeyValueFormatter(lambda: KEY).format(record)
     assert "\n" not in written
     assert "ValueError: [key] https://cdn.example/v.mp4\\nmore" in written
     assert KEY not in written

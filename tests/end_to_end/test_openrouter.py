@@ -19,7 +19,7 @@ from mcp.client.context import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult
 from PIL import Image
 
-from sora_mcp.cli.logs import Lines
+from sora_mcp.cli.logs import KeyValueFormatter
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build
 from sora_mcp.studio.catalogue import RETRY_DELAY_S
@@ -388,7 +388,7 @@ async def test_no_log_holds_what_a_signed_address_is_signed_with(
             await assert_accepted(client, "create_video", PROMPT)
             await ask(client, "get_video", {"task_id": JOB["id"]})
             failed = await ask(client, "download_video", {"task_id": JOB["id"]})
-    lines = "\n".join(map(Lines(lambda: KEY).format, caplog.records))
+    lines = "\n".join(map(KeyValueFormatter(lambda: KEY).format, caplog.records))
     assert "/signed/a.mp4" in lines
     assert "s3cret" not in f"{lines}{failed.text}{failed.data}"
 

@@ -12,7 +12,7 @@ import pytest
 
 import sora_mcp
 from sora_mcp import tools
-from sora_mcp.cli.pasting import same_list
+from sora_mcp.cli.command_lines import list_arguments
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.core import advice
 from sora_mcp.core.caps import OverDailyCap, TooManyRunning
@@ -100,7 +100,7 @@ def test_somebody_far_away_is_sent_to_whoever_runs_the_server_for_what_can_only_
 def test_what_is_pasted_is_quoted_and_keeps_the_filters() -> None:
     assert FOR_SHELL.advise(advice.Wait("a b;$(c)")).startswith("Wait for it with `sora-mcp get 'a b;$(c)' --wait`")
     arguments = {"status": "unknown", "limit": None, "cursor": "9", "wait_seconds": 50}
-    assert same_list(arguments) == ["list", "--status", "unknown"]
+    assert list_arguments(arguments) == ["list", "--status", "unknown"]
 
 
 def test_an_unknown_outcome_is_settled_by_its_own_id() -> None:
@@ -179,7 +179,7 @@ def test_no_room_below_the_tools_names_a_tool_a_command_or_a_variable() -> None:
 def test_the_shell_rewrites_no_finished_sentence() -> None:
     """`doctor` and the log strike the key, wherever somebody put it; names of options are made from those of fields;
     the name of a file is quoted for the shell, and the ends of a prompt's lines are one character."""
-    kept = {"completion.py": 1, "doctor.py": 1, "logs.py": 1, "paid_options.py": 1, "pasting.py": 1}
+    kept = {"completion.py": 1, "doctor.py": 1, "logs.py": 1, "paid_options.py": 1, "command_lines.py": 1}
     for path in (PACKAGE / "cli").glob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         functions = [call.func for call in calls if isinstance(call.func, ast.Attribute)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sora_mcp import dialects
-from sora_mcp.cli.batch_files import MOST_LINES, Request, read
+from sora_mcp.cli.batch_files import MAX_LINES, Request, read
 from sora_mcp.config.settings import load
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.tools.arguments import MOST_CHARACTERS
@@ -177,7 +177,7 @@ def test_a_file_of_another_encoding_and_one_with_too_many_lines_are_refused(tmp_
     with pytest.raises(InvalidInput, match="UTF-16"):
         batch(tmp_path, lines({"prompt": "fox"}).encode("utf-16"))
     with pytest.raises(InvalidInput, match="10,000"):
-        batch(tmp_path, '{"prompt": "fox"}\n' * (MOST_LINES + 1))
+        batch(tmp_path, '{"prompt": "fox"}\n' * (MAX_LINES + 1))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

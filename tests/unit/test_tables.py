@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sora_mcp.cli.tables import table
+from sora_mcp.cli.tables import render_table
 
 HEADERS = ("ID", "STATE", "SIZE", "PROMPT")
 LONG = "task_" + "x" * 60
@@ -17,7 +17,7 @@ def width_of(line: str) -> int:
 
 @pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 100, 200])
 def test_ids_are_whole_and_lines_fit(width: int) -> None:
-    lines = list(table(HEADERS, ROWS, width))
+    lines = list(render_table(HEADERS, ROWS, width))
     words = " ".join(lines).split()
     assert {"task_1", LONG, "succeeded", "480x854", *HEADERS} <= set(words)
     assert len(lines) % 3 == 0
@@ -25,9 +25,12 @@ def test_ids_are_whole_and_lines_fit(width: int) -> None:
 
 
 def test_a_wide_terminal_has_one_line_for_each_and_cells_stand_below_each_other() -> None:
-    header, first, second = table(HEADERS, ROWS, 120)
+    header, first, second = render_table(HEADERS, ROWS, 120)
     assert [
         line.index(word) for line, word in zip((header, first, second), ("STATE", "succeeded", "queued"), strict=True)
     ] == [67] * 3
     assert width_of(second) <= 120
-    assert list(table(HEADERS, [["task_1", "queued", "", "x"]], 80)) == ["ID      STATE   PROMPT", "task_1  queued  x"]
+    assert list(render_table(HEADERS, [["task_1", "queued", "", "x"]], 80)) == [
+        "ID      STATE   PROMPT",
+        "task_1  queued  x",
+    ]

@@ -1,4 +1,4 @@
-"""Opening a file with the desktop's own program. click's `launch` lets that program write into our output."""
+"""Open files with the desktop's default program. click's `launch` lets that program write into our output."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-_WITHIN_S = 5
-"""Seconds after which an opener that still runs is taken for the program that shows the file."""
+_OPEN_TIMEOUT_S = 5
+"""Seconds after which an opener that is still running is assumed to be the program that shows the file."""
 
 
 def open_file(path: Path) -> str | None:
-    """Open a file; returns in a sentence why that cannot be done here, None where it was. Raises nothing."""
+    """Open a file. Return None, or a sentence that says why it could not be opened. Raises nothing."""
     if os.name == "nt":
-        return _with_windows(path)
+        return _open_on_windows(path)
     is_mac = sys.platform == "darwin"
     if not is_mac and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return f"There is no display to open it on: the file is {path}"
@@ -30,7 +30,7 @@ def open_file(path: Path) -> str | None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        failed = process.wait(_WITHIN_S) != 0
+        failed = process.wait(_OPEN_TIMEOUT_S) != 0
     except subprocess.TimeoutExpired:
         failed = False
     except OSError:
@@ -38,7 +38,7 @@ def open_file(path: Path) -> str | None:
     return f"It could not be opened here: the file is {path}" if failed else None
 
 
-def _with_windows(path: Path) -> str | None:
+def _open_on_windows(path: Path) -> str | None:
     try:
         os.startfile(path)  # type: ignore[attr-defined]  # noqa: S606 - there is one on Windows only
     except OSError:

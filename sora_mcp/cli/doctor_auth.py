@@ -1,12 +1,12 @@
-"""What `doctor` says of who may use the server over HTTP, and what is wrong with that."""
+"""The checks of `doctor` for authentication over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
 
-from sora_mcp.cli.pasting import command
-from sora_mcp.cli.token_commands import in_words, unused_files
+from sora_mcp.cli.command_lines import command
+from sora_mcp.cli.token_commands import describe_unused, unused_files
 from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
@@ -15,14 +15,14 @@ from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 from sora_mcp.ledger import open_documents
 
-MOST_NAMES = 5
+MAX_NAMES = 5
 Finding = tuple[str, Literal["ok", "note", "wrong"], str, str]
-"""A check's name, its verdict, what was found and what to do next."""
+"""A check's name, verdict, message and next step."""
 
 
-def tokens(settings: Settings) -> Iterator[Finding]:
-    """Who has a static token; nothing where one person has the server to themselves."""
-    asks = "tokens" in settings.auth
+def check_tokens(settings: Settings) -> Iterator[Finding]:
+    """Check who has a static token; yields nothing on a single-user server."""
+    is_enabled = "tokens" in settings.auth
     try:
         documents = open_documents(settings)
         names = [each.name for each in TokenStore(documents).grants()]
@@ -30,41 +30,41 @@ def tokens(settings: Settings) -> Iterator[Finding]:
     except SoraError as error:
         yield ("tokens", "wrong", FOR_SHELL.message(error.parts), FOR_SHELL.next_step(error))
         return
-    people = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if names[MOST_NAMES:] else "")
-    if names and not asks:
+    people = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if names[MAX_NAMES:] else "")
+    if names and not is_enabled:
         advice = f"Set {variable_of('auth')}=tokens, or both kinds."
         yield ("tokens", "note", f"{people}: there are tokens, and {variable_of('auth')} does not name them", advice)
     elif names:
-        own = f"; with a key of the gateway's of their own: {', '.join(keys[:MOST_NAMES])}" if keys else ""
-        where = " (in the ledger's database)" if settings.ledger_url else ""
-        yield ("tokens", "ok", f"{people}{where}{own}", "")
-    elif asks:
+        own_keys = f"; with a key of the gateway's of their own: {', '.join(keys[:MAX_NAMES])}" if keys else ""
+        location = " (in the ledger's database)" if settings.ledger_url else ""
+        yield ("tokens", "ok", f"{people}{location}{own_keys}", "")
+    elif is_enabled:
         yield ("tokens", "note", "nobody has one yet", f"Add one with: {command('token', 'add')} NAME")
     if unused := unused_files(settings):
-        yield ("token files", "note", in_words(unused).partition(". ")[0], f"Run: {command('token', 'import')}")
+        yield ("token files", "note", describe_unused(unused).partition(". ")[0], f"Run: {command('token', 'import')}")
 
 
-def hosts(settings: Settings) -> Iterator[Finding]:
-    """That the server has names on a network, and asks nobody who they are; nothing where that is not so."""
+def check_hosts(settings: Settings) -> Iterator[Finding]:
+    """Check for a server that answers to names on a network without authentication."""
     if settings.allowed_hosts and not settings.auth:
-        shown = ", ".join(settings.allowed_hosts[:MOST_NAMES])
+        names = ", ".join(settings.allowed_hosts[:MAX_NAMES])
         advice = f"Set {variable_of('auth')}, unless the proxy in front of it asks."
-        yield ("callers", "note", f"over HTTP it answers to {shown}, and asks nobody who they are", advice)
+        yield ("callers", "note", f"over HTTP it answers to {names}, and asks nobody who they are", advice)
 
 
-async def oauth(settings: Settings) -> list[Finding]:
-    """What the issuer says; nothing where none is named."""
+async def check_oauth(settings: Settings) -> list[Finding]:
+    """Check the OAuth issuer, if one is configured."""
     if "oauth" not in settings.auth:
         if not (settings.oauth_issuer or settings.oauth_audience):
             return []
-        words = f"an issuer is set, and {variable_of('auth')} does not name oauth"
-        return [("oauth", "note", words, f"Set {variable_of('auth')}=oauth to let its tokens in.")]
+        message = f"an issuer is set, and {variable_of('auth')} does not name oauth"
+        return [("oauth", "note", message, f"Set {variable_of('auth')}=oauth to let its tokens in.")]
     missing = [name for name in ("oauth_issuer", "oauth_audience") if getattr(settings, name) is None]
     if missing:
         names = " and ".join(map(variable_of, missing))
         verb, them = ("are", "them") if len(missing) > 1 else ("is", "it")
         return [("oauth", "wrong", f"{names} {verb} not set", f"Set {them}.")]
-    from sora_mcp.identity.issuer import Issuer, IssuerDown  # noqa: PLC0415 - the HTTP client, where it is needed
+    from sora_mcp.identity.issuer import Issuer, IssuerDown  # noqa: PLC0415 - loads the HTTP client only if needed
     from sora_mcp.identity.oauth import LEEWAY_S  # noqa: PLC0415
 
     issuer = Issuer(settings.oauth_issuer or "")
@@ -78,6 +78,6 @@ async def oauth(settings: Settings) -> list[Finding]:
         ("oauth", "ok", f"{issuer.address} has {number}; tokens are for {settings.oauth_audience}", "")
     ]
     if issuer.skew_s is not None and abs(issuer.skew_s) > LEEWAY_S:
-        words = f"{abs(issuer.skew_s):.0f} s {'ahead of' if issuer.skew_s > 0 else 'behind'} the issuer's"
-        findings.append(("clock", "wrong", f"this machine's clock is {words}", "Set the clock: tokens are refused."))
+        message = f"{abs(issuer.skew_s):.0f} s {'ahead of' if issuer.skew_s > 0 else 'behind'} the issuer's"
+        findings.append(("clock", "wrong", f"this machine's clock is {message}", "Set the clock: tokens are refused."))
     return findings
