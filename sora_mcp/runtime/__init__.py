@@ -1,1 +1,1 @@
-"""A process: the signals that end it, and how it serves HTTP."""
+"""The process itself: shutdown signals, and serving HTTP."""

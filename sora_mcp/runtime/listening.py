@@ -1,4 +1,4 @@
-"""Serving an ASGI app until a signal ends it; connections and what they may take are bounded."""
+"""Serve an ASGI app until a signal stops it, with limits on connections and on what each may use."""
 
 from __future__ import annotations
 
@@ -18,274 +18,276 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
 
-REQUEST_WITHIN_S = 10.0
-"""Seconds for the head of a request, from the connection's first moment, and between any two parts of its body."""
-TELL_AGAIN_AFTER_S = 60.0
-"""Seconds between two lines in the log about connections that cannot be taken."""
-ACCEPTED_AT_ONCE = 4
-"""Connections that are taken in one turn of the event loop, so that the next ones find the first ones counted."""
-BODY_WITHIN_S = 300.0
-"""Seconds for a body as a whole: 20 MB at half a megabit a second."""
-UNREAD_FOR_S = 30.0
-"""Seconds for which a client may read nothing of what waits for it."""
+REQUEST_TIMEOUT_S = 10.0
+"""Seconds for the head of a request, from the moment it connects, and between two parts of its body."""
+LOG_INTERVAL_S = 60.0
+"""Seconds between two log lines about connections that cannot be accepted."""
+MAX_ACCEPTS_PER_TURN = 4
+"""Connections accepted in one turn of the event loop, so that the first are counted before the next are accepted."""
+BODY_TIMEOUT_S = 300.0
+"""Seconds for a whole body: 20 MB at half a megabit a second."""
+UNREAD_TIMEOUT_S = 30.0
+"""Seconds for which a client may read nothing of the data waiting for it."""
 GRACE_S = 55.0
-"""Seconds that an ending process gives the calls under way: a call answers within 50 (hosts give up after 60)."""
-_ASKS_WITHIN_S = 0.25
-"""Seconds in which a connection that an ending process has just taken is to say what it asks for."""
-_WRITTEN_WITHIN_S = 5
-"""Seconds more for their answers to be written. Then clients are cut off."""
-_ENDS_WITHIN_S = 2
-"""Seconds more in which what was done for these is to end, before it is cancelled wherever it stands."""
-HELD_BYTES = 65_536
-"""Bytes of an answer that are held back at most, for the rest of the turn."""
-MOST_CONNECTIONS = 1024
-_KEPT_FREE = 128
-"""Descriptors that connections of clients leave to everything else, where the process may have so many."""
+"""Seconds that calls in progress get at shutdown: a call answers within 50 (hosts give up after 60)."""
+_FIRST_REQUEST_TIMEOUT_S = 0.25
+"""Seconds for a connection accepted at shutdown to send its request."""
+_WRITE_TIMEOUT_S = 5
+"""Seconds after GRACE_S for the answers to be written. Then clients are disconnected."""
+_CLEANUP_TIMEOUT_S = 2
+"""Seconds after that for their handlers to finish before they are cancelled."""
+MAX_BUFFERED_BYTES = 65_536
+"""Bytes of an answer buffered until the end of the turn."""
+MAX_CONNECTIONS = 1024
+_RESERVED_DESCRIPTORS = 128
+"""File descriptors left for everything except client connections, if the process may have that many."""
 
-_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_RESOURCE_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class _Listener(socket.socket):
-    """A socket that takes a few connections at a time; asyncio would take all that wait before it looks at one."""
+    """A socket that accepts a few connections per turn; asyncio would accept all pending ones before serving one."""
 
-    _left = ACCEPTED_AT_ONCE
+    _remaining = MAX_ACCEPTS_PER_TURN
 
-    def take_all(self) -> list[socket.socket]:
-        """Take every connection that waits."""
-        taken = []
-        with suppress(OSError):  # there is none any more, or no descriptor for it
+    def accept_all(self) -> list[socket.socket]:
+        """Accept every pending connection."""
+        accepted = []
+        with suppress(OSError):  # none is pending, or no descriptor is free
             while True:
-                taken.append(super().accept()[0])
-        return taken
+                accepted.append(super().accept()[0])
+        return accepted
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As any socket's; BlockingIOError (come again) where enough were taken in this turn."""
-        if self._left == 0:
+        """Accept a connection. Raise BlockingIOError (try again) if enough were accepted in this turn."""
+        if self._remaining == 0:
             raise BlockingIOError
-        if self._left == ACCEPTED_AT_ONCE:
+        if self._remaining == MAX_ACCEPTS_PER_TURN:
             asyncio.get_running_loop().call_soon(self._replenish)
-        self._left -= 1
+        self._remaining -= 1
         return super().accept()
 
     def _replenish(self) -> None:
-        self._left = ACCEPTED_AT_ONCE
+        self._remaining = MAX_ACCEPTS_PER_TURN
 
 
-class _JoinedWrites:
-    """A transport that sends what is written in one turn of the event loop at once. uvicorn writes the head of an
+class _BufferedTransport:
+    """A transport that sends everything written in one turn of the event loop together. uvicorn writes the head of an
     answer, its body and its end one by one: each would be a packet, and would wake its reader.
 
-    `unread` is called where it is closed while something still waits to be read: it stays open for that.
+    `on_unread` is called if it is closed while the client has data left to read: it stays open for that.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, unread: Callable[[], None]
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_unread: Callable[[], None]
     ) -> None:
         self._transport = transport
         self._loop = loop
-        self._unread = unread
-        self._held = bytearray()
+        self._on_unread = on_unread
+        self._buffer = bytearray()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if data and not self._held:
+        if data and not self._buffer:
             self._loop.call_soon(self._flush)
-        self._held += data
-        if len(self._held) > HELD_BYTES:
+        self._buffer += data
+        if len(self._buffer) > MAX_BUFFERED_BYTES:
             self._flush()
 
     def get_write_buffer_size(self) -> int:
-        return len(self._held) + self._transport.get_write_buffer_size()
+        return len(self._buffer) + self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
         if self._transport.get_write_buffer_size():
-            self._unread()
+            self._on_unread()
 
     def _flush(self) -> None:
-        held, self._held = self._held, bytearray()
-        if held and not self._transport.is_closing():
-            self._transport.write(held)
+        data, self._buffer = self._buffer, bytearray()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class _Connection(H11Protocol):
-    """One client's connection. It is cut where a request takes too long to arrive, and where there are too many and
-    this one waits for its next request longest."""
+    """One client's connection. It is closed if a request takes too long to arrive, or if there are too many
+    connections and this one has been idle longest."""
 
     _timer: asyncio.TimerHandle | None = None
     _idle_since = math.inf
-    _body_until = math.inf
-    _reading: asyncio.TimerHandle | None = None
+    _body_deadline = math.inf
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in H11Protocol
-        joined = _JoinedWrites(transport, self.loop, self._expect_reading)
+        joined = _BufferedTransport(transport, self.loop, self._start_read_timer)
         super().connection_made(cast("asyncio.Transport", joined))
         self._idle_since = self.loop.time()
-        self._watch()
+        self._start_timer()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop_watching()
-        self._stop_expecting()
+        self._stop_timer()
+        self._stop_read_timer()
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:  # of the next request, which came behind this one
-            self._watch()
+        if self.conn.their_state is h11.SEND_BODY:  # of the next, pipelined request
+            self._start_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; where the request was answered already, or is just being, there is no more to say."""
+        """Answer invalid HTTP with 400; just close if an answer to the request was sent or is being sent."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
         else:
             self.transport.close()
 
     def _should_upgrade(self) -> bool:
-        """Nothing else is spoken here. The library would also tell whoever runs the server to install more."""
+        """Never: only HTTP is served. The library would also log advice to install more packages."""
         return False
 
     def pause_writing(self) -> None:
-        """More waits to be written than the client has read: it is cut off where that stays so."""
+        """Start the read timer: the write buffer is full, and the client is disconnected if it stays so."""
         super().pause_writing()
-        self._expect_reading()
+        self._start_read_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_expecting()
+            self._stop_read_timer()
 
-    def _expect_reading(self) -> None:
-        self._stop_expecting()
-        waiting = self.transport.get_write_buffer_size()
+    def _start_read_timer(self) -> None:
+        self._stop_read_timer()
+        pending = self.transport.get_write_buffer_size()
 
-        def look() -> None:
-            if self.transport.get_write_buffer_size() < waiting:
-                self._expect_reading()
+        def check() -> None:
+            if self.transport.get_write_buffer_size() < pending:
+                self._start_read_timer()
             else:
                 self.transport.abort()
 
-        self._reading = self.loop.call_later(UNREAD_FOR_S, look)
+        self._read_timer = self.loop.call_later(UNREAD_TIMEOUT_S, check)
 
-    def _stop_expecting(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
-    def _watch(self) -> None:
-        """Time the request that is arriving: its head as a whole, its body from one part to the next."""
-        in_head = self.conn.their_state is h11.IDLE
-        if in_head and self._timer is not None:
+    def _start_timer(self) -> None:
+        """Time the arriving request: its head as a whole, its body from one part to the next."""
+        is_head = self.conn.their_state is h11.IDLE
+        if is_head and self._timer is not None:
             return
-        self._stop_watching()
-        now, until = self.loop.time(), math.inf
+        self._stop_timer()
+        now, deadline = self.loop.time(), math.inf
         if self.conn.their_state is h11.SEND_BODY:
-            until = self._body_until if self._body_until < math.inf else now + BODY_WITHIN_S
-        self._body_until = until
-        if in_head or until < math.inf:
-            self._timer = self.loop.call_at(min(now + REQUEST_WITHIN_S, until), self._refuse, b"408 Request Timeout")
+            deadline = self._body_deadline if self._body_deadline < math.inf else now + BODY_TIMEOUT_S
+        self._body_deadline = deadline
+        if is_head or deadline < math.inf:
+            self._timer = self.loop.call_at(
+                min(now + REQUEST_TIMEOUT_S, deadline), self._refuse, b"408 Request Timeout"
+            )
 
-    def _stop_watching(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _make_room(self) -> None:
-        waiting = [each for each in self.connections if isinstance(each, _Connection) and each.is_idle()]
-        longest = min(waiting, key=lambda each: each._idle_since, default=self)  # noqa: SLF001 - of this class
+        pending = [each for each in self.connections if isinstance(each, _Connection) and each.is_idle()]
+        longest = min(pending, key=lambda each: each._idle_since, default=self)  # noqa: SLF001 - of this class
         longest._refuse(b"503 Service Unavailable")  # noqa: SLF001 - of this class
 
     def is_idle(self) -> bool:
-        """Whether no request is under way: none has come, or the last one was answered, though its body may still be
-        coming in: a stranger is answered before that."""
+        """Return whether no request is in progress: none has come, or the last one was answered. Its body may still be
+        arriving: an unauthenticated client is answered before that."""
         return self.conn.their_state is h11.IDLE if self.cycle is None else bool(self.cycle.response_complete)
 
     def _refuse(self, status: bytes) -> None:
-        """Close it, with a status where nothing was answered yet."""
+        """Close the connection, with a status if nothing was answered yet."""
         self._timer = None
-        self.connections.discard(self)  # it counts no more from now on
+        self.connections.discard(self)  # it no longer counts
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
         self.transport.close()
 
 
-class _Troubles:
-    """What goes wrong in the event loop: one line a minute of connections that cannot be taken, the rest as usual.
+class _LoopErrorHandler:
+    """Exception handler of the event loop: logs one line a minute about connections that cannot be accepted, and
+    everything else as usual.
 
     asyncio would log a traceback for each attempt, thousands of them a second.
     """
 
     def __init__(self) -> None:
-        self._next_at = -math.inf
+        self._next_log_at = -math.inf
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if not (isinstance(error, OSError) and error.errno in _USED_UP and "socket" in context):
+        if not (isinstance(error, OSError) and error.errno in _RESOURCE_ERRNOS and "socket" in context):
             loop.default_exception_handler(context)
-        elif loop.time() >= self._next_at:
-            self._next_at = loop.time() + TELL_AGAIN_AFTER_S
+        elif loop.time() >= self._next_log_at:
+            self._next_log_at = loop.time() + LOG_INTERVAL_S
             logger.error("no connection can be taken: %s; what is under way goes on", error.strerror)
 
 
-Ending = Callable[[], Awaitable[None]]
+ShutdownHook = Callable[[], Awaitable[None]]
 
 
-async def _nothing() -> None: ...
+async def _no_hook() -> None: ...
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling when clients can connect (to which port, where a free one was asked for), and when it ends."""
+    """uvicorn with hooks: `ready` gets the port once clients can connect; `on_shutdown` runs during shutdown."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None], ending: Ending) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[int], None], on_shutdown: ShutdownHook) -> None:
         super().__init__(config)
         self._ready = ready
-        self._ending = ending
+        self._on_shutdown = on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(_Troubles())
+        asyncio.get_running_loop().set_exception_handler(_LoopErrorHandler())
         await super().startup(sockets)
         if self.started:
             self._ready(int(self.servers[0].sockets[0].getsockname()[1]))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._stop_listening(sockets or [])
-        ending = asyncio.ensure_future(self._ending())
-        cut_off = asyncio.get_running_loop().call_later(GRACE_S + _WRITTEN_WITHIN_S, self._cut_off)
+        hook = asyncio.ensure_future(self._on_shutdown())
+        cut_off = asyncio.get_running_loop().call_later(GRACE_S + _WRITE_TIMEOUT_S, self._abort_connections)
         try:
             await super().shutdown(sockets)
         finally:
             cut_off.cancel()
-            ending.cancel()
+            hook.cancel()
 
-    def _cut_off(self) -> None:
-        """End the connections that are left, such as long downloads: those who serve them notice, and end by
-        themselves."""
-        left = list(self.server_state.connections)
-        logger.warning("ending: clients that are still connected are cut off: %d", len(left))
-        for each in left:
+    def _abort_connections(self) -> None:
+        """Abort the remaining connections, such as long downloads; their handlers notice and finish."""
+        remaining = list(self.server_state.connections)
+        logger.warning("ending: clients that are still connected are cut off: %d", len(remaining))
+        for each in remaining:
             each.transport.abort()
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        """Take the connections that were made already, and hear what they ask for: a proxy that is connected sends its
-        request, and may send it to no other server then."""
-        taken = [each for listener in sockets if isinstance(listener, _Listener) for each in listener.take_all()]
+        """Stop listening, but accept pending connections and read their requests: a proxy that is connected sends its
+        request here, and may not send it to another server afterwards."""
+        accepted = [each for listener in sockets if isinstance(listener, _Listener) for each in listener.accept_all()]
         for server in self.servers:
             server.close()
         loop = asyncio.get_running_loop()
-        for each in taken:
-            await loop.connect_accepted_socket(self._connection, each)
-        await asyncio.sleep(_ASKS_WITHIN_S)
+        for each in accepted:
+            await loop.connect_accepted_socket(self._create_connection, each)
+        await asyncio.sleep(_FIRST_REQUEST_TIMEOUT_S)
 
-    def _connection(self) -> _Connection:
+    def _create_connection(self) -> _Connection:
         return _Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
@@ -295,48 +297,48 @@ def listen(
     port: int,
     ready: Callable[[str], None],
     *,
-    ending: Ending = _nothing,
+    on_shutdown: ShutdownHook = _no_hook,
     connections: set[Any] | None = None,
 ) -> None:
-    """Serve `app`; port 0 picks a free port. `ready` is told the base address.
+    """Serve `app`; port 0 picks a free port. `ready` is called with the base address.
 
-    At SIGTERM or SIGINT no connection is taken any more but those that were made already, and requests under way have
-    GRACE_S seconds to be finished; `ending` runs meanwhile, and ends what never would by itself. `connections` holds a
-    member for each that is open. Raises OSError where the port cannot be had.
+    At SIGTERM or SIGINT only connections that were already made are still accepted, and requests in progress get
+    GRACE_S seconds to finish; `on_shutdown` runs meanwhile, and ends whatever would never end by itself. `connections`
+    holds a member for each open connection. Raise OSError if the port cannot be bound.
     """
 
-    def tell(taken: int) -> None:
-        ready(f"http://{f'[{host}]' if ':' in host else host}:{taken}")
+    def report_address(bound_port: int) -> None:
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}")
 
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        loop="asyncio",  # the listener and the connection are this one's
+        loop="asyncio",  # _Listener and _Connection need it
         http=_Connection,
         ws="none",
-        log_config=None,  # it logs as everything else does
-        limit_concurrency=most_connections(),
+        log_config=None,  # it logs like everything else
+        limit_concurrency=max_connections(),
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=int(GRACE_S) + _WRITTEN_WITHIN_S + _ENDS_WITHIN_S,
+        timeout_graceful_shutdown=int(GRACE_S) + _WRITE_TIMEOUT_S + _CLEANUP_TIMEOUT_S,
     )
-    server = _Server(config, tell, ending)
+    server = _Server(config, report_address, on_shutdown)
     if connections is not None:
         server.server_state.connections = connections
-    bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # asyncio sends small parts at once (TCP_NODELAY) only where the socket says that it is TCP's.
-    with _Listener(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach()) as listener:
+    sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # asyncio sends small parts at once (TCP_NODELAY) only if the socket says that its protocol is TCP.
+    with _Listener(sock.family, sock.type, socket.IPPROTO_TCP, fileno=sock.detach()) as listener:
         server.run([listener])
 
 
-def most_connections() -> int:
-    """How many clients may be connected: the gateway, the ledger and files need descriptors too."""
+def max_connections() -> int:
+    """Return how many clients may be connected: the gateway, the ledger and files need descriptors too."""
     if sys.platform == "win32":
-        return MOST_CONNECTIONS
+        return MAX_CONNECTIONS
     import resource  # noqa: PLC0415 - not on every platform
 
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(max(allowed // 4, allowed - _KEPT_FREE), MOST_CONNECTIONS)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(max(limit // 4, limit - _RESERVED_DESCRIPTORS), MAX_CONNECTIONS)

@@ -1,4 +1,4 @@
-"""Signals that end a process, as the cancellation of what it does."""
+"""Turn the signals that end a process into cancellation of its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 def run(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """What `work` returns. Raises KeyboardInterrupt at Ctrl-C, which asyncio hides in a group at the second one."""
+    """Run `work` and return its result.
+
+    Raise KeyboardInterrupt at Ctrl-C; at the second one asyncio hides it in an exception group.
+    """
     try:
         return anyio.run(work, *arguments)
     except BaseExceptionGroup as group:
@@ -22,14 +25,16 @@ def run(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
         raise KeyboardInterrupt from None
 
 
-def _nothing() -> None: ...
+def _do_nothing() -> None: ...
 
 
-async def cancel_on(scope: anyio.CancelScope, *which: signal.Signals, before: Callable[[], None] = _nothing) -> None:
-    """Call `before` and cancel `scope` at each of these signals, until cancelled."""
-    if sys.platform == "win32":  # no signals to receive: a process is ended there
+async def cancel_on(
+    scope: anyio.CancelScope, *signals: signal.Signals, before: Callable[[], None] = _do_nothing
+) -> None:
+    """Call `before` and cancel `scope` each time one of `signals` arrives, until cancelled."""
+    if sys.platform == "win32":  # no signals to receive: a process is terminated there
         return
-    with anyio.open_signal_receiver(*which) as signals:
-        async for _ in signals:
+    with anyio.open_signal_receiver(*signals) as receiver:
+        async for _ in receiver:
             before()
             scope.cancel()

@@ -1,4 +1,4 @@
-"""Addresses of resources: what stands in an address at the place of each variable of its template (RFC 6570)."""
+"""Resource addresses: match them against URI templates (RFC 6570) and read the values of their variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VIDEOS = "sora://videos/"
 
 
 class Variable(Struct, frozen=True):
-    """A variable of a template: how it is written in an address, and what it may stand for once decoded."""
+    """A template variable: the pattern of its encoded form, and a check of its decoded value."""
 
     pattern: str
     is_valid: Callable[[str], bool] = bool
@@ -28,17 +28,17 @@ VARIABLES: Mapping[str, Variable] = {
 
 
 def variables(template: str) -> list[str]:
-    """The names of a template's variables; none for the address of one resource. Those of its query come last."""
-    path, options = _taken_apart(template)
+    """Return the names of a template's variables, those of its query last; none if it is a plain address."""
+    path, options = _split_template(template)
     return [*re.findall(r"\{(\w+)\}", path), *options]
 
 
 def match(template: str, uri: str) -> dict[str, str] | None:
-    """The values of a template's variables in an address, decoded; None where it is no address of the template's.
+    """Return the decoded values of a template's variables in an address, or None if the address does not match.
 
-    Where the template has a query (`{?a,b}`), whatever the address's holds is among them, also what has another name.
+    If the template has a query (`{?a,b}`), all parameters of the address's query are included, even unknown ones.
     """
-    path, options = _taken_apart(template)
+    path, options = _split_template(template)
     address, question_mark, query = uri.partition("?") if options else (uri, "", "")
     parts = _pattern(path).fullmatch(address)
     if parts is None or (question_mark and not query):
@@ -49,8 +49,8 @@ def match(template: str, uri: str) -> dict[str, str] | None:
     return dict(parse_qsl(query, keep_blank_values=True)) | values
 
 
-def _taken_apart(template: str) -> tuple[str, list[str]]:
-    """The path of a template, and the names in its query."""
+def _split_template(template: str) -> tuple[str, list[str]]:
+    """Return the path of a template, and the names in its query."""
     path, _, query = template.partition("{?")
     return path, query.rstrip("}").split(",") if query else []
 
@@ -63,5 +63,5 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def video_uri(video_id: str) -> str:
-    """Where the state of a video stands; its id is percent-encoded."""
+    """Return the address of a video's state, with its id percent-encoded."""
     return f"{VIDEOS}{quoted(video_id)}"

@@ -1,10 +1,10 @@
-"""Asking the user, through their client, before something dear is submitted.
+"""Ask the user, through their client, before something expensive is submitted.
 
-Until 2025-11-25 a server sends its client a request while the call waits. From 2026-07-28 on the call ends with what
-is to be answered, and the client makes it again with the answer. There a question is remembered here under a random
-state, with the tool and the very request it was about; its answer counts once, for a while, and for nothing else. Where
-people share a server the state itself says all that, sealed (`tenants.Sealed`), and the ledger knows which answers were
-used: it counts once after a restart, and at another process, too.
+Until 2025-11-25 a server sends its client a request while the call waits. From 2026-07-28 on the call returns the
+question, and the client repeats it with the answer. For that, a question is stored here under a random state, with the
+tool and the exact request it was about; its answer is valid once, for a limited time, and for nothing else. If people
+share a server, the state itself holds all that, sealed (`tenants.SealedState`), and the ledger records which answers
+were used: an answer is valid once even after a restart or at another process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
 
-ANSWER_WITHIN = 600.0
-"""Seconds a user has to answer; while a call waits, silence counts as no, and a later answer is asked for again."""
-MOST_OPEN = 1000
-"""Questions that are remembered until they are answered; beyond that the oldest is forgotten, and asked again."""
-FORGOTTEN_AFTER = 2 * ANSWER_WITHIN
-"""Seconds after which a used answer is forgotten: its seal does not open any more, by any of our clocks."""
+ANSWER_TIMEOUT_S = 600.0
+"""Seconds a user has to answer. If a call waits, silence counts as no; in the later era the user is asked again."""
+MAX_OPEN_QUESTIONS = 1000
+"""Unanswered questions that are stored; beyond that the oldest is dropped, and asked again."""
+USED_ANSWER_TTL_S = 2 * ANSWER_TIMEOUT_S
+"""Seconds after which a used answer is forgotten: by then its seal has expired by the clock of every server."""
 
 _KEY, _FIELD = "pay", "pay"
 _FORM: dict[str, Any] = {
@@ -48,7 +48,7 @@ _FORM: dict[str, Any] = {
 
 
 class _Question(Struct, frozen=True):
-    """What was asked, about which call; the same arguments may lead to another request: `fingerprint` tells."""
+    """A question about a call. `fingerprint`: of the request, since the same arguments may lead to another request."""
 
     text: str
     tool: str
@@ -57,32 +57,32 @@ class _Question(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """The same for the same question about the same call."""
+        """A hash that is equal for the same question about the same call."""
         parts = [self.text, self.tool, self.arguments, self.fingerprint]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Questions(Protocol):
-    """Questions that wait for their answers."""
+    """The store of questions that await their answers."""
 
     def remember(self, question: _Question) -> str:
-        """Remember a question; the state under which its answer comes."""
+        """Store a question and return the state that its answer has to carry."""
 
     async def is_answered(self, question: _Question, state: str | None) -> bool:
-        """Whether an answer that comes under a state is one to this question, in time, and the first."""
+        """Return whether an answer with this state belongs to the question, is in time, and is the first."""
 
 
-class Waiting:
-    """The calls that wait for their users' answers; they are told where the server ends before these come."""
+class PendingAnswers:
+    """The calls that wait for their users' answers; they are declined if the server shuts down first."""
 
     def __init__(self) -> None:
         self._scopes: set[anyio.CancelScope] = set()
-        self._has_ended = False
+        self._is_closed = False
 
     @contextmanager
-    def answer(self) -> Iterator[None]:
-        """Wait inside of this, for ANSWER_WITHIN at most. Raises Declined where the server ends."""
-        with anyio.move_on_after(ANSWER_WITHIN) as scope:
+    def wait(self) -> Iterator[None]:
+        """Bound the wait inside this context to ANSWER_TIMEOUT_S. Raise Declined if the server shuts down."""
+        with anyio.move_on_after(ANSWER_TIMEOUT_S) as scope:
             self._scopes.add(scope)
             try:
                 self._check()
@@ -92,115 +92,115 @@ class Waiting:
         if scope.cancelled_caught:
             self._check()
 
-    def end(self) -> None:
-        """Nobody waits any more, from now on."""
-        self._has_ended = True
+    def close(self) -> None:
+        """End all waits, and refuse new ones."""
+        self._is_closed = True
         for scope in self._scopes:
             scope.cancel()
 
     def _check(self) -> None:
-        if self._has_ended:
+        if self._is_closed:
             raise Declined(
                 "This server is being ended and could not wait for the user's answer.",
                 Do("Call again in a moment; the user is asked again."),
             )
 
 
-def asker_of(
+def create_asker(
     questions: Questions,
     session: ServerSession,
     params: types.CallToolRequestParams,
-    waiting: Waiting,
+    pending: PendingAnswers,
     check_caller: Callable[[], None],
 ) -> Asker | None:
-    """Whoever can ask the user about this call, None where the client does not let anybody ask.
+    """Return the asker for this call, or None if the client cannot ask its user.
 
-    `check_caller`: raises Declined where whoever made the call has no access any more, or another one.
+    `check_caller`: raises Declined if the caller's access was revoked or changed.
     """
-    if not _shows_forms(session.client_capabilities):
+    if not _supports_forms(session.client_capabilities):
         return None
     if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        return _LaterAsker(questions, params)
-    return _WaitingAsker(session, waiting, check_caller) if session.can_send_request else None
+        return _RetryAsker(questions, params)
+    return _BlockingAsker(session, pending, check_caller) if session.can_send_request else None
 
 
-class OwnQuestions:
-    """The questions of one server to one person."""
+class InMemoryQuestions:
+    """The questions of a server with one user, stored in memory."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[_Question, float]] = {}
 
     def remember(self, question: _Question) -> str:
-        """Remember a question; the state under which its answer comes."""
+        """See `Questions`."""
         state = secrets.token_urlsafe(32)
-        self._open[state] = question, anyio.current_time() + ANSWER_WITHIN
-        while len(self._open) > MOST_OPEN:
+        self._open[state] = question, anyio.current_time() + ANSWER_TIMEOUT_S
+        while len(self._open) > MAX_OPEN_QUESTIONS:
             del self._open[next(iter(self._open))]
         return state
 
     async def is_answered(self, question: _Question, state: str | None) -> bool:
-        """As `Questions` says; the question is open no longer."""
-        asked, answer_by = self._open.pop(state or "", (None, -math.inf))
-        return asked == question and anyio.current_time() <= answer_by
+        """See `Questions`. The question is removed."""
+        stored, deadline = self._open.pop(state or "", (None, -math.inf))
+        return stored == question and anyio.current_time() <= deadline
 
 
 class SealedQuestions:
-    """Questions to several people: nothing is kept but in the state, which only this server can read and write."""
+    """Questions to several users, stored only in the state, which only this server's keys can read and write."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
     def remember(self, question: _Question) -> str:
-        """As `Questions` says."""
+        """See `Questions`."""
         return json.dumps([secrets.token_urlsafe(16), question.digest])
 
     async def is_answered(self, question: _Question, state: str | None) -> bool:
-        """As `Questions` says. Raises FileProblem where nobody can tell whether it is the first."""
+        """See `Questions`. Raise FileProblem if the ledger cannot say whether it is the first."""
         if state is None:
             return False
         answer_id, digest = json.loads(state)
-        return digest == question.digest and await self._studio.servers.use_answer(answer_id, FORGOTTEN_AFTER)
+        return digest == question.digest and await self._studio.servers.use_answer(answer_id, USED_ANSWER_TTL_S)
 
 
 class Asker:
-    """Asks the user about one call. `to_be_answered`: what the call has to end with, for the answer to come."""
+    """Asks the user about one call. `input_required`: the result that the call has to return to get the answer."""
 
-    to_be_answered: types.InputRequiredResult | None = None
+    input_required: types.InputRequiredResult | None = None
 
     async def confirm(self, text: str, fingerprint: str) -> None:
-        """Raise Declined unless the user agrees; only a plain yes is one."""
+        """Raise Declined unless the user agrees with a plain yes."""
         raise NotImplementedError
 
 
-class _WaitingAsker(Asker):
-    def __init__(self, session: ServerSession, waiting: Waiting, check_caller: Callable[[], None]) -> None:
+class _BlockingAsker(Asker):
+    def __init__(self, session: ServerSession, pending: PendingAnswers, check_caller: Callable[[], None]) -> None:
         self._session = session
-        self._waiting = waiting
+        self._pending = pending
         self._check_caller = check_caller
 
     async def confirm(self, text: str, fingerprint: str) -> None:  # noqa: ARG002 - the call itself waits
-        answer: object = _SILENCE
-        with self._waiting.answer():
+        answer: object = _NO_ANSWER
+        with self._pending.wait():
             try:
                 answer = await self._ask(text)
             except (MCPError, ValidationError) as error:
                 logger.info("the client could not ask its user: %s", type(error).__name__)
                 answer = None
-        _check(answer)
-        self._check_caller()  # the answer may have taken minutes, and have come with another token
+        _check_answer(answer)
+        self._check_caller()  # the answer may have taken minutes, and come with another token
 
     async def _ask(self, text: str) -> types.ElicitResult:
-        """Under an id that no other server of those which serve the session gives to a question; the SDK lets nobody
-        name one in public."""
-        asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
-        message = asked.model_dump(by_alias=True, mode="json", exclude_none=True)
+        """Ask with an id that no other server of this session uses for a question; the SDK has no public way to set
+        one."""
+        request = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
+        message = request.model_dump(by_alias=True, mode="json", exclude_none=True)
         channel = self._session._request_outbound  # noqa: SLF001
         question_id = f"question-{secrets.token_hex(8)}"
         answer = await channel.send_raw_request(message["method"], message["params"], {"request_id": question_id})
         return types.ElicitResult.model_validate(answer, by_name=False)
 
 
-class _LaterAsker(Asker):
+class _RetryAsker(Asker):
     def __init__(self, questions: Questions, params: types.CallToolRequestParams) -> None:
         self._questions = questions
         self._params = params
@@ -211,25 +211,26 @@ class _LaterAsker(Asker):
         question = _Question(text, params.name, arguments, fingerprint)
         answer = (params.input_responses or {}).get(_KEY)
         if answer is not None and await self._questions.is_answered(question, params.request_state):
-            return _check(answer)
-        asked = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
-        self.to_be_answered = types.InputRequiredResult(
-            input_requests={_KEY: asked}, request_state=self._questions.remember(question)
+            return _check_answer(answer)
+        request = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
+        self.input_required = types.InputRequiredResult(
+            input_requests={_KEY: request}, request_state=self._questions.remember(question)
         )
         raise Declined("The user has not been asked yet.", Do("Answer what this call ended with."))
 
 
-def _shows_forms(capabilities: types.ClientCapabilities | None) -> bool:
-    """A bare `elicitation: {}`, the only form of old, means forms; one that names only `url` does not."""
-    asking = capabilities.elicitation if capabilities else None
-    return asking is not None and (asking.form is not None or asking.url is None)
+def _supports_forms(capabilities: types.ClientCapabilities | None) -> bool:
+    """Return whether the client can show forms: a bare `elicitation: {}` (all there was once) means forms; `url` alone
+    does not."""
+    elicitation = capabilities.elicitation if capabilities else None
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-_SILENCE = types.ElicitResult(action="cancel")
+_NO_ANSWER = types.ElicitResult(action="cancel")
 
 
-def _check(answer: object) -> None:
-    """Raise Declined for everything but a plain yes."""
+def _check_answer(answer: object) -> None:
+    """Raise Declined for everything except a plain yes."""
     if not isinstance(answer, types.ElicitResult):
         raise Declined(
             "The user could not be asked: this host says that it can, but failed.",

@@ -1,4 +1,4 @@
-"""Asking callers over HTTP who they are: bearer tokens in, challenges out, streams that end with their token.
+"""Authenticate callers over HTTP: bearer tokens, challenges, and streams that end with their token.
 
 Rules: RFC 6750 (bearer tokens), RFC 9728 (protected-resource metadata), MCP's authorization (both eras).
 """
@@ -29,9 +29,9 @@ from sora_mcp.identity.scopes import SCOPES
 from sora_mcp.ledger import open_documents
 from sora_mcp.server.bounds import read_ahead
 from sora_mcp.server.principals import VerifiedToken, current_token
-from sora_mcp.server.revocation import Ending, Exchanges
-from sora_mcp.server.scopes import check_scope, needed
-from sora_mcp.server.verifying import TRY_AGAIN_AFTER_S, CannotTell, Verifier, verifier_of
+from sora_mcp.server.revocation import Exchanges, Termination
+from sora_mcp.server.scopes import check_scope, required_scope
+from sora_mcp.server.verifying import RETRY_AFTER_S, CannotVerify, Verifier, create_verifier
 
 if TYPE_CHECKING:
     from sora_mcp.server.surface import SoraServer
@@ -42,9 +42,9 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 
 class Refusal(Struct, frozen=True):
-    """Why a request is not served: a status, and for 401 and 403 a challenge that says what would be.
+    """Why a request is not served: a status, and for 401 and 403 a challenge that says what is needed.
 
-    `error`: RFC 6750's code, empty where no token was sent.
+    `error`: RFC 6750's code, empty if no token was sent.
     """
 
     status: int
@@ -59,7 +59,7 @@ class Refusal(Struct, frozen=True):
             pairs = [f'{name}="{value}"' for name, value in values.items() if value]
             headers["WWW-Authenticate"] = f"Bearer {', '.join(pairs)}"
         if self.status == 503:
-            headers["Retry-After"] = str(TRY_AGAIN_AFTER_S)
+            headers["Retry-After"] = str(RETRY_AFTER_S)
         body = {"error": self.error or "invalid_token", "error_description": self.reason}
         return JSONResponse(body, status_code=self.status, headers=headers)
 
@@ -70,10 +70,10 @@ NO_SCOPE = Refusal(403, "insufficient_scope", f"The token has none of the scopes
 
 
 class Authentication:
-    """How callers of a server say who they are."""
+    """How callers of a server are authenticated."""
 
     def __init__(self, verifier: Verifier, documents: Documents, *, issuer: str = "", audience: str = "") -> None:
-        """`documents`: where the server keeps what it knows of people. `issuer` and `audience`: where clients get
+        """`documents`: where the server stores what it knows about people. `issuer` and `audience`: where clients get
         tokens, and for which address; empty without OAuth."""
         self.documents = documents
         self._verifier = verifier
@@ -84,17 +84,17 @@ class Authentication:
         self._metadata_url = f"{parts.scheme}://{parts.netloc}{list(self._paths)[-1]}" if issuer else None
 
     @classmethod
-    def configured(cls, settings: Settings) -> Authentication:
-        """As the settings say. Raises NotConfigured where one that OAuth needs is missing."""
+    def from_settings(cls, settings: Settings) -> Authentication:
+        """Create it from the settings. Raise NotConfigured if a setting that OAuth needs is missing."""
         documents = open_documents(settings, watched=True)
-        verifier = verifier_of(settings, documents)
+        verifier = create_verifier(settings, documents)
         if "oauth" not in settings.auth:
             return cls(verifier, documents)
         return cls(verifier, documents, issuer=settings.oauth_issuer or "", audience=settings.oauth_audience or "")
 
     @property
     def routes(self) -> list[Route]:
-        """The metadata by which clients find the issuer (RFC 9728), at the plain address and the one with the path."""
+        """Routes of the metadata by which clients find the issuer (RFC 9728), with and without the resource's path."""
         if not self._issuer:
             return []
         document = {
@@ -110,15 +110,15 @@ class Authentication:
 
         return [Route(path, metadata) for path in self._paths]
 
-    def lets_in(self, owner: str) -> bool:
-        """Whether somebody may still have access. Raises CannotTell."""
-        return self._verifier.lets_in(owner)
+    def has_access(self, owner: str) -> bool:
+        """Return whether an owner may still have access. Raise CannotVerify."""
+        return self._verifier.has_access(owner)
 
     def check_caller(self) -> None:
-        """Raise Declined where the token of the request that is served in this context is no longer good."""
+        """Raise Declined if the token of the current request is no longer valid."""
         try:
             self._verifier.check(current_token())
-        except (TokenRefused, CannotTell) as reason:
+        except (TokenRefused, CannotVerify) as reason:
             logger.warning("what the user agreed to is not submitted: %s", reason)
             raise Declined(
                 "The token that this call was made with is no longer valid, so nothing was submitted.",
@@ -126,9 +126,9 @@ class Authentication:
             ) from None
 
     def protect(self, server: SoraServer, app: ASGIApp, path: str) -> ASGIApp:
-        """The app of `server`, which serves MCP at `path` only to callers whose token is good, and allows the request.
+        """Wrap the app of `server` so that it serves MCP at `path` only with a valid token that allows the request.
 
-        On other paths a good token is known, too (`current_principal`), and none is required.
+        On other paths a valid token is recognized too (`current_principal`), but none is required.
         """
         server.middleware.append(check_scope)
         server.check_caller = self.check_caller
@@ -147,9 +147,9 @@ class _Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = await self._caller(scope)
+        caller = await self._authenticate(scope)
         if isinstance(caller, VerifiedToken):
-            receive, refusal = await self._allowed(caller, scope, receive)
+            receive, refusal = await self._check_scopes(caller, scope, receive)
             if refusal is None:
                 await self._serve(caller, scope, receive, send)
                 return
@@ -160,69 +160,72 @@ class _Guard:
             refusal = caller
         await refusal.response(self._metadata_url)(scope, receive, send)
 
-    async def _caller(self, scope: Scope) -> VerifiedToken | Refusal:
-        """Whose request it is. A token anywhere but in the header is none: addresses are logged, and passed on."""
+    async def _authenticate(self, scope: Scope) -> VerifiedToken | Refusal:
+        """Return the caller's verified token, or why there is none. Only the header counts: addresses are logged and
+        passed on."""
         headers = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(headers) > 1:
             return TWO_TOKENS
-        kind, _, token = headers[0].decode("latin-1").partition(" ") if headers else ("", "", "")
-        if kind.lower() != "bearer" or not token.strip():
+        scheme, _, token = headers[0].decode("latin-1").partition(" ") if headers else ("", "", "")
+        if scheme.lower() != "bearer" or not token.strip():
             return NO_TOKEN
         try:
             return await self._verifier.verify(token.strip())
-        except TokenRefused as refused:
-            logger.info("a token is refused: %s", refused)
-            return _refusal(refused)
-        except CannotTell as reason:
+        except TokenRefused as error:
+            logger.info("a token is refused: %s", error)
+            return _refusal(error)
+        except CannotVerify as reason:
             return _refusal(reason)
 
-    async def _allowed(self, caller: VerifiedToken, scope: Scope, receive: Receive) -> tuple[Receive, Refusal | None]:
-        """Whether the token allows the request, as far as its sender could get a better one: an issuer's token.
+    async def _check_scopes(
+        self, caller: VerifiedToken, scope: Scope, receive: Receive
+    ) -> tuple[Receive, Refusal | None]:
+        """Return a `receive` with the whole body, and a refusal if the token lacks a scope that its issuer could grant.
 
-        Clients answer a 403 by asking the issuer for more. With a static token the call ends in words that an agent
-        reads, which `check_scope` sees to.
+        Clients respond to a 403 by asking the issuer for more scopes. With a static token the call fails with a message
+        for the agent instead (`check_scope`).
         """
         if scope["path"] != self._path:
             return receive, None
-        allows = caller.principal.scopes
-        if allows.isdisjoint(SCOPES):
+        scopes = caller.principal.scopes
+        if scopes.isdisjoint(SCOPES):
             return receive, NO_SCOPE
-        if allows.issuperset(SCOPES) or scope["method"] != "POST" or not isinstance(caller.proof, AccessClaims):
+        if scopes.issuperset(SCOPES) or scope["method"] != "POST" or not isinstance(caller.proof, AccessClaims):
             return receive, None
         body, receive = await read_ahead(receive)
-        missing = _needed(body)
-        return receive, None if missing is None or missing in allows else _lacking(missing)
+        missing = _required_scope(body)
+        return receive, None if missing is None or missing in scopes else _missing_scope(missing)
 
     async def _serve(self, caller: VerifiedToken, scope: Scope, receive: Receive, send: Send) -> None:
         user = AuthenticatedUser(caller)
         scope.update(user=user, auth=AuthCredentials(user.scopes))
-        await self._exchanges.serve(scope, receive, send, partial(self._ending, caller))
+        await self._exchanges.serve(scope, receive, send, partial(self._termination, caller))
 
-    def _ending(self, caller: VerifiedToken) -> Ending | None:
-        """Why a request that was let in ends, and how it is answered; None where the token is still good."""
+    def _termination(self, caller: VerifiedToken) -> Termination | None:
+        """Return why an accepted request has to end, and its answer; None while the token is valid."""
         try:
             self._verifier.check(caller)
-        except (TokenRefused, CannotTell) as reason:
-            return Ending(str(reason), _refusal(reason).response(self._metadata_url))
+        except (TokenRefused, CannotVerify) as reason:
+            return Termination(str(reason), _refusal(reason).response(self._metadata_url))
         return None
 
 
-def _refusal(reason: TokenRefused | CannotTell) -> Refusal:
-    if isinstance(reason, CannotTell):
+def _refusal(reason: TokenRefused | CannotVerify) -> Refusal:
+    if isinstance(reason, CannotVerify):
         return Refusal(503, "temporarily_unavailable", str(reason))
     return Refusal(401, "invalid_token", str(reason))
 
 
-def _lacking(scope: str) -> Refusal:
+def _missing_scope(scope: str) -> Refusal:
     return Refusal(403, "insufficient_scope", f"The token lacks the scope {scope}. Nothing was submitted.")
 
 
-def _needed(body: bytes) -> str | None:
-    """The scope that a message needs; None for one that cannot be read: whoever serves it says so."""
+def _required_scope(body: bytes) -> str | None:
+    """Return the scope that a message needs; None if it cannot be read: its handler reports that."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("method"), str):
         return None
-    return needed(message["method"], message.get("params"))
+    return required_scope(message["method"], message.get("params"))

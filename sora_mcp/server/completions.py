@@ -1,4 +1,4 @@
-"""Completions for the variables of resource templates and the arguments of prompts."""
+"""Completions for variables of resource templates and arguments of prompts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Studio]
 
-MOST = 100
-"""Values in one answer; the protocol allows no more."""
-LOOKED_AT = 500
-"""How many of the newest videos are looked at for ids."""
+MAX_VALUES = 100
+"""Values in one answer, the protocol's limit."""
+MAX_VIDEOS = 500
+"""Newest videos whose ids are completed."""
 
 
 async def complete(ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-    """Serve `completion/complete`. Raises MCPError (-32602) for an unknown prompt or template."""
+    """Serve `completion/complete`. Raise MCPError (-32602) for an unknown prompt or template."""
     argument = params.argument
     is_known = argument.name in _arguments(params.ref)
-    complete_argument = _VALUES.get(argument.name) if is_known else None
+    complete_argument = _COMPLETERS.get(argument.name) if is_known else None
     values = await complete_argument(ctx.lifespan_context) if complete_argument else []
-    return types.CompleteResult(completion=_beginning_with(argument.value, values))
+    return types.CompleteResult(completion=_matching(argument.value, values))
 
 
 def _arguments(ref: types.ResourceTemplateReference | types.PromptReference) -> Iterable[str]:
@@ -44,9 +44,9 @@ def _arguments(ref: types.ResourceTemplateReference | types.PromptReference) -> 
 
 
 async def _ids(studio: Studio) -> list[str]:
-    """The ids of the newest videos, newest first."""
+    """Return the ids of the newest videos, newest first."""
     try:
-        videos = (await studio.recent(limit=LOOKED_AT)).videos
+        videos = (await studio.recent(limit=MAX_VIDEOS)).videos
     except SoraError as error:
         logger.info("no ids can be completed now: %s", error.message)
         return []
@@ -65,15 +65,15 @@ async def _seconds(studio: Studio) -> list[str]:
     return [f"{frames / FPS:g}" for frames in sorted(studio.capabilities.lengths)]
 
 
-_VALUES: Mapping[str, Callable[[Studio], Awaitable[list[str]]]] = {
+_COMPLETERS: Mapping[str, Callable[[Studio], Awaitable[list[str]]]] = {
     "task_id": _ids,
     "variant": _variants,
     "size": _sizes,
     "seconds": _seconds,
 }
-"""Everything that could stand in a variable or an argument; nothing for what people write themselves."""
+"""The possible values of a variable or an argument; free text has no entry."""
 
 
-def _beginning_with(begin: str, values: list[str]) -> types.Completion:
-    matching = [value for value in values if value.startswith(begin.strip())]
-    return types.Completion(values=matching[:MOST], total=len(matching), has_more=len(matching) > MOST)
+def _matching(prefix: str, values: list[str]) -> types.Completion:
+    matching = [value for value in values if value.startswith(prefix.strip())]
+    return types.Completion(values=matching[:MAX_VALUES], total=len(matching), has_more=len(matching) > MAX_VALUES)

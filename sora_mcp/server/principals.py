@@ -1,4 +1,4 @@
-"""Who makes a request, where the server asks that: over HTTP, with `SORA_AUTH`."""
+"""The caller of a request, if the server authenticates callers: over HTTP, with `SORA_AUTH`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sora_mcp.core.cost import Cost
 
 
 class Principal(Struct, frozen=True):
-    """One caller. Two requests are of the same person where `owner` is the same.
+    """One caller. Two requests come from the same person if `owner` is the same.
 
-    `owner`: whose rows these are. It is the NAME of a static token, or `ISSUER#SUBJECT` for OAuth; a NAME has no `#`,
-    so that neither can ever be the other. `scopes`: what the token allows, of SCOPES or others. `max_cost_per_day`:
-    the most that 24 hours of this owner may cost, None without a cap of their own.
+    `owner`: the owner of the caller's rows. It is the NAME of a static token, or `ISSUER#SUBJECT` for OAuth; a NAME has
+    no `#`, so the two cannot collide. `scopes`: what the token allows, from SCOPES or others. `max_cost_per_day`: the
+    most that 24 hours of this owner may cost, None without an own cap.
     """
 
     owner: str
@@ -24,7 +24,7 @@ class Principal(Struct, frozen=True):
 
 
 class VerifiedToken(AccessToken):
-    """A token that was found to be good: whose it is, and what the verifier knows of it. Its text is not kept."""
+    """A valid token: its caller, and what the verifier knows about it. Its text is not stored."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -33,16 +33,16 @@ class VerifiedToken(AccessToken):
 
 
 def current_principal() -> Principal | None:
-    """Who makes the request that is served in this context; None where identity is off.
+    """Return the caller of the current request; None if authentication is off.
 
-    Where it is on, no handler of MCP is reached without one.
+    If it is on, no MCP handler is reached without one.
     """
     token = get_access_token()
     return token.principal if isinstance(token, VerifiedToken) else None
 
 
 def current_token() -> VerifiedToken:
-    """The token of the request that is served in this context, on a server that has found it to be good."""
+    """Return the verified token of the current request; only for requests that were authenticated."""
     token = get_access_token()
     assert isinstance(token, VerifiedToken)
     return token

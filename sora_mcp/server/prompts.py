@@ -1,4 +1,4 @@
-"""Prompts: what people start with a slash command. Each has the agent show body and cost first, and pay once."""
+"""Prompts, which people start with a slash command. Each has the agent show body and cost first, and pay once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sora_mcp.tools.arguments import closest
 
 Context = ServerRequestContext[Studio]
 
-TEXT_MOST = 4000
-"""Characters of one argument that are taken over."""
+MAX_TEXT_LENGTH = 4000
+"""Characters of one argument; the rest is cut off."""
 
 _PAY_ONCE = (
     "Call it with dry_run first, tell me the cost (a relative cost, or money) and wait for my yes; then call it again, "
@@ -29,28 +29,28 @@ _PAY_THRICE = (
     "Make the first with dry_run first, tell me what it costs and wait for my yes to all three; then make each once, "
     "without dry_run. If an outcome is unknown, make no more: tell me."
 )
-_THREE = 3
+_N_VERSIONS = 3
 _WAIT = "Then call get_video with wait_seconds 50, again and again, until it has finished"
-_LOOK = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
+_REVIEW = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
 
 
 class Starter(Struct, frozen=True):
-    """One prompt: its arguments (name → description; some are required), and what their texts make the user say where
-    these things can be asked for."""
+    """One prompt: its arguments (name → description; some are required), and how their values and the gateway's
+    capabilities become the user's message."""
 
     name: str
     title: str
     description: str
     arguments: Mapping[str, str]
     required: frozenset[str]
-    say: Callable[[Mapping[str, str], Capabilities], str]
+    render: Callable[[Mapping[str, str], Capabilities], str]
 
     @property
-    def listed(self) -> types.Prompt:
-        """The prompt as `prompts/list` has it."""
+    def as_prompt(self) -> types.Prompt:
+        """The prompt as listed by `prompts/list`."""
         arguments = [
-            types.PromptArgument(name=name, description=words, required=name in self.required)
-            for name, words in self.arguments.items()
+            types.PromptArgument(name=name, description=description, required=name in self.required)
+            for name, description in self.arguments.items()
         ]
         return types.Prompt(name=self.name, title=self.title, description=self.description, arguments=arguments)
 
@@ -58,7 +58,7 @@ class Starter(Struct, frozen=True):
 def _shoot(texts: Mapping[str, str], _: Capabilities) -> str:
     return (
         f"Make a video with create_video{_shape(texts)}. The prompt is the text between the lines; keep its wording.\n"
-        f"{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, {_LOOK}."
+        f"{_quoted(texts['scene'])}\n{_PAY_ONCE} {_WAIT}, {_REVIEW}."
     )
 
 
@@ -67,12 +67,12 @@ def _storyboard(texts: Mapping[str, str], _: Capabilities) -> str:
         "Turn the idea between the lines into a storyboard: a few beats, each with the time it begins at and one "
         f"sentence that says what is seen.\n{_quoted(texts['idea'])}\n"
         f"Show me the beats and change them as I wish. Then use storyboard_video{_shape(texts)}; a time is "
-        f"a frame ({FPS} per second), and every time lies before the end. {_PAY_ONCE} {_WAIT}, {_LOOK}."
+        f"a frame ({FPS} per second), and every time lies before the end. {_PAY_ONCE} {_WAIT}, {_REVIEW}."
     )
 
 
 def _variations(texts: Mapping[str, str], limits: Capabilities) -> str:
-    if limits.max_variants < _THREE:
+    if limits.max_variants < _N_VERSIONS:
         return (
             f"Make three versions of one video: three calls of create_video{_shape(texts)}, since this gateway makes "
             f"one at a time; the second and the third with allow_duplicate. The prompt is the text between the lines; "
@@ -88,20 +88,20 @@ def _variations(texts: Mapping[str, str], limits: Capabilities) -> str:
 
 
 def _fix(texts: Mapping[str, str], limits: Capabilities) -> str:
-    begin = (
+    prefix = (
         f"Something is wrong with the video {_one_line(texts['task_id'])}. Call get_video for it, look at it with "
         f"view_video, and say whether you see what I mean by the text between the lines.\n{_quoted(texts['problem'])}\n"
     )
     if not limits.can("remix"):
         return (
-            f"{begin}This gateway changes no finished video: suggest a better prompt, and make a new one with "
-            f"create_video if I want that. {_PAY_ONCE} {_WAIT}, {_LOOK}."
+            f"{prefix}This gateway changes no finished video: suggest a better prompt, and make a new one with "
+            f"create_video if I want that. {_PAY_ONCE} {_WAIT}, {_REVIEW}."
         )
     amount = "; amount goes from 1 (least change) to 8 (most): suggest one and say why" if limits.amount else ""
     return (
-        f"{begin}Then use remix_video with that task id as source_generation_id and a prompt that says only what has "
+        f"{prefix}Then use remix_video with that task id as source_generation_id and a prompt that says only what has "
         f"to change{amount}. If the video failed or was blocked there is nothing to remix: suggest a better prompt "
-        f"instead. {_PAY_ONCE} {_WAIT}, {_LOOK}."
+        f"instead. {_PAY_ONCE} {_WAIT}, {_REVIEW}."
     )
 
 
@@ -151,75 +151,75 @@ STARTERS: dict[str, Starter] = {
 
 async def list_prompts(_: Context, __: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
     """Serve `prompts/list`."""
-    return types.ListPromptsResult(prompts=[starter.listed for starter in STARTERS.values()])
+    return types.ListPromptsResult(prompts=[starter.as_prompt for starter in STARTERS.values()])
 
 
 async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-    """Serve `prompts/get`. Raises MCPError (-32602) for an unknown prompt or argument, a missing one, or a size or a
-    length that no tool takes."""
+    """Serve `prompts/get`. Raise MCPError (-32602) for an unknown prompt, an unknown or missing argument, or a size or
+    length that no tool accepts."""
     starter = find(params.name)
     arguments = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
     if unknown := [name for name in arguments if name not in starter.arguments]:
         known = list(starter.arguments)
-        raise _refused(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
+        raise _invalid_params(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
     if missing := [name for name in starter.arguments if name in starter.required and name not in arguments]:
-        raise _refused(f"{', '.join(missing)}: missing", list(starter.arguments))
+        raise _invalid_params(f"{', '.join(missing)}: missing", list(starter.arguments))
     limits = ctx.lifespan_context.capabilities
-    content = types.TextContent(text=starter.say(_checked(arguments, limits), limits))
+    content = types.TextContent(text=starter.render(_normalize(arguments, limits), limits))
     return types.GetPromptResult(
         description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
     )
 
 
 def find(name: str) -> Starter:
-    """The prompt of that name. Raises MCPError (-32602) where there is none."""
+    """Return the prompt with this name. Raise MCPError (-32602) if there is none."""
     if (starter := STARTERS.get(name)) is None:
-        raise _refused(f"{clean(name, 60)}: unknown prompt{closest(name, list(STARTERS))}", list(STARTERS))
+        raise _invalid_params(f"{clean(name, 60)}: unknown prompt{closest(name, list(STARTERS))}", list(STARTERS))
     return starter
 
 
-def _refused(wrong: str, allowed: list[str]) -> MCPError:
-    return MCPError(types.INVALID_PARAMS, f"{wrong}; allowed: {', '.join(allowed)}.")
+def _invalid_params(problem: str, allowed: list[str]) -> MCPError:
+    return MCPError(types.INVALID_PARAMS, f"{problem}; allowed: {', '.join(allowed)}.")
 
 
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[x\u00d7*]\s*(\d{1,5})\s*(?:px)?\s*", re.IGNORECASE)
 _SECONDS = re.compile(r"\s*(\d{1,4}(?:\.\d{1,3})?)\s*(?:s|sec|seconds?)?\s*", re.IGNORECASE)
 
 
-def _checked(texts: Mapping[str, str], limits: Capabilities) -> dict[str, str]:
-    """The same, its size and length written as one does. Raises MCPError where no tool takes them."""
-    checked = dict(texts)
+def _normalize(texts: Mapping[str, str], limits: Capabilities) -> dict[str, str]:
+    """Return the arguments with size and length in their usual form. Raise MCPError if no tool accepts them."""
+    normalized = dict(texts)
     if size := texts.get("size"):
         parts = _SIZE.fullmatch(size)
         width, height = map(int, parts.groups()) if parts else (0, 0)
         if not (limits.any_size and width and height) and (width, height) not in limits.sizes:
-            raise _not_taken("size", size, [f"{wide}x{high}" for wide, high in sorted(limits.sizes)])
-        checked["size"] = f"{width}x{height}"
+            raise _unsupported("size", size, [f"{wide}x{high}" for wide, high in sorted(limits.sizes)])
+        normalized["size"] = f"{width}x{height}"
     if seconds := texts.get("seconds"):
         parts = _SECONDS.fullmatch(seconds)
         frames = float(parts[1]) * FPS if parts else 0
         if not (limits.any_length and frames) and frames not in limits.lengths:
-            raise _not_taken("seconds", seconds, [f"{each / FPS:g}" for each in sorted(limits.lengths)])
-        checked["seconds"] = f"{frames / FPS:g}"
-    return checked
+            raise _unsupported("seconds", seconds, [f"{each / FPS:g}" for each in sorted(limits.lengths)])
+        normalized["seconds"] = f"{frames / FPS:g}"
+    return normalized
 
 
-def _not_taken(name: str, text: str, allowed: list[str]) -> MCPError:
-    return _refused(f"{name}: {clean(text, 40)} is not taken here", allowed)
+def _unsupported(name: str, text: str, allowed: list[str]) -> MCPError:
+    return _invalid_params(f"{name}: {clean(text, 40)} is not taken here", allowed)
 
 
-def _shape(texts: Mapping[str, str], begin: str = ", with") -> str:
-    """The size and length that were asked for, as the tools' arguments."""
+def _shape(texts: Mapping[str, str], prefix: str = ", with") -> str:
+    """Return the requested size and length as a phrase that names the tools' arguments."""
     parts = []
     if size := texts.get("size"):
         parts.append(f"the size {size} (width x height)")
     if seconds := texts.get("seconds"):
         parts.append(f"a length of {seconds} s (n_frames {float(seconds) * FPS:g})")
-    return f"{begin} {' and '.join(parts)}" if parts else ""
+    return f"{prefix} {' and '.join(parts)}" if parts else ""
 
 
 def _quoted(text: str) -> str:
-    return f"---\n{text.strip()[:TEXT_MOST]}\n---"
+    return f"---\n{text.strip()[:MAX_TEXT_LENGTH]}\n---"
 
 
 def _one_line(text: str) -> str:

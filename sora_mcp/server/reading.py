@@ -1,4 +1,4 @@
-"""Serving resources: the lists, reading one, and links to them in results."""
+"""Serve resources: the lists, reading one, and links to them in results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sora_mcp.core.errors import InvalidInput, NotFound, SoraError
 from sora_mcp.core.results import ListedVideo
 from sora_mcp.core.tables import FPS
 from sora_mcp.server.addresses import video_uri
-from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found, wording
+from sora_mcp.server.resources import FILE, RESOURCES, VIDEO, find, not_found, wording_for
 from sora_mcp.studio import Studio
 
 logger = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Studio]
 
-NEWEST = 10
-"""Videos that are listed; older ones are read through the templates."""
+MAX_LISTED = 10
+"""Newest videos that are listed; older ones are read through the templates."""
 
-_FIXED = [
+_STATIC = [
     types.Resource(
         uri=each.uri, name=each.name, title=each.title, description=each.description, mime_type=each.mime_type
     )
@@ -42,13 +42,13 @@ _TEMPLATES = [
 
 
 async def list_resources(ctx: Context, _: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-    """Serve `resources/list`: what is always there, and the newest videos."""
+    """Serve `resources/list`: the static resources, and the newest videos."""
     try:
-        videos = (await ctx.lifespan_context.recent(limit=NEWEST)).videos
+        videos = (await ctx.lifespan_context.recent(limit=MAX_LISTED)).videos
     except SoraError as error:
         logger.info("no videos can be listed now: %s", error.message)
         videos = []
-    return types.ListResourcesResult(resources=[*_FIXED, *map(_listed, videos)])
+    return types.ListResourcesResult(resources=[*_STATIC, *map(_video_resource, videos)])
 
 
 async def list_templates(_: Context, __: types.PaginatedRequestParams | None) -> types.ListResourceTemplatesResult:
@@ -57,7 +57,7 @@ async def list_templates(_: Context, __: types.PaginatedRequestParams | None) ->
 
 
 async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-    """Serve `resources/read`. Raises MCPError: -32602 where there is no such resource, else -32603 saying why."""
+    """Serve `resources/read`. Raise MCPError: -32602 if there is no such resource, otherwise -32603 with the reason."""
     uri = params.uri
     resource, values = find(uri)
     studio = ctx.lifespan_context
@@ -68,10 +68,10 @@ async def read(ctx: Context, params: types.ReadResourceRequestParams) -> types.R
     except InvalidInput as error:
         if "?" not in uri:
             raise not_found(uri) from None
-        raise MCPError(types.INVALID_PARAMS, wording(studio).message(error.parts), {"uri": uri}) from None
+        raise MCPError(types.INVALID_PARAMS, wording_for(studio).message(error.parts), {"uri": uri}) from None
     except SoraError as error:
-        words = f"{wording(studio).message(error.parts)} {wording(studio).next_step(error)}".strip()
-        raise MCPError(types.INTERNAL_ERROR, words, {"uri": uri, "kind": error.kind}) from None
+        message = f"{wording_for(studio).message(error.parts)} {wording_for(studio).next_step(error)}".strip()
+        raise MCPError(types.INTERNAL_ERROR, message, {"uri": uri, "kind": error.kind}) from None
     return types.ReadResourceResult(contents=[_contents(uri, resource.mime_type, content)])
 
 
@@ -83,7 +83,7 @@ def _contents(
     return types.BlobResourceContents(uri=uri, mime_type=mime_type, blob=base64.b64encode(content).decode("ascii"))
 
 
-def _listed(video: ListedVideo) -> types.Resource:
+def _video_resource(video: ListedVideo) -> types.Resource:
     video_id = video.task_id or video.request_id
     size = f", {video.width}x{video.height}" if video.width and video.height else ""
     length = f", {round(video.n_frames / (video.fps or FPS), 2):g} s" if video.n_frames else ""
@@ -97,6 +97,6 @@ def _listed(video: ListedVideo) -> types.Resource:
 
 
 def file_link(download: Mapping[str, Any], name: str) -> types.ResourceLink:
-    """A link to a video that was downloaded, from the structured result and the file's name."""
+    """Return a link to a downloaded video, from the structured result and the file's name."""
     uri = f"{video_uri(download['task_id'])}/{download['variant']}.mp4"
     return types.ResourceLink(name=name, uri=uri, mime_type=FILE.mime_type, size=download["bytes"])

@@ -1,6 +1,6 @@
-"""The table of resources, at `sora://…`: addresses, descriptions, completions and readers are all read off it.
+"""The table of resources, at `sora://…`: their addresses, descriptions, completions and readers all come from it.
 
-A new resource is its reader and its entry in RESOURCES.
+To add a resource, write its reader and its entry in RESOURCES.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import Caller
 from sora_mcp.tools.view_video import ViewVideo, look
 
-UNSETTLED_MOST = 50
-"""Unknown outcomes that are told."""
-LARGEST_BYTES = 8_000_000
-"""Largest video that is sent as a resource: in base64, inside one message."""
+MAX_UNSETTLED = 50
+"""Unknown outcomes in one answer."""
+MAX_FILE_BYTES = 8_000_000
+"""Bytes of the largest video sent as a resource: in base64, inside one message."""
 
 Values = Mapping[str, str]
-"""The values of a template's variables, by name."""
+"""The values of a template's variables by name."""
 
 
 class Resource(Struct, frozen=True):
-    """One resource, or (where `uri` is a template) one kind of them. `read` gives text, or bytes that are no text."""
+    """One resource, or a template of them if `uri` is one. `read` returns text, or bytes for binary content."""
 
     uri: str
     name: str
@@ -45,7 +45,7 @@ class Resource(Struct, frozen=True):
 
     @property
     def variables(self) -> list[str]:
-        """The names of the variables of its template."""
+        """The names of its template's variables."""
         return addresses.variables(self.uri)
 
 
@@ -56,8 +56,8 @@ async def _guide(_: Studio, __: Values) -> str:
 _GUIDE_FILE = Path(__file__).with_name("guide.md")
 
 
-def wording(studio: Studio) -> ForAgents:
-    """The words for whoever makes the request."""
+def wording_for(studio: Studio) -> ForAgents:
+    """Return the wording for the caller of the request."""
     if not studio.settings.is_shared:
         return FOR_AGENTS
     from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - most callers are on this machine
@@ -66,24 +66,24 @@ def wording(studio: Studio) -> ForAgents:
 
 
 async def _gateway(studio: Studio, _: Values) -> str:
-    return _json(wording(studio).structured(await studio.describe()))
+    return _json(wording_for(studio).structured(await studio.describe()))
 
 
 async def _unsettled(studio: Studio, _: Values) -> str:
-    words, unsettled = wording(studio), await studio.recent(limit=UNSETTLED_MOST, states=("unknown",))
+    texts, unsettled = wording_for(studio), await studio.recent(limit=MAX_UNSETTLED, states=("unknown",))
     advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
     next_step = (
-        words.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
+        texts.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
     )
-    return _json({**words.structured(unsettled), "next_step": next_step})
+    return _json({**texts.structured(unsettled), "next_step": next_step})
 
 
 async def _video(studio: Studio, values: Values) -> str:
-    return _json(wording(studio).structured(await studio.get(values["task_id"])))
+    return _json(wording_for(studio).structured(await studio.get(values["task_id"])))
 
 
 async def _file(studio: Studio, values: Values) -> bytes:
-    return await studio.read(values["task_id"], variant=int(values["variant"]), max_bytes=LARGEST_BYTES)
+    return await studio.read(values["task_id"], variant=int(values["variant"]), max_bytes=MAX_FILE_BYTES)
 
 
 async def _contact_sheet(studio: Studio, values: Values) -> bytes:
@@ -134,7 +134,7 @@ FILE = Resource(
     VIDEOS + "{task_id}/{variant}.mp4",
     "video_file",
     "A video's file",
-    f"One variant (1 is the first) of a finished video, up to {LARGEST_BYTES // 1_000_000} MB.",
+    f"One variant (1 is the first) of a finished video, up to {MAX_FILE_BYTES // 1_000_000} MB.",
     "video/mp4",
     _file,
 )
@@ -162,7 +162,7 @@ RESOURCES = (GUIDE, GATEWAY, UNSETTLED, VIDEO, FILE, CONTACT_SHEET, EXACT_CONTAC
 
 
 def find(uri: str) -> tuple[Resource, Values]:
-    """What stands at an address, and the values of its variables. Raises MCPError (-32602) where nothing can."""
+    """Return the resource at an address, and the values of its variables. Raise MCPError (-32602) if none matches."""
     for resource in RESOURCES:
         if (values := addresses.match(resource.uri, uri)) is not None:
             return resource, values
@@ -170,12 +170,12 @@ def find(uri: str) -> tuple[Resource, Values]:
 
 
 def not_found(uri: str) -> MCPError:
-    """There is no such resource."""
+    """Return the error for an address without a resource."""
     return MCPError(types.INVALID_PARAMS, "Resource not found", {"uri": uri})
 
 
-def video_of(uri: str) -> str | None:
-    """The id of the video that an address belongs to; None where there is none."""
+def video_id_from(uri: str) -> str | None:
+    """Return the id of the video that an address belongs to, or None."""
     try:
         return find(uri)[1].get("task_id")
     except MCPError:
@@ -183,5 +183,5 @@ def video_of(uri: str) -> str | None:
 
 
 def is_state(uri: str) -> bool:
-    """Whether an address is that of a video's state, and not of one of its files."""
+    """Return whether an address is that of a video's state, not of one of its files."""
     return addresses.match(VIDEO.uri, uri) is not None

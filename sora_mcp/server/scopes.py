@@ -1,4 +1,4 @@
-"""What a caller's token allows: paid tools need `videos:create`, everything else that shows videos `videos:read`."""
+"""Scopes of a caller's token: paid tools need `videos:create`, everything else that shows videos `videos:read`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sora_mcp.core.errors import NotAllowed
 from sora_mcp.identity.scopes import CREATE, READ
 from sora_mcp.server.principals import current_principal
 
-_FREE = {"initialize", "ping", "server/discover", "tools/list", "logging/setLevel"}
-"""What every caller may ask: it shows nothing of anybody."""
+_UNSCOPED_METHODS = {"initialize", "ping", "server/discover", "tools/list", "logging/setLevel"}
+"""Methods that need no scope: they show nobody's data."""
 
 
-def needed(method: str, params: object) -> str | None:
-    """The scope that a request needs, None where every caller may make it."""
-    if method in _FREE or method.startswith("notifications/"):
+def required_scope(method: str, params: object) -> str | None:
+    """Return the scope that a request needs, or None if every caller may make it."""
+    if method in _UNSCOPED_METHODS or method.startswith("notifications/"):
         return None
     if method != "tools/call":
         return READ
@@ -29,19 +29,19 @@ def needed(method: str, params: object) -> str | None:
 
 
 async def check_scope(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware of a server whose callers are known: a request is served only where its token allows it.
+    """Middleware of a server with authentication: serve a request only if its token allows it.
 
-    Raises MCPError where it does not; a tool call is answered with an error of the tool's.
+    Raise MCPError if it does not; for a tool call, return an error result.
     """
     principal = current_principal()
     if principal is None:
         raise MCPError(types.INVALID_REQUEST, "Nobody knows who makes this request. It was not served.")
-    scope = needed(ctx.method, ctx.params)
+    scope = required_scope(ctx.method, ctx.params)
     if scope is None or scope in principal.scopes:
         return await call_next(ctx)
-    refusal = NotAllowed(scope)
+    error = NotAllowed(scope)
     if ctx.method != "tools/call":
-        raise MCPError(types.INVALID_REQUEST, refusal.message)
-    refused = tools.failed(refusal, paid=scope == CREATE)
-    content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (refused.text, refused.mirror)]
-    return types.CallToolResult(content=content, structured_content=refused.structured, is_error=True)
+        raise MCPError(types.INVALID_REQUEST, error.message)
+    result = tools.failed(error, paid=scope == CREATE)
+    content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (result.text, result.mirror)]
+    return types.CallToolResult(content=content, structured_content=result.structured, is_error=True)

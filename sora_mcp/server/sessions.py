@@ -1,8 +1,8 @@
-"""Sessions of the older protocol era, where several servers share a ledger: any of them serves any session.
+"""Sessions of the older protocol era on several servers with one ledger: each of them can serve any session.
 
-A session's id says what its client said when it opened it: the revision it speaks, and whether its user can be asked. A
-server that meets a session for the first time opens it for itself with that. What a client says to one server and may
-be meant for another, such as the answer to a question that another asked, is handed on to all of them.
+A session's id holds what its client declared in `initialize`: the revision, and whether its user can be asked. A server
+that gets a session's request for the first time uses that to open the session locally. A message that may be meant for
+another server, such as the answer to a question that it asked, is broadcast to all of them.
 """
 
 from __future__ import annotations
@@ -26,95 +26,96 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.server.bounds import MOST_BYTES
+from sora_mcp.server.bounds import MAX_MESSAGE_BYTES
 from sora_mcp.server.principals import current_principal
-from sora_mcp.server.subscribers import LONGEST_URI, MOST_URIS
+from sora_mcp.server.subscribers import MAX_URI_LENGTH, MAX_URIS
 from sora_mcp.server.surface import SoraServer
 
 logger = logging.getLogger(__name__)
 
-MOST_SESSIONS = 10_000
-"""Sessions that a server remembers; one that was forgotten is opened again when it is used."""
-MOST_ENDED = 1000
-"""Sessions that are remembered as ended by their clients."""
-MOST_SUBSCRIPTIONS = 2 * MOST_URIS
-"""Of one session, those that ended among them."""
-LONGEST_MESSAGE = LONGEST_URI + 1000
-"""Characters of one that is remembered."""
-TRIES, AGAIN_AFTER_S = 15, 2.0
-"""How often, and after how many seconds, a message to the other servers is sent again: the ledger may be away."""
+MAX_SESSIONS = 10_000
+"""Sessions that a server stores; a dropped one is opened again when it is used."""
+MAX_CLOSED = 1000
+"""Sessions that are remembered as closed by their clients."""
+MAX_SUBSCRIPTIONS = 2 * MAX_URIS
+"""Subscriptions stored for one session, including ended ones."""
+MAX_MESSAGE_LENGTH = MAX_URI_LENGTH + 1000
+"""Characters of a stored subscription message."""
+MAX_ATTEMPTS, RETRY_DELAY_S = 15, 2.0
+"""Attempts to send a message to the other servers, and seconds between them: the ledger may be unavailable."""
 
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
 _PREFIX = "any."
+_MODES = ("form", "url")
 _SUBSCRIBING = {"resources/subscribe", "resources/unsubscribe"}
 
 
 class _Client(Struct, frozen=True):
-    """What a client said when it opened a session. `asks`: the ways in which its user can be asked, None for no way."""
+    """What a client declared in `initialize`. `modes`: those in which its user can be asked, None if none."""
 
     version: str
-    asks: tuple[str, ...] | None
+    modes: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, params: dict[str, Any]) -> _Client:
-        """As the params of `initialize` say."""
+    def from_params(cls, params: dict[str, Any]) -> _Client:
+        """Create it from the params of `initialize`."""
         capabilities = params.get("capabilities")
-        asking = capabilities.get("elicitation") if isinstance(capabilities, dict) else None
-        ways = tuple(way for way in ("form", "url") if way in asking) if isinstance(asking, dict) else None
+        elicitation = capabilities.get("elicitation") if isinstance(capabilities, dict) else None
+        modes = tuple(mode for mode in _MODES if mode in elicitation) if isinstance(elicitation, dict) else None
         version = params.get("protocolVersion")
-        return cls(version if version in HANDSHAKE_PROTOCOL_VERSIONS else HANDSHAKE_PROTOCOL_VERSIONS[-1], ways)
+        return cls(version if version in HANDSHAKE_PROTOCOL_VERSIONS else HANDSHAKE_PROTOCOL_VERSIONS[-1], modes)
 
     @property
-    def opening(self) -> dict[str, Any]:
-        """The request by which it would open its session again."""
-        capabilities: dict[str, Any] = {} if self.asks is None else {"elicitation": {way: {} for way in self.asks}}
-        about = {"name": "client", "version": "1"}
-        params = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": about}
+    def initialize_request(self) -> dict[str, Any]:
+        """The request with which the client would open its session again."""
+        capabilities: dict[str, Any] = {} if self.modes is None else {"elicitation": {mode: {} for mode in self.modes}}
+        client_info = {"name": "client", "version": "1"}
+        params = {"protocolVersion": self.version, "capabilities": capabilities, "clientInfo": client_info}
         return {"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params}
 
 
-def _id_of(client: _Client, owner: str) -> str:
+def _encode_id(client: _Client, owner: str) -> str:
     nonce = secrets.token_hex(16)
-    asks = None if client.asks is None else list(client.asks)
-    text = json.dumps([nonce, _mark(nonce, owner), client.version, asks], separators=(",", ":"))
+    modes = None if client.modes is None else list(client.modes)
+    text = json.dumps([nonce, _owner_digest(nonce, owner), client.version, modes], separators=(",", ":"))
     return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _client_of(session_id: str, owner: str) -> _Client | None:
-    """Who opened a session, None where it is none of ours, or of another owner."""
+def _decode_id(session_id: str, owner: str) -> _Client | None:
+    """Return the client that opened a session; None if the id is invalid, or belongs to another owner."""
     text = session_id.removeprefix(_PREFIX)
     if text == session_id or len(text) > 1000:
         return None
     try:
-        nonce, mark, version, asks = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if mark != _mark(nonce, owner) or version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        nonce, digest, version, modes = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if digest != _owner_digest(nonce, owner) or version not in HANDSHAKE_PROTOCOL_VERSIONS:
             return None
-        return _Client(version, None if asks is None else tuple(way for way in ("form", "url") if way in asks))
+        return _Client(version, None if modes is None else tuple(mode for mode in _MODES if mode in modes))
     except (ValueError, TypeError):
         return None
 
 
-def _mark(nonce: str, owner: str) -> str:
-    """Whose session it is. Whoever makes a request shows that with their token: this is no secret."""
+def _owner_digest(nonce: str, owner: str) -> str:
+    """Return a digest of a session's owner. It need not be secret: callers authenticate with their token."""
     return hashlib.sha256(f"{nonce} {owner}".encode()).hexdigest()[:32]
 
 
 class _Session(Struct):
-    """A session as it is open here. `own_id`: its id within this server; empty where it has to be opened."""
+    """A session as this server knows it. `local_id`: its id within this server, empty if it has to be opened."""
 
     client: _Client
     scope: Scope
-    own_id: str = ""
+    local_id: str = ""
     subscriptions: dict[str, str] = field(default_factory=dict)
-    """The last message about each resource that it has subscribed to, or does no longer."""
+    """The last (un)subscribe message by resource."""
     context: Context = field(default_factory=copy_context)
-    opening: anyio.Lock = field(default_factory=anyio.Lock)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     def remember(self, body: _Body) -> None:
-        """Remember a message about a subscription; none that is too long to be told, and so many at most."""
-        if len(body.text) <= LONGEST_MESSAGE:
-            self.subscriptions[_uri(body.message)] = body.text
-        while len(self.subscriptions) > MOST_SUBSCRIPTIONS:
+        """Store a subscription message unless it is too long; keep the newest MAX_SUBSCRIPTIONS."""
+        if len(body.text) <= MAX_MESSAGE_LENGTH:
+            self.subscriptions[_subscription_uri(body.message)] = body.text
+        while len(self.subscriptions) > MAX_SUBSCRIPTIONS:
             del self.subscriptions[next(iter(self.subscriptions))]
 
 
@@ -125,10 +126,10 @@ class Sessions:
         self._app = app
         self._server = server
         self._sender = secrets.token_hex(8)
-        self._here: dict[str, _Session] = {}
-        self._ended: dict[str, None] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._closed: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        server.on_message = self._hear
+        server.on_message = self._receive_broadcast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"]) if scope["type"] == "http" else {}
@@ -143,34 +144,34 @@ class Sessions:
             await self._app(scope, receive, send)
 
     async def _open(self, scope: Scope, body: _Body, send: Send) -> None:
-        """Serve a request of no session: `initialize` opens one."""
+        """Serve a request without a session: `initialize` opens one."""
         message = body.message
         if message.get("method") != "initialize" or not isinstance(params := message.get("params"), dict):
             await self._app(scope, body.replay(), send)
             return
-        client = _Client.of(params)
-        session_id = _id_of(client, _owner())
+        client = _Client.from_params(params)
+        session_id = _encode_id(client, _owner())
         session = _Session(client, scope)
         self._remember(session_id, session)
-        await self._app(scope, body.replay(), _Answer(send, session_id, opens=session).send)
-        if not session.own_id:
-            self._here.pop(session_id, None)
+        await self._app(scope, body.replay(), _Response(send, session_id, opens=session).send)
+        if not session.local_id:
+            self._sessions.pop(session_id, None)
 
     async def _serve(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        client = None if session_id in self._ended else _client_of(session_id, _owner())
+        client = None if session_id in self._closed else _decode_id(session_id, _owner())
         if client is None:
             await Response("Session not found", status_code=404)(scope, receive, send)
             return
         body = await _Body.read(receive) if scope["method"] == "POST" else None
-        is_said = body is not None and body.is_for_any
-        if body is not None and (is_said or body.subscribes):
-            self._tell_others(session_id, kind="said", message=body.text)
+        is_broadcast = body is not None and body.is_broadcast
+        if body is not None and (is_broadcast or body.subscribes):
+            self._broadcast(session_id, kind="said", message=body.text)
         if scope["method"] == "DELETE":
-            self._end(session_id)
-            self._tell_others(session_id, kind="ended")
-        session = self._here.get(session_id)
-        if session is None and (is_said or scope["method"] == "DELETE"):  # it is for another server, if for any
-            await Response(status_code=202 if is_said else 200)(scope, receive, send)
+            self._mark_closed(session_id)
+            self._broadcast(session_id, kind="ended")
+        session = self._sessions.get(session_id)
+        if session is None and (is_broadcast or scope["method"] == "DELETE"):  # it is for another server, or for none
+            await Response(status_code=202 if is_broadcast else 200)(scope, receive, send)
             return
         if session is None:
             self._remember(session_id, session := _Session(client, scope))
@@ -178,77 +179,77 @@ class Sessions:
             session.remember(body)
         await self._forward(session_id, session, scope, body.replay if body else lambda: receive, send)
         if scope["method"] == "DELETE":
-            self._here.pop(session_id, None)
+            self._sessions.pop(session_id, None)
 
     async def _forward(
         self, session_id: str, session: _Session, scope: Scope, body: Callable[[], Receive], send: Send
     ) -> None:
-        """Serve a request in a session; one that was idle for so long that it was closed is opened again."""
+        """Serve a request in a session, which is opened again if it was closed for being idle."""
         for is_last in (False, True):
-            if (status := await self._opened(session, scope)) >= 400:
+            if (status := await self._ensure_open(session, scope)) >= 400:
                 await Response("The session cannot be opened now.", status_code=status)(scope, body(), send)
                 return
-            if scope["method"] == "GET":  # the others tell what the session has subscribed to there
-                self._tell_others(session_id, kind="listens")
-            own_id = session.own_id
-            answer = _Answer(send, session_id, keeps_gone=is_last)
-            await self._app(_in_session(scope, own_id), body(), answer.send)
-            if not answer.is_gone:
+            if scope["method"] == "GET":  # the other servers send the session's subscriptions
+                self._broadcast(session_id, kind="listens")
+            local_id = session.local_id
+            answer = _Response(send, session_id, passes_404=is_last)
+            await self._app(_in_session(scope, local_id), body(), answer.send)
+            if not answer.is_unknown:
                 return
-            session.own_id = "" if session.own_id == own_id else session.own_id
+            session.local_id = "" if session.local_id == local_id else session.local_id
 
-    async def _opened(self, session: _Session, scope: Scope) -> int:
-        """Open a session where it is not; the status of the answer to that."""
-        async with session.opening:
-            if session.own_id:
+    async def _ensure_open(self, session: _Session, scope: Scope) -> int:
+        """Open a session if it is not open. Return the HTTP status of that."""
+        async with session.lock:
+            if session.local_id:
                 return 200
             session.scope, session.context = scope, copy_context()
-            answer = await self._say(session, session.client.opening)
-            session.own_id = answer.own_id
-            if session.own_id:
-                await self._say(session, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+            answer = await self._send_as_client(session, session.client.initialize_request)
+            session.local_id = answer.local_id
+            if session.local_id:
+                await self._send_as_client(session, {"jsonrpc": "2.0", "method": "notifications/initialized"})
                 return 200
             return max(answer.status, 503)
 
-    async def _say(self, session: _Session, message: dict[str, Any]) -> _Answer:
-        """Say something to this server as the client of a session would."""
+    async def _send_as_client(self, session: _Session, message: dict[str, Any]) -> _Response:
+        """Send a message to this server as the session's client would."""
         headers = [each for each in session.scope["headers"] if each[0] in {b"host", b"authorization"}]
         headers += [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
-        headers += [(_VERSION, session.client.version.encode())] if session.own_id else []
+        headers += [(_VERSION, session.client.version.encode())] if session.local_id else []
         scope = {**session.scope, "method": "POST", "headers": headers}
-        answer = _Answer()
-        await self._app(_in_session(scope, session.own_id), _Body(json.dumps(message).encode()).replay(), answer.send)
+        answer = _Response()
+        await self._app(_in_session(scope, session.local_id), _Body(json.dumps(message).encode()).replay(), answer.send)
         return answer
 
     def _remember(self, session_id: str, session: _Session) -> None:
-        self._here[session_id] = session
-        while len(self._here) > MOST_SESSIONS:
-            del self._here[next(iter(self._here))]
+        self._sessions[session_id] = session
+        while len(self._sessions) > MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
 
     async def close(self, session_id: str, _: Scope) -> None:
-        """Close a session here alone. Whichever server its client turns to opens it again."""
-        session = self._here.pop(session_id, None)
-        if session is not None and session.own_id:
-            await self._pass_on(session, None)
+        """Close a session on this server only. The server that gets the client's next request opens it again."""
+        session = self._sessions.pop(session_id, None)
+        if session is not None and session.local_id:
+            await self._replay(session, None)
 
-    # --- what concerns other servers ------------------------------------------------------------------
+    # --- messages between servers ---------------------------------------------------------------------
 
-    def _tell_others(self, session_id: str, **what: str) -> None:
-        text = json.dumps({"from": self._sender, "session": session_id, **what})
-        self._start(self._send_on(text), copy_context())
+    def _broadcast(self, session_id: str, **fields: str) -> None:
+        text = json.dumps({"from": self._sender, "session": session_id, **fields})
+        self._spawn(self._send_broadcast(text), copy_context())
 
-    async def _send_on(self, text: str) -> None:
-        for _ in range(TRIES):
+    async def _send_broadcast(self, text: str) -> None:
+        for _ in range(MAX_ATTEMPTS):
             try:
                 await self._server.studio.servers.tell_others(text)
             except SoraError as error:
                 logger.info("the other servers cannot be told now: %s", error.message)
             else:
                 return
-            await anyio.sleep(AGAIN_AFTER_S)
+            await anyio.sleep(RETRY_DELAY_S)
 
-    def _hear(self, text: str) -> None:
-        """Another server has told something."""
+    def _receive_broadcast(self, text: str) -> None:
+        """Handle a message of another server."""
         try:
             fields: dict[str, str] = json.loads(text)
             session_id, kind = fields["session"], fields["kind"]
@@ -256,68 +257,68 @@ class Sessions:
             return
         if fields.get("from") == self._sender:
             return
-        session = self._here.get(session_id)
+        session = self._sessions.get(session_id)
         if kind == "ended":
-            self._end(session_id)
-        if session is None or not session.own_id:
+            self._mark_closed(session_id)
+        if session is None or not session.local_id:
             return
         if kind == "listens":
             for subscription in session.subscriptions.values():
-                self._tell_others(session_id, kind="said", message=subscription)
+                self._broadcast(session_id, kind="said", message=subscription)
         else:
             message = json.loads(fields["message"]) if kind == "said" else None
-            self._start(self._pass_on(session, message), session.context)
+            self._spawn(self._replay(session, message), session.context)
 
-    async def _pass_on(self, session: _Session, message: dict[str, Any] | None) -> None:
-        """Say to this server what a client said to another: None, that its session is over."""
+    async def _replay(self, session: _Session, message: dict[str, Any] | None) -> None:
+        """Send to this server what a client sent to another; None closes the session."""
         if message is None:
-            scope = {**_in_session(session.scope, session.own_id), "method": "DELETE"}
-            await self._app(scope, _Body(b"").replay(), _Answer().send)
+            scope = {**_in_session(session.scope, session.local_id), "method": "DELETE"}
+            await self._app(scope, _Body(b"").replay(), _Response().send)
             return
-        if "method" in message and "id" in message:  # its number may be that of a call that is under way here
+        if "method" in message and "id" in message:  # its id may equal that of a call in progress here
             message = {**message, "id": f"from-another-{secrets.token_hex(8)}"}
-        await self._say(session, message)
+        await self._send_as_client(session, message)
 
-    def _end(self, session_id: str) -> None:
-        self._ended[session_id] = None
-        while len(self._ended) > MOST_ENDED:
-            del self._ended[next(iter(self._ended))]
+    def _mark_closed(self, session_id: str) -> None:
+        self._closed[session_id] = None
+        while len(self._closed) > MAX_CLOSED:
+            del self._closed[next(iter(self._closed))]
 
-    def _start(self, work: Coroutine[Any, Any, None], context: Context) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=context)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
 class _Body:
-    """A request's body, read as far as it may be long, and given as often as it is asked for."""
+    """A request's body, read up to the allowed length, which can be replayed any number of times."""
 
     def __init__(self, content: bytes, messages: list[Message] | None = None, receive: Receive | None = None) -> None:
         self._messages = messages or [{"type": "http.request", "body": content, "more_body": False}]
         self._rest = receive
         self._content = content
-        self.message = _message_of(content)
-        """What it says; nothing where it is no message."""
+        self.message = _parse(content)
+        """The parsed message; empty if it is not one."""
 
     @classmethod
     async def read(cls, receive: Receive) -> _Body:
-        """All of a body; of one that is too long, its beginning."""
+        """Read a body; only its beginning if it is too long."""
         messages: list[Message] = []
-        size, goes_on = 0, True
-        while goes_on and size <= MOST_BYTES:
+        size, has_more = 0, True
+        while has_more and size <= MAX_MESSAGE_BYTES:
             message = await receive()
             messages.append(message)
             size += len(message.get("body", b""))
-            goes_on = message.get("more_body", False)
-        return cls(b"" if goes_on else b"".join(each.get("body", b"") for each in messages), messages, receive)
+            has_more = message.get("more_body", False)
+        return cls(b"" if has_more else b"".join(each.get("body", b"") for each in messages), messages, receive)
 
     @property
     def text(self) -> str:
         return self._content.decode("utf-8", "replace")
 
     @property
-    def is_for_any(self) -> bool:
-        """Whether it is an answer, or takes a call back: whichever server waits for it."""
+    def is_broadcast(self) -> bool:
+        """Whether it is an answer or cancels a call: any server may be waiting for it."""
         is_answer = "method" not in self.message and ("result" in self.message or "error" in self.message)
         return is_answer or self.message.get("method") == "notifications/cancelled"
 
@@ -326,7 +327,7 @@ class _Body:
         return "id" in self.message and self.message.get("method") in _SUBSCRIBING
 
     def replay(self) -> Receive:
-        """A `receive` that gives it from its beginning."""
+        """Return a `receive` that yields the body from its beginning."""
         messages = iter(self._messages)
 
         async def receive() -> Message:
@@ -341,7 +342,7 @@ class _Body:
         return receive
 
 
-def _message_of(content: bytes) -> dict[str, Any]:
+def _parse(content: bytes) -> dict[str, Any]:
     try:
         message = json.loads(content)
     except (ValueError, RecursionError):
@@ -349,8 +350,8 @@ def _message_of(content: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-class _Answer:
-    """An answer on its way to a client, who knows the session by its id for all servers."""
+class _Response:
+    """A response to a client, which knows the session by the id that is valid on all servers."""
 
     def __init__(
         self,
@@ -358,33 +359,33 @@ class _Answer:
         session_id: str = "",
         *,
         opens: _Session | None = None,
-        keeps_gone: bool = True,
+        passes_404: bool = True,
     ) -> None:
         self._send = send
         self._opens = opens
         self._session_id = session_id.encode()
-        self._keeps_gone = keeps_gone
-        self.is_gone = False
-        self.own_id = ""
+        self._passes_404 = passes_404
+        self.is_unknown = False
+        self.local_id = ""
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.own_id = dict(message["headers"]).get(_SESSION, b"").decode()
+            self.local_id = dict(message["headers"]).get(_SESSION, b"").decode()
             if self._opens is not None:
-                self._opens.own_id = self.own_id
+                self._opens.local_id = self.local_id
             headers = [(name, self._session_id if name == _SESSION else value) for name, value in message["headers"]]
             message = {**message, "headers": headers}
-            self.is_gone = self.status == 404 and not self._keeps_gone
-        if self._send is not None and not self.is_gone:
+            self.is_unknown = self.status == 404 and not self._passes_404
+        if self._send is not None and not self.is_unknown:
             await self._send(message)
 
 
-def _in_session(scope: Scope, own_id: str) -> Scope:
-    """The request as one of a session of this server, of none where that is empty."""
+def _in_session(scope: Scope, local_id: str) -> Scope:
+    """Return the request as one of a local session, or of none if `local_id` is empty."""
     headers = [each for each in scope["headers"] if each[0] != _SESSION]
-    return {**scope, "headers": [*headers, (_SESSION, own_id.encode())] if own_id else headers}
+    return {**scope, "headers": [*headers, (_SESSION, local_id.encode())] if local_id else headers}
 
 
 def _owner() -> str:
@@ -392,6 +393,6 @@ def _owner() -> str:
     return "" if principal is None else principal.owner
 
 
-def _uri(message: dict[str, Any]) -> str:
+def _subscription_uri(message: dict[str, Any]) -> str:
     params = message.get("params")
     return str(params.get("uri")) if isinstance(params, dict) else ""

@@ -1,6 +1,6 @@
-"""What the SDK's spans (OpenTelemetry) say of a request that failed: its code, and none of the words of the answer.
+"""Limit what the SDK's spans (OpenTelemetry) record of a failed request to its code, without the error message.
 
-Those may quote what somebody wrote, and spans go to places that are not meant to have that.
+The message may quote what a person wrote, and spans go to places that are not meant to have that.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from mcp_types import INTERNAL_ERROR
 from pydantic import ValidationError
 
 
-class _Unsaid(MCPError):
-    """Stands for an error while the span of its request looks at it."""
+class _RedactedError(MCPError):
+    """Replaces an error while the span of its request records it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error.error.code if isinstance(error, MCPError) else INTERNAL_ERROR, "It is in the answer.")
-        self.unsaid = error
+        self.original = error
 
 
-async def _hide(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+async def _redact(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     try:
         return await call_next(ctx)
-    except ValidationError:  # of which a span says nothing, as it is
+    except ValidationError:  # spans record nothing of it anyway
         raise
-    except Exception as error:  # noqa: BLE001 - every one: it is raised again below
-        raise _Unsaid(error) from None
+    except Exception as error:  # noqa: BLE001 - all of them: the original is raised again by _restore
+        raise _RedactedError(error) from None
 
 
-async def _say(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+async def _restore(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     try:
         return await call_next(ctx)
-    except _Unsaid as error:
-        raise error.unsaid from None
+    except _RedactedError as error:
+        raise error.original from None
 
 
-def without_words(middleware: list[ServerMiddleware[Any]]) -> list[ServerMiddleware[Any]]:
-    """The middleware of a server, with what keeps words from the spans that it makes."""
-    return [_say, *middleware, _hide]
+def redact_spans(middleware: list[ServerMiddleware[Any]]) -> list[ServerMiddleware[Any]]:
+    """Return the middleware of a server, extended to keep error messages out of its spans."""
+    return [_restore, *middleware, _redact]

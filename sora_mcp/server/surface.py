@@ -1,4 +1,4 @@
-"""All that the server offers, put together: the table of tools, resources, prompts, completions, subscriptions."""
+"""The MCP server, assembled: tools, resources, prompts, completions and subscriptions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sora_mcp import __version__, tools
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.pictures import mime_type
 from sora_mcp.server import reading
-from sora_mcp.server.asking import OwnQuestions, Questions, SealedQuestions, Waiting, asker_of
+from sora_mcp.server.asking import InMemoryQuestions, PendingAnswers, Questions, SealedQuestions, create_asker
 from sora_mcp.server.completions import complete
-from sora_mcp.server.patience import PatienceOfSessions
 from sora_mcp.server.prompts import get_prompt, list_prompts
-from sora_mcp.server.spans import without_words
-from sora_mcp.server.subscribers import Audiences
+from sora_mcp.server.session_timeouts import SessionTimeouts
+from sora_mcp.server.spans import redact_spans
+from sora_mcp.server.subscribers import SubscriberRegistry
 from sora_mcp.studio import KeyLookup, Studio
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 Context = ServerRequestContext[Studio]
 
 _LINKS_SINCE = "2025-06-18"
-"""The revision that brought links: an older client may refuse a result that holds one.
+"""The revision that introduced resource links: an older client may refuse a result that holds one.
 
-Some hosts show the model nothing of a result with a link, so only a file that was saved has one.
+Some hosts show the model nothing of a result with a link, so only a saved file has one.
 """
 
 
@@ -47,7 +47,7 @@ Listed = TypeVar("Listed")
 def _one_page(
     listing: Callable[[Context, Paging], Awaitable[Listed]],
 ) -> Callable[[Context, Paging], Awaitable[Listed]]:
-    """A list that is never cut into pages: nobody was given a cursor (specification, server/utilities/pagination)."""
+    """Wrap a list that has a single page, so every cursor is invalid (specification, server/utilities/pagination)."""
 
     async def checked(ctx: Context, params: Paging) -> Listed:
         if params is not None and params.cursor:
@@ -58,22 +58,22 @@ def _one_page(
 
 
 class SoraServer(Server[Studio]):
-    """The server; its lifespan is a studio, shared by all sessions."""
+    """The MCP server; its lifespan is a studio that all sessions share."""
 
     def __init__(self, settings: Settings) -> None:
-        self.subscribers = Audiences()
+        self.subscribers = SubscriberRegistry()
         self._settings = settings
         self._key_of: KeyLookup | None = None
-        self._questions = OwnQuestions()
-        self._waiting = Waiting()
-        self._patience = PatienceOfSessions()
+        self._questions = InMemoryQuestions()
+        self._pending = PendingAnswers()
+        self._session_timeouts = SessionTimeouts()
         self._studios: set[Studio] = set()
         self.on_message: Callable[[str], None] | None = None
-        """Told what other servers that share the ledger say."""
+        """Called with messages of other servers that share the ledger."""
         self.check_caller: Callable[[], None] = lambda: None
-        """Raises Declined where the token of the request that is being served is no longer good."""
+        """Raises Declined if the token of the current request is no longer valid."""
         self.links: Links | None = None
-        """Those for callers on other machines; None where nobody is asked who they are."""
+        """Signed links for callers on other machines; None without authentication."""
         self._listed = types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools.listing()])
         input_schemas = {tool.name: tool.input_schema for tool in self._listed.tools}
         super().__init__(
@@ -82,36 +82,36 @@ class SoraServer(Server[Studio]):
             title="Sora videos",
             instructions=tools.INSTRUCTIONS,
             lifespan=self._open_studio,
-            get_tool_input_schema=input_schemas.get,  # else every call over HTTP lists all tools to find its schema
+            get_tool_input_schema=input_schemas.get,  # otherwise each call over HTTP lists all tools to find it
             on_list_tools=_one_page(self._list_tools),
             on_call_tool=self._call_tool,
             on_list_resources=_one_page(reading.list_resources),
             on_list_resource_templates=_one_page(reading.list_templates),
             on_read_resource=reading.read,
-            on_subscribe_resource=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).subscribe(ctx, params),
-            on_unsubscribe_resource=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).unsubscribe(
+            on_subscribe_resource=lambda ctx, params: self.subscribers.get(ctx.lifespan_context).subscribe(ctx, params),
+            on_unsubscribe_resource=lambda ctx, params: self.subscribers.get(ctx.lifespan_context).unsubscribe(
                 ctx, params
             ),
-            on_subscriptions_listen=lambda ctx, params: self.subscribers.of(ctx.lifespan_context).listen(ctx, params),
+            on_subscriptions_listen=lambda ctx, params: self.subscribers.get(ctx.lifespan_context).listen(ctx, params),
             on_list_prompts=_one_page(list_prompts),
             on_get_prompt=get_prompt,
             on_completion=complete,
         )
-        self.middleware = without_words(self.middleware)
+        self.middleware = redact_spans(self.middleware)
 
-    def share(self, key_of: KeyLookup) -> None:
-        """Serve several people, who say who they are: from now on each request works in the studio of whoever makes it.
+    def serve_owners(self, key_of: KeyLookup) -> None:
+        """Serve several authenticated people: from now on each request is handled in its caller's studio.
 
-        `key_of`: an owner's own upstream key. Raises NotConfigured where the settings name one owner.
+        `key_of`: returns an owner's own upstream key. Raise NotConfigured if the settings name one owner.
         """
-        from sora_mcp.server.tenants import Sealed, as_owner, check_settings  # noqa: PLC0415 - most serve one person
+        from sora_mcp.server.tenants import SealedState, as_owner, check_settings  # noqa: PLC0415 - most serve one person
 
         check_settings(self._settings)
         self._key_of = key_of
-        self.middleware += [as_owner, Sealed()]
+        self.middleware += [as_owner, SealedState()]
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
-        """What is so: videos come and go, tools and prompts stay as they are."""
+        """Return the capabilities: the list of videos changes, those of tools and prompts do not."""
         capabilities = super().get_capabilities(*args, **kwargs)
         steady = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
         return capabilities.model_copy(update=steady)
@@ -135,33 +135,34 @@ class SoraServer(Server[Studio]):
 
     @property
     def studio(self) -> Studio:
-        """The studio, while the server runs over HTTP: there is one for all."""
+        """The studio of a server that runs over HTTP: there is one for all."""
         return next(iter(self._studios))
 
     def close_viewers(self) -> None:
-        """End every `view` that is under way, so that a server can end."""
+        """End every `view` in progress, so that the server can shut down."""
         for studio in self._studios:
             studio.close_viewer()
 
-    def listen_no_more(self) -> None:
-        """No client can connect any more: calls that wait for an answer end, unless another server passes it on."""
+    def stop_accepting(self) -> None:
+        """Note that no client can connect any more: end calls that wait for an answer, unless another server can pass
+        it on."""
         if self.on_message is None:
-            self._waiting.end()
+            self._pending.close()
 
     def close(self) -> None:
-        """End what stands until it is ended, streams and questions, so that a server can end."""
-        self._waiting.end()
+        """End everything that would otherwise stay open, streams and questions, so that the server can shut down."""
+        self._pending.close()
         self.subscribers.close()
 
     def _links(self, ctx: Context) -> OwnersLinks | None:
-        """The caller's links; None for somebody on this machine."""
+        """Return the caller's signed links; None for a caller on this machine."""
         owner = ctx.lifespan_context.settings.owner
         if self.links is None or owner is None or ctx.request is None:
             return None
-        return self.links.of(owner, ctx.request)
+        return self.links.for_owner(owner, ctx.request)
 
     async def saved_file(self, owner: str, video_id: str, variant: int) -> Path | None:
-        """Where an owner's video is saved; see `Studio.saved_file`."""
+        """Return where an owner's video is saved; see `Studio.saved_file`."""
         return await self.studio.saved_file(owner, video_id, variant)
 
     async def _list_tools(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
@@ -175,8 +176,8 @@ class SoraServer(Server[Studio]):
 
         studio = ctx.lifespan_context
         questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
-        asker = asker_of(questions, ctx.session, params, self._waiting, self.check_caller)
-        patience = self._patience.of(_session_id(ctx), studio.settings.owner or "")
+        asker = create_asker(questions, ctx.session, params, self._pending, self.check_caller)
+        patience = self._session_timeouts.get(_session_id(ctx), studio.settings.owner or "")
         links = self._links(ctx)
         caller = tools.Caller(
             progress,
@@ -187,21 +188,21 @@ class SoraServer(Server[Studio]):
             links=links,
         )
         result = await tools.call(studio, params.name, params.arguments, caller)
-        if asker is not None and asker.to_be_answered is not None:
-            return asker.to_be_answered
+        if asker is not None and asker.input_required is not None:
+            return asker.input_required
         if result.structured.get("outcome") == "unknown":
-            await self.subscribers.of(studio).tell_unsettled(result.structured.get("request_id"))
+            await self.subscribers.get(studio).notify_unsettled(result.structured.get("request_id"))
         content = _content(result)
         if result.file is not None and is_version_at_least(ctx.protocol_version, _LINKS_SINCE):
             content.append(reading.file_link(result.structured, result.file.name))
-        # Three hosts show the model nothing but the structured content where there is some: not the picture.
+        # Three hosts show the model only the structured content if there is some, and not the picture.
         is_picture = not result.is_error and tools.TABLE[params.name].picture is not None
         structured = None if is_picture else result.structured
         return types.CallToolResult(content=content, structured_content=structured, is_error=result.is_error)
 
 
 def _session_id(ctx: Context) -> str | None:
-    """The session of a request, one for all where there is one client; None where a request has none."""
+    """Return the session of a request: "" if there is one client (stdio), None if the request has none."""
     if ctx.request is None:
         return ""
     session_id: str | None = ctx.request.headers.get(MCP_SESSION_ID_HEADER)
@@ -209,12 +210,12 @@ def _session_id(ctx: Context) -> str | None:
 
 
 def build(settings: Settings) -> SoraServer:
-    """The server, ready to be run over any transport."""
+    """Return the server, ready to run over any transport."""
     return SoraServer(settings)
 
 
 def _content(result: tools.Result) -> list[types.ContentBlock]:
-    """A sentence, the structured result again as text for hosts that read only that, then a picture."""
+    """Return a sentence, the structured result as text for hosts that read only that, and the picture if any."""
     content: list[types.ContentBlock] = [types.TextContent(text=result.text), types.TextContent(text=result.mirror)]
     if result.picture is not None:
         data = base64.b64encode(result.picture).decode("ascii")

@@ -1,4 +1,5 @@
-"""People who share a server: each request works in the studio of whoever makes it, and its questions are theirs."""
+"""Middleware for people who share a server: each request uses its caller's studio, and questions are bound to their
+owner."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Do
 from sora_mcp.core.errors import FileProblem, NotConfigured, SoraError
-from sora_mcp.server.asking import ANSWER_WITHIN
+from sora_mcp.server.asking import ANSWER_TIMEOUT_S
 from sora_mcp.server.principals import current_principal
 from sora_mcp.studio import Studio
 
@@ -37,7 +38,7 @@ AUDIENCE = "sora"
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise NotConfigured where the settings name one owner, and callers say who they are."""
+    """Raise NotConfigured if the settings name one owner although callers are authenticated."""
     if settings.owner:
         raise NotConfigured(
             (
@@ -51,14 +52,14 @@ def check_settings(settings: Settings) -> None:
 
 
 async def as_owner(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Middleware: from here on there is nothing but the studio of whoever makes the request."""
+    """Middleware: replace the studio by that of the request's caller."""
     principal = current_principal()
     if principal is None or not principal.owner:
         raise MCPError(types.INVALID_REQUEST, "It is not known who makes this request, so nothing was done.")
     try:
         studio = ctx.lifespan_context.for_owner(principal.owner, principal.max_cost_per_day)
-    except FileProblem as problem:  # whose key is to be used is not known
-        logger.error("%s is not served: %s", principal.owner, problem.message)  # noqa: TRY400 - its words say it all
+    except FileProblem as problem:  # it is not known which upstream key to use
+        logger.error("%s is not served: %s", principal.owner, problem.message)  # noqa: TRY400 - the message says it all
         raise MCPError(types.INTERNAL_ERROR, _NOT_SERVED) from None
     return await call_next(replace(ctx, lifespan_context=studio))
 
@@ -69,92 +70,92 @@ _NOT_SERVED = (
 )
 
 
-class Sealed:
-    """Middleware: the state that a question leaves with its client is sealed for the owner who was asked.
+class SealedState:
+    """Middleware: seals the state that a question leaves with its client, for the owner who was asked.
 
-    The keys stand in the ledger, so that an answer counts after a restart, and at another server. They change every
-    day: they are read again every now and then, and when a state cannot be opened, which another may have sealed.
+    The keys are in the ledger, so that an answer is valid after a restart and at another server. They change every day:
+    they are read again from time to time, and when a state cannot be unsealed, since another server may have sealed it.
     """
 
     def __init__(self) -> None:
         self._boundary: RequestStateBoundary | None = None
-        self._read_at = -math.inf
-        self._reading = anyio.Lock()
+        self._refreshed_at = -math.inf
+        self._refreshing = anyio.Lock()
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         if ctx.method != "tools/call":
             return await call_next(ctx)
-        await self._read(ctx.lifespan_context, if_older_than=KEYS_FOR_S)
+        await self._refresh(ctx.lifespan_context, max_age_s=KEYS_TTL_S)
         for may_be_new in (True, False):
-            # Without the ledger's keys no question is asked, and no answer counts.
-            boundary = self._boundary or _boundary_of(RequestStateSecurity.ephemeral())
+            # Without the ledger's keys no question is asked, and no answer is valid.
+            boundary = self._boundary or _create_boundary(RequestStateSecurity.ephemeral())
             try:
                 return await boundary(ctx, call_next)
             except MCPError as error:
-                if error.error.data != _NOT_OPENED:
+                if error.error.data != _INVALID_STATE:
                     raise
             if may_be_new:
-                await self._read(ctx.lifespan_context, if_older_than=KEYS_AGAIN_AFTER_S)
-        # Of another owner, about another call, too old, or made up: whoever answers is asked, as if it were not there.
+                await self._refresh(ctx.lifespan_context, max_age_s=KEYS_RETRY_DELAY_S)
+        # Of another owner, about another call, expired, or forged: the user is asked again, as if there were no state.
         return await boundary(replace(ctx, params={**(ctx.params or {}), "requestState": None}), call_next)
 
-    async def _read(self, studio: Studio, *, if_older_than: float) -> None:
-        """Read the keys again; where that fails, those which are known are used."""
-        came_at = time.monotonic()
-        if self._boundary is not None and came_at - self._read_at <= if_older_than:
+    async def _refresh(self, studio: Studio, *, max_age_s: float) -> None:
+        """Read the keys again if they are older than `max_age_s` seconds; if that fails, keep the known ones."""
+        requested_at = time.monotonic()
+        if self._boundary is not None and requested_at - self._refreshed_at <= max_age_s:
             return
-        async with self._reading:
-            if self._read_at < came_at:  # of many who come at once one reads for all
-                began_at = time.monotonic()
-                self._boundary = await _opened(studio) or self._boundary
-                self._read_at = began_at
+        async with self._refreshing:
+            if self._refreshed_at < requested_at:  # one of many concurrent requests reads for all
+                started_at = time.monotonic()
+                self._boundary = await _load_boundary(studio) or self._boundary
+                self._refreshed_at = started_at
 
 
-KEYS_FOR_S = 600.0
-"""Seconds after which the keys are read again; with this added, no key seals for longer than the ledger keeps it."""
-KEYS_AGAIN_AFTER_S = 1.0
-"""The same where a state cannot be opened: whoever makes states up costs the ledger nothing more."""
+KEYS_TTL_S = 600.0
+"""Seconds after which the keys are read again. Even so, no key seals for longer than the ledger stores it."""
+KEYS_RETRY_DELAY_S = 1.0
+"""The same if a state cannot be unsealed: forged states cost the ledger no more reads than this."""
 
-_NOT_OPENED = {"reason": "invalid_request_state"}
-"""What the SDK says of a state that is none of this server's for this call; it is said before anything is done."""
+_INVALID_STATE = {"reason": "invalid_request_state"}
+"""The SDK's error for a state that this server did not seal for this call; raised before the call is handled."""
 
 
-async def _opened(studio: Studio) -> RequestStateBoundary | None:
+async def _load_boundary(studio: Studio) -> RequestStateBoundary | None:
     try:
         keys = await studio.servers.seal_keys()
     except SoraError as error:
         logger.info("the keys for questions cannot be read now: %s", error.message)
         return None
-    codec = _ByTheLedgersClock(AESGCMRequestStateCodec(keys), studio.servers.now)
-    return _boundary_of(RequestStateSecurity(codec=codec, ttl=ANSWER_WITHIN, bind_principal=_owner))
+    codec = _LedgerClockCodec(AESGCMRequestStateCodec(keys), studio.servers.now)
+    return _create_boundary(RequestStateSecurity(codec=codec, ttl=ANSWER_TIMEOUT_S, bind_principal=_owner))
 
 
-class _ByTheLedgersClock:
-    """Seals a state with times by the ledger's clock: the SDK looks at this server's, and those of servers differ."""
+class _LedgerClockCodec:
+    """Seals a state with times of the ledger's clock: the SDK uses this server's clock, and servers' clocks differ."""
 
     def __init__(self, codec: RequestStateCodec, clock: Callable[[], float]) -> None:
         self._codec = codec
         self._clock = clock
 
     def seal(self, payload: bytes) -> str:
-        return self._codec.seal(_later(payload, self._clock() - time.time()))
+        return self._codec.seal(_shift_times(payload, self._clock() - time.time()))
 
     def unseal(self, token: str) -> bytes:
-        return _later(self._codec.unseal(token), time.time() - self._clock())
+        return _shift_times(self._codec.unseal(token), time.time() - self._clock())
 
 
-def _later(payload: bytes, seconds: float) -> bytes:
-    """A state whose times are so many seconds later."""
+def _shift_times(payload: bytes, seconds: float) -> bytes:
+    """Return a state with its times moved by so many seconds."""
     claims = json.loads(payload)
     return json.dumps(claims | {name: claims[name] + seconds for name in ("iat", "exp")}).encode()
 
 
-def _boundary_of(security: RequestStateSecurity) -> RequestStateBoundary:
+def _create_boundary(security: RequestStateSecurity) -> RequestStateBoundary:
     return RequestStateBoundary(security, default_audience=AUDIENCE)
 
 
 def _owner(_: ServerRequestContext[Any, Any]) -> str:
-    """Whose question it is, whichever token or session they use. Raises LookupError: nothing is sealed for nobody."""
+    """Return the owner of a question, whichever token or session they use. Raise LookupError if there is none."""
     principal = current_principal()
     if principal is None:
         raise LookupError

@@ -1,4 +1,4 @@
-"""Telling by its bearer token whose a request is: a static token, or one of the OAuth issuer."""
+"""Verify the bearer token of a request: a static token, or one of the OAuth issuer."""
 
 from __future__ import annotations
 
@@ -18,98 +18,100 @@ from sora_mcp.server.principals import Principal, VerifiedToken
 
 logger = logging.getLogger(__name__)
 
-TELL_AGAIN_AFTER_S = 60.0
-"""Seconds between two lines in the log about the same trouble."""
+LOG_INTERVAL_S = 60.0
+"""Seconds between two log lines about the same problem."""
 
-TRY_AGAIN_AFTER_S = 5
-"""Seconds after which whoever is answered that nobody can tell (503) may ask again."""
+RETRY_AFTER_S = 5
+"""Seconds after which a client that got a 503 may try again."""
 
 _UNREADABLE = "The tokens of this server cannot be read now; whoever runs it has to mend it."
 
 
-class CannotTell(Exception):
-    """Whose a token is cannot be told now; the text says why, and can be shown to whoever sent it."""
+class CannotVerify(Exception):
+    """A token cannot be verified now; the text says why, and can be shown to its sender."""
 
 
 class Verifier:
-    """Knows the tokens of a server; `tokens` or `oauth` is None where that kind is not let in."""
+    """Verifies the tokens of a server; `tokens` or `oauth` is None if that type of token is not accepted."""
 
     def __init__(self, tokens: Tokens | None, oauth: OAuthTokens | None) -> None:
         self._tokens = tokens
         self._oauth = oauth
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     async def verify(self, token: str) -> VerifiedToken:
-        """Whose a token is. Raises TokenRefused where it is none, CannotTell where nobody is let in for now."""
+        """Return the verified token. Raise TokenRefused if it is invalid, CannotVerify if that is not known now."""
         if token.startswith(PREFIX):
-            return self._static(token)
+            return self._verify_static(token)
         if self._oauth is None:
             raise TokenRefused("The token is none of this server's.")
         try:
             claims = await self._oauth.claims(token)
         except IssuerDown as down:
-            self._tell(f"no token of {self._oauth.issuer.address} can be checked: {down}")
-            raise CannotTell("The issuer of this token cannot be asked for its keys now.") from None
+            self._log_problem(f"no token of {self._oauth.issuer.address} can be checked: {down}")
+            raise CannotVerify("The issuer of this token cannot be asked for its keys now.") from None
         principal = Principal(claims.owner, claims.scopes)
-        return _verified(principal, claims, client=claims.client, issuer=claims.issuer)
+        return _create_token(principal, claims, client=claims.client, issuer=claims.issuer)
 
     def check(self, token: VerifiedToken) -> None:
-        """Look whether a token that was good still is. Raises TokenRefused where it was revoked or changed, or has
-        expired, CannotTell where nobody can tell.
+        """Check that a verified token is still valid. Raise TokenRefused if it was revoked or changed, or has expired,
+        CannotVerify if that is not known now.
         """
         if isinstance(token.proof, AccessClaims):
-            holds = token.proof.is_valid
+            is_valid = token.proof.is_valid
         else:
             try:
-                holds = (
+                is_valid = (
                     self._tokens is not None and isinstance(token.proof, Grant) and self._tokens.is_current(token.proof)
                 )
             except FileProblem as problem:
-                self._tell(f"nobody is let in with a static token: {problem.message}")
-                raise CannotTell(_UNREADABLE) from None
-        if not holds:
+                self._log_problem(f"nobody is let in with a static token: {problem.message}")
+                raise CannotVerify(_UNREADABLE) from None
+        if not is_valid:
             raise TokenRefused("The token is no longer valid.")
 
-    def lets_in(self, owner: str) -> bool:
-        """Whether an owner may still have a token that is good: of people with an issuer's that is not known here.
-        Raises CannotTell."""
+    def has_access(self, owner: str) -> bool:
+        """Return whether an owner may still have a valid token; for owners with an issuer's token that is not known
+        here, so it is assumed. Raise CannotVerify."""
         if "#" in owner:
             return self._oauth is not None
         try:
             return self._tokens is not None and self._tokens.has(owner)
         except FileProblem as problem:
-            self._tell(problem.message)
-            raise CannotTell(_UNREADABLE) from None
+            self._log_problem(problem.message)
+            raise CannotVerify(_UNREADABLE) from None
 
-    def _static(self, token: str) -> VerifiedToken:
+    def _verify_static(self, token: str) -> VerifiedToken:
         if self._tokens is None:
             raise TokenRefused("Static tokens are not let in here.")
         try:
             grant = self._tokens.grant(token)
         except FileProblem as problem:
-            self._tell(f"nobody is let in with a static token: {problem.message}")
-            raise CannotTell(_UNREADABLE) from None
+            self._log_problem(f"nobody is let in with a static token: {problem.message}")
+            raise CannotVerify(_UNREADABLE) from None
         if grant is None:
             raise TokenRefused("The token is not known; it may have been revoked.")
-        return _of_grant(grant)
+        return _token_from_grant(grant)
 
-    def _tell(self, trouble: str) -> None:
+    def _log_problem(self, problem: str) -> None:
         now = time.monotonic()
-        if now - self._told.get(trouble, -TELL_AGAIN_AFTER_S) >= TELL_AGAIN_AFTER_S:
-            self._told = {text: at for text, at in self._told.items() if now - at < TELL_AGAIN_AFTER_S} | {trouble: now}
-            logger.error("%s", trouble)
+        if now - self._logged_at.get(problem, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
+            self._logged_at = {text: at for text, at in self._logged_at.items() if now - at < LOG_INTERVAL_S} | {
+                problem: now
+            }
+            logger.error("%s", problem)
 
 
 @lru_cache(maxsize=1000)
-def _of_grant(grant: Grant) -> VerifiedToken:
+def _token_from_grant(grant: Grant) -> VerifiedToken:
     principal = Principal(grant.name, frozenset(grant.scopes), grant.max_cost_per_day)
-    return _verified(principal, grant, client="sora-mcp token")
+    return _create_token(principal, grant, client="sora-mcp token")
 
 
-def _verified(
+def _create_token(
     principal: Principal, proof: Grant | AccessClaims, *, client: str, issuer: str | None = None
 ) -> VerifiedToken:
-    """The value that the SDK knows callers by: client, issuer and subject together own a session."""
+    """Return the token as the SDK identifies callers: client, issuer and subject together own a session."""
     return VerifiedToken.model_construct(
         token="",
         client_id=client,
@@ -123,8 +125,8 @@ def _verified(
     )
 
 
-def verifier_of(settings: Settings, documents: Documents) -> Verifier:
-    """The verifier that the settings ask for. Raises NotConfigured where OAuth lacks a setting."""
+def create_verifier(settings: Settings, documents: Documents) -> Verifier:
+    """Create the verifier from the settings. Raise NotConfigured if a setting that OAuth needs is missing."""
     tokens = _tokens(TokenStore(documents)) if "tokens" in settings.auth else None
     if "oauth" not in settings.auth:
         return Verifier(tokens, None)
@@ -140,7 +142,7 @@ _SET = Do("Set it and start again.")
 
 
 def _tokens(store: TokenStore) -> Tokens:
-    """The tokens of a store; in the log stands at once whether anybody is let in with one."""
+    """Return the tokens of a store, and log if no static token is accepted."""
     try:
         if not store.grants():
             logger.info("nobody has a token yet; sora-mcp token add NAME makes one")

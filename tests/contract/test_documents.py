@@ -27,8 +27,8 @@ from sora_mcp.identity.tokens import Tokens, TokenStore
 from sora_mcp.identity.upstream_keys import UpstreamKeys
 from sora_mcp.ledger import open_documents
 from sora_mcp.ledger.postgres.documents import WatchedDocuments
-from sora_mcp.server.links.keys import KNOWN_EVERYWHERE_AFTER_S, SIGNS_FOR_S, LinkKeys
-from sora_mcp.server.links.signing import LASTS_S, Signer, UnusableLink
+from sora_mcp.server.links.keys import PROPAGATION_DELAY_S, ROTATION_INTERVAL_S, LinkKeys
+from sora_mcp.server.links.signing import LINK_TTL_S, Signer, UnusableLink
 
 GATEWAY = "https://gateway.example"
 Open = Callable[..., Documents]
@@ -188,17 +188,21 @@ def test_keys_rotate_while_every_link_that_lives_is_served_by_all(
     servers = [Server(opened(), lambda: now) for _ in range(3)]
     seen: list[tuple[float, str]] = []
     signed_with = set[str]()
-    step = LASTS_S / 3
-    end = now + 3 * SIGNS_FOR_S + 4 * LASTS_S
+    step = LINK_TTL_S / 3
+    end = now + 3 * ROTATION_INTERVAL_S + 4 * LINK_TTL_S
     while now < end:
         # A day is passed over in one step, once all that follows a new key is over.
-        seen = [(at, link) for at, link in seen if now - at < LASTS_S] + [(now, each.link()) for each in servers]
+        seen = [(at, link) for at, link in seen if now - at < LINK_TTL_S] + [(now, each.link()) for each in servers]
         assert all(server.takes(link) for server in servers for _, link in seen)
         keys = keys_in(opened())
         signed_with |= set(keys)
         assert len(keys) <= 2
         newest = opened().named("link-keys").read()["keys"][0]["made_at"]
-        now = newest + SIGNS_FOR_S - step if 3 * LASTS_S < now - newest < SIGNS_FOR_S - 2 * step else now + step
+        now = (
+            newest + ROTATION_INTERVAL_S - step
+            if 3 * LINK_TTL_S < now - newest < ROTATION_INTERVAL_S - 2 * step
+            else now + step
+        )
     assert len(signed_with) == 4
 
 
@@ -207,11 +211,11 @@ def test_a_new_key_signs_nothing_before_every_server_knows_it(opened: Open) -> N
     early, late = opened(), Server(opened(), lambda: now)
     server = Server(early, lambda: now)
     first = LinkKeys(early, lambda: now).read()[0].hex()
-    now += SIGNS_FOR_S + 1
+    now += ROTATION_INTERVAL_S + 1
     assert server.takes(server.link())
     assert len(keys_in(early)) == 2
     assert LinkKeys(early, lambda: now).read()[0].hex() == first
-    now += KNOWN_EVERYWHERE_AFTER_S
+    now += PROPAGATION_DELAY_S
     assert LinkKeys(early, lambda: now).read()[0].hex() == keys_in(early)[0] != first
     assert late.takes(server.link())
 
@@ -219,7 +223,7 @@ def test_a_new_key_signs_nothing_before_every_server_knows_it(opened: Open) -> N
 def test_servers_that_rotate_at_once_make_one_key(opened: Open) -> None:
     now = 1_800_000_000.0
     LinkKeys(opened(), lambda: now).read()
-    now += SIGNS_FOR_S + 1
+    now += ROTATION_INTERVAL_S + 1
     with ThreadPoolExecutor(6) as threads:
         read = list(threads.map(lambda _: LinkKeys(opened(), lambda: now).read(), range(12)))
     assert all(keys == read[0] for keys in read)

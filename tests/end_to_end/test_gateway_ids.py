@@ -22,7 +22,7 @@ from sora_mcp.core.ids import is_id
 from sora_mcp.dialects.sora import Sora
 from sora_mcp.server import build
 from sora_mcp.server.addresses import video_uri
-from sora_mcp.server.resources import FILE, find, video_of
+from sora_mcp.server.resources import FILE, find, video_id_from
 from sora_mcp.studio.ids import file_stem
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
@@ -158,7 +158,7 @@ def test_a_file_is_named_after_an_id_that_every_file_system_takes(task_id: str, 
 @given(st.text(st.characters(), min_size=1, max_size=320))
 def test_every_id_survives_its_address(task_id: str) -> None:
     if is_id(task_id):
-        assert video_of(video_uri(task_id)) == task_id
+        assert video_id_from(video_uri(task_id)) == task_id
         assert find(f"{video_uri(task_id)}/2.mp4") == (FILE, {"task_id": task_id, "variant": "2"})
 
 

@@ -192,7 +192,7 @@ async def test_where_an_issuer_was_never_reached_a_client_is_to_come_again(
 def test_oauth_without_a_setting_is_refused_at_the_start(make_settings: Callable[..., Settings], missing: str) -> None:
     values = {"oauth_issuer": "https://issuer.example", "oauth_audience": PUBLIC} | {missing: ""}
     with pytest.raises(NotConfigured, match=f"SORA_{missing.upper()} is not set"):
-        Authentication.configured(make_settings(auth="oauth", **values))
+        Authentication.from_settings(make_settings(auth="oauth", **values))
 
 
 # --- scopes ---------------------------------------------------------------------------------------

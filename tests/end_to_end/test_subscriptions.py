@@ -210,7 +210,7 @@ async def test_all_sessions_of_one_person_together_have_a_limit(
     make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of these videos is looked for once a second, and others share the server."""
-    monkeypatch.setattr(subscribers, "MOST_WANTED", 3)
+    monkeypatch.setattr(subscribers, "MAX_WATCHED", 3)
     server = build(make_settings())
     with anyio.fail_after(30):
         async with Client(server, mode="legacy") as one, Client(server, mode="legacy") as two:

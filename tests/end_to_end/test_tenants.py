@@ -239,7 +239,7 @@ async def test_lists_completions_and_prompts_show_nothing_of_others(house: House
                     (
                         await ben.get_prompt(name, {each: values.get(each, "x") for each in starter.arguments})
                     ).model_dump_json()
-                    for name in [starter.listed.name]
+                    for name in [starter.as_prompt.name]
                     for values in (known, unknown)
                 ]
                 assert said[0].replace("task_1", "task_9") == said[1]

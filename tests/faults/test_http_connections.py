@@ -41,8 +41,8 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": bytes(16384), "more_body": True})
     await send({"type": "http.response.body", "body": b"answered"})
 
-listening.GRACE_S = listening._WRITTEN_WITHIN_S = 0
-listening.REQUEST_WITHIN_S = listening.UNREAD_FOR_S = 0.5
+listening.GRACE_S = listening._WRITE_TIMEOUT_S = 0
+listening.REQUEST_TIMEOUT_S = listening.UNREAD_TIMEOUT_S = 0.5
 connections = Connections()
 listening.listen(app, "127.0.0.1", 0, lambda address: print(address, flush=True), connections=connections)
 """

@@ -33,7 +33,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "shared.py"
 IDLE = 10_000
 READS_NOTHING = """
 from sora_mcp.runtime import listening
-listening.UNREAD_FOR_S = 0.5
+listening.UNREAD_TIMEOUT_S = 0.5
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return

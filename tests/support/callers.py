@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
 async def team_server(settings: Settings) -> AsyncIterator[str]:
     """A server with the authentication of the settings; the address of its MCP endpoint."""
     server = build(settings)
-    app = HttpApp(server, settings, authentication=Authentication.configured(settings))
+    app = HttpApp(server, settings, authentication=Authentication.from_settings(settings))
     served = _Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(served.serve)
@@ -54,7 +54,7 @@ async def team_server(settings: Settings) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{served.servers[0].sockets[0].getsockname()[1]}{MCP_PATH}"
         finally:
             with anyio.CancelScope(shield=True):
-                await app.end()
+                await app.shutdown()
             served.should_exit = True
 
 

@@ -32,10 +32,10 @@ class Room:
         self.trouble: Exception | None = None
         """Why nobody can tell who has access."""
         self.links = Links(
-            self.settings, PrivateFiles(self.settings.home), self.saved_file, self.is_let_in, lambda: self.now
+            self.settings, PrivateFiles(self.settings.home), self.saved_file, self.has_access, lambda: self.now
         )
 
-    def is_let_in(self, owner: str) -> bool:
+    def has_access(self, owner: str) -> bool:
         if self.trouble is not None:
             raise self.trouble
         return owner in self.let_in
@@ -48,10 +48,10 @@ class Room:
         download = Download(
             gateway="g", task_id="task_1", variant=1, path=str(path), bytes=path.stat().st_size, outcome="saved"
         )
-        return await self.links.of(owner, request_to("videos.example.org")).to_video(download)
+        return await self.links.for_owner(owner, request_to("videos.example.org")).to_video(download)
 
     async def for_image(self, owner: str = "alice") -> str:
-        return await self.links.of(owner, request_to("videos.example.org")).for_image()
+        return await self.links.for_owner(owner, request_to("videos.example.org")).for_image()
 
     def client(self) -> httpx.AsyncClient:
         """A client of the routes of the links."""

@@ -64,7 +64,7 @@ class Team:
 
 def app_of(settings: Settings) -> tuple[SoraServer, HttpApp]:
     server = build(settings)
-    return server, HttpApp(server, settings, authentication=Authentication.configured(settings))
+    return server, HttpApp(server, settings, authentication=Authentication.from_settings(settings))
 
 
 @asynccontextmanager
@@ -84,7 +84,7 @@ async def team(settings: Settings) -> AsyncIterator[Team]:
         finally:
             running.should_exit = True
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-                await app.end()
+                await app.shutdown()
                 await running.has_ended.wait()
 
 

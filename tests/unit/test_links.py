@@ -26,7 +26,7 @@ from sora_mcp.ledger import open_documents
 from sora_mcp.server.links import Links
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.principals import Principal, VerifiedToken
-from sora_mcp.server.verifying import CannotTell
+from sora_mcp.server.verifying import CannotVerify
 from sora_mcp.studio.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
@@ -157,7 +157,7 @@ async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
     room: Room, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
-    room.trouble = CannotTell("The tokens cannot be read now.")
+    room.trouble = CannotVerify("The tokens cannot be read now.")
     answer = await http.request("GET" if use == "videos" else "PUT", link, content=PNG)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "cannot be read now. The link is as good as it was." in answer.json()["error"]
@@ -227,7 +227,7 @@ async def test_other_paths_lead_nowhere(http: httpx.AsyncClient, path: str) -> N
 async def test_without_a_public_address_a_link_begins_as_the_request_did(room: Room, host: str, base: str) -> None:
     settings = load({}, base_url="sandbox", home=room.settings.home)
     links = Links(settings, open_documents(settings), room.saved_file, bool)
-    assert (await links.of("alice", request_to(host)).for_image()).startswith(f"{base}/images/")
+    assert (await links.for_owner("alice", request_to(host)).for_image()).startswith(f"{base}/images/")
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,12 @@ async def test_a_host_that_is_none_begins_no_link(room: Room, host: str) -> None
     settings = load({}, base_url="sandbox", home=room.settings.home)
     links = Links(settings, open_documents(settings), room.saved_file, bool)
     with pytest.raises(NotConfigured) as caught:
-        await links.of("alice", request_to(host)).for_image()
+        await links.for_owner("alice", request_to(host)).for_image()
     assert "public_url" in caught.value.message
 
 
 async def test_the_public_address_stands_above_the_host(room: Room) -> None:
-    assert (await room.links.of("alice", request_to("127.0.0.1:8765", "http")).for_image()).startswith(
+    assert (await room.links.for_owner("alice", request_to("127.0.0.1:8765", "http")).for_image()).startswith(
         f"{BASE}/images/"
     )
 

@@ -74,7 +74,7 @@ async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_r
 async def test_no_link_is_given_to_a_folder_that_stands_still(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     is_back = threading.Event()
     monkeypatch.setattr(folder, "ANSWERS_WITHIN_S", 0.1)
-    monkeypatch.setattr(links, "look_at", lambda _: is_back.wait(10))
+    monkeypatch.setattr(links, "stat_file", lambda _: is_back.wait(10))
     try:
         with anyio.fail_after(10), pytest.raises(FileProblem, match="does not answer"):
             await room.to_video()

@@ -204,7 +204,7 @@ async def test_an_image_as_large_as_may_be_is_taken(room: Room, http: httpx.Asyn
 async def test_a_body_that_comes_too_slowly_is_given_up(
     room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "RECEIVE_WITHIN_S", 0.05)
+    monkeypatch.setattr(receiving, "UPLOAD_TIMEOUT_S", 0.05)
 
     async def body() -> AsyncIterator[bytes]:
         yield PNG[:300]

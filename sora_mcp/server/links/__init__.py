@@ -1,4 +1,4 @@
-"""Signed links of ours: a person far away fetches a video by one, and sends an image by one."""
+"""Signed links to this server: with one, a person on another machine fetches a video or sends an image."""
 
 from sora_mcp.server.links.links import Links
 

@@ -1,4 +1,4 @@
-"""What the routes of signed links share: who may use a link, and how it is answered."""
+"""Shared by the routes of signed links: who may use a link, and the response."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from starlette.types import Message, Receive, Scope, Send
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.server.links.signing import Link, Signer, UnusableLink, Use
 from sora_mcp.server.principals import current_principal
-from sora_mcp.server.verifying import TRY_AGAIN_AFTER_S, CannotTell
+from sora_mcp.server.verifying import RETRY_AFTER_S, CannotVerify
 
 HEADERS = {
     "Cache-Control": "private, no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer: whoever has a link may use it, so that it and what it leads to are kept nowhere else."""
+"""Headers of every response: whoever has a link may use it, so neither the link nor its content may be cached or
+leaked."""
 
 
-AGAIN = {"Retry-After": str(TRY_AGAIN_AFTER_S)}
+UNAVAILABLE_HEADERS = {"Retry-After": str(RETRY_AFTER_S)}
+"""Headers for 503: when the client may try again."""
 
 
 class Refusal(Exception):
@@ -35,21 +37,21 @@ class Refusal(Exception):
         self.response = JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
-def path_of(use: Use) -> str:
-    """Where the links of a use lead, as a route; whatever stands there is for `link_of`, so that nothing is mended."""
+def route_path(use: Use) -> str:
+    """Return the route path of a use's links; everything after the use goes to `read_link`, unnormalized."""
     return f"/{use}/{{link:path}}"
 
 
-async def link_of(request: Request, verifier: LinkVerifier, use: Use) -> Link:
-    """The link that a request uses. Raises Refusal where nobody, or not this caller, may use it."""
+async def read_link(request: Request, verifier: LinkVerifier, use: Use) -> Link:
+    """Return the link that a request uses. Raise Refusal if it is not valid, or not for this caller."""
     try:
         link = await to_thread.run_sync(verifier.read, use, request.path_params["link"], request.url.query)
     except UnusableLink as error:
-        raise Refusal(403, f"{error} {_ANOTHER[use]}") from None
+        raise Refusal(403, f"{error} {_RENEWAL_HINTS[use]}") from None
     except FileProblem as error:
         raise Refusal(503, error.message) from None
-    except CannotTell as reason:
-        raise Refusal(503, f"{reason} The link is as good as it was.", AGAIN) from None
+    except CannotVerify as reason:
+        raise Refusal(503, f"{reason} The link is as good as it was.", UNAVAILABLE_HEADERS) from None
     if "authorization" in request.headers:
         principal = current_principal()
         if principal is None:
@@ -59,30 +61,30 @@ async def link_of(request: Request, verifier: LinkVerifier, use: Use) -> Link:
     return link
 
 
-_ANOTHER: dict[Use, str] = {
+_RENEWAL_HINTS: dict[Use, str] = {
     "videos": "download_video gives another.",
     "images": "Name the image's path as url again: the refusal gives another.",
 }
 
 
 class LinkVerifier(Struct, frozen=True):
-    """What it takes to know a good link. `is_let_in`: whether an owner still has access to the server."""
+    """Verifies links. `has_access`: whether an owner still has access to the server."""
 
     signer: Signer
-    is_let_in: Callable[[str], bool]
+    has_access: Callable[[str], bool]
 
     def read(self, use: Use, text: str, query: str) -> Link:
-        """The link of a path and a query. Raises UnusableLink, FileProblem or CannotTell."""
+        """Return the link of a path and a query. Raise UnusableLink, FileProblem or CannotVerify."""
         if query:
             raise UnusableLink("This link is not valid: something was added to it.")
         link = self.signer.read(use, text)
-        if not self.is_let_in(link.owner):
+        if not self.has_access(link.owner):
             raise UnusableLink("This link is not valid any more: its owner has no access to this server.")
         return link
 
 
 class Endpoint:
-    """A route of signed links as an ASGI app: `answer` raises Refusal, and every answer has HEADERS."""
+    """A route of signed links as an ASGI app: `answer` may raise Refusal, and every response has HEADERS."""
 
     def __init__(self, answer: Callable[[Request, Send], Awaitable[None]]) -> None:
         self._answer = answer

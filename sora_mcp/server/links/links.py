@@ -1,4 +1,4 @@
-"""Where links are made and answered: for each owner those to their videos and for their images, and the routes."""
+"""Create signed links to an owner's videos and for their images, and the routes that serve them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
 from sora_mcp.gateway.folder import Silent, in_folder
-from sora_mcp.server.links.answers import Endpoint, LinkVerifier, path_of
+from sora_mcp.server.links.answers import Endpoint, LinkVerifier, route_path
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
-from sora_mcp.server.links.serving import SavedFile, Videos, look_at, subject_of
-from sora_mcp.server.links.signing import LASTS_S, Signer, Subject, Use
+from sora_mcp.server.links.serving import SavedFile, Videos, stat_file, video_subject
+from sora_mcp.server.links.signing import LINK_TTL_S, Signer, Subject, Use
 from sora_mcp.studio.uploads import Uploads
 from sora_mcp.tools.remote import ForRemoteAgents
 
@@ -42,7 +42,7 @@ class Links:
         settings: Settings,
         documents: Documents,
         saved_file: SavedFile,
-        is_let_in: Callable[[str], bool],
+        has_access: Callable[[str], bool],
         clock: Callable[[], float] | None = None,
     ) -> None:
         clock = clock or documents.now
@@ -51,52 +51,52 @@ class Links:
         self._is_shared = settings.shared_folder is not None
         audience = (settings.oauth_audience or "").rstrip("/").removesuffix("/mcp").rstrip("/")
         self._base_url = settings.public_url or audience or None
-        self._verifier = LinkVerifier(Signer(LinkKeys(documents, clock).read, clock), is_let_in)
+        self._verifier = LinkVerifier(Signer(LinkKeys(documents, clock).read, clock), has_access)
 
     def routes(self) -> list[Route]:
-        """Where links lead. Whoever puts them into an app checks Host and Origin."""
+        """Return the routes of links. The app that mounts them has to check Host and Origin."""
         videos = Endpoint(Videos(self._verifier, self._saved_file).answer)
         images = Endpoint(Images(self._verifier, self._folder, is_shared=self._is_shared).answer)
         return [
-            Route(path_of("videos"), videos, methods=["GET", "HEAD"]),
-            Route(path_of("images"), images, methods=["PUT", "POST"]),
+            Route(route_path("videos"), videos, methods=["GET", "HEAD"]),
+            Route(route_path("images"), images, methods=["PUT", "POST"]),
         ]
 
-    def of(self, owner: str, request: Request) -> OwnersLinks:
-        """The links of an owner who makes a request, whose Host was found to be allowed."""
+    def for_owner(self, owner: str, request: Request) -> OwnersLinks:
+        """Return the links of an owner whose request is being served; its Host was found to be allowed."""
         return OwnersLinks(owner, self._base_url or _base_url(request), self._verifier.signer, self._folder)
 
 
 def _base_url(request: Request) -> str | None:
-    """How the client reaches this server, as its request shows."""
+    """Return the address at which the client reaches this server, from its request; None if the Host is invalid."""
     host = request.headers.get("host", "")
     return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else None
 
 
 class OwnersLinks(Struct, frozen=True):
-    """The links of one owner, each for `lasts_s` seconds. They begin with `base_url`, None where that is not known.
+    """The links of one owner, each valid for `lasts_s` seconds. `base_url`: their beginning, None if it is not known.
 
-    `folder`: of everybody's images, see `common_folder`.
+    `folder`: that of all owners' images, see `common_folder`.
     """
 
     owner: str
     base_url: str | None
     signer: Signer
     folder: Path
-    lasts_s: int = LASTS_S
+    lasts_s: int = LINK_TTL_S
     wording: type[ForRemoteAgents] = ForRemoteAgents
 
     async def to_video(self, download: Download) -> str:
-        """A link to a video that is saved. Raises FileProblem or NotConfigured."""
+        """Return a link to a saved video. Raise FileProblem or NotConfigured."""
         path = Path(download.path or "")
-        about = await _in_folder("The folder of videos", partial(look_at, path))
+        about = await _in_folder("The folder of videos", partial(stat_file, path))
         if about is None:
             raise FileProblem("The file was removed just now.", AskUser("call again"))
-        subject = subject_of(download.task_id, download.variant, about)
+        subject = video_subject(download.task_id, download.variant, about)
         return await self._signed("videos", subject, re.sub(r"[^A-Za-z0-9._-]", "_", path.name))
 
     async def for_image(self) -> str:
-        """A link by which one image may be sent. Raises FileProblem or NotConfigured."""
+        """Return a link for sending one image. Raise FileProblem or NotConfigured."""
         return await self._signed("images", (secrets.token_hex(8),), "")
 
     async def _signed(self, use: Use, subject: Subject, name: str) -> str:
@@ -107,13 +107,13 @@ class OwnersLinks(Struct, frozen=True):
         return f"{self.base_url}{path}"
 
     async def has_image(self, name: str) -> bool:
-        """Whether the owner has sent the image of this name. Raises FileProblem."""
+        """Return whether the owner has sent the image with this name. Raise FileProblem."""
         knows = Uploads(self.folder, self.owner).knows
         return await _in_folder("The folder of images that people send", partial(knows, name))
 
 
 async def _in_folder(folder: str, work: Callable[[], T]) -> T:
-    """What `work` returns. Raises FileProblem where its folder does not answer."""
+    """Run `work` and return its result. Raise FileProblem if its folder does not respond."""
     try:
         return await in_folder(work)
     except Silent:

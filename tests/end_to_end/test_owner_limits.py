@@ -23,14 +23,14 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.gateway.client import MOST_CALLS
 from sora_mcp.identity.tokens import TokenStore
 from sora_mcp.ledger import open_documents
-from sora_mcp.runtime.listening import most_connections
-from sora_mcp.server.shares import MOST_SESSIONS
+from sora_mcp.runtime.listening import max_connections
+from sora_mcp.server.owner_limits import MAX_SESSIONS
 from sora_mcp.studio.submitter import MAX_CONCURRENT_CREATES
 
 pytestmark = pytest.mark.anyio
 
-MORE_SESSIONS = MOST_SESSIONS + 1
-MORE_REQUESTS = most_connections() // 2 + 1
+MORE_SESSIONS = MAX_SESSIONS + 1
+MORE_REQUESTS = max_connections() // 2 + 1
 
 
 @pytest.fixture

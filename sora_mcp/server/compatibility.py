@@ -1,4 +1,4 @@
-"""What some HTTP clients need beyond the SDK: a byte order mark before a body, and words for a session that is gone."""
+"""Support some HTTP clients beyond the SDK: a byte order mark before a body, and a message for an unknown session."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_MARK = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 _SESSION, _VERSION = MCP_SESSION_ID_HEADER.encode(), MCP_PROTOCOL_VERSION_HEADER.encode()
-_WITH_SESSIONS = {None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)}
+_SESSION_VERSIONS = {None, *(version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS)}
 
-SESSION_GONE = (
+UNKNOWN_SESSION = (
     "This session is not known: the server was restarted, or the session was ended. Nothing was submitted."
     " Initialize anew: send an initialize request without the header Mcp-Session-Id."
 )
 
 
-class Lenient:
+class ClientCompatibility:
     """Wraps an MCP endpoint over streamable HTTP."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,35 +32,35 @@ class Lenient:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _names_a_session(scope):
-            send = _Answer(scope, receive, send).send
+        if _has_session(scope):
+            send = _SessionResponse(scope, receive, send).send
         await self._app(scope, _Body(receive).receive, send)
 
 
 class _Body:
-    """A request's body, without the byte order mark before it."""
+    """A request's body without its byte order mark."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._begun = False
+        self._is_started = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if self._begun or message["type"] != "http.request":
+        if self._is_started or message["type"] != "http.request":
             return message
         body = message.get("body", b"")
-        while len(body) < len(_MARK) and _MARK.startswith(body) and message.get("more_body", False):
+        while len(body) < len(_BOM) and _BOM.startswith(body) and message.get("more_body", False):
             message = await self._receive()
             if message["type"] != "http.request":
                 return message
             body += message.get("body", b"")
-        self._begun = True
-        return {**message, "body": body.removeprefix(_MARK)}
+        self._is_started = True
+        return {**message, "body": body.removeprefix(_BOM)}
 
 
-class _Answer:
-    """An answer to a request of a session; 404 says that there is no such session (specification, basic/transports,
-    "Session Management"), and what is to be done."""
+class _SessionResponse:
+    """The response to a request of a session. A 404 means that the session is unknown (specification,
+    basic/transports, "Session Management"); its body is replaced by a message that says what to do."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -71,14 +71,14 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 404:
             self._replaced = True
-            error = {"code": INVALID_REQUEST, "message": SESSION_GONE}
+            error = {"code": INVALID_REQUEST, "message": UNKNOWN_SESSION}
             response = JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=404)
             await response(self._scope, self._receive, self._send)
         elif not self._replaced:
             await self._send(message)
 
 
-def _names_a_session(scope: Mapping[str, Any]) -> bool:
-    """Whether a request belongs to a session; the era without sessions uses 404 for other things."""
+def _has_session(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request belongs to a session; the era without sessions uses 404 for other things."""
     headers = dict(scope["headers"])
-    return _SESSION in headers and headers.get(_VERSION) in _WITH_SESSIONS
+    return _SESSION in headers and headers.get(_VERSION) in _SESSION_VERSIONS

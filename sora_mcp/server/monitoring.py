@@ -1,4 +1,4 @@
-"""What whoever runs a server looks at: whether it lives and is ready, its numbers, and a line for each request."""
+"""For operators: liveness and readiness, metrics, and an access log."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from sora_mcp.tools import ForAgents
 access_log = logging.getLogger("sora_mcp.access")
 
 _NO_EXTRA = "Numbers need the extra `metrics`: install sora-mcp[metrics] and start the server again.\n"
-_STRANGER = "Send the header Authorization: Bearer TOKEN; only this machine is told without one.\n"
+_UNAUTHENTICATED = "Send the header Authorization: Bearer TOKEN; only this machine is told without one.\n"
 
 
-def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> list[Route]:
-    """`/healthz`, `/readyz` and `/metrics`. `asks_callers`: whether callers have to say who they are."""
+def routes(server: SoraServer, connections: Sized, *, has_authentication: bool) -> list[Route]:
+    """Return `/healthz`, `/readyz` and `/metrics`. `has_authentication`: whether callers have to authenticate."""
     calls = Calls()
-    server.middleware.insert(0, calls)  # outside of all that may refuse a call
+    server.middleware.insert(0, calls)  # outermost: whatever may refuse a call comes after it
 
     async def health(_: Request) -> Response:
         return JSONResponse({"alive": True})
 
     async def ready(_: Request) -> Response:
-        seen = await server.studio.readiness()
-        words = ForAgents().message
-        looks = {"ledger": seen.ledger, "gateway": seen.gateway}
-        report = {name: "ok" if missing is None else words(missing) for name, missing in looks.items()}
-        return JSONResponse({"ready": seen.is_ready} | report, status_code=200 if seen.is_ready else 503)
+        readiness = await server.studio.readiness()
+        describe = ForAgents().message
+        checks = {"ledger": readiness.ledger, "gateway": readiness.gateway}
+        report = {name: "ok" if problem is None else describe(problem) for name, problem in checks.items()}
+        return JSONResponse({"ready": readiness.is_ready} | report, status_code=200 if readiness.is_ready else 503)
 
     async def metrics(request: Request) -> Response:
-        if asks_callers and current_principal() is None and not _is_local(request):
-            return PlainTextResponse(_STRANGER, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        if has_authentication and current_principal() is None and not _is_local(request):
+            return PlainTextResponse(_UNAUTHENTICATED, status_code=401, headers={"WWW-Authenticate": "Bearer"})
         try:
             from sora_mcp.server.metrics import CONTENT_TYPE, exposition  # noqa: PLC0415 - an extra, and 50 ms
         except ModuleNotFoundError:
@@ -49,7 +49,7 @@ def routes(server: SoraServer, connections: Sized, *, asks_callers: bool) -> lis
         try:
             states = {str(state): number for state, number in (await server.studio.states()).items()}
         except SoraError as error:
-            from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - whoever asks is told of no file here
+            from sora_mcp.tools.remote import FOR_REMOTE_AGENTS  # noqa: PLC0415 - the client gets no paths of files
 
             return PlainTextResponse(f"{FOR_REMOTE_AGENTS.message(error.parts)}\n", status_code=503)
         return Response(exposition(calls, states, len(connections)), media_type=CONTENT_TYPE)
@@ -62,7 +62,7 @@ def _is_local(request: Request) -> bool:
 
 
 class AccessLog:
-    """Writes a line for each request: no query (it may be a signature), no header, and no path that is none of ours."""
+    """Logs a line for each request: no query (it may hold a signature), no headers, and no unknown path."""
 
     def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
         self._app = app
@@ -72,23 +72,23 @@ class AccessLog:
         if scope["type"] != "http" or not access_log.isEnabledFor(logging.INFO):
             await self._app(scope, receive, send)
             return
-        began, status, size = time.perf_counter(), 0, 0
+        started_at, status, size = time.perf_counter(), 0, 0
 
-        async def say(message: Message) -> None:
+        async def count_bytes(message: Message) -> None:
             nonlocal status, size
             status = message.get("status", status)
             size += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self._app(scope, receive, say)
+            await self._app(scope, receive, count_bytes)
         finally:
             client, user = scope.get("client"), scope.get("user")
             fields = {
                 "method": scope["method"],
                 "path": self._path(scope),
                 "status": status or None,
-                "seconds": f"{time.perf_counter() - began:.3f}",
+                "seconds": f"{time.perf_counter() - started_at:.3f}",
                 "bytes": size,
                 "client": client[0] if client else None,
                 "owner": None if user is None else user.access_token.subject,
