@@ -35,7 +35,7 @@ from sora_mcp.core.capabilities import OPERATIONS, Capabilities, verb_of
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import SoraError
 from sora_mcp.dialects.protocol import Catalogued, Dialect
-from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.dialects.recognition import PROBE_CALLS, recognize
 from sora_mcp.studio.costs import spending_policy
 from sora_mcp.studio.upstream import connect
 
@@ -199,7 +199,7 @@ async def _probe_gateway(settings: Settings, endpoint: Endpoint, gateway: Gatewa
     try:
         probe = await gateway.probe()
     except SoraError as error:
-        looks_like = recognized(await gateway.replies(LOOKS)) if error.http_status else None
+        looks_like = recognize(await gateway.try_calls(PROBE_CALLS)) if error.http_status else None
         is_key_refused = error.http_status in {401, 403}
         checks = [Check("gateway", "ok", endpoint.description)] if is_key_refused else []
         return [
@@ -217,7 +217,7 @@ async def _probe_gateway(settings: Settings, endpoint: Endpoint, gateway: Gatewa
         Check(
             "key", "note" if is_open else "ok", f"{unproven if is_open else accepted}{_describe_key_source(settings)}"
         ),
-        *_check_upstream(settings, dialect.capabilities, recognized(await gateway.replies(LOOKS)), probe.models),
+        *_check_upstream(settings, dialect.capabilities, recognize(await gateway.try_calls(PROBE_CALLS)), probe.models),
     ]
     if probe.clock_skew_s is not None and abs(probe.clock_skew_s) > MAX_SKEW_S:
         message = f"{abs(probe.clock_skew_s):.0f} s {'ahead of' if probe.clock_skew_s > 0 else 'behind'} the gateway's"
@@ -231,7 +231,7 @@ async def _learn(gateway: Gateway, dialect: Dialect) -> None:
     """Load what each model accepts, if the gateway lists that."""
     if isinstance(dialect, Catalogued):
         with suppress(SoraError, ValueError):  # then it stays unknown, which the checks report
-            dialect.learn(await gateway.catalogue(dialect))
+            dialect.load_catalogue(await gateway.catalogue(dialect))
 
 
 def _describe_operations(capabilities: Capabilities, model: str | None) -> str:

@@ -34,7 +34,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.advice import Advice, Do
 from sora_mcp.core.errors import FileProblem, NotConfigured, Refused, SoraError, Unreachable
-from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.dialects.recognition import PROBE_CALLS, recognize
 from sora_mcp.studio.upstream import connect
 
 Store = Literal["key-store", "file"]
@@ -150,9 +150,9 @@ async def _probe(settings: Settings) -> list[str]:
         try:
             probe = await gateway.probe()
         except SoraError as error:
-            replies = await gateway.replies(LOOKS) if error.http_status else None
-            raise _refusal(error, settings, None if replies is None else recognized(replies)) from None
-        looks_like = recognized(await gateway.replies(LOOKS))
+            replies = await gateway.try_calls(PROBE_CALLS) if error.http_status else None
+            raise _refusal(error, settings, None if replies is None else recognize(replies)) from None
+        looks_like = recognize(await gateway.try_calls(PROBE_CALLS))
     finally:
         await gateway.aclose()
     number = f"{len(probe.models)} model{'s' * (len(probe.models) != 1)}"

@@ -1,4 +1,4 @@
-"""What upstreams speak: one package for each format, all with the methods of `protocol.Dialect`. No I/O."""
+"""The formats of upstreams: one package each, all with the methods of `protocol.Dialect`. No I/O."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sora_mcp.dialects.sora import Sora
 
 
 def _videos(profile: str, settings: Settings) -> Dialect:
-    from sora_mcp.dialects.videos import configured as made  # noqa: PLC0415 - most servers start without it
+    from sora_mcp.dialects.videos import configured as build  # noqa: PLC0415 - most servers start without it
 
-    return made(profile, settings)
+    return build(profile, settings)
 
 
 def _openrouter(settings: Settings) -> Dialect:
@@ -30,21 +30,21 @@ DIALECTS: Mapping[str, Callable[[Settings], Dialect]] = (
     | {f"{VIDEOS}:{profile}": partial(_videos, profile) for profile in PROFILES}
     | {OPENROUTER: _openrouter}
 )
-"""Every dialect by its name: what makes it from the settings."""
+"""Every dialect's name → a function that makes it from the settings."""
 
 
 def name_of(settings: Settings) -> str:
-    """The name of the dialect that the configured gateway speaks."""
+    """Return the name of the configured gateway's dialect."""
     return settings.dialect
 
 
 def configured(settings: Settings) -> Dialect:
-    """The dialect that the configured gateway speaks."""
+    """Return the configured gateway's dialect."""
     return named(name_of(settings), settings)
 
 
 def named(name: str, settings: Settings) -> Dialect:
-    """A dialect by its name, whatever is configured now. Raises NotConfigured for one that is not known here."""
+    """Return a dialect by its name, whatever is configured now. Raises NotConfigured for an unknown name."""
     if name not in DIALECTS:
         raise NotConfigured(
             "This video was made in the words of a kind of server that this release does not know.",

@@ -1,4 +1,4 @@
-"""One answer of the gateway: its JSON, its headers, what can be shown of it, and what to say of a plain no."""
+"""One answer of the gateway: its JSON, its headers, an excerpt to show, and the errors of plain refusals."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sora_mcp.core.advice import Do, SeeList, TryAgain
 from sora_mcp.core.errors import BadReply, GatewayError, NotFound, Refused, SoraError
 from sora_mcp.core.tasks import clean
 
-MAX_RETRY_AFTER = 86_400
-"""Seconds: the longest wait that a gateway may ask for (inferred); more is read as no answer."""
+MAX_RETRY_AFTER_S = 86_400
+"""Seconds: the longest wait that a gateway may ask for (inferred); a longer one is ignored."""
 
-MAX_ANSWER = 200
-"""Characters that are kept of an answer which cannot be read."""
+MAX_EXCERPT_LENGTH = 200
+"""Characters stored of an answer that cannot be read."""
 
-NOTHING_DONE = frozenset(range(300, 400)) - {303}
-"""Redirects, which are not followed: nothing was done. (303 leads to what was done: RFC 9110, 15.4.4.)"""
+UNPROCESSED_STATUSES = frozenset(range(300, 400)) - {303}
+"""Redirects, which are not followed: the request was not processed. (303 leads to a result: RFC 9110, 15.4.4.)"""
 
 
 class Reply(Struct, frozen=True):
-    """One answer of the gateway. `content` is None where it was too large or was cut off; `fragment` is what came then.
+    """One answer of the gateway. `content` is None if it was too large or cut off; `fragment` is its beginning then.
 
-    `now` is the unix second when it came; needed where Retry-After is a date. `asked` is the address that was asked.
+    `now` is the unix time of its arrival; needed if Retry-After is a date. `url` is the address of the request.
     """
 
     status: int
@@ -35,11 +35,11 @@ class Reply(Struct, frozen=True):
     content: bytes | None
     now: float = 0.0
     fragment: bytes = b""
-    asked: str = ""
+    url: str = ""
 
 
-def parsed(reply: Reply) -> Any:
-    """What a reply says, None where that cannot be read: JSON that is exchanged is UTF-8 (RFC 8259 §8.1)."""
+def parse_json(reply: Reply) -> Any:
+    """Return a reply's JSON, None if it cannot be read: JSON that is exchanged is UTF-8 (RFC 8259 §8.1)."""
     if reply.content is None:
         return None
     try:
@@ -48,8 +48,8 @@ def parsed(reply: Reply) -> Any:
         return None
 
 
-def from_text(value: object) -> Any:
-    """What JSON inside a text says (several new-api versions, `resultJson`); anything else as it is."""
+def parse_nested_json(value: object) -> Any:
+    """Return the value of JSON inside a text (several new-api versions, `resultJson`); anything else unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in {"{", "[", '"'}:
         try:
             return json.loads(value)
@@ -58,29 +58,29 @@ def from_text(value: object) -> Any:
     return value
 
 
-def kind_of(reply: Reply) -> Literal["json", "html", "text", "nothing"]:
-    """What an answer is made of. Gateways answer in JSON: a page or a text comes from something in front of them."""
+def content_format(reply: Reply) -> Literal["json", "html", "text", "nothing"]:
+    """Return the format of an answer. Gateways answer in JSON: a page or a text comes from something in front."""
     head = _text(reply).lstrip("\ufeff \t\r\n")[:256].lower()
     if not head:
         return "nothing"
-    if parsed(reply) is not None or head[0] in "{[":
+    if parse_json(reply) is not None or head[0] in "{[":
         return "json"
     is_html = head.startswith(("<!doctype", "<html", "<head", "<body")) or "text/html" in header(reply, "content-type")
     return "html" if is_html else "text"
 
 
-def beginning(reply: Reply) -> str:
-    """The first 200 characters of an answer, made safe to show: data to quote, never instructions."""
-    return clean(_text(reply), MAX_ANSWER)
+def excerpt(reply: Reply) -> str:
+    """Return the first 200 characters of an answer, made safe to show: data to quote, never instructions."""
+    return clean(_text(reply), MAX_EXCERPT_LENGTH)
 
 
 def _text(reply: Reply) -> str:
     raw = reply.fragment if reply.content is None else reply.content
-    return raw[: MAX_ANSWER * 16].decode("utf-8-sig", "replace")
+    return raw[: MAX_EXCERPT_LENGTH * 16].decode("utf-8-sig", "replace")
 
 
 def header(reply: Reply, name: str) -> str:
-    """The value of a header, whatever the case of its name; empty where it is missing."""
+    """Return the value of a header, whatever the case of its name; empty if it is missing."""
     return next((value for key, value in reply.headers.items() if key.lower() == name), "")
 
 
@@ -92,50 +92,50 @@ def retry_after(reply: Reply) -> float | None:
         seconds = float(text) if is_number else round(parsedate_to_datetime(text).timestamp() - reply.now)
     except (ValueError, OverflowError):
         return None
-    return max(0.0, seconds) if seconds <= MAX_RETRY_AFTER else None
+    return max(0.0, seconds) if seconds <= MAX_RETRY_AFTER_S else None
 
 
 def clock_skew(reply: Reply) -> float | None:
-    """Seconds by which our clock was ahead of the gateway's (RFC 9110 §6.6.1 Date); None where it gives no date."""
+    """Seconds by which our clock was ahead of the gateway's (RFC 9110 §6.6.1 Date); None if it gives no date."""
     try:
         return round(reply.now - parsedate_to_datetime(header(reply, "date")).timestamp())
     except (ValueError, OverflowError):
         return None
 
 
-# --- where it is not what was asked for ------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------
 #
-# For dialects that say so in plain words: `who` answered (`server`, `gateway`) stands in the sentences, and `error_of`
-# makes an error of a kind with everything that the answer says.
+# Shared by dialects with plain errors: `upstream` is the noun for it in the sentences (`server`, `gateway`), and
+# `make_error` makes an error of a given type with everything that the answer says.
 
-ErrorOf = Callable[..., GatewayError]
+ErrorFactory = Callable[..., GatewayError]
 _NOT_AFFECTED = Do("The video is not affected.")
 
 
-def refusal(reply: Reply, who: str) -> str:
-    """What to say of an answer that is a no."""
+def refusal_message(reply: Reply, upstream: str) -> str:
+    """Return the message for an answer that is a refusal."""
     if 300 <= reply.status < 400:
-        return f"The {who} redirects ({reply.status}) to another address."
-    return f"The {who} refused the request (status {reply.status})."
+        return f"The {upstream} redirects ({reply.status}) to another address."
+    return f"The {upstream} refused the request (status {reply.status})."
 
 
-def free_error(reply: Reply, who: str, error_of: ErrorOf) -> GatewayError:
-    """The error of a request that costs nothing: it is refused for good, or it may work later."""
+def free_error(reply: Reply, upstream: str, make_error: ErrorFactory) -> GatewayError:
+    """Return the error of a request that costs nothing: it is refused for good, or it may work later."""
     if reply.status in {408, 409, 425, 429} or reply.status >= 500 or reply.status < 300:
-        page = {"html": " with a web page", "text": " with plain text"}.get(kind_of(reply), "")
-        return error_of(BadReply, reply, f"The {who} answered{page} (status {reply.status}).", TryAgain())
-    return error_of(Refused, reply, refusal(reply, who))
+        page = {"html": " with a web page", "text": " with plain text"}.get(content_format(reply), "")
+        return make_error(BadReply, reply, f"The {upstream} answered{page} (status {reply.status}).", TryAgain())
+    return make_error(Refused, reply, refusal_message(reply, upstream))
 
 
-def no_task(reply: Reply, who: str, error_of: ErrorOf, *, is_unknown: bool = False) -> SoraError:
-    """The error of a query whose answer says nothing of a task; `is_unknown`: it says in words that there is none."""
-    is_page = kind_of(reply) in {"html", "text"}  # a proxy's 404 says nothing about a video
+def query_error(reply: Reply, upstream: str, make_error: ErrorFactory, *, is_unknown: bool = False) -> SoraError:
+    """Return the error of a query whose answer holds no task; `is_unknown`: it says explicitly that there is none."""
+    is_page = content_format(reply) in {"html", "text"}  # a proxy's 404 says nothing about a video
     if is_unknown or (reply.status == 404 and not is_page):
-        return NotFound(f"The {who} knows no video with this id.", SeeList())
+        return NotFound(f"The {upstream} knows no video with this id.", SeeList())
     if reply.status == 404:
-        message = f"A proxy in front of the {who} says that there is nothing (status 404)."
-        return error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+        message = f"A proxy in front of the {upstream} says that there is nothing (status 404)."
+        return make_error(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
     if 200 <= reply.status < 300:
-        message = f"The {who} answered a query with something that is not a video."
-        return error_of(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
-    return free_error(reply, who, error_of)
+        message = f"The {upstream} answered a query with something that is not a video."
+        return make_error(BadReply, reply, message, _NOT_AFFECTED, TryAgain())
+    return free_error(reply, upstream, make_error)

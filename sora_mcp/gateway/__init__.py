@@ -1,6 +1,6 @@
-"""The only room that speaks to an upstream: its address, its key, connections, time-outs, downloads.
+"""The only room that talks to an upstream: its address, its key, connections, time-outs, downloads.
 
-What is said there, and what an answer means, is a dialect's matter (`sora_mcp.dialects`).
+What is sent, and what an answer means, is up to a dialect (`sora_mcp.dialects`).
 """
 
 from sora_mcp.gateway.calls import Gateway, Probe

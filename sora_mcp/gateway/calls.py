@@ -1,7 +1,7 @@
-"""What can be asked of a gateway: one create, once; and what is free, again where the trouble may pass.
+"""The calls to a gateway: a create, sent once; and free requests, retried after transient failures.
 
-It says of each failure whether the request can have arrived. That is decided by *where* it failed:
-until a connection stands nothing has been sent; afterwards nobody can know.
+Each failure says whether the request can have arrived. That depends on *where* it failed: until a connection is
+established nothing has been sent; afterwards it cannot be known.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sora_mcp.dialects.protocol import WEB, Call, Catalogued, Created, Dialect, 
 from sora_mcp.dialects.replies import Reply, clock_skew
 from sora_mcp.gateway.client import NEVER_SENT, Client
 from sora_mcp.gateway.preloading import preload
-from sora_mcp.gateway.retrying import Result, until_it_works
+from sora_mcp.gateway.retrying import Result, retry
 
-LOOK_ATTEMPTS = 3
-"""How often a free GET is sent in all."""
-LOOK_WITHIN = 3.0
-"""Seconds for each request that only finds out what kind of server this is."""
-RETRY_AFTER_MOST = 5.0
-"""The longest Retry-After, in seconds, that a free GET waits for; a longer one is told."""
+MAX_GET_ATTEMPTS = 3
+"""Times that a free GET is sent, including the first."""
+PROBE_TIMEOUT_S = 3.0
+"""Seconds for each request that only finds out what type of server this is."""
+MAX_RETRY_AFTER_S = 5.0
+"""The longest Retry-After, in seconds, that a free GET waits for; a longer one is reported to the caller."""
 
 
 class Probe(Struct, frozen=True):
@@ -43,11 +43,11 @@ class Probe(Struct, frozen=True):
 
 
 class Gateway:
-    """One gateway and what can be asked of it.
+    """One gateway and the calls to it.
 
-    `transport` leads to one that needs no socket. `served`: further schemes that its videos' addresses may have, each
-    with the address under which the same video is served by the last part of its path.
-    Raises NotConfigured where the address names no host that can be connected to, or its proxy cannot be used.
+    `transport` reaches a gateway that needs no socket. `scheme_bases`: further schemes that the addresses of its videos
+    may have, each with the address under which the same video is served by the last part of its path.
+    Raises NotConfigured if the address names no host that can be connected to, or if its proxy cannot be used.
     """
 
     def __init__(
@@ -57,26 +57,26 @@ class Gateway:
         dialect: Dialect,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        served: Mapping[str, str] | None = None,
+        scheme_bases: Mapping[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.served = served or {}
+        self.scheme_bases = scheme_bases or {}
         self._dialect = dialect
         self.client = Client(endpoint, settings, transport=transport)
         self._settings = settings
 
     def with_key(self, endpoint: Endpoint) -> Gateway:
         """The same gateway with another key, that of `endpoint`, over the same connections."""
-        twin = copy(self)
-        twin.endpoint, twin.client = endpoint, self.client.with_key(endpoint)
-        return twin
+        clone = copy(self)
+        clone.endpoint, clone.client = endpoint, self.client.with_key(endpoint)
+        return clone
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.client.aclose()
 
     def prepare(self) -> None:
-        """Load what a create may need until its answer is recorded. Raises OSError or ImportError where that fails."""
+        """Load what a create may need until its answer is recorded. Raises OSError or ImportError if that fails."""
         preload()
 
     async def create(self, call: Call) -> Created:
@@ -84,105 +84,108 @@ class Gateway:
 
         Raises Unreachable (never arrived), Refused (nothing created) or OutcomeUnknown.
         """
-        wait = self._settings.create_timeout
+        timeout_s = self._settings.create_timeout
         try:
-            with anyio.fail_after(self._settings.connect_timeout * 2 + wait):
-                reply = await self.client.send(call, wait)
+            with anyio.fail_after(self._settings.connect_timeout * 2 + timeout_s):
+                reply = await self.client.send(call, timeout_s)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except (httpx.TimeoutException, TimeoutError):
-            raise OutcomeUnknown(f"The gateway did not answer the create within {wait:g} s.", Settle()) from None
+            raise OutcomeUnknown(f"The gateway did not answer the create within {timeout_s:g} s.", Settle()) from None
         except httpx.HTTPError:
             raise OutcomeUnknown("The connection broke while the create was under way.", Settle()) from None
         return self._dialect.read_created(reply)
 
     async def query(self, task_id: str, dialect: Dialect | None = None) -> Task:
-        """One look at a task, in the words of a `dialect` (None: the configured one); free.
+        """Query a task once, in `dialect` (None: the configured one); free.
 
         Raises NotFound, Refused, BadReply or Unreachable.
         """
-        schemes, words = WEB | self.served.keys(), dialect or self._dialect
-        return await self._look(words.query(task_id), lambda reply: words.read_task(reply, task_id, schemes=schemes))
+        schemes, own = WEB | self.scheme_bases.keys(), dialect or self._dialect
+        return await self._get(own.query(task_id), lambda reply: own.read_task(reply, task_id, schemes=schemes))
 
     async def upload(self, name: str, content: bytes) -> str:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""
-        wait = self._settings.query_timeout
+        timeout_s = self._settings.query_timeout
         try:
-            with anyio.fail_after(wait):
-                return self._dialect.read_uploaded(await self._ask_free(self._dialect.upload(name, content)))
+            with anyio.fail_after(timeout_s):
+                return self._dialect.read_uploaded(await self._send_free(self._dialect.upload(name, content)))
         except TimeoutError:
-            raise _too_slow(wait) from None
+            raise _timed_out(timeout_s) from None
 
     async def probe(self) -> Probe:
         """Ask for the gateway's models: a free way to check the key. Raises Refused, BadReply or Unreachable."""
-        return await self._look(
+        return await self._get(
             self._dialect.models(), lambda reply: Probe(self._dialect.read_models(reply), clock_skew(reply))
         )
 
     async def catalogue(self, dialect: Catalogued) -> str:
-        """What each of the upstream's models takes, as a text to keep; free. Raises Refused, BadReply or
+        """Return what each of the upstream's models takes, as a text to store; free. Raises Refused, BadReply or
         Unreachable."""
-        return await self._look(dialect.catalogue(), dialect.read_catalogue)
+        return await self._get(dialect.catalogue(), dialect.read_catalogue)
 
-    async def tasks(self, dialect: Listing) -> Sequence[ListedTask]:
-        """The upstream's own list of its newest tasks; free. Raises Refused, BadReply or Unreachable."""
-        return await self._look(dialect.list(), dialect.read_list)
+    async def list_tasks(self, dialect: Listing) -> Sequence[ListedTask]:
+        """Return the upstream's own list of its newest tasks; free. Raises Refused, BadReply or Unreachable."""
+        return await self._get(dialect.list(), dialect.read_list)
 
-    async def replies(self, calls: Sequence[Call]) -> list[Reply | None]:
-        """What free requests are answered; None for one that is not. Raises nothing."""
-        return [await self._reply(call) for call in calls]
+    async def try_calls(self, calls: Sequence[Call]) -> list[Reply | None]:
+        """Send free requests and return their replies; None for each that gets none. Raises nothing."""
+        return [await self._try_call(call) for call in calls]
 
-    async def _reply(self, call: Call) -> Reply | None:
-        with anyio.move_on_after(LOOK_WITHIN):
+    async def _try_call(self, call: Call) -> Reply | None:
+        with anyio.move_on_after(PROBE_TIMEOUT_S):
             with suppress(GatewayError):
-                return await self._ask_free(call)
+                return await self._send_free(call)
         return None
 
-    async def _look(self, call: Call, read: Callable[[Reply], Result]) -> Result:
-        """GET and read; again, a few times, where the trouble may pass. All in all it takes no longer than one."""
+    async def _get(self, call: Call, read: Callable[[Reply], Result]) -> Result:
+        """GET and read, retried a few times after transient failures; all attempts share the time limit of one."""
 
-        async def look() -> Result:
-            return read(await self._ask_free(call))
+        async def attempt() -> Result:
+            return read(await self._send_free(call))
 
-        wait = self._settings.query_timeout
+        timeout_s = self._settings.query_timeout
         try:
-            return await until_it_works(look, _may_pass, attempts=LOOK_ATTEMPTS, seconds=wait)
+            return await retry(attempt, _is_transient, attempts=MAX_GET_ATTEMPTS, timeout_s=timeout_s)
         except TimeoutError:
-            raise _too_slow(wait) from None
+            raise _timed_out(timeout_s) from None
 
-    async def _ask_free(self, call: Call) -> Reply:
-        wait = self._settings.query_timeout
+    async def _send_free(self, call: Call) -> Reply:
+        timeout_s = self._settings.query_timeout
         try:
-            return await self.client.send(call, wait)
+            return await self.client.send(call, timeout_s)
         except NEVER_SENT as error:
             raise self._unreachable(error) from None
         except httpx.TimeoutException:
-            raise _too_slow(wait) from None
+            raise _timed_out(timeout_s) from None
         except httpx.HTTPError:
             raise BadReply("The connection broke before the gateway had answered.", TryAgain()) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         host = httpx.URL(self.endpoint.base_url).host
-        why = next((words for kind, words in _WHY for cause in _causes(error) if isinstance(cause, kind)), None)
+        causes = list(_causes(error))
+        reason = next(
+            (text for kind, text in _UNREACHABLE_REASONS if any(isinstance(each, kind) for each in causes)), ""
+        )
         return Unreachable(
-            f"The gateway {host} could not be reached{f': {why}' if why else ''}.",
+            f"The gateway {host} could not be reached{f': {reason}' if reason else ''}.",
             TryAgain(),
             AskUser(("check ", Setting("base_url"), " and the network if that does not help")),
         )
 
 
-def _may_pass(error: Exception) -> bool | float:
-    """Whether a free GET may do better at once, or after the seconds that the gateway named."""
+def _is_transient(error: Exception) -> bool | float:
+    """Whether a free GET may succeed if it is retried; or the seconds after which, if the gateway named them."""
     if not isinstance(error, Unreachable | BadReply):
         return False
-    return error.pause(RETRY_AFTER_MOST)
+    return error.pause(MAX_RETRY_AFTER_S)
 
 
-def _too_slow(wait: float) -> BadReply:
-    return BadReply(f"The gateway gave no usable answer within {wait:g} s.", TryAgain())
+def _timed_out(timeout_s: float) -> BadReply:
+    return BadReply(f"The gateway gave no usable answer within {timeout_s:g} s.", TryAgain())
 
 
-_WHY: tuple[tuple[type[BaseException], str], ...] = (
+_UNREACHABLE_REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (httpx.PoolTimeout, "too many requests of this server are under way"),
     (socket.gaierror, "its name is not known"),
     (ssl.SSLError, "its certificate is not trusted, or it does not speak TLS"),

@@ -1,7 +1,7 @@
-"""Work in the folder of videos. It may be one of a network: slow, and one day it answers nobody any more.
+"""File operations in the folder of videos. It may be on a network: slow, and at times not answering at all.
 
-A thread that works there then stands still until the folder is back. So there are few of them, whoever waits for one is
-told within a while that the folder does not answer, and everything else goes on.
+A thread that works there then blocks until the folder is back. So there are few such threads, a caller that waits for
+one gets `Silent` after a time limit, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ import anyio
 T = TypeVar("T")
 P = ParamSpec("P")
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Threads that work in the folder."""
-ANSWERS_WITHIN_S = 20.0
-"""Seconds that one step there may take, waiting for a thread included."""
-FLUSHED_WITHIN_S = 120.0
-"""The same for a whole video to get to the disk."""
+STEP_TIMEOUT_S = 20.0
+"""Seconds that one step there may take, including the wait for a thread."""
+FSYNC_TIMEOUT_S = 120.0
+"""Seconds that syncing a whole video to the disk may take."""
 
-MARK = ".sora-mcp-folder"
-"""A file by which a server knows the folder again that several share."""
+MARKER_NAME = ".sora-mcp-folder"
+"""The file by which a server recognizes the folder that several servers share."""
 
 
-SWEEP_EVERY_S = 3_600
-"""Seconds after which one of the servers looks for halves in all folders again."""
-LEFTOVER_AGE = 7_200
-"""Seconds for which nothing was written to half a file, after which it is removed: whoever began it was killed. No
-download takes so long (SORA_DOWNLOAD_TIMEOUT)."""
+SWEEP_INTERVAL_S = 3_600
+"""Seconds between the sweeps of all folders for partial files; one of the servers does each."""
+LEFTOVER_AGE_S = 7_200
+"""Seconds without a write after which a partial file is removed: the process that began it was killed. No download
+takes so long (SORA_DOWNLOAD_TIMEOUT)."""
 
-_LEFTOVERS = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
+_LEFTOVER_PATTERN = "*.v*.mp4." + "[0-9a-f]" * 8 + ".part"
 
 
 class Silent(OSError):
-    """The folder has not answered in time."""
+    """The folder did not answer in time."""
 
     def __init__(self) -> None:
         super().__init__(errno.ETIMEDOUT, "it does not answer")
@@ -57,67 +57,68 @@ class NotMounted(OSError):
         super().__init__(errno.ENODEV, "it is not the one that it was when this server started; it may not be mounted")
 
 
-async def in_folder(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns, done in a thread. Raises Silent where it takes more than ANSWERS_WITHIN_S."""
-    return await within(ANSWERS_WITHIN_S, lambda: work(*args, **kwargs))
+async def run_in_folder(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread and return its result. Raises Silent if it takes more than STEP_TIMEOUT_S."""
+    return await run_within(STEP_TIMEOUT_S, lambda: work(*args, **kwargs))
 
 
-async def within(seconds: float, work: Callable[[], T]) -> T:
-    """The same, with other patience. Whoever is cancelled meanwhile still waits: the work may use what they close."""
+async def run_within(timeout_s: float, work: Callable[[], T]) -> T:
+    """The same with another time limit. A cancelled caller still waits: the work may use what the caller closes."""
     try:
-        with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
-            done = await asyncio.get_running_loop().run_in_executor(_threads(_beside.get()), work)
+        with anyio.CancelScope(shield=True), anyio.fail_after(timeout_s):
+            result = await asyncio.get_running_loop().run_in_executor(_executor(_is_on_local_disk.get()), work)
     except TimeoutError as error:
         raise Silent from error
-    return done
+    return result
 
 
 @contextmanager
-def beside_it() -> Iterator[None]:
-    """What is done meanwhile is done on this machine's own disk, and waits for nobody who waits for the folder."""
-    token = _beside.set(True)
+def on_local_disk() -> Iterator[None]:
+    """Run the work inside this context in threads of its own: it is on this machine's disk, and never waits for the
+    folder's threads."""
+    token = _is_on_local_disk.set(True)
     try:
         yield
     finally:
-        _beside.reset(token)
+        _is_on_local_disk.reset(token)
 
 
-_beside = ContextVar("sora_beside_the_folder", default=False)
+_is_on_local_disk = ContextVar("sora_beside_the_folder", default=False)
 
 
 @cache
-def _threads(is_beside: bool) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sora-disk" if is_beside else "sora-folder")
+def _executor(is_local: bool) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="sora-disk" if is_local else "sora-folder")
 
 
-_KNOWN_WITHIN_S = 3.0
-"""Seconds that a server which starts waits for the folder."""
+_REMEMBER_TIMEOUT_S = 3.0
+"""Seconds that a starting server waits for the folder."""
 _marks: dict[Path, str] = {}
 
 
-async def know(folder: Path) -> None:
-    """Know the folder that servers share from now on, as `check_mounted` does, if it answers at once."""
+async def remember_folder(folder: Path) -> None:
+    """Remember the shared folder as `check_mounted` does, if it answers at once."""
     with suppress(OSError):
-        await within(_KNOWN_WITHIN_S, lambda: check_mounted(folder))
+        await run_within(_REMEMBER_TIMEOUT_S, lambda: check_mounted(folder))
 
 
 def check_mounted(folder: Path) -> None:
-    """Make the folder that servers share where it is not there yet; from then on it has to be that one.
+    """Create the shared folder if it does not exist yet; from then on it has to be that one.
 
-    Raises NotMounted where another lies in its place, or none: a video would end up on this machine's own disk, where
+    Raises NotMounted if another folder is in its place, or none: a video would end up on this machine's own disk, where
     the other servers never find it. Raises OSError.
     """
-    mark = folder / MARK
+    mark = folder / MARKER_NAME
     if folder not in _marks:
         folder.mkdir(parents=True, exist_ok=True)
         if not mark.exists():
-            made = folder / f"{MARK}.{secrets.token_hex(4)}"
+            temporary = folder / f"{MARKER_NAME}.{secrets.token_hex(4)}"
             try:
-                made.write_text(secrets.token_hex(16), encoding="ascii")
+                temporary.write_text(secrets.token_hex(16), encoding="ascii")
                 with suppress(FileExistsError):
-                    put_in_place(made, mark)
+                    put_in_place(temporary, mark)
             finally:
-                made.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
         _marks[folder] = mark.read_text(encoding="ascii")
         return
     try:
@@ -130,10 +131,10 @@ def check_mounted(folder: Path) -> None:
 
 
 def _sweep(folder: Path, mark: Path) -> None:
-    """Now and then, remove what killed servers left half, whoever's videos they were: in folders that nobody uses any
-    more, too."""
+    """Remove the partial files that killed servers left, once per SWEEP_INTERVAL_S: of all owners, and also in folders
+    that are no longer used."""
     with suppress(OSError):
-        if 0 <= time.time() - mark.stat().st_mtime < SWEEP_EVERY_S:
+        if 0 <= time.time() - mark.stat().st_mtime < SWEEP_INTERVAL_S:
             return
         mark.touch()
         now = mark.stat().st_mtime
@@ -142,19 +143,19 @@ def _sweep(folder: Path, mark: Path) -> None:
 
 
 def remove_leftovers(folder: Path, now: float) -> None:
-    """Remove what processes that were killed left half: files of our own naming only, and only old ones. `now` is by
+    """Remove the partial files of killed processes: only old ones, and only names that this program gives. `now` is by
     the folder's own clock, which may be another machine's. Raises OSError."""
-    for path in folder.glob(_LEFTOVERS):
-        if path.is_file() and now - path.stat().st_mtime > LEFTOVER_AGE:
+    for path in folder.glob(_LEFTOVER_PATTERN):
+        if path.is_file() and now - path.stat().st_mtime > LEFTOVER_AGE_S:
             path.unlink(missing_ok=True)
 
 
 def put_in_place(part: Path, target: Path) -> None:
-    """Give the finished file its name; unlike a rename, a link never replaces a file that is there."""
+    """Give the finished file its name; unlike a rename, a link never replaces an existing file."""
     try:
         target.hardlink_to(part)
     except FileExistsError:
-        if not _is_same(part, target):  # NFS says so of a link that it made, where its answer was lost
+        if not _is_same_file(part, target):  # NFS reports this for a link that it made if its answer was lost
             raise
     except OSError:  # a file system without hard links
         if target.exists():
@@ -162,7 +163,7 @@ def put_in_place(part: Path, target: Path) -> None:
         part.rename(target)
 
 
-def _is_same(part: Path, target: Path) -> bool:
+def _is_same_file(part: Path, target: Path) -> bool:
     try:
         return part.samefile(target)
     except OSError:

@@ -1,7 +1,7 @@
-"""What a paid request may need until its answer is recorded, loaded before it is sent.
+"""Loading, before a paid request is sent, all that it may need until its answer is recorded.
 
-Python imports codecs, and libraries some of their parts, when they are first used. A process that has used up its file
-descriptors cannot: the import fails, and with it the reading of an answer that told the id of a paid task.
+Python imports codecs, and libraries import some of their parts, when they are first used. A process that has used up
+its file descriptors cannot: the import fails, and with it the reading of an answer that held the id of a paid task.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ CODECS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"
 def preload() -> None:
     """Import it all, once. Takes about 30 ms, so it is done before the first paid request, not at the start.
 
-    Raises OSError or ImportError where that fails; nothing was sent then.
+    Raises OSError or ImportError if that fails; nothing was sent then.
     """
     for name in CODECS:
         codecs.lookup(name)
     from stamina.instrumentation import get_on_retry_hooks  # noqa: PLC0415 - as said above
 
-    get_on_retry_hooks()  # they are looked for, among other libraries, at the first retry
+    get_on_retry_hooks()  # the first retry would search for them, by importing other libraries

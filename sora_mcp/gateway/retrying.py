@@ -1,4 +1,4 @@
-"""Doing again what costs nothing: a few attempts with backoff and jitter, all inside one time limit."""
+"""Retrying what costs nothing: a few attempts with backoff and jitter, all inside one time limit."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import anyio
 
 Result = TypeVar("Result")
 
-MayPass = Callable[[Exception], bool | float]
-"""Whether an error may be gone at the next attempt; seconds, where it is known when."""
+IsTransient = Callable[[Exception], bool | float]
+"""Whether the next attempt may succeed after this error; or the seconds to wait before it, if they are known."""
 
 
-async def until_it_works(
-    attempt: Callable[[], Awaitable[Result]], may_pass: MayPass, *, attempts: int, seconds: float
+async def retry(
+    attempt: Callable[[], Awaitable[Result]], is_transient: IsTransient, *, attempts: int, timeout_s: float
 ) -> Result:
-    """What `attempt` returns; it is made again where `may_pass` says so, at most `attempts` times within `seconds`.
+    """Return what `attempt` returns, retried while its errors are transient: `attempts` times at most in `timeout_s`.
 
-    Raises the last error; TimeoutError where the time was over before there was one.
+    Raises the last error, or TimeoutError if the time was over before there was one.
     """
     import stamina  # noqa: PLC0415 - a server starts without it
 
-    last: Exception = TimeoutError()
-    retries = stamina.retry_context(
-        on=may_pass, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
+    last_error: Exception = TimeoutError()
+    contexts = stamina.retry_context(
+        on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=2, wait_jitter=0.4
     )
-    with anyio.move_on_after(seconds):
-        async for each in retries:
+    with anyio.move_on_after(timeout_s):
+        async for each in contexts:
             with each:
                 try:
                     return await attempt()
                 except Exception as error:
-                    last = error
+                    last_error = error
                     raise
-    raise last
+    raise last_error

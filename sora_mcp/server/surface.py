@@ -119,9 +119,9 @@ class SoraServer(Server[Studio]):
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
         if (folder := self._settings.shared_folder) is not None:
-            from sora_mcp.gateway.folder import know  # noqa: PLC0415 - most servers share none
+            from sora_mcp.gateway.folder import remember_folder  # noqa: PLC0415 - most servers share none
 
-            await know(folder)
+            await remember_folder(folder)
         async with Studio.open(self._settings, watch=True, find_key=self._key_of) as studio:
             self._studios.add(studio)
             if self.on_message is not None:

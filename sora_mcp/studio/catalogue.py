@@ -115,7 +115,7 @@ class Catalogue:
                 text = await self._fetch()
         except TimeoutError:
             raise BadReply(f"The gateway did not list its models within {timeout_s:g} s.", TryAgain()) from None
-        self._dialect.learn(text)
+        self._dialect.load_catalogue(text)
         self._fetched_at = self._now()
         if self._file is not None:
             cached = {"address": self._address, "fetched_at": self._fetched_at, "models": text}
@@ -130,7 +130,7 @@ class Catalogue:
         if not isinstance(fetched_at, int | float) or not max(0, self._fetched_at) < fetched_at <= self._now():
             return
         try:
-            self._dialect.learn(str(cached.get("models")))
+            self._dialect.load_catalogue(str(cached.get("models")))
         except ValueError:
             return
         self._fetched_at = fetched_at

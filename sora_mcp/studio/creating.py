@@ -31,7 +31,7 @@ from sora_mcp.core.pictures import PictureFormat
 from sora_mcp.core.records import SameBefore
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, quoted
-from sora_mcp.dialects.protocol import Call, Picture, create_of, estimate_of, plan_of
+from sora_mcp.dialects.protocol import Call, Picture, create_call, estimate_of, plan_of
 from sora_mcp.ledger import Entry, Intent, Ledger, SpendingPolicy
 from sora_mcp.studio import preview, report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
@@ -217,7 +217,7 @@ class Creator:
             sent, source = sent | material.images, material.source
             ready = replace(ready, plan=plan_of(dialect, request, source))
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
-        call = create_of(dialect, request, sent, source)
+        call = create_call(dialect, request, sent, source)
         if connection.catalogue is not None:
             checked.check_unchanged(dialect)
         return ready, call, body
@@ -316,7 +316,7 @@ class Creator:
         )
         request = ready.with_addresses(ready.paths)
         pictures = preview.named_pictures(request) | preview.needed_pictures(ready)
-        body = create_of(self._connector.dialect, request, pictures, ready.source).shown
+        body = create_call(self._connector.dialect, request, pictures, ready.source).display_body
         same: Entry | None = None
         notes: list[Note] = [*self._intentions(ready), *preview.need_notes(ready)]
         if self._connector.label != NOT_CONFIGURED:

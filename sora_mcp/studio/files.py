@@ -22,7 +22,7 @@ from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.gateway import Gateway
 from sora_mcp.gateway.container import HEAD_BYTES, is_video, is_whole
 from sora_mcp.gateway.download import Progress, copy_new, fetch
-from sora_mcp.gateway.folder import FLUSHED_WITHIN_S, Silent, beside_it, check_mounted, in_folder, within
+from sora_mcp.gateway.folder import FSYNC_TIMEOUT_S, Silent, check_mounted, on_local_disk, run_in_folder, run_within
 from sora_mcp.ledger import Entry, Ledger
 from sora_mcp.media.film import Probe
 from sora_mcp.media.viewer import Viewer
@@ -92,7 +92,7 @@ class Files:
         """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
         async with self.bounded(entry, variant, max_bytes) as path:
             try:
-                return await in_folder(Path(path).read_bytes)
+                return await run_in_folder(Path(path).read_bytes)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
 
@@ -112,7 +112,7 @@ class Files:
 
         async with self.at_hand(entry, variant, check) as path:
             try:
-                await check((await in_folder(Path(path).stat)).st_size)
+                await check((await run_in_folder(Path(path).stat)).st_size)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
             yield path
@@ -147,7 +147,7 @@ class Files:
             return
         with temporary_folder() as folder:
             path = folder / f"{file_stem(entry)}.v{variant}.mp4"
-            with beside_it():
+            with on_local_disk():
                 await self._fetch(entry, variant, path, on_progress)
             yield anyio.Path(path)
 
@@ -168,7 +168,7 @@ class Files:
         One that does not lie where it was saved may have moved with the folder of videos: it has its name there still.
         """
         path = entry.files.get(variant)
-        if path is None or await in_folder(_is_file, path):
+        if path is None or await run_in_folder(_is_file, path):
             return path
         moved = self._settings.output_dir / path.name
         if not await self._is_ours(entry, moved):
@@ -180,7 +180,7 @@ class Files:
         """Save one variant under a name of the caller's: what lies in a file already is copied."""
         try:
             if saved is not None:
-                await within(FLUSHED_WITHIN_S, partial(copy_new, saved, path))
+                await run_within(FSYNC_TIMEOUT_S, partial(copy_new, saved, path))
                 return
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem as error:
@@ -199,8 +199,8 @@ class Files:
         try:
             shared = self._settings.shared_folder
             if shared is not None and folder.is_relative_to(shared):
-                await in_folder(check_mounted, shared)
-            path = await in_folder(_free_name, folder, stem)
+                await run_in_folder(check_mounted, shared)
+            path = await run_in_folder(_free_name, folder, stem)
             if path != named and await self._is_ours(entry, named):
                 return named, False
         except OSError as error:
@@ -215,7 +215,7 @@ class Files:
 
     async def _is_ours(self, entry: Entry, path: Path) -> bool:
         """Whether a file of the right name is a whole video, and of no other row: two gateways may give one id."""
-        return await in_folder(_is_whole_video, path) and not await self._ledger.is_file_of_another(
+        return await run_in_folder(_is_whole_video, path) and not await self._ledger.is_file_of_another(
             entry.request_id, path
         )
 
@@ -260,7 +260,7 @@ class Files:
             url,
             path,
             max_bytes=self._settings.download_max_mb * 1_000_000,
-            seconds=self._answer_by - anyio.current_time(),
+            timeout_s=self._answer_by - anyio.current_time(),
             on_progress=on_progress,
         )
 
@@ -334,7 +334,7 @@ def _is_whole_video(path: Path) -> bool:
 async def _size(path: Path) -> int:
     """Bytes of a file. Raises FileProblem."""
     try:
-        return (await in_folder(path.stat)).st_size
+        return (await run_in_folder(path.stat)).st_size
     except OSError as error:
         raise _cannot_use(path.parent, error) from None
 

@@ -17,7 +17,7 @@ from sora_mcp import media
 from sora_mcp.core.advice import Do, LookAgain, Save, TryAgain
 from sora_mcp.core.errors import BadReply, InvalidInput, NotReady, Problem
 from sora_mcp.core.tasks import Generation
-from sora_mcp.dialects.protocol import Measures, Need, Picture, SourceVideo
+from sora_mcp.dialects.protocol import Measurements, Need, Picture, SourceVideo
 from sora_mcp.ledger import Entry
 from sora_mcp.media.viewer import Viewer
 from sora_mcp.studio.files import Files, Refresh
@@ -94,8 +94,8 @@ async def _file(need: Need, entry: Entry, generation: Generation, files: Files, 
     async with files.bounded(entry, generation.variant, need.max_bytes, if_larger=_ANOTHER) as path:
         content = await path.read_bytes()
         about = (await viewer.frame(Path(path), 0, name, max_bytes=need.max_bytes)).probe
-    measures = Measures(about.width, about.height, about.n_frames, about.fps)
-    return SourceVideo(name=name, measures=measures, content=content)
+    measurements = Measurements(about.width, about.height, about.n_frames, about.fps)
+    return SourceVideo(name=name, measurements=measurements, content=content)
 
 
 async def _frame(need: Need, entry: Entry, generation: Generation, files: Files, viewer: Viewer) -> Picture:

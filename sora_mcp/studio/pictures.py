@@ -110,11 +110,11 @@ async def _fetched(gateway: Gateway, address: str, where: str, max_bytes: int, s
     from sora_mcp.gateway.pictures import Unfetchable, fetch_picture  # noqa: PLC0415 - with it, all that speaks HTTP
 
     try:
-        return await fetch_picture(gateway, address, max_bytes=max_bytes, seconds=seconds)
+        return await fetch_picture(gateway, address, max_bytes=max_bytes, timeout_s=seconds)
     except Unfetchable as error:
-        if error.may_pass:
+        if error.is_transient:
             raise
-        raise InvalidInput([Problem(where, error.why, "the address of an image that everybody can open")]) from None
+        raise InvalidInput([Problem(where, error.reason, "the address of an image that everybody can open")]) from None
 
 
 def _as_sent(image: Image) -> Picture:

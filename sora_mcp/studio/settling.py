@@ -76,7 +76,7 @@ class Settler:
         dialect = connection.dialect_of(entry)
         if self._is_shared or not (dialect.capabilities.can_list and isinstance(dialect, Listing)):
             return None
-        listed = await connection.gateway.tasks(dialect)
+        listed = await connection.gateway.list_tasks(dialect)
         near = [task for task in listed if abs(task.created_at - entry.created_at) <= CANDIDATE_WINDOW_S]
         unclaimed = [task for task in near if await self._ledger.find(connection.account, task.task_id) is None]
         prompt = clean(entry.body.get("prompt") or "", 4000)

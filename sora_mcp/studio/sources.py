@@ -23,7 +23,7 @@ from sora_mcp.core.errors import BadReply, InvalidInput, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.models import InpaintItem, SDEdit, VideoRequest
 from sora_mcp.core.tasks import Generation
-from sora_mcp.dialects.protocol import Dialect, Measures, Plan, SourceVideo, estimate_of, plan_of
+from sora_mcp.dialects.protocol import Dialect, Measurements, Plan, SourceVideo, estimate_of, plan_of
 from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
@@ -69,10 +69,10 @@ class Resolved(Struct, frozen=True):
         if None not in self.videos:
             return None
         entry, file = self.videos[None]
-        measures = None
+        measurements = None
         if file.width and file.height and file.n_frames and file.fps:
-            measures = Measures(file.width, file.height, file.n_frames, file.fps)
-        return SourceVideo(name=name_of(entry, file), measures=measures)
+            measurements = Measurements(file.width, file.height, file.n_frames, file.fps)
+        return SourceVideo(name=name_of(entry, file), measurements=measurements)
 
     @property
     def fingerprint(self) -> str:
@@ -89,10 +89,10 @@ class Resolved(Struct, frozen=True):
     def sent_fingerprint(self) -> str | None:
         """The same for two requests that are sent as the same, however they were asked for; None where those that ask
         for the same thing are."""
-        if self.plan.sent is None:
+        if self.plan.sent_fields is None:
             return None
         size_and_length = {"width": None, "height": None, "n_frames": None}
-        return self._fingerprint(_stripped(self.request.body()) | size_and_length, self.plan.sent)
+        return self._fingerprint(_stripped(self.request.body()) | size_and_length, self.plan.sent_fields)
 
     def check_unchanged(self, dialect: Dialect) -> None:
         """Raise BadReply where a list that was renewed meanwhile makes something else of this than what was checked,

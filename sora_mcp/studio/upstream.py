@@ -151,11 +151,11 @@ class Upstream:
 
     async def identify_server(self) -> tuple[Advice, ...]:
         """Return advice on what kind of server this is, if it lacks the documented paths; sends free requests."""
-        from sora_mcp.dialects.recognition import LOOKS, lists_models, recognized  # noqa: PLC0415 - rarely needed
+        from sora_mcp.dialects.recognition import PROBE_CALLS, lists_models, recognize  # noqa: PLC0415 - rarely needed
 
-        replies = await self.gateway.replies(LOOKS)
+        replies = await self.gateway.try_calls(PROBE_CALLS)
         setting = Setting("dialect")
-        if (name := recognized(replies)) is not None:
+        if (name := recognize(replies)) is not None:
             return (AskUser(("set ", setting, f" to {name}: the server looks like one of that kind")),)
         if lists_models(replies):
             return (AskUser(("set ", setting, " to videos:generic, if the server has /v1/videos")),)
@@ -201,4 +201,4 @@ def connect(settings: Settings, endpoint: Endpoint, dialect: Dialect) -> Gateway
         dialect=settings.dialect,
         model=settings.model,
     )
-    return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), served=SERVED)
+    return Gateway(endpoint, settings, dialect, transport=sandbox.transport(), scheme_bases=SERVED)

@@ -20,7 +20,7 @@ from sora_mcp.core.errors import OutcomeUnknown
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.dialects.protocol import WEB, Call, CannotExpress, Created
-from sora_mcp.dialects.replies import Reply, parsed
+from sora_mcp.dialects.replies import Reply, parse_json
 from sora_mcp.server import build
 
 pytestmark = pytest.mark.anyio
@@ -50,13 +50,13 @@ class Toy:
     def read_created(self, reply: Reply) -> Created:
         if reply.status != 202:
             raise OutcomeUnknown(f"The gateway answered with status {reply.status}.", Settle())
-        return Created(parsed(reply)["toy"])
+        return Created(parse_json(reply)["toy"])
 
     def query(self, task_id: str) -> Call:
         return Call(method="GET", path=f"/toys/{task_id}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
-        assert parsed(reply)["toy"] == task_id
+        assert parse_json(reply)["toy"] == task_id
         assert schemes == WEB
         return Task(state="succeeded", generations=(Generation(variant=1, url="https://cdn.example/toy.mp4"),))
 
@@ -73,7 +73,7 @@ class Toy:
         return Call(method="GET", path="/toys")
 
     def read_models(self, reply: Reply) -> list[str]:
-        return [str(parsed(reply))]
+        return [str(parse_json(reply))]
 
 
 @pytest.fixture

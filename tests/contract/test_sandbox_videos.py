@@ -16,7 +16,7 @@ from PIL import Image
 
 from sora_mcp import media
 from sora_mcp.config.endpoint import PROFILES
-from sora_mcp.dialects.recognition import LOOKS, recognized
+from sora_mcp.dialects.recognition import PROBE_CALLS, recognize
 from sora_mcp.dialects.replies import Reply
 from sora_mcp.media.frames import read_frame
 from sora_mcp.sandbox import Sandbox
@@ -232,6 +232,6 @@ async def test_what_cannot_be_taken_along_is_refused(  # noqa: PLR0917
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_no_face_looks_like_another_kind_of_server(profile: str, server: Callable[..., Server]) -> None:
     http = server(profile, "m").http
-    answers = [await http.get(call.path) for call in LOOKS]
-    looks_like = recognized([Reply(each.status_code, {}, each.content) for each in answers])
+    answers = [await http.get(call.path) for call in PROBE_CALLS]
+    looks_like = recognize([Reply(each.status_code, {}, each.content) for each in answers])
     assert looks_like in {f"videos:{profile}", None}

@@ -29,7 +29,7 @@ from photos import corner
 from postgres import Cluster
 from several import Several, several
 
-from sora_mcp.gateway.folder import MARK
+from sora_mcp.gateway.folder import MARKER_NAME
 
 pytestmark = [
     pytest.mark.anyio,
@@ -291,7 +291,7 @@ async def test_a_download_that_was_killed_midway_is_made_by_another_and_its_half
         async with house.client("ann", at=1) as ann:
             assert (await call(ann, "download_video", task_id=task_id))["outcome"] == "saved"
             assert len(files_of(house, task_id)) == 2  # whoever began it might be slow
-            for each in (half, house.videos / MARK):
+            for each in (half, house.videos / MARKER_NAME):
                 os.utime(each, times=(0, 0))
             await call(ann, "download_video", task_id=await finished_video(house, "another"))
         (file,) = files_of(house, task_id)

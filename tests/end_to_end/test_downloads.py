@@ -114,7 +114,7 @@ async def test_nothing_that_is_paid_for_waits_behind_downloads(
 
 async def _fetch_in_vain(client: Gateway, url: str, target: Path) -> None:
     with suppress(BadReply):
-        await fetch(client, url, target, max_bytes=1_000_000, seconds=20)
+        await fetch(client, url, target, max_bytes=1_000_000, timeout_s=20)
 
 
 async def test_creates_that_a_gateway_is_slow_with_do_not_wait_for_each_other(
@@ -341,7 +341,7 @@ async def test_a_video_that_is_cut_again_and_again_comes_in_pieces_and_its_progr
 
     async with reach() as client:
         target = tmp_path / "video.mp4"
-        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, seconds=20, on_progress=tell)
+        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, timeout_s=20, on_progress=tell)
     assert target.read_bytes() == MP4
     assert [part for part, _ in asked(gateway)] == [None, "bytes=2000-", "bytes=2000-", "bytes=3000-"]
     assert told == sorted(set(told))
@@ -359,7 +359,7 @@ async def test_after_a_new_start_progress_is_told_only_from_where_it_was(
 
     async with reach() as client:
         target = tmp_path / "video.mp4"
-        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, seconds=20, on_progress=tell)
+        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000, timeout_s=20, on_progress=tell)
     assert told == sorted(set(told))
     assert told[-1] == len(MP4)
 
@@ -412,7 +412,7 @@ async def test_the_size_limit_holds_over_all_pieces(gateway: FaultGateway, reach
     gateway.on("GET", "/v.mp4", part, replace(rest(2000), headers={"Content-Range": "bytes 2000-9999/*"}))
     async with reach() as client:
         with pytest.raises(BadReply, match="larger than"):
-            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=3000, seconds=20)
+            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=3000, timeout_s=20)
     assert left_in(tmp_path) == []
 
 
@@ -420,7 +420,7 @@ async def test_the_time_limit_holds_over_all_attempts(gateway: FaultGateway, rea
     gateway.on("GET", "/v.mp4", cut(ETAG), replace(rest(), fault="stall"))
     async with reach() as client:
         with anyio.fail_after(5), pytest.raises(BadReply):
-            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=10_000, seconds=1)
+            await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=10_000, timeout_s=1)
     assert left_in(tmp_path) == []
 
 

@@ -55,7 +55,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def refused(client: Gateway, gateway: FaultGateway, target: Path, **more: Any) -> FileProblem:
     with pytest.raises(FileProblem) as caught:
-        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000_000, seconds=20, **more)
+        await fetch(client, f"{gateway.address}/v.mp4", target, max_bytes=10_000_000, timeout_s=20, **more)
     assert str(target.parent) in str(caught.value)
     assert "SORA_OUTPUT_DIR" in next_step(caught.value)
     return caught.value

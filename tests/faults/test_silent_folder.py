@@ -21,7 +21,7 @@ from mcp import Client
 from postgres import Cluster
 from several import several
 
-from sora_mcp.gateway.folder import AT_ONCE
+from sora_mcp.gateway.folder import MAX_CONCURRENT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -71,7 +71,7 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
                     asking.start_soon(ask, "create", partial(use, client, *item(url=f"upload:{'0' * 32}")))
                     asking.start_soon(ask, "download", partial(use, client, "download_video", {"task_id": "task_1"}))
                     asking.start_soon(ask, "image", partial(web.put, image, content=PNG))
-                    for number in range(AT_ONCE):
+                    for number in range(MAX_CONCURRENT):
                         asking.start_soon(ask, f"link {number}", partial(web.get, video))
             created = answers.pop("create")
             assert created["outcome"] == "not_submitted", created
@@ -79,7 +79,7 @@ async def test_who_needs_the_folder_is_told_in_time_and_all_else_goes_on(
             assert "does not answer" in answers.pop("download")["error"]["message"]
             assert [(each.status_code, "does not answer" in each.text) for each in answers.values()] == [
                 (503, True)
-            ] * (AT_ONCE + 1)
+            ] * (MAX_CONCURRENT + 1)
             with anyio.fail_after(15):
                 shown = await use(client, "view_video", {"task_id": "task_2"})
                 assert "holds no video that can be shown" in shown["error"]["message"]  # it was fetched

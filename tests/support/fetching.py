@@ -43,7 +43,7 @@ WEBM = element(EBML, b"\x42\x86\x81\x01") + element(SEGMENT, b"w" * 1000)
 
 async def save(gateway: Gateway, url: str, folder: Path) -> Path:
     target = folder / "video.mp4"
-    size = await fetch(gateway, url, target, max_bytes=100_000_000, seconds=20)
+    size = await fetch(gateway, url, target, max_bytes=100_000_000, timeout_s=20)
     assert target.stat().st_size == size
     return target
 

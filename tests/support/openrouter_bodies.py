@@ -50,7 +50,7 @@ def bodies() -> list[dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     for model, extras in product(MODELS, _EXTRAS):
         dialect = OpenRouter.configured(load({}, dialect="openrouter", model=model, **extras))
-        dialect.learn(dialect.read_catalogue(Reply(200, {"content-type": "application/json"}, _LIST, now=0)))
+        dialect.load_catalogue(dialect.read_catalogue(Reply(200, {"content-type": "application/json"}, _LIST, now=0)))
         for request in _requests():
             try:
                 dialect.check(request)

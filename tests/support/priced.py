@@ -24,7 +24,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.openrouter.prices import Job, estimate, usage_cost
 from sora_mcp.dialects.protocol import WEB
-from sora_mcp.dialects.replies import Reply, parsed
+from sora_mcp.dialects.replies import Reply, parse_json
 from sora_mcp.dialects.sora import Sora
 
 
@@ -34,7 +34,7 @@ class Priced(Sora, frozen=True):
     @classmethod
     def configured(cls, settings: Settings) -> Self:
         plain = Sora.configured(settings)
-        return cls(replace(plain.capabilities, unit="USD"), plain.source_at)
+        return cls(replace(plain.capabilities, unit="USD"), plain.source_placement)
 
     def estimate(self, request: VideoRequest) -> Estimate | None:
         if (request.prompt or "").endswith(" for nothing"):  # no table that is read here says so
@@ -45,7 +45,7 @@ class Priced(Sora, frozen=True):
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
         task = Sora.read_task(self, reply, task_id, schemes=schemes)
-        return replace(task, cost=usage_cost(parsed(reply)["data"]))
+        return replace(task, cost=usage_cost(parse_json(reply)["data"]))
 
 
 def costing(amount: object, status: str = "SUCCESS") -> Answer:

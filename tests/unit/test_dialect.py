@@ -291,7 +291,7 @@ def test_a_refusal_says_what_to_do_next(status: int, content: Any, advice: str) 
     ],
 )
 def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
-    error = refusal(replace(reply(307, None, location=location), asked="http://new.example/sora/v1/videos"))
+    error = refusal(replace(reply(307, None, location=location), url="http://new.example/sora/v1/videos"))
     assert error.message == f"The gateway redirects (307) to {named}"
     assert "set SORA_BASE_URL to that address" in next_step(error)
 
@@ -308,7 +308,7 @@ def test_a_redirect_names_the_address_to_set(location: str, named: str) -> None:
     ],
 )
 def test_a_redirect_to_another_host_is_told_and_never_advised(asked: str, location: str) -> None:
-    error = refusal(replace(reply(307, None, location=location), asked=asked))
+    error = refusal(replace(reply(307, None, location=location), url=asked))
     assert error.message == f'The gateway redirects (307) to "{location}".'
     assert "check SORA_BASE_URL" in next_step(error)
     assert "that address" not in next_step(error)

@@ -61,7 +61,7 @@ def reply(status: int, content: Any = None, **headers: str) -> Reply:
 def openrouter(model: str | None = "maker/sized", listed: Any = LIST, **settings: Any) -> OpenRouter:
     dialect = configured(load({}, dialect="openrouter", model=model or "", **settings))
     assert isinstance(dialect, OpenRouter)
-    dialect.learn(dialect.read_catalogue(reply(200, listed)))
+    dialect.load_catalogue(dialect.read_catalogue(reply(200, listed)))
     return dialect
 
 

@@ -15,9 +15,9 @@ from sora_mcp.config.settings import load
 from sora_mcp.core.errors import BadReply, InvalidInput, NotConfigured, NotFound, OutcomeUnknown, Refused
 from sora_mcp.core.models import Action, InpaintItem, SDEdit, VideoRequest
 from sora_mcp.dialects import named
-from sora_mcp.dialects.protocol import CannotExpress, Measures, Picture, SourceVideo
+from sora_mcp.dialects.protocol import CannotExpress, Measurements, Picture, SourceVideo
 from sora_mcp.dialects.replies import Reply
-from sora_mcp.dialects.shots import in_prompt
+from sora_mcp.dialects.shots import prompt_with_shots
 from sora_mcp.dialects.videos import PROFILES, Videos
 from sora_mcp.dialects.videos.profiles import Profile
 
@@ -146,7 +146,7 @@ def test_a_remix_goes_to_the_videos_own_address() -> None:
 
 
 def test_a_profile_is_data() -> None:
-    dialect = Videos(Profile(name="another", shot="[{start:.1f}] {text}"))
+    dialect = Videos(Profile(name="another", shot_template="[{start:.1f}] {text}"))
     assert form(dialect, storyboard(0, 60))["prompt"] == "fly man\n[0.0] beat 0\n[2.0] beat 60"
 
 
@@ -198,7 +198,7 @@ def test_every_beat_stands_once_and_in_order_with_times_within_the_length(
 
 
 def test_no_time_lies_past_the_end() -> None:
-    assert in_prompt(None, [Action(time=0, description="a")], 5.0625) == "Shot 1 (0.0-5.0 s): a"
+    assert prompt_with_shots(None, [Action(time=0, description="a")], 5.0625) == "Shot 1 (0.0-5.0 s): a"
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -489,7 +489,7 @@ def test_an_image_on_vace_is_told_as_what_it_becomes() -> None:
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 600), st.floats(1, 120))
 def test_what_is_sent_of_a_source_is_never_more_than_it_has(width: int, height: int, n_frames: int, fps: float) -> None:
-    source = SourceVideo(name="video_1", measures=Measures(width, height, n_frames, fps), content=b"x")
+    source = SourceVideo(name="video_1", measurements=Measurements(width, height, n_frames, fps), content=b"x")
     asked = request(operation="remix", sdedit=SDEdit(source_generation_id="video_1"), model=VACE)
     call = videos("vllm-omni").create(asked, None, source)
     form = call.form or {}

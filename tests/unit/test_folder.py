@@ -10,14 +10,14 @@ import anyio
 import pytest
 
 from sora_mcp.gateway.folder import (
-    AT_ONCE,
-    MARK,
+    MARKER_NAME,
+    MAX_CONCURRENT,
     NotMounted,
     Silent,
     check_mounted,
-    in_folder,
     put_in_place,
-    within,
+    run_in_folder,
+    run_within,
 )
 
 pytestmark = pytest.mark.anyio
@@ -27,15 +27,15 @@ async def test_a_folder_that_does_not_answer_is_given_up_and_holds_up_nothing_el
     is_back = threading.Event()
     try:
         with anyio.fail_after(10):
-            for _ in range(AT_ONCE + 2):  # the last ones get no thread
+            for _ in range(MAX_CONCURRENT + 2):  # the last ones get no thread
                 with pytest.raises(Silent, match="does not answer"):
-                    await within(0.05, is_back.wait)
+                    await run_within(0.05, is_back.wait)
             assert await anyio.to_thread.run_sync(lambda: "the rest goes on") == "the rest goes on"
             standing = [each for each in threading.enumerate() if each.name.startswith("sora-folder")]
-            assert len(standing) <= AT_ONCE
+            assert len(standing) <= MAX_CONCURRENT
     finally:
         is_back.set()
-    assert await in_folder(lambda: "back") == "back"
+    assert await run_in_folder(lambda: "back") == "back"
 
 
 async def test_whoever_gives_up_waits_until_the_work_is_done() -> None:
@@ -47,7 +47,7 @@ async def test_whoever_gives_up_waits_until_the_work_is_done() -> None:
         done.set()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(in_folder, work)
+        tasks.start_soon(run_in_folder, work)
         await anyio.to_thread.run_sync(begun.wait)
         tasks.cancel_scope.cancel()
         may_end.set()
@@ -58,7 +58,7 @@ def test_a_shared_folder_is_known_again(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     check_mounted(folder)
     check_mounted(folder)
-    assert [each.name for each in folder.iterdir()] == [MARK]
+    assert [each.name for each in folder.iterdir()] == [MARKER_NAME]
     away = folder.rename(tmp_path / "away")
     with pytest.raises(NotMounted):
         check_mounted(folder)

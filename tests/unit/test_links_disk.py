@@ -25,7 +25,7 @@ from starlette.responses import FileResponse
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.gateway import folder
-from sora_mcp.gateway.folder import AT_ONCE
+from sora_mcp.gateway.folder import MAX_CONCURRENT
 from sora_mcp.server.links import links
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_r
 ) -> None:
     link, is_back = await room.to_video(), threading.Event()
     room.files["alice"] = path_of(room.files["alice"], partial(is_back.wait, 10))
-    monkeypatch.setattr(folder, "ANSWERS_WITHIN_S", 0.1)
+    monkeypatch.setattr(folder, "STEP_TIMEOUT_S", 0.1)
     answers: list[int] = []
 
     async def fetch() -> None:
@@ -62,9 +62,9 @@ async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_r
     try:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
-                for _ in range(AT_ONCE + 2):
+                for _ in range(MAX_CONCURRENT + 2):
                     tasks.start_soon(fetch)
-        assert answers == [503] * (AT_ONCE + 2)
+        assert answers == [503] * (MAX_CONCURRENT + 2)
         assert to_thread.current_default_thread_limiter().borrowed_tokens == 0
     finally:
         is_back.set()
@@ -73,7 +73,7 @@ async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_r
 
 async def test_no_link_is_given_to_a_folder_that_stands_still(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     is_back = threading.Event()
-    monkeypatch.setattr(folder, "ANSWERS_WITHIN_S", 0.1)
+    monkeypatch.setattr(folder, "STEP_TIMEOUT_S", 0.1)
     monkeypatch.setattr(links, "stat_file", lambda _: is_back.wait(10))
     try:
         with anyio.fail_after(10), pytest.raises(FileProblem, match="does not answer"):
@@ -92,7 +92,7 @@ async def test_an_image_is_not_waited_for_where_its_folder_stands_still(
     digest = mark.read_bytes()
     mark.unlink()
     os.mkfifo(mark)  # whoever reads it waits
-    monkeypatch.setattr(folder, "ANSWERS_WITHIN_S", 0.1)
+    monkeypatch.setattr(folder, "STEP_TIMEOUT_S", 0.1)
     try:
         with anyio.fail_after(10):
             answer = await http.put(link, content=PNG)

@@ -26,7 +26,7 @@ OPEN: dict[str, Any] = {"supported_durations": [4, 8, 6], "allowed_passthrough_p
 def estimate(entry: dict[str, Any], skus: dict[str, str], **asked: Any) -> Estimate | None:
     dialect = configured(load({}, dialect="openrouter", model="maker/one"))
     assert isinstance(dialect, Pricing)
-    dialect.learn(json.dumps([{"id": "maker/one", "pricing_skus": skus} | entry]))  # type: ignore[attr-defined]
+    dialect.load_catalogue(json.dumps([{"id": "maker/one", "pricing_skus": skus} | entry]))  # type: ignore[attr-defined]
     request = VideoRequest(**({"operation": "simple_compose", "prompt": "fly man"} | asked))
     dialect.check(request)
     return dialect.estimate(request)

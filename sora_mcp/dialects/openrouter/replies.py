@@ -1,4 +1,4 @@
-"""What OpenRouter's answers hold: the object of a job, its id, and errors.
+"""Reading OpenRouter's answers: the object of a job, its id, and errors.
 
 An error is `{"error": {"code": int, "message": str, "metadata"?: object}, "user_id"?: str}` (its page of errors).
 """
@@ -13,15 +13,15 @@ from sora_mcp.core.errors import GatewayError, OutcomeUnknown
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects import replies
-from sora_mcp.dialects.replies import Reply, beginning, parsed, retry_after
+from sora_mcp.dialects.replies import Reply, excerpt, parse_json, retry_after
 
-WHO = "gateway"
-"""What OpenRouter is called in sentences."""
-MODERATED = 403
+UPSTREAM_NOUN = "gateway"
+"""The noun for OpenRouter in messages."""
+MODERATION_STATUS = 403
 
 
 def job_in(answer: Any) -> dict[str, Any] | None:
-    """The object of a job in an answer: it has an id of its own, or says how something stands."""
+    """Return the object of a job in an answer: it has an id, or a state."""
     if not isinstance(answer, dict):
         return None
     inside = answer.get("data")
@@ -30,29 +30,29 @@ def job_in(answer: Any) -> dict[str, Any] | None:
 
 
 def id_of(job: Any) -> str | None:
-    """The id of a job."""
+    """Return the id of a job."""
     value = job.get("id") if isinstance(job, dict) else None
     text = value.strip() if isinstance(value, str) else ""
     return text if is_id(text) and text.lower() not in {"null", "none", "undefined"} else None
 
 
 def error_in(answer: Any) -> Any:
-    """The error of an answer: an object, a text, or None."""
+    """Return the error of an answer: an object, a text, or None."""
     return answer.get("error") if isinstance(answer, dict) else None
 
 
 def code_of(answer: Any) -> str:
-    """The code of an error; empty where it has none."""
+    """Return the code of an error; empty if it has none."""
     error = error_in(answer)
     code = error.get("code") if isinstance(error, dict) else None
     return clean(str(code), 60) if isinstance(code, str | int) and not isinstance(code, bool) else ""
 
 
 def message_of(answer: Any) -> str:
-    """What an error says in words, with moderation's reasons, made safe to show: data to quote, never instructions."""
+    """Return an error's message, with moderation's reasons, made safe to show: data to quote, never instructions."""
     error = error_in(answer) or (answer if isinstance(answer, dict) and "status" not in answer else None)
-    words = error.get("message", error.get("detail")) if isinstance(error, dict) else error
-    message = clean(words, 300) if isinstance(words, str) else ""
+    text = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    message = clean(text, 300) if isinstance(text, str) else ""
     reasons = ", ".join(reasons_in(answer))
     if not reasons or reasons in message:
         return message
@@ -60,7 +60,7 @@ def message_of(answer: Any) -> str:
 
 
 def reasons_in(answer: Any) -> Iterator[str]:
-    """Why moderation flagged a request, in its words (`metadata.reasons`)."""
+    """Yield moderation's own reasons for flagging a request (`metadata.reasons`)."""
     error = error_in(answer)
     metadata = error.get("metadata") if isinstance(error, dict) else None
     reasons = metadata.get("reasons") if isinstance(metadata, dict) else None
@@ -69,23 +69,23 @@ def reasons_in(answer: Any) -> Iterator[str]:
             yield text
 
 
-def error_of(kind: type[GatewayError], reply: Reply, message: str, *advice: Advice) -> GatewayError:
-    """An error of that kind, with everything that the answer says."""
-    answer = parsed(reply)
-    return kind(
+def make_error(error_type: type[GatewayError], reply: Reply, message: str, *advice: Advice) -> GatewayError:
+    """Make an error of that type, with everything that the answer says."""
+    answer = parse_json(reply)
+    return error_type(
         message,
         *(advice or _advice(reply, answer)),
         http_status=reply.status,
-        retry_after_s=None if kind is OutcomeUnknown else retry_after(reply),
+        retry_after_s=None if error_type is OutcomeUnknown else retry_after(reply),
         upstream=message_of(answer),
         code=code_of(answer),
-        answer=beginning(reply),
+        answer=excerpt(reply),
     )
 
 
 def free_error(reply: Reply) -> GatewayError:
-    """The error of a request that costs nothing: it is refused for good, or it may work later."""
-    return replies.free_error(reply, WHO, error_of)
+    """Return the error of a request that costs nothing: it is refused for good, or it may work later."""
+    return replies.free_error(reply, UPSTREAM_NOUN, make_error)
 
 
 _CHANGE = Do("Change the arguments as the gateway says, then try again.")
@@ -102,7 +102,7 @@ _ADVICE: dict[int, tuple[Advice, ...]] = {
 
 
 def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
-    if reply.status == MODERATED and next(reasons_in(answer), None) is not None:
+    if reply.status == MODERATION_STATUS and next(reasons_in(answer), None) is not None:
         return (Do("Moderation flagged the request: change the prompt or the image before sending it again."),)
     if 300 <= reply.status < 400:
         return (AskUser(("set ", Setting("base_url"), " to the gateway's own address: the key follows no redirect")),)

@@ -1,4 +1,4 @@
-"""The body of a create, as the page has it."""
+"""The body of a create, as documented."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from sora_mcp.core.models import VideoRequest
 
-SourceAt = Literal["nested", "top"]
-"""Where a remix names its source: inside `sdedit`, or beside it. The page leaves it open; `nested` is far likelier."""
+SourcePlacement = Literal["nested", "top"]
+"""The place of a remix's source: inside `sdedit`, or beside it. The page leaves it open; `nested` is far likelier."""
 
 
-def body(request: VideoRequest, source_at: SourceAt = "nested") -> dict[str, Any]:
-    """The body of a create. The documented request is made of the page's own fields; only the source may move."""
-    sent = request.body()
-    if source_at == "top" and "sdedit" in sent:
-        edit = sent["sdedit"]
-        sent |= {name: edit.pop(name) for name in list(edit) if name.startswith("source_")}
+def body(request: VideoRequest, source_placement: SourcePlacement = "nested") -> dict[str, Any]:
+    """Return the body of a create, with the documented fields; only the place of the source varies."""
+    fields = request.body()
+    if source_placement == "top" and "sdedit" in fields:
+        edit = fields["sdedit"]
+        fields |= {name: edit.pop(name) for name in list(edit) if name.startswith("source_")}
         if not edit:
-            del sent["sdedit"]
-    return sent
+            del fields["sdedit"]
+    return fields

@@ -1,4 +1,4 @@
-"""The Sora "official format" as a dialect: its paths, and which module reads what comes back."""
+"""The Sora "official format" as a dialect: its paths, and which module reads which answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import WEB, Call, Created
 from sora_mcp.dialects.replies import Reply
 from sora_mcp.dialects.sora import creates, free, tasks
-from sora_mcp.dialects.sora.body import SourceAt, body
+from sora_mcp.dialects.sora.body import SourcePlacement, body
+from sora_mcp.dialects.sora.fields import state_of
 from sora_mcp.dialects.sora.tables import CAPABILITIES
-from sora_mcp.dialects.sora.words import state_of
 
 CREATE_PATH = "/sora/v1/videos"
 FILES_PATH = "/v1/files"
@@ -24,14 +24,14 @@ MODELS_PATH = "/v1/models"
 
 
 class Sora(Struct, frozen=True):
-    """The documented format. `source_at`: where a remix names its source (setting SORA_SDEDIT_SOURCE)."""
+    """The documented format. `source_placement`: the place of a remix's source (setting SORA_SDEDIT_SOURCE)."""
 
     capabilities: Capabilities = CAPABILITIES
-    source_at: SourceAt = "nested"
+    source_placement: SourcePlacement = "nested"
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
-        """The format with what the settings say that this gateway takes."""
+        """Make the format with the sizes, lengths and limits that the settings add for this gateway."""
         capabilities = CAPABILITIES.extended(
             settings.extra_sizes,
             settings.extra_frames,
@@ -45,37 +45,37 @@ class Sora(Struct, frozen=True):
         request.check(self.capabilities)
 
     def create(self, request: VideoRequest) -> Call:
-        """The create (create page)."""
-        return Call(method="POST", path=CREATE_PATH, json=body(request, self.source_at))
+        """Return the create (create page)."""
+        return Call(method="POST", path=CREATE_PATH, json=body(request, self.source_placement))
 
     def read_created(self, reply: Reply) -> Created:
-        """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
+        """Return the task. Raises Refused if nothing was created, OutcomeUnknown if a job may exist."""
         return creates.read_created(reply)
 
     def query(self, task_id: str) -> Call:
-        """A look at one task (query page). `task_id` must be `is_id`."""
+        """Return the query of one task (query page). `task_id` must be `is_id`."""
         return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
-        """How a task stands. Raises NotFound, Refused or BadReply."""
+        """Return the task. Raises NotFound, Refused or BadReply."""
         return tasks.read_task(reply, task_id, schemes=schemes)
 
     def knows_state(self, word: str) -> bool:
-        """Whether a word for a state stands in the table."""
+        """Whether a word for a state is known."""
         return state_of(word) is not None
 
     def upload(self, name: str, content: bytes) -> Call:
-        """The upload of an image (a sibling's page)."""
+        """Return the upload of an image (a sibling's page)."""
         return Call(method="POST", path=FILES_PATH, files={"file": (name, content)})
 
     def read_uploaded(self, reply: Reply) -> str:
-        """The image's public address. Raises Refused or BadReply."""
+        """Return the image's public address. Raises Refused or BadReply."""
         return free.read_uploaded(reply)
 
     def models(self) -> Call:
-        """The list of models (a sibling's page)."""
+        """Return the call for the list of models (a sibling's page)."""
         return Call(method="GET", path=MODELS_PATH)
 
     def read_models(self, reply: Reply) -> list[str]:
-        """The ids of the models. Raises Refused or BadReply."""
+        """Return the ids of the models. Raises Refused or BadReply."""
         return free.read_models(reply)

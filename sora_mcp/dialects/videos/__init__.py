@@ -1,6 +1,6 @@
 """The OpenAI-shaped `/v1/videos` that vLLM-Omni, SGLang, TensorRT-LLM, LiteLLM and new-api serve. No I/O.
 
-What a kind of server takes is data (`profiles`); what comes back is read alike from all of them.
+What each type of server takes is data (`profiles`); the answers of all of them are read in the same way.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ __all__ = ["CREATE_PATH", "MODELS_PATH", "PROFILES", "Profile", "Videos", "confi
 
 
 def configured(profile: str, settings: Settings) -> Videos:
-    """One kind of server by its name, as the settings have it."""
+    """Return the dialect of one type of server by its name, with the settings applied."""
     return Videos.configured(PROFILES[profile], settings)

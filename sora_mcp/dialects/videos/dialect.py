@@ -1,4 +1,4 @@
-"""The OpenAI-shaped `/v1/videos` as a dialect: its paths, what it sends, and which module reads what comes back."""
+"""The OpenAI-shaped `/v1/videos` as a dialect: its paths, what it sends, and which module reads which answer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task, clean
 from sora_mcp.dialects import bridges
 from sora_mcp.dialects.protocol import WEB, Call, Created, ListedTask, Picture, Plan, SourceVideo
-from sora_mcp.dialects.replies import Reply, parsed
-from sora_mcp.dialects.shots import in_prompt
+from sora_mcp.dialects.replies import Reply, parse_json
+from sora_mcp.dialects.shots import prompt_with_shots
 from sora_mcp.dialects.videos import creates, refusals, tasks
 from sora_mcp.dialects.videos.profiles import Profile
-from sora_mcp.dialects.videos.references import Abilities, adjusted_of, needs_of, sent_along
-from sora_mcp.dialects.videos.replies import error_of, free_error, state_of
+from sora_mcp.dialects.videos.references import Abilities, adjustments, image_parts, source_needs
+from sora_mcp.dialects.videos.replies import free_error, make_error, state_of
 from sora_mcp.dialects.videos.shape import Shape, shape_of, shape_of_source
 
 CREATE_PATH = "/v1/videos"
@@ -29,7 +29,7 @@ MODELS_PATH = "/v1/models"
 
 
 class Videos(Struct, frozen=True):
-    """`/v1/videos` as one kind of server (`profile`) has it. `model`: the setting SORA_MODEL."""
+    """`/v1/videos` of one type of server (`profile`). `model`: the setting SORA_MODEL."""
 
     profile: Profile
     model: str | None = None
@@ -37,12 +37,12 @@ class Videos(Struct, frozen=True):
 
     @classmethod
     def configured(cls, profile: Profile, settings: Settings) -> Self:
-        """One kind of server, with the model that the settings name."""
+        """Make the dialect of one type of server, with the model that the settings name."""
         return cls(profile, settings.model, settings.max_prompt_length)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What can be asked for here; nothing is known of its prices."""
+        """What can be requested here; nothing is known about prices."""
         profile, rule = self.profile, self.profile.family(self.model)
         abilities = Abilities.of(profile, self.model)
         operations: dict[str, Support] = {
@@ -73,7 +73,7 @@ class Videos(Struct, frozen=True):
         )
 
     def check(self, request: VideoRequest) -> None:
-        """Raise InvalidInput or CannotExpress naming what must not be sent, NotConfigured where no model is named."""
+        """Raise InvalidInput or CannotExpress naming what must not be sent, NotConfigured if no model is named."""
         refusals.check(request, self.profile, self.capabilities, self._model(request))
         if self.profile.needs_model and self._model(request) is None:
             raise NotConfigured(
@@ -82,28 +82,28 @@ class Videos(Struct, frozen=True):
             )
 
     def plan(self, request: VideoRequest, source: SourceVideo | None = None) -> Plan:
-        """What becomes of a request that has passed `check`."""
+        """Return what a request that has passed `check` becomes."""
         model = self._model(request)
         abilities = Abilities.of(self.profile, model)
         if request.operation == "remix" and abilities.remix == "exact":
             return Plan(left_open=frozenset({"width", "height", "n_frames"}))
         shape = self._shape(request, source)
-        adjusted = (*adjusted_of(request, self.profile, abilities, source), *shape.adjusted)
+        adjusted = (*adjustments(request, self.profile, abilities, source), *shape.adjusted)
         if count := len(request.actions or []):
             shots = f"{count} timed shot{'s' * (count != 1)} in the prompt"
             adjusted += (Adjustment("actions", f"{count} beat{'s' * (count != 1)}", shots),)
         identity: dict[str, Any] = {"model": model} if model else {}
-        if request.operation != "remix":  # what is sent counts, however it was asked for
+        if request.operation != "remix":  # the fields that are sent count, however they were requested
             identity |= {"width": None, "height": None, "n_frames": None, "sent": dict(shape.fields)}
         elif shape.is_open and shape.left_open:
             identity["left_open"] = sorted(shape.left_open)
-        needs = needs_of(request, self.profile, abilities)
+        needs = source_needs(request, self.profile, abilities)
         return Plan(adjusted, shape.left_open, model, identity, needs=needs)
 
     def create(
         self, request: VideoRequest, images: Mapping[int, Picture] | None = None, source: SourceVideo | None = None
     ) -> Call:
-        """The paid call; an image, or the video that is remixed, is the form's one file. Raises CannotExpress."""
+        """Return the paid call; an image, or the remixed video, is the form's only file. Raises CannotExpress."""
         edit, model = request.sdedit, self._model(request)
         if request.operation == "remix" and edit is not None and self.profile.has_remix:
             path = f"{CREATE_PATH}/{quoted(edit.source_generation_id or '')}/remix"
@@ -111,29 +111,29 @@ class Videos(Struct, frozen=True):
         shape = self._shape(request, source)
         prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else "")
         if request.actions:
-            prompt = in_prompt(request.prompt, request.actions, shape.seconds, self.profile.shot)
+            prompt = prompt_with_shots(request.prompt, request.actions, shape.seconds, self.profile.shot_template)
         form = {"prompt": prompt} | ({"model": model} if model else {}) | shape.fields
         if request.n_variants > 1:
             form[self.profile.variants_field] = str(request.n_variants)
-        fields, files = sent_along(request, images or {})
+        fields, files = image_parts(request, images or {})
         if source is not None:
             files = {self.profile.video_field: (f"{source.name}.mp4", source.content, "video/mp4")}
         return Call(method="POST", path=CREATE_PATH, form=form | fields, files=files)
 
     def read_created(self, reply: Reply) -> Created:
-        """The task. Raises Refused where nothing was created, OutcomeUnknown wherever a job may exist."""
+        """Return the task. Raises Refused if nothing was created, OutcomeUnknown if a job may exist."""
         return creates.read_created(reply)
 
     def query(self, task_id: str) -> Call:
-        """A look at one video. `task_id` must be `is_id`."""
+        """Return the query of one video. `task_id` must be `is_id`."""
         return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:  # noqa: ARG002 - /content
-        """How a video stands. Raises NotFound, Refused or BadReply."""
+        """Return the task of a video. Raises NotFound, Refused or BadReply."""
         return tasks.read_task(reply, task_id, CREATE_PATH)
 
     def knows_state(self, word: str) -> bool:
-        """Whether a word for a state stands in the table."""
+        """Whether a word for a state is known."""
         return state_of(word) is not None
 
     def upload(self, name: str, content: bytes) -> Call:
@@ -145,35 +145,35 @@ class Videos(Struct, frozen=True):
         raise NotImplementedError(str(reply.status))
 
     def models(self) -> Call:
-        """The list of models, which all of these servers have; it may be empty."""
+        """Return the call for the list of models, which all of these servers have; the list may be empty."""
         return Call(method="GET", path=MODELS_PATH)
 
     def read_models(self, reply: Reply) -> list[str]:
-        """The ids of the models. Raises Refused or BadReply."""
+        """Return the ids of the models. Raises Refused or BadReply."""
         if reply.status != 200:
             raise free_error(reply)
-        listing = parsed(reply)
+        listing = parse_json(reply)
         entries = listing.get("data") if isinstance(listing, dict) else None
         if not isinstance(entries, list):
-            raise error_of(BadReply, reply, "The server's list of models cannot be read.", TryAgain())
+            raise make_error(BadReply, reply, "The server's list of models cannot be read.", TryAgain())
         ids = [str(each["id"]) for each in entries if isinstance(each, dict) and "id" in each]
         return [
             each for each in dict.fromkeys(ids) if each == clean(each, 200)
-        ]  # one that had to be cleaned is another
+        ]  # cleaning would make it a different id
 
     def list(self) -> Call:
-        """The newest jobs."""
+        """Return the call for the newest jobs."""
         return Call(method="GET", path=f"{CREATE_PATH}?limit=100")
 
     def read_list(self, reply: Reply) -> Sequence[ListedTask]:
-        """The jobs of which it can be read when they were made. Raises Refused or BadReply."""
+        """Return the jobs whose creation time can be read. Raises Refused or BadReply."""
         return tasks.read_list(reply)
 
     def _shape(self, request: VideoRequest, source: SourceVideo | None) -> Shape:
         model = self._model(request)
         if request.operation != "remix":
             return shape_of(request, self.profile, model)
-        return shape_of_source(source.measures if source is not None else None, self.profile, model)
+        return shape_of_source(source.measurements if source is not None else None, self.profile, model)
 
     def _model(self, request: VideoRequest) -> str | None:
         return request.model or self.model

@@ -1,4 +1,4 @@
-"""What a server that speaks `/v1/videos` has no words for: refused by name before anything is sent."""
+"""Refusing, before anything is sent, what a server with `/v1/videos` cannot express."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import CannotExpress
-from sora_mcp.dialects.shots import LEAST_S, spans
+from sora_mcp.dialects.shots import MIN_SHOT_S, spans
 from sora_mcp.dialects.videos.profiles import Profile
-from sora_mcp.dialects.videos.references import Abilities, problems_of
+from sora_mcp.dialects.videos.references import Abilities, item_problems
 from sora_mcp.dialects.videos.shape import fitting_size, shape_of
 
-_INSTEAD = {
+_ALTERNATIVES = {
     "remix": "a new video whose prompt says the whole scene",
     "blend": "a new video whose prompt says both scenes",
 }
 
 
 def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, model: str | None) -> None:
-    """Raise CannotExpress naming everything that cannot be said there, or InvalidInput for what is wrong anywhere."""
+    """Raise CannotExpress naming all that cannot be expressed there, or InvalidInput for what is always wrong."""
     server, abilities = f"a server of the kind {profile.name}", Abilities.of(profile, model)
     if {"remix": abilities.remix, "blend": abilities.blend}.get(request.operation) == "impossible":
-        raise _impossible(request.operation, profile, server, model)
+        raise _unsupported(request.operation, profile, server, model)
     if request.operation == "blend" and len(request.inpaint_items) != 2:
         request.check(capabilities)
-    if problems := [*_of_fields(request, profile, abilities, server), *problems_of(request, abilities, server)]:
+    if problems := [*_field_problems(request, profile, abilities, server), *item_problems(request, abilities, server)]:
         first, *more = problems
         raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
     request.check(capabilities)
-    if problems := [*_of_shape(request, profile, model)]:
+    if problems := [*_shape_problems(request, profile, model)]:
         first, *more = problems
         raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
 
 
-def _impossible(operation: str, profile: Profile, server: str, model: str | None) -> CannotExpress:
-    """That a kind of server has no such operation, or only with other models."""
-    lasts = tuple(each.words[0] for each in profile.models if each.takes_last_image)
-    able = {"remix": profile.video_models, "blend": lasts}[operation]
-    depends = bool(able) or (operation == "remix" and bool(profile.video_field))
-    which = f"the model {clean(model, 60)}" if model else "a model that is not named"
+def _unsupported(operation: str, profile: Profile, server: str, model: str | None) -> CannotExpress:
+    """Return the error for an operation that a type of server lacks, or has only with other models."""
+    last_image_models = tuple(each.name_parts[0] for each in profile.models if each.takes_last_image)
+    able = {"remix": profile.video_models, "blend": last_image_models}[operation]
+    depends_on_model = bool(able) or (operation == "remix" and bool(profile.video_field))
+    model_name = f"the model {clean(model, 60)}" if model else "a model that is not named"
     others = f" (it goes on a server whose model has {' or '.join(able)} in its name)" if able else ""
-    has_none = f"{server} has no {operation}{f' with {which}' if depends else ''}"
-    return CannotExpress("operation", has_none, _INSTEAD[operation] + others)
+    reason = f"{server} has no {operation}{f' with {model_name}' if depends_on_model else ''}"
+    return CannotExpress("operation", reason, _ALTERNATIVES[operation] + others)
 
 
-def _of_fields(request: VideoRequest, profile: Profile, abilities: Abilities, server: str) -> Iterator[Problem]:
+def _field_problems(request: VideoRequest, profile: Profile, abilities: Abilities, server: str) -> Iterator[Problem]:
     if request.n_variants > profile.max_variants:
-        most = "1" if profile.max_variants == 1 else f"1 to {profile.max_variants}"
-        yield Problem("n_variants", f"{server} makes {most} at a time, not {request.n_variants}", most)
+        allowed = "1" if profile.max_variants == 1 else f"1 to {profile.max_variants}"
+        yield Problem("n_variants", f"{server} makes {allowed} at a time, not {request.n_variants}", allowed)
     if request.model is not None and not re.fullmatch(r"[!-~]{1,200}", request.model):
         yield Problem("model", "is not a model name", "1 to 200 letters, digits or signs without spaces")
     edit = request.sdedit
@@ -61,26 +61,26 @@ def _of_fields(request: VideoRequest, profile: Profile, abilities: Abilities, se
     if edit is not None and edit.source_upload_media_id is not None:
         yield Problem("source_upload_media_id", f"{server} takes no uploads", "the id of a finished video")
     if request.operation == "remix":
-        taken = {"width", "height", "n_frames"} | ({"n_variants", "model"} if abilities.remix == "exact" else set())
-        for name in sorted(request.model_fields_set & taken):
+        inherited = {"width", "height", "n_frames"} | ({"n_variants", "model"} if abilities.remix == "exact" else set())
+        for name in sorted(request.model_fields_set & inherited):
             yield Problem(name, f"{server} takes it from the video that is remixed", "leave it out")
     if request.operation != "blend" and not request.actions and not (request.prompt and clean(request.prompt)):
         yield Problem("prompt", f"{server} makes no video without a prompt", "a text that says what is seen")
 
 
-def _of_shape(request: VideoRequest, profile: Profile, model: str | None) -> Iterator[Problem]:
+def _shape_problems(request: VideoRequest, profile: Profile, model: str | None) -> Iterator[Problem]:
     rule = profile.family(model)
     if rule is not None and 0 in fitting_size((request.width, request.height), rule):
         wrong = f"{request.width}x{request.height} is less than this model makes"
         yield Problem("width, height", wrong, f"{rule.multiple} pixels or more")
     if rule is not None and "n_frames" in request.model_fields_set:
-        asked_s, most_s = request.n_frames / FPS, rule.most_s
-        if asked_s < rule.least_s or (most_s is not None and asked_s > most_s):
-            allowed = f"{rule.least_s * FPS:g} to {(most_s or 0) * FPS:g} ({rule.least_s:g} to {most_s:g} s)"
-            yield Problem("n_frames", f"{request.n_frames} ({asked_s:g} s) is not what this model makes", allowed)
+        requested_s, max_s = request.n_frames / FPS, rule.max_s
+        if requested_s < rule.min_s or (max_s is not None and requested_s > max_s):
+            allowed = f"{rule.min_s * FPS:g} to {(max_s or 0) * FPS:g} ({rule.min_s:g} to {max_s:g} s)"
+            yield Problem("n_frames", f"{request.n_frames} ({requested_s:g} s) is not what this model makes", allowed)
     actions = request.actions or []
     seconds = shape_of(request, profile, model).seconds
     for i, (start, end) in enumerate(spans(actions, seconds)):
-        if end - start < LEAST_S - 1e-6:
+        if end - start < MIN_SHOT_S - 1e-6:
             wrong = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
             yield Problem(f"actions[{i}].time", wrong, "beats 30 frames or more apart, and before the end")

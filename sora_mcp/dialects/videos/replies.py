@@ -1,6 +1,6 @@
-"""What these servers' answers hold: the object of a video, its id, and errors in their three shapes.
+"""Reading these servers' answers: the object of a video, its id, and errors in their three shapes.
 
-FastAPI says `{"detail": text | list}`, OpenAI's shape is `{"error": {"message", "type", "code"}}`, new-api has that and
+FastAPI's is `{"detail": text | list}`, OpenAI's is `{"error": {"message", "type", "code"}}`, new-api has that and
 `{"code", "message", "data"}`; a failed video's `error` may be null, an object or a text.
 """
 
@@ -16,34 +16,34 @@ from sora_mcp.core.errors import GatewayError, OutcomeUnknown, Refused
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.tasks import State, clean
 from sora_mcp.dialects import replies
-from sora_mcp.dialects.replies import Reply, beginning, from_text, header, parsed, retry_after
+from sora_mcp.dialects.replies import Reply, excerpt, header, parse_json, parse_nested_json, retry_after
 
-WHO = "server"
-"""What such an upstream is called in sentences."""
+UPSTREAM_NOUN = "server"
+"""The noun for such an upstream in messages."""
 
-_WORDS: dict[State, str] = {
+_STATE_WORDS: dict[State, str] = {
     "queued": "queued pending submitted not_start created unknown waiting",
     "running": "in_progress running processing generating",
     "succeeded": "completed succeeded success",
     "failed": "failed failure error cancelled canceled expired deleted",
     "blocked": "blocked moderated",
 }
-STATES: dict[str, State] = {word: state for state, words in _WORDS.items() for word in words.split()}
+STATES: dict[str, State] = {word: state for state, words in _STATE_WORDS.items() for word in words.split()}
 _BLOCKED_CODES = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "quota_not_enough", "billing_hard_limit_reached"}
 )
-_ID_NAMES = ("id", "task_id", "video_id")
-_INSIDE = ("data", "video", "task")
+_ID_FIELDS = ("id", "task_id", "video_id")
+_ENVELOPE_FIELDS = ("data", "video", "task")
 
 
 def state_of(word: object) -> State | None:
-    """The state that a server's word means; None for one that stands in no table."""
+    """Return the state that a server's word means; None for an unknown one."""
     return STATES.get(word.strip().lower()) if isinstance(word, str) else None
 
 
 def as_id(value: object) -> str | None:
-    """The id that a field holds, with nothing but blanks around it."""
+    """Return the id in a field, with nothing but blanks around it."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         value = str(value)
     text = value.strip() if isinstance(value, str) else ""
@@ -51,26 +51,26 @@ def as_id(value: object) -> str | None:
 
 
 def id_of(value: Any) -> str | None:
-    """The id of an object."""
+    """Return the id of an object."""
     if not isinstance(value, dict):
         return None
-    return next((video_id for name in _ID_NAMES if (video_id := as_id(value.get(name)))), None)
+    return next((video_id for name in _ID_FIELDS if (video_id := as_id(value.get(name)))), None)
 
 
 def objects_in(answer: Any) -> Iterator[dict[str, Any]]:
-    """The objects of an answer that may be a video: itself, those inside an envelope, and those that a gateway in
+    """Yield the objects of an answer that may be a video: itself, those inside an envelope, and those that a gateway in
     between has put into the text of an error."""
     if not isinstance(answer, dict):
         return
     yield answer
-    for name in _INSIDE:
-        inner = from_text(answer.get(name))
+    for name in _ENVELOPE_FIELDS:
+        inner = parse_nested_json(answer.get(name))
         if isinstance(inner, dict):
             yield inner
-    yield from _quoted(message_of(answer, 100_000))
+    yield from _embedded_objects(message_of(answer, 100_000))
 
 
-def _quoted(text: str) -> Iterator[dict[str, Any]]:
+def _embedded_objects(text: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder()
     for start in [match.start() for match in re.finditer(r"\{", text)][:16]:
         try:
@@ -87,7 +87,7 @@ def is_video(value: dict[str, Any]) -> bool:
 
 
 def ids_in(answer: Any) -> list[str]:
-    """Every id that an answer names where a video's may stand, best first."""
+    """Return every id in an answer that may be a video's, best first."""
     ids = [id_of(value) for value in objects_in(answer)]
     bare = as_id(answer.get("data")) if isinstance(answer, dict) else None
     return list(dict.fromkeys(each for each in [*ids, bare] if each))
@@ -106,7 +106,7 @@ def says_error(answer: Any) -> bool:
 
 
 def message_of(answer: Any, limit: int = 300) -> str:
-    """What an error says in words, made safe to show: data to quote, never instructions."""
+    """Return the message of an error, made safe to show: data to quote, never instructions."""
     return next((text for each in _texts(answer, 4) if (text := clean(each, limit))), "")
 
 
@@ -117,15 +117,15 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         for each in value[:8]:
             yield from _texts(each, depth - 1)
     elif isinstance(value, dict) and depth:
-        where = [str(part) for part in value["loc"]] if isinstance(value.get("loc"), list) else []
-        if isinstance(value.get("msg"), str):  # FastAPI names the field beside the words
-            yield ": ".join([*where[-1:], value["msg"]])
+        location = [str(part) for part in value["loc"]] if isinstance(value.get("loc"), list) else []
+        if isinstance(value.get("msg"), str):  # FastAPI names the field beside the message
+            yield ": ".join([*location[-1:], value["msg"]])
         for name in ("error", "message", "detail", "reason"):
             yield from _texts(value.get(name), depth - 1)
 
 
 def codes_in(answer: Any) -> list[str]:
-    """The codes and types of an error."""
+    """Return the codes and types of an error."""
     if not isinstance(answer, dict):
         return []
     error = answer.get("error")
@@ -144,19 +144,19 @@ def is_blocked(video: dict[str, Any]) -> bool:
     return not _BLOCKED_CODES.isdisjoint(code.lower() for code in codes_in(video))
 
 
-def error_of(
-    kind: type[GatewayError], reply: Reply, message: str, *advice: Advice, may_work_later: bool = False
+def make_error(
+    error_type: type[GatewayError], reply: Reply, message: str, *advice: Advice, may_work_later: bool = False
 ) -> GatewayError:
-    """An error of that kind, with everything that the answer says."""
-    answer = parsed(reply)
-    error = kind(
+    """Make an error of that type, with everything that the answer says."""
+    answer = parse_json(reply)
+    error = error_type(
         message,
         *(advice or _advice(reply, answer)),
         http_status=reply.status,
-        retry_after_s=None if kind is OutcomeUnknown else retry_after(reply),
+        retry_after_s=None if error_type is OutcomeUnknown else retry_after(reply),
         upstream=message_of(answer),
         code=next(iter(codes_in(answer)), ""),
-        answer=beginning(reply),
+        answer=excerpt(reply),
     )
     if isinstance(error, Refused):
         error.may_work_later = may_work_later
@@ -164,8 +164,8 @@ def error_of(
 
 
 def free_error(reply: Reply) -> GatewayError:
-    """The error of a request that costs nothing: it is refused for good, or it may work later."""
-    return replies.free_error(reply, WHO, error_of)
+    """Return the error of a request that costs nothing: it is refused for good, or it may work later."""
+    return replies.free_error(reply, UPSTREAM_NOUN, make_error)
 
 
 _CHANGE = Do("Change the arguments as the server says, then try again.")
@@ -188,6 +188,6 @@ def _advice(reply: Reply, answer: Any) -> tuple[Advice, ...]:
     if is_about_quota(answer):
         return (AskUser("top up the balance there"), TryAgain())
     if 300 <= reply.status < 400:
-        where = " to the address that it names: the key never follows a redirect"
-        return (AskUser(("set ", Setting("base_url"), where if header(reply, "location") else " correctly")),)
+        to_address = " to the address that it names: the key never follows a redirect"
+        return (AskUser(("set ", Setting("base_url"), to_address if header(reply, "location") else " correctly")),)
     return (_ADVICE.get(reply.status, TryAgain()),)

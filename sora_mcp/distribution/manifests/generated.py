@@ -147,7 +147,7 @@ def _model_rows() -> list[str]:
     """Return rows for the models with which a server can do more, or less, than with others."""
     rows = []
     for profile in PROFILES.values():
-        last_frame_models = [each.words[0] for each in profile.models if each.takes_last_image]
+        last_frame_models = [each.name_parts[0] for each in profile.models if each.takes_last_image]
         for terms in (*((term,) for term in (*profile.video_models, *last_frame_models)), profile.no_video_models):
             if terms:
                 capabilities = Videos(profile, terms[0]).capabilities

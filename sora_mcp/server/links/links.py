@@ -20,7 +20,7 @@ from sora_mcp.config.sharing import common_folder
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.core.results import Download
-from sora_mcp.gateway.folder import Silent, in_folder
+from sora_mcp.gateway.folder import Silent, run_in_folder
 from sora_mcp.server.links.answers import Endpoint, LinkVerifier, route_path
 from sora_mcp.server.links.keys import LinkKeys
 from sora_mcp.server.links.receiving import Images
@@ -115,6 +115,6 @@ class OwnersLinks(Struct, frozen=True):
 async def _in_folder(folder: str, work: Callable[[], T]) -> T:
     """Run `work` and return its result. Raise FileProblem if its folder does not respond."""
     try:
-        return await in_folder(work)
+        return await run_in_folder(work)
     except Silent:
         raise FileProblem(f"{folder} does not answer.", TryAgain()) from None

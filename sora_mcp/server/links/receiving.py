@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Send
 
 from sora_mcp.core.errors import FileProblem, InvalidInput
-from sora_mcp.gateway.folder import Silent, check_mounted, in_folder
+from sora_mcp.gateway.folder import Silent, check_mounted, run_in_folder
 from sora_mcp.server.bounds import drain
 from sora_mcp.server.links.answers import UNAVAILABLE_HEADERS, LinkVerifier, Refusal, read_link
 from sora_mcp.server.links.signing import Link
@@ -66,16 +66,16 @@ class Images:
         uploads = Uploads(self._folder, link.owner)
         with _as_refusals(), self._uploads.slot(link.owner):
             if self._is_shared:
-                await in_folder(check_mounted, self._folder)
-            part = await in_folder(uploads.begin, _declared_size(request))
+                await run_in_folder(check_mounted, self._folder)
+            part = await run_in_folder(uploads.begin, _declared_size(request))
             try:
                 with anyio.fail_after(UPLOAD_TIMEOUT_S):
                     await _store_body(request, part)
                 async with self._checking:
-                    return await in_folder(uploads.keep, part, str(link.subject[0]))
+                    return await run_in_folder(uploads.keep, part, str(link.subject[0]))
             finally:
                 with suppress(Silent), anyio.CancelScope(shield=True):
-                    await in_folder(part.discard)
+                    await run_in_folder(part.discard)
 
 
 def _created(uploaded: Uploaded) -> Response:
@@ -141,7 +141,7 @@ async def _store_body(request: Request, part: Part) -> None:
         size += len(chunk)
         if size > MAX_IMAGE_BYTES:
             raise _too_large()
-        await in_folder(part.write, chunk)
+        await run_in_folder(part.write, chunk)
     if kind_of(head) is None:
         raise Refusal(415, f"What was sent is not an image. {_UPLOAD_HINT}; allowed: {KINDS}.")
 

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse
 from starlette.types import Scope, Send
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.gateway.folder import Silent, in_folder
+from sora_mcp.gateway.folder import Silent, run_in_folder
 from sora_mcp.server.links.answers import UNAVAILABLE_HEADERS, LinkVerifier, Refusal, read_link
 from sora_mcp.server.links.signing import Link, Subject
 from sora_mcp.server.owner_limits import TOO_MANY_HEADERS, LimitReached, OwnerLimit
@@ -85,7 +85,7 @@ class Videos:
             logger.error("a download is cut off: %s", error.strerror)  # noqa: TRY400 - likewise
         finally:
             with suppress(Silent), anyio.CancelScope(shield=True):
-                await in_folder(saved.file.close)
+                await run_in_folder(saved.file.close)
 
 
 def _not_found() -> Refusal:
@@ -104,7 +104,7 @@ class _Saved(Struct):
 
     async def read(self, size: int) -> bytes:
         """Read up to the length that the file had when it was opened. Raise OSError."""
-        return await in_folder(self._read, size)
+        return await run_in_folder(self._read, size)
 
     def _read(self, size: int) -> bytes:
         expected = min(size, self.about.st_size - self.file.tell())
@@ -122,7 +122,7 @@ async def _open(path: Path) -> _Saved | None:
         return _Saved(path, file, os.fstat(file.fileno()))
 
     try:
-        return None if await in_folder(stat_file, path) is None else await in_folder(open_file)
+        return None if await run_in_folder(stat_file, path) is None else await run_in_folder(open_file)
     except FileNotFoundError:  # it was removed just now
         return None
 
