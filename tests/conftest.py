@@ -51,10 +51,12 @@ STARTS_PROCESSES = {"run", "environment", "cluster"}
 """Fixtures through which a test starts a server or a command in a process of its own."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave tests that start processes, PostgreSQL among them, out of the fast loop; others that take long are marked
-    where they stand."""
+    where they stand. The kill loop may take as long as its number of kills does."""
     for item in items:
+        if item.path.stem == "test_kills":
+            item.add_marker(pytest.mark.timeout(300 + 5 * config.getoption("--kills")))
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())) or "postgres" in parameters:
             item.add_marker(pytest.mark.slow)
