@@ -22,6 +22,7 @@ from sora_mcp.core.caps import (
 )
 from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
 from sora_mcp.core.errors import MOST_NAMED
+from sora_mcp.core.records import shown_id
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
@@ -42,10 +43,16 @@ class Earlier(Struct, frozen=True):
 
 
 class OpenVideo(Struct, frozen=True):
-    """A video that is under way, or may be; `id` is the one to show."""
+    """A video that is under way, or may be."""
 
-    id: str
+    request_id: str
     state: State
+    task_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id to show."""
+        return shown_id(self.request_id, self.task_id)
 
 
 class Spending(Struct, frozen=True):

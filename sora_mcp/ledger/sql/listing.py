@@ -19,7 +19,6 @@ from sora_mcp.core.records import (
     Usage,
     UsageKey,
     readable,
-    shown_id,
 )
 from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
 from sora_mcp.core.states import OPEN, REFUSED
@@ -291,8 +290,9 @@ def _spending(groups: Iterable[Row], sending: Iterable[Row]) -> Spending:
     costs: dict[bool, list[Cost]] = {False: [], True: []}
     for (is_unknown, currency), amount in amounts.items():
         costs[is_unknown].append(relative_sum(amount) if currency is None else Cost(int(amount), currency))
-    open_videos = (OpenVideo(shown_id(*row[1:3]), row[3]) for row in sorted(open_rows, reverse=True))
-    return Spending(total(costs[False]), total(costs[True]), tuple(open_videos), calls, priced)
+    open_rows.sort(reverse=True)
+    open_videos = tuple(OpenVideo(request_id, state, task_id) for _, request_id, task_id, state in open_rows)
+    return Spending(total(costs[False]), total(costs[True]), open_videos, calls, priced)
 
 
 _IF_OPEN = f"CASE WHEN state || '' IN ({', '.join(map(repr, map(str, OPEN)))}) THEN number END"
