@@ -101,8 +101,8 @@ class Gateway:
 
         Raises NotFound, Refused, BadReply or Unreachable.
         """
-        schemes, own = WEB | self.scheme_bases.keys(), dialect or self._dialect
-        return await self._get(own.query(task_id), lambda reply: own.read_task(reply, task_id, schemes=schemes))
+        schemes, reader = WEB | self.scheme_bases.keys(), dialect or self._dialect
+        return await self._get(reader.query(task_id), lambda reply: reader.read_task(reply, task_id, schemes=schemes))
 
     async def upload(self, name: str, content: bytes) -> str:
         """Upload an image and return its public address; free. Raises Refused, BadReply or Unreachable."""

@@ -25,7 +25,7 @@ from sora_mcp.core.advice import AskUser, Setting
 from sora_mcp.core.errors import NotConfigured
 from sora_mcp.dialects.protocol import Call
 from sora_mcp.dialects.replies import Reply
-from sora_mcp.gateway.key import KeyRedactor
+from sora_mcp.gateway.redaction import KeyRedactor
 
 logger = logging.getLogger(__name__)
 

@@ -129,9 +129,9 @@ class OpenRouter(Struct):
         # The identity holds nothing from the list, which may have changed when the same request is made again.
         chosen = sorted(request.model_fields_set & {"width", "height", "n_frames"})
         identity = {"model": offer.id, "seed": self.seed, "generate_audio": self.audio, "given": chosen}
-        sent = {"model": offer.id} | shape.fields | self._setting_fields(offer)
+        sent_fields = {"model": offer.id} | shape.fields | self._setting_fields(offer)
         needs = frames.source_needs(request, offer)
-        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, sent, needs)
+        return Plan(tuple(adjusted), shape.left_open, offer.id, identity, sent_fields, needs)
 
     def estimate(self, request: VideoRequest) -> Estimate | None:
         """Return the cost of a request by the prices in its model's entry; None if those do not tell it.
@@ -186,10 +186,10 @@ class OpenRouter(Struct):
 
     def _dropped_settings(self, offer: ModelOffer) -> list[Adjustment]:
         """Return the settings that the model does not take."""
-        extras, adjusted = self._setting_fields(offer), []
-        if self.seed is not None and "seed" not in extras:
+        sent_settings, adjusted = self._setting_fields(offer), []
+        if self.seed is not None and "seed" not in sent_settings:
             adjusted.append(Adjustment("seed", str(self.seed), f"none: {offer.id} takes no seed"))
-        if self.audio and "generate_audio" not in extras:
+        if self.audio and "generate_audio" not in sent_settings:
             adjusted.append(Adjustment("generate_audio", "true", f"nothing: {offer.id} makes no sound"))
         return adjusted
 

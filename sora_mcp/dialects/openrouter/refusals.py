@@ -76,8 +76,8 @@ def _raise_if_any(problems: list[Problem]) -> None:
 
 def _field_problems(request: VideoRequest) -> Iterator[Problem]:
     if request.n_variants > 1:
-        wrong = f"OpenRouter makes 1 at a time, not {request.n_variants}"
-        yield Problem("n_variants", wrong, "1; each further video is a call of its own")
+        problem = f"OpenRouter makes 1 at a time, not {request.n_variants}"
+        yield Problem("n_variants", problem, "1; each further video is a call of its own")
     edit = request.sdedit
     if edit is not None and edit.amount is not None:
         yield Problem("amount", "OpenRouter cannot be told how far a remix is to go", "say it in the prompt")
@@ -90,7 +90,7 @@ def _shot_problems(request: VideoRequest, offer: ModelOffer) -> Iterator[Problem
     seconds = shape.shape_of(request, offer).seconds or 0
     for i, (start, end) in enumerate(spans(actions, seconds)):
         if end - start < MIN_SHOT_S - 1e-6:
-            wrong = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
+            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
             yield Problem(
-                f"actions[{i}].time", wrong, f"beats 30 frames or more apart, and before the end at {seconds} s"
+                f"actions[{i}].time", problem, f"beats 30 frames or more apart, and before the end at {seconds} s"
             )

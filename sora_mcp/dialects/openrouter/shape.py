@@ -62,8 +62,8 @@ def problems(request: VideoRequest, offer: ModelOffer) -> Iterator[Problem]:
         lengths = offer.seconds or (max(1, math.floor(seconds)), math.ceil(seconds))
         nearest = sorted(lengths, key=lambda each: (abs(each - seconds), each))
         allowed = _format_allowed([f"{each * FPS} ({each} s)" for each in nearest])
-        wrong = f"{request.n_frames} frames ({seconds:.3g} s) is not a length of {offer.id}"
-        yield Problem("n_frames", wrong, allowed)
+        problem = f"{request.n_frames} frames ({seconds:.3g} s) is not a length of {offer.id}"
+        yield Problem("n_frames", problem, allowed)
 
 
 def sizes_of(offer: ModelOffer) -> list[Size]:
@@ -104,13 +104,10 @@ def _resolve_size(
         return _resolve_ratio(size, offer)
     fields = _size_fields(size, offer)
     if fields is not None:
-        sent = " ".join(fields.values())
+        formatted = " ".join(fields.values())
         is_other = bool(offer.sizes) and "size" not in fields
-        return (
-            fields,
-            size,
-            (Adjustment("size", _format_size(size), sent, size=size),) if is_other and is_requested else (),
-        )
+        adjusted = Adjustment("size", _format_size(size), formatted, size=size)
+        return fields, size, (adjusted,) if is_other and is_requested else ()
     nearest = _by_nearness(size, sizes_of(offer))
     if not nearest:  # resolutions that cannot be read
         return {}, None, (Adjustment("size", NOT_GIVEN, LEFT_OPEN),)

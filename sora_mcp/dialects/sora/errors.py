@@ -157,9 +157,7 @@ def make_error(
         f"{message}.",
         *(advice or ((Settle(),) if is_unknown else _advice(reply, answer))),
         http_status=reply.status,
-        retry_after_s=None
-        if is_unknown
-        else retry_after(reply),  # a caller that waited and sent it again would pay twice
+        retry_after_s=None if is_unknown else retry_after(reply),  # resending after a wait would pay twice
         upstream=message_of(answer),
         code=display_code(answer),
         answer=excerpt(reply),

@@ -137,7 +137,7 @@ def _raw_task(task: dict[str, Any]) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-# --- what it says ---------------------------------------------------------------------------------
+# --- its state ------------------------------------------------------------------------------------
 
 
 def _parse_task(layers: _Layers) -> Task:

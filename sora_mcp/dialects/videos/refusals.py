@@ -71,8 +71,8 @@ def _field_problems(request: VideoRequest, profile: Profile, abilities: Abilitie
 def _shape_problems(request: VideoRequest, profile: Profile, model: str | None) -> Iterator[Problem]:
     rule = profile.family(model)
     if rule is not None and 0 in fitting_size((request.width, request.height), rule):
-        wrong = f"{request.width}x{request.height} is less than this model makes"
-        yield Problem("width, height", wrong, f"{rule.multiple} pixels or more")
+        problem = f"{request.width}x{request.height} is less than this model makes"
+        yield Problem("width, height", problem, f"{rule.multiple} pixels or more")
     if rule is not None and "n_frames" in request.model_fields_set:
         requested_s, max_s = request.n_frames / FPS, rule.max_s
         if requested_s < rule.min_s or (max_s is not None and requested_s > max_s):
@@ -82,5 +82,5 @@ def _shape_problems(request: VideoRequest, profile: Profile, model: str | None) 
     seconds = shape_of(request, profile, model).seconds
     for i, (start, end) in enumerate(spans(actions, seconds)):
         if end - start < MIN_SHOT_S - 1e-6:
-            wrong = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
-            yield Problem(f"actions[{i}].time", wrong, "beats 30 frames or more apart, and before the end")
+            problem = f"this beat would last {max(0.0, end - start):.2g} s; a shot in a prompt lasts a second at least"
+            yield Problem(f"actions[{i}].time", problem, "beats 30 frames or more apart, and before the end")

@@ -45,9 +45,8 @@ def shape_of(request: VideoRequest, profile: Profile, model: str | None) -> Shap
         del fields["size"]
         adjusted.append(Adjustment("size", NOT_GIVEN, _FROM_IMAGE))
     elif size != requested:
-        adjusted.append(
-            Adjustment("size", _format_size(requested) if requested else NOT_GIVEN, _format_size(size), size=size)
-        )
+        asked = _format_size(requested) if requested else NOT_GIVEN
+        adjusted.append(Adjustment("size", asked, _format_size(size), size=size))
     seconds = f"{round(request.n_frames / FPS, 2):g} s" if has_length else NOT_GIVEN
     length = _format_length(n_frames, rule.fps) + _rule_caveat(profile, model, rule)
     adjusted.append(Adjustment("n_frames", seconds, length, n_frames=_standard_frames(n_frames, rule.fps)))
@@ -58,20 +57,15 @@ def shape_of_source(measurements: Measurements | None, profile: Profile, model: 
     """Return what is sent if size and length are an earlier video's: neither a side nor the length gets longer."""
     left_open, rule = frozenset({"width", "height", "n_frames"}), profile.family(model)
     if measurements is None or rule is None:
-        return Shape(
-            {}, tuple(Adjustment(name, NOT_GIVEN, _FROM_SOURCE) for name in ("size", "n_frames")), 0, left_open
-        )
+        adjusted = tuple(Adjustment(name, NOT_GIVEN, _FROM_SOURCE) for name in ("size", "n_frames"))
+        return Shape({}, adjusted, 0, left_open)
     size, fps = fitting_size((measurements.width, measurements.height), rule), max(1, round(measurements.fps))
     n_frames = max(0, measurements.n_frames - rule.rest) // rule.step * rule.step + rule.rest
     fields = {"size": _format_size(size), profile.frames_field: str(n_frames), profile.fps_field: str(fps)}
-    own_size, own_length = (
-        f"{_FROM_SOURCE} {measurements.width}x{measurements.height}",
-        f"{_FROM_SOURCE} {measurements.n_frames} frames",
-    )
+    own_size = f"{_FROM_SOURCE} {measurements.width}x{measurements.height}"
+    own_length, length = f"{_FROM_SOURCE} {measurements.n_frames} frames", _format_length(n_frames, fps)
     sent_size = Adjustment("size", own_size, _format_size(size), size=size)
-    sent_length = Adjustment(
-        "n_frames", own_length, _format_length(n_frames, fps), n_frames=_standard_frames(n_frames, fps)
-    )
+    sent_length = Adjustment("n_frames", own_length, length, n_frames=_standard_frames(n_frames, fps))
     return Shape(fields, (sent_size, sent_length), n_frames / fps, left_open)
 
 
