@@ -329,15 +329,15 @@ class Studio:
         """Check now for what clients wait for."""
         self._watcher.wake()
 
-    async def full_id(self, text: str, field: str) -> str:
+    async def full_id(self, text: str, argument: str) -> str:
         """Return the full id for `last` (the newest video) or a unique prefix; any other text as it is.
 
-        `field` is the argument to name in errors. Raises InvalidInput if several ids have the prefix, NotFound if there
+        `argument` is named in errors. Raises InvalidInput if several ids have the prefix, NotFound if there
         is no video yet, and what connecting raises.
         """
         from sora_mcp.studio.short_ids import ShortIds  # noqa: PLC0415 - only a person shortens ids
 
-        return await ShortIds(self._ledger, self._connector).full(text, field)
+        return await ShortIds(self._ledger, self._connector).expand(text, argument)
 
     async def settle(self, request_id: str, task_id: str | None) -> Video:
         """Record what a person found in the gateway's own log: an *unknown* request became `task_id`, or (None)

@@ -1,4 +1,4 @@
-"""Looking at videos and keeping them."""
+"""Videos as files: saving them, and local copies to read."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from sora_mcp.studio.ids import file_stem
 logger = logging.getLogger(__name__)
 
 Refresh = Callable[[Entry], Awaitable[Entry]]
-"""Ask the gateway again: addresses are short-lived."""
+"""Query the gateway again for a row: addresses are short-lived."""
 
 
-async def _silent(_done: int, _total: int | None) -> None: ...
+async def _ignore_progress(_done: int, _total: int | None) -> None: ...
 
 
 class Files:
-    """The videos of one gateway as files, for one call; its time to download (SORA_DOWNLOAD_TIMEOUT) runs from now."""
+    """The videos of one gateway as files, for one call; its download time (SORA_DOWNLOAD_TIMEOUT) starts now."""
 
     def __init__(self, settings: Settings, gateway: Gateway, ledger: Ledger, refresh: Refresh) -> None:
         self._settings = settings
         self._gateway = gateway
         self._ledger = ledger
         self._refresh = refresh
-        self._answer_by = anyio.current_time() + settings.download_timeout
+        self._deadline = anyio.current_time() + settings.download_timeout
 
     @property
     def is_local(self) -> bool:
@@ -68,16 +68,16 @@ class Files:
         """
         usable_generation(entry, variant, "task_id")
         try:
-            path, is_new = await self._saved(entry, variant), False
+            path, is_new = await self._find_saved(entry, variant), False
         except Silent as error:
             if save_as is None:
-                raise _cannot_use(self._settings.output_dir, error) from None
+                raise _folder_problem(self._settings.output_dir, error) from None
             path, is_new = None, False
         if save_as is not None:
-            await self._save_as(entry, variant, save_as, path, on_progress or _silent)
+            await self._save_as(entry, variant, save_as, path, on_progress or _ignore_progress)
             path, is_new = save_as, True
         elif path is None:
-            path, is_new = await self._save_new(entry, variant, on_progress or _silent)
+            path, is_new = await self._save_new(entry, variant, on_progress or _ignore_progress)
             await self._ledger.saved(entry.request_id, variant, path)
         return Download(
             gateway=label,
@@ -89,18 +89,18 @@ class Files:
         )
 
     async def read(self, entry: Entry, variant: int, max_bytes: int) -> bytes:
-        """One variant as it is; what is not saved is fetched and forgotten again. Raises FileProblem where larger."""
-        async with self.bounded(entry, variant, max_bytes) as path:
+        """Return the bytes of one variant, fetched temporarily if it is not saved. Raises FileProblem if larger."""
+        async with self.bounded_file(entry, variant, max_bytes) as path:
             try:
                 return await run_in_folder(Path(path).read_bytes)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
 
     @asynccontextmanager
-    async def bounded(
+    async def bounded_file(
         self, entry: Entry, variant: int, max_bytes: int, *, if_larger: Advice | None = None
     ) -> AsyncIterator[anyio.Path]:
-        """The file of one variant; what is not saved is fetched and forgotten again. Raises FileProblem if larger."""
+        """Open the file of one variant, fetched temporarily if it is not saved. Raises FileProblem if larger."""
         usable_generation(entry, variant, "task_id")
 
         async def check(done: int, total: int | None = None) -> None:
@@ -110,16 +110,16 @@ class Files:
                     if_larger or Save(entry.id),
                 )
 
-        async with self.at_hand(entry, variant, check) as path:
+        async with self.local_file(entry, variant, check) as path:
             try:
                 await check((await run_in_folder(Path(path).stat)).st_size)
             except OSError as error:
                 raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
             yield path
 
-    async def learn_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
-        """Read size, length and rate from a saved file, where the gateway does not tell them."""
-        path = None if _knows_shape(entry, variant) else await self._at_once(entry, variant)
+    async def read_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
+        """Read size, length and rate from a saved file and record them, if the gateway does not state them."""
+        path = None if _knows_shape(entry, variant) else await self._find_reachable(entry, variant)
         if path is None:
             return
         try:
@@ -128,21 +128,23 @@ class Files:
         except (media.Unviewable, NotConfigured) as error:
             logger.info("what was saved cannot be looked into: %s", error.message)
         else:
-            await self.learn(entry, variant, sheet.probe)
+            await self.record_shape(entry, variant, sheet.probe)
 
-    async def learn(self, entry: Entry, variant: int, about: Probe) -> None:
-        """Record what a file holds, where the gateway does not tell it."""
+    async def record_shape(self, entry: Entry, variant: int, probe: Probe) -> None:
+        """Record the shape of a file, if the gateway does not state it."""
         if not _knows_shape(entry, variant):
-            file = Generation(
-                variant=variant, width=about.width, height=about.height, n_frames=about.n_frames, fps=about.fps
+            generation = Generation(
+                variant=variant, width=probe.width, height=probe.height, n_frames=probe.n_frames, fps=probe.fps
             )
-            task = Task(state="succeeded", gateway_state=entry.gateway_state or "", generations=(file,))
+            task = Task(state="succeeded", gateway_state=entry.gateway_state or "", generations=(generation,))
             await self._ledger.record(entry, task, None)
 
     @asynccontextmanager
-    async def at_hand(self, entry: Entry, variant: int, on_progress: Progress = _silent) -> AsyncIterator[anyio.Path]:
-        """The file of one variant; one that is not saved is fetched, and removed afterwards."""
-        if (saved := await self._at_once(entry, variant)) is not None:
+    async def local_file(
+        self, entry: Entry, variant: int, on_progress: Progress = _ignore_progress
+    ) -> AsyncIterator[anyio.Path]:
+        """Open the file of one variant; if it is not saved, it is fetched and removed afterwards."""
+        if (saved := await self._find_reachable(entry, variant)) is not None:
             yield anyio.Path(saved)
             return
         with temporary_folder() as folder:
@@ -152,32 +154,33 @@ class Files:
             yield anyio.Path(path)
 
     async def is_saved(self, entry: Entry, variant: int) -> bool:
-        """Whether one variant lies in a file."""
-        return await self._at_once(entry, variant) is not None
+        """Whether one variant is saved in a file that can be reached."""
+        return await self._find_reachable(entry, variant) is not None
 
-    async def _at_once(self, entry: Entry, variant: int) -> Path | None:
-        """The file of one variant; None where there is none, or its folder does not answer."""
+    async def _find_reachable(self, entry: Entry, variant: int) -> Path | None:
+        """Return the saved file of one variant; None if there is none, or its folder does not answer."""
         try:
-            return await self._saved(entry, variant)
+            return await self._find_saved(entry, variant)
         except Silent:
             return None
 
-    async def _saved(self, entry: Entry, variant: int) -> Path | None:
-        """The file of one variant, None where there is none. Raises Silent.
+    async def _find_saved(self, entry: Entry, variant: int) -> Path | None:
+        """Return the saved file of one variant, or None. Raises Silent.
 
-        One that does not lie where it was saved may have moved with the folder of videos: it has its name there still.
+        A file that is no longer where it was saved may have moved with the output folder: then it has the same name
+        there.
         """
         path = entry.files.get(variant)
         if path is None or await run_in_folder(_is_file, path):
             return path
         moved = self._settings.output_dir / path.name
-        if not await self._is_ours(entry, moved):
+        if not await self._is_own_video(entry, moved):
             return None
         await self._ledger.saved(entry.request_id, variant, moved)
         return moved
 
     async def _save_as(self, entry: Entry, variant: int, path: Path, saved: Path | None, on_progress: Progress) -> None:
-        """Save one variant under a name of the caller's: what lies in a file already is copied."""
+        """Save one variant under the caller's name; a saved file is copied."""
         try:
             if saved is not None:
                 await run_within(FSYNC_TIMEOUT_S, partial(copy_new, saved, path))
@@ -186,70 +189,73 @@ class Files:
         except FileProblem as error:
             raise FileProblem(error.parts, AskUser("check the folder and the free space")) from None
         except Silent as error:
-            raise _cannot_use(path.parent, error) from None
+            raise _folder_problem(path.parent, error) from None
         await self._ledger.saved(entry.request_id, variant, path)
 
     async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
-        """The file of one variant that is not recorded, and whether it was fetched now.
+        """Save one variant that is not recorded; return its file, and whether it was fetched now.
 
-        One that is whole and has the right name was: by another process just now, or by one that was killed.
+        A complete file with the right name is reused: another process, or one that was killed, has saved it.
         """
         folder, stem = self._settings.output_dir, f"{file_stem(entry)}.v{variant}"
-        named = folder / f"{stem}.mp4"
+        target = folder / f"{stem}.mp4"
         try:
             shared = self._settings.shared_folder
             if shared is not None and folder.is_relative_to(shared):
                 await run_in_folder(check_mounted, shared)
             path = await run_in_folder(_free_name, folder, stem)
-            if path != named and await self._is_ours(entry, named):
-                return named, False
+            if path != target and await self._is_own_video(entry, target):
+                return target, False
         except OSError as error:
-            raise _cannot_use(folder, error) from None
+            raise _folder_problem(folder, error) from None
         try:
             await self._fetch(entry, variant, path, on_progress)
         except FileProblem:
-            if not await self._is_ours(entry, path):
+            if not await self._is_own_video(entry, path):
                 raise
             return path, False
         return path, True
 
-    async def _is_ours(self, entry: Entry, path: Path) -> bool:
-        """Whether a file of the right name is a whole video, and of no other row: two gateways may give one id."""
+    async def _is_own_video(self, entry: Entry, path: Path) -> bool:
+        """Whether a file of the right name is a complete video, and no other row's: two gateways may use the same
+        id."""
         return await run_in_folder(_is_whole_video, path) and not await self._ledger.is_file_of_another(
             entry.request_id, path
         )
 
     async def _fetch(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
-        """Fetch it; where the address does not do, ask the gateway once for a new one, if there is time.
+        """Fetch one variant; if its address fails, query the gateway once for a new one, if there is time.
 
-        Raises Gone where the address has expired and there is no other.
+        Raises Gone if the address has expired and there is no other.
         """
         try:
             return await self._fetch_once(entry, variant, path, on_progress)
         except BadReply as error:
-            failed = error
-        with anyio.CancelScope(deadline=self._answer_by):
-            refreshed = await self._ask_again(entry, failed)
+            failure = error
+        with anyio.CancelScope(deadline=self._deadline):
+            refreshed = await self._query_again(entry, failure)
             if _address(refreshed, variant) in {None, _address(entry, variant)}:
-                raise _gone(entry, failed) if _is_refusal(failed, _address(entry, variant)) else failed
+                raise _expired_error(entry, failure) if _is_refusal(failure, _address(entry, variant)) else failure
             try:
                 return await self._fetch_once(refreshed, variant, path, on_progress)
             except BadReply as error:
-                raise _gone(entry, error) if _is_refusal(error, _address(refreshed, variant)) else error from None
-        raise failed
+                raise (
+                    _expired_error(entry, error) if _is_refusal(error, _address(refreshed, variant)) else error
+                ) from None
+        raise failure
 
-    async def _ask_again(self, entry: Entry, failed: BadReply) -> Entry:
-        """The row, once the gateway was asked about it. Raises `failed` where it could not be."""
+    async def _query_again(self, entry: Entry, failure: BadReply) -> Entry:
+        """Return the row after another query. Raises `failure` if that fails."""
         try:
             return await self._refresh(entry)
         except NotFound as error:
-            was_known = (_address(entry, 1) or "").startswith("/")  # whoever served the file has forgotten it
-            if (error.can_retry and not was_known) or not _is_refusal(failed, _address(entry, 1)):
-                raise failed from None
-            raise _gone(entry, failed) from None
+            was_known = (_address(entry, 1) or "").startswith("/")  # the gateway that served the file has forgotten it
+            if (error.can_retry and not was_known) or not _is_refusal(failure, _address(entry, 1)):
+                raise failure from None
+            raise _expired_error(entry, failure) from None
         except SoraError as error:
             logger.info("no new address could be asked for: %s", error.message)
-            raise failed from None
+            raise failure from None
 
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
@@ -260,14 +266,14 @@ class Files:
             url,
             path,
             max_bytes=self._settings.download_max_mb * 1_000_000,
-            timeout_s=self._answer_by - anyio.current_time(),
+            timeout_s=self._deadline - anyio.current_time(),
             on_progress=on_progress,
         )
 
 
 def _knows_shape(entry: Entry, variant: int) -> bool:
-    """Whether nothing of a variant's shape has to be read from its file. Only the documented words state shapes, and
-    a gateway that serves files by paths of its own states none in these either."""
+    """Whether a variant's shape does not have to be read from its file. Only the documented dialect states shapes, and
+    not if the gateway serves files by its own paths."""
     generation = next((each for each in entry.generations if each.variant == variant), None)
     if generation is None or generation.fps is not None:
         return True
@@ -278,23 +284,24 @@ def _address(entry: Entry, variant: int) -> str | None:
     return next((generation.url for generation in entry.generations if generation.variant == variant), None)
 
 
-_PASSING = frozenset({407, 408, 416, 423, 425, 429})
-"""Refusals that say nothing about an address: of a proxy, of the rate or of the moment (RFC 9110 §15.5, RFC 6585)."""
+_TEMPORARY_STATUSES = frozenset({407, 408, 416, 423, 425, 429})
+"""Refusals that say nothing about the address: by a proxy, a rate limit, or temporary (RFC 9110 §15.5, RFC 6585)."""
 
 
-_NO_FILE = frozenset({404, 410, 422})
-"""The same of a gateway that serves the file itself: anything else may be the key, or that it is not ready."""
+_MISSING_FILE_STATUSES = frozenset({404, 410, 422})
+"""Statuses by which a gateway that serves files itself says there is none; others may mean the key, or not ready
+yet."""
 
 
 def _is_refusal(error: BadReply, address: str | None) -> bool:
-    """Whether a file's host said that it has no such file, or shows it to nobody with this address any more."""
+    """Whether a file's host said that it has no such file, or that the address is no longer valid."""
     status = error.http_status or 0
     if (address or "").startswith("/"):
-        return status in _NO_FILE
-    return 400 <= status < 500 and status not in _PASSING
+        return status in _MISSING_FILE_STATUSES
+    return 400 <= status < 500 and status not in _TEMPORARY_STATUSES
 
 
-def _gone(entry: Entry, error: BadReply) -> Gone:
+def _expired_error(entry: Entry, error: BadReply) -> Gone:
     return Gone(
         f"{error.message} The video of {entry.id} is gone: its address has expired, and the gateway gives no other.",
         Do("Asking again does not help."),
@@ -305,13 +312,13 @@ def _gone(entry: Entry, error: BadReply) -> Gone:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is removed afterwards. Raises FileProblem where there can be none."""
+    """Create a folder that is removed afterwards. Raises FileProblem if that fails."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
     except OSError as error:
         folder_name = Place(tempfile.gettempdir(), "the folder for temporary files")
-        words = ("Nothing can be put into ", folder_name, f": {error.strerror}.")
-        raise FileProblem(words, AskUser("make room there")) from None
+        message = ("Nothing can be put into ", folder_name, f": {error.strerror}.")
+        raise FileProblem(message, AskUser("make room there")) from None
     with folder:
         yield Path(folder.name)
 
@@ -319,7 +326,7 @@ def temporary_folder() -> Iterator[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a folder that this user may not look into
+    except OSError:  # a folder that this user may not read
         return False
 
 
@@ -332,14 +339,14 @@ def _is_whole_video(path: Path) -> bool:
 
 
 async def _size(path: Path) -> int:
-    """Bytes of a file. Raises FileProblem."""
+    """Return the bytes of a file. Raises FileProblem."""
     try:
         return (await run_in_folder(path.stat)).st_size
     except OSError as error:
-        raise _cannot_use(path.parent, error) from None
+        raise _folder_problem(path.parent, error) from None
 
 
-def _cannot_use(folder: Path, error: OSError) -> FileProblem:
+def _folder_problem(folder: Path, error: OSError) -> FileProblem:
     return FileProblem(
         ("The folder", Place(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
         AskUser(("check ", Setting("output_dir"))),
@@ -354,6 +361,6 @@ def _free_name(folder: Path, stem: str) -> Path:
             if not path.exists():
                 return path
     except OSError as error:
-        raise _cannot_use(folder, error) from None
-    holds = f" holds a hundred files of {stem} already."
-    raise FileProblem((Place(str(folder), "The folder for videos"), holds), AskUser("tidy up"))
+        raise _folder_problem(folder, error) from None
+    problem = f" holds a hundred files of {stem} already."
+    raise FileProblem((Place(str(folder), "The folder for videos"), problem), AskUser("tidy up"))

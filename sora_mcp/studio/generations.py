@@ -1,4 +1,4 @@
-"""Which variant of a video can be used: only a finished one has any."""
+"""The usable variants of a video: only a finished one has any."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from sora_mcp.core.states import predicate
 from sora_mcp.core.tasks import FINAL, Generation, quotation
 from sora_mcp.ledger import Entry
 
-_ANOTHER = Do("Use another video.")
-_INSTEAD = {"task_id": SeeList("succeeded")}
-"""What there is to do where a video was only to be looked at or saved."""
+_USE_ANOTHER = Do("Use another video.")
+_ADVICE_FOR = {"task_id": SeeList("succeeded")}
+"""The advice for an argument that names a video to view or save."""
 
 
-def usable_generation(entry: Entry, variant: int, where: str, *, need_id: bool = False) -> Generation:
-    """One variant of a finished video. Raises NotReady or InvalidInput where there is none."""
+def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: bool = False) -> Generation:
+    """Return one variant of a finished video. Raises NotReady or InvalidInput if there is none."""
     if entry.state == "unknown":
         raise NotReady(
-            f"{where}: what became of {entry.id} is not known: it may never have run, and there is nothing to use.",
+            f"{argument}: what became of {entry.id} is not known: it may never have run, and there is nothing to use.",
             Settle((entry.request_id,)),
             will_be=False,
         )
     if entry.state != "succeeded":
         progress = f", {entry.progress} %" if entry.progress is not None and entry.state == "running" else ""
         raise NotReady(
-            f"{where}: {entry.id} is not finished (state {entry.state}{progress})."
+            f"{argument}: {entry.id} is not finished (state {entry.state}{progress})."
             if entry.state not in FINAL
-            else f"{where}: {entry.id} {predicate(entry.state)}, so there is nothing to use.{_reason(entry)}",
-            Wait(entry.id) if entry.state not in FINAL else _INSTEAD.get(where, _ANOTHER),
+            else f"{argument}: {entry.id} {predicate(entry.state)}, so there is nothing to use.{_reason(entry)}",
+            Wait(entry.id) if entry.state not in FINAL else _ADVICE_FOR.get(argument, _USE_ANOTHER),
             will_be=entry.state not in FINAL,
         )
     if not entry.generations:
         raise NotReady(
-            f"{where}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
+            f"{argument}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
             LookAgain(entry.id),
             will_be=True,
         )
     generation = next((g for g in entry.generations if g.variant == variant), None)
     if generation is None:
-        count, field = len(entry.generations), "variant" if where == "task_id" else where
+        count, field = len(entry.generations), "variant" if argument == "task_id" else argument
         raise InvalidInput(
             [Problem(field, f"{entry.id} has no variant {variant}", f"1 to {count}" if count > 1 else "1")]
         )
     if need_id and generation.generation_id is None:
         raise NotReady(
-            f"{where}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
-            _ANOTHER,
+            f"{argument}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
+            _USE_ANOTHER,
             will_be=False,
         )
     return generation
 
 
 def _reason(entry: Entry) -> str:
-    """Why there is nothing, as far as that is known: the gateway's words in quotes."""
+    """Return why there is nothing, if known, quoting the gateway."""
     if entry.gateway_message:
         return f" The gateway says: {quotation(entry.gateway_message)}"
     return f" Reason: {quotation(entry.failure_reason)}" if entry.failure_reason else ""

@@ -60,7 +60,7 @@ class Outputs:
         picture_format: PictureFormat,
     ) -> Stills:
         """Stills in one picture; see `Studio.view`."""
-        from sora_mcp.studio import looking  # noqa: PLC0415 - as below
+        from sora_mcp.studio import viewing  # noqa: PLC0415 - as below
 
         connection = await self._connector.connect()
         files = self._files(connection)
@@ -68,14 +68,14 @@ class Outputs:
         async def find(text: str) -> Entry:
             return await self._waiter.find(connection, text)
 
-        shots = await looking.shots_of(find, video_id, variant=variant, all_variants=all_variants, beside=beside)
-        return await looking.look(
+        shots = await viewing.find_shots(find, video_id, variant=variant, all_variants=all_variants, beside=beside)
+        return await viewing.draw(
             shots, view, files, connection.label, viewer=self._viewer, picture_format=picture_format
         )
 
     async def board(self, ready: Resolved, picture_format: PictureFormat) -> bytes:
         """Draw a storyboard as a picture. Raises FileProblem (including Unviewable) or NotConfigured."""
-        from sora_mcp.studio.boards import board_of  # noqa: PLC0415 - as above
+        from sora_mcp.studio.boards import open_board  # noqa: PLC0415 - as above
 
         connection: Upstream | None = None
         if ready.sources:
@@ -87,7 +87,7 @@ class Outputs:
 
         files = None if connection is None else self._files(connection)
         try:
-            async with board_of(ready, find, files) as board:
+            async with open_board(ready, find, files) as board:
                 return await self._viewer.board(board, picture_format=picture_format)
         except OSError as error:
             raise FileProblem(f"What a plan shows cannot be written: {error.strerror}.") from None
@@ -113,7 +113,7 @@ class Outputs:
             entry = await self._ledger.find(connection.account, entry.request_id) or entry
             saved = await files.save(entry, named or variant, connection.label, on_bytes, save_as=save_as)
         entry = await self._ledger.find(connection.account, entry.request_id) or entry
-        await files.learn_shape(entry, named or variant, self._viewer)
+        await files.read_shape(entry, named or variant, self._viewer)
         return saved
 
     async def read(self, video_id: str, *, variant: int = 1, max_bytes: int) -> bytes:

@@ -12,7 +12,7 @@ from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.schedule import usual
 from sora_mcp.dialects.protocol import Plan
 from sora_mcp.media import board as boards
-from sora_mcp.studio.boards import board_of
+from sora_mcp.studio.boards import open_board
 from sora_mcp.studio.sources import Resolved
 
 
@@ -138,6 +138,6 @@ async def test_a_board_has_the_shape_of_what_is_sent(
     async def find(video_id: str) -> None:
         raise AssertionError(video_id)
 
-    async with board_of(Resolved(request, plan=Plan(adjusted, left_open)), find, None) as board:
+    async with open_board(Resolved(request, plan=Plan(adjusted, left_open)), find, None) as board:
         assert (board.width, board.height, board.n_frames) == shape
         assert boards.draw(board)

@@ -1,4 +1,4 @@
-"""Looking at finished videos: one, its variants, or two beside each other, at the same times."""
+"""Viewing finished videos: one, its variants, or two beside each other, at the same times."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from sora_mcp.studio.ids import variant_of
 if TYPE_CHECKING:
     from sora_mcp.studio.files import Files
 
-_BEAT_WORDS = 120
-"""Characters of a beat that are drawn or told."""
+_MAX_BEAT_LENGTH = 120
+"""Characters of a beat that are drawn or returned."""
 
 
 class Shot(Struct, frozen=True):
-    """One variant of a video, and what its stills are marked with where there are several."""
+    """One variant of a video, and the `title` that marks its stills if there are several."""
 
     entry: Entry
     variant: int
@@ -40,11 +40,11 @@ class Shot(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """Its name in errors."""
         return f"Variant {self.variant} of {self.entry.id}"
 
 
-async def shots_of(
+async def find_shots(
     find: Callable[[str], Awaitable[Entry]],
     video_id: str,
     *,
@@ -52,7 +52,7 @@ async def shots_of(
     all_variants: bool,
     beside: str | None,
 ) -> list[Shot]:
-    """The videos that are to be looked at, all of them finished. Raises NotReady, InvalidInput, what `find` does."""
+    """Return the finished variants to view. Raises NotReady, InvalidInput and what `find` raises."""
     if all_variants and beside is not None:
         raise InvalidInput([Problem("beside", "does not go with all_variants", "one of the two")])
     entry = await find(video_id)
@@ -73,24 +73,24 @@ async def shots_of(
     return [Shot(entry, variant, "A"), Shot(other, other_variant, "B")]
 
 
-async def look(
+async def draw(
     shots: Sequence[Shot], view: View, files: Files, label: str, *, viewer: Viewer, picture_format: PictureFormat
 ) -> Stills:
-    """Draw a sheet. A video that is not saved is fetched, shown and forgotten again.
+    """Draw a contact sheet. A video that is not saved is fetched temporarily.
 
     Raises NotReady, InvalidInput, FileProblem, NotConfigured, BadReply and what fetching raises.
     """
     beats = [plans.beats(shot.entry.body) for shot in shots]
     if view.at_beats and not beats[0]:
-        wrong = f"{shots[0].entry.id} has no storyboard, so no beats"
-        raise InvalidInput([Problem("at", wrong, 'a frame, a time such as "7.3s", or a range such as "2s-5s"')])
+        problem = f"{shots[0].entry.id} has no storyboard, so no beats"
+        raise InvalidInput([Problem("at", problem, 'a frame, a time such as "7.3s", or a range such as "2s-5s"')])
     if not all([await files.is_saved(shot.entry, shot.variant) for shot in shots]):
-        media.require_installed()  # before a whole video is fetched for nothing
-    async with AsyncExitStack() as at_hand:
+        media.require_installed()  # before a whole video is fetched in vain
+    async with AsyncExitStack() as stack:
         reels = []
-        for shot, own in zip(shots, beats, strict=True):
-            path = await at_hand.enter_async_context(files.at_hand(shot.entry, shot.variant))
-            own_beats = tuple((beat.frame / FPS, clean(beat.description, _BEAT_WORDS)) for beat in own)
+        for shot, shot_beats in zip(shots, beats, strict=True):
+            path = await stack.enter_async_context(files.local_file(shot.entry, shot.variant))
+            own_beats = tuple((beat.frame / FPS, clean(beat.description, _MAX_BEAT_LENGTH)) for beat in shot_beats)
             reels.append(Reel(Path(path), shot.title, own_beats))
         try:
             sheet = await viewer.sheet(reels, view, [shot.name for shot in shots], picture_format=picture_format)
@@ -98,32 +98,32 @@ async def look(
             if error.may_be_played:
                 error.advice = (*error.advice, *dict.fromkeys(Save(shot.entry.id) for shot in shots))
             raise
-    for shot, about in zip(shots, sheet.probes, strict=True):
-        await files.learn(shot.entry, shot.variant, about)
-    return _look(shots, view, sheet, reels[0], label)
+    for shot, probe in zip(shots, sheet.probes, strict=True):
+        await files.record_shape(shot.entry, shot.variant, probe)
+    return _stills(shots, view, sheet, reels[0], label)
 
 
-def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Stills:
-    videos = [_seen(shot, about) for shot, about in zip(shots, sheet.probes, strict=True)]
+def _stills(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Stills:
+    videos = [_seen_video(shot, probe) for shot, probe in zip(shots, sheet.probes, strict=True)]
     beats = [
         SeenBeat(frame=frame, seconds=round(second, 2), description=text)
         for frame, (second, text) in zip(sheet.beats, first.beats, strict=True)
     ]
-    with_still = {still.beat for still in sheet.stills if still.reel == 0}
-    hidden = [number for number in range(1, len(beats) + 1) if number not in with_still] if view.at_beats else []
-    shown = [
+    drawn = {still.beat for still in sheet.stills if still.reel == 0}
+    hidden = [number for number in range(1, len(beats) + 1) if number not in drawn] if view.at_beats else []
+    seen_stills = [
         (still.reel, SeenStill(frame=still.frame, seconds=still.seconds, beat=still.beat)) for still in sheet.stills
     ]
-    stills = [[still for reel, still in shown if reel == number] for number in range(len(videos))]
+    stills = [[still for reel, still in seen_stills if reel == number] for number in range(len(videos))]
     return Stills(
         **videos[0].model_dump(),
         gateway=label,
-        frames=len(shown),
+        frames=len(seen_stills),
         missing=sheet.missing or None,
         stills=stills[0],
         others=[_beside(videos[0], stills[0], *each) for each in zip(videos[1:], stills[1:], strict=True)] or None,
         videos=videos,
-        shown=shown,
+        shown=seen_stills,
         beats=beats,
         hidden_beats=hidden,
         is_large=view.at is not None,
@@ -132,21 +132,21 @@ def _look(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, la
 
 
 def _beside(first: Seen, first_stills: list[SeenStill], video: Seen, stills: list[SeenStill]) -> SeenBeside:
-    """A further video, as far as it is not as the first one is."""
+    """Return a further video, with the fields in which it differs from the first."""
     fields = video.model_dump()
     other = {name: value for name, value in fields.items() if value != getattr(first, name)}
     other |= {"name": video.name or "", "variant": video.variant}
     return SeenBeside(**other, stills=None if stills == first_stills else stills)
 
 
-def _seen(shot: Shot, about: Probe) -> Seen:
+def _seen_video(shot: Shot, probe: Probe) -> Seen:
     return Seen(
         name=shot.title or None,
         task_id=shot.entry.task_id or shot.entry.request_id,
         variant=shot.variant,
-        width=about.width,
-        height=about.height,
-        n_frames=about.n_frames,
-        fps=None if about.is_variable else round(about.fps, 3),
-        seconds=round(about.duration_s, 2),
+        width=probe.width,
+        height=probe.height,
+        n_frames=probe.n_frames,
+        fps=None if probe.is_variable else round(probe.fps, 3),
+        seconds=round(probe.duration_s, 2),
     )
