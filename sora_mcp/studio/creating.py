@@ -200,11 +200,11 @@ class Creator:
         if max_bytes is None:
             request = await _with_uploads(connection.gateway, ready)
         else:
-            from sora_mcp.studio.pictures import pictures_of  # noqa: PLC0415 - as above
+            from sora_mcp.studio.pictures import load_pictures  # noqa: PLC0415 - as above
 
             request, links = ready.with_addresses(ready.paths), dialect.capabilities.image_links
             with anyio.fail_after(RESOLVE_WITHIN):
-                sent = await pictures_of(
+                sent = await load_pictures(
                     connection.gateway,
                     ready,
                     self._converter,

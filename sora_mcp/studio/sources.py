@@ -28,7 +28,7 @@ from sora_mcp.ledger import Entry
 from sora_mcp.studio import images
 from sora_mcp.studio.generations import usable_generation
 from sora_mcp.studio.ids import variant_of, without_variant
-from sora_mcp.studio.images import Image, IsLedgers
+from sora_mcp.studio.images import Image, IsLedgerFile
 from sora_mcp.studio.lookup import Lookup, Source
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def name_of(entry: Entry, generation: Generation) -> str:
 
 
 async def take_local_images(
-    draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers, within_s: float
+    draft: VideoRequest, settings: Settings, is_ledger_file: IsLedgerFile, within_s: float
 ) -> Resolved:
     """Read the images that the draft names and that lie here; nothing is sent.
 
@@ -136,12 +136,12 @@ async def take_local_images(
     local: dict[int, Image] = {}
     if draft.inpaint_items:
         with anyio.fail_after(within_s):
-            local = await to_thread.run_sync(_local_images, draft, settings, is_ledgers, abandon_on_cancel=True)
+            local = await to_thread.run_sync(_local_images, draft, settings, is_ledger_file, abandon_on_cancel=True)
     resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
     return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
 
 
-def _local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers) -> dict[int, Image]:
+def _local_images(draft: VideoRequest, settings: Settings, is_ledger_file: IsLedgerFile) -> dict[int, Image]:
     local: dict[int, Image] = {}
     for i, item in enumerate(draft.inpaint_items):
         where = f"inpaint_items[{i}].url"
@@ -151,7 +151,7 @@ def _local_images(draft: VideoRequest, settings: Settings, is_ledgers: IsLedgers
 
             local[i] = Uploads(common_folder(settings), settings.owner or "").read(item.url, where)
         elif item.url is not None and not images.is_address(item.url):
-            local[i] = images.read(item.url, settings.image_dirs, where, is_ledgers)
+            local[i] = images.read(item.url, settings.image_dirs, where, is_ledger_file)
     return local
 
 

@@ -32,9 +32,9 @@ from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Video
 from sora_mcp.core.tasks import clean
-from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD, is_address
+from sora_mcp.studio.images import MAX_IMAGE_BYTES, UPLOAD_PREFIX, is_address
 from sora_mcp.studio.report import ON_THIS_MACHINE
-from sora_mcp.studio.uploads import NOT_HERE
+from sora_mcp.studio.uploads import UNKNOWN_UPLOAD
 from sora_mcp.tools.agent_wording import ForAgents
 from sora_mcp.tools.caller import Links
 from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY
@@ -136,9 +136,9 @@ async def _missing(draft: VideoRequest, links: Links) -> AsyncIterator[tuple[Pro
         where = f"inpaint_items[{i}].url"
         if item.url is None:
             continue
-        if item.url.lower().startswith(UPLOAD):
+        if item.url.lower().startswith(UPLOAD_PREFIX):
             if not await links.has_image(item.url):
-                yield Problem(where, *NOT_HERE), "FILE"
+                yield Problem(where, *UNKNOWN_UPLOAD), "FILE"
         elif not is_address(item.url):
             wrong = "is a path, and this server cannot read the files of your machine"
             allowed = "an http(s) address, or the name of an image that you have sent here"
@@ -158,6 +158,6 @@ def _how(commands: list[str], lasts_s: int) -> str:
     these, answers = ("it", "it answers") if len(commands) == 1 else ("them", "each answers")
     run = " and ".join(f"`{command}`" for command in commands)
     return (
-        f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD}…, to give as "
-        f"url. A link takes one image, up to {MAX_IMAGE_BYTES // 1_000_000} MB, within {duration(lasts_s)}."
+        f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD_PREFIX}…, to "
+        f"give as url. A link takes one image, up to {MAX_IMAGE_BYTES // 1_000_000} MB, within {duration(lasts_s)}."
     )

@@ -86,7 +86,7 @@ def test_what_stands_behind_an_image_is_left_out(tmp_path: Path, content: bytes,
     assert (image.name, image.content) == (name, content)
     assert image.digest == hashlib.sha256(content + behind).hexdigest()
     assert [note for note in image.notes if "behind the end" in note] == list(image.notes)
-    assert bool(image.notes) == (len(behind) > images.MOST_UNTOLD)
+    assert bool(image.notes) == (len(behind) > images.MAX_UNREPORTED_BYTES)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -105,7 +105,7 @@ def test_a_damaged_image_is_refused_or_taken_in_bounds(kind: str, data: st.DataO
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(content[: data.draw(st.integers(0, len(content)))])
-    end = image_files.whole(damaged)
+    end = image_files.trim(damaged)
     assert end is None or damaged.startswith(end)
     assert 1 <= image_files.orientation_of(damaged) <= 8
     assert min(image_files.size_of(damaged)) >= 0

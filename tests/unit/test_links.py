@@ -74,7 +74,7 @@ async def test_a_link_that_was_altered_in_any_character_is_refused(
         assert answer.status_code in {403, 404, 405}, url
         tried += 1
     assert tried > 300
-    assert not Uploads(room.settings.home, "alice").knows("upload:" + "0" * 32)
+    assert not Uploads(room.settings.home, "alice").has("upload:" + "0" * 32)
 
 
 async def test_the_last_character_of_a_signature_has_one_spelling(room: Room, http: httpx.AsyncClient) -> None:

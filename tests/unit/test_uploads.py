@@ -65,7 +65,7 @@ async def test_an_image_gets_a_name_that_leads_to_its_very_bytes(
 async def test_an_image_leads_nowhere_for_anybody_else(room: Room, http: httpx.AsyncClient) -> None:
     name = (await http.put(await room.for_image("alice"), content=PNG)).json()["url"]
     bobs = Uploads(room.settings.home, "bob")
-    assert not bobs.knows(name)
+    assert not bobs.has(name)
     with pytest.raises(InvalidInput) as of_another:
         bobs.read(name, "url")
     with pytest.raises(InvalidInput) as unknown:
@@ -116,7 +116,7 @@ def test_the_same_image_may_come_by_one_link_several_times_at_once(tmp_path: Pat
         mine = Uploads(tmp_path, "alice")
         part = mine.begin(len(PNG))
         part.file.write(PNG)
-        mine.keep(part, link)
+        mine.store(part, link)
         part.discard()
 
     with ThreadPoolExecutor(8) as senders:
@@ -244,7 +244,7 @@ async def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
 async def test_nobody_has_more_images_here_than_may_be(
     room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MOST_IMAGES", 2)
+    monkeypatch.setattr(uploads, "MAX_IMAGES", 2)
     for number in range(2):
         assert (await http.put(await room.for_image(), content=PNG + bytes([number]))).status_code == 201
     refused = await http.put(await room.for_image(), content=PNG + b"2")
@@ -261,7 +261,7 @@ async def test_nobody_has_more_images_here_than_may_be(
 async def test_nobody_has_more_bytes_here_than_may_be(
     room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MOST_BYTES", 2 * len(PNG))
+    monkeypatch.setattr(uploads, "MAX_BYTES", 2 * len(PNG))
     assert (await http.put(await room.for_image(), content=PNG)).status_code == 201
     assert (await http.put(await room.for_image(), content=PNG + b"1")).status_code == 429
     assert (await http.put(await room.for_image(), content=in_parts(PNG + b"1"))).status_code == 429
@@ -273,8 +273,8 @@ async def test_an_image_is_forgotten_after_a_day(room: Room, http: httpx.AsyncCl
     [path] = kept(room)
     about = path.stat()
     later = Uploads(room.settings.home, "alice", lambda: about.st_mtime + 86_400)
-    assert Uploads(room.settings.home, "alice", lambda: about.st_mtime + 86_399).knows(name)
-    assert not later.knows(name)
+    assert Uploads(room.settings.home, "alice", lambda: about.st_mtime + 86_399).has(name)
+    assert not later.has(name)
     with pytest.raises(InvalidInput):
         later.read(name, "url")
 
@@ -292,14 +292,14 @@ NAMES = [
 @pytest.mark.parametrize("name", [*NAMES, "upload:" + "0" * 32 + "\n", "upload:swept"])
 async def test_other_names_lead_nowhere(room: Room, http: httpx.AsyncClient, name: str) -> None:
     await http.put(await room.for_image(), content=PNG)
-    assert not Uploads(room.settings.home, "alice").knows(name)
+    assert not Uploads(room.settings.home, "alice").has(name)
 
 
 async def test_one_image_may_not_be_sent_by_any_number_of_links(
     room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each link that was used is a file for a day."""
-    monkeypatch.setattr(uploads, "MOST_SENT", 3)
+    monkeypatch.setattr(uploads, "MAX_LINKS", 3)
     answers = [await http.put(await room.for_image(), content=PNG) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
     assert 86_000 < int(answers[-1].headers["retry-after"]) <= 86_400

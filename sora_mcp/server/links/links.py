@@ -108,8 +108,8 @@ class OwnersLinks(Struct, frozen=True):
 
     async def has_image(self, name: str) -> bool:
         """Return whether the owner has sent the image with this name. Raise FileProblem."""
-        knows = Uploads(self.folder, self.owner).knows
-        return await _in_folder("The folder of images that people send", partial(knows, name))
+        has_image = Uploads(self.folder, self.owner).has
+        return await _in_folder("The folder of images that people send", partial(has_image, name))
 
 
 async def _in_folder(folder: str, work: Callable[[], T]) -> T:

@@ -72,7 +72,7 @@ class Images:
                 with anyio.fail_after(UPLOAD_TIMEOUT_S):
                     await _store_body(request, part)
                 async with self._checking:
-                    return await run_in_folder(uploads.keep, part, str(link.subject[0]))
+                    return await run_in_folder(uploads.store, part, str(link.subject[0]))
             finally:
                 with suppress(Silent), anyio.CancelScope(shield=True):
                     await run_in_folder(part.discard)
