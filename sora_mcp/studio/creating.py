@@ -1,4 +1,4 @@
-"""The paid path up to the POST: a draft is resolved, checked, previewed, asked about and handed to the submitter."""
+"""The paid path up to the POST: a draft is resolved, checked, previewed, confirmed and passed to the submitter."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sora_mcp.studio.costs import spending_policy
 from sora_mcp.studio.lookup import Lookup
 from sora_mcp.studio.outputs import Outputs
 from sora_mcp.studio.poller import MAX_REFRESHED, Poller
-from sora_mcp.studio.sources import Resolved, resolve, take_local_images
+from sora_mcp.studio.sources import Resolved, load_local_images, resolve
 from sora_mcp.studio.submitter import Submitter, still_unknown_error
 from sora_mcp.studio.upstream import Upstream
 
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ANSWER_WITHIN = 50.0
-"""Seconds after which a paid call answers that it is still sending (hosts give up after 60); the POST goes on."""
-RESOLVE_WITHIN = 15.0
-"""Seconds for everything that comes before the POST."""
+ANSWER_TIMEOUT_S = 50.0
+"""Seconds after which a paid call answers that it is still sending (hosts time out after 60); the POST goes on."""
+PREPARE_TIMEOUT_S = 15.0
+"""Seconds for each step before the POST."""
 Confirm = Callable[[str, str], Awaitable[None]]
-"""Asks the user a question about the request of a fingerprint. Raises Declined unless they agree."""
+"""Ask the user a question about the request with this fingerprint. Raises Declined unless they agree."""
 
 
 class Creator:
-    """Submits drafts. `submitted` is called once something may be under way. Raises SoraError and nothing else."""
+    """Submits drafts. Calls `on_submitted` once something may be under way. Raises SoraError and nothing else."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Creator:
         outputs: Outputs,
         submitter: Submitter,
         converting: Slots,
-        submitted: Callable[[], None],
+        on_submitted: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -80,7 +80,7 @@ class Creator:
         self._poller = poller
         self._outputs = outputs
         self._submitter = submitter
-        self._submitted = submitted
+        self._on_submitted = on_submitted
         self._converting = converting
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
@@ -96,22 +96,22 @@ class Creator:
         line: BatchLine | None = None,
     ) -> Submission:
         """Submit the request once, or show what that would do; see `Studio.submit`."""
-        deadline = anyio.current_time() + ANSWER_WITHIN
+        deadline = anyio.current_time() + ANSWER_TIMEOUT_S
         policy = self._policy(allow_duplicate=allow_duplicate)
         declined: Declined | None = None
-        with _nothing_sent():
-            ready = replace(await self._resolved(draft), line=line)
+        with _mark_not_submitted():
+            ready = replace(await self._resolve(draft), line=line)
             if dry_run:
                 return await self._with_board(await self._dry_run(ready, policy, confirm), ready, board)
             self._check_call(ready, policy)
             if answers and not policy.asks_about(ready.cost):
-                policy = self._policy()  # what was asked about is no longer so, or the yes was used before
+                policy = self._policy()  # the question no longer applies, or its yes was used already
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
-            notes = [*self._intentions(ready), *self._came_to_nothing(refused)]
-            if same is None or intent.settles or line:  # a duplicate costs nothing; of a line the ledger decides
+            notes = [*self._request_notes(ready), *self._refusal_notes(refused)]
+            if same is None or intent.settles or line:  # a duplicate costs nothing; for a line the ledger decides
                 policy = self._policy() if intent.settles else policy
                 connection.gateway.prepare()
                 is_asked = answers or intent.settles or policy.asks_about(ready.cost)
@@ -122,16 +122,16 @@ class Creator:
                         raise
                     declined = error
                 else:
-                    ready, call, body = await self._call(connection, ready)
+                    ready, call, body = await self._prepare_call(connection, ready)
                     intent = replace(intent, body=body, adjusted=ready.plan.adjusted)
-                    await anyio.lowlevel.checkpoint_if_cancelled()  # a wait for the ledger cannot be cut short
+                    await anyio.lowlevel.checkpoint_if_cancelled()  # waiting for the ledger cannot be cancelled
         if same is not None and declined is not None:
             raise still_unknown_error(same, declined)
         if same is not None and not (intent.settles or line):
             entry, is_new = await self._submitter.join(same, deadline=deadline), False
         else:
-            entry, is_new = await self._sent(connection, call, intent, ready, policy=policy, deadline=deadline)
-        self._submitted()
+            entry, is_new = await self._send(connection, call, intent, ready, policy=policy, deadline=deadline)
+        self._on_submitted()
         submission = report.submission(
             ready.request,
             connection.label,
@@ -145,7 +145,7 @@ class Creator:
         )
         return submission.model_copy(update={"notes": tuple(notes) if is_new else ()})
 
-    async def _sent(
+    async def _send(
         self,
         connection: Upstream,
         call: Call,
@@ -155,8 +155,8 @@ class Creator:
         policy: SpendingPolicy,
         deadline: float,
     ) -> tuple[Entry, bool]:
-        """As `Submitter.submit`; of a server that has no such address it is told what it looks like, and of one that
-        refuses a value, what its models take now."""
+        """Call `Submitter.submit`. A refusal gets advice: what kind of server it is if it lacks the path, and what its
+        models take now if it refuses a value."""
         try:
             return await self._submitter.submit(connection.gateway, call, intent, policy, deadline=deadline)
         except Refused as error:
@@ -166,17 +166,17 @@ class Creator:
                 error.advice = (*await connection.catalogue.explain_refusal(ready.request), *error.advice)
             raise
 
-    async def _resolved(self, draft: VideoRequest) -> Resolved:
-        """The request with its sources found, checked against the tables."""
-        await self._connector.load_models(RESOLVE_WITHIN)
+    async def _resolve(self, draft: VideoRequest) -> Resolved:
+        """Return the request with its sources resolved, checked against the tables."""
+        await self._connector.load_models(PREPARE_TIMEOUT_S)
         dialect, limits = self._connector.dialect, self._connector.dialect.capabilities
-        with_images = await take_local_images(draft, self._settings, self._ledger.owns, RESOLVE_WITHIN)
+        with_images = await load_local_images(draft, self._settings, self._ledger.owns, PREPARE_TIMEOUT_S)
         dialect.check(with_images.request)
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
             with_images = await pictures.upright(with_images, self._converter, limits.image_bytes)
-        ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, within_s=RESOLVE_WITHIN)
+        ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, timeout_s=PREPARE_TIMEOUT_S)
         if ready is not with_images:
             dialect.check(ready.request)
         plan = plan_of(dialect, ready.request, ready.source)
@@ -190,12 +190,13 @@ class Creator:
 
         return Converter(self._converting)
 
-    async def _call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
-        """The request, the paid call and the body that the ledger keeps, once everything is there that is sent along.
+    async def _prepare_call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
+        """Upload and fetch what is sent with the request; return it, the paid call and the body that the ledger
+        records.
 
         Raises TimeoutError and what an upload or a fetch raises.
         """
-        dialect, sent, source, checked = self._connector.dialect, dict[int, Picture](), ready.source, ready
+        dialect, pictures, source, checked = self._connector.dialect, dict[int, Picture](), ready.source, ready
         max_bytes = dialect.capabilities.image_bytes
         if max_bytes is None:
             request = await _with_uploads(connection.gateway, ready)
@@ -203,21 +204,21 @@ class Creator:
             from sora_mcp.studio.pictures import load_pictures  # noqa: PLC0415 - as above
 
             request, links = ready.with_addresses(ready.paths), dialect.capabilities.image_links
-            with anyio.fail_after(RESOLVE_WITHIN):
-                sent = await load_pictures(
+            with anyio.fail_after(PREPARE_TIMEOUT_S):
+                pictures = await load_pictures(
                     connection.gateway,
                     ready,
                     self._converter,
                     max_bytes=max_bytes,
-                    seconds=RESOLVE_WITHIN - 1,
+                    seconds=PREPARE_TIMEOUT_S - 1,
                     links=links,
                 )
         if ready.plan.needs:
             material = await self._outputs.material(connection, ready)
-            sent, source = sent | material.images, material.source
+            pictures, source = pictures | material.images, material.source
             ready = replace(ready, plan=plan_of(dialect, request, source))
         body = {name: value for name, value in request.body().items() if name not in ready.plan.left_open}
-        call = create_call(dialect, request, sent, source)
+        call = create_call(dialect, request, pictures, source)
         if connection.catalogue is not None:
             checked.check_unchanged(dialect)
         return ready, call, body
@@ -225,8 +226,8 @@ class Creator:
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
     ) -> tuple[SameBefore, Intent]:
-        """What asked for the same before; and the intent, which settles the duplicate's first where all that stands in
-        its way are unknown outcomes, and somebody can be asked about them."""
+        """Return earlier requests for the same; and the intent, which settles those with an unknown outcome first if
+        nothing else is in its way, and the user can be asked about them."""
         unknown: list[Entry] = []
         settling = intent
         with suppress(OverCap):
@@ -241,7 +242,7 @@ class Creator:
         return await self._same(connection, intent, policy), intent
 
     async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> SameBefore:
-        """What asked for the same before, after the gateway was asked about what stands in the way."""
+        """Return earlier requests for the same, after querying the gateway about those that block this one."""
         try:
             before = await self._ledger.same_before(intent, policy)
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
@@ -253,7 +254,7 @@ class Creator:
         return await self._ledger.same_before(intent, policy)
 
     def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
-        """What is to be sent, but for its images, which are not uploaded yet."""
+        """Return what will be sent, except its images, which are not uploaded yet."""
         return Intent(
             connection.account,
             ready.request.operation,
@@ -261,7 +262,7 @@ class Creator:
             ready.fingerprint,
             ready.sources,
             ready.cost,
-            other_fingerprint=ready.fingerprint_as_given,
+            other_fingerprint=ready.legacy_fingerprint,
             sent_fingerprint=ready.sent_fingerprint,
             dialect=self._settings.dialect,
             adjusted=ready.plan.adjusted,
@@ -279,24 +280,25 @@ class Creator:
         policy.check_call(ready.cost)
 
     async def _check_model(self, connection: Upstream, model: str | None) -> None:
-        """Raise InvalidInput for a model that the upstream says it does not have; a list that it does not give, or that
-        is empty, says nothing."""
+        """Raise InvalidInput for a model that the upstream does not list; without a list, or if it is empty, nothing is
+        checked."""
         if model is not None and model not in (known := await connection.models()) and known:
-            shown = quoted(model, 60)
-            raise InvalidInput([Problem("model", f"the server has no {shown}", preview.format_models(model, known))])
+            name = quoted(model, 60)
+            raise InvalidInput([Problem("model", f"the server has no {name}", preview.format_models(model, known))])
 
     async def _ask_user(self, ready: Resolved, confirm: Confirm | None, settles: Sequence[str]) -> float:
-        """Ask the user about a request, which may settle earlier ones; the seconds that took. Raises Declined."""
+        """Ask the user about a request, which may settle earlier ones; return the seconds that took. Raises
+        Declined."""
         if confirm is None:
             return 0
-        began = anyio.current_time()
+        started_at = anyio.current_time()
         await confirm(self._question(ready, settles), ready.sent_fingerprint or ready.fingerprint)
-        return anyio.current_time() - began
+        return anyio.current_time() - started_at
 
     async def _with_board(
         self, submission: Submission, ready: Resolved, picture_format: PictureFormat | None
     ) -> Submission:
-        """The dry run of a storyboard with a picture of its plan, or with a note why there is none."""
+        """Return the dry run of a storyboard with a picture of its plan, or with a note why there is none."""
         if ready.request.operation != "storyboard" or picture_format is None:
             return submission
         try:
@@ -318,19 +320,19 @@ class Creator:
         pictures = preview.named_pictures(request) | preview.needed_pictures(ready)
         body = create_call(self._connector.dialect, request, pictures, ready.source).display_body
         same: Entry | None = None
-        notes: list[Note] = [*self._intentions(ready), *preview.need_notes(ready)]
+        notes: list[Note] = [*self._request_notes(ready), *preview.need_notes(ready)]
         if self._connector.label != NOT_CONFIGURED:
-            same, met = await self._would_meet(ready, policy, confirm)
-            notes += met
+            same, more_notes = await self._preview_call(ready, policy, confirm)
+            notes += more_notes
         update: dict[str, object] = {"body": body, "notes": tuple(notes)}
         if same is not None:
             update |= {"duplicate_of": same.id, "advice": report.advice(same, self._connector.dialect)}
         elif any(isinstance(note, WouldBeRefused) for note in notes):
-            update |= {"advice": ()}  # the note says what is to be done first
+            update |= {"advice": ()}  # the note says what to do first
         return submission.model_copy(update=update)
 
-    def _intentions(self, ready: Resolved) -> list[Note]:
-        """What is to be known of the request itself."""
+    def _request_notes(self, ready: Resolved) -> list[Note]:
+        """Return the notes about the request itself."""
         has_amount = self._connector.dialect.capabilities.amount
         return [
             *self._connector.notes,
@@ -338,10 +340,10 @@ class Creator:
             *preview.source_notes(ready),
         ]
 
-    async def _would_meet(
+    async def _preview_call(
         self, ready: Resolved, policy: SpendingPolicy, confirm: Confirm | None
     ) -> tuple[Entry | None, list[Note]]:
-        """The request that a real call would be a duplicate of, and everything else that it would meet, in words."""
+        """Return the request that a real call would duplicate, and notes on everything else that it would meet."""
         notes: list[Note] = []
         same: Entry | None = None
         try:
@@ -351,7 +353,7 @@ class Creator:
             intent = self._intent(connection, ready)
             if self._ledger.exists():
                 (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
-                notes += self._came_to_nothing(refused)
+                notes += self._refusal_notes(refused)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]
         if same is not None and not intent.settles:
@@ -360,14 +362,14 @@ class Creator:
             notes.append(preview.question(self._question(ready, intent.settles)))
         return same, notes
 
-    def _came_to_nothing(self, before: Entry | None) -> list[str]:
-        """That the same request was rejected, failed or blocked before, in words."""
+    def _refusal_notes(self, before: Entry | None) -> list[str]:
+        """Return the note that the same request was rejected, failed or blocked before."""
         return [] if before is None else [preview.refused_before(before, self._ledger.now())]
 
 
 @contextmanager
-def _nothing_sent() -> Iterator[None]:
-    """Whatever goes wrong inside, nothing was submitted, and is said to be so."""
+def _mark_not_submitted() -> Iterator[None]:
+    """Turn every exception into a SoraError with the outcome *not_submitted*."""
     try:
         yield
     except TimeoutError:
@@ -386,9 +388,9 @@ def _not_submitted(error: SoraError) -> SoraError:
 
 
 async def _with_uploads(gateway: Gateway, ready: Resolved) -> VideoRequest:
-    """The request once its images are uploaded. Raises TimeoutError and what an upload raises."""
+    """Upload the images and return the request with their addresses. Raises TimeoutError and what an upload raises."""
     if not ready.images:
         return ready.request
-    with anyio.fail_after(RESOLVE_WITHIN):
+    with anyio.fail_after(PREPARE_TIMEOUT_S):
         addresses = {i: await gateway.upload(image.name, image.content) for i, image in ready.images.items()}
     return ready.with_addresses(addresses)

@@ -93,7 +93,7 @@ class Studio:
             outputs=self._outputs,
             submitter=self._submitter,
             converting=converting,
-            submitted=self._watcher.wake,
+            on_submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, connector, poller)
         self._settler = Settler(ledger, connector, poller, is_shared=settings.is_shared)

@@ -1,7 +1,7 @@
-"""What a request is made from: task ids become generations, local images become addresses.
+"""The sources of a request: task ids become generations, local images become addresses.
 
 Agents name videos by the task id they know; the gateway wants the generation inside it, which only a
-finished task has. Size and length that were not asked for are taken from the source.
+finished task has. Size and length default to the source's.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
 
 PLACEHOLDER = "https://upload.invalid/"
-"""Stands for a local image in a dry run and while the rest is checked; it is never sent."""
+"""Address of a local image in a dry run and while the rest is checked; never sent."""
 
 
 class Resolved(Struct, frozen=True):
-    """A request whose sources are all the gateway's own ids; `images` (by item) are still to be uploaded.
+    """A request whose sources are all the gateway's own ids; `images` (by item) have yet to be uploaded.
 
     `paths`: those images as the caller named them. `source_size`: width and height of the first source, if known.
-    `videos`: the earlier videos, by the item that names them (None: the source of a remix), as far as they are known
-    here; `variants`: of which variant such a one is meant, where the id that is sent does not say so. `plan`: what
-    becomes of it on its way. `estimate`: what it will cost, if that is known. `line`: that of a batch file.
+    `videos`: the recorded source videos, by the item that names them (None: the source of a remix); `variants`: their
+    variants, if the id that is sent does not say which. `plan`: how the dialect sends it. `estimate`: what it will
+    cost, if known. `line`: of a batch file.
     """
 
     request: VideoRequest
@@ -60,12 +60,12 @@ class Resolved(Struct, frozen=True):
 
     @property
     def cost(self) -> Cost | None:
-        """What it will cost, if that is known."""
+        """What it will cost, if known."""
         return None if self.estimate is None else self.estimate.cost
 
     @property
     def source(self) -> SourceVideo | None:
-        """What is known beforehand of the video that is remixed; None where there is none."""
+        """What is known of the video that is remixed; None if there is none."""
         if None not in self.videos:
             return None
         entry, file = self.videos[None]
@@ -76,27 +76,27 @@ class Resolved(Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """The same for two requests that ask for the same thing: outer spaces of texts do not count, and an image
-        counts by its file."""
+        """Equal for two requests for the same thing: leading and trailing spaces do not count, and an image counts by
+        its file."""
         return self._fingerprint(_stripped(self.request.body()))
 
     @property
-    def fingerprint_as_given(self) -> str:
-        """What earlier releases recorded for the same request: every space counted."""
+    def legacy_fingerprint(self) -> str:
+        """The fingerprint that earlier releases recorded for the same request: every space counted."""
         return self._fingerprint(self.request.body())
 
     @property
     def sent_fingerprint(self) -> str | None:
-        """The same for two requests that are sent as the same, however they were asked for; None where those that ask
-        for the same thing are."""
+        """Equal for two requests that are sent as the same, however they were written; None if that holds only for
+        equal fingerprints."""
         if self.plan.sent_fields is None:
             return None
         size_and_length = {"width": None, "height": None, "n_frames": None}
         return self._fingerprint(_stripped(self.request.body()) | size_and_length, self.plan.sent_fields)
 
     def check_unchanged(self, dialect: Dialect) -> None:
-        """Raise BadReply where a list that was renewed meanwhile makes something else of this than what was checked,
-        and perhaps agreed to; InvalidInput where the model does not take it any more."""
+        """Raise BadReply if a list of models refreshed meanwhile changes the plan or the estimate that was checked, and
+        perhaps confirmed; InvalidInput if the model no longer takes the request."""
         dialect.check(self.request)
         now = plan_of(dialect, self.request, self.source), estimate_of(dialect, self.request)
         if now != (self.plan, self.estimate):
@@ -111,7 +111,7 @@ class Resolved(Struct, frozen=True):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def with_addresses(self, addresses: dict[int, str]) -> VideoRequest:
-        """The request with the uploaded images' addresses in place."""
+        """Return the request with the addresses of the uploaded images."""
         if not addresses:
             return self.request
         items = [
@@ -122,139 +122,139 @@ class Resolved(Struct, frozen=True):
 
 
 def name_of(entry: Entry, generation: Generation) -> str:
-    """A variant of a video in a sentence."""
+    """Return the name of a variant in messages."""
     return entry.id if generation.variant == 1 else f"{entry.id}#{generation.variant}"
 
 
-async def take_local_images(
-    draft: VideoRequest, settings: Settings, is_ledger_file: IsLedgerFile, within_s: float
+async def load_local_images(
+    draft: VideoRequest, settings: Settings, is_ledger_file: IsLedgerFile, timeout_s: float
 ) -> Resolved:
-    """Read the images that the draft names and that lie here; nothing is sent.
+    """Read the local images that the draft names; nothing is sent.
 
-    Raises InvalidInput, and TimeoutError after `within_s` seconds: their folder may be one of a network.
+    Raises InvalidInput, and TimeoutError after `timeout_s` seconds: their folder may be on a network.
     """
-    local: dict[int, Image] = {}
+    loaded: dict[int, Image] = {}
     if draft.inpaint_items:
-        with anyio.fail_after(within_s):
-            local = await to_thread.run_sync(_local_images, draft, settings, is_ledger_file, abandon_on_cancel=True)
-    resolved = Resolved(draft, images=local, paths={i: draft.inpaint_items[i].url or "" for i in local})
-    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + local[i].name for i in local}))
+        with anyio.fail_after(timeout_s):
+            loaded = await to_thread.run_sync(_local_images, draft, settings, is_ledger_file, abandon_on_cancel=True)
+    resolved = Resolved(draft, images=loaded, paths={i: draft.inpaint_items[i].url or "" for i in loaded})
+    return replace(resolved, request=resolved.with_addresses({i: PLACEHOLDER + loaded[i].name for i in loaded}))
 
 
 def _local_images(draft: VideoRequest, settings: Settings, is_ledger_file: IsLedgerFile) -> dict[int, Image]:
-    local: dict[int, Image] = {}
+    loaded: dict[int, Image] = {}
     for i, item in enumerate(draft.inpaint_items):
-        where = f"inpaint_items[{i}].url"
+        argument = f"inpaint_items[{i}].url"
         if item.url is not None and images.is_upload(item.url):
             from sora_mcp.config.sharing import common_folder  # noqa: PLC0415 - most callers are on this machine
             from sora_mcp.studio.uploads import Uploads  # noqa: PLC0415
 
-            local[i] = Uploads(common_folder(settings), settings.owner or "").read(item.url, where)
+            loaded[i] = Uploads(common_folder(settings), settings.owner or "").read(item.url, argument)
         elif item.url is not None and not images.is_address(item.url):
-            local[i] = images.read(item.url, settings.image_dirs, where, is_ledger_file)
-    return local
+            loaded[i] = images.read(item.url, settings.image_dirs, argument, is_ledger_file)
+    return loaded
 
 
-async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool, within_s: float) -> Resolved:
-    """Turn every task id into its generation; size and length not asked for become the first source's.
+async def resolve(unresolved: Resolved, lookup: Lookup, *, opaque_ids: bool, timeout_s: float) -> Resolved:
+    """Turn every task id into its generation; size and length that are not given become the first source's.
 
-    With `opaque_ids` a task's id is what the gateway wants, and a remix is as its source is.
+    With `opaque_ids` the gateway wants the task's id, and a remix has the shape of its source.
     Raises NotFound, NotReady (not finished, failed, or without a generation id), InvalidInput, and TimeoutError after
-    `within_s` seconds.
+    `timeout_s` seconds.
     """
     request, sources = unresolved.request, _Sources(lookup, opaque_ids=opaque_ids)
     if request.sdedit is None and not request.inpaint_items:
         return unresolved
-    changed: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     edit, items = request.sdedit, request.inpaint_items
-    with anyio.fail_after(within_s):
+    with anyio.fail_after(timeout_s):
         if edit is not None:
-            changed["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
-        changed["inpaint_items"] = [
+            changes["sdedit"] = edit.model_copy(update=await _resolved_ids(edit, "source_", None, sources))
+        changes["inpaint_items"] = [
             item.model_copy(update=await _resolved_item(item, i, sources)) for i, item in enumerate(items)
         ]
     if request.operation in {"remix", "blend"} and not opaque_ids:
-        changed |= _shape_not_given(request, sources)
+        changes |= _inherited_shape(request, sources)
     shape = sources.shape() if request.operation in {"remix", "blend"} else {}
     size = (shape["width"], shape["height"]) if {"width", "height"} <= shape.keys() else None
-    later = {str(item): source[1].variant for item, source in sources.videos.items() if source[1].variant > 1}
+    later_variants = {str(item): source[1].variant for item, source in sources.videos.items() if source[1].variant > 1}
     return replace(
         unresolved,
-        request=request.model_copy(update=changed),
-        sources=sources.named,
+        request=request.model_copy(update=changes),
+        sources=sources.names,
         source_size=size,
         videos=sources.videos,
-        variants=later if opaque_ids else {},
+        variants=later_variants if opaque_ids else {},
     )
 
 
 async def _resolved_ids(
-    holder: InpaintItem | SDEdit, prefix: str, number: int | None, sources: _Sources
+    holder: InpaintItem | SDEdit, prefix: str, index: int | None, sources: _Sources
 ) -> dict[str, Any]:
-    """The two id fields of an item (by its `number`) or of `sdedit`, as the gateway wants them."""
-    where = "" if number is None else f"inpaint_items[{number}]."
+    """Return the two id fields of an item (by its `index`) or of `sdedit`, as the gateway wants them."""
+    argument = "" if index is None else f"inpaint_items[{index}]."
     generation, upload = f"{prefix}generation_id", f"{prefix}upload_media_id"
     for name in (generation, upload):
         text = getattr(holder, name)
         if text is not None:
-            kind, gateway_id = await sources.find(text, where + name, number)
+            kind, gateway_id = await sources.find(text, argument + name, index)
             return {generation: None, upload: None} | {generation if kind == "generation" else upload: gateway_id}
     return {}
 
 
-async def _resolved_item(item: InpaintItem, number: int, sources: _Sources) -> dict[str, Any]:
-    """The ids of an item, whose range lies inside its source. Raises InvalidInput where it does not."""
-    ids, where = await _resolved_ids(item, "", number, sources), f"inpaint_items[{number}]."
+async def _resolved_item(item: InpaintItem, index: int, sources: _Sources) -> dict[str, Any]:
+    """Return the ids of an item. Raises InvalidInput if its range is not inside its source."""
+    ids, argument = await _resolved_ids(item, "", index, sources), f"inpaint_items[{index}]."
     n_frames = sources.n_frames(item.generation_id or item.upload_media_id)
-    ends = {name: getattr(item, name) for name in ("source_start_frame", "source_end_frame")}
-    beyond = [
-        Problem(where + name, f"{frame} is past the end of the source's {n_frames} frames", f"0 to {n_frames - 1}")
-        for name, frame in ends.items()
+    range_ends = {name: getattr(item, name) for name in ("source_start_frame", "source_end_frame")}
+    problems = [
+        Problem(argument + name, f"{frame} is past the end of the source's {n_frames} frames", f"0 to {n_frames - 1}")
+        for name, frame in range_ends.items()
         if n_frames is not None and frame is not None and frame >= n_frames
     ]
-    if beyond:
-        raise InvalidInput(beyond)
+    if problems:
+        raise InvalidInput(problems)
     return ids
 
 
-def _shape_not_given(request: VideoRequest, sources: _Sources) -> dict[str, int]:
-    """Size and length that were not asked for, from the first source. Raises InvalidInput where it is not known."""
+def _inherited_shape(request: VideoRequest, sources: _Sources) -> dict[str, int]:
+    """Return the size and length that are not given, from the first source. Raises InvalidInput if unknown."""
     missing = [name for name in _SHAPE if name not in request.model_fields_set]
     shape = sources.shape()
     unknown = [name for name in missing if name not in shape]
     if unknown:
-        raise InvalidInput([_unknown_shape(", ".join(unknown), sources)])
+        raise InvalidInput([_unknown_shape_problem(", ".join(unknown), sources)])
     return {name: shape[name] for name in missing}
 
 
-def _unknown_shape(missing: str, sources: _Sources) -> Problem:
-    """Of what a request is made from neither size nor length is known, or not all: what to name instead."""
-    if not sources.foreign:
+def _unknown_shape_problem(missing: str, sources: _Sources) -> Problem:
+    """Return the problem that size or length of the sources is unknown, with what to give instead."""
+    if not sources.unrecorded:
         return Problem(missing, "not given, and the source's is not known here", f"give {missing}")
-    where, source_id = sources.foreign[0]
+    argument, source_id = sources.unrecorded[0]
     instead = "" if source_id.startswith("media_") else "name its task (task_…) instead, or "
-    return Problem(where, f"{source_id} was not made here, so its size is not known: {instead}give {missing}")
+    return Problem(argument, f"{source_id} was not made here, so its size is not known: {instead}give {missing}")
 
 
 _SHAPE = ("width", "height", "n_frames")
 
 
 class _Sources:
-    """The sources of one request: resolves their ids and remembers what they led to."""
+    """The sources of one request: resolves their ids and collects the results."""
 
     def __init__(self, lookup: Lookup, *, opaque_ids: bool) -> None:
         self._lookup = lookup
         self._opaque_ids = opaque_ids
-        self.named: list[str] = []
-        self.foreign: list[tuple[str, str]] = []
-        """Those that no row knows: the argument, and the id."""
+        self.names: list[str] = []
+        self.unrecorded: list[tuple[str, str]] = []
+        """Sources without a row: the argument, and the id."""
         self.videos: dict[int | None, Source] = {}
-        """Those that a row knows, by the item that names them; None: what is remixed."""
+        """Sources with a row, by the item that names them; None: the source of a remix."""
         self._resolved: list[Source] = []
         self._by_id: dict[str, Source] = {}
 
     def n_frames(self, video_id: str | None) -> int | None:
-        """How long the video is that an id led to: as the gateway told it, or as it was asked for."""
+        """Return the length of a resolved video: as the gateway stated it, or as it was requested."""
         if video_id not in self._by_id:
             return None
         entry, generation = self._by_id[video_id]
@@ -262,36 +262,36 @@ class _Sources:
         return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
     async def find(
-        self, text: str, where: str, number: int | None
+        self, text: str, argument: str, index: int | None
     ) -> tuple[Literal["generation", "upload"], str | None]:
-        """What an id of an item (None: of the source of a remix) stands for at the gateway: agents put task, generation
-        and upload ids in each other's place."""
-        video_id, variant = await self._named(text.strip(), where)
+        """Return what an id of an item (None: of the source of a remix) refers to at the gateway: agents mix up task,
+        generation and upload ids."""
+        video_id, variant = await self._split_variant(text.strip(), argument)
         is_task = self._opaque_ids or video_id.startswith(("task_", "req_"))
         if is_task or await self._lookup.is_recorded(video_id):
-            source = await self._finished(video_id, variant or 1, where)
-            self._by_id[text] = self.videos[number] = source
+            source = await self._find_finished(video_id, variant or 1, argument)
+            self._by_id[text] = self.videos[index] = source
             self._remember(video_id, source)
             return "generation", source[0].task_id if self._opaque_ids else source[1].generation_id
         known = await self._lookup.generation(video_id)
         upload = video_id.startswith("media_")
         if not is_id(video_id) or variant or not (upload or known or video_id.startswith("gen_")):
-            raise InvalidInput([Problem(where, "is not an id", "gen_…, media_…, task_… or task_…#2")])
+            raise InvalidInput([Problem(argument, "is not an id", "gen_…, media_…, task_… or task_…#2")])
         if known is None:
-            self.foreign.append((where, video_id))
+            self.unrecorded.append((argument, video_id))
         else:
-            self._by_id[text] = self.videos[number] = known
+            self._by_id[text] = self.videos[index] = known
         self._remember(video_id, known)
         return ("upload" if upload else "generation"), video_id
 
-    async def _named(self, text: str, where: str) -> tuple[str, int | None]:
-        """The id and the variant that a text names: what stands in the ledger as it is written is no variant."""
+    async def _split_variant(self, text: str, argument: str) -> tuple[str, int | None]:
+        """Split a text into id and variant, unless the ledger has the whole text as an id."""
         if "#" in text and not (await self._lookup.is_recorded(text) or await self._lookup.generation(text)):
-            return without_variant(text), variant_of(text, where)
+            return without_variant(text), variant_of(text, argument)
         return text, None
 
     def shape(self) -> dict[str, int]:
-        """Width, height and frames of the first source, as far as they are known."""
+        """Return width, height and frames of the first source, as far as they are known."""
         if not self._resolved:
             return {}
         entry, generation = self._resolved[0]
@@ -300,23 +300,23 @@ class _Sources:
 
     def _remember(self, video_id: str, source: Source | None) -> None:
         if source is None:
-            self.named.append(video_id)
+            self.names.append(video_id)
             return
         entry, generation = source
         self._resolved.append(source)
-        self.named.append(name_of(entry, generation))
+        self.names.append(name_of(entry, generation))
 
-    async def _finished(self, video_id: str, variant: int, where: str) -> Source:
+    async def _find_finished(self, video_id: str, variant: int, argument: str) -> Source:
         try:
             entry = await self._lookup.video(video_id)
         except SoraError as error:
-            error.parts = (Argument(where), ": ", *error.parts)
+            error.parts = (Argument(argument), ": ", *error.parts)
             raise
-        return entry, usable_generation(entry, variant, where, need_id=not self._opaque_ids)
+        return entry, usable_generation(entry, variant, argument, need_id=not self._opaque_ids)
 
 
 def _stripped(value: Any) -> Any:
-    """JSON without the outer spaces of its texts."""
+    """Return JSON without the leading and trailing spaces of its texts."""
     if isinstance(value, dict):
         return {name: _stripped(each) for name, each in value.items()}
     if isinstance(value, list):

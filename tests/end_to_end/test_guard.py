@@ -155,7 +155,7 @@ _GOLDEN: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("body", "fingerprint"), _GOLDEN)
 def test_the_fingerprints_of_the_first_release_are_still_looked_up(body: dict[str, Any], fingerprint: str) -> None:
     ready = Resolved(VideoRequest.model_validate(body))
-    assert fingerprint == ready.fingerprint_as_given
+    assert fingerprint == ready.legacy_fingerprint
 
 
 # --- across keys ------------------------------------------------------------------------------------
