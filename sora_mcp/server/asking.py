@@ -65,8 +65,8 @@ class _Question(Struct, frozen=True):
 class Questions(Protocol):
     """The store of questions that await their answers."""
 
-    def remember(self, question: _Question) -> str:
-        """Store a question and return the state that its answer has to carry."""
+    def store(self, question: _Question) -> str:
+        """Store a question, and return the state that its answer has to carry."""
 
     async def is_answered(self, question: _Question, state: str | None) -> bool:
         """Return whether an answer with this state belongs to the question, is in time, and is the first."""
@@ -130,7 +130,7 @@ class InMemoryQuestions:
     def __init__(self) -> None:
         self._open: dict[str, tuple[_Question, float]] = {}
 
-    def remember(self, question: _Question) -> str:
+    def store(self, question: _Question) -> str:
         """See `Questions`."""
         state = secrets.token_urlsafe(32)
         self._open[state] = question, anyio.current_time() + ANSWER_TIMEOUT_S
@@ -150,7 +150,7 @@ class SealedQuestions:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def remember(self, question: _Question) -> str:
+    def store(self, question: _Question) -> str:
         """See `Questions`."""
         return json.dumps([secrets.token_urlsafe(16), question.digest])
 
@@ -214,7 +214,7 @@ class _RetryAsker(Asker):
             return _check_answer(answer)
         request = types.ElicitRequest(params=types.ElicitRequestFormParams(message=text, requested_schema=_FORM))
         self.input_required = types.InputRequiredResult(
-            input_requests={_KEY: request}, request_state=self._questions.remember(question)
+            input_requests={_KEY: request}, request_state=self._questions.store(question)
         )
         raise Declined("The user has not been asked yet.", Do("Answer what this call ended with."))
 

@@ -43,7 +43,7 @@ def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCErro
         logger.warning("a message of more than %d bytes was skipped; it has no id that can be found", MAX_MESSAGE_BYTES)
         return None
     if members.get("method") != "tools/call":
-        return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=_too_long())
+        return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=_too_long_error())
     refused = tools.failed(InvalidInput([_PROBLEM]), paid=True)  # which tool was meant is not known
     content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (refused.text, refused.mirror)]
     result = types.CallToolResult(content=content, structured_content=refused.structured, is_error=True)
@@ -54,7 +54,7 @@ def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCErro
 _PROBLEM = Problem("arguments", "are too long", f"messages of up to {MAX_MESSAGE_BYTES // 1_000_000} MB")
 
 
-def _too_long(max_bytes: int = MAX_MESSAGE_BYTES) -> types.ErrorData:
+def _too_long_error(max_bytes: int = MAX_MESSAGE_BYTES) -> types.ErrorData:
     limit = f"{max_bytes // 1_000_000} MB" if max_bytes >= 1_000_000 else f"{max_bytes // 1000} KB"
     message = f"The message is longer than {limit}. It was not read, and nothing was submitted."
     return types.ErrorData(code=types.INVALID_REQUEST, message=message)
@@ -155,7 +155,7 @@ async def drain(receive: Receive) -> None:
 
 
 async def _send_refusal(send: Send, max_bytes: int) -> None:
-    error = types.JSONRPCError(jsonrpc="2.0", id=None, error=_too_long(max_bytes))
+    error = types.JSONRPCError(jsonrpc="2.0", id=None, error=_too_long_error(max_bytes))
     body = error.model_dump_json(by_alias=True, exclude_unset=True).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 413, "headers": headers})

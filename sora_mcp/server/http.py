@@ -64,9 +64,7 @@ class HttpApp:
         self.connections: set[Any] = set()
         """The open connections: maintained by the listener, counted by `/metrics`."""
         own_routes = monitoring.routes(server, self.connections, has_authentication=authentication is not None)
-        manager = StreamableHTTPSessionManager(
-            server, max_request_body_size=MAX_MESSAGE_BYTES
-        )  # _HostCheck checks hosts
+        manager = StreamableHTTPSessionManager(server, max_request_body_size=MAX_MESSAGE_BYTES)  # hosts: _HostCheck
         endpoint: ASGIApp = explain_413(manager.handle_request)
         close = session_closer(endpoint)
         if settings.ledger_url is not None:

@@ -65,11 +65,9 @@ class Stdin(anyio.AsyncFile[str]):
             self._buffer += chunk
         line = self._buffer[:end]
         del self._buffer[:end]
-        return (
-            _decode(line)
-            if end <= MAX_MESSAGE_BYTES + 1
-            else OversizedLine(_decode(line[:MAX_MESSAGE_BYTES]), _decode(line[-_CHUNK_BYTES:]))
-        )
+        if end <= MAX_MESSAGE_BYTES + 1:
+            return _decode(line)
+        return OversizedLine(_decode(line[:MAX_MESSAGE_BYTES]), _decode(line[-_CHUNK_BYTES:]))
 
     async def _skip_oversized(self) -> OversizedLine:
         head, tail, end = _decode(self._buffer[:MAX_MESSAGE_BYTES]), self._buffer[-_CHUNK_BYTES:], 0

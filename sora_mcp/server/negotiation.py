@@ -69,7 +69,7 @@ class _Responses(_UnclosedStream):
         if not self._pending:
             self._settled.set()
 
-    async def wait_sent(self) -> None:
+    async def wait_until_sent(self) -> None:
         """Wait for the expected answers, for PROBE_TIMEOUT_S at most."""
         if self._pending:
             self._settled = anyio.Event()
@@ -115,7 +115,7 @@ class _Frames(_UnclosedStream):
         self._is_decided = True
         if message.method != "initialize" or not self._is_probed:
             return False
-        await self._responses.wait_sent()
+        await self._responses.wait_until_sent()
         return True
 
     def __aiter__(self) -> Self:

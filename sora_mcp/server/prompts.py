@@ -34,7 +34,7 @@ _WAIT = "Then call get_video with wait_seconds 50, again and again, until it has
 _REVIEW = "look at it with view_video and tell me in two sentences how it compares with what I asked for"
 
 
-class Starter(Struct, frozen=True):
+class PromptTemplate(Struct, frozen=True):
     """One prompt: its arguments (name → description; some are required), and how their values and the gateway's
     capabilities become the user's message."""
 
@@ -110,10 +110,10 @@ _SHAPE = {
     "seconds": "How long: 5 (default) or 10.",
 }
 
-STARTERS: dict[str, Starter] = {
-    starter.name: starter
-    for starter in (
-        Starter(
+PROMPTS: dict[str, PromptTemplate] = {
+    prompt.name: prompt
+    for prompt in (
+        PromptTemplate(
             "shoot_scene",
             "Shoot a scene",
             "Make a video of a scene you describe: shows the cost, asks you, waits, and looks at the result.",
@@ -121,7 +121,7 @@ STARTERS: dict[str, Starter] = {
             frozenset({"scene"}),
             _shoot,
         ),
-        Starter(
+        PromptTemplate(
             "storyboard_idea",
             "Storyboard an idea",
             "Turn an idea into timed beats, agree on them with you, then make the video.",
@@ -129,7 +129,7 @@ STARTERS: dict[str, Starter] = {
             frozenset({"idea"}),
             _storyboard,
         ),
-        Starter(
+        PromptTemplate(
             "three_variations",
             "Three variations",
             "Make three variants of one scene in one call, and compare them. Counts as three videos.",
@@ -137,7 +137,7 @@ STARTERS: dict[str, Starter] = {
             frozenset({"scene"}),
             _variations,
         ),
-        Starter(
+        PromptTemplate(
             "fix_video",
             "Fix what is wrong with a video",
             "Look at a finished video, then remix it so that one thing changes.",
@@ -151,31 +151,31 @@ STARTERS: dict[str, Starter] = {
 
 async def list_prompts(_: Context, __: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
     """Serve `prompts/list`."""
-    return types.ListPromptsResult(prompts=[starter.as_prompt for starter in STARTERS.values()])
+    return types.ListPromptsResult(prompts=[prompt.as_prompt for prompt in PROMPTS.values()])
 
 
 async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
     """Serve `prompts/get`. Raise MCPError (-32602) for an unknown prompt, an unknown or missing argument, or a size or
     length that no tool accepts."""
-    starter = find(params.name)
+    prompt = find(params.name)
     arguments = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
-    if unknown := [name for name in arguments if name not in starter.arguments]:
-        known = list(starter.arguments)
+    if unknown := [name for name in arguments if name not in prompt.arguments]:
+        known = list(prompt.arguments)
         raise _invalid_params(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
-    if missing := [name for name in starter.arguments if name in starter.required and name not in arguments]:
-        raise _invalid_params(f"{', '.join(missing)}: missing", list(starter.arguments))
+    if missing := [name for name in prompt.arguments if name in prompt.required and name not in arguments]:
+        raise _invalid_params(f"{', '.join(missing)}: missing", list(prompt.arguments))
     limits = ctx.lifespan_context.capabilities
-    content = types.TextContent(text=starter.render(_normalize(arguments, limits), limits))
+    content = types.TextContent(text=prompt.render(_normalize(arguments, limits), limits))
     return types.GetPromptResult(
-        description=starter.description, messages=[types.PromptMessage(role="user", content=content)]
+        description=prompt.description, messages=[types.PromptMessage(role="user", content=content)]
     )
 
 
-def find(name: str) -> Starter:
+def find(name: str) -> PromptTemplate:
     """Return the prompt with this name. Raise MCPError (-32602) if there is none."""
-    if (starter := STARTERS.get(name)) is None:
-        raise _invalid_params(f"{clean(name, 60)}: unknown prompt{closest(name, list(STARTERS))}", list(STARTERS))
-    return starter
+    if (prompt := PROMPTS.get(name)) is None:
+        raise _invalid_params(f"{clean(name, 60)}: unknown prompt{closest(name, list(PROMPTS))}", list(PROMPTS))
+    return prompt
 
 
 def _invalid_params(problem: str, allowed: list[str]) -> MCPError:

@@ -70,12 +70,12 @@ async def _gateway(studio: Studio, _: Values) -> str:
 
 
 async def _unsettled(studio: Studio, _: Values) -> str:
-    texts, unsettled = wording_for(studio), await studio.recent(limit=MAX_UNSETTLED, states=("unknown",))
+    wording, unsettled = wording_for(studio), await studio.recent(limit=MAX_UNSETTLED, states=("unknown",))
     advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
     next_step = (
-        texts.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
+        wording.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
     )
-    return _json({**texts.structured(unsettled), "next_step": next_step})
+    return _json({**wording.structured(unsettled), "next_step": next_step})
 
 
 async def _video(studio: Studio, values: Values) -> str:

@@ -100,11 +100,9 @@ class _Exchange:
     def check(self) -> None:
         """Start to end the request if there is a termination. A response with a declared length is short, and has to
         have that length."""
-        if (
-            self._task is None
-            and not (self._is_complete or self._has_length)
-            and (termination := self._termination()) is not None
-        ):
+        if self._task is not None or self._is_complete or self._has_length:
+            return
+        if (termination := self._termination()) is not None:
             self._task = asyncio.ensure_future(self._end(termination))
 
     async def _end(self, termination: Termination) -> None:

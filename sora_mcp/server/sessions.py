@@ -111,7 +111,7 @@ class _Session(Struct):
     context: Context = field(default_factory=copy_context)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
-    def remember(self, body: _Body) -> None:
+    def store_subscription(self, body: _Body) -> None:
         """Store a subscription message unless it is too long; keep the newest MAX_SUBSCRIPTIONS."""
         if len(body.text) <= MAX_MESSAGE_LENGTH:
             self.subscriptions[_subscription_uri(body.message)] = body.text
@@ -152,7 +152,7 @@ class Sessions:
         client = _Client.from_params(params)
         session_id = _encode_id(client, _owner())
         session = _Session(client, scope)
-        self._remember(session_id, session)
+        self._add(session_id, session)
         await self._app(scope, body.replay(), _Response(send, session_id, opens=session).send)
         if not session.local_id:
             self._sessions.pop(session_id, None)
@@ -174,9 +174,9 @@ class Sessions:
             await Response(status_code=202 if is_broadcast else 200)(scope, receive, send)
             return
         if session is None:
-            self._remember(session_id, session := _Session(client, scope))
+            self._add(session_id, session := _Session(client, scope))
         if body is not None and body.subscribes:
-            session.remember(body)
+            session.store_subscription(body)
         await self._forward(session_id, session, scope, body.replay if body else lambda: receive, send)
         if scope["method"] == "DELETE":
             self._sessions.pop(session_id, None)
@@ -221,7 +221,7 @@ class Sessions:
         await self._app(_in_session(scope, session.local_id), _Body(json.dumps(message).encode()).replay(), answer.send)
         return answer
 
-    def _remember(self, session_id: str, session: _Session) -> None:
+    def _add(self, session_id: str, session: _Session) -> None:
         self._sessions[session_id] = session
         while len(self._sessions) > MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]

@@ -175,18 +175,18 @@ class Subscribers:
     async def _publish(self, uris: set[str]) -> None:
         for uri in uris:
             await self._bus.publish(ResourceUpdated(uri=uri))
-        async with anyio.create_task_group() as notifying:
+        async with anyio.create_task_group() as tasks:
             for session, watched in list(self._sessions.items()):
                 for uri in uris & watched:
-                    notifying.start_soon(self._notify_session, session, uri)
+                    tasks.start_soon(self._notify_session, session, uri)
 
     async def _notify_session(self, session: Connection, uri: str) -> None:
-        with anyio.move_on_after(NOTIFY_TIMEOUT_S) as notifying:
+        with anyio.move_on_after(NOTIFY_TIMEOUT_S) as scope:
             try:
                 await session.send_resource_updated(uri)
             except Exception:
                 logger.exception("a subscriber could not be told")
-        if notifying.cancelled_caught:
+        if scope.cancelled_caught:
             self._sessions.pop(session, None)
 
 

@@ -29,7 +29,7 @@ from sora_mcp.studio import KeyLookup, Studio
 
 if TYPE_CHECKING:
     from sora_mcp.server.links import Links
-    from sora_mcp.server.links.links import OwnersLinks
+    from sora_mcp.server.links.links import OwnerLinks
 
 Context = ServerRequestContext[Studio]
 
@@ -41,15 +41,15 @@ Some hosts show the model nothing of a result with a link, so only a saved file 
 
 
 Paging = types.PaginatedRequestParams | None
-Listed = TypeVar("Listed")
+ResultT = TypeVar("ResultT")
 
 
 def _one_page(
-    listing: Callable[[Context, Paging], Awaitable[Listed]],
-) -> Callable[[Context, Paging], Awaitable[Listed]]:
+    listing: Callable[[Context, Paging], Awaitable[ResultT]],
+) -> Callable[[Context, Paging], Awaitable[ResultT]]:
     """Wrap a list that has a single page, so every cursor is invalid (specification, server/utilities/pagination)."""
 
-    async def checked(ctx: Context, params: Paging) -> Listed:
+    async def checked(ctx: Context, params: Paging) -> ResultT:
         if params is not None and params.cursor:
             raise MCPError(types.INVALID_PARAMS, "Invalid cursor: this list has one page.")
         return await listing(ctx, params)
@@ -113,8 +113,8 @@ class SoraServer(Server[Studio]):
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         """Return the capabilities: the list of videos changes, those of tools and prompts do not."""
         capabilities = super().get_capabilities(*args, **kwargs)
-        steady = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
-        return capabilities.model_copy(update=steady)
+        unchanged = {"tools": types.ToolsCapability(), "prompts": types.PromptsCapability()}
+        return capabilities.model_copy(update=unchanged)
 
     @asynccontextmanager
     async def _open_studio(self, _: Server[Studio]) -> AsyncIterator[Studio]:
@@ -154,7 +154,7 @@ class SoraServer(Server[Studio]):
         self._pending.close()
         self.subscribers.close()
 
-    def _links(self, ctx: Context) -> OwnersLinks | None:
+    def _links(self, ctx: Context) -> OwnerLinks | None:
         """Return the caller's signed links; None for a caller on this machine."""
         owner = ctx.lifespan_context.settings.owner
         if self.links is None or owner is None or ctx.request is None:

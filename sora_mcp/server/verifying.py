@@ -96,9 +96,8 @@ class Verifier:
     def _log_problem(self, problem: str) -> None:
         now = time.monotonic()
         if now - self._logged_at.get(problem, -LOG_INTERVAL_S) >= LOG_INTERVAL_S:
-            self._logged_at = {text: at for text, at in self._logged_at.items() if now - at < LOG_INTERVAL_S} | {
-                problem: now
-            }
+            recent = {text: at for text, at in self._logged_at.items() if now - at < LOG_INTERVAL_S}
+            self._logged_at = recent | {problem: now}
             logger.error("%s", problem)
 
 

@@ -26,7 +26,7 @@ from sora_mcp import tools
 from sora_mcp.config.settings import Settings
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.server.principals import current_principal
-from sora_mcp.server.prompts import STARTERS
+from sora_mcp.server.prompts import PROMPTS
 from sora_mcp.server.resources import RESOURCES
 from sora_mcp.studio import facade
 
@@ -224,22 +224,22 @@ async def test_lists_completions_and_prompts_show_nothing_of_others(house: House
             refs: list[types.ResourceTemplateReference | types.PromptReference] = [
                 types.ResourceTemplateReference(uri=each.uri) for each in RESOURCES if each.variables
             ]
-            refs += [types.PromptReference(name=name) for name in STARTERS]
-            names = {"task_id", "beside", "variant", *(each for one in STARTERS.values() for each in one.arguments)}
+            refs += [types.PromptReference(name=name) for name in PROMPTS]
+            names = {"task_id", "beside", "variant", *(each for one in PROMPTS.values() for each in one.arguments)}
             told += [
                 (await ben.complete(ref, {"name": name, "value": value})).model_dump_json()
                 for ref in refs
                 for name in names
                 for value in ("", "task_", "req_", "gen_")
             ]
-            for starter in STARTERS.values():
+            for prompt in PROMPTS.values():
                 known = {"task_id": "task_1", "size": "480x480", "seconds": "5"}
                 unknown = known | {"task_id": "task_9"}
                 said = [
                     (
-                        await ben.get_prompt(name, {each: values.get(each, "x") for each in starter.arguments})
+                        await ben.get_prompt(name, {each: values.get(each, "x") for each in prompt.arguments})
                     ).model_dump_json()
-                    for name in [starter.as_prompt.name]
+                    for name in [prompt.as_prompt.name]
                     for values in (known, unknown)
                 ]
                 assert said[0].replace("task_1", "task_9") == said[1]

@@ -66,8 +66,8 @@ class LinkKeys:
             logger.error("no link can be signed or used: %s", problem.message)  # noqa: TRY400 - the message says it all
             message = "The keys for links of this server cannot be used now."
             raise FileProblem(message, AskUser("tell whoever runs this server")) from None
-        signs = next((key for key in keys if not _is_too_new(key, now)), keys[-1])
-        return [bytes.fromhex(key.digits) for key in (signs, *keys)]
+        signing_key = next((key for key in keys if not _is_too_new(key, now)), keys[-1])
+        return [bytes.fromhex(key.digits) for key in (signing_key, *keys)]
 
     def _rotate(self, now: float) -> list[_Key]:
         """Add a new key before the others, unless another server has just done so. Raise FileProblem."""

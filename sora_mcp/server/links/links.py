@@ -62,9 +62,9 @@ class Links:
             Route(route_path("images"), images, methods=["PUT", "POST"]),
         ]
 
-    def for_owner(self, owner: str, request: Request) -> OwnersLinks:
+    def for_owner(self, owner: str, request: Request) -> OwnerLinks:
         """Return the links of an owner whose request is being served; its Host was found to be allowed."""
-        return OwnersLinks(owner, self._base_url or _base_url(request), self._verifier.signer, self._folder)
+        return OwnerLinks(owner, self._base_url or _base_url(request), self._verifier.signer, self._folder)
 
 
 def _base_url(request: Request) -> str | None:
@@ -73,7 +73,7 @@ def _base_url(request: Request) -> str | None:
     return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else None
 
 
-class OwnersLinks(Struct, frozen=True):
+class OwnerLinks(Struct, frozen=True):
     """The links of one owner, each valid for `lasts_s` seconds. `base_url`: their beginning, None if it is not known.
 
     `folder`: that of all owners' images, see `common_folder`.
@@ -89,10 +89,10 @@ class OwnersLinks(Struct, frozen=True):
     async def to_video(self, download: Download) -> str:
         """Return a link to a saved video. Raise FileProblem or NotConfigured."""
         path = Path(download.path or "")
-        about = await _in_folder("The folder of videos", partial(stat_file, path))
-        if about is None:
+        stat_result = await _in_folder("The folder of videos", partial(stat_file, path))
+        if stat_result is None:
             raise FileProblem("The file was removed just now.", AskUser("call again"))
-        subject = video_subject(download.task_id, download.variant, about)
+        subject = video_subject(download.task_id, download.variant, stat_result)
         return await self._signed("videos", subject, re.sub(r"[^A-Za-z0-9._-]", "_", path.name))
 
     async def for_image(self) -> str:

@@ -51,8 +51,8 @@ class Images:
         body = _Body(request.receive)
         request = Request(request.scope, body.receive)
         try:
-            response = _created(await self._received(link, request))
-        except ClientDisconnect:  # nobody reads an answer
+            response = _created(await self._receive_image(link, request))
+        except ClientDisconnect:  # no one is left to read an answer
             return
         except Refusal as refusal:
             if not (body.is_complete or _expects_continue(request, body)):
@@ -61,7 +61,7 @@ class Images:
             response = refusal.response
         await response(request.scope, request.receive, send)
 
-    async def _received(self, link: Link, request: Request) -> Uploaded:
+    async def _receive_image(self, link: Link, request: Request) -> Uploaded:
         _check_head(request)
         uploads = Uploads(self._folder, link.owner)
         with _as_refusals(), self._uploads.slot(link.owner):

@@ -36,9 +36,9 @@ SavedFile = Callable[[str, str, int], Awaitable[Path | None]]
 """Returns the file of an owner's video, by its id and variant; None if it is not saved. Raises SoraError."""
 
 
-def video_subject(video_id: str, variant: int, about: os.stat_result) -> Subject:
+def video_subject(video_id: str, variant: int, stat_result: os.stat_result) -> Subject:
     """Return the subject of a link to a video: the variant, and the exact file that is stored."""
-    return (video_id, variant, about.st_size, about.st_mtime_ns)
+    return (video_id, variant, stat_result.st_size, stat_result.st_mtime_ns)
 
 
 class Videos:
@@ -77,10 +77,10 @@ class Videos:
         if saved is None:
             raise _not_found()
         try:
-            if video_subject(video_id, variant, saved.about) != link.subject:
+            if video_subject(video_id, variant, saved.stat_result) != link.subject:
                 raise _not_found()
             response = _FileResponse(saved, link.name)
-            await response(_with_usable_range(request.scope, saved.about.st_size), request.receive, send)
+            await response(_with_usable_range(request.scope, saved.stat_result.st_size), request.receive, send)
         except OSError as error:  # the client knows the length, and sees that it got less
             logger.error("a download is cut off: %s", error.strerror)  # noqa: TRY400 - likewise
         finally:
@@ -93,11 +93,11 @@ def _not_found() -> Refusal:
 
 
 class _Saved(Struct):
-    """An open file, described by `about`. It is read in the threads of its folder."""
+    """An open file, described by `stat_result`. It is read in the threads of its folder."""
 
     path: Path
     file: BinaryIO
-    about: os.stat_result
+    stat_result: os.stat_result
 
     async def seek(self, offset: int) -> None:
         self.file.seek(offset)
@@ -107,7 +107,7 @@ class _Saved(Struct):
         return await run_in_folder(self._read, size)
 
     def _read(self, size: int) -> bytes:
-        expected = min(size, self.about.st_size - self.file.tell())
+        expected = min(size, self.stat_result.st_size - self.file.tell())
         part = self.file.read(expected)
         if len(part) < expected:
             raise OSError(errno.EIO, "the file is shorter than it was")
@@ -131,9 +131,9 @@ class _FileResponse(FileResponse):
     """Sends a file that is already open: the one that was checked, whatever has its name now."""
 
     def __init__(self, saved: _Saved, name: str) -> None:
-        about, kind = saved.about, "video/mp4"
+        stat_result, media_type = saved.stat_result, "video/mp4"
         super().__init__(
-            saved.path, media_type=kind, filename=name, stat_result=about, content_disposition_type="inline"
+            saved.path, media_type=media_type, filename=name, stat_result=stat_result, content_disposition_type="inline"
         )
         self._saved = saved
 
@@ -146,10 +146,10 @@ class _FileResponse(FileResponse):
 def stat_file(path: Path) -> os.stat_result | None:
     """Return the stat of a regular file; None if there is none."""
     try:
-        about = path.stat()
+        stat_result = path.stat()
     except OSError:
         return None
-    return about if stat.S_ISREG(about.st_mode) else None
+    return stat_result if stat.S_ISREG(stat_result.st_mode) else None
 
 
 def _with_usable_range(scope: Scope, size: int) -> Scope:
