@@ -64,7 +64,8 @@ async def _check_unused_file(settings: Settings) -> list[Finding]:
                 await old_ledger.check_place()
                 number = sum((await old_ledger.states()).values())
             if number:
-                message = f"{settings.ledger} holds {_requests(number)} and is not used: the ledger is in PostgreSQL"
+                contents = f"{settings.ledger} holds {_format_requests(number)}"
+                message = f"{contents} and is not used: the ledger is in PostgreSQL"
                 return [("ledger in SORA_HOME", "note", message, f"Move them with: {command('ledger', 'copy')}")]
     return []
 
@@ -73,8 +74,8 @@ async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]
     with closing(open_ledger(settings.ledger, url=settings.ledger_url)) as ledger:
         counts = await ledger.check()
         await ledger.check_place()
-        spending = await _spending(settings, ledger) if counts else []
-    checks: list[Finding] = [("ledger", "ok", f"{location} holds {_requests(sum(counts.values()))}", "")]
+        spending = await _check_spending(settings, ledger) if counts else []
+    checks: list[Finding] = [("ledger", "ok", f"{location} holds {_format_requests(sum(counts.values()))}", "")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}
     if unsettled:
         message = ", ".join(f"{count} {state}" for state, count in unsettled.items())
@@ -85,15 +86,15 @@ async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]
     return checks + spending
 
 
-def _requests(number: int) -> str:
+def _format_requests(number: int) -> str:
     return f"{number} request{'s' * (number != 1)}"
 
 
-def _videos(number: int) -> str:
+def _format_videos(number: int) -> str:
     return f"{number} video{'s' * (number != 1)}"
 
 
-async def _spending(settings: Settings, ledger: Ledger) -> list[Finding]:
+async def _check_spending(settings: Settings, ledger: Ledger) -> list[Finding]:
     """Check what was spent at the gateway against the caps; empty if no gateway is configured."""
     try:
         endpoint = settings.endpoint()
@@ -114,7 +115,7 @@ async def _spending(settings: Settings, ledger: Ledger) -> list[Finding]:
     message += "".join(f", apart from that {_format_cost(each)} at most" for each in others)
     if (unpriced := spending.calls - spending.priced.get(unit, 0)) and unit != RELATIVE:
         message += f", {unpriced} without a known cost"
-    message += f", {_videos(len(spending.running))} under way or unknown{_format_cap(settings.max_running)}"
+    message += f", {_format_videos(len(spending.running))} under way or unknown{_format_cap(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         message += f", {spending.calls} submitted{_format_cap(settings.max_calls_per_day)}"
     reached = list(map(variable_of, spending_policy(settings, capabilities).reached(spending)))
