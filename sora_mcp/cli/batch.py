@@ -33,9 +33,9 @@ from sora_mcp.cli.wording import FOR_SHELL
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Do, SeeLog, Setting, WouldBeRefused
 from sora_mcp.core.caps import OverCap
-from sora_mcp.core.cost import Cost, in_words, total
+from sora_mcp.core.cost import Cost, describe_cost, total
 from sora_mcp.core.errors import (
-    SUBMITTED,
+    OUTCOME_SENTENCES,
     FileProblem,
     InternalError,
     InvalidInput,
@@ -145,7 +145,7 @@ class _Batch:
                 click.echo(render_line(_dry_run_result(plan)))
             return DONE
         if has_to_ask and not self._options.yes and not _confirm(costs, label):
-            click.echo(SUBMITTED["not_submitted"], err=True)
+            click.echo(OUTCOME_SENTENCES["not_submitted"], err=True)
             return INTERRUPTED
         with Bar(hidden=self._options.out is None and sys.stdout.isatty()) as bar:
             report = _Report(self._options.out, bar, len(plans))
@@ -288,7 +288,7 @@ async def _dry_run(studio: Studio, request: Request) -> Submission:
         logger.exception("line %d failed unexpectedly", request.number)
         raise InternalError("Something failed unexpectedly.", SeeLog()) from None
     for note in submission.notes:
-        if isinstance(note, WouldBeRefused) and not note.will_pass:
+        if isinstance(note, WouldBeRefused) and not note.is_temporary:
             raise SoraError(note.message, *note.advice)
     return submission
 
@@ -321,7 +321,7 @@ def _summary(plans: Sequence[PlannedLine], costs: Sequence[Cost | None], gateway
 
 
 def _format_total(costs: Sequence[Cost | None]) -> str:
-    known = [in_words(cost) for cost in total(cost for cost in costs if cost is not None)]
+    known = [describe_cost(cost) for cost in total(cost for cost in costs if cost is not None)]
     unknown = sum(cost is None for cost in costs)
     return " and ".join([*known, *([f"an unknown cost of {_format_count(unknown)}"] if unknown else [])])
 
@@ -349,7 +349,7 @@ def _refuse(bad_lines: Sequence[BadLine]) -> int:
         print_error(f"line {line.number}: {FOR_SHELL.message(line.error.parts)} {step}".rstrip())
     if len(bad_lines) > MAX_REPORTED_LINES:
         print_error(f"{len(bad_lines) - MAX_REPORTED_LINES} more lines are wrong.")
-    print_error(f"{SUBMITTED['not_submitted']} Correct that and run the command again.")
+    print_error(f"{OUTCOME_SENTENCES['not_submitted']} Correct that and run the command again.")
     return USAGE
 
 

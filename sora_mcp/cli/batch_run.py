@@ -17,7 +17,7 @@ from sora_mcp.core.advice import SeeLog
 from sora_mcp.core.caps import OverCap, TooManyRunning
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, GatewayError, InternalError, NotConfigured, SoraError
-from sora_mcp.core.records import DAY_S, KnownLine, told_cost
+from sora_mcp.core.records import DAY_S, RecordedLine, cost_fields
 from sora_mcp.core.results import Submission, Video
 from sora_mcp.core.states import OPEN, REFUSED
 from sora_mcp.core.tasks import FINAL, UNDER_WAY
@@ -45,14 +45,14 @@ class PlannedLine(Struct, frozen=True):
     """
 
     request: Request
-    known: KnownLine | None = None
+    known: RecordedLine | None = None
     cost: Cost | None = None
     is_pending: bool = True
     is_changed: bool = False
     duplicate_of: str | None = None
 
 
-def plan_lines(requests: Iterable[Request], known: dict[str, KnownLine], *, retry_failed: bool) -> list[PlannedLine]:
+def plan_lines(requests: Iterable[Request], known: dict[str, RecordedLine], *, retry_failed: bool) -> list[PlannedLine]:
     """Plan each line by what the ledger knows about it."""
     plans = []
     for request in requests:
@@ -141,7 +141,7 @@ class BatchRun:
             try:
                 submission: Submission = await tools.TABLE[request.tool].run(self._studio, request.arguments, caller)
             except TooManyRunning as error:
-                if not error.will_pass or self.stop_reason is not None or anyio.current_time() > deadline:
+                if not error.is_temporary or self.stop_reason is not None or anyio.current_time() > deadline:
                     raise
                 await anyio.sleep(POLL_INTERVAL_S)
             else:
@@ -199,7 +199,7 @@ def _recorded_result(plan: PlannedLine) -> LineResult:
     entry = plan.known.entry
     ids = {"task_id": entry.task_id} if entry.task_id else {}
     line = _line_result(plan.request, entry.state, **ids, request_id=entry.request_id)
-    line |= told_cost(entry.best_cost, is_stated=entry.stated is not None)
+    line |= cost_fields(entry.best_cost, is_stated=entry.stated is not None)
     reason = entry.gateway_message or entry.failure_reason
     return line | ({"reason": reason} if reason and entry.state in {*REFUSED, "unknown"} else {})
 

@@ -12,7 +12,7 @@ from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
 from sora_mcp.core.accounts import Team
-from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
+from sora_mcp.core.cost import RELATIVE, Cost, sum_in_unit, total
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger, open_ledger
 from sora_mcp.ledger.opening import inspect, place_of
@@ -106,9 +106,9 @@ async def _check_spending(settings: Settings, ledger: Ledger) -> list[Finding]:
     spending = await ledger.spending(Team(account.address) if is_team_wide else account)
     capabilities = dialects.configured(settings).capabilities
     unit = capabilities.unit
-    uncertain = of_unit(spending.uncertain, unit)
+    uncertain = sum_in_unit(spending.uncertain, unit)
     uncertain_text = f", perhaps {uncertain} more (unknown outcomes)" if uncertain.billionths else ""
-    spent, cap = _format_cost(of_unit(spending.spent, unit)), _format_cap(settings.max_cost_per_day)
+    spent, cap = _format_cost(sum_in_unit(spending.spent, unit)), _format_cap(settings.max_cost_per_day)
     message = "everybody: " if is_team_wide else ""
     message += f"{spent} in the last 24 hours{uncertain_text}{cap}"
     others = [each for each in total((*spending.spent, *spending.uncertain)) if each.unit != unit and each.billionths]
@@ -118,7 +118,7 @@ async def _check_spending(settings: Settings, ledger: Ledger) -> list[Finding]:
     message += f", {_format_videos(len(spending.running))} under way or unknown{_format_cap(settings.max_running)}"
     if settings.max_calls_per_day is not None:
         message += f", {spending.calls} submitted{_format_cap(settings.max_calls_per_day)}"
-    reached = list(map(variable_of, spending_policy(settings, capabilities).reached(spending)))
+    reached = list(map(variable_of, spending_policy(settings, capabilities).reached_caps(spending)))
     advice = f"Nothing more is submitted while {' and '.join(reached)} {'is' if len(reached) == 1 else 'are'} reached."
     return [("spending", "note" if reached else "ok", message, advice if reached else "")]
 

@@ -14,7 +14,7 @@ from sora_mcp.cli.command_lines import command
 from sora_mcp.cli.confirmation import ask_yes_no, can_ask
 from sora_mcp.cli.terminal import can_encode_json, wrap_text
 from sora_mcp.core.advice import Do
-from sora_mcp.core.errors import SUBMITTED, FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
+from sora_mcp.core.errors import OUTCOME_SENTENCES, FileProblem, InvalidInput, NotConfigured, Outcome, SoraError
 
 DONE, USAGE, FAILED, UNKNOWN, INTERRUPTED = 0, 2, 3, 4, 130
 _CLICK_BROKEN_PIPE_STATUS = 1
@@ -79,7 +79,7 @@ def report_error(error: SoraError, *, as_json: bool, paid: bool, show: Callable[
     else:
         from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415
 
-        submitted = SUBMITTED[error.outcome] if paid and error.outcome else ""
+        submitted = OUTCOME_SENTENCES[error.outcome] if paid and error.outcome else ""
         print_error(" ".join(filter(None, [FOR_SHELL.message(error.parts), submitted, FOR_SHELL.next_step(error)])))
 
 

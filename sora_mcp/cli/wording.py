@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from sora_mcp.cli.command_lines import command, list_arguments, option
 from sora_mcp.cli.videos import command_for
-from sora_mcp.core.advice import Argument, Call, LookAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
+from sora_mcp.core.advice import Argument, Call, CheckAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
 from sora_mcp.tools.list_videos import USUAL_LIMIT
 from sora_mcp.tools.wording import Wording, after
 
@@ -80,7 +80,7 @@ class ForShell(Wording):
     def more(self) -> str:
         return ""  # the command is printed below the list
 
-    def look_again(self, advice: LookAgain) -> str:
+    def check_again(self, advice: CheckAgain) -> str:
         when = f" {after(advice.after_s)}" if advice.after_s else " again"
         warning = "; do not submit it again" if advice.paid else ""
         return f"Look at it with {_quote('get', advice.video_id)}{when}{warning}."
@@ -110,7 +110,7 @@ class ForShell(Wording):
         it = "it" if len(request_ids) == 1 else "each of them"
         return f"Whether {ids} ran can only be seen in the gateway's own log; settle {it} then with {ways}."
 
-    def said_not_to_have_run(self, request_id: str) -> str:
+    def settled_as_not_run(self, request_id: str) -> str:
         correct = f"`{command('settle', request_id)} --task TASK_ID`"
         return f"A person said that it did not run. If a task of it turns up after all, {correct} corrects that."
 

@@ -1,8 +1,8 @@
 """What to do next, as values: an error or a result carries them, and each surface words them for its reader.
 
-An agent reads of tools and arguments, a person at a shell of commands; neither is known here. A message (what is
-wrong) is a text, or a text in parts where it names a setting, which is called differently on different surfaces, or
-something of this machine.
+An agent reads about tools and arguments, a person at a shell about commands; neither is known here. A message (what is
+wrong) is a text, or a text in parts if it names a setting, which has different names on different surfaces, or
+something on this machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sora_mcp.core.tasks import State
 
 
 class Setting(Struct, frozen=True):
-    """A setting in a message, by the name of its field."""
+    """A setting in a message, by its field name."""
 
     field: str
 
@@ -23,18 +23,18 @@ class Setting(Struct, frozen=True):
         return self.field
 
 
-class Place(Struct, frozen=True):
-    """Something of this machine in a message: a path, or a command. Whoever is on another machine reads `elsewhere`."""
+class LocalText(Struct, frozen=True):
+    """A path or a command of this machine in a message. Readers on another machine see `remote`."""
 
     text: str
-    elsewhere: str
+    remote: str
 
     def __str__(self) -> str:
         return self.text
 
 
 class Argument(Struct, frozen=True):
-    """An argument in a message, or a place in one, such as `inpaint_items[0].url`."""
+    """An argument in a message, or a path in one, such as `inpaint_items[0].url`."""
 
     field: str
 
@@ -43,14 +43,14 @@ class Argument(Struct, frozen=True):
 
 
 class Restart(Struct, frozen=True):
-    """In a message, what starts this program again: a server is restarted, a command is run again."""
+    """The instruction in a message to start this program again: a server is restarted, a command run again."""
 
     def __str__(self) -> str:
         return "restart this server"
 
 
 class Call(Struct, frozen=True):
-    """In a message, what does something else: a tool, which at a shell is a command."""
+    """Another tool in a message; at a shell, it is a command."""
 
     tool: str
 
@@ -58,46 +58,46 @@ class Call(Struct, frozen=True):
         return self.tool
 
 
-Part = str | Setting | Place | Argument | Restart | Call
+Part = str | Setting | LocalText | Argument | Restart | Call
 Message = str | tuple[Part, ...]
 """A text, or its parts in order."""
 
 
 def parts_of(*messages: Message) -> tuple[Part, ...]:
-    """The parts of several messages, one after the other."""
+    """Return the parts of several messages, in order."""
     return tuple(part for each in messages for part in ((each,) if isinstance(each, str) else each))
 
 
 def plain(message: Message) -> str:
-    """A message for a log or a record: settings stand as the names of their fields."""
+    """Return a message as text for a log or a record. Settings appear under their field names."""
     return "".join(map(str, parts_of(message)))
 
 
 def sentences(messages: Iterable[Message]) -> tuple[Part, ...]:
-    """The parts of several sentences, with spaces between."""
+    """Return the parts of several sentences, separated by spaces."""
     return parts_of(*(part for each in messages for part in (" ", each)))[1:]
 
 
 class Do(Struct, frozen=True):
-    """Something that reads the same everywhere; a whole sentence."""
+    """A whole sentence that reads the same on every surface."""
 
     sentence: Message
 
 
 class AskUser(Struct, frozen=True):
-    """The user should do something; `to` is an infinitive without its "to": "check the network"."""
+    """The user should do something. `action` is an infinitive without "to": "check the network"."""
 
-    to: Message
+    action: Message
 
 
 class TellUser(Struct, frozen=True):
-    """The user should know something; `that` is a clause without a full stop."""
+    """The user should know something. `statement` is a clause without a full stop."""
 
-    that: Message
+    statement: Message
 
 
 class TryAgain(Struct, frozen=True):
-    """The same call may work after a while, in seconds where that is known."""
+    """The same call may work later, after `after_s` seconds if that is known."""
 
     after_s: float | None = None
 
@@ -111,7 +111,7 @@ class Configure(Struct, frozen=True):
 
 
 class CheckKey(Struct, frozen=True):
-    """The gateway refuses the key: it has to be set, or kept, anew."""
+    """The gateway refuses the key: it has to be set or stored anew."""
 
 
 class LogIn(Struct, frozen=True):
@@ -119,11 +119,11 @@ class LogIn(Struct, frozen=True):
 
 
 class UnlockKeyStore(Struct, frozen=True):
-    """The system's key store does not give the key: a person has to unlock it, or keep the key elsewhere."""
+    """The system's key store does not return the key: a person has to unlock it, or store the key elsewhere."""
 
 
 class RaiseCap(Struct, frozen=True):
-    """Only the user may raise a cap; `field` is its setting's."""
+    """Only the user may raise a cap. `field` is the field of its setting."""
 
     field: str
 
@@ -139,15 +139,15 @@ class Wait(Struct, frozen=True):
 
 
 class WaitForAll(Struct, frozen=True):
-    """Wait until all videos that are under way have finished, and list them: those with the text, so many at most. No
-    state: what has finished is not in it any more."""
+    """Wait until all videos under way have finished, and list those with the text `query`, at most `limit`. Without a
+    state: a finished video has left it."""
 
     query: str | None = None
     limit: int | None = None
 
 
-class LookAgain(Struct, frozen=True):
-    """Look at the state of a video, after so many seconds. `paid`: it may run; it must not be submitted again."""
+class CheckAgain(Struct, frozen=True):
+    """Check the state of a video after `after_s` seconds. `paid`: it may run, and must not be submitted again."""
 
     video_id: str
     after_s: int = 0
@@ -155,14 +155,14 @@ class LookAgain(Struct, frozen=True):
 
 
 class SeeList(Struct, frozen=True):
-    """Look at the list of videos, after so many seconds."""
+    """Look at the list of videos after `after_s` seconds."""
 
     status: State | None = None
     after_s: int = 0
 
 
 class UseVideo(Struct, frozen=True):
-    """A finished video can be looked at, saved and, where the gateway can do that, changed."""
+    """A finished video can be viewed, saved and, if the gateway supports it, remixed."""
 
     video_id: str
     can_remix: bool = True
@@ -175,19 +175,19 @@ class Save(Struct, frozen=True):
 
 
 class Revise(Struct, frozen=True):
-    """The request came to nothing (`failed`, `blocked` or `rejected`): change it before paying again."""
+    """The request produced no video (`failed`, `blocked` or `rejected`): change it before paying again."""
 
     state: State
 
 
 class Settle(Struct, frozen=True):
-    """A person has to find out at the gateway what became of these requests; none: of the one that this is about."""
+    """A person has to find out at the gateway what became of these requests. None: of the current one."""
 
     request_ids: tuple[str, ...] = ()
 
 
-class SaidNotToHaveRun(Struct, frozen=True):
-    """A person said that a request did not run; if they were wrong, a task of its corrects that."""
+class SettledAsNotRun(Struct, frozen=True):
+    """A person said that a request did not run; if they were wrong, its task id corrects that."""
 
     request_id: str
 
@@ -199,7 +199,7 @@ class GiveUp(Struct, frozen=True):
 
 
 class AllowDuplicate(Struct, frozen=True):
-    """Where a person says that a request of unknown outcome did not run, the same one can be sent again."""
+    """If a person says that a request of unknown outcome did not run, the same one can be sent again."""
 
 
 class Submit(Struct, frozen=True):
@@ -207,15 +207,15 @@ class Submit(Struct, frozen=True):
 
 
 class StartNewLedger(Struct, frozen=True):
-    """Where the ledger is lost, a person can start a new one."""
+    """If the ledger is lost, a person can start a new one."""
 
 
 class CopyLedger(Struct, frozen=True):
-    """A copy of the ledger to a database did not end: a person can go on with it."""
+    """A copy of the ledger to a database was interrupted: a person can continue it."""
 
 
 class MoreIds(Struct, frozen=True):
-    """The gateway named more ids than one in its answer: data, not all of them fit to stand in a sentence."""
+    """The gateway named several ids in its answer: data, not all of them fit for a sentence."""
 
     ids: tuple[str, ...]
 
@@ -224,10 +224,10 @@ class UnknownState(Struct, frozen=True):
     """The gateway reports a state that is not known here."""
 
 
-class KnownBefore(Struct, frozen=True):
-    """Nothing newer could be found out; why."""
+class MayBeOutdated(Struct, frozen=True):
+    """Nothing newer could be found out, for this reason."""
 
-    trouble: Message
+    reason: Message
 
 
 Advice = (
@@ -244,13 +244,13 @@ Advice = (
     | SeeLog
     | Wait
     | WaitForAll
-    | LookAgain
+    | CheckAgain
     | SeeList
     | UseVideo
     | Save
     | Revise
     | Settle
-    | SaidNotToHaveRun
+    | SettledAsNotRun
     | GiveUp
     | AllowDuplicate
     | Submit
@@ -258,7 +258,7 @@ Advice = (
     | CopyLedger
     | MoreIds
     | UnknownState
-    | KnownBefore
+    | MayBeOutdated
 )
 
 
@@ -270,13 +270,12 @@ class WouldRepeat(Struct, frozen=True):
 
 
 class WouldBeRefused(Struct, frozen=True):
-    """A real call would be refused: why, and what to do about that. `will_pass`: not any more once a video has
-    finished."""
+    """A real call would be refused: why, and what to do about it. `is_temporary`: only until a video has finished."""
 
     message: Message
     advice: tuple[Advice, ...]
-    will_pass: bool = False
+    is_temporary: bool = False
 
 
 Note = str | WouldRepeat | WouldBeRefused
-"""What else a paid call would meet, or has met."""
+"""What else a paid call would encounter, or has encountered."""

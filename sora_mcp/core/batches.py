@@ -1,4 +1,4 @@
-"""The lines of a batch file: what one is known by, so that it is never paid for twice."""
+"""The lines of a batch file, and the keys by which each is recognized, so that it is never paid for twice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from msgspec import Struct
 
 
 class BatchLine(Struct, frozen=True):
-    """One line of the batch file that is called `file` (without its folder).
+    """One line of the batch file named `file` (without its folder).
 
-    `key`: what it is known by at one gateway, for one owner: its own name, or its file, its `digest` and its count
-    among equal lines. `digest`: a hash of what it asks for. `after`: the request of this line that came to nothing
-    and is to be made again; None where it is sent for the first time. `keys`: those of all lines of the file as it is
-    now, of which none is a duplicate of another.
+    `key` identifies it at one gateway, for one owner: its own name, or its file, its `digest` and its count among equal
+    lines. `digest`: a hash of what it asks for. `after`: the failed request of this line that is made again; None if it
+    is sent for the first time. `keys`: those of all lines of the file as it is now, none of which is a duplicate of
+    another.
     """
 
     file: str
@@ -28,12 +28,12 @@ class BatchLine(Struct, frozen=True):
 
 
 def key_of_name(name: str) -> str:
-    """The key of a line that has a name, in whatever file it stands."""
+    """Return the key of a line that has a name, whatever its file."""
     return f"name:{name}"
 
 
 def keys_of_unnamed(file: str, digests: Iterable[str]) -> list[str]:
-    """The keys of lines without a name, in the order in which they stand in the file."""
+    """Return the keys of lines without a name, in the order of the file."""
     counts: Counter[str] = Counter()
     keys = []
     for digest in digests:
@@ -43,9 +43,9 @@ def keys_of_unnamed(file: str, digests: Iterable[str]) -> list[str]:
 
 
 def digest_of(operation: str, arguments: Mapping[str, Any]) -> str:
-    """A hash of what a line asks for: 32 hexadecimal digits; how it is spaced and ordered does not matter.
+    """Return a hash of what a line asks for: 32 hexadecimal digits, whatever its spacing and the order of its keys.
 
-    Raises UnicodeEncodeError for half a character.
+    Raises UnicodeEncodeError for a lone surrogate.
     """
     text = json.dumps([operation, arguments], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

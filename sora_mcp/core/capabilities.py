@@ -1,5 +1,5 @@
-"""What an upstream takes and what that costs, as plain values that a request is checked against, and what is sent
-instead of what was asked for where it has no words for that."""
+"""What an upstream accepts and what that costs, as plain values that a request is checked against, and what is sent
+instead of a value that the upstream cannot express."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from msgspec.structs import replace
 from sora_mcp.core.cost import RELATIVE, Cost, Unit
 
 Support = Literal["exact", "lowered", "by_reference", "bridged", "impossible"]
-"""What an operation becomes: said as it is; said in the prompt; its source sent along as a reference; its sources' last
-and first frames sent; or refused."""
+"""What an operation becomes. `exact`: sent as it is. `lowered`: put into the prompt. `by_reference`: its source is sent
+as a reference. `bridged`: its sources' last and first frames are sent. `impossible`: refused."""
 
 Images = Literal["any", "none", "first", "first_and_last", "references"]
-"""At which frames images may stand."""
+"""At which frames images may be placed."""
 
 OPERATIONS = ("simple_compose", "storyboard", "remix", "blend")
 
 
 def verb_of(operation: str) -> str:
-    """What people call an operation of the documented body."""
+    """Return the common name of an operation of the documented body."""
     return "create" if operation == "simple_compose" else operation
 
 
 class Size(Struct, frozen=True):
-    """A frame size; `cost` is relative to 480x480 at 5 s."""
+    """A frame size. `cost` is relative to 480x480 at 5 s."""
 
     aspect: str
     resolution: str
@@ -36,12 +36,13 @@ class Size(Struct, frozen=True):
 
 
 class ModelOffer(Struct, frozen=True, kw_only=True):
-    """What one of an upstream's models takes, as the upstream lists it. None: not restricted, or not known.
+    """What one of an upstream's models accepts, as the upstream lists it. None: not restricted, or not known.
 
-    `sizes` in pixels; `resolutions` and `aspect_ratios` in the upstream's words; `seconds`: the lengths.
-    `frame_images`: the frames at which images go, of `first_frame` and `last_frame`. `audio`: it makes sound; `seed`:
-    it takes one. `continues`: it goes on from an earlier video; `takes_videos`: as a reference; `needs_video`: it makes
-    none from texts. `prices`: the names of what is charged, with what that costs, both in the upstream's words.
+    `sizes` are in pixels; `resolutions` and `aspect_ratios` in the upstream's terms; `seconds` are the lengths.
+    `frame_images`: the frames at which images may be placed, of `first_frame` and `last_frame`. `audio`: it makes
+    sound; `seed`: it accepts one. `continues`: it can continue an earlier video; `takes_videos`: it accepts videos as
+    references; `needs_video`: it makes none from text. `prices`: what is charged, with its price, both in the
+    upstream's terms.
     """
 
     id: str
@@ -60,8 +61,8 @@ class ModelOffer(Struct, frozen=True, kw_only=True):
 
     @property
     def plain_prices(self) -> dict[str, str]:
-        """The prices that may be told: their names are plain words and their amounts numbers, which instructions are
-        not."""
+        """The prices that may be shown: their names are plain words and their amounts numbers, so neither can be an
+        instruction."""
         return {
             name: price
             for name, price in self.prices.items()
@@ -70,17 +71,17 @@ class ModelOffer(Struct, frozen=True, kw_only=True):
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """What can be asked for. `sizes` (width and height in pixels) and `lengths` (frames) are allowed with their share
-    of the relative cost, which is None where no price is known. Texts have `max_prompt_length` characters at most.
+    """What can be requested. `sizes` (width and height in pixels) and `lengths` (frames) are allowed values with their
+    share of the relative cost, which is None if no price is known. Texts have at most `max_prompt_length` characters.
 
-    `any_size`, `any_length`: those tables bound nothing. `operations` that are not named are exact. `amount`: how far a
-    remix goes can be said. `frame_rule`: in words, what lengths become; `is_rule_guessed`: for a model of which it is
-    not known. `models`: the only ones there are, where they
-    are known beforehand; `takes_model`: others can be named. `image_bytes`: the largest image that is sent along with a
-    request, None where images are uploaded first; `image_links`: those that have an address are not. `offers`: what
-    each model takes, where the upstream lists that. `lists_models`: it does, for everybody, whatever the key.
-    `has_prices`: costs are known, in `unit`. `opaque_ids`: an id says nothing of what it is of, and a video's own id
-    is what others are made from. `outlive_restart`: tasks do.
+    `any_size`, `any_length`: values outside those tables are allowed too. `operations` that are not listed are exact.
+    `amount`: how far a remix goes can be set. `frame_rule`: a text that says what lengths become; `is_rule_guessed`:
+    the rule of the model is not known. `models`: the only ones, if they are known beforehand; `takes_model`: a request
+    may name one. `image_bytes`: the largest image that is sent with a request, None if images are uploaded first;
+    `image_links`: images that have an address are sent as links. `offers`: what each model accepts, if the upstream
+    lists that. `lists_models`: it does, whatever the key. `has_prices`: costs are known, in `unit`. `opaque_ids`: an id
+    does not reveal what it belongs to, and other videos are made from a video's own id. `outlive_restart`: tasks
+    survive a restart of the upstream.
     """
 
     sizes: Mapping[tuple[int, int], Size | None]
@@ -108,15 +109,15 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     can_stop: bool = False
 
     def support(self, operation: str) -> Support:
-        """What an operation becomes here."""
+        """Return what an operation becomes here."""
         return self.operations.get(operation, "exact")
 
     def can(self, operation: str) -> bool:
-        """Whether an operation is possible here, in whatever words."""
+        """Whether an operation is possible here, in whatever form."""
         return self.support(operation) != "impossible"
 
     def rules(self) -> list[str]:
-        """What is to be known besides the tables, in sentences; nothing where they say it all."""
+        """Return the rules that the tables do not show, as sentences."""
         images = {"none": "Images are not accepted.", "first": "One image is accepted, at the first frame."}
         images["first_and_last"] = "Two images are accepted, at the first and the last frame."
         images["references"] = "Images are accepted as references."
@@ -135,7 +136,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     def extended(
         self, sizes: Iterable[tuple[int, int]] = (), lengths: Iterable[int] = (), *, max_variants: int, max_prompt: int
     ) -> Capabilities:
-        """The same with what this installation's settings add, at no known price."""
+        """Return these capabilities with the sizes and lengths that the settings add, at no known price."""
         return replace(
             self,
             sizes=dict.fromkeys(sizes) | dict(self.sizes),
@@ -145,9 +146,9 @@ class Capabilities(Struct, frozen=True, kw_only=True):
         )
 
     def cost(self, width: int, height: int, n_frames: int, n_variants: int) -> Cost | None:
-        """Relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length outside the price list.
+        """Return the relative cost (480x480, 5 s, one variant = 1.0), or None for a size or length without a price.
 
-        Several variants count as that many times one: an upper guess, the real price is not known.
+        Several variants count as that many times one: an upper estimate, as the real price is not known.
         """
         size, factor = self.sizes.get((width, height)), self.lengths.get(n_frames)
         if size is None or factor is None:
@@ -158,17 +159,16 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 AdjustedField = Literal[
     "size", "n_frames", "actions", "prompt", "source_generation_id", "inpaint_items", "seed", "generate_audio"
 ]
-"""Our word for what was adjusted; `size` is width and height together, the last two are settings."""
+"""What was adjusted. `size` is width and height together; the last two are settings."""
 
 NOT_GIVEN = "not given"
-LEFT_OPEN = "the upstream's default"
+UPSTREAM_DEFAULT = "the upstream's default"
 
 
 class Adjustment(Struct, frozen=True):
-    """One thing that was `asked` for, and what is `sent` in its place, both in words.
+    """One value that was `asked` for, and the one `sent` instead, both as text.
 
-    `size` (width and height, in pixels) and `n_frames` (of 1/30 s) are what is sent, where that is a size or a length
-    that is known.
+    `size` (width and height, in pixels) and `n_frames` (of 1/30 s) are what is sent, if that is a known size or length.
     """
 
     field: AdjustedField
@@ -178,8 +178,8 @@ class Adjustment(Struct, frozen=True):
     n_frames: int | None = None
 
     @classmethod
-    def read(cls, value: Any) -> Adjustment:
-        """One out of a record. Raises KeyError, TypeError or ValueError."""
+    def from_record(cls, value: Any) -> Adjustment:
+        """Read one from a record. Raises KeyError, TypeError or ValueError."""
         size, n_frames = value.get("size"), value.get("n_frames")
         if size is not None:
             width, height = size

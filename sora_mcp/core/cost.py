@@ -1,7 +1,7 @@
-"""What a video costs: an amount with its unit. Amounts of two units are never added or compared.
+"""What a video costs: an amount with its unit. Amounts in different units are never added or compared.
 
-An amount is a whole number of billionths, so that sums are exact. (No Decimal: to load it takes about as long as to
-start.)
+An amount is a whole number of billionths, so that sums are exact. (No Decimal: importing it takes about as long as
+starting the program.)
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from msgspec import Struct
 Unit = str
 """`relative` (480x480, 5 s, one variant = 1.0), or the code of a currency in capitals, such as `USD`."""
 RELATIVE: Unit = "relative"
-_PARTS = 1_000_000_000
-_MOST_DIGITS = 330
+_BILLION = 1_000_000_000
+_MAX_DIGITS = 330
 """Digits before the point; the largest float has 309."""
-_MOST_OF_A_CURRENCY = 1_000_000 * _PARTS
-"""More is no price of a video, in any currency."""
+_MAX_CURRENCY_BILLIONTHS = 1_000_000 * _BILLION
+"""No video costs more, in any currency."""
 
 
 class Cost(Struct, frozen=True):
@@ -28,9 +28,9 @@ class Cost(Struct, frozen=True):
 
     @classmethod
     def of(cls, amount: object, unit: Unit = RELATIVE) -> Cost:
-        """An amount as a number or a decimal text; a part of a billionth counts as a whole one.
+        """Return an amount given as a number or a decimal text, rounded up to a whole billionth.
 
-        Raises ValueError for one that is negative, not finite, or no number.
+        Raises ValueError if it is negative, not finite, or not a number.
         """
         from decimal import ROUND_CEILING, Decimal, DecimalException  # noqa: PLC0415 - see above
 
@@ -38,87 +38,88 @@ class Cost(Struct, frozen=True):
             value = Decimal(str(amount))
         except DecimalException:
             raise ValueError("no number") from None
-        if not value.is_finite() or value < 0 or value.adjusted() > _MOST_DIGITS:
+        if not value.is_finite() or value < 0 or value.adjusted() > _MAX_DIGITS:
             raise ValueError("no amount")
         return cls(int(value.scaleb(9).to_integral_value(ROUND_CEILING)), unit)
 
     @classmethod
-    def stated(cls, amount: object, unit: Unit) -> Cost | None:
-        """An amount of a currency as a gateway states it; None for what is none, and for more than a video costs."""
+    def from_gateway(cls, amount: object, unit: Unit) -> Cost | None:
+        """Return an amount of a currency as a gateway states it, or None if it is not an amount or more than any video
+        costs."""
         if isinstance(amount, bool) or not isinstance(amount, int | float | str):
             return None
         try:
             cost = cls.of(amount, unit)
         except ValueError:
             return None
-        return cost if cost.billionths <= _MOST_OF_A_CURRENCY else None
+        return cost if cost.billionths <= _MAX_CURRENCY_BILLIONTHS else None
 
     @property
     def amount(self) -> float:
         """The amount as a number, for results and logs."""
-        return self.billionths / _PARTS
+        return self.billionths / _BILLION
 
     @property
     def is_relative(self) -> bool:
-        """Whether it is no money."""
+        """Whether it is a relative cost and not money."""
         return self.unit == RELATIVE
 
     @property
     def currency(self) -> Unit | None:
-        """Its unit where that is not relative."""
+        """The unit, or None if it is relative."""
         return None if self.is_relative else self.unit
 
     def __str__(self) -> str:
-        """`1.25` where it is relative, else `5 USD` or `0.525 USD`."""
+        """`1.25` if it is relative, else `5 USD` or `0.525 USD`."""
         if self.is_relative:
             return f"{self.amount:g}"
-        whole, parts = divmod(self.billionths, _PARTS)
+        whole, parts = divmod(self.billionths, _BILLION)
         decimals = f"{parts:09}".rstrip("0").ljust(2, "0")
         return f"{whole}.{decimals} {self.unit}" if parts else f"{whole} {self.unit}"
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.billionths + self._same(other), self.unit)
+        return Cost(self.billionths + self._amount_to_compare(other), self.unit)
 
     def __gt__(self, other: Cost) -> bool:
-        return self.billionths > self._same(other)
+        return self.billionths > self._amount_to_compare(other)
 
-    def less(self, other: Cost) -> Cost:
-        """What is left of it; never below 0."""
-        return Cost(max(0, self.billionths - self._same(other)), self.unit)
+    def minus(self, other: Cost) -> Cost:
+        """Return what is left of it; never below 0."""
+        return Cost(max(0, self.billionths - self._amount_to_compare(other)), self.unit)
 
-    def _same(self, other: Cost) -> int:
+    def _amount_to_compare(self, other: Cost) -> int:
         if other.unit != self.unit:
             raise ValueError(f"{self.unit} and {other.unit} are two units")
         return other.billionths
 
 
 class Estimate(Struct, frozen=True):
-    """What a request will cost as far as its gateway's prices say; `formula`: how that comes, in words, if not from a
-    table of sizes and lengths."""
+    """What a request will cost by its gateway's prices. `formula` explains a cost that does not come from a table of
+    sizes and lengths."""
 
     cost: Cost
     formula: str = ""
 
 
 Costs = tuple[Cost, ...]
-"""Sums, one for each unit."""
+"""Sums, one per unit."""
 
 
 def total(costs: Iterable[Cost]) -> Costs:
-    """What costs add up to, each unit apart."""
+    """Add up costs, each unit separately."""
     sums: dict[Unit, Cost] = {}
     for cost in costs:
         sums[cost.unit] = sums.get(cost.unit, Cost(0, cost.unit)) + cost
     return tuple(sums.values())
 
 
-def of_unit(costs: Iterable[Cost], unit: Unit) -> Cost:
-    """The sum that is in one unit; 0 where there is none."""
+def sum_in_unit(costs: Iterable[Cost], unit: Unit) -> Cost:
+    """Return the sum in one unit, 0 if there is none."""
     return next((each for each in costs if each.unit == unit), Cost(0, unit))
 
 
-def in_words(cost: Cost | None) -> str:
-    """What it costs, as the object of a sentence: `a relative cost of 1.25`, `0.50 USD`."""
+def describe_cost(cost: Cost | None) -> str:
+    """Describe a cost as the object of a sentence: `a relative cost of 1.25`, `0.50 USD`."""
     if cost is None:
         return "an unknown cost"
     return f"a relative cost of {cost}" if cost.is_relative else str(cost)

@@ -1,4 +1,4 @@
-"""What is told of a gateway: what can be asked for there and what that becomes, the caps, and what was spent."""
+"""The description of a gateway: what can be requested and what that becomes, the caps, and what was spent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sora_mcp.core.models import Model, Unlisted
 from sora_mcp.core.results import OtherCost
 
 Status = Literal["ok", "key_refused", "unreachable", "trouble", "not_asked", "not_configured"]
-"""What came of asking the gateway now: it answered and took the key; it refused the key; it could not be reached; it
-answered something else, or too late; it was not asked, since the ledger cannot be read; or there is none to ask."""
+"""The result of asking the gateway now. `ok`: it answered and accepted the key. `key_refused`: it refused the key.
+`unreachable`: it could not be reached. `trouble`: it answered something else, or too late. `not_asked`: the ledger
+cannot be read. `not_configured`: there is no gateway to ask."""
 
 
 class OfferedSize(Model):
-    """A size in pixels. `cost` is that of a length with factor 1 and one variant; None where no price is known."""
+    """A size in pixels. `cost` is for a length with factor 1 and one variant; None if no price is known."""
 
     width: int
     height: int
@@ -25,7 +26,7 @@ class OfferedSize(Model):
 
 
 class OfferedLength(Model):
-    """A length in frames, and in seconds. `factor`: by how much it multiplies a size's cost."""
+    """A length in frames and in seconds. `factor` multiplies the cost of a size."""
 
     n_frames: int
     seconds: float
@@ -33,9 +34,9 @@ class OfferedLength(Model):
 
 
 class OfferedModel(Model):
-    """What one or several models take that are named so; without `names`: whatever model the gateway uses.
+    """What the models called `names` accept; without `names`, whatever model the gateway uses.
 
-    The rest is there where the gateway lists what each model takes, in its words (see `ModelOffer`).
+    The other fields are set if the gateway lists what each model accepts, in its own terms (see `ModelOffer`).
     """
 
     names: list[str] | None = None
@@ -50,9 +51,10 @@ class OfferedModel(Model):
 
 
 class Spent(Model):
-    """What counts for the caps: costs of the last 24 hours, relative or in the currency `unit`. `uncertain`: what
-    requests of unknown outcome may have cost, which is not in `cost`. `unpriced` requests have no known cost there.
-    `other_costs` are in other units, and count for no cap. `under_way` and `unknown` are numbers of videos."""
+    """What counts toward the caps: costs of the last 24 hours, relative or in the currency `unit`. `uncertain` is what
+    requests of unknown outcome may have cost; `cost` does not include it. `unpriced` requests have no known cost in
+    this unit. `other_costs` are in other units and count toward no cap. `under_way` and `unknown` are numbers of
+    videos."""
 
     cost: float
     uncertain: float
@@ -66,14 +68,13 @@ class Spent(Model):
 class Description(Model):
     """A gateway, as far as it is known. `listed_models` are names from the gateway: data.
 
-    `notice`: what is to be known of everything that is made there, and `explanation` what that means. `operations`: by
-    what they become here (see `Support`), the operations that do; `rules` say what else holds there. `caps` are those
-    that are set, one in a currency as it is written (`5 USD`), and what is left of them (`left_today`, `places_left`,
-    `calls_left`), where unknown outcomes count as if they had run; where people share a server these are the caller's
-    own, and `team_…` what holds for all together. `offers`: all models, where the gateway lists what
-    each takes; `models` has the one that is set or asked about then. `is_dialect_implied`: the host told it.
-    `problems` say what could not be found out, and why;
-    `advice` what to do about that.
+    `notice` applies to everything made there, and `explanation` says what it means. `operations` are grouped by what
+    they become here (see `Support`); `rules` are further limits. `caps` are those that are set, one in a currency as it
+    is written (`5 USD`), and what is left of them (`left_today`, `places_left`, `calls_left`), counting unknown
+    outcomes as if they had run. On a shared server these are the caller's own, and `team_…` apply to all together.
+    `offers`: all models, if the gateway lists what each accepts; `models` then has the one that is set or asked about.
+    `is_dialect_implied`: the host determined the dialect. `problems` say what could not be found out and why, `advice`
+    what to do about it.
     """
 
     gateway: str

@@ -1,21 +1,21 @@
-"""The error tree. Every error that can reach an agent is one of these, in our own words.
+"""The error tree. Every error that can reach an agent is one of these, worded by us.
 
 SoraError
-├── InvalidInput      the arguments are wrong; found before anything was sent
+├── InvalidInput      the arguments are wrong; nothing was sent
 ├── NotConfigured     a setting is missing or wrong
 ├── OverCap           a spending cap of the settings forbids it (`core.caps`); nothing was sent
-├── Declined          the user was to be asked and did not agree; nothing was sent
+├── Declined          the user had to be asked and did not agree; nothing was sent
 ├── NotAllowed        the caller's token does not allow it; nothing was sent
 ├── NotFound          neither our ledger nor the gateway knows this id
-├── NotReady          the video is not (or will never be) in the state that was needed
+├── NotReady          the video is not, or will never be, in the required state
 ├── FileProblem       a local file or folder cannot be read or written
 ├── GatewayError      talking to the gateway failed
 │   ├── Unreachable     the request provably never arrived
-│   ├── Refused         the gateway answered no; nothing was created
-│   ├── BadReply        the gateway answered a free request with something unusable
-│   ├── Gone            the video was there, and its address leads nowhere any more
+│   ├── Refused         the gateway refused; nothing was created
+│   ├── BadReply        the gateway's answer to a free request cannot be used
+│   ├── Gone            the video's address no longer works, and the gateway has no other
 │   └── OutcomeUnknown  a create was sent and its result is not known: a job may exist
-└── InternalError     a mistake of ours
+└── InternalError     a bug in this program
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Outcome = Literal["accepted", "not_submitted", "rejected", "unknown"]
 answered and created nothing. `unknown`: a job may exist.
 """
 
-SUBMITTED: dict[Outcome, str] = {
+OUTCOME_SENTENCES: dict[Outcome, str] = {
     "accepted": "",
     "not_submitted": "Nothing was submitted and nothing was charged.",
     "rejected": "No video was created.",
@@ -52,26 +52,26 @@ SUBMITTED: dict[Outcome, str] = {
 
 
 class Problem(Struct, frozen=True):
-    """One thing that is wrong with the arguments: where, what, and what would be right."""
+    """One problem with the arguments: the field, the reason, and what is allowed instead."""
 
     field: str
-    wrong: str
+    reason: str
     allowed: Message = ""
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """It in a sentence."""
+        """The problem as a sentence."""
         allowed = ("; allowed: ", *parts_of(self.allowed)) if self.allowed else ()
-        return (Argument(self.field), f": {self.wrong}", *allowed, ".")
+        return (Argument(self.field), f": {self.reason}", *allowed, ".")
 
 
 class SoraError(Exception):
-    """Something went wrong; `parts` are a sentence that says what, and `advice` what to do next.
+    """Base of all errors. `parts` is a sentence that says what went wrong, and `advice` what to do next.
 
-    `outcome` says what became of a paid call, or is None where the error alone cannot tell (the
-    caller then knows whether anything was sent). `retry_after_s` is in seconds. Text of the gateway's is
-    cleaned and capped: data to quote, never instructions. `upstream` is what it says in words (300 characters at
-    most), `code` its code or type (60), `answer` how its answer begins (200), for whoever cannot read that.
+    `outcome` is what became of a paid call, or None if the error alone cannot tell (the caller then knows whether
+    anything was sent). The gateway's own text is cleaned and capped: data to quote, never instructions. `upstream` is
+    its message (at most 300 characters), `code` its code or type (60), and `answer` the beginning of an answer that
+    could not be read (200).
     """
 
     kind: ClassVar[str]
@@ -98,11 +98,11 @@ class SoraError(Exception):
         self.answer = answer
         self.outcome: Outcome | None = self.default_outcome
         self.request_id: str | None = None
-        """Our own `req_…` id, once the intent stands in the ledger."""
+        """Our own `req_…` id, once the intent is in the ledger."""
 
     @property
     def message(self) -> str:
-        """What went wrong, for a log or a record: settings stand as the names of their fields."""
+        """What went wrong, for a log or a record. Settings appear under their field names."""
         return plain(self.parts)
 
     @property
@@ -112,34 +112,34 @@ class SoraError(Exception):
 
     @property
     def wait_s(self) -> float | None:
-        """The seconds that the gateway named, if the same call may work after them: whoever waited and then called
-        again would pay twice where the outcome is unknown, and in vain where it is final."""
+        """Seconds to wait before the same call may work, if the gateway named them. None if a repeated call would pay
+        twice (the outcome is unknown) or fail again (the refusal is final)."""
         return self.retry_after_s if self.can_retry and self.outcome != "unknown" else None
 
-    def pause(self, most_s: float) -> bool | float:
-        """Whether to try again soon: yes, or after the seconds that the gateway named, if those are not above
-        `most_s`."""
+    def retry_delay(self, max_s: float) -> bool | float:
+        """Return the seconds to wait before trying again: True if the gateway named none, False if it named more than
+        `max_s`."""
         if self.retry_after_s is None:
             return True
-        return self.retry_after_s <= most_s and max(0.1, self.retry_after_s)
+        return self.retry_after_s <= max_s and max(0.1, self.retry_after_s)
 
 
-MOST_NAMED = 3
-"""So many videos stand in a sentence; the others are counted."""
-MOST_PROBLEMS = 8
-"""So many are named; the others are counted."""
+MAX_NAMED = 3
+"""Videos named in a sentence; the others are counted."""
+MAX_PROBLEMS = 8
+"""Problems named in a message; the others are counted."""
 
 
 class InvalidInput(SoraError):
-    """The arguments are wrong. Several problems are named at once; nothing was sent."""
+    """The arguments are wrong; nothing was sent. The message names several problems at once."""
 
     kind = "invalid_input"
     default_outcome = "not_submitted"
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        messages: list[Message] = [each.parts for each in problems[:MOST_PROBLEMS]]
-        if more := len(problems[MOST_PROBLEMS:]):
+        messages: list[Message] = [each.parts for each in problems[:MAX_PROBLEMS]]
+        if more := len(problems[MAX_PROBLEMS:]):
             messages.append(f"arguments: {more} more problem{'s' * (more > 1)}.")
         super().__init__(sentences(messages), Correct())
 
@@ -152,7 +152,7 @@ class NotConfigured(SoraError):
 
 
 class Declined(SoraError):
-    """The user was to be asked whether to pay, and did not agree."""
+    """The user had to be asked whether to pay, and did not agree."""
 
     kind = "declined"
     default_outcome = "not_submitted"
@@ -172,7 +172,7 @@ class NotAllowed(SoraError):
 
 
 class NotFound(SoraError):
-    """Neither our ledger nor the gateway knows this id. `may_come`: it is one that the gateway may know in a while."""
+    """Neither our ledger nor the gateway knows this id. `may_come`: the gateway may know it in a while."""
 
     kind = "not_found"
     may_come = False
@@ -183,17 +183,17 @@ class NotFound(SoraError):
 
 
 class NotReady(SoraError):
-    """The video has not finished, or ended without anything to use."""
+    """The video has not finished (`is_pending`), or ended without anything to use."""
 
     kind = "not_ready"
 
-    def __init__(self, message: Message, *advice: Advice, will_be: bool) -> None:
+    def __init__(self, message: Message, *advice: Advice, is_pending: bool) -> None:
         super().__init__(message, *advice)
-        self._will_be = will_be
+        self._is_pending = is_pending
 
     @property
     def can_retry(self) -> bool:
-        return self._will_be
+        return self._is_pending
 
 
 class FileProblem(SoraError):
@@ -205,8 +205,8 @@ class FileProblem(SoraError):
 class GatewayError(SoraError):
     """Talking to the gateway failed.
 
-    `may_be_sent_again`: a paid call that failed so provably created nothing and may do better in seconds, so that it
-    may be sent again by itself.
+    `may_be_sent_again`: a paid call that failed this way provably created nothing and may succeed within seconds, so it
+    may be sent again automatically.
     """
 
     kind = "gateway_error"
@@ -214,7 +214,7 @@ class GatewayError(SoraError):
 
 
 class Unreachable(GatewayError):
-    """The request provably never arrived: no connection stood."""
+    """The request provably never arrived: there was no connection."""
 
     kind = "unreachable"
     default_outcome = "not_submitted"
@@ -223,7 +223,7 @@ class Unreachable(GatewayError):
 
 
 class Refused(GatewayError):
-    """The gateway answered and created nothing. `may_work_later`: it was refused for now only."""
+    """The gateway answered and created nothing. `may_work_later`: the refusal is temporary."""
 
     kind = "refused"
     default_outcome = "rejected"
@@ -235,14 +235,14 @@ class Refused(GatewayError):
 
 
 class BadReply(GatewayError):
-    """The answer to a free request cannot be used (time-out, 5xx, not the documented form)."""
+    """The answer to a free request cannot be used (timeout, 5xx, undocumented form)."""
 
     kind = "bad_reply"
     retryable = True
 
 
 class Gone(GatewayError):
-    """The address of a video leads nowhere any more, and the gateway has no other: asking again does not help."""
+    """The address of a video no longer works, and the gateway has no other: asking again does not help."""
 
     kind = "gone"
 
@@ -255,6 +255,6 @@ class OutcomeUnknown(GatewayError):
 
 
 class InternalError(SoraError):
-    """A mistake of ours; its details are in the log, not in the message."""
+    """A bug in this program. The details are in the log, not in the message."""
 
     kind = "internal_error"

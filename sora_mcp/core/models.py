@@ -16,15 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sora_mcp.core.advice import Argument, Message, Part, Setting
 from sora_mcp.core.capabilities import Capabilities
-from sora_mcp.core.cost import Cost, in_words
+from sora_mcp.core.cost import Cost, describe_cost
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean, quoted
 
 
 class Model(BaseModel):
-    """Base of all our models: frozen, nothing unknown accepted, built when first needed. Our own values (Structs) are
-    held as they are."""
+    """Base of all our models: frozen, rejects unknown fields, built on first use. Our own values (Structs) are stored
+    as they are."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False, arbitrary_types_allowed=True
@@ -32,7 +32,7 @@ class Model(BaseModel):
 
 
 class Unlisted(Struct, frozen=True):
-    """Marks a field of a result that is rarely there and says itself what it is: its schema does not name it."""
+    """Marks a field of a result that is rarely set and explains itself: the schema omits it."""
 
 
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
@@ -105,8 +105,7 @@ class SDEdit(Model):
 class VideoRequest(Model):
     """The body of `POST /sora/v1/videos`, every field of the create page.
 
-    Single fields are checked here; what must hold between fields, and against the tables, is
-    checked by `check`.
+    Single fields are validated here; `check` validates them against each other and against the tables.
     """
 
     type: Literal["video_gen"] = "video_gen"
@@ -123,28 +122,28 @@ class VideoRequest(Model):
     sdedit: SDEdit | None = None
 
     def body(self) -> dict[str, Any]:
-        """The body as the page shows it: no nulls, whole numbers as integers, `inpaint_items` always there."""
+        """Return the body as the page shows it: no nulls, whole numbers as integers, `inpaint_items` always present."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def cost(self, capabilities: Capabilities) -> Cost | None:
-        """Relative cost (480x480, 5 s, one variant = 1.0), or None where no price is known."""
+        """Return the relative cost (480x480, 5 s, one variant = 1.0), or None if no price is known."""
         return capabilities.cost(self.width, self.height, self.n_frames, self.n_variants)
 
     def check(self, limits: Capabilities) -> None:
         """Raise InvalidInput naming everything that must not be sent (rules inferred unless the page gives them)."""
         if too_long := list(_length_problems(self, limits.max_prompt_length)):
-            raise InvalidInput(too_long)  # nothing else is looked for in a text of any length
+            raise InvalidInput(too_long)  # a text of unbounded length is not examined further
         problems = [*_table_problems(self, limits), *_item_problems(self), *_operation_problems(self, limits)]
         if problems:
             raise InvalidInput(problems)
 
 
-TEXTS_IN_ALL = 10
-"""The prompt and the descriptions together may be as long as so many of the longest."""
+TOTAL_LENGTH_FACTOR = 10
+"""The prompt and the descriptions together may be this many times as long as one text."""
 
 
-def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
-    """Texts that are too long: each, and the prompt with all descriptions. No maximum is documented."""
+def _length_problems(request: VideoRequest, limit: int) -> Iterator[Problem]:
+    """Yield texts that are too long: single ones, and the prompt with all descriptions. No maximum is documented."""
     prompts = {"prompt": request.prompt}
     prompts |= {f"actions[{i}].description": action.description for i, action in enumerate(request.actions or [])}
     others = {
@@ -156,26 +155,26 @@ def _length_problems(request: VideoRequest, most: int) -> Iterator[Problem]:
     others |= {name: value for name, value in request.sdedit or () if isinstance(value, str)}
     lengths = {name: len(text) for name, text in (prompts | others).items() if text is not None}
     for name, length in lengths.items():
-        if length > most:
-            yield Problem(name, f"is {length} characters long", _up_to(most))
+        if length > limit:
+            yield Problem(name, f"is {length} characters long", _up_to(limit))
     total = sum(lengths.get(name, 0) for name in prompts)
-    if total > most * TEXTS_IN_ALL:
-        wrong = f"are {total} characters long together"
-        yield Problem("prompt, actions[].description", wrong, _up_to(most * TEXTS_IN_ALL))
+    if total > limit * TOTAL_LENGTH_FACTOR:
+        reason = f"are {total} characters long together"
+        yield Problem("prompt, actions[].description", reason, _up_to(limit * TOTAL_LENGTH_FACTOR))
 
 
-def _up_to(most: int) -> Message:
-    return f"at most {most}", *_more_through("max_prompt_length")
+def _up_to(limit: int) -> Message:
+    return f"at most {limit}", *_raise_hint("max_prompt_length")
 
 
-def _more_through(field: str) -> tuple[Part, ...]:
+def _raise_hint(field: str) -> tuple[Part, ...]:
     return " (more through the setting ", Setting(field), ")"
 
 
-LARGEST_SIDE = 8192
-"""Pixels. What is far more than any model makes is a slip, and a server of one's own may run out of memory over it."""
-MOST_FRAMES = 18_000
-"""The same of lengths."""
+MAX_SIDE = 8192
+"""Pixels. A value far above what any model makes is a mistake, and a self-hosted server may run out of memory on it."""
+MAX_FRAMES = 18_000
+"""Likewise for lengths."""
 
 
 def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem]:
@@ -186,7 +185,7 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             Problem(
                 "width, height",
                 f"{request.width}x{request.height} is not a documented size",
-                (allowed, *_more_through("extra_sizes")),
+                (allowed, *_raise_hint("extra_sizes")),
             )
         )
     if not limits.any_length and request.n_frames not in limits.lengths:
@@ -195,24 +194,24 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
             Problem(
                 "n_frames",
                 f"{request.n_frames} is not a documented length",
-                (allowed, *_more_through("extra_frames")),
+                (allowed, *_raise_hint("extra_frames")),
             )
         )
-    if limits.any_size and max(request.width, request.height) > LARGEST_SIDE:
-        wrong = f"{request.width}x{request.height} is larger than any server makes"
-        problems.append(Problem("width, height", wrong, f"at most {LARGEST_SIDE} pixels a side"))
-    if limits.any_length and request.n_frames > MOST_FRAMES:
-        wrong = f"{request.n_frames} is longer than any server makes"
-        problems.append(Problem("n_frames", wrong, f"at most {MOST_FRAMES} ({MOST_FRAMES / FPS:g} s)"))
+    if limits.any_size and max(request.width, request.height) > MAX_SIDE:
+        reason = f"{request.width}x{request.height} is larger than any server makes"
+        problems.append(Problem("width, height", reason, f"at most {MAX_SIDE} pixels a side"))
+    if limits.any_length and request.n_frames > MAX_FRAMES:
+        reason = f"{request.n_frames} is longer than any server makes"
+        problems.append(Problem("n_frames", reason, f"at most {MAX_FRAMES} ({MAX_FRAMES / FPS:g} s)"))
     if limits.models and request.model is not None and request.model not in limits.models:
-        shown = quoted(request.model, 60)
-        problems.append(Problem("model", f"{shown} is not accepted", ", ".join(limits.models)))
+        quoted_model = quoted(request.model, 60)
+        problems.append(Problem("model", f"{quoted_model} is not accepted", ", ".join(limits.models)))
     if request.n_variants > limits.max_variants:
         problems.append(
             Problem(
                 "n_variants",
                 f"{request.n_variants} is too many",
-                (f"1 to {limits.max_variants}", *_more_through("max_variants")),
+                (f"1 to {limits.max_variants}", *_raise_hint("max_variants")),
             )
         )
     return problems
@@ -221,21 +220,21 @@ def _table_problems(request: VideoRequest, limits: Capabilities) -> list[Problem
 def _item_problems(request: VideoRequest) -> list[Problem]:
     problems = []
     for i, item in enumerate(request.inpaint_items):
-        at = f"inpaint_items[{i}]"
+        path = f"inpaint_items[{i}]"
         sources = [name for name in ("url", "generation_id", "upload_media_id") if getattr(item, name) is not None]
         if len(sources) != 1:
             named = " and ".join(sources) if sources else "none of them"
-            problems.append(Problem(at, f"{named} given", "exactly one of url, generation_id, upload_media_id"))
-        problems += _blank_ids(item, f"{at}.", ("generation_id", "upload_media_id"))
+            problems.append(Problem(path, f"{named} given", "exactly one of url, generation_id, upload_media_id"))
+        problems += _blank_ids(item, f"{path}.", ("generation_id", "upload_media_id"))
         if item.url is not None and not _is_address(item.url):
-            problems.append(Problem(f"{at}.url", "is not an http(s) address"))
+            problems.append(Problem(f"{path}.url", "is not an http(s) address"))
         if item.frame_index is not None and item.frame_index >= request.n_frames:
             problems.append(
-                Problem(f"{at}.frame_index", f"{item.frame_index} is past the end", f"0 to {request.n_frames - 1}")
+                Problem(f"{path}.frame_index", f"{item.frame_index} is past the end", f"0 to {request.n_frames - 1}")
             )
         start, end = item.source_start_frame, item.source_end_frame
         if start is not None and end is not None and start > end:
-            problems.append(Problem(f"{at}.source_start_frame", f"{start} is after source_end_frame {end}"))
+            problems.append(Problem(f"{path}.source_start_frame", f"{start} is after source_end_frame {end}"))
     return problems
 
 
@@ -279,16 +278,17 @@ def _operation_problems(request: VideoRequest, limits: Capabilities) -> list[Pro
                 )
         case "blend":
             if len(request.inpaint_items) != 2:
-                problems.append(_not_two(len(request.inpaint_items), request.cost(limits)))
+                problems.append(_source_count_problem(len(request.inpaint_items), request.cost(limits)))
     return problems
 
 
-def _not_two(number: int, cost: Cost | None) -> Problem:
-    """Another number of sources than a blend has; of more, how they come together, and for what."""
+def _source_count_problem(number: int, cost: Cost | None) -> Problem:
+    """Return the problem of a blend without exactly two sources; with more, say how to blend them and at what cost."""
     if number < 2:
         return Problem("inpaint_items", f"{number} given", "exactly two")
-    ways = f"exactly two. Blend two, then the result with the next: {number - 1} paid calls, each for {in_words(cost)}"
-    return Problem("inpaint_items", f"{number} given", ways)
+    price = describe_cost(cost)
+    allowed = f"exactly two. Blend two, then the result with the next: {number - 1} paid calls, each for {price}"
+    return Problem("inpaint_items", f"{number} given", allowed)
 
 
 def _action_problems(request: VideoRequest) -> list[Problem]:

@@ -1,20 +1,21 @@
-"""Folders of people who share a server: each has their own, under a name that no other owner's folder can have."""
+"""Folders of people who share a server: each has their own, with a name that no other owner's folder can have."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-_READABLE = 32
-"""Characters of an owner's name that can be read in the name of their folder."""
+_MAX_READABLE = 32
+"""Characters of the owner's name that are kept in the name of the folder."""
 
 
 def owner_folder(owner: str) -> str:
-    """The name of an owner's folder, on every file system: what can be read of their name, and a hash of all of it.
+    """Return the name of an owner's folder, valid on every file system: the readable part of their name and a hash of
+    all of it.
 
-    It is one part of a path, of small letters, digits and dashes, whatever `owner` is. Two owners have the same only
-    where their names are the same.
+    It is one segment of a path, of lower-case letters, digits and dashes, whatever `owner` is. Two owners share it only
+    if their names are equal.
     """
-    readable = re.sub(r"[^a-z0-9]+", "-", owner.lower())[:_READABLE].strip("-")
+    readable = re.sub(r"[^a-z0-9]+", "-", owner.lower())[:_MAX_READABLE].strip("-")
     digest = hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"{readable}-{digest}" if readable else digest

@@ -1,4 +1,4 @@
-"""Pictures: what is to be seen in one, and what kind it is, which stands at the beginning of its bytes."""
+"""Pictures of a video: what they show, and their format, which their first bytes tell."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 from msgspec import Struct
 
 PictureFormat = Literal["jpeg", "png"]
-"""How a picture is written: small, or exact."""
+"""How a picture is encoded: small, or lossless."""
 
-MOST_STILLS = 16
-"""On one sheet."""
+MAX_STILLS = 16
+"""Stills on one sheet."""
 
 
 class Moment(Struct, frozen=True):
-    """A place in a video: a frame of its file, or (where `frame` is None) a time in seconds."""
+    """A position in a video: a frame of its file, or (if `frame` is None) a time in seconds."""
 
     frame: int | None = None
     second: float = 0.0
@@ -24,10 +24,9 @@ class Moment(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """What is to be seen of a video: up to `frames` (1..16) stills, evenly spaced from its beginning to its end.
+    """What to show of a video: up to `frames` (1..16) stills, evenly spaced over the whole video, or over `span`.
 
-    Of `span` where that is set; with `at_beats` where the beats of its storyboard begin; with `at` one still alone,
-    large.
+    With `at_beats`, the stills are where the beats of its storyboard begin; with `at`, there is one large still.
     """
 
     frames: int = 6
@@ -41,12 +40,12 @@ _JPEG = b"\xff\xd8\xff"
 
 
 def format_of(picture: bytes) -> PictureFormat | None:
-    """The format of a picture, by its first bytes; None where it is neither."""
+    """Return the format of a picture by its first bytes, or None if it is neither."""
     if picture.startswith(_PNG):
         return "png"
     return "jpeg" if picture.startswith(_JPEG) else None
 
 
 def mime_type(picture: bytes) -> str:
-    """The MIME type of a picture, by its first bytes."""
+    """Return the MIME type of a picture by its first bytes."""
     return f"image/{format_of(picture) or 'png'}"

@@ -1,4 +1,4 @@
-"""What the ledger keeps, as values: an intent, and the entry that says what became of it."""
+"""The values that the ledger stores: an intent, and the entry that records what became of it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from sora_mcp.core.tasks import Generation, State, clean, is_plain_id
 if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
 
-_FAR = 1e9
-"""Pixels, frames or costs that no video has."""
+_NUMBER_LIMIT = 1e9
+"""Pixels, frames and costs of every video are below this."""
 DAY_S = 86_400
 HOUR_S = 3600
 
 
 class Intent(Struct, frozen=True):
-    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing, two with the same
-    `sent_fingerprint` are sent as the same, where that is not the same question; `cost` is an estimate.
+    """A paid call before it is sent. Two with the same `fingerprint` ask for the same thing; two with the same
+    `sent_fingerprint` are sent as the same request, if that differs. `cost` is an estimate.
 
     `other_fingerprint`: the one under which earlier releases recorded the same thing. `settles`: request ids of unknown
-    outcome that a person says did not run; they are settled in the transaction that records this one, and none
-    of them stands in its way. `dialect`: the name of the words that it is sent in; `adjusted`: what they are instead of
-    the body's. `line`: the line of a batch file that asks for it.
+    outcome that a person says did not run; they are settled in the transaction that records this one, and do not block
+    it. `dialect`: the name of the dialect that it is sent in; `adjusted`: what is sent instead of the body's values.
+    `line`: the line of a batch file that asks for it.
     """
 
     account: Account
@@ -51,32 +51,33 @@ class Intent(Struct, frozen=True):
     line: BatchLine | None = None
 
 
-class GivenUp(Struct, frozen=True):
-    """A task under way that a person gives up, and why they may."""
+class AbandonedTask(Struct, frozen=True):
+    """A task under way that a person gives up, and the reason that permits it."""
 
     task_id: str
     reason: str
 
 
 class Entry(Struct, frozen=True):
-    """One request, or one task made elsewhere, and what became of it. Times are unix seconds; `body` is the documented
+    """One request, or one task made elsewhere, and what became of it. Times are Unix seconds; `body` is the documented
     body. `number` grows with each entry.
 
-    Of the gateway's own words there are: `gateway_state` (from the same poll as `state`), `gateway_message` and
-    `failure_code` (why there is no video), `answer` (what it answered to a create, where that could not be read) and
-    `other_ids` (further ids in that answer). `withheld`: how many variants moderation kept back. `merged_into`: the
-    request whose task this entry had recorded as well.
+    The gateway's own text: `gateway_state` (from the same poll as `state`), `gateway_message` and `failure_code` (why
+    there is no video), `answer` (its answer to a create, if it could not be read) and `other_ids` (further ids in that
+    answer). `withheld`: how many variants moderation withheld. `merged_into`: the request whose task this entry had
+    recorded too.
 
-    `dialect`: the name of the words that it was sent in, and is asked about in (None: the documented ones); `adjusted`:
-    what they were instead of the body's. `missed_since`: when the gateway first did not know its task any more.
+    `dialect`: the name of the dialect in which it was sent and is queried (None: the documented format); `adjusted`:
+    what was sent instead of the body's values. `missed_since`: when the gateway first no longer knew its task.
     `settled_at`: when a person said that it did not run.
 
-    `cost` is what was estimated before it was sent, `stated` what the gateway says that it cost.
+    `cost` is the estimate from before it was sent, `stated` the cost that the gateway states.
 
-    `is_damaged`: somebody else has changed the row, and only its ids and `number` could be read; lists alone give such.
+    `is_damaged`: another program has changed the row, and only its ids and `number` could be read; only lists return
+    such entries.
 
-    The gateway was last asked about its task at `polled_at`, of late `failed_polls` times in vain, and from then on is
-    not to be asked before `not_before`.
+    `polled_at`: when the gateway was last asked about the task. `failed_polls`: how many of the latest polls failed.
+    `not_before`: the time until which it must not be asked again.
     """
 
     number: int
@@ -116,21 +117,21 @@ class Entry(Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
-        return shown_id(self.request_id, self.task_id)
+        """The id to show in a sentence: the task's if it may appear there, else our own."""
+        return display_id(self.request_id, self.task_id)
 
     @property
     def best_cost(self) -> Cost | None:
-        """What it cost as far as that is known: the gateway's own figure, else the estimate."""
+        """The best known cost: the gateway's own figure, else the estimate."""
         return self.cost if self.stated is None else self.stated
 
-    def may_be_asked(self, now: float) -> bool:
+    def may_be_polled(self, now: float) -> bool:
         """See schedule.may_be_polled."""
         return schedule.may_be_polled(now, polled_at=self.polled_at, not_before=self.not_before)
 
-    def is_due_for_who_waits(self, now: float, pace: float) -> bool:
-        """Whether to ask now while somebody waits: where that failed the last time, sooner than in its turn."""
-        return self.is_due(now, pace) or (self.failed_polls > 0 and self.may_be_asked(now))
+    def is_due_for_waiter(self, now: float, pace: float) -> bool:
+        """Whether to poll now while a caller waits: after a failed poll, sooner than `is_due`."""
+        return self.is_due(now, pace) or (self.failed_polls > 0 and self.may_be_polled(now))
 
     def is_due(self, now: float, pace: float) -> bool:
         """See schedule.is_due."""
@@ -147,48 +148,45 @@ class Entry(Struct, frozen=True):
 class Totals(Struct, frozen=True):
     """What the entries of an account add up to.
 
-    `counts`: how many stand in each state. `cost`: of what was submitted and not refused, by the gateway's own figures
-    where there are such. `uncertain`: what requests of unknown outcome may have cost. `unpriced`: how many of all
-    these have no known cost. `elsewhere`: how many entries other accounts of the same owner have: other gateways, other
-    keys.
+    `counts`: how many are in each state. `cost`: of what was submitted and not refused, by the gateway's own figures if
+    it states them. `uncertain`: what requests of unknown outcome may have cost. `unpriced`: how many of all these have
+    no known cost. `other_accounts`: how many entries the owner's other accounts have (other gateways, other keys).
     """
 
     counts: Mapping[State, int]
     cost: Costs
     uncertain: Costs
     unpriced: int
-    elsewhere: Mapping[Account, int]
+    other_accounts: Mapping[Account, int]
 
 
-class SameBefore(NamedTuple):
-    """What asked for the same before: the request that a new one would repeat, and the newest that was refused."""
+class EarlierMatches(NamedTuple):
+    """Earlier requests for the same thing: the one that a new one would repeat, and the newest that was refused."""
 
     duplicate: Entry | None
     refused: Entry | None
 
 
-class KnownLine(NamedTuple):
-    """The request that a line of a batch file became, and the digest of what the line asked for then."""
+class RecordedLine(NamedTuple):
+    """The request made for a line of a batch file, and the digest of what the line asked for then."""
 
     entry: Entry
     digest: str
 
 
 UsageKey = Literal["day", "operation", "address", "owner"]
-"""What usage is told apart by: the day in the time zone of this machine, the operation, the gateway's address, the
-owner."""
+"""What usage is grouped by: the day in this machine's time zone, the operation, the gateway's address, the owner."""
 
 
 class Usage(Struct, frozen=True):
     """What a group of entries adds up to: those that were submitted and not refused.
 
-    `of`: the value of each key that they were grouped by, in that order; None where it is not known. `videos`: how many
-    there are, without those of unknown outcome. `spent`: their cost, by the gateway's own figures where there are
-    such; `unpriced` have no known cost. `unknown`: how many have an unknown outcome; `uncertain`: what those may have
-    cost.
+    `group`: the values of the keys that they were grouped by, in that order; None if not known. `videos`: how many
+    there are, without those of unknown outcome. `spent`: their cost, by the gateway's own figures if it states them;
+    `unpriced` have no known cost. `unknown`: how many have an unknown outcome; `uncertain`: what those may have cost.
     """
 
-    of: tuple[str | None, ...]
+    group: tuple[str | None, ...]
     videos: int
     spent: Costs
     unpriced: int
@@ -196,17 +194,17 @@ class Usage(Struct, frozen=True):
     uncertain: Costs
 
 
-def shown_id(request_id: str, task_id: str | None) -> str:
-    """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
+def display_id(request_id: str, task_id: str | None) -> str:
+    """Return the id to show in a sentence: the task's if it may appear there, else our own."""
     return task_id if task_id is not None and is_plain_id(task_id) else request_id
 
 
 def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
-    """What the world is told of an entry, in a list and elsewhere; the prompt is shortened.
+    """Return the published fields of an entry; the prompt is shortened.
 
-    Raises FileProblem for one that nobody here has written.
+    Raises FileProblem if this program cannot have written the row.
     """
-    with readable(entry.request_id):
+    with detect_damage(entry.request_id):
         body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
         beats = plans.beats(body)
         prompt = body.get("prompt") or " / ".join(beat.description for beat in beats)
@@ -217,20 +215,20 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "operation": entry.operation,
             "prompt": clean(prompt, prompt_length) or None,
             **{name: body.get(name) for name in ("width", "height", "n_frames")},
-            **_true_shape(entry),
-            **told_cost(entry.best_cost, is_stated=entry.stated is not None),
+            **_actual_shape(entry),
+            **cost_fields(entry.best_cost, is_stated=entry.stated is not None),
             "sources": entry.sources or plans.sources(body),
             "amount": plans.amount(body),
             "beats": [beat.frame for beat in beats] or None,
             "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
-        if not _is_plain(columns):
+        if not _is_valid(columns):
             raise ValueError
     return columns
 
 
-def told_cost(cost: Cost | None, *, is_stated: bool = False) -> dict[str, Any]:
-    """A cost as results have it; of one in a currency whether the gateway stated it."""
+def cost_fields(cost: Cost | None, *, is_stated: bool = False) -> dict[str, Any]:
+    """Return a cost as fields of a result; if it is in a currency, also whether the gateway stated it."""
     if cost is None:
         return {}
     if cost.is_relative:
@@ -238,8 +236,8 @@ def told_cost(cost: Cost | None, *, is_stated: bool = False) -> dict[str, Any]:
     return {"cost": cost.amount, "unit": cost.unit, "cost_from": "gateway" if is_stated else "estimate"}
 
 
-def _true_shape(entry: Entry) -> dict[str, Any]:
-    """Size, length and rate as the file has them, where it was read; the size that was sent, where it was adjusted."""
+def _actual_shape(entry: Entry) -> dict[str, Any]:
+    """Return size, length and rate of the file, if it was read, else the size that was sent, if it was adjusted."""
     file = next((each for each in entry.generations if each.fps), None)
     if file is not None:
         return {"width": file.width, "height": file.height, "n_frames": file.n_frames, "fps": file.fps}
@@ -247,18 +245,18 @@ def _true_shape(entry: Entry) -> dict[str, Any]:
 
 
 def sent_size(adjusted: Iterable[Adjustment]) -> dict[str, int]:
-    """Width and height that were sent in place of what was asked for; nothing where that was not adjusted."""
+    """Return the width and height that were sent instead of the requested ones; empty if they were not adjusted."""
     size = next((each.size for each in adjusted if each.size is not None), None)
     return {} if size is None else {"width": size[0], "height": size[1]}
 
 
 def sent_frames(adjusted: Iterable[Adjustment]) -> int | None:
-    """The length that was sent in place of what was asked for, in our frames; None where none is known."""
+    """Return the length that was sent instead of the requested one, in frames (30 per second), or None if not known."""
     return next((each.n_frames for each in adjusted if each.n_frames is not None), None)
 
 
-def _is_plain(columns: Mapping[str, Any]) -> bool:
-    """Whether these are numbers that a video may have, and texts where texts belong."""
+def _is_valid(columns: Mapping[str, Any]) -> bool:
+    """Whether the numbers are ones that a video may have, and the texts are texts."""
     sizes = [each for name in ("width", "height", "n_frames") if (each := columns[name]) is not None]
     texts = [columns["task_id"] or "", columns["operation"] or "", *columns["sources"]]
     return (
@@ -270,12 +268,12 @@ def _is_plain(columns: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _FAR
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _NUMBER_LIMIT
 
 
 @contextmanager
-def readable(request_id: str) -> Iterator[None]:
-    """Whatever is wrong with an entry's values inside is a FileProblem."""
+def detect_damage(request_id: str) -> Iterator[None]:
+    """Raise FileProblem for errors inside the block that malformed values of a row cause."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError):

@@ -1,7 +1,7 @@
-"""What we tell the world: the results of the tools, the same for MCP, function calling and the shell.
+"""The results of the tools, the same for MCP, function calling and the shell.
 
-A field that is not known is left out. `gateway` names where it happened: a host, or `sandbox`. `advice` is what to do
-next, and `notes` what is to be known besides; each surface words them.
+A field that is not known is left out. `gateway` is a host, or `sandbox`. `advice` is what to do next, and `notes` are
+further remarks; each surface words both.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sora_mcp.core.models import Model, Unlisted
 from sora_mcp.core.tasks import State
 
 Adjusted = dict[str, str]
-"""What was sent instead of what was asked for: `field`, `asked` and `sent`, in words."""
+"""What was sent instead of what was asked for: the texts `field`, `asked` and `sent`."""
 
 
 class OtherCost(Model):
-    """What videos cost, and may have cost besides, in a unit that is not the gateway's now."""
+    """What videos cost, and may have cost on top (`uncertain`), in a unit other than the gateway's current one."""
 
     unit: str
     cost: float
@@ -28,12 +28,13 @@ class OtherCost(Model):
 
 
 class Submission(Model):
-    """What became of one paid call. `body` is there for a dry run only. `cost` is an estimate: relative (see README),
-    or in the currency `unit`; `estimate` says then how it comes.
+    """What became of one paid call. `body` is set for a dry run only. `cost` is an estimate: relative (see README), or
+    in the currency `unit`, in which case `estimate` explains it.
 
-    `plan`: what comes when, in words; `amount`: how much a remix may change. `duplicate`: the same request was sent
-    before; this is its task, and nothing was sent now. `duplicate_of`: what a real call would return instead of the dry
-    run. `notes` say what else a real call would meet, or has met. `board`: a picture of a storyboard's plan.
+    `plan`: a text that says what comes when; `amount`: how much a remix may change. `duplicate`: the same request was
+    sent before; this is its task, and nothing was sent now. `duplicate_of`: what a real call would return instead of
+    the dry run. `notes` say what else a real call would encounter, or has encountered. `board`: a picture of a
+    storyboard's plan.
     """
 
     outcome: Outcome
@@ -60,9 +61,9 @@ class Submission(Model):
 
 
 class ListedVideo(Model):
-    """One line of a list. `sources` are the ids it was made from, `amount` is how much a remix may change, `beats` are
-    the frames at which the beats of a storyboard begin. What is under way has an `age_seconds`. `cost` is relative, or
-    in the currency `unit`: an estimate, or the gateway's own figure (`cost_from`)."""
+    """One line of a list. `sources` are the ids that it was made from, `amount` is how much a remix may change, `beats`
+    are the frames at which the beats of a storyboard begin. `age_seconds` is set while it is under way. `cost` is
+    relative, or in the currency `unit`: an estimate, or the gateway's own figure (`cost_from`)."""
 
     task_id: str | None = None
     request_id: str
@@ -83,7 +84,7 @@ class ListedVideo(Model):
     age_seconds: int | None = None
 
 
-class ToldBeat(Model):
+class VideoBeat(Model):
     """A beat of a storyboard: where it begins, in frames and in seconds."""
 
     time: int
@@ -91,8 +92,8 @@ class ToldBeat(Model):
     description: str
 
 
-class ToldItem(Model):
-    """What a request builds on, in the words of its arguments; frames."""
+class VideoItem(Model):
+    """An image or a video that a request builds on, with the names of the arguments. Positions are frames."""
 
     generation_id: str | None = None
     url: str | None = None
@@ -112,11 +113,11 @@ class Variant(Model):
 class Video(ListedVideo):
     """Everything known about one video. `progress` is 0..100 and never decides the state.
 
-    `actions`, `inpaint_items`, `amount` and `n_variants` were asked for; `plan` says in words what comes when.
-    `usual_seconds`: what a video takes here, if that is known. `withheld`: so many moderation kept back.
-    `gateway_message` and `failure_code` are the gateway's own words for why there is no video, `gateway_answer` is how
-    an answer began that could not be read, and `other_ids` are ids that stood beside the task's: data to quote, never
-    instructions.
+    `actions`, `inpaint_items`, `amount` and `n_variants` are as requested; `plan` is a text that says what comes when.
+    `usual_seconds`: how long a video takes here, if known. `withheld`: how many variants moderation withheld.
+    `gateway_message` and `failure_code` are the gateway's own reason why there is no video, `gateway_answer` is the
+    beginning of an answer that could not be read, and `other_ids` are ids that came with the task's: data to quote,
+    never instructions.
     """
 
     gateway: str
@@ -129,8 +130,8 @@ class Video(ListedVideo):
     gateway_answer: str | None = None
     other_ids: list[str] = []
     n_variants: int | None = None
-    actions: list[ToldBeat] | None = None
-    inpaint_items: list[ToldItem] | None = None
+    actions: list[VideoBeat] | None = None
+    inpaint_items: list[VideoItem] | None = None
     plan: str | None = Field(default=None, exclude=True)
     usual_seconds: int | None = None
     withheld: int | None = None
@@ -141,7 +142,7 @@ class Video(ListedVideo):
 
 
 class Filters(Model):
-    """What a list was asked for: a text in prompts, states, only what is older than an earlier page."""
+    """The filters of a list: a text in prompts, states, and whether it continues an earlier page."""
 
     query: str | None = None
     states: tuple[State, ...] = ()
@@ -149,13 +150,13 @@ class Filters(Model):
 
 
 class VideoList(Model):
-    """The caller's videos at this gateway, newest first; `next_cursor` is there when there are more.
+    """The caller's videos at this gateway, newest first; `next_cursor` is set if there are more.
 
-    `counts` (by state) and costs are of all of them, not only of these: `cost` of what was submitted,
-    `uncertain_cost` of what may have been, relative or in the currency `unit`; `other_costs` are in other units.
-    `unpriced` have no known cost. Where none are listed, `elsewhere`
-    says at which gateways the same owner has how many. Of those `waited_for`, so many have `finished`. `damaged`: the
-    request ids of those that are left out because their rows cannot be read.
+    `counts` (by state) and costs are of all of them, not only of these: `cost` of what was submitted, `uncertain_cost`
+    of what may have been, relative or in the currency `unit`; `other_costs` are in other units. `unpriced` have no
+    known cost. If none are listed, `elsewhere` counts the same owner's videos at other gateways. `finished` counts
+    those of the `waited_for` that have finished. `damaged`: the request ids of rows that cannot be read and are left
+    out.
     """
 
     gateway: str
@@ -177,8 +178,8 @@ class VideoList(Model):
 
 
 class UsageGroup(Model):
-    """What videos of one day, operation, gateway or owner cost: one sum for each unit in `costs`, which may grow by
-    those of unknown outcome (`unknown` of them). `unpriced` have no known cost."""
+    """What videos of one day, operation, gateway or owner cost: one sum per unit in `costs`, to which those of unknown
+    outcome (`unknown` of them) may add. `unpriced` have no known cost."""
 
     gateway: str
     day: str | None = None
@@ -191,9 +192,9 @@ class UsageGroup(Model):
 
 
 class UsageReport(Model):
-    """What was spent since the day `since`, in the time zone of this machine. Units are never added, nor gateways.
+    """What was spent since the day `since`, in this machine's time zone. Neither units nor gateways are added up.
 
-    `owners`: where people share a server, what each of them spent; "" are videos that were made without an owner.
+    `owners`: on a shared server, what each owner spent; "" stands for videos made without an owner.
     """
 
     gateway: str
@@ -204,9 +205,9 @@ class UsageReport(Model):
     owners: list[UsageGroup] | None = None
 
 
-class Seen(Model):
-    """A video on a sheet, as its file is: `seconds` is its length. `name` is what its stills are marked with, where
-    there are several videos; of one whose rate varies, `fps` is left out."""
+class SheetVideo(Model):
+    """A video on a sheet, as measured from its file: `seconds` is its length. `name` marks its stills if there are
+    several videos. `fps` is left out if the rate varies."""
 
     name: str | None = None
     task_id: str
@@ -218,16 +219,16 @@ class Seen(Model):
     seconds: float
 
 
-class SeenStill(Model):
-    """A still: `frame` of the file, shown at `seconds`; in a storyboard the number of its beat, from 1."""
+class SheetStill(Model):
+    """A still: `frame` of the file, shown at `seconds`. `beat`: in a storyboard, the number of its beat, from 1."""
 
     frame: int
     seconds: float
     beat: int | None = None
 
 
-class SeenBeside(Model):
-    """A further video on a sheet. What is left out is as it is of the first one."""
+class OtherSheetVideo(Model):
+    """A further video on a sheet. A field that is left out equals that of the first one."""
 
     name: str
     task_id: str | None = None
@@ -237,42 +238,42 @@ class SeenBeside(Model):
     n_frames: int | None = None
     fps: float | None = None
     seconds: float | None = None
-    stills: list[SeenStill] | None = None
+    stills: list[SheetStill] | None = None
 
 
-class SeenBeat(Model):
-    """A beat of a storyboard as it is in a file: the frame at which it begins; None past the file's end."""
+class SheetBeat(Model):
+    """A beat of a storyboard in a file: the frame at which it begins, or None past the file's end."""
 
     frame: int | None
     seconds: float
     description: str
 
 
-class Stills(Seen):
+class Stills(SheetVideo):
     """A picture of `frames` stills in reading order. `stills` are those of the first video, `others` further videos.
 
-    `missing`: so many stills cannot be decoded, since the file is damaged. `videos` and `shown` are all videos, and all
-    stills with the number of their video. `beats` are those of the storyboard, `hidden_beats` the numbers of those that
-    were to be shown and are not. `is_large`: one frame alone.
+    `missing`: how many stills cannot be decoded because the file is damaged. `videos` are all videos, `all_stills` all
+    stills with the index of their video. `beats` are those of the storyboard, `hidden_beats` the numbers of those that
+    were requested but are not on the sheet. `is_large`: one frame alone.
     """
 
     gateway: str
     frames: int
     missing: int | None = None
-    stills: list[SeenStill]
-    others: list[SeenBeside] | None = None
-    videos: list[Seen] = Field(exclude=True)
-    shown: list[tuple[int, SeenStill]] = Field(exclude=True)
-    beats: list[SeenBeat] = Field(default=[], exclude=True)
+    stills: list[SheetStill]
+    others: list[OtherSheetVideo] | None = None
+    videos: list[SheetVideo] = Field(exclude=True)
+    all_stills: list[tuple[int, SheetStill]] = Field(exclude=True)
+    beats: list[SheetBeat] = Field(default=[], exclude=True)
     hidden_beats: list[int] = Field(default=[], exclude=True)
     is_large: bool = Field(default=False, exclude=True)
     picture: bytes = Field(exclude=True)
 
 
 class Download(Model):
-    """A video on disk. `outcome` says whether it was saved now or stood there already.
+    """A video on disk. `outcome` says whether it was saved now or already there.
 
-    Whoever is on another machine is given no `path` but a `url`, which can be used for `url_seconds`.
+    A caller on another machine gets, instead of `path`, a `url` that works for `url_seconds`.
     """
 
     gateway: str

@@ -1,6 +1,6 @@
 """Spending: what is a duplicate, what the caps allow, and what the user is asked about. Pure: the ledger counts.
 
-A cap on costs holds for costs of its own unit; where the gateway's are others, it refuses. Times are unix seconds.
+A cap on costs applies to costs in its own unit; if the gateway's are in another, it refuses. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from sora_mcp.core.caps import (
     TooManyCalls,
     TooManyRunning,
 )
-from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, of_unit
-from sora_mcp.core.errors import MOST_NAMED
-from sora_mcp.core.records import shown_id
+from sora_mcp.core.cost import RELATIVE, Cost, Costs, Unit, sum_in_unit
+from sora_mcp.core.errors import MAX_NAMED
+from sora_mcp.core.records import display_id
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
 WINDOW_S = 86_400
-"""The caps look back so many seconds: a day."""
+"""Seconds that the caps look back: a day."""
 
 
-class Earlier(Struct, frozen=True):
-    """An earlier request for the same thing, at the same gateway and of the same owner.
+class EarlierRequest(Struct, frozen=True):
+    """An earlier request for the same thing, at the same gateway and by the same owner.
 
-    `succeeded_at`: when it last became a success, None where it never did.
+    `succeeded_at`: when it last became a success, or None if it never did.
     """
 
     request_id: str
@@ -52,16 +52,16 @@ class OpenVideo(Struct, frozen=True):
     @property
     def id(self) -> str:
         """The id to show."""
-        return shown_id(self.request_id, self.task_id)
+        return display_id(self.request_id, self.task_id)
 
 
 class Spending(Struct, frozen=True):
     """What an account spent within the window.
 
-    `spent`: what was submitted and not refused cost, by the gateway's own figure for what has finished, else by the
+    `spent`: the cost of what was submitted and not refused, by the gateway's own figure if it has finished, else by the
     estimate. `uncertain`: what requests of unknown outcome may have cost. `running`: videos under way or unknown,
-    newest first; what is being sent counts whenever it was begun. `calls`: requests that were submitted and not
-    refused; `priced`: how many of them have a figure, by its unit.
+    newest first; one that is being sent counts however old it is. `calls`: requests that were submitted and not
+    refused; `priced`: how many of them have a cost, by its unit.
     """
 
     spent: Costs = ()
@@ -71,28 +71,28 @@ class Spending(Struct, frozen=True):
     priced: Mapping[Unit, int] = field(default_factory=dict)
 
 
-class Standing(Struct, frozen=True):
-    """What the ledger knows of an intent at the moment in which it is decided about.
+class SpendingContext(Struct, frozen=True):
+    """What the ledger knows of an intent when it is decided about.
 
-    `same`: earlier requests for the same thing that are open or succeeded, newest first. `team`: what all who share
+    `earlier`: earlier requests for the same thing that are open or succeeded, newest first. `team`: what all users of
     the server spent together.
     """
 
     now: float
-    same: tuple[Earlier, ...] = ()
+    earlier: tuple[EarlierRequest, ...] = ()
     spending: Spending = Spending()
     team: Spending = Spending()
 
 
 class TeamCaps(Struct, frozen=True):
-    """What all who share a server may spend together. A cap of None does not hold."""
+    """What all users of a server may spend together. None: no cap."""
 
     per_day: Cost | None = None
     running: int | None = None
     calls_per_day: int | None = None
 
     def check(self, cost: Cost | None, spending: Spending, *, bounds_costs: bool = True) -> None:
-        """Raise OverTeamCap where one is reached. `bounds_costs`: a cap on costs can hold here."""
+        """Raise OverTeamCap if a cap is reached. `bounds_costs`: a cap on costs can be enforced here."""
         from sora_mcp.core import team_caps  # noqa: PLC0415 - most servers have one person
 
         if self.running is not None and len(spending.running) >= self.running:
@@ -104,20 +104,23 @@ class TeamCaps(Struct, frozen=True):
         if _unpriced(self.per_day, spending):
             raise team_caps.TeamCostsNotKnown(self.per_day)
         unit = self.per_day.unit
-        spent, known = of_unit(spending.spent, unit) + of_unit(spending.uncertain, unit), _known(cost, unit)
+        spent, known = (
+            sum_in_unit(spending.spent, unit) + sum_in_unit(spending.uncertain, unit),
+            _comparable(cost, unit),
+        )
         if known is None or spent + known > self.per_day:
             raise team_caps.TeamOverDailyCap(self.per_day, spent, known)
 
 
 class SpendingPolicy(Struct, frozen=True):
-    """The user's rules. A cap of None does not hold.
+    """The user's rules. None: no cap.
 
-    `duplicate_window_s`: seconds after its success in which the same request is a duplicate; with 0 nothing is one.
-    `per_call` and `per_day` bound costs, `calls_per_day` the number of requests, `running` that of videos under way
-    or unknown; `ask_above`: the user is asked about what costs more. `unit`: that of the gateway's prices, None where
-    none are known. Caps on costs cannot hold there: nothing may be paid then, unless there is a cap on calls. Nor can
-    a cap in another unit hold, whatever other caps there are. `team`: what several people who share a server may spend
-    together; `per_day`, `running` and `calls_per_day` are those of one of them then.
+    `duplicate_window_s`: seconds after a success in which the same request is a duplicate; with 0 nothing is one.
+    `per_call` and `per_day` bound costs, `calls_per_day` the number of requests, `running` the number of videos under
+    way or unknown; the user is asked about costs above `ask_above`. `unit`: that of the gateway's prices, None if none
+    are known. Then caps on costs cannot be enforced, and nothing may be paid unless there is a cap on calls. A cap in
+    another unit cannot be enforced either, whatever other caps there are. `team`: what the users of a shared server may
+    spend together; `per_day`, `running` and `calls_per_day` are then those of one user.
     """
 
     duplicate_window_s: float = 0
@@ -136,12 +139,12 @@ class SpendingPolicy(Struct, frozen=True):
 
     @property
     def has_caps(self) -> bool:
-        """Whether what was spent, and what is running, must be known."""
+        """Whether any cap is set, so that what was spent and what is running must be known."""
         return not (self.per_day is None and self.running is None and self.calls_per_day is None)
 
     @property
     def has_team_caps(self) -> bool:
-        """The same for what the whole team spent."""
+        """Whether any team cap is set, so that what the whole team spent must be known."""
         return self.team is not None and self.team != TeamCaps()
 
     @property
@@ -154,34 +157,34 @@ class SpendingPolicy(Struct, frozen=True):
 
     @property
     def _caps_on_costs(self) -> dict[str, Cost | None]:
-        """By the names of their settings."""
+        """The caps on costs, by the names of their settings."""
         caps = {"max_cost_per_call": self.per_call}
         if self.team is None:
             return caps | {"max_cost_per_day": self.per_day}
         return caps | {"max_cost_per_day": self.team.per_day, PERSONAL: self.per_day}
 
     def check_units(self) -> None:
-        """Raise OverCap where a cap is in another unit than the gateway's prices, so that nothing may be paid."""
+        """Raise OverCap if a cap is in another unit than the gateway's prices, so that nothing may be paid."""
         for name, cap in (self._caps_on_costs | {"ask_above_cost": self.ask_above}).items():
             if cap is not None and self.unit not in {None, cap.unit}:
                 raise OtherUnit(name, cap, str(self.unit))
 
     def check_call(self, cost: Cost | None) -> None:
-        """Raise OverCap for a call that alone costs too much, or may."""
+        """Raise OverCap if this call alone costs too much, or may."""
         self.check_units()
         if self.unit is None and not self._counts_calls:
             self._check_prices()
         cap = self.per_call
-        if cap is not None and self._bounds_costs and ((known := _known(cost, cap.unit)) is None or known > cap):
+        if cap is not None and self._bounds_costs and ((known := _comparable(cost, cap.unit)) is None or known > cap):
             raise OverCallCap(cap, known)
 
     def asks_about(self, cost: Cost | None) -> bool:
         """Whether the user is asked before a call of this cost is paid."""
         limit = self.ask_above
-        return limit is not None and ((known := _known(cost, limit.unit)) is None or known > limit)
+        return limit is not None and ((known := _comparable(cost, limit.unit)) is None or known > limit)
 
     def check_sum(self, costs: Sequence[Cost | None], spending: Spending) -> None:
-        """Raise OverCap where calls of these costs may not all be paid within the window."""
+        """Raise OverCap if calls of these costs may not all be paid within the window."""
         self._check_calls(spending, len(costs))
         if (cap := self.per_day) is not None and costs:
             self._check_day(_sum(costs, cap.unit), spending)
@@ -190,23 +193,24 @@ class SpendingPolicy(Struct, frozen=True):
         """Whether the user is asked before calls of these costs are paid together."""
         return bool(costs) and self.ask_above is not None and self.asks_about(_sum(costs, self.ask_above.unit))
 
-    def decide(self, cost: Cost | None, standing: Standing) -> str | None:
-        """The request of which this one is a duplicate; None where it may be paid. Raises OverCap where it may not."""
-        duplicate = next(self._duplicates(standing), None)
+    def decide(self, cost: Cost | None, context: SpendingContext) -> str | None:
+        """Return the id of the request that this one duplicates, or None if it may be paid. Raises OverCap if it may
+        not."""
+        duplicate = next(self._duplicates(context), None)
         if duplicate is not None:
             return duplicate.request_id
-        self._check_running(standing.spending)
-        self._check_calls(standing.spending)
-        self._check_day(cost, standing.spending)
+        self._check_running(context.spending)
+        self._check_calls(context.spending)
+        self._check_day(cost, context.spending)
         if self.team is not None:
-            self.team.check(cost, standing.team, bounds_costs=self._bounds_costs)
+            self.team.check(cost, context.team, bounds_costs=self._bounds_costs)
         return None
 
-    def reached(self, spending: Spending) -> list[str]:
-        """The settings, by name, of the caps that let nothing more be paid, however little it costs."""
-        least = None if self.per_day is None else Cost(1, self.per_day.unit)
+    def reached_caps(self, spending: Spending) -> list[str]:
+        """Return the names of the settings whose caps allow no further call, however little it costs."""
+        minimum = None if self.per_day is None else Cost(1, self.per_day.unit)
         checks: dict[str, Callable[[], None]] = {
-            "max_cost_per_day": lambda: self._check_day(least, spending),
+            "max_cost_per_day": lambda: self._check_day(minimum, spending),
             "max_running": lambda: self._check_running(spending),
             "max_calls_per_day": lambda: self._check_calls(spending),
         }
@@ -221,12 +225,12 @@ class SpendingPolicy(Struct, frozen=True):
         if self.calls_per_day is not None and spending.calls + wanted > self.calls_per_day:
             raise TooManyCalls(self.calls_per_day, spending.calls, wanted)
 
-    def _duplicates(self, standing: Standing) -> Iterator[Earlier]:
-        """What is open, however old it is, and what succeeded within the window (or was made within it)."""
+    def _duplicates(self, context: SpendingContext) -> Iterator[EarlierRequest]:
+        """Yield requests that are open, however old, and those that succeeded or were made within the window."""
         if not self.duplicate_window_s:
             return
-        since = standing.now - self.duplicate_window_s
-        for earlier in standing.same:
+        since = context.now - self.duplicate_window_s
+        for earlier in context.earlier:
             is_recent = max(earlier.created_at, earlier.succeeded_at or earlier.created_at) > since
             if earlier.state in OPEN or (earlier.state == "succeeded" and is_recent):
                 yield earlier
@@ -242,11 +246,11 @@ class SpendingPolicy(Struct, frozen=True):
         field = "max_cost_per_day" if self.team is None else PERSONAL
         if unpriced := _unpriced(cap, spending):
             raise CostsNotKnown(cap, unpriced, field)
-        spent, uncertain = of_unit(spending.spent, cap.unit), of_unit(spending.uncertain, cap.unit)
-        known = _known(cost, cap.unit)
+        spent, uncertain = sum_in_unit(spending.spent, cap.unit), sum_in_unit(spending.uncertain, cap.unit)
+        known = _comparable(cost, cap.unit)
         if known is None or spent + uncertain + known > cap:
             unknown = [video.id for video in spending.running if video.state == "unknown"]
-            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MOST_NAMED], field=field)
+            raise OverDailyCap(cap, spent, uncertain, known, unknown[:MAX_NAMED], field=field)
 
 
 def _refuses(check: Callable[[], None]) -> bool:
@@ -258,20 +262,20 @@ def _refuses(check: Callable[[], None]) -> bool:
 
 
 def _unpriced(cap: Cost, spending: Spending) -> int:
-    """How many calls have no figure that can be held against a cap in a currency."""
+    """Return how many calls have no cost that can be compared with a cap in a currency."""
     return 0 if cap.is_relative else max(0, spending.calls - spending.priced.get(cap.unit, 0))
 
 
-def _known(cost: Cost | None, unit: Unit) -> Cost | None:
-    """A cost as far as it can be held against a cap: in its unit, and in a currency above 0."""
+def _comparable(cost: Cost | None, unit: Unit) -> Cost | None:
+    """Return a cost if it can be compared with a cap in this unit (in a currency, only above 0), else None."""
     if cost is None or cost.unit != unit or not (cost.is_relative or cost.billionths):
         return None
     return cost
 
 
 def _sum(costs: Iterable[Cost | None], unit: Unit) -> Cost | None:
-    """What costs add up to in a unit; None where one of them is not known in it."""
-    known = [_known(cost, unit) for cost in costs]
+    """Add up costs in a unit; None if one of them is not known in it."""
+    known = [_comparable(cost, unit) for cost in costs]
     amounts = [cost.billionths for cost in known if cost is not None]
     return Cost(sum(amounts), unit) if len(amounts) == len(known) else None
 

@@ -1,4 +1,4 @@
-"""How time is counted in every request and reply. Loads nothing heavy."""
+"""The unit of time of every request and reply. Imports nothing heavy."""
 
 from __future__ import annotations
 

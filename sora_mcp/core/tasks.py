@@ -1,6 +1,6 @@
-"""What the gateway runs: the states of a task, what a query says of it, and its text made safe to show.
+"""The tasks that the gateway runs: their states, what a query returns, and making the gateway's text safe to show.
 
-Plain data, so that what only reads the record loads nothing heavy. The states and replies follow the query
+Plain data, so that code that only reads the record imports nothing heavy. The states and replies follow the query
 page of the API (2025-02-22).
 """
 
@@ -17,19 +17,19 @@ from sora_mcp.core.cost import Cost
 State = Literal[
     "sending", "submitted", "queued", "running", "succeeded", "failed", "blocked", "lost", "rejected", "unknown"
 ]
-"""What a caller sees of a video. `sending` to `running` may still change; `unknown`: a job may exist; `lost`: the
-gateway kept it in memory, and knows nothing of it any more."""
+"""The state of a video, as callers see it. `sending` to `running` may still change; `unknown`: a job may exist; `lost`:
+the gateway kept the task in memory and no longer knows it."""
 
 UNDER_WAY: tuple[State, ...] = ("submitted", "queued", "running")
-"""States of a task that the gateway has and has not finished."""
+"""States of a task that the gateway has not finished."""
 
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "blocked", "lost", "rejected"})
-"""States that the gateway will hardly change any more."""
+"""States that the gateway is unlikely to change."""
 
 
 class Generation(Struct, frozen=True):
-    """One variant of a finished video. `url` may be short-lived, and is a path where it stands at the gateway's own
-    address; sizes in pixels, length in frames. `fps`: frames per second of its file, where that was read."""
+    """One variant of a finished video. `url` may be short-lived, and is a path if it is at the gateway's own address.
+    Sizes are in pixels, lengths in frames. `fps`: frames per second of its file, if that was read."""
 
     variant: int
     generation_id: str | None = None
@@ -41,12 +41,11 @@ class Generation(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """What one query reply says, read tolerantly. Everything but `state` may be missing.
+    """One reply to a query, read tolerantly. Everything except `state` may be missing.
 
-    `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the
-    reply repeats. `gateway_message` is what the gateway says of a task that ended badly, `failure_code`
-    its code for that, or moderation's. `withheld`: so many variants of a finished task moderation kept back.
-    `cost`: what the gateway says that it cost, where it says that.
+    `progress` is 0..100 and never decides a state. `body` holds the fields of the request that the reply repeats.
+    `gateway_message` is the gateway's message about a failed task, `failure_code` its code or moderation's. `withheld`:
+    how many variants of a finished task moderation withheld. `cost`: the cost that the gateway states, if any.
     """
 
     state: State
@@ -64,53 +63,53 @@ class Task(Struct, frozen=True):
 
 
 def is_plain_id(text: str) -> bool:
-    """Whether an id may stand in a sentence, or in a command to paste: any other one could be a sentence, an option or
+    """Whether an id may appear in a sentence, or in a command to paste: any other could be a sentence, an option or
     something that a shell expands."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:+=/@-]{0,99}", text) is not None
 
 
 def is_plain_code(code: str | None) -> bool:
-    """Whether a gateway's code may stand in a sentence of ours: anything else could be an instruction."""
+    """Whether a gateway's code may appear in our sentences: anything else could be an instruction."""
     return code is not None and re.fullmatch(r"[a-z0-9_.-]{1,40}", code) is not None
 
 
 _JOINERS = re.compile(
     "(?<![\u0600-\u109f\u1780-\u18af\u2190-\u2bff\ufb50-\ufdff\ufe0f\ufe70-\ufefc\U0001f000-\U0001faff])[\u200c\u200d]"
 )
-"""Zero-width joiners and non-joiners where they mean nothing: not behind a letter of Arabic and its kin, of the scripts
-of India and its neighbours, nor behind an emoji (after RFC 5892, appendix A.1 and A.2)."""
+"""Zero-width joiners and non-joiners that have no meaning: not after a letter of Arabic or a related script, of a
+script of India or its neighbours, nor after an emoji (see RFC 5892, appendix A.1 and A.2)."""
 
 
 def clean(text: str, limit: int = 500) -> str:
-    """Someone else's text made safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` long.
+    """Make foreign text safe to show: no control, ANSI, bidi or zero-width characters, at most `limit` characters.
 
-    Joiners stay where they belong to how a word, or an emoji, is written.
+    Joiners stay if they are part of how a word or an emoji is written.
     """
     text = text[: limit * 4]
     if not text.isprintable():
         text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text)
-        text = "".join(" " if c in "\n\r\t" else c for c in text if _is_shown(c))
+        text = "".join(" " if c in "\n\r\t" else c for c in text if _is_visible(c))
         text = _JOINERS.sub("", text)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def quoted(text: str, limit: int = 200) -> str:
-    """Somebody else's text in a sentence of ours: data, with its own quotation marks made single, and capped."""
+    """Quote foreign text for use in our sentences: cleaned, capped, and with its own quotation marks made single."""
     return f'"{clean(text, limit).replace(chr(34), chr(39))}"'
 
 
-def quotation(text: str) -> str:
-    """The same at the end of a sentence, which has one full stop."""
-    shown = quoted(text)
-    return shown if shown[-2:-1] in {".", "!", "?", "…"} else f"{shown}."
+def quoted_at_end(text: str) -> str:
+    """Quote foreign text at the end of a sentence, which gets one full stop."""
+    quotation = quoted(text)
+    return quotation if quotation[-2:-1] in {".", "!", "?", "…"} else f"{quotation}."
 
 
-def size_in_words(n_bytes: int) -> str:
-    """The size of a file as people are told it."""
+def format_size(n_bytes: int) -> str:
+    """Format the size of a file for people."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"
 
 
-def _is_shown(character: str) -> bool:
-    """Whether a character may stand in a text that is shown, or means something there."""
+def _is_visible(character: str) -> bool:
+    """Whether a character may be shown, or affects how others are shown."""
     return character in "\n\r\t\u200c\u200d" or unicodedata.category(character)[0] != "C"

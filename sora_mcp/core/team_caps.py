@@ -1,6 +1,6 @@
-"""What is said where a cap is reached that all who share a server have together.
+"""The errors of caps that all users of a server share.
 
-Of what the others did each of these tells one sum, and nothing else: no ids, no names, no states.
+Each reveals one sum of what the others did and nothing else: no ids, no names, no states.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sora_mcp.core.cost import Cost
 
 
 class TeamOverDailyCap(OverTeamCap):
-    """The team's cap for a day would be exceeded, or may be: what may have been spent counts as spent."""
+    """The team's daily cap would be exceeded, or may be: what may have been spent counts as spent."""
 
     def __init__(self, cap: Cost, spent: Cost, cost: Cost | None) -> None:
         wanted = "an unknown cost" if cost is None else str(cost)
@@ -21,7 +21,7 @@ class TeamOverDailyCap(OverTeamCap):
 
 
 class TeamCostsNotKnown(OverTeamCap):
-    """What some of the team's calls of the day cost is not known in the currency of the cap, so that it cannot hold."""
+    """The cost of some of the team's calls of the day is not known in the cap's currency, so it cannot be enforced."""
 
     def __init__(self, cap: Cost) -> None:
         way_out = Do("A video counts with what the gateway states once it has finished.")

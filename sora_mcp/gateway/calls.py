@@ -178,7 +178,7 @@ def _is_transient(error: Exception) -> bool | float:
     """Whether a free GET may succeed if it is retried; or the seconds after which, if the gateway named them."""
     if not isinstance(error, Unreachable | BadReply):
         return False
-    return error.pause(MAX_RETRY_AFTER_S)
+    return error.retry_delay(MAX_RETRY_AFTER_S)
 
 
 def _timed_out(timeout_s: float) -> BadReply:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 from msgspec import Struct
 
-from sora_mcp.core.advice import AskUser, Do, Place, Setting
+from sora_mcp.core.advice import AskUser, Do, LocalText, Setting
 from sora_mcp.core.errors import BadReply, FileProblem
 from sora_mcp.gateway.address import RETRY_ADVICE, open_address
 from sora_mcp.gateway.calls import Gateway
@@ -89,7 +89,11 @@ def _create_part(part: Path) -> BinaryIO:
 
 def _save_error(target: Path, error: OSError) -> FileProblem:
     return FileProblem(
-        ("The video cannot be saved", Place(f" in {target.parent}", ""), f": {error.strerror or 'the disk refuses'}."),
+        (
+            "The video cannot be saved",
+            LocalText(f" in {target.parent}", ""),
+            f": {error.strerror or 'the disk refuses'}.",
+        ),
         AskUser(("check the folder (setting ", Setting("output_dir"), ") and the free space")),
     )
 

@@ -5,15 +5,15 @@ servers know beside it.
 """
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Entry, GivenUp, Intent, Totals
+from sora_mcp.core.records import AbandonedTask, Entry, Intent, Totals
 from sora_mcp.core.spending import Spending, SpendingPolicy
 from sora_mcp.ledger.opening import open_documents, open_ledger
 from sora_mcp.ledger.protocol import Ledger, Listener, RowGone, Servers
 
 __all__ = [
+    "AbandonedTask",
     "Account",
     "Entry",
-    "GivenUp",
     "Intent",
     "Ledger",
     "Listener",

@@ -15,7 +15,7 @@ from typing import Protocol
 from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.advice import AskUser
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry, GivenUp, Intent, KnownLine, SameBefore, Totals, Usage, UsageKey
+from sora_mcp.core.records import AbandonedTask, EarlierMatches, Entry, Intent, RecordedLine, Totals, Usage, UsageKey
 from sora_mcp.core.spending import NO_POLICY, Spending, SpendingPolicy
 from sora_mcp.core.tasks import Generation, State, Task
 
@@ -105,7 +105,7 @@ class Ledger(Servers, Protocol):
         """Raise FileProblem where nothing can be begun: the record was copied elsewhere, taken back to an earlier
         state, or taken over by a newer release."""
 
-    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
         """What asked for the same thing before: the entry that `begin` would return with False, as can be told
         beforehand, and the newest of the last 24 hours that came to nothing.
 
@@ -140,7 +140,7 @@ class Ledger(Servers, Protocol):
         not. Raises nothing."""
 
     async def settle(
-        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: AbandonedTask | None = None
     ) -> Entry | None:
         """A person looked: an *unknown* entry became this task, or (None) nothing.
 
@@ -219,13 +219,13 @@ class Ledger(Servers, Protocol):
         most: int = SEARCHED,
         within_s: float = SEARCH_WITHIN_S,
     ) -> tuple[list[Entry], str | None]:
-        """Entries as `page` gives them, of those whose prompt or beats hold `text` (core.plans.search_for).
+        """Entries as `page` gives them, of those whose prompt or beats hold `text` (core.plans.prompt_matcher).
 
         `most` entries are looked at, for `within_s` seconds at most. The second value is the request before which none
         was, None where there are no more. Several short transactions: a paid call comes in between.
         """
 
-    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, RecordedLine]:
         """What became of lines of batch files, by their keys, at this gateway and of this owner, whatever key.
 
         Of several requests of a line it is the one that is under way, unknown or a success, else the newest.

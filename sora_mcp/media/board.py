@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sora_mcp.core.pictures import MOST_STILLS, PictureFormat
+from sora_mcp.core.pictures import MAX_STILLS, PictureFormat
 from sora_mcp.core.tables import FPS
 from sora_mcp.media.encoding import MAX_SHEET_BYTES, encode
 from sora_mcp.media.film import read_film
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Rgb = tuple[int, int, int]
 
-MAX_CARDS = MOST_STILLS
+MAX_CARDS = MAX_STILLS
 """Cards drawn on one board; the rest are only counted."""
 MAX_IMAGE_PIXELS = 50_000_000
 """Larger images are not drawn."""

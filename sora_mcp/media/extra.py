@@ -6,7 +6,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 
-from sora_mcp.core.advice import AskUser, Place
+from sora_mcp.core.advice import AskUser, LocalText
 from sora_mcp.core.errors import NotConfigured
 
 
@@ -32,5 +32,5 @@ def not_installed() -> NotConfigured:
     """The error for an extra `media` that is missing or cannot be loaded."""
     return NotConfigured(
         "This needs the extra `media` (PyAV and Pillow), which is not installed.",
-        AskUser(("install it: ", Place(shlex.join([sys.executable, *_INSTALL]), f"python {shlex.join(_INSTALL)}"))),
+        AskUser(("install it: ", LocalText(shlex.join([sys.executable, *_INSTALL]), f"python {shlex.join(_INSTALL)}"))),
     )

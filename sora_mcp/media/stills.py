@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from sora_mcp.core.pictures import MOST_STILLS, Moment, PictureFormat, View
+from sora_mcp.core.pictures import MAX_STILLS, Moment, PictureFormat, View
 from sora_mcp.media.encoding import MAX_FRAME_BYTES, MAX_SHEET_BYTES, MIN_FRAME_WIDTH, encode
 from sora_mcp.media.extra import require
 from sora_mcp.media.film import TOLERANCE_S, Film, Probe, read_film
@@ -181,7 +181,7 @@ def _captions(still: Still, reel: Reel) -> tuple[str, ...]:
 
 def _select_frames(films: Sequence[Film], reels: Sequence[Reel], view: View) -> Iterator[tuple[int, ...]]:
     """The frames to show, one of each video at a time, ascending."""
-    remaining = max(1, MOST_STILLS // len(films))
+    remaining = max(1, MAX_STILLS // len(films))
     if view.at is not None:
         second = _seconds_of(films, view.at)
         first = film_frame if (film_frame := view.at.frame) is not None else films[0].frame_at(second)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
 
-from sora_mcp.core.ids import is_id, quoted
+from sora_mcp.core.ids import is_id, path_segment
 
 VIDEOS = "sora://videos/"
 
@@ -64,4 +64,4 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 def video_uri(video_id: str) -> str:
     """Return the address of a video's state, with its id percent-encoded."""
-    return f"{VIDEOS}{quoted(video_id)}"
+    return f"{VIDEOS}{path_segment(video_id)}"

@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from msgspec import Struct
 
 from sora_mcp.core.advice import Do, Settle
-from sora_mcp.core.errors import MOST_NAMED
+from sora_mcp.core.errors import MAX_NAMED
 from sora_mcp.server import addresses
 from sora_mcp.server.addresses import VIDEOS
 from sora_mcp.studio import Studio
@@ -71,7 +71,7 @@ async def _gateway(studio: Studio, _: Values) -> str:
 
 async def _unsettled(studio: Studio, _: Values) -> str:
     wording, unsettled = wording_for(studio), await studio.recent(limit=MAX_UNSETTLED, states=("unknown",))
-    advice = Settle(tuple(video.request_id for video in unsettled.videos[:MOST_NAMED]))
+    advice = Settle(tuple(video.request_id for video in unsettled.videos[:MAX_NAMED]))
     next_step = (
         wording.advise(advice, Do("Do not submit it again blindly.")) if unsettled.videos else "Nothing is unsettled."
     )

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
-from sora_mcp.core.cost import Costs, Unit, of_unit
+from sora_mcp.core.cost import Costs, Unit, sum_in_unit
 from sora_mcp.core.results import OtherCost
 from sora_mcp.core.spending import SpendingPolicy, TeamCaps
 
@@ -34,12 +34,14 @@ def cost_fields(spent: Costs, uncertain: Costs, unit: Unit) -> dict[str, Any]:
     """Return the fields of a result for what was spent and may have been, in the gateway's unit and in others."""
     units = dict.fromkeys(each.unit for each in (*spent, *uncertain) if each.unit != unit and each.billionths)
     others = [
-        OtherCost(unit=other, cost=of_unit(spent, other).amount, uncertain=of_unit(uncertain, other).amount or None)
+        OtherCost(
+            unit=other, cost=sum_in_unit(spent, other).amount, uncertain=sum_in_unit(uncertain, other).amount or None
+        )
         for other in units
     ]
     return {
-        "cost": of_unit(spent, unit).amount,
-        "uncertain": of_unit(uncertain, unit).amount,
-        "unit": of_unit((), unit).currency,
+        "cost": sum_in_unit(spent, unit).amount,
+        "uncertain": sum_in_unit(uncertain, unit).amount,
+        "unit": sum_in_unit((), unit).currency,
         "other_costs": others or None,
     }

@@ -28,7 +28,7 @@ from sora_mcp.core.errors import (
 )
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat
-from sora_mcp.core.records import SameBefore
+from sora_mcp.core.records import EarlierMatches
 from sora_mcp.core.results import Submission
 from sora_mcp.core.tasks import UNDER_WAY, quoted
 from sora_mcp.dialects.protocol import Call, Picture, create_call, estimate_of, plan_of
@@ -225,7 +225,7 @@ class Creator:
 
     async def _same_before(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
-    ) -> tuple[SameBefore, Intent]:
+    ) -> tuple[EarlierMatches, Intent]:
         """Return earlier requests for the same; and the intent, which settles those with an unknown outcome first if
         nothing else is in its way, and the user can be asked about them."""
         unknown: list[Entry] = []
@@ -241,7 +241,7 @@ class Creator:
                 settling = replace(intent, settles=tuple(entry.request_id for entry in unknown))
         return await self._same(connection, intent, policy), intent
 
-    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> SameBefore:
+    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
         """Return earlier requests for the same, after querying the gateway about those that block this one."""
         try:
             before = await self._ledger.same_before(intent, policy)

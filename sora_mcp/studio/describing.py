@@ -12,7 +12,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import Advice, AskUser, Message, Setting, TryAgain
 from sora_mcp.core.capabilities import OPERATIONS, Capabilities, ModelOffer, Support, verb_of
 from sora_mcp.core.caps import OverCap
-from sora_mcp.core.cost import RELATIVE, Cost, of_unit
+from sora_mcp.core.cost import RELATIVE, Cost, sum_in_unit
 from sora_mcp.core.description import Description, OfferedLength, OfferedModel, OfferedSize, Spent, Status
 from sora_mcp.core.errors import (
     BadReply,
@@ -186,7 +186,7 @@ def _spent(spending: Spending, limits: Capabilities) -> Spent:
 
 def _left_today(per_day: Cost, spending: Spending) -> Cost:
     """Return what is left of a day's cap: all of it if its unit is not that of the gateway's prices."""
-    return per_day.less(of_unit(spending.spent, per_day.unit)).less(of_unit(spending.uncertain, per_day.unit))
+    return per_day.minus(sum_in_unit(spending.spent, per_day.unit)).minus(sum_in_unit(spending.uncertain, per_day.unit))
 
 
 def _status(error: SoraError) -> Status:

@@ -19,7 +19,7 @@ from sora_mcp.core.description import Description
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.pictures import PictureFormat, View
-from sora_mcp.core.records import KnownLine
+from sora_mcp.core.records import RecordedLine
 from sora_mcp.core.results import Download, Filters, Stills, Submission, UsageReport, Video, VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import ListedTask
@@ -220,7 +220,7 @@ class Studio:
 
         return Sums(self.settings, self._ledger, self._connector)
 
-    async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
+    async def lines(self, keys: Sequence[str]) -> dict[str, RecordedLine]:
         """Return the outcomes of lines of batch files, by their keys. Raises NotConfigured or FileProblem."""
         return await self._sums().lines(keys)
 

@@ -14,7 +14,7 @@ import anyio
 from sora_mcp import media
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.advice import Advice, AskUser, Do, LookAgain, Place, Save, Setting, TellUser
+from sora_mcp.core.advice import Advice, AskUser, CheckAgain, Do, LocalText, Save, Setting, TellUser
 from sora_mcp.core.errors import BadReply, FileProblem, Gone, NotConfigured, NotFound, SoraError
 from sora_mcp.core.pictures import View
 from sora_mcp.core.results import Download
@@ -94,7 +94,7 @@ class Files:
             try:
                 return await run_in_folder(Path(path).read_bytes)
             except OSError as error:
-                raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
+                raise FileProblem((LocalText(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
 
     @asynccontextmanager
     async def bounded_file(
@@ -114,7 +114,7 @@ class Files:
             try:
                 await check((await run_in_folder(Path(path).stat)).st_size)
             except OSError as error:
-                raise FileProblem((Place(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
+                raise FileProblem((LocalText(str(path), "The file"), f" cannot be read: {error.strerror}.")) from None
             yield path
 
     async def read_shape(self, entry: Entry, variant: int, viewer: Viewer) -> None:
@@ -260,7 +260,7 @@ class Files:
     async def _fetch_once(self, entry: Entry, variant: int, path: Path, on_progress: Progress) -> None:
         url = usable_generation(entry, variant, "task_id").url
         if url is None:
-            raise BadReply(f"The gateway gave no address for {entry.id}.", LookAgain(entry.id))
+            raise BadReply(f"The gateway gave no address for {entry.id}.", CheckAgain(entry.id))
         await fetch(
             self._gateway,
             url,
@@ -316,7 +316,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="sora-mcp-", ignore_cleanup_errors=True)
     except OSError as error:
-        folder_name = Place(tempfile.gettempdir(), "the folder for temporary files")
+        folder_name = LocalText(tempfile.gettempdir(), "the folder for temporary files")
         message = ("Nothing can be put into ", folder_name, f": {error.strerror}.")
         raise FileProblem(message, AskUser("make room there")) from None
     with folder:
@@ -348,7 +348,7 @@ async def _size(path: Path) -> int:
 
 def _folder_problem(folder: Path, error: OSError) -> FileProblem:
     return FileProblem(
-        ("The folder", Place(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
+        ("The folder", LocalText(f" {folder}", " for videos"), f" cannot be used: {error.strerror}."),
         AskUser(("check ", Setting("output_dir"))),
     )
 
@@ -363,4 +363,4 @@ def _free_name(folder: Path, stem: str) -> Path:
     except OSError as error:
         raise _folder_problem(folder, error) from None
     problem = f" holds a hundred files of {stem} already."
-    raise FileProblem((Place(str(folder), "The folder for videos"), problem), AskUser("tidy up"))
+    raise FileProblem((LocalText(str(folder), "The folder for videos"), problem), AskUser("tidy up"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sora_mcp.core.advice import Do, LookAgain, SeeList, Settle, Wait
+from sora_mcp.core.advice import CheckAgain, Do, SeeList, Settle, Wait
 from sora_mcp.core.errors import InvalidInput, NotReady, Problem
-from sora_mcp.core.states import predicate
-from sora_mcp.core.tasks import FINAL, Generation, quotation
+from sora_mcp.core.states import describe_state
+from sora_mcp.core.tasks import FINAL, Generation, quoted_at_end
 from sora_mcp.ledger import Entry
 
 _USE_ANOTHER = Do("Use another video.")
@@ -19,22 +19,22 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
         raise NotReady(
             f"{argument}: what became of {entry.id} is not known: it may never have run, and there is nothing to use.",
             Settle((entry.request_id,)),
-            will_be=False,
+            is_pending=False,
         )
     if entry.state != "succeeded":
         progress = f", {entry.progress} %" if entry.progress is not None and entry.state == "running" else ""
         raise NotReady(
             f"{argument}: {entry.id} is not finished (state {entry.state}{progress})."
             if entry.state not in FINAL
-            else f"{argument}: {entry.id} {predicate(entry.state)}, so there is nothing to use.{_reason(entry)}",
+            else f"{argument}: {entry.id} {describe_state(entry.state)}, so there is nothing to use.{_reason(entry)}",
             Wait(entry.id) if entry.state not in FINAL else _ADVICE_FOR.get(argument, _USE_ANOTHER),
-            will_be=entry.state not in FINAL,
+            is_pending=entry.state not in FINAL,
         )
     if not entry.generations:
         raise NotReady(
             f"{argument}: the gateway says that {entry.id} succeeded, but gave no address for it yet.",
-            LookAgain(entry.id),
-            will_be=True,
+            CheckAgain(entry.id),
+            is_pending=True,
         )
     generation = next((g for g in entry.generations if g.variant == variant), None)
     if generation is None:
@@ -46,7 +46,7 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
         raise NotReady(
             f"{argument}: the gateway gave no generation id for {entry.id}, so it cannot be built on.",
             _USE_ANOTHER,
-            will_be=False,
+            is_pending=False,
         )
     return generation
 
@@ -54,5 +54,5 @@ def usable_generation(entry: Entry, variant: int, argument: str, *, need_id: boo
 def _reason(entry: Entry) -> str:
     """Return why there is nothing, if known, quoting the gateway."""
     if entry.gateway_message:
-        return f" The gateway says: {quotation(entry.gateway_message)}"
-    return f" Reason: {quotation(entry.failure_reason)}" if entry.failure_reason else ""
+        return f" The gateway says: {quoted_at_end(entry.gateway_message)}"
+    return f" Reason: {quoted_at_end(entry.failure_reason)}" if entry.failure_reason else ""

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from sora_mcp.core.advice import Message, Part, Setting
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.tasks import size_in_words
+from sora_mcp.core.tasks import format_size
 from sora_mcp.studio.image_files import MIME_TYPES, kind_of, orientation_of, size_of, trim
 
 MAX_IMAGE_BYTES = 20_000_000
@@ -110,7 +110,7 @@ def _trimmed(content: bytes) -> Image | None:
         return None
     dropped = len(content) - len(picture)
     notes = (
-        (f"{size_in_words(dropped)} behind the end of the picture are not sent",)
+        (f"{format_size(dropped)} behind the end of the picture are not sent",)
         if dropped > MAX_UNREPORTED_BYTES
         else ()
     )
@@ -203,7 +203,7 @@ def check_sendable(image: Image, argument: str, max_bytes: int) -> None:
     """Raise InvalidInput for an image that is too large to send with a request: as a file, or decoded."""
     if len(image.content) > max_bytes:
         raise image_error(
-            argument, f"is too large ({size_in_words(len(image.content))})", f"up to {max_bytes // 1_000_000} MB"
+            argument, f"is too large ({format_size(len(image.content))})", f"up to {max_bytes // 1_000_000} MB"
         )
     width, height = size_of(image.content)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:

@@ -10,9 +10,9 @@ import anyio
 
 from sora_mcp.config.endpoint import label_of
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.advice import Advice, KnownBefore, WaitForAll
+from sora_mcp.core.advice import Advice, MayBeOutdated, WaitForAll
 from sora_mcp.core.errors import InvalidInput, NotFound, Problem, SoraError
-from sora_mcp.core.plans import search_for
+from sora_mcp.core.plans import prompt_matcher
 from sora_mcp.core.records import DAY_S, Totals
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import STARTED
@@ -71,7 +71,7 @@ class Lists:
             counts={state: count for state, count in totals.counts.items()},  # noqa: C416
             **self._sums(totals),
             unpriced=totals.unpriced or None,
-            elsewhere=None if entries else _other_gateways(totals.elsewhere, upstream.account) or None,
+            elsewhere=None if entries else _other_gateways(totals.other_accounts, upstream.account) or None,
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
             videos=[report.listed(entry, self._poller.age(entry)) for entry in entries if not entry.is_damaged],
             damaged=(damaged := _damaged(entries)),
@@ -132,7 +132,7 @@ class _Wait:
         self._ledger = ledger
         self._poller = poller
         self._upstream = upstream
-        self._matches = search_for(query) if query is not None else lambda _: True
+        self._matches = prompt_matcher(query) if query is not None else lambda _: True
         self._wanted: dict[str, Entry] | None = None
         self.last_error: SoraError | None = None
         """The error of the last query, if it failed."""
@@ -185,7 +185,7 @@ class _Wait:
 
     def _is_due(self, entry: Entry) -> bool:
         """Whether to query it now."""
-        return entry.task_id is not None and entry.is_due_for_who_waits(self._ledger.now(), self._upstream.pace)
+        return entry.task_id is not None and entry.is_due_for_waiter(self._ledger.now(), self._upstream.pace)
 
     def _record_errors(self, errors: list[SoraError], queried: int) -> bool:
         """Remember the last error; return whether every query failed for good."""
@@ -204,7 +204,7 @@ def _advice(
     """Return the advice. `error`: of this call; `errors`: of each video under way."""
     known = [each for each in errors if each is not None]
     error = error or next(iter(known), None)
-    before = () if error is None else (KnownBefore(error.parts),)
+    before = () if error is None else (MayBeOutdated(error.parts),)
     if any(each is None or each.can_retry for each in errors):
         return (*before, WaitForAll(filters.query, limit))
     return (*before, *(known[0].advice if known else ()))

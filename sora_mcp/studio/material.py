@@ -14,7 +14,7 @@ import anyio
 from msgspec import Struct, field
 
 from sora_mcp import media
-from sora_mcp.core.advice import Do, LookAgain, Save, TryAgain
+from sora_mcp.core.advice import CheckAgain, Do, Save, TryAgain
 from sora_mcp.core.errors import BadReply, InvalidInput, NotReady, Problem
 from sora_mcp.core.tasks import Generation
 from sora_mcp.dialects.protocol import Measurements, Need, Picture, SourceVideo
@@ -85,7 +85,7 @@ async def _address(entry: Entry, generation: Generation, files: Files, refresh: 
     url = usable_generation(entry, generation.variant, "source_generation_id").url or ""
     if not url.startswith("https://") and (url.startswith("/") or not url or not files.is_local):
         message = f"The gateway gives no address for {entry.id} that it could fetch it from itself."
-        raise NotReady(message, LookAgain(entry.id), will_be=False)
+        raise NotReady(message, CheckAgain(entry.id), is_pending=False)
     return SourceVideo(name=name_of(entry, generation), address=url)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 from msgspec.structs import replace
 
-from sora_mcp.core.advice import Message, Place
+from sora_mcp.core.advice import LocalText, Message
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.dialects.protocol import Picture
 from sora_mcp.studio import images
@@ -84,7 +84,7 @@ def _unconvertible_reason(reason: Reason, image: Image, max_bytes: int) -> tuple
     }
     if reason == "not_installed":
         packages = "pillow pi-heif" if image.kind == "heic" else "pillow"
-        install = (Place(sys.executable, "python"), f" -m pip install {packages}")
+        install = (LocalText(sys.executable, "python"), f" -m pip install {packages}")
         return f"is {name}, and what converts it is not installed", (f"{alternative}. Or install it: ", *install)
     return reasons[reason], alternative
 

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, suppress
 
 import anyio
 
-from sora_mcp.core.advice import AskUser, Do, GiveUp, LookAgain, SeeList, Setting, TryAgain
+from sora_mcp.core.advice import AskUser, CheckAgain, Do, GiveUp, SeeList, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem, InvalidInput, NotFound, Problem, SoraError
 from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
-from sora_mcp.core.schedule import HISTORY, pause_after_failure, usual
+from sora_mcp.core.schedule import HISTORY_SIZE, pause_after_failure, usual_duration
 from sora_mcp.core.tasks import FINAL, UNDER_WAY, Task
-from sora_mcp.ledger import Account, Entry, GivenUp, Ledger, Listener, RowGone
+from sora_mcp.ledger import AbandonedTask, Account, Entry, Ledger, Listener, RowGone
 from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.upstream import Upstream
 
@@ -86,7 +86,7 @@ class Poller:
         if not self._adopts or await self._ledger.is_of_another_owner(upstream.account, video_id):
             raise NotFound(f"{video_id} is not known here.", SeeList())
 
-    async def find_abandonable(self, upstream: Upstream, request_id: str) -> GivenUp | None:
+    async def find_abandonable(self, upstream: Upstream, request_id: str) -> AbandonedTask | None:
         """Return a request's task under way if a person may give it up: the gateway has forgotten it, or it is a day
         old.
 
@@ -95,7 +95,7 @@ class Poller:
         entry = await self._ledger.find(upstream.account, request_id)
         if entry is None or entry.task_id is None or entry.state not in UNDER_WAY:
             return None
-        expired = GivenUp(entry.task_id, "given up, more than a day after it was made")
+        expired = AbandonedTask(entry.task_id, "given up, more than a day after it was made")
         is_old = self._ledger.now() - entry.created_at > DAY_S
         try:
             task = await upstream.query(entry)
@@ -103,7 +103,7 @@ class Poller:
             if is_old:
                 return expired
             if entry.account == upstream.account and not self._is_recent(entry):
-                return GivenUp(entry.task_id, "the gateway has forgotten it")
+                return AbandonedTask(entry.task_id, "the gateway has forgotten it")
             raise _too_early_error(entry, is_own=entry.account == upstream.account) from None
         except SoraError:
             if is_old:
@@ -112,7 +112,7 @@ class Poller:
         current = await self._ledger.record(entry, task, None)
         if is_old and current.state in UNDER_WAY:
             return expired
-        raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", LookAgain(entry.id))
+        raise NotFound(f"The gateway knows the task of {request_id}: there is nothing to settle.", CheckAgain(entry.id))
 
     async def poll(self, upstream: Upstream, entry: Entry, *, has_failed: bool, may_have_changed: bool) -> Entry:
         """Return the row while a caller waits: from the ledger, and from the gateway if a query is due.
@@ -121,7 +121,7 @@ class Poller:
         """
 
         def is_due_now() -> bool:
-            return has_failed or entry.is_due_for_who_waits(self._ledger.now(), upstream.pace)
+            return has_failed or entry.is_due_for_waiter(self._ledger.now(), upstream.pace)
 
         if entry.state in UNDER_WAY and not may_have_changed and not is_due_now():
             return entry
@@ -143,7 +143,7 @@ class Poller:
         if force:
             return await self._tracked_query(upstream, entry, quiet_s=None)
         is_asked_about = entry.request_id in self._asked_about  # a refused lease costs as much as a granted one
-        if upstream.may_be_asked() and entry.may_be_asked(self._ledger.now()) and not is_asked_about:
+        if upstream.may_be_asked() and entry.may_be_polled(self._ledger.now()) and not is_asked_about:
             self._asked_about.add(entry.request_id)
             try:
                 pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
@@ -205,7 +205,7 @@ class Poller:
         accepted = f"{entry.task_id} was accepted by the gateway, but it does not know it"
         if not self._is_recent(entry):
             return NotFound(f"{accepted} any more.", GiveUp(entry.request_id))
-        error = NotFound(f"{accepted} yet.", LookAgain(entry.id, after_s=60, paid=True))
+        error = NotFound(f"{accepted} yet.", CheckAgain(entry.id, after_s=60, paid=True))
         error.may_come = True
         return error
 
@@ -218,7 +218,7 @@ class Poller:
         if upstream.usual_s is not None:
             return upstream.usual_s
         with suppress(FileProblem):
-            return usual(await self._ledger.durations(upstream.account, HISTORY))
+            return usual_duration(await self._ledger.durations(upstream.account, HISTORY_SIZE))
         return None
 
     async def refresh_unfinished(self, upstream: Upstream) -> list[SoraError]:

@@ -9,7 +9,7 @@ from sora_mcp.core.advice import Note, WouldBeRefused, WouldRepeat
 from sora_mcp.core.caps import TooManyRunning
 from sora_mcp.core.errors import SoraError
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.tasks import quotation
+from sora_mcp.core.tasks import quoted_at_end
 from sora_mcp.dialects.protocol import Need, Picture
 from sora_mcp.ledger import Entry
 from sora_mcp.studio.sources import Resolved, name_of
@@ -24,7 +24,7 @@ def duplicate(entry: Entry) -> Note:
 
 def refusal(error: SoraError) -> Note:
     """Return the note why the real call would be refused."""
-    return WouldBeRefused(error.parts, error.advice, will_pass=isinstance(error, TooManyRunning))
+    return WouldBeRefused(error.parts, error.advice, is_temporary=isinstance(error, TooManyRunning))
 
 
 def no_board(error: SoraError) -> str:
@@ -44,7 +44,7 @@ def refused_before(entry: Entry, now: float) -> str:
     verb = {"rejected": "was refused", "blocked": "was blocked by moderation"}.get(entry.state, "failed")
     reason = entry.gateway_message or entry.failure_reason
     text = f"The same request {verb} {_ago(now - entry.updated_at)}"
-    return f"{text}: {quotation(reason)}" if reason else f"{text}; no reason was given."
+    return f"{text}: {quoted_at_end(reason)}" if reason else f"{text}; no reason was given."
 
 
 def amount_notes(request: VideoRequest) -> Iterator[str]:

@@ -9,14 +9,14 @@ from sora_mcp.config.endpoint import IN_PROCESS
 from sora_mcp.core import plans
 from sora_mcp.core.advice import (
     Advice,
+    CheckAgain,
     Configure,
     Do,
-    KnownBefore,
-    LookAgain,
+    MayBeOutdated,
     MoreIds,
     Revise,
-    SaidNotToHaveRun,
     Settle,
+    SettledAsNotRun,
     Submit,
     TellUser,
     UnknownState,
@@ -24,12 +24,12 @@ from sora_mcp.core.advice import (
     Wait,
 )
 from sora_mcp.core.capabilities import Adjustment, verb_of
-from sora_mcp.core.cost import Cost, Estimate, in_words
-from sora_mcp.core.errors import MOST_NAMED, Outcome, SoraError
+from sora_mcp.core.cost import Cost, Estimate, describe_cost
+from sora_mcp.core.errors import MAX_NAMED, Outcome, SoraError
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.records import readable, sent_frames, sent_size, summary
-from sora_mcp.core.results import Adjusted, ListedVideo, Submission, ToldBeat, ToldItem, Variant, Video
-from sora_mcp.core.states import predicate
+from sora_mcp.core.records import detect_damage, sent_frames, sent_size, summary
+from sora_mcp.core.results import Adjusted, ListedVideo, Submission, Variant, Video, VideoBeat, VideoItem
+from sora_mcp.core.states import describe_state
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import UNDER_WAY, Generation, clean, is_plain_id
 from sora_mcp.dialects.protocol import Dialect, ListedTask, Plan
@@ -50,8 +50,8 @@ def video(
 
     `dialect`: that of the gateway. `age_s` and `usual_s`: seconds since its creation, and what videos usually take.
     """
-    stale_advice = () if query_error is None else (KnownBefore(query_error.parts),)
-    with readable(entry.request_id):
+    stale_advice = () if query_error is None else (MayBeOutdated(query_error.parts),)
+    with detect_damage(entry.request_id):
         n_variants = entry.body.get("n_variants")
         return Video(
             **summary(entry, 2000) | _request_fields(entry),
@@ -81,11 +81,11 @@ def video(
 def _request_fields(entry: Entry) -> dict[str, Any]:
     """Return the parts of a request that would have to be repeated to get the same video again."""
     beats = [
-        ToldBeat(time=beat.frame, seconds=round(beat.frame / FPS, 2), description=beat.description)
-        for beat in plans.told_beats(entry.body)
+        VideoBeat(time=beat.frame, seconds=round(beat.frame / FPS, 2), description=beat.description)
+        for beat in plans.shortened_beats(entry.body)
     ]
     items = [
-        ToldItem(
+        VideoItem(
             generation_id=item.source,
             url=item.url,
             frame_index=item.frame_index,
@@ -123,11 +123,11 @@ def advice(entry: Entry, dialect: Dialect) -> tuple[Advice, ...]:
         is_known = not entry.gateway_state or dialect.knows_state(entry.gateway_state)
         return *more, *(() if is_known else (UnknownState(),)), Wait(entry.id)
     if entry.state == "sending":
-        return *more, LookAgain(entry.id, after_s=60, paid=True)
+        return *more, CheckAgain(entry.id, after_s=60, paid=True)
     if entry.state == "unknown":
         return *more, Settle((entry.request_id,)), Do("Do not submit it again blindly.")
     if entry.state == "rejected" and entry.settled_at is not None:
-        return *more, SaidNotToHaveRun(entry.request_id)
+        return *more, SettledAsNotRun(entry.request_id)
     if entry.state != "succeeded":
         return *more, Revise(entry.state)
     if not any(generation.url for generation in entry.generations):
@@ -152,7 +152,7 @@ def damaged_advice(damaged: Sequence[str]) -> tuple[Advice, ...]:
     """Return advice about the rows that a list omits because they are damaged."""
     if not damaged:
         return ()
-    names, more = ", ".join(damaged[:MOST_NAMED]), len(damaged) - MOST_NAMED
+    names, more = ", ".join(damaged[:MAX_NAMED]), len(damaged) - MAX_NAMED
     rows = f"row {names} is" if len(damaged) == 1 else f"rows {names}{f' and {more} more' if more > 0 else ''} are"
     text = f"the ledger's {rows} damaged and left out here: somebody else has changed the ledger"
     return (TellUser(text),)
@@ -210,7 +210,7 @@ def not_settled_reason(request_id: str, entry: Entry | None, task_id: str | None
         return "That task belongs to another request."
     if is_settled_as_not_run:
         return f"{request_id} is already recorded as not having run."
-    return f"{request_id} {predicate(entry.state)}, so there is nothing to settle."
+    return f"{request_id} {describe_state(entry.state)}, so there is nothing to settle."
 
 
 def candidates(listed: Sequence[ListedTask]) -> Do:
@@ -219,7 +219,7 @@ def candidates(listed: Sequence[ListedTask]) -> Do:
         f'{task.task_id} ("{clean(task.prompt, 60).replace(chr(34), chr(39))}", {task.state})'
         for task in listed
         if is_plain_id(task.task_id)
-    ][:MOST_NAMED]
+    ][:MAX_NAMED]
     if not listed:
         return Do("The gateway lists no other task of that time.")
     count, which = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
@@ -234,10 +234,10 @@ def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Se
     length = f"{request.n_frames / FPS:g} s" if "n_frames" not in plan.left_open else ""
     times = f"{request.n_variants} x {size}".strip() if request.n_variants > 1 else size
     details = ", ".join(part for part in (verb_of(request.operation), times, length) if part)
-    proposal = f"Make this video ({details}) at {gateway} for {in_words(cost)}?"
+    proposal = f"Make this video ({details}) at {gateway} for {describe_cost(cost)}?"
     if not settles:
         return proposal
-    names = ", ".join(settles[:MOST_NAMED]) + (f" and {len(settles) - MOST_NAMED} more" * (len(settles) > MOST_NAMED))
+    names = ", ".join(settles[:MAX_NAMED]) + (f" and {len(settles) - MAX_NAMED} more" * (len(settles) > MAX_NAMED))
     return (
         f"The same video was asked for before, and what became of that is not known ({names}): it may have been made "
         "and charged. Say yes only if the gateway's own log shows that it did not run; that is then recorded, too. "

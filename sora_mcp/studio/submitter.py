@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import Struct, field
 
-from sora_mcp.core.advice import AllowDuplicate, AskUser, Correct, Do, LookAgain, SeeLog, Settle, TryAgain, sentences
+from sora_mcp.core.advice import AllowDuplicate, AskUser, CheckAgain, Correct, Do, SeeLog, Settle, TryAgain, sentences
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import (
     Declined,
@@ -282,7 +282,7 @@ def _answer_fields(error: SoraError | None) -> dict[str, str | None]:
 
 def _resend_delay(error: Exception) -> bool | float:
     """Whether to send again; the seconds to wait if the gateway named them and they are within the limit."""
-    return isinstance(error, GatewayError) and error.may_be_sent_again and error.pause(MAX_RETRY_AFTER_S)
+    return isinstance(error, GatewayError) and error.may_be_sent_again and error.retry_delay(MAX_RETRY_AFTER_S)
 
 
 def _accepted_or_raise(entry: Entry | None, error: SoraError | None, *, is_new: bool = True) -> Entry:
@@ -312,7 +312,7 @@ def _unresolved_error(entry: Entry | None, *, is_new: bool) -> SoraError:
     """Return the error if there is no task id and no error: the POST goes on, or a duplicate's original has none."""
     if entry is None:
         return _RecordTimeout("The ledger did not take it in time, so it was not sent.", TryAgain(30))
-    advice = LookAgain(entry.request_id, after_s=60, paid=True)
+    advice = CheckAgain(entry.request_id, after_s=60, paid=True)
     if is_new:
         return OutcomeUnknown("The gateway has not answered the create yet; it is still being sent.", advice)
     if entry.state == "rejected":

@@ -8,8 +8,8 @@ from typing import Any
 
 from sora_mcp.config.endpoint import label_of
 from sora_mcp.config.settings import Settings
-from sora_mcp.core.cost import Cost, of_unit
-from sora_mcp.core.records import KnownLine, Usage, UsageKey
+from sora_mcp.core.cost import Cost, sum_in_unit
+from sora_mcp.core.records import RecordedLine, Usage, UsageKey
 from sora_mcp.core.results import OtherCost, UsageGroup, UsageReport
 from sora_mcp.ledger import Ledger
 from sora_mcp.studio.connector import Connector
@@ -24,7 +24,7 @@ class Sums:
         self._ledger = ledger
         self._connector = connector
 
-    async def lines(self, keys: Sequence[str]) -> dict[str, KnownLine]:
+    async def lines(self, keys: Sequence[str]) -> dict[str, RecordedLine]:
         """See `Studio.lines`."""
         upstream = await self._connector.connect()
         return await self._ledger.lines(upstream.account, keys)
@@ -69,13 +69,13 @@ class Sums:
 
 
 def _group(by: Sequence[UsageKey], usage: Usage) -> UsageGroup:
-    names: dict[str, Any] = dict(zip(by, usage.of, strict=True))
+    names: dict[str, Any] = dict(zip(by, usage.group, strict=True))
     units = dict.fromkeys(cost.unit for cost in (*usage.spent, *usage.uncertain))
     costs = [
         OtherCost(
             unit=unit,
-            cost=of_unit(usage.spent, unit).amount,
-            uncertain=of_unit(usage.uncertain, unit).amount or None,
+            cost=sum_in_unit(usage.spent, unit).amount,
+            uncertain=sum_in_unit(usage.uncertain, unit).amount or None,
         )
         for unit in sorted(units)
     ]

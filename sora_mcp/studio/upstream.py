@@ -19,7 +19,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import Advice, AskUser, Setting
 from sora_mcp.core.errors import SoraError
-from sora_mcp.core.schedule import LONGEST_BACKOFF_S
+from sora_mcp.core.schedule import MAX_BACKOFF_S
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import Catalogued, Dialect
 from sora_mcp.ledger import Entry
@@ -98,7 +98,7 @@ class Upstream:
 
     def pause(self, seconds: float) -> None:
         """Pause for the seconds that the gateway asked for, at most ten minutes."""
-        deadline = anyio.current_time() + min(seconds, LONGEST_BACKOFF_S)
+        deadline = anyio.current_time() + min(seconds, MAX_BACKOFF_S)
         self._state.paused_until = max(self._state.paused_until, deadline)
 
     def may_be_asked(self) -> bool:

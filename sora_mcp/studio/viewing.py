@@ -13,8 +13,8 @@ from sora_mcp import media
 from sora_mcp.core import plans
 from sora_mcp.core.advice import Save
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.core.pictures import MOST_STILLS, PictureFormat, View
-from sora_mcp.core.results import Seen, SeenBeat, SeenBeside, SeenStill, Stills
+from sora_mcp.core.pictures import MAX_STILLS, PictureFormat, View
+from sora_mcp.core.results import OtherSheetVideo, SheetBeat, SheetStill, SheetVideo, Stills
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.ledger import Entry
@@ -60,7 +60,7 @@ async def find_shots(
     if all_variants:
         usable_generation(entry, min((each.variant for each in entry.generations), default=1), "task_id")
         variants = [each.variant for each in entry.generations if each.url is not None or each.variant in entry.files]
-        numbers = variants[:MOST_STILLS] or [variant]
+        numbers = variants[:MAX_STILLS] or [variant]
         return [Shot(entry, number, f"#{number}" if len(numbers) > 1 else "") for number in numbers]
     usable_generation(entry, variant, "task_id")
     if beside is None:
@@ -106,13 +106,13 @@ async def draw(
 def _stills(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, label: str) -> Stills:
     videos = [_seen_video(shot, probe) for shot, probe in zip(shots, sheet.probes, strict=True)]
     beats = [
-        SeenBeat(frame=frame, seconds=round(second, 2), description=text)
+        SheetBeat(frame=frame, seconds=round(second, 2), description=text)
         for frame, (second, text) in zip(sheet.beats, first.beats, strict=True)
     ]
     drawn = {still.beat for still in sheet.stills if still.reel == 0}
     hidden = [number for number in range(1, len(beats) + 1) if number not in drawn] if view.at_beats else []
     seen_stills = [
-        (still.reel, SeenStill(frame=still.frame, seconds=still.seconds, beat=still.beat)) for still in sheet.stills
+        (still.reel, SheetStill(frame=still.frame, seconds=still.seconds, beat=still.beat)) for still in sheet.stills
     ]
     stills = [[still for reel, still in seen_stills if reel == number] for number in range(len(videos))]
     return Stills(
@@ -123,7 +123,7 @@ def _stills(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, 
         stills=stills[0],
         others=[_beside(videos[0], stills[0], *each) for each in zip(videos[1:], stills[1:], strict=True)] or None,
         videos=videos,
-        shown=seen_stills,
+        all_stills=seen_stills,
         beats=beats,
         hidden_beats=hidden,
         is_large=view.at is not None,
@@ -131,16 +131,18 @@ def _stills(shots: Sequence[Shot], view: View, sheet: media.Sheet, first: Reel, 
     )
 
 
-def _beside(first: Seen, first_stills: list[SeenStill], video: Seen, stills: list[SeenStill]) -> SeenBeside:
+def _beside(
+    first: SheetVideo, first_stills: list[SheetStill], video: SheetVideo, stills: list[SheetStill]
+) -> OtherSheetVideo:
     """Return a further video, with the fields in which it differs from the first."""
     fields = video.model_dump()
     other = {name: value for name, value in fields.items() if value != getattr(first, name)}
     other |= {"name": video.name or "", "variant": video.variant}
-    return SeenBeside(**other, stills=None if stills == first_stills else stills)
+    return OtherSheetVideo(**other, stills=None if stills == first_stills else stills)
 
 
-def _seen_video(shot: Shot, probe: Probe) -> Seen:
-    return Seen(
+def _seen_video(shot: Shot, probe: Probe) -> SheetVideo:
+    return SheetVideo(
         name=shot.title or None,
         task_id=shot.entry.task_id or shot.entry.request_id,
         variant=shot.variant,

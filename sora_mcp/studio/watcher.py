@@ -240,4 +240,4 @@ def _ids(entry: Entry) -> set[_VideoKey]:
 
 def _is_new(entry: Entry, now: float) -> bool:
     """Whether no attempt has failed yet: a video that has just finished is saved at once."""
-    return entry.failed_polls == 0 and entry.may_be_asked(now)
+    return entry.failed_polls == 0 and entry.may_be_polled(now)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sora_mcp.core.advice import LookAgain, SeeList, WaitForAll
+from sora_mcp.core.advice import CheckAgain, SeeList, WaitForAll
 from sora_mcp.core.results import VideoList
 from sora_mcp.tools.wording import LONGEST_WAIT_S, Wording, after
 
@@ -54,7 +54,7 @@ class ForAgents(Wording):
                 del video["request_id"]  # a page of ten is read by a model: one id each
         return data
 
-    def look_again(self, advice: LookAgain) -> str:
+    def check_again(self, advice: CheckAgain) -> str:
         when = f" {after(advice.after_s)}" if advice.after_s else " again"
         return f"Call get_video with {advice.video_id}{when}{'; do not submit it again' if advice.paid else ''}."
 
@@ -78,7 +78,7 @@ class ForAgents(Wording):
             f"`{settle} --task task_…` or `{settle} --none`."
         )
 
-    def said_not_to_have_run(self, request_id: str) -> str:
+    def settled_as_not_run(self, request_id: str) -> str:
         correct = f"sora-mcp settle {request_id} --task task_…"
         return f"A person said that it did not run. If a task of it turns up after all, that is corrected by: {correct}"
 

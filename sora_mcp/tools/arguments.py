@@ -195,7 +195,7 @@ def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabi
         if problems.setdefault(alike, problem) is not problem:
             also[alike] += 1
     return [
-        replace(each, wrong=f"{each.wrong} (and in {also[alike]} more)") if also[alike] else each
+        replace(each, reason=f"{each.reason} (and in {also[alike]} more)") if also[alike] else each
         for alike, each in problems.items()
     ]
 

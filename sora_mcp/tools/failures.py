@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sora_mcp.core.errors import SUBMITTED, Outcome, Refused, SoraError
+from sora_mcp.core.errors import OUTCOME_SENTENCES, Outcome, Refused, SoraError
 from sora_mcp.core.models import Model
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
@@ -57,7 +57,7 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
         error.outcome = "unknown"
     outcome: Outcome | None = error.outcome if paid else None
     message, next_step = wording.message(error.parts), wording.next_step(error)
-    submitted = SUBMITTED[outcome] if outcome else ""
+    submitted = OUTCOME_SENTENCES[outcome] if outcome else ""
     sentences = [message, _gateways_reason(error, wording), submitted, next_step]
     failure = Failure(
         kind=error.kind,

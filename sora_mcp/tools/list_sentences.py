@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sora_mcp.core.cost import RELATIVE, Cost
 from sora_mcp.core.results import Filters, VideoList
-from sora_mcp.core.states import predicate
+from sora_mcp.core.states import describe_state
 from sora_mcp.core.tasks import State, quoted
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.sentences import cost_words, other_costs, usually
@@ -85,7 +85,7 @@ def _why_empty(listing: VideoList) -> str:
 
 def _conditions(filters: Filters) -> list[str]:
     has = [] if filters.query is None else [f"has {quoted(filters.query)} in its prompt or beats"]
-    return [*has, *([" or ".join(map(predicate, filters.states))] if filters.states else [])]
+    return [*has, *([" or ".join(map(describe_state, filters.states))] if filters.states else [])]
 
 
 def _elsewhere(counts: Mapping[str, int]) -> str:

@@ -19,16 +19,16 @@ from sora_mcp.core.advice import (
     CopyLedger,
     Correct,
     Do,
+    LocalText,
     LogIn,
     Message,
-    Place,
     Restart,
     Setting,
     StartNewLedger,
     UnlockKeyStore,
     parts_of,
 )
-from sora_mcp.core.errors import MOST_NAMED, InvalidInput, Problem, SoraError
+from sora_mcp.core.errors import MAX_NAMED, InvalidInput, Problem, SoraError
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.results import Download, Video
 from sora_mcp.core.tasks import clean
@@ -45,7 +45,9 @@ class ForRemoteAgents(ForAgents):
     """The words for an agent on another machine: it is told of no file here."""
 
     def message(self, message: Message) -> str:
-        return super().message(tuple(part.elsewhere if isinstance(part, Place) else part for part in parts_of(message)))
+        return super().message(
+            tuple(part.remote if isinstance(part, LocalText) else part for part in parts_of(message))
+        )
 
     def structured(self, result: BaseModel) -> dict[str, Any]:
         if isinstance(result, Video):
@@ -65,7 +67,7 @@ class ForRemoteAgents(ForAgents):
     def _sentence(self, advice: Advice) -> str:
         """What is done where the server runs is not for the user of an agent on another machine."""
         match advice:
-            case AskUser(to) if any(isinstance(part, Setting | Restart | Place) for part in parts_of(to)):
+            case AskUser(to) if any(isinstance(part, Setting | Restart | LocalText) for part in parts_of(to)):
                 return _for_operator(self.message(to))
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
                 return _for_operator(self.message(ABOUT_GATEWAY[type(advice)]))
@@ -81,7 +83,7 @@ class ForRemoteAgents(ForAgents):
             f"settles it at its shell with `{command} --task task_…` or `{command} --none` ({_NAME})."
         )
 
-    def said_not_to_have_run(self, request_id: str) -> str:
+    def settled_as_not_run(self, request_id: str) -> str:
         return (
             "A person said that it did not run. If a task of it turns up after all, whoever runs this server corrects "
             f"that with `{_settle(request_id)} --task task_…` ({_NAME})."
@@ -123,7 +125,7 @@ async def check_images(draft: VideoRequest, links: Links) -> None:
         return
     error = InvalidInput([problem for problem, _ in missing])
     try:
-        commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MOST_NAMED]]
+        commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MAX_NAMED]]
         error.advice = (Do(_how(commands, links.lasts_s)), Correct())
     except SoraError as trouble:
         error.advice = (Do(trouble.parts), *trouble.advice, Correct())

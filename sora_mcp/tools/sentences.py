@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sora_mcp.core.cost import RELATIVE, Cost
-from sora_mcp.core.errors import SUBMITTED
+from sora_mcp.core.errors import OUTCOME_SENTENCES
 from sora_mcp.core.results import Download, ListedVideo, OtherCost, Submission, Video
-from sora_mcp.core.states import predicate
+from sora_mcp.core.states import describe_state
 from sora_mcp.core.tables import FPS
-from sora_mcp.core.tasks import is_plain_code, is_plain_id, quotation, quoted, size_in_words
+from sora_mcp.core.tasks import format_size, is_plain_code, is_plain_id, quoted, quoted_at_end
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
 
@@ -38,7 +38,7 @@ def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str
     if submission.outcome == "not_submitted":
         estimate = [f"Estimate: {submission.estimate}."] if submission.estimate else []
         plan = [] if submission.board is None else ["The picture is a plan: no video is made yet."]
-        return " ".join([f"Dry run ({what}).", SUBMITTED["not_submitted"], *plan, *estimate, *notes, next_step])
+        return " ".join([f"Dry run ({what}).", OUTCOME_SENTENCES["not_submitted"], *plan, *estimate, *notes, next_step])
     if submission.duplicate:
         return (
             f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}".rstrip()
@@ -73,7 +73,7 @@ def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
     """A video in a sentence, and what to do next."""
     progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
     shape = _shape(video.width, video.height, video.n_frames, video.fps)
-    what = f"{name(video)} {predicate(video.state)}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
+    what = f"{name(video)} {describe_state(video.state)}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
     more = _variants(video) if video.state == "succeeded" else _why(video)
     parts = (what, _age(video), _cost(video), *_plan(video), more, wording.advise(*video.advice))
     return " ".join(part for part in parts if part)
@@ -139,7 +139,7 @@ def _why(video: Video) -> str:
     if video.state not in {"failed", "blocked", "lost", "rejected", "unknown"}:
         return ""
     is_gateways = video.failure_reason == video.gateway_message
-    reason = f"Reason: {quotation(video.failure_reason)}" if video.failure_reason and not is_gateways else ""
+    reason = f"Reason: {quoted_at_end(video.failure_reason)}" if video.failure_reason and not is_gateways else ""
     says = gateway_says(video.gateway_message, video.failure_code, video.gateway_answer)
     if not reason and not says:
         return "The gateway gave no reason." if video.state in {"failed", "blocked"} else ""
@@ -150,15 +150,15 @@ def gateway_says(message: str | None, code: str | None = None, answer: str | Non
     """The gateway's words as a quotation; else its code, where that is a plain word; else how its answer began."""
     word = f" (code {code})" if is_plain_code(code) else ""
     if message:
-        return f"The gateway says{word}: {quotation(message)}"
+        return f"The gateway says{word}: {quoted_at_end(message)}"
     if word:
         return f"The gateway says no more than the code {code}."
-    return f"The gateway's answer begins: {quotation(answer)}" if answer else ""
+    return f"The gateway's answer begins: {quoted_at_end(answer)}" if answer else ""
 
 
 def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:
     """Where the file is."""
-    size = f"({size_in_words(download.bytes)})"
+    size = f"({format_size(download.bytes)})"
     if download.url is not None:
         lasts = duration(download.url_seconds or 0)
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sora_mcp.core.results import Seen, SeenBeat, SeenStill, Stills
+from sora_mcp.core.results import SheetBeat, SheetStill, SheetVideo, Stills
 from sora_mcp.core.tasks import quoted
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
@@ -27,7 +27,7 @@ def say_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     return " ".join(filter(None, [f"{stills} of {what}{order}{together}.", damage, shorter, *_beats_seen(sheet)]))
 
 
-def _seen_videos(videos: Sequence[Seen]) -> str:
+def _seen_videos(videos: Sequence[SheetVideo]) -> str:
     """One video, several variants of one, or one beside another."""
     ids, shapes = {video.task_id for video in videos}, [_seen_shape(video) for video in videos]
     if len(videos) == 1:
@@ -44,17 +44,17 @@ def _seen_videos(videos: Sequence[Seen]) -> str:
     return f"{videos[0].task_id}, variants {'; '.join(each)}"
 
 
-def _seen_shape(video: Seen) -> str:
+def _seen_shape(video: SheetVideo) -> str:
     rate = "varying in rate" if video.fps is None else f"at {video.fps:g} per second"
     frames = "1 frame" if video.n_frames == 1 else f"{video.n_frames} frames {rate}"
     return f"{video.width}x{video.height}, {video.seconds:g} s, {frames}"
 
 
-def _at(still: SeenStill) -> str:
+def _at(still: SheetStill) -> str:
     return f"Frame {still.frame} ({still.seconds:.2f} s)"
 
 
-_MOST_BEATS = 12
+_MAX_BEATS = 12
 """Beats that are told with what shows them."""
 
 
@@ -70,20 +70,20 @@ def _beats_seen(sheet: Stills) -> list[str]:
     """Where each beat begins, and the stills that show it."""
     if not sheet.beats:
         return []
-    shown: dict[int, list[str]] = {}
-    for number, (video, still) in enumerate(sheet.shown, 1):
+    stills_by_beat: dict[int, list[str]] = {}
+    for number, (video, still) in enumerate(sheet.all_stills, 1):
         if still.beat is not None and sheet.videos[video].task_id == sheet.task_id:
-            shown.setdefault(still.beat, []).append(str(number))
+            stills_by_beat.setdefault(still.beat, []).append(str(number))
     sentences = [
-        f"{_beat(number, beat)}: {_stills(shown.get(number, []))}"
-        for number, beat in enumerate(sheet.beats[:_MOST_BEATS], 1)
+        f"{_beat(number, beat)}: {_stills(stills_by_beat.get(number, []))}"
+        for number, beat in enumerate(sheet.beats[:_MAX_BEATS], 1)
     ]
-    more = f"; {len(sheet.beats) - _MOST_BEATS} more" if len(sheet.beats) > _MOST_BEATS else ""
+    more = f"; {len(sheet.beats) - _MAX_BEATS} more" if len(sheet.beats) > _MAX_BEATS else ""
     hidden = ", ".join(map(str, sheet.hidden_beats))
     return [f"Beats: {'; '.join(sentences)}{more}.", *([f"Not on this sheet: {hidden}."] if hidden else [])]
 
 
-def _beat(number: int, beat: SeenBeat) -> str:
+def _beat(number: int, beat: SheetBeat) -> str:
     begins = "past the end" if beat.frame is None else f"from frame {beat.frame}"
     return f"{number} {quoted(beat.description, 60)} {begins} ({beat.seconds:.2f} s)"
 

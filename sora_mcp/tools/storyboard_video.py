@@ -27,7 +27,7 @@ def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
     """A frame, also from seconds such as `"2.5s"`; part of a frame is refused."""
     if isinstance(value, str) and _is_in_seconds(value):
         frame = float(value.strip()[:-1]) * FPS
-        if not 0 <= frame < _FAR:
+        if not 0 <= frame < _FRAME_LIMIT:
             raise PydanticCustomError("sora", "lies outside the video; allowed: a frame (30 per second)")
         return FromSeconds(round(frame))
     if (seconds := _part_of_a_frame(value)) is not None:
@@ -37,7 +37,7 @@ def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
     return int(read(value))
 
 
-_FAR = 1e9
+_FRAME_LIMIT = 1e9
 """Frames that no video has."""
 
 
@@ -48,7 +48,7 @@ def _is_in_seconds(value: str) -> bool:
 def _part_of_a_frame(value: object) -> float | None:
     """A positive number with a fraction, as a number or a text; None for anything else."""
     number = _number(value) if isinstance(value, float | str) else None
-    return number if number is not None and 0 < number < _FAR and not number.is_integer() else None
+    return number if number is not None and 0 < number < _FRAME_LIMIT and not number.is_integer() else None
 
 
 def _number(value: float | str) -> float | None:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.models import Model
-from sora_mcp.core.pictures import MOST_STILLS, View
+from sora_mcp.core.pictures import MAX_STILLS, View
 from sora_mcp.core.results import Stills
 from sora_mcp.core.tasks import quoted
 from sora_mcp.studio import Studio
@@ -24,10 +24,10 @@ _BEATS = {"beats", "beat"}
 def _as_text(value: Any) -> Any:
     """A frame that came as a number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.10g}" if is_number and 0 <= value < _FAR else value
+    return f"{value:.10g}" if is_number and 0 <= value < _FRAME_LIMIT else value
 
 
-_FAR = 1e9
+_FRAME_LIMIT = 1e9
 """Frames that no video has."""
 
 
@@ -56,7 +56,7 @@ class ViewVideo(Model):
 
     task_id: TaskId
     variant: VariantNumber = 1
-    frames: Annotated[int, Field(ge=1, le=MOST_STILLS, description="Stills, evenly spaced; fewer are larger.")] = (
+    frames: Annotated[int, Field(ge=1, le=MAX_STILLS, description="Stills, evenly spaced; fewer are larger.")] = (
         _USUAL_FRAMES
     )
     at: At | None = None

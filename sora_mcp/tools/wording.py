@@ -16,26 +16,26 @@ from sora_mcp.core.advice import (
     Advice,
     AllowDuplicate,
     AskUser,
+    CheckAgain,
     CheckKey,
     Configure,
     CopyLedger,
     Correct,
     Do,
     GiveUp,
-    KnownBefore,
     LogIn,
-    LookAgain,
+    MayBeOutdated,
     Message,
     MoreIds,
     Note,
     RaiseCap,
     Revise,
-    SaidNotToHaveRun,
     Save,
     SeeList,
     SeeLog,
     Setting,
     Settle,
+    SettledAsNotRun,
     StartNewLedger,
     Submit,
     TellUser,
@@ -50,9 +50,9 @@ from sora_mcp.core.advice import (
     parts_of,
 )
 from sora_mcp.core.description import Description
-from sora_mcp.core.errors import MOST_NAMED, SoraError
+from sora_mcp.core.errors import MAX_NAMED, SoraError
 from sora_mcp.core.results import Submission, Video, VideoList
-from sora_mcp.core.states import predicate
+from sora_mcp.core.states import describe_state
 from sora_mcp.core.tasks import State, is_plain_id
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
 LONGEST_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
 
-AboutVideos = Wait | WaitForAll | LookAgain | SeeList | UseVideo | Save
+AboutVideos = Wait | WaitForAll | CheckAgain | SeeList | UseVideo | Save
 AboutCall = Correct | Submit | SeeLog
-ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SaidNotToHaveRun | GiveUp | AllowDuplicate
+ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SettledAsNotRun | GiveUp | AllowDuplicate
 
 
 class Wording(ABC):
@@ -102,7 +102,7 @@ class Wording(ABC):
         """What else a paid call would meet, or has met."""
         match note:
             case WouldRepeat(video_id, state):
-                same = "its outcome is unknown" if state == "unknown" else f"the same request {predicate(state)}"
+                same = "its outcome is unknown" if state == "unknown" else f"the same request {describe_state(state)}"
                 again = self.argument("allow_duplicate")
                 return f"A real call would submit nothing and return {video_id}: {same} ({again} pays for another)."
             case WouldBeRefused(message, advice):
@@ -150,8 +150,8 @@ class Wording(ABC):
                 return self.wait(video_id)
             case WaitForAll():
                 return self.wait_for_all(advice)
-            case LookAgain():
-                return self.look_again(advice)
+            case CheckAgain():
+                return self.check_again(advice)
             case SeeList():
                 return self.see_list(advice)
             case UseVideo(video_id, can_remix):
@@ -180,15 +180,15 @@ class Wording(ABC):
                 return self.raise_cap(self.message((Setting(field),)))
             case Settle(request_ids):
                 return self.settle(request_ids)
-            case SaidNotToHaveRun(request_id):
-                return self.said_not_to_have_run(request_id)
+            case SettledAsNotRun(request_id):
+                return self.settled_as_not_run(request_id)
             case GiveUp(request_id):
                 return self.give_up(request_id)
             case AllowDuplicate():
                 return self.allow_duplicate()
 
     def _sentence_for_everyone(
-        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | CopyLedger | UnknownState | KnownBefore
+        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | CopyLedger | UnknownState | MayBeOutdated
     ) -> str:
         match advice:
             case Do(sentence):
@@ -207,7 +207,7 @@ class Wording(ABC):
                 return "If it was interrupted: `sora-mcp ledger copy` goes on with it."
             case UnknownState():
                 return "The gateway reports a state that is not known here; it is treated as running."
-            case KnownBefore(trouble):
+            case MayBeOutdated(trouble):
                 why = self.message(trouble)
                 return f"Nothing newer could be found out, so this may be out of date. {why}"
             case _:
@@ -246,7 +246,7 @@ class Wording(ABC):
         """That a list goes on; nothing where that is shown apart from the sentence."""
 
     @abstractmethod
-    def look_again(self, advice: LookAgain) -> str:
+    def check_again(self, advice: CheckAgain) -> str:
         """How to look at a video's state."""
 
     @abstractmethod
@@ -266,7 +266,7 @@ class Wording(ABC):
         """How a person settles unknown outcomes."""
 
     @abstractmethod
-    def said_not_to_have_run(self, request_id: str) -> str:
+    def settled_as_not_run(self, request_id: str) -> str:
         """How a person corrects what they said of a request."""
 
     @abstractmethod
@@ -307,7 +307,7 @@ def _more_ids(ids: tuple[str, ...]) -> str:
     """What is said of an answer that named several tasks: of many, or of ids that could be anything, the number."""
     count = len(ids)
     words = f"the gateway named {count} more id{'' if count == 1 else 's'}"
-    if count <= MOST_NAMED and all(map(is_plain_id, ids)):
+    if count <= MAX_NAMED and all(map(is_plain_id, ids)):
         words += f" ({', '.join(ids)})"
     return f"{words} in its answer"
 

@@ -14,7 +14,7 @@ from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import NotFound
 from sora_mcp.core.states import OPEN, TRANSITIONS
 from sora_mcp.core.tasks import Generation, State, Task
-from sora_mcp.ledger import Account, GivenUp, Intent, Ledger, RowGone, SpendingPolicy
+from sora_mcp.ledger import AbandonedTask, Account, Intent, Ledger, RowGone, SpendingPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -364,7 +364,7 @@ async def test_a_task_that_the_gateway_forgot_can_be_given_up(ledger: Ledger) ->
     await ledger.accepted(request_id, "task_1")
     assert await ledger.settle(G, request_id, "task_2") is None
     assert await ledger.settle(G, request_id, None) is None  # accepted meanwhile, and nobody was asked
-    entry = await ledger.settle(G, request_id, None, given_up=GivenUp("task_1", "forgotten"))
+    entry = await ledger.settle(G, request_id, None, given_up=AbandonedTask("task_1", "forgotten"))
     assert entry is not None
     assert (entry.state, entry.task_id) == ("failed", "task_1")
     other = Intent(G, "simple_compose", BODY, "other", [], Cost.of(1.25))

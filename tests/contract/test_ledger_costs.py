@@ -12,7 +12,7 @@ import pytest
 from ledgers import BEFORE_TOTALS_WERE_KEPT, BODY, OpenLedger, row
 
 from sora_mcp.core.caps import CostsNotKnown, OverDailyCap
-from sora_mcp.core.cost import RELATIVE, Cost, of_unit, total
+from sora_mcp.core.cost import RELATIVE, Cost, sum_in_unit, total
 from sora_mcp.core.spending import WINDOW_S
 from sora_mcp.core.tasks import FINAL, Generation, State, Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, SpendingPolicy, open_ledger
@@ -46,8 +46,8 @@ async def test_what_a_gateway_states_counts_once_the_task_has_ended(ledger: Ledg
     entry = await make(ledger, usd("0.5"), "task_1")
     entry = await ledger.record(entry, Task(state, cost=usd("0.3")))
     assert entry.stated == (usd("0.3") if state in FINAL else None)
-    assert of_unit((await ledger.spending(G)).spent, "USD") == of_unit((await ledger.totals(G)).cost, "USD")
-    assert of_unit((await ledger.spending(G)).spent, "USD") == entry.best_cost
+    assert sum_in_unit((await ledger.spending(G)).spent, "USD") == sum_in_unit((await ledger.totals(G)).cost, "USD")
+    assert sum_in_unit((await ledger.spending(G)).spent, "USD") == entry.best_cost
 
 
 async def test_a_later_figure_wins_and_a_reply_without_one_changes_nothing(ledger: Ledger) -> None:
@@ -79,12 +79,12 @@ async def test_a_figure_of_a_relative_request_takes_its_place(ledger: Ledger) ->
 async def test_a_task_that_was_adopted_first_states_its_cost_once(ledger: Ledger) -> None:
     entry = await make(ledger, usd("0.5"))
     await ledger.adopt(G, "task_1", Task("succeeded", cost=usd("0.3")))
-    assert of_unit((await ledger.spending(G)).spent, "USD") == usd("0.8")
+    assert sum_in_unit((await ledger.spending(G)).spent, "USD") == usd("0.8")
     entry = await ledger.accepted(entry.request_id, "task_1")
     assert entry.stated == usd("0.3")
     spending = await ledger.spending(G)
     assert (spending.spent, spending.calls, spending.priced) == ((usd("0.3"),), 1, {"USD": 1})
-    assert of_unit((await ledger.totals(G)).cost, "USD") == usd("0.3")
+    assert sum_in_unit((await ledger.totals(G)).cost, "USD") == usd("0.3")
 
 
 async def test_what_was_made_elsewhere_counts_with_its_figure_and_stops_no_cap_without_one(ledger: Ledger) -> None:

@@ -195,9 +195,9 @@ async def test_what_stands_elsewhere_is_counted_for_the_same_owner_only(ledger: 
         await make(ledger, account)
     first = await ledger.totals(accounts[0])
     assert first.counts == {"sending": 1}
-    assert first.elsewhere == {accounts[1]: 1, accounts[2]: 2}
+    assert first.other_accounts == {accounts[1]: 1, accounts[2]: 2}
     assert (await ledger.totals(Account("nowhere", "key", "zoe"))).counts == {}
-    assert (await ledger.totals(Account("nowhere", "key", "bob"))).elsewhere == {}
+    assert (await ledger.totals(Account("nowhere", "key", "bob"))).other_accounts == {}
 
 
 # --- how long they took ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from postgres import Cluster
 
 from sora_mcp.core.accounts import Team
 from sora_mcp.core.caps import OverCap, OverDailyCap
-from sora_mcp.core.cost import Cost, of_unit
+from sora_mcp.core.cost import Cost, sum_in_unit
 from sora_mcp.core.spending import TeamCaps
 from sora_mcp.core.tasks import Generation, Task
 from sora_mcp.core.team_caps import TeamOverDailyCap, TeamTooManyCalls, TeamTooManyRunning
@@ -45,7 +45,7 @@ async def test_a_team_is_everybody_at_one_gateway(ledger: Ledger) -> None:
     for number, account in enumerate((*ALL, *ELSEWHERE), 1):
         await ledger.accepted((await make(ledger, account)).request_id, f"task_{number}")
     spending = await ledger.spending(EVERYBODY)
-    assert (spending.calls, of_unit(spending.spent, Cost.of(1).unit), len(spending.running)) == (5, Cost.of(5), 5)
+    assert (spending.calls, sum_in_unit(spending.spent, Cost.of(1).unit), len(spending.running)) == (5, Cost.of(5), 5)
     assert [entry.account for entry in await ledger.under_way(EVERYBODY, 10)] == [*ALL[::-1]]
     assert (await ledger.spending(ANN)).calls == 1
 
@@ -89,7 +89,7 @@ async def test_a_persons_cap_holds_whatever_key_they_pay_with(ledger: Ledger) ->
     with pytest.raises(OverDailyCap):
         await make(ledger, other_key, policy=policy)
     spending = await ledger.spending(other_key.person)
-    assert (spending.calls, of_unit(spending.spent, Cost.of(1).unit)) == (2, Cost.of(2))
+    assert (spending.calls, sum_in_unit(spending.spent, Cost.of(1).unit)) == (2, Cost.of(2))
     await make(ledger, BEN, policy=policy)
 
 
@@ -133,9 +133,9 @@ async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger,
 async def test_what_each_owner_spent_is_told_for_all_of_them(ledger: Ledger) -> None:
     for account, cost in ((ANN, 1), (ANN, 2), (BEN, 4), (NOBODY, 8)):
         await make(ledger, account, cost)
-    usage = {each.of: each.spent for each in await ledger.usage(None, ("owner",), 0)}
+    usage = {each.group: each.spent for each in await ledger.usage(None, ("owner",), 0)}
     assert usage == {("ann",): (Cost.of(3),), ("ben",): (Cost.of(4),), ("",): (Cost.of(8),)}
-    assert [each.of for each in await ledger.usage("ann", ("owner",), 0)] == [("ann",)]
+    assert [each.group for each in await ledger.usage("ann", ("owner",), 0)] == [("ann",)]
 
 
 # --- files ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from ledgers import BEFORE_TOTALS_WERE_KEPT, BODY, OpenLedger
 
 from sora_mcp.core.cost import Cost, total
-from sora_mcp.core.records import GivenUp
+from sora_mcp.core.records import AbandonedTask
 from sora_mcp.core.tasks import State, Task
 from sora_mcp.ledger import Account, Entry, Intent, Ledger, open_ledger
 
@@ -54,7 +54,9 @@ class Anything:
             case 3:
                 await ledger.settle(entry.account, entry.request_id, self._random.choice((task_id, None)))
             case 4 if entry.task_id is not None:
-                await ledger.settle(entry.account, entry.request_id, None, given_up=GivenUp(entry.task_id, "gone"))
+                await ledger.settle(
+                    entry.account, entry.request_id, None, given_up=AbandonedTask(entry.task_id, "gone")
+                )
             case _:
                 task = Task(self._random.choice(SAID), cost=self._random.choice(COSTS))
                 await ledger.record(entry, task)
@@ -74,7 +76,7 @@ async def is_added_up(ledger: Ledger) -> None:
         assert _sum(totals.uncertain) == _sum(entry.best_cost for entry in own if entry.state == "unknown")
         assert totals.unpriced == sum(entry.best_cost is None for entry in own if entry.state != "rejected")
         others = {each: len(rows) for each, rows in entries.items() if each.owner == account.owner and rows}
-        assert dict(totals.elsewhere) == {each: rows for each, rows in others.items() if each != account}
+        assert dict(totals.other_accounts) == {each: rows for each, rows in others.items() if each != account}
     assert await ledger.states() == Counter(entry.state for own in entries.values() for entry in own)
 
 

@@ -74,7 +74,7 @@ async def test_a_turn_that_is_kept_alive_is_not_taken_away(open_ledger: OpenLedg
             assert not await may_ask(other, request_id)
 
 
-async def test_what_was_not_asked_after_all_may_be_asked_at_once(ledger: Ledger) -> None:
+async def test_what_was_not_asked_after_all_may_be_polled_at_once(ledger: Ledger) -> None:
     request_id = await begin(ledger)
     with anyio.CancelScope() as scope:
         async with ledger.lease(request_id):
@@ -120,7 +120,7 @@ async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: Open
     request_id = await begin(ledger)
     await ledger.accepted(request_id, "task_1")
     await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=60)
-    assert not (await row(ledger, request_id)).may_be_asked(now[0])
+    assert not (await row(ledger, request_id)).may_be_polled(now[0])
     now[0] -= seconds_back
     assert (await row(ledger, request_id)).is_due(now[0], 10)
     assert await may_ask(ledger, request_id)
@@ -156,7 +156,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
     with suppress(FileProblem):
         async with ledger.lease(request_id, 500):
             raise FileProblem("nothing came of it")
-    assert not (await row(ledger, request_id)).may_be_asked(now[0] + 499)
+    assert not (await row(ledger, request_id)).may_be_polled(now[0] + 499)
     await ledger.record(await row(ledger, "task_1"), Task("running"))
     assert (await row(ledger, request_id)).failed_polls == 0
 

@@ -35,7 +35,7 @@ async def come_to(ledger: Ledger, state: str) -> None:
 
 
 def shown(usage: list[Usage]) -> dict[tuple[str | None, ...], list[str]]:
-    return {each.of: [f"{each.videos}", *map(repr, each.spent)] for each in usage}
+    return {each.group: [f"{each.videos}", *map(repr, each.spent)] for each in usage}
 
 
 async def test_days_are_those_of_this_machine_and_older_ones_are_left_out(open_ledger: OpenLedger) -> None:
@@ -60,7 +60,7 @@ async def test_units_stand_apart_and_the_gateways_own_figures_count(ledger: Ledg
     await make(ledger, "task_5", cost=None)
     (usage,) = await ledger.usage("", ("address",), 0)
     assert set(usage.spent) == {Cost.of(1.25), Cost.of("1.2", "USD"), Cost.of(2, "EUR")}
-    assert (usage.of, usage.videos, usage.unpriced) == (("g",), 5, 1)
+    assert (usage.group, usage.videos, usage.unpriced) == (("g",), 5, 1)
     assert set(usage.spent) == set((await ledger.totals(G)).cost)
 
 
@@ -77,10 +77,10 @@ async def test_gateways_keys_and_operations_of_one_owner_and_of_no_other(ledger:
     await make(ledger, "task_2", account=Account("g", "another key"), operation="remix")
     await make(ledger, "task_3", account=Account("h"))
     await make(ledger, "task_4", account=Account("g", owner="ann"))
-    assert {each.of: each.videos for each in await ledger.usage("", ("address", "operation"), 0)} == {
+    assert {each.group: each.videos for each in await ledger.usage("", ("address", "operation"), 0)} == {
         ("g", "simple_compose"): 1,
         ("g", "remix"): 1,
         ("h", "simple_compose"): 1,
     }
-    assert {each.of: each.videos for each in await ledger.usage("ann", ("address",), 0)} == {("g",): 1}
+    assert {each.group: each.videos for each in await ledger.usage("ann", ("address",), 0)} == {("g",): 1}
     assert await ledger.usage("zoe", ("day",), 0) == []

@@ -9,7 +9,7 @@ from bench import KEY, Connect, about
 from calls import Told, ask, create
 from fault_gateway import CREATE, Answer, FaultGateway, says
 
-from sora_mcp.core.errors import SUBMITTED
+from sora_mcp.core.errors import OUTCOME_SENTENCES
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +126,7 @@ async def test_an_unknown_outcome_names_no_time_to_wait(connect: Connect, gatewa
     assert told.data["outcome"] == "unknown"
     assert "retry_after_s" not in told.data["error"]
     assert "7 s" not in told.text
-    assert SUBMITTED["unknown"] in told.text
+    assert OUTCOME_SENTENCES["unknown"] in told.text
     assert len(gateway.creates()) == 1
 
 

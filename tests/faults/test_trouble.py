@@ -18,7 +18,7 @@ from bench import KEY, Connect, Era, about
 from fault_gateway import CREATE, Answer, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 
-from sora_mcp.core.errors import SUBMITTED, Outcome
+from sora_mcp.core.errors import OUTCOME_SENTENCES, Outcome
 from sora_mcp.core.tasks import State
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,7 @@ async def create_in_trouble(client: Client, outcome: Outcome, *, prompt: str = "
     told = await ask(client, "create_video", prompt=prompt)
     assert told.is_error, told.text
     assert told.data["outcome"] == outcome, told.text
-    assert SUBMITTED[outcome] in told.text
+    assert OUTCOME_SENTENCES[outcome] in told.text
     assert told.error["next_step"]
     assert told.error["next_step"] in told.text
     return told

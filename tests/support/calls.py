@@ -9,10 +9,10 @@ from typing import Any
 import mcp_types as types
 from mcp import Client
 
-from sora_mcp.core.errors import SUBMITTED
+from sora_mcp.core.errors import OUTCOME_SENTENCES
 
 Arguments = dict[str, Any]
-NOTHING_SENT = SUBMITTED["not_submitted"]
+NOTHING_SENT = OUTCOME_SENTENCES["not_submitted"]
 
 
 @dataclass(frozen=True, slots=True)

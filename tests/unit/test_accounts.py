@@ -15,22 +15,22 @@ URL = "https://gateway.example/v1"
 @pytest.mark.parametrize(
     "other",
     [
-        Account.of_key(SALT, URL, "sk-canary-2", "ann"),
-        Account.of_key(b"another salt", URL, "sk-canary-1", "ann"),
-        Account.of_key(SALT, "https://other.example/v1", "sk-canary-1", "ann"),
-        Account.of_key(SALT, URL, "sk-canary-1", "ben"),
-        Account.of_key(SALT, URL, "sk-canary-1"),
+        Account.for_key(SALT, URL, "sk-canary-2", "ann"),
+        Account.for_key(b"another salt", URL, "sk-canary-1", "ann"),
+        Account.for_key(SALT, "https://other.example/v1", "sk-canary-1", "ann"),
+        Account.for_key(SALT, URL, "sk-canary-1", "ben"),
+        Account.for_key(SALT, URL, "sk-canary-1"),
     ],
 )
 def test_accounts_differ_where_any_part_does(other: Account) -> None:
-    account = Account.of_key(SALT, URL, "sk-canary-1", "ann")
-    assert account == Account.of_key(SALT, URL, "sk-canary-1", "ann")
+    account = Account.for_key(SALT, URL, "sk-canary-1", "ann")
+    assert account == Account.for_key(SALT, URL, "sk-canary-1", "ann")
     assert account != other
 
 
 def test_an_account_holds_no_key() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", fingerprint(SALT, "sk-canary-1"))
-    assert "canary" not in str(Account.of_key(SALT, URL, "sk-canary-1", "ann"))
+    assert "canary" not in str(Account.for_key(SALT, URL, "sk-canary-1", "ann"))
 
 
 @pytest.mark.parametrize(

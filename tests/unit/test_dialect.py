@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from worded import next_step
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused, SoraError
-from sora_mcp.core.ids import is_id, quoted
+from sora_mcp.core.ids import is_id, path_segment
 from sora_mcp.core.models import SDEdit, VideoRequest
 from sora_mcp.core.tasks import clean
 from sora_mcp.dialects.protocol import Created
@@ -80,7 +80,7 @@ def test_what_could_lead_elsewhere_or_cannot_be_seen_is_no_id(text: str) -> None
 @pytest.mark.parametrize("text", ["a", "17", "a:b+c=d/e", "a?b", "a#2", "é", "-a", "a" * 300, "%2e", "req_1", "gen_1"])
 def test_everything_else_that_can_be_read_is_an_id(text: str) -> None:
     assert is_id(text)
-    assert "/" not in quoted(text)
+    assert "/" not in path_segment(text)
 
 
 def test_a_remix_can_name_its_source_inside_or_beside_sdedit() -> None:

@@ -234,7 +234,7 @@ def test_what_cannot_be_said_is_refused_by_name(profile: str, asked: VideoReques
     with pytest.raises(CannotExpress) as refused:
         videos(profile).check(asked)
     assert any(field in problem.field for problem in refused.value.problems)
-    assert all(problem.wrong and problem.allowed for problem in refused.value.problems)
+    assert all(problem.reason and problem.allowed for problem in refused.value.problems)
 
 
 @pytest.mark.parametrize("profile", NAMES)

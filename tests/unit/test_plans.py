@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sora_mcp.core import plans
-from sora_mcp.core.capabilities import LEFT_OPEN, Adjustment
+from sora_mcp.core.capabilities import UPSTREAM_DEFAULT, Adjustment
 from sora_mcp.core.models import VideoRequest
-from sora_mcp.core.schedule import usual
+from sora_mcp.core.schedule import usual_duration
 from sora_mcp.dialects.protocol import Plan
 from sora_mcp.media import board as boards
 from sora_mcp.studio.boards import open_board
@@ -61,9 +61,9 @@ def test_a_plan_of_many_beats_is_short() -> None:
 
 
 def test_beats_that_are_told_in_full_are_bounded() -> None:
-    whole = plans.told_beats(board((0, "x" * 2000), (30, "y" * 2000)))
+    whole = plans.shortened_beats(board((0, "x" * 2000), (30, "y" * 2000)))
     assert [len(beat.description) for beat in whole] == [2000, 2000]
-    many = plans.told_beats(board(*((frame, "x" * 10_000) for frame in range(10))))
+    many = plans.shortened_beats(board(*((frame, "x" * 10_000) for frame in range(10))))
     assert [len(beat.description) for beat in many] == [400] * 10
 
 
@@ -107,7 +107,7 @@ def test_an_amount_that_is_none_is_left_out(amount: object) -> None:
     ids=str,
 )
 def test_what_is_usual_takes_some_history(durations: list[float], seconds: float | None) -> None:
-    assert usual(durations) == seconds
+    assert usual_duration(durations) == seconds
 
 
 # --- where a plan ends ----------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_what_is_usual_takes_some_history(durations: list[float], seconds: float
             ),
             (640, 480, 120),
         ),
-        ((Adjustment("n_frames", "not given", LEFT_OPEN),), (480, 480, None)),
+        ((Adjustment("n_frames", "not given", UPSTREAM_DEFAULT),), (480, 480, None)),
     ],
 )
 async def test_a_board_has_the_shape_of_what_is_sent(

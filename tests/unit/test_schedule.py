@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sora_mcp.core.schedule import LONGEST_BACKOFF_S, LONGEST_PAUSE_S, is_due, may_be_polled, pause_after_failure
+from sora_mcp.core.schedule import MAX_BACKOFF_S, MAX_POLL_INTERVAL_S, is_due, may_be_polled, pause_after_failure
 
 NOW = 1_000_000.0
 
@@ -18,12 +18,14 @@ def pause(age_s: float, failed_polls: int = 0, pace_s: float = 10) -> float:
     raise AssertionError("it is never due")
 
 
-@pytest.mark.parametrize(("age_s", "seconds"), [(0, 10), (90, 10), (180, 20), (3600, 60), (80_000, LONGEST_PAUSE_S)])
+@pytest.mark.parametrize(
+    ("age_s", "seconds"), [(0, 10), (90, 10), (180, 20), (3600, 60), (80_000, MAX_POLL_INTERVAL_S)]
+)
 def test_a_task_is_polled_ever_more_rarely_as_it_grows_old(age_s: float, seconds: float) -> None:
     assert pause(age_s) == seconds
 
 
-@pytest.mark.parametrize(("failed_polls", "seconds"), [(0, 10), (1, 20), (2, 40), (6, 600), (99, LONGEST_BACKOFF_S)])
+@pytest.mark.parametrize(("failed_polls", "seconds"), [(0, 10), (1, 20), (2, 40), (6, 600), (99, MAX_BACKOFF_S)])
 def test_each_poll_that_fails_doubles_the_pause(failed_polls: int, seconds: float) -> None:
     assert pause(0, failed_polls) == pytest.approx(seconds, rel=0.2)
 

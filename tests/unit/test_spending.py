@@ -22,7 +22,7 @@ from sora_mcp.core.caps import (
     TooManyRunning,
 )
 from sora_mcp.core.cost import RELATIVE, Cost
-from sora_mcp.core.spending import NO_POLICY, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
+from sora_mcp.core.spending import NO_POLICY, EarlierRequest, OpenVideo, Spending, SpendingContext, SpendingPolicy
 from sora_mcp.core.states import OPEN
 from sora_mcp.core.tasks import State
 
@@ -34,8 +34,10 @@ WINDOW = SpendingPolicy(duplicate_window_s=600)
 ONE = Cost.of(1)
 
 
-def standing(*same: Earlier, spent: float = 0, uncertain: float = 0, running: tuple[OpenVideo, ...] = ()) -> Standing:
-    return Standing(NOW, same, Spending((Cost.of(spent),), (Cost.of(uncertain),), running))
+def standing(
+    *same: EarlierRequest, spent: float = 0, uncertain: float = 0, running: tuple[OpenVideo, ...] = ()
+) -> SpendingContext:
+    return SpendingContext(NOW, same, Spending((Cost.of(spent),), (Cost.of(uncertain),), running))
 
 
 def cost_of(amount: float | None) -> Cost | None:
@@ -44,13 +46,13 @@ def cost_of(amount: float | None) -> Cost | None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_only_what_is_open_or_succeeded_is_a_duplicate(state: State) -> None:
-    decided = WINDOW.decide(ONE, standing(Earlier("req_1", state, NOW - 1, NOW - 1)))
+    decided = WINDOW.decide(ONE, standing(EarlierRequest("req_1", state, NOW - 1, NOW - 1)))
     assert decided == ("req_1" if state in {*OPEN, "succeeded"} else None)
 
 
 @pytest.mark.parametrize("state", OPEN)
 def test_what_is_open_is_a_duplicate_however_old_it_is(state: State) -> None:
-    assert WINDOW.decide(ONE, standing(Earlier("req_1", state, 0))) == "req_1"
+    assert WINDOW.decide(ONE, standing(EarlierRequest("req_1", state, 0))) == "req_1"
 
 
 @pytest.mark.parametrize(
@@ -61,28 +63,28 @@ def test_the_window_counts_from_the_success_or_from_the_request_whichever_is_lat
     created_s: float, succeeded_s: float | None, is_duplicate: bool
 ) -> None:
     succeeded_at = None if succeeded_s is None else NOW - succeeded_s
-    earlier = Earlier("req_1", "succeeded", NOW - created_s, succeeded_at)
+    earlier = EarlierRequest("req_1", "succeeded", NOW - created_s, succeeded_at)
     assert (WINDOW.decide(ONE, standing(earlier)) == "req_1") == is_duplicate
 
 
 def test_the_newest_duplicate_is_the_one_and_what_is_none_hides_no_older_one() -> None:
     refused, newer, older = (
-        Earlier("req_3", "failed", NOW),
-        Earlier("req_2", "running", NOW - 5),
-        Earlier("req_1", "unknown", NOW - 9),
+        EarlierRequest("req_3", "failed", NOW),
+        EarlierRequest("req_2", "running", NOW - 5),
+        EarlierRequest("req_1", "unknown", NOW - 9),
     )
     assert WINDOW.decide(ONE, standing(refused, newer, older)) == "req_2"
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_without_a_window_nothing_is_a_duplicate(state: State) -> None:
-    assert NO_POLICY.decide(ONE, standing(Earlier("req_1", state, NOW, NOW))) is None
+    assert NO_POLICY.decide(ONE, standing(EarlierRequest("req_1", state, NOW, NOW))) is None
 
 
 def test_a_duplicate_costs_nothing_so_that_no_cap_forbids_it() -> None:
     policy = SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(0), running=0)
     video = OpenVideo("req_1", "running")
-    assert policy.decide(None, standing(Earlier("req_1", "running", NOW), spent=9, running=(video,))) == "req_1"
+    assert policy.decide(None, standing(EarlierRequest("req_1", "running", NOW), spent=9, running=(video,))) == "req_1"
 
 
 @pytest.mark.parametrize(("number", "is_allowed"), [(0, True), (1, True), (2, False), (3, False)])
@@ -181,19 +183,19 @@ def test_a_refusal_of_an_unknown_price_says_what_may_make_it_known_before_it_nam
     policy = SpendingPolicy(unit="USD", **{cap: Cost.of(0.5, "USD")})  # type: ignore[arg-type]
     with pytest.raises(OverCap) as raised:
         policy.check_call(cost) if cap == "per_call" else policy.decide(cost, standing())
-    ways_out = raised.value.advice
-    assert ways_out[-1] == RaiseCap(f"max_cost_{cap}")
-    words = [each.sentence for each in ways_out if isinstance(each, Do)]
+    remedies = raised.value.advice
+    assert remedies[-1] == RaiseCap(f"max_cost_{cap}")
+    words = [each.sentence for each in remedies if isinstance(each, Do)]
     assert words == ([PRICE_NOT_KNOWN] if cost is None else [])
 
 
 def test_where_a_cost_of_the_day_is_not_known_its_cap_in_a_currency_refuses() -> None:
     policy = SpendingPolicy(unit="USD", per_day=USD_5)
-    known = Standing(NOW, (), Spending((Cost.of(1, "USD"),), calls=2, priced={"USD": 2}))
+    known = SpendingContext(NOW, (), Spending((Cost.of(1, "USD"),), calls=2, priced={"USD": 2}))
     assert policy.decide(Cost.of(1, "USD"), known) is None
     for priced in ({}, {"USD": 1}, {"USD": 1, RELATIVE: 1}):
         with pytest.raises(CostsNotKnown):
-            policy.decide(Cost.of(1, "USD"), Standing(NOW, (), replace(known.spending, priced=priced)))
+            policy.decide(Cost.of(1, "USD"), SpendingContext(NOW, (), replace(known.spending, priced=priced)))
 
 
 AMOUNTS = st.decimals(0, 6, places=2)
@@ -210,7 +212,7 @@ def test_no_order_of_calls_passes_a_days_cap(calls: list[tuple[Decimal, str, boo
         so_far = Spending((Cost.of(spent, "USD"), Cost.of(9)), (Cost.of(uncertain, "USD"),))
         fits = unit == "USD" and amount > 0 and spent + uncertain + amount <= cap
         try:
-            policy.decide(cost, Standing(NOW, (), so_far))
+            policy.decide(cost, SpendingContext(NOW, (), so_far))
         except OverDailyCap:
             assert not fits
             continue

@@ -10,7 +10,7 @@ from sora_mcp.core.advice import RaiseCap, TellUser
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.caps import CostsNotKnown, NoPrices, OtherUnit, OverCap, OverDailyCap, OverTeamCap
 from sora_mcp.core.cost import Cost
-from sora_mcp.core.spending import OpenVideo, Spending, SpendingPolicy, Standing, TeamCaps
+from sora_mcp.core.spending import OpenVideo, Spending, SpendingContext, SpendingPolicy, TeamCaps
 from sora_mcp.core.team_caps import TeamCostsNotKnown
 from sora_mcp.studio.costs import spending_policy
 from sora_mcp.tools.agent_wording import FOR_AGENTS
@@ -24,7 +24,7 @@ PLAIN = Capabilities(sizes={}, lengths={})
 
 
 def decide(policy: SpendingPolicy, own: Spending = NOTHING, team: Spending = OTHERS) -> None:
-    policy.decide(Cost.of(1, "USD"), Standing(0, (), own, team))
+    policy.decide(Cost.of(1, "USD"), SpendingContext(0, (), own, team))
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_without_people_nothing_of_a_team_is_looked_at() -> None:
     assert not SpendingPolicy(team=TeamCaps()).has_team_caps
     assert SpendingPolicy(team=TeamCaps(running=1)).has_team_caps
     with pytest.raises(OverCap):
-        SpendingPolicy(running=0).decide(None, Standing(0))
+        SpendingPolicy(running=0).decide(None, SpendingContext(0))

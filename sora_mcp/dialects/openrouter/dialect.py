@@ -13,7 +13,7 @@ from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.capabilities import Adjustment, Capabilities, ModelOffer, Support
 from sora_mcp.core.cost import Estimate
 from sora_mcp.core.errors import BadReply
-from sora_mcp.core.ids import quoted
+from sora_mcp.core.ids import path_segment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import Task
@@ -201,7 +201,7 @@ class OpenRouter(Struct):
 
     def query(self, task_id: str) -> Call:
         """Return the query of one job, at an address that is built here: `polling_url` is never followed."""
-        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+        return Call(method="GET", path=f"{CREATE_PATH}/{path_segment(task_id)}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
         """Return the task of a job. Raises NotFound, Refused or BadReply."""

@@ -120,7 +120,7 @@ def usage_cost(body: object) -> Cost | None:
     if not isinstance(usage, Mapping) or usage.get("is_byok") is True:
         return None
     amount = usage.get("cost")
-    return Cost.stated(amount, USD) if not isinstance(amount, str) else None
+    return Cost.from_gateway(amount, USD) if not isinstance(amount, str) else None
 
 
 def _rates(skus: Mapping[str, Any]) -> Iterator[_Rate]:
@@ -138,7 +138,7 @@ def _price(value: object, *, is_cents: bool) -> Decimal | None:
     """Return a price in USD; None if it is not a number, 0 or less, not finite, or more than any video costs."""
     from decimal import Decimal  # noqa: PLC0415 - see core.cost
 
-    cost = Cost.stated(value, USD)
+    cost = Cost.from_gateway(value, USD)
     if cost is None or not cost.billionths:
         return None
     price = Decimal(str(value))
@@ -202,7 +202,7 @@ def _apply_rate(rate: _Rate, job: Job, reason: str) -> Estimate | None:
         formula = f"{pixels} x {frames} / {_PIXELS_PER_TOKEN} x {price} a token"
     else:
         return None
-    stated = Cost.stated(str(cost), USD)
+    stated = Cost.from_gateway(str(cost), USD)
     return Estimate(stated, f"{formula}{reason} = {stated}") if stated is not None and stated.billionths else None
 
 

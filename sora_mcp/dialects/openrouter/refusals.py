@@ -71,7 +71,7 @@ def _alternative(request: VideoRequest, capabilities: Capabilities) -> str:
 def _raise_if_any(problems: list[Problem]) -> None:
     if problems:
         first, *more = problems
-        raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
+        raise CannotExpress(first.field, first.reason, str(first.allowed), more)
 
 
 def _field_problems(request: VideoRequest) -> Iterator[Problem]:

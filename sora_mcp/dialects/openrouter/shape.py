@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sora_mcp.core.capabilities import LEFT_OPEN, NOT_GIVEN, Adjustment, ModelOffer
+from sora_mcp.core.capabilities import NOT_GIVEN, UPSTREAM_DEFAULT, Adjustment, ModelOffer
 from sora_mcp.core.errors import Problem
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
@@ -110,7 +110,7 @@ def _resolve_size(
         return fields, size, (adjusted,) if is_other and is_requested else ()
     nearest = _by_nearness(size, sizes_of(offer))
     if not nearest:  # resolutions that cannot be read
-        return {}, None, (Adjustment("size", NOT_GIVEN, LEFT_OPEN),)
+        return {}, None, (Adjustment("size", NOT_GIVEN, UPSTREAM_DEFAULT),)
     adjusted = Adjustment("size", NOT_GIVEN, _format_size(nearest[0]), size=nearest[0])
     return _size_fields(nearest[0], offer) or {}, nearest[0], (adjusted,)
 
@@ -119,9 +119,9 @@ def _resolve_ratio(size: Size, offer: ModelOffer) -> tuple[dict[str, Any], Size 
     """Return the ratio of our default, for a model that lists no sizes; nothing if it lists no ratios either."""
     ratios = [each for each in offer.aspect_ratios or () if _parse_ratio(each) is not None]
     if not ratios:
-        return {}, None, (Adjustment("size", NOT_GIVEN, LEFT_OPEN),)
+        return {}, None, (Adjustment("size", NOT_GIVEN, UPSTREAM_DEFAULT),)
     ratio = min(ratios, key=lambda each: abs(math.log(_ratio_value(each) / (size[0] / size[1]))))
-    return {"aspect_ratio": ratio}, None, (Adjustment("size", NOT_GIVEN, f"{ratio}, in {LEFT_OPEN}"),)
+    return {"aspect_ratio": ratio}, None, (Adjustment("size", NOT_GIVEN, f"{ratio}, in {UPSTREAM_DEFAULT}"),)
 
 
 def _size_fields(size: Size, offer: ModelOffer) -> dict[str, str] | None:
@@ -144,7 +144,7 @@ def _resolve_length(request: VideoRequest, offer: ModelOffer) -> tuple[int | Non
         return None, (Adjustment("n_frames", NOT_GIVEN, "the source's, or as the model does"),)
     actions = request.actions or []
     if not offer.seconds:
-        return (int(seconds), ()) if actions else (None, (Adjustment("n_frames", NOT_GIVEN, LEFT_OPEN),))
+        return (int(seconds), ()) if actions else (None, (Adjustment("n_frames", NOT_GIVEN, UPSTREAM_DEFAULT),))
     min_seconds = actions[-1].time / FPS + MIN_SHOT_S if actions else 0
     lengths = [each for each in offer.seconds if each >= min_seconds] or offer.seconds
     nearest = min(lengths, key=lambda each: (abs(each - seconds), each))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_mcp.core.ids import quoted
+from sora_mcp.core.ids import path_segment
 from sora_mcp.core.tasks import Generation, State, Task, clean
 from sora_mcp.dialects.openrouter.prices import usage_cost
 from sora_mcp.dialects.openrouter.replies import UPSTREAM_NOUN, code_of, job_in, make_error, message_of
@@ -28,7 +28,7 @@ _REASONS = {
 
 def content_path(create_path: str, task_id: str, index: int) -> str:
     """Return the path of an output's file at the gateway's own address: addresses in replies never get the key."""
-    return f"{create_path}/{quoted(task_id)}/content?index={index}"
+    return f"{create_path}/{path_segment(task_id)}/content?index={index}"
 
 
 def state_of(word: str) -> State | None:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.capabilities import Capabilities
-from sora_mcp.core.ids import quoted
+from sora_mcp.core.ids import path_segment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task
 from sora_mcp.dialects.protocol import WEB, Call, Created
@@ -54,7 +54,7 @@ class Sora(Struct, frozen=True):
 
     def query(self, task_id: str) -> Call:
         """Return the query of one task (query page). `task_id` must be `is_id`."""
-        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+        return Call(method="GET", path=f"{CREATE_PATH}/{path_segment(task_id)}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:
         """Return the task. Raises NotFound, Refused or BadReply."""

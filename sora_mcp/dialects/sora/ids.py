@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sora_mcp.core.ids import MAX_ID, is_id
+from sora_mcp.core.ids import MAX_ID_LENGTH, is_id
 from sora_mcp.dialects.replies import parse_nested_json
 from sora_mcp.dialects.sora.fields import BLANK_VALUES, Fields, fold, is_empty, state_of
 
@@ -31,9 +31,9 @@ _BARE_ID = re.compile(r"[0-9_]|.{16}")
 
 def as_id(value: object) -> str | None:
     """Return the id in a field of the gateway's: a text with nothing but blanks around it, or an integer above 0."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**MAX_ID:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**MAX_ID_LENGTH:
         return str(value)
-    if not isinstance(value, str) or len(value) > 4 * MAX_ID:
+    if not isinstance(value, str) or len(value) > 4 * MAX_ID_LENGTH:
         return None
     text = re.sub(r"^[\s\0\u200b-\u200f\ufeff]+|[\s\0\u200b-\u200f\ufeff]+$", "", value)
     is_blank = fold(text) in BLANK_VALUES or re.fullmatch(r"-?0+|-[0-9]+", text)

@@ -11,7 +11,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.advice import AskUser, Setting, TryAgain
 from sora_mcp.core.capabilities import Adjustment, Capabilities, Support
 from sora_mcp.core.errors import BadReply, NotConfigured
-from sora_mcp.core.ids import quoted
+from sora_mcp.core.ids import path_segment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tasks import Task, clean
 from sora_mcp.dialects import bridges
@@ -106,7 +106,7 @@ class Videos(Struct, frozen=True):
         """Return the paid call; an image, or the remixed video, is the form's only file. Raises CannotExpress."""
         edit, model = request.sdedit, self._model(request)
         if request.operation == "remix" and edit is not None and self.profile.has_remix:
-            path = f"{CREATE_PATH}/{quoted(edit.source_generation_id or '')}/remix"
+            path = f"{CREATE_PATH}/{path_segment(edit.source_generation_id or '')}/remix"
             return Call(method="POST", path=path, json={"prompt": request.prompt})
         shape = self._shape(request, source)
         prompt = request.prompt or (bridges.PROMPT if request.operation == "blend" else "")
@@ -126,7 +126,7 @@ class Videos(Struct, frozen=True):
 
     def query(self, task_id: str) -> Call:
         """Return the query of one video. `task_id` must be `is_id`."""
-        return Call(method="GET", path=f"{CREATE_PATH}/{quoted(task_id)}")
+        return Call(method="GET", path=f"{CREATE_PATH}/{path_segment(task_id)}")
 
     def read_task(self, reply: Reply, task_id: str, *, schemes: frozenset[str] = WEB) -> Task:  # noqa: ARG002 - /content
         """Return the task of a video. Raises NotFound, Refused or BadReply."""

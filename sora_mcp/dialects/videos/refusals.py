@@ -31,11 +31,11 @@ def check(request: VideoRequest, profile: Profile, capabilities: Capabilities, m
         request.check(capabilities)
     if problems := [*_field_problems(request, profile, abilities, server), *item_problems(request, abilities, server)]:
         first, *more = problems
-        raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
+        raise CannotExpress(first.field, first.reason, str(first.allowed), more)
     request.check(capabilities)
     if problems := [*_shape_problems(request, profile, model)]:
         first, *more = problems
-        raise CannotExpress(first.field, first.wrong, str(first.allowed), more)
+        raise CannotExpress(first.field, first.reason, str(first.allowed), more)
 
 
 def _unsupported(operation: str, profile: Profile, server: str, model: str | None) -> CannotExpress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from sora_mcp.core.capabilities import LEFT_OPEN, NOT_GIVEN, Adjustment
+from sora_mcp.core.capabilities import NOT_GIVEN, UPSTREAM_DEFAULT, Adjustment
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
@@ -116,10 +116,10 @@ def _shape_in_seconds(request: VideoRequest, left_open: frozenset[str]) -> Shape
     if "width" not in left_open:
         fields["size"] = _format_size((request.width, request.height))
     else:
-        adjusted.append(Adjustment("size", NOT_GIVEN, LEFT_OPEN))
+        adjusted.append(Adjustment("size", NOT_GIVEN, UPSTREAM_DEFAULT))
     seconds = max(1, round(request.n_frames / FPS))
     if "n_frames" in left_open:
-        adjusted.append(Adjustment("n_frames", NOT_GIVEN, LEFT_OPEN))
+        adjusted.append(Adjustment("n_frames", NOT_GIVEN, UPSTREAM_DEFAULT))
     else:
         fields["seconds"] = str(seconds)
         if seconds * FPS != request.n_frames:

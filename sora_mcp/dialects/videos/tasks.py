@@ -6,7 +6,7 @@ from typing import Any
 
 from sora_mcp.core.advice import TryAgain
 from sora_mcp.core.errors import BadReply
-from sora_mcp.core.ids import quoted
+from sora_mcp.core.ids import path_segment
 from sora_mcp.core.tasks import Generation, State, Task, clean
 from sora_mcp.dialects.protocol import ListedTask
 from sora_mcp.dialects.replies import Reply, parse_json, query_error
@@ -27,7 +27,7 @@ MAX_VARIANTS = 10
 
 def content_path(create_path: str, task_id: str, variant: int = 1, count: int = 1) -> str:
     """Return the path of a variant's file at the server's own address."""
-    return f"{create_path}/{quoted(task_id)}/content" + (f"?variant={variant - 1}" if count > 1 else "")
+    return f"{create_path}/{path_segment(task_id)}/content" + (f"?variant={variant - 1}" if count > 1 else "")
 
 
 def read_task(reply: Reply, task_id: str, create_path: str) -> Task:

@@ -9,7 +9,7 @@ import anyio
 
 from sora_mcp.core.errors import FileProblem, SoraError
 from sora_mcp.core.records import Entry
-from sora_mcp.core.schedule import LEASE_S, LONGEST_BACKOFF_S
+from sora_mcp.core.schedule import LEASE_S, MAX_BACKOFF_S
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request, of_request_if_free
 from sora_mcp.ledger.sql.transactions import Held
@@ -69,7 +69,7 @@ class _Claim:
         def work(db: Database) -> bool:
             now = self._clock()
             entry = of_request_if_free(db, self._request_id)  # whoever holds it asks about it, or has just asked
-            if entry is None or not entry.may_be_asked(now):
+            if entry is None or not entry.may_be_polled(now):
                 return False
             if seen is not None and entry.polled_at != seen.polled_at:
                 return False
@@ -93,12 +93,12 @@ class _Claim:
                 await self._write(work)
 
     async def end(self, pause_s: float, *, missed: bool) -> None:
-        """It came to nothing; the next one waits for `pause_s` seconds (LONGEST_BACKOFF_S at most)."""
+        """It came to nothing; the next one waits for `pause_s` seconds (MAX_BACKOFF_S at most)."""
 
         def work(db: Database) -> None:
             now = self._clock()
             if self._stands(db):
-                self._set(db, now, now + min(pause_s, LONGEST_BACKOFF_S))
+                self._set(db, now, now + min(pause_s, MAX_BACKOFF_S))
             db.execute("UPDATE videos SET misses = misses + ? WHERE request_id = ?", [int(missed), self._request_id])
 
         await self._write(work)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sora_mcp.core.accounts import Account
-from sora_mcp.core.records import Entry, KnownLine
+from sora_mcp.core.records import Entry, RecordedLine
 from sora_mcp.core.states import REFUSED
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.rows import of_request
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sora_mcp.core.batches import BatchLine
 
 
-def known(db: Database, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+def known(db: Database, account: Account, keys: Sequence[str]) -> dict[str, RecordedLine]:
     """What became of lines, by their keys."""
     of_key = {key: _of_key(db, account, key) for key in keys}
     return {key: line for key, line in of_key.items() if line is not None}
@@ -38,8 +38,8 @@ def keep(db: Database, account: Account, line: BatchLine, entry: Entry) -> None:
         db.execute(sql, (*values, line.file, line.digest))
 
 
-def _of_key(db: Database, account: Account, key: str) -> KnownLine | None:
+def _of_key(db: Database, account: Account, key: str) -> RecordedLine | None:
     sql = "SELECT request_id, digest FROM batch_lines WHERE address = ? AND owner = ? AND key = ? ORDER BY number DESC"
     requests = db.execute(sql, (account.address, account.owner, key)).fetchall()
-    lines = [KnownLine(of_request(db, request_id), digest) for request_id, digest in requests]
+    lines = [RecordedLine(of_request(db, request_id), digest) for request_id, digest in requests]
     return next((line for line in lines if line.entry.state not in REFUSED), lines[0] if lines else None)

@@ -18,9 +18,9 @@ from sora_mcp.core.records import (
     Intent,
     Usage,
     UsageKey,
-    readable,
+    detect_damage,
 )
-from sora_mcp.core.spending import WINDOW_S, Earlier, OpenVideo, Spending, SpendingPolicy, Standing
+from sora_mcp.core.spending import WINDOW_S, EarlierRequest, OpenVideo, Spending, SpendingContext, SpendingPolicy
 from sora_mcp.core.states import OPEN, REFUSED
 from sora_mcp.core.tasks import UNDER_WAY, State
 from sora_mcp.ledger.sql.database import Database, Row
@@ -186,10 +186,10 @@ def _readable(
 # --- what a policy looks at: asked for first, and read then ---
 
 
-def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -> Callable[[], Standing]:
+def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -> Callable[[], SpendingContext]:
     """What reads what the policy has to know before an intent is recorded; it is asked for now, but for what the policy
     does not need."""
-    same: Callable[[], tuple[Earlier, ...]] = _same(db, intent) if policy.has_duplicates else tuple
+    same: Callable[[], tuple[EarlierRequest, ...]] = _same(db, intent) if policy.has_duplicates else tuple
     own: Callable[[], Spending] = Spending
     team: Callable[[], Spending] = Spending
     since = now - WINDOW_S
@@ -198,10 +198,10 @@ def standing(db: Database, intent: Intent, policy: SpendingPolicy, now: float) -
         own = spending_of(db, whose, since, intent.settles)
     if policy.has_team_caps:
         team = spending_of(db, Team(intent.account.address), since, intent.settles)
-    return lambda: Standing(now, same(), own(), team())
+    return lambda: SpendingContext(now, same(), own(), team())
 
 
-def _same(db: Database, intent: Intent) -> Callable[[], tuple[Earlier, ...]]:
+def _same(db: Database, intent: Intent) -> Callable[[], tuple[EarlierRequest, ...]]:
     states = (*OPEN, "succeeded")
     success = "SELECT max(at) FROM history AS h WHERE h.request_id = videos.request_id AND h.state = 'succeeded'"
     sql = (
@@ -212,7 +212,7 @@ def _same(db: Database, intent: Intent) -> Callable[[], tuple[Earlier, ...]]:
     values = [*_same_values(intent), *states, *intent.settles]
     asked = db.execute(sql, values)
 
-    def read() -> tuple[Earlier, ...]:
+    def read() -> tuple[EarlierRequest, ...]:
         same = tuple(_earlier(*row) for row in asked)
         if intent.line is None:
             return same
@@ -227,9 +227,11 @@ def _not_settled(request_ids: Sequence[str]) -> str:
     return f"NOT (state || '' = 'unknown' AND request_id IN ({places(request_ids)}))" if request_ids else "TRUE"
 
 
-def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> Earlier:
-    with readable(request_id):
-        return Earlier(request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at))
+def _earlier(request_id: str, state: State, created_at: float, succeeded_at: float | None) -> EarlierRequest:
+    with detect_damage(request_id):
+        return EarlierRequest(
+            request_id, state, float(created_at), None if succeeded_at is None else float(succeeded_at)
+        )
 
 
 def refused_before(db: Database, intent: Intent, since: float) -> Entry | None:

@@ -12,7 +12,7 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.caps import OverCap
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import DAY_S, Entry, GivenUp, Intent, SameBefore
+from sora_mcp.core.records import DAY_S, AbandonedTask, EarlierMatches, Entry, Intent
 from sora_mcp.core.spending import NO_POLICY, SpendingPolicy
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sql import lines, listing, rows
@@ -71,10 +71,10 @@ class Paying(Transactions):
         # As `begin` does: a read may see less than this server was told.
         await self._write_in_background(lambda db: self._footing(db)())
 
-    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> SameBefore:
-        def work(db: Database) -> SameBefore:
+    async def same_before(self, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
+        def work(db: Database) -> EarlierMatches:
             duplicate = self._deciding(db, intent, policy)()
-            return SameBefore(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
+            return EarlierMatches(duplicate, listing.refused_before(db, intent, self._clock() - DAY_S))
 
         return await self._glance(work)
 
@@ -130,7 +130,7 @@ class Paying(Transactions):
         return False
 
     async def settle(
-        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: AbandonedTask | None = None
     ) -> Entry | None:
         def work(db: Database) -> Entry | None:
             if task_id is not None:

@@ -11,7 +11,7 @@ from sora_mcp.core import plans
 from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import DAY_S, Entry, KnownLine, Totals, Usage, UsageKey, summary
+from sora_mcp.core.records import DAY_S, Entry, RecordedLine, Totals, Usage, UsageKey, summary
 from sora_mcp.core.spending import WINDOW_S, Spending
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCH_WITHIN_S, SEARCHED
@@ -34,7 +34,7 @@ class Reading(Transactions):
         salt = await self._read(rows.salt_of)
         if salt is None:
             salt = await self._write(_salt)
-        return Account.of_key(salt, base_url, api_key, owner)
+        return Account.for_key(salt, base_url, api_key, owner)
 
     async def find(self, account: Account, video_id: str) -> Entry | None:
         read = partial(rows.find, account=account, video_id=video_id)
@@ -68,7 +68,7 @@ class Reading(Transactions):
         most: int = SEARCHED,
         within_s: float = SEARCH_WITHIN_S,
     ) -> tuple[list[Entry], str | None]:
-        ends_at, mentions = monotonic() + within_s, plans.search_for(text)
+        ends_at, mentions = monotonic() + within_s, plans.prompt_matcher(text)
         entries: list[Entry] = []
         while True:
             part = partial(
@@ -89,7 +89,7 @@ class Reading(Transactions):
             if before is None or most <= 0 or monotonic() >= ends_at:
                 return entries, before
 
-    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, KnownLine]:
+    async def lines(self, account: Account, keys: Sequence[str]) -> dict[str, RecordedLine]:
         return await self._read(lambda db: lines.known(db, account, keys))
 
     async def usage(self, owner: str | None, by: Sequence[UsageKey], since: float) -> list[Usage]:

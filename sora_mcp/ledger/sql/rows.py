@@ -16,7 +16,7 @@ from sora_mcp.core.accounts import Account, Person, Team
 from sora_mcp.core.capabilities import Adjustment
 from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotFound
-from sora_mcp.core.records import Entry, Intent, readable, summary
+from sora_mcp.core.records import Entry, Intent, detect_damage, summary
 from sora_mcp.core.states import TRANSITIONS
 from sora_mcp.core.tasks import Generation, State
 from sora_mcp.ledger.protocol import SEARCHED, RowGone
@@ -307,13 +307,13 @@ def entry_of(row: Row, variants_by_id: Mapping[str, Sequence[Mapping[str, Any]]]
     values = dict(zip(_FIELDS, rest, strict=True))
     request_id = values["request_id"]
     variants = variants_by_id.get(request_id, []) if values["task_id"] is not None else []
-    with readable(request_id):
+    with detect_damage(request_id):
         if values["state"] not in TRANSITIONS or not _TEXTS.isdisjoint(map(type, _numbers(values))):
             raise ValueError
         lists = {"sources": json.loads(values["sources"]), "other_ids": tuple(json.loads(values["other_ids"] or "[]"))}
         values |= {"cost": _cost(values), "stated": _money(values["stated"], values["stated_currency"])}
         del values["estimate"], values["currency"], values["stated_currency"]
-        lists["adjusted"] = tuple(map(Adjustment.read, json.loads(values["adjusted"] or "[]")))
+        lists["adjusted"] = tuple(map(Adjustment.from_record, json.loads(values["adjusted"] or "[]")))
         if values["body"] in _NO_BODY:
             values["body"] = "{}"
         return Entry(

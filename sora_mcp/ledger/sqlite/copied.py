@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sora_mcp.core.advice import AskUser, CopyLedger, Place, Restart, Setting
+from sora_mcp.core.advice import AskUser, CopyLedger, LocalText, Restart, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sqlite.migrations import COPIED, is_copied
@@ -61,8 +61,14 @@ class Copied(FileProblem):
 
     def __init__(self, path: Path, db: Database) -> None:
         mark = mark_of(db) or Mark("", None)
-        where = Place(f" ({mark.place})" if mark.place else "", "")
+        where = LocalText(f" ({mark.place})" if mark.place else "", "")
         what = " was copied to PostgreSQL" if mark.ended_at is not None else " is being copied to PostgreSQL"
-        message = ("The ledger", Place(f" {path}", ""), what, where, ": nothing is submitted from this file any more.")
+        message = (
+            "The ledger",
+            LocalText(f" {path}", ""),
+            what,
+            where,
+            ": nothing is submitted from this file any more.",
+        )
         use_it = AskUser(("set ", Setting("ledger_url"), " to that database and ", Restart()))
         super().__init__(message, *([] if mark.ended_at is not None else [CopyLedger()]), use_it)

@@ -14,7 +14,7 @@ import anyio
 from sora_mcp.core.accounts import Account
 from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.core.records import Entry, GivenUp, Intent
+from sora_mcp.core.records import AbandonedTask, Entry, Intent
 from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.ledger.protocol import Listener
 from sora_mcp.ledger.sql import rows
@@ -73,7 +73,7 @@ class SqliteLedger(Paying, Following, Reading):
         return nullcontext(_Deaf())
 
     async def settle(
-        self, account: Account, request_id: str, task_id: str | None, *, given_up: GivenUp | None = None
+        self, account: Account, request_id: str, task_id: str | None, *, given_up: AbandonedTask | None = None
     ) -> Entry | None:
         await self._read(self._check_mark)
         return await super().settle(account, request_id, task_id, given_up=given_up)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
-from sora_mcp.core.advice import AskUser, Place, Restart, Setting, TryAgain
+from sora_mcp.core.advice import AskUser, LocalText, Restart, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.transactions import BUSY_S, LINE_S, Held, OlderRelease
@@ -284,8 +284,8 @@ def held(path: Path) -> Held:
     return Held(message, TryAgain(), AskUser("end whatever holds it if that does not help"))
 
 
-def _cannot_be_used(path: Path, why_not: str) -> tuple[str, Place, str]:
-    return "The ledger", Place(f" {path}", ""), f" cannot be used ({why_not})."
+def _cannot_be_used(path: Path, why_not: str) -> tuple[str, LocalText, str]:
+    return "The ledger", LocalText(f" {path}", ""), f" cannot be used ({why_not})."
 
 
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

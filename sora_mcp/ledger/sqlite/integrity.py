@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from sora_mcp.core.advice import AskUser, Place, Restart, Setting, StartNewLedger
+from sora_mcp.core.advice import AskUser, LocalText, Restart, Setting, StartNewLedger
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite.wal import CAN_LOOK, Identity, Index, IndexFile, Log
 
@@ -46,7 +46,7 @@ class Damaged(FileProblem):
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
-            ("The ledger", Place(f" {path}", ""), f" cannot be used ({what})."),
+            ("The ledger", LocalText(f" {path}", ""), f" cannot be used ({what})."),
             AskUser(("put it back as it was (it lies in ", Setting("home"), "), then ", Restart())),
             StartNewLedger(),
         )

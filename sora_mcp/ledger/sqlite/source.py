@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sora_mcp.core.advice import AskUser, Place, Setting
+from sora_mcp.core.advice import AskUser, LocalText, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite.connection import Connection
 from sora_mcp.ledger.sqlite.engine import SqliteLedger
@@ -25,13 +25,17 @@ class Source(SqliteLedger):
         super().__init__(path, time.time)
         self.path = path
         if not is_there(path):
-            message = ("There is no ledger", Place(f" at {path}", ""), ": nothing was copied.")
+            message = ("There is no ledger", LocalText(f" at {path}", ""), ": nothing was copied.")
             raise FileProblem(message, AskUser(("check ", Setting("home"))))
         try:
             with nobody_uses(path):
                 pass
         except OSError as error:
-            message = ("The ledger", Place(f" {path}", ""), f" cannot be read ({error.strerror}). Nothing was copied.")
+            message = (
+                "The ledger",
+                LocalText(f" {path}", ""),
+                f" cannot be read ({error.strerror}). Nothing was copied.",
+            )
             raise FileProblem(message, AskUser(("check ", Setting("home")))) from None
 
     def hold(self, work: Callable[[Connection], T]) -> T:
