@@ -287,12 +287,13 @@ def _describe_key_source(settings: Settings) -> str:
         return ""
     if "api_key" in settings.explicit or login is None:
         return f"; from the environment ({variable_of('api_key')})"
-    return f"; from the {'key store' if login.place == KEY_STORE else f'file {login.place}'} (sora-mcp login)"
+    location = "key store" if login.key_location == KEY_STORE else f"file {login.key_location}"
+    return f"; from the {location} (sora-mcp login)"
 
 
 def _login_sources(login: Login) -> dict[str, str]:
     """Return the sources of the settings that come from the login."""
-    return {"base_url": "login", "dialect": "login"} | ({"api_key": login.place} if login.place else {})
+    return {"base_url": "login", "dialect": "login"} | ({"api_key": login.key_location} if login.key_location else {})
 
 
 def _describe_settings(settings: Settings) -> dict[str, dict[str, str]]:

@@ -66,7 +66,7 @@ def log_in(request: LoginRequest, *, as_json: bool) -> None:
     in_key_store = bool(key) and _store_key(endpoint.base_url, key, request.store)
     file.add(endpoint.base_url, trial.dialect, key, in_key_store=in_key_store)
     previous = logins.get(endpoint.base_url)
-    if previous is not None and previous.place == KEY_STORE and not in_key_store:
+    if previous is not None and previous.key_location == KEY_STORE and not in_key_store:
         notes += _delete_stored_key(endpoint.base_url)
     key_location = KEY_STORE if in_key_store else str(file.path) if key else None
     if as_json:
@@ -239,7 +239,7 @@ def log_out(address: str | None, *, as_json: bool) -> None:
     file = LoginFile(settings.home)
     logins = file.read()
     login = _find_login(address, settings, logins)
-    notes = _delete_stored_key(login.address) if login.place == KEY_STORE else []
+    notes = _delete_stored_key(login.address) if login.key_location == KEY_STORE else []
     file.remove(login.address)
     remaining = [each.address for each in logins if each is not login]
     if as_json:

@@ -29,13 +29,13 @@ _MAX_BYTES = 1_000_000
 class Login(Struct, frozen=True):
     """One gateway: its canonical address, its dialect, and its key, if it needs one.
 
-    `place`: where the key is: `key store`, the path of the file, or empty without a key.
+    `key_location`: `key store`, the path of the file, or empty without a key.
     """
 
     address: str
     dialect: str
     key: Secret | None
-    place: str
+    key_location: str
 
     def matches(self, base_url: str, dialect: str | None) -> bool:
         """Whether an address as a user wrote it, with this dialect, is the one that the key belongs to."""

@@ -86,7 +86,7 @@ class Issuer:
         """Return the keys of that name after a token turned out not to be signed with `key`: some issuers replace a key
         under the same name. Raises as `keys` does."""
         async with self._lookup_lock:
-            if key in self._keys and self._use_lookup():
+            if key in self._keys and self._acquire_lookup():
                 await self._fetch()
         return await self.keys(name)
 
@@ -113,7 +113,7 @@ class Issuer:
             if self._lookup_count == count or self._failure is None:
                 if self._find(name) and not self._is_refresh_due():  # while this one waited
                     return
-                if is_unknown and not self._use_lookup():
+                if is_unknown and not self._acquire_lookup():
                     return
                 await self._fetch()
         if self._failure is not None and (is_unknown or not self._has_keys()):
@@ -130,7 +130,7 @@ class Issuer:
             self._attempted_at = self._now()
             self._lookup_count += 1
 
-    def _use_lookup(self) -> bool:
+    def _acquire_lookup(self) -> bool:
         """Return whether one more lookup for an unknown key is allowed now, and count it."""
         now = self._now()
         self._lookups_left = min(MAX_LOOKUPS, self._lookups_left + (now - self._lookups_left_at) / LOOKUP_INTERVAL_S)

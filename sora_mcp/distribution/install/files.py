@@ -69,7 +69,7 @@ class ClientFile(Struct, frozen=True):
         """Restore the file if it was not changed since, else remove our entry; return what was done."""
         return self._retry(self._remove)
 
-    def refuse_read_only(self) -> None:
+    def check_writable(self) -> None:
         """Raise FileProblem if the file's mode is read-only: replacing it only requires permissions on its folder."""
         if self.path.exists() and not self.path.stat().st_mode & 0o222:
             raise self._problem("it is read-only")
@@ -119,7 +119,7 @@ class ClientFile(Struct, frozen=True):
             self.backup.unlink()
             return f"{self.path} is as it was before."
         if self._holds_only(text, current):
-            self.refuse_read_only()
+            self.check_writable()
             self._check_unchanged(text)
             self.path.resolve().unlink()
             return f"Removed {self.path}, which held nothing else."
@@ -179,13 +179,13 @@ class ClientFile(Struct, frozen=True):
 
     def _replace(self, before: str | None, after: str) -> None:
         """Write the file atomically; through a link, its target. Raises _ConcurrentChange."""
-        self.refuse_read_only()
+        self.check_writable()
         with self._temporary_file(self.path.resolve(), after) as new:
             self._check_unchanged(before)
             new.replace(self.path.resolve())
 
     def _save(self, text: str) -> None:
-        self.refuse_read_only()
+        self.check_writable()
         with self._temporary_file(self.backup, text) as new:
             new.replace(self.backup)
 

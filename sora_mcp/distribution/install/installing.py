@@ -118,7 +118,7 @@ def _plan(client: Client, machine: Machine, file: ClientFile, renew: Renew) -> s
         return f"This would be run:\n\n{format_command(command, machine)}\n\nWhat {client.title} then holds:"
     if current is not None and renew(current) == current:
         return f"It is already in {file.path}: nothing would be changed. This is what is written where there is none:"
-    file.refuse_read_only()
+    file.check_writable()
     file.check(renew)
     if current is None:
         return f"This would be added to {file.path}:"
@@ -132,7 +132,7 @@ def _remove(client: Client, machine: Machine, file: ClientFile, *, dry_run: bool
     if dry_run and command is not None:
         return f"This would be run:\n\n{format_command(command, machine)}"
     if dry_run:
-        file.refuse_read_only()
+        file.check_writable()
         return f'"{KEY}" would be taken out of {file.path}.'
     if command is None:
         return file.remove()
