@@ -1,4 +1,4 @@
-"""What can be done with videos, without MCP: submit, look, wait, list, view, download."""
+"""What can be done with videos, without MCP: submit, wait, list, view, download."""
 
 from sora_mcp.studio.creating import Confirm
 from sora_mcp.studio.facade import KeyLookup, Studio

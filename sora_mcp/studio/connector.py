@@ -61,7 +61,7 @@ class Connector:
         if self._opened is not None:  # acquiring even a free lock costs a turn of the event loop
             return self._opened
         endpoint = self._settings.endpoint()
-        async with self._opening:  # a person may be asked for the key
+        async with self._opening:  # reading the key may prompt a person
             key, owner = await _read_key(endpoint.api_key), self._settings.owner or ""
         # Outside the lock: no call waits for another's time-out.
         account = await self._ledger.account(endpoint.base_url, key, owner)

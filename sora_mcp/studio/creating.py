@@ -71,7 +71,7 @@ class Creator:
         poller: Poller,
         outputs: Outputs,
         submitter: Submitter,
-        converting: Slots,
+        slots: Slots,
         on_submitted: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -81,7 +81,7 @@ class Creator:
         self._outputs = outputs
         self._submitter = submitter
         self._on_submitted = on_submitted
-        self._converting = converting
+        self._slots = slots
         self._lookup = Lookup(connector, ledger, poller, is_owned=bool(settings.owner))
 
     async def submit(
@@ -188,7 +188,7 @@ class Creator:
     def _converter(self) -> Converter:
         from sora_mcp.media.converting import Converter  # noqa: PLC0415 - most requests have no images
 
-        return Converter(self._converting)
+        return Converter(self._slots)
 
     async def _prepare_call(self, connection: Upstream, ready: Resolved) -> tuple[Resolved, Call, dict[str, Any]]:
         """Upload and fetch what is sent with the request; return it, the paid call and the body that the ledger
@@ -227,7 +227,7 @@ class Creator:
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
     ) -> tuple[EarlierMatches, Intent]:
         """Return earlier requests for the same; and the intent, which settles those with an unknown outcome first if
-        nothing else is in its way, and the user can be asked about them."""
+        nothing else blocks it, and the user can be asked about them."""
         unknown: list[Entry] = []
         settling = intent
         with suppress(OverCap):

@@ -59,7 +59,7 @@ class _Parts(NamedTuple):
     submitter: Submitter
     watcher: Watcher
     viewer: Viewer
-    converting: Slots
+    slots: Slots
 
 
 class Studio:
@@ -75,9 +75,9 @@ class Studio:
         self._parts = parts or _Parts(
             Connector(settings, ledger), Submitter(ledger, background), Watcher(ledger, poller), Viewer(), Slots()
         )
-        connector, self._submitter, self._watcher, viewer, converting = self._parts
+        connector, self._submitter, self._watcher, viewer, slots = self._parts
         if settings.is_shared:
-            connector, viewer, converting = connector.for_owner(settings), viewer.for_owner(), converting.for_owner()
+            connector, viewer, slots = connector.for_owner(settings), viewer.for_owner(), slots.for_owner()
         self._connector = connector
         self._owner_studios: dict[str, tuple[_CapAndKey, Studio]] = {}
         self._find_key: KeyLookup | None = None
@@ -92,7 +92,7 @@ class Studio:
             poller=poller,
             outputs=self._outputs,
             submitter=self._submitter,
-            converting=converting,
+            slots=slots,
             on_submitted=self._watcher.wake,
         )
         self._lists = Lists(ledger, connector, poller)

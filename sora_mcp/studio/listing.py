@@ -62,7 +62,7 @@ class Lists:
         self, upstream: Upstream, wait: _Wait, filters: Filters, limit: int, cursor: str | None
     ) -> VideoList:
         await wait.finish()
-        entries, more = await self._entries(upstream.account, filters, limit, cursor)
+        entries, next_cursor = await self._entries(upstream.account, filters, limit, cursor)
         totals = await self._ledger.totals(upstream.account)
         max_rows = MAX_REFRESHED if filters.query is None else MAX_WAITED_FOR
         under_way = [each for each in await self._ledger.under_way(upstream.account, max_rows) if wait.is_wanted(each)]
@@ -75,7 +75,7 @@ class Lists:
             usual_seconds=await self._usual_seconds(upstream) if under_way else None,
             videos=[report.listed(entry, self._poller.age(entry)) for entry in entries if not entry.is_damaged],
             damaged=(damaged := _damaged(entries)),
-            next_cursor=more,
+            next_cursor=next_cursor,
             filters=filters.model_copy(update={"is_continued": cursor is not None}),
             advice=(
                 *_advice(wait.last_error, [upstream.queries.error_for(entry) for entry in under_way], filters, limit),
@@ -145,33 +145,33 @@ class _Wait:
             self._record_errors(await self._poller.refresh_unfinished(self._upstream), 0)
             return
         wanted = self._wanted = {each.request_id: each for each in await self._under_way() if self.is_wanted(each)}
-        left = len(wanted)
+        remaining = len(wanted)
         with anyio.move_on_after(seconds):
-            while left:
+            while remaining:
                 entries = [entry for entry in await self._under_way() if entry.request_id in wanted]
                 due = [entry for entry in entries if self._is_due(entry)]
                 is_final = self._record_errors(await self._poller.refresh(self._upstream, due), len(due))
-                left = len({entry.request_id for entry in await self._under_way()} & wanted.keys())
+                remaining = len({entry.request_id for entry in await self._under_way()} & wanted.keys())
                 if on_progress is not None:
-                    await on_progress(len(wanted) - left, len(wanted))
-                if left and is_final and len(due) == len(entries):
+                    await on_progress(len(wanted) - remaining, len(wanted))
+                if remaining and is_final and len(due) == len(entries):
                     break
-                if left:
+                if remaining:
                     await anyio.sleep(self._upstream.tick)
 
     async def finish(self) -> None:
         """Read once more what was waited for, and set the outcome."""
         if self._wanted is None:
             return
-        left = {entry.request_id for entry in await self._under_way()} & self._wanted.keys()
-        if not left:  # another process got the answer
+        remaining = {entry.request_id for entry in await self._under_way()} & self._wanted.keys()
+        if not remaining:  # another process got the answer
             self.last_error = None
-        for request_id in self._wanted.keys() - left:
+        for request_id in self._wanted.keys() - remaining:
             entry = self._wanted[request_id]
             if await self._ledger.find(entry.account, request_id) is None:
-                left.add(request_id)
+                remaining.add(request_id)
                 self.last_error = RowGone(request_id)
-        self.outcome = {"waited_for": len(self._wanted), "finished": len(self._wanted) - len(left)}
+        self.outcome = {"waited_for": len(self._wanted), "finished": len(self._wanted) - len(remaining)}
 
     def is_wanted(self, entry: Entry) -> bool:
         """Whether the filter matches."""
@@ -202,12 +202,12 @@ def _advice(
     error: SoraError | None, errors: Sequence[SoraError | None], filters: Filters, limit: int
 ) -> tuple[Advice, ...]:
     """Return the advice. `error`: of this call; `errors`: of each video under way."""
-    known = [each for each in errors if each is not None]
-    error = error or next(iter(known), None)
+    known_errors = [each for each in errors if each is not None]
+    error = error or next(iter(known_errors), None)
     before = () if error is None else (MayBeOutdated(error.parts),)
     if any(each is None or each.can_retry for each in errors):
         return (*before, WaitForAll(filters.query, limit))
-    return (*before, *(known[0].advice if known else ()))
+    return (*before, *(known_errors[0].advice if known_errors else ()))
 
 
 def _other_gateways(others: Mapping[Account, int], account: Account) -> dict[str, int]:

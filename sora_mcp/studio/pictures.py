@@ -49,7 +49,7 @@ async def _converted(converter: Converter, image: Image, argument: str, max_byte
     """
     if image.can_be_sent and image.is_upright:
         return image
-    from sora_mcp.media.converting import Unconvertible  # noqa: PLC0415 - most images are taken as they are
+    from sora_mcp.media.converting import Unconvertible  # noqa: PLC0415 - most images need no conversion
 
     try:
         content = await converter.upright(image.content, image.kind, max_bytes=max_bytes)

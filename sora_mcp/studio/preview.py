@@ -111,9 +111,9 @@ def _ago(seconds: float) -> str:
 MAX_NAMED_MODELS = 8
 
 
-def format_models(model: str, known: list[str]) -> str:
+def format_models(model: str, available: list[str]) -> str:
     """Return the known models as text, those with names similar to the unknown one first."""
-    similar = difflib.get_close_matches(model, known, n=MAX_NAMED_MODELS, cutoff=0.5)
-    names = [*similar, *(each for each in known if each not in similar)]
-    more = f" and {len(names) - MAX_NAMED_MODELS} more" if len(names) > MAX_NAMED_MODELS else ""
-    return ", ".join(names[:MAX_NAMED_MODELS]) + more
+    similar = difflib.get_close_matches(model, available, n=MAX_NAMED_MODELS, cutoff=0.5)
+    names = [*similar, *(each for each in available if each not in similar)]
+    suffix = f" and {len(names) - MAX_NAMED_MODELS} more" if len(names) > MAX_NAMED_MODELS else ""
+    return ", ".join(names[:MAX_NAMED_MODELS]) + suffix

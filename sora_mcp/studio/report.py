@@ -103,9 +103,9 @@ def _plan(
     body: plans.Body, sources: Sequence[str], adjusted: Iterable[Adjustment], left_open: Iterable[str] = ()
 ) -> str | None:
     """Return the plan as text. It has the length that is sent, and none if the upstream chooses it (`left_open`)."""
-    sent = {name: value for name, value in body.items() if name not in left_open}
+    sent_body = {name: value for name, value in body.items() if name not in left_open}
     n_frames = sent_frames(adjusted)
-    return plans.plan(sent if n_frames is None else sent | {"n_frames": n_frames}, sources)
+    return plans.plan(sent_body if n_frames is None else sent_body | {"n_frames": n_frames}, sources)
 
 
 def _address(entry: Entry, generation: Generation) -> str | None:
@@ -222,9 +222,9 @@ def candidates(listed: Sequence[ListedTask]) -> Do:
     ][:MAX_NAMED]
     if not listed:
         return Do("The gateway lists no other task of that time.")
-    count, which = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
+    count, pronoun = ("1 task", "that one") if len(listed) == 1 else (f"{len(listed)} tasks", "one of them")
     names = f": {', '.join(named)}" if named else ""
-    return Do(f"The gateway lists {count} of about that time that no other request has{names}. It may be {which}.")
+    return Do(f"The gateway lists {count} of about that time that no other request has{names}. It may be {pronoun}.")
 
 
 def question(request: VideoRequest, gateway: str, cost: Cost | None, settles: Sequence[str] = (), *, plan: Plan) -> str:

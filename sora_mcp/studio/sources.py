@@ -102,10 +102,10 @@ class Resolved(Struct, frozen=True):
         if now != (self.plan, self.estimate):
             raise BadReply("What the model takes, or its price, has changed while this was prepared.", TryAgain())
 
-    def _fingerprint(self, body: dict[str, Any], more: Mapping[str, Any] | None = None) -> str:
+    def _fingerprint(self, body: dict[str, Any], extra: Mapping[str, Any] | None = None) -> str:
         variants = {"variants": self.variants} if self.variants else {}
         parts = [
-            body | dict(self.plan.identity if more is None else more) | variants,
+            body | dict(self.plan.identity if extra is None else extra) | variants,
             {i: image.digest for i, image in self.images.items()},
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

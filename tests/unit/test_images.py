@@ -205,12 +205,12 @@ def test_a_file_of_the_ledger_that_was_put_there_meanwhile_is_refused_and_never_
     (tmp_path / "door.png").write_bytes(picture("PNG"))
     opened: list[int] = []
 
-    def is_ledgers(path: Path | int) -> bool:
+    def is_ledger_file(path: Path | int) -> bool:
         opened.extend([path] if isinstance(path, int) else [])
         return bool(opened)
 
     with pytest.raises(InvalidInput, match="belongs to the ledger"):
-        images.read("door.png", (tmp_path,), "url", is_ledgers)
+        images.read("door.png", (tmp_path,), "url", is_ledger_file)
     assert os.path.samestat(os.fstat(opened[0]), (tmp_path / "door.png").stat())
     os.close(opened[0])
 
