@@ -109,7 +109,7 @@ class Creator:
             connection = await self._connector.connect()
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
-            (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+            (same, refused), intent = await self._find_same(connection, intent, policy, confirm)
             notes = [*self._request_notes(ready), *self._refusal_notes(refused)]
             if same is None or intent.settles or line:  # a duplicate costs nothing; for a line the ledger decides
                 policy = self._policy() if intent.settles else policy
@@ -175,7 +175,7 @@ class Creator:
         if with_images.images:
             from sora_mcp.studio import pictures  # noqa: PLC0415 - most requests have none
 
-            with_images = await pictures.upright(with_images, self._converter, limits.image_bytes)
+            with_images = await pictures.convert_images(with_images, self._converter, limits.image_bytes)
         ready = await resolve(with_images, self._lookup, opaque_ids=limits.opaque_ids, timeout_s=PREPARE_TIMEOUT_S)
         if ready is not with_images:
             dialect.check(ready.request)
@@ -210,7 +210,7 @@ class Creator:
                     ready,
                     self._converter,
                     max_bytes=max_bytes,
-                    seconds=PREPARE_TIMEOUT_S - 1,
+                    timeout_s=PREPARE_TIMEOUT_S - 1,
                     links=links,
                 )
         if ready.plan.needs:
@@ -223,7 +223,7 @@ class Creator:
             checked.check_unchanged(dialect)
         return ready, call, body
 
-    async def _same_before(
+    async def _find_same(
         self, connection: Upstream, intent: Intent, policy: SpendingPolicy, confirm: Confirm | None
     ) -> tuple[EarlierMatches, Intent]:
         """Return earlier requests for the same; and the intent, which settles those with an unknown outcome first if
@@ -232,16 +232,16 @@ class Creator:
         settling = intent
         with suppress(OverCap):
             while confirm is not None:
-                before = await self._same(connection, settling, self._policy())
+                before = await self._query_same(connection, settling, self._policy())
                 if before.duplicate is None and unknown:
                     return before._replace(duplicate=unknown[0]), settling
                 if before.duplicate is None or before.duplicate.state != "unknown":
                     break
                 unknown.append(before.duplicate)
                 settling = replace(intent, settles=tuple(entry.request_id for entry in unknown))
-        return await self._same(connection, intent, policy), intent
+        return await self._query_same(connection, intent, policy), intent
 
-    async def _same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
+    async def _query_same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
         """Return earlier requests for the same, after querying the gateway about those that block this one."""
         try:
             before = await self._ledger.same_before(intent, policy)
@@ -352,7 +352,7 @@ class Creator:
             await self._check_model(connection, ready.plan.model)
             intent = self._intent(connection, ready)
             if self._ledger.exists():
-                (same, refused), intent = await self._same_before(connection, intent, policy, confirm)
+                (same, refused), intent = await self._find_same(connection, intent, policy, confirm)
                 notes += self._refusal_notes(refused)
         except SoraError as error:
             return None, [*notes, preview.refusal(error)]

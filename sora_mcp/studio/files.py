@@ -167,8 +167,7 @@ class Files:
     async def _find_saved(self, entry: Entry, variant: int) -> Path | None:
         """Return the saved file of one variant, or None. Raises Silent.
 
-        A file that is no longer where it was saved may have moved with the output folder: it has
-        the same name there.
+        A file that is no longer where it was saved may have moved with the output folder: it has the same name there.
         """
         path = entry.files.get(variant)
         if path is None or await run_in_folder(_is_file, path):

@@ -25,7 +25,7 @@ CONVERT_TIMEOUT_S = 15.0
 """Seconds in which all images of a request have to be converted."""
 
 
-async def upright(ready: Resolved, converter: Converter, max_bytes: int | None) -> Resolved:
+async def convert_images(ready: Resolved, converter: Converter, max_bytes: int | None) -> Resolved:
     """Return the request with its local images converted for gateways; `max_bytes`: of an image sent with the request.
 
     Raises InvalidInput, also if one cannot be sent with the request.
@@ -90,7 +90,7 @@ def _unconvertible_reason(reason: Reason, image: Image, max_bytes: int) -> tuple
 
 
 async def load_pictures(
-    gateway: Gateway, ready: Resolved, converter: Converter, *, max_bytes: int, seconds: float, links: bool
+    gateway: Gateway, ready: Resolved, converter: Converter, *, max_bytes: int, timeout_s: float, links: bool
 ) -> dict[int, Picture]:
     """Return every image of a request, by item; with `links` only those without an address. Raises InvalidInput, or
     Unfetchable if a later attempt may succeed."""
@@ -99,18 +99,18 @@ async def load_pictures(
         return pictures
     for i, item in enumerate(ready.request.inpaint_items):
         if i not in pictures and item.url is not None:
-            content = await _fetch(gateway, item.url, _argument(i), max_bytes, seconds)
+            content = await _fetch(gateway, item.url, _argument(i), max_bytes, timeout_s)
             image = await _converted(converter, images.check_fetched(content, _argument(i)), _argument(i), max_bytes)
             images.check_sendable(image, _argument(i), max_bytes)
             pictures[i] = _to_picture(image)
     return pictures
 
 
-async def _fetch(gateway: Gateway, address: str, argument: str, max_bytes: int, seconds: float) -> bytes:
+async def _fetch(gateway: Gateway, address: str, argument: str, max_bytes: int, timeout_s: float) -> bytes:
     from sora_mcp.gateway.pictures import Unfetchable, fetch_picture  # noqa: PLC0415 - with it, all that speaks HTTP
 
     try:
-        return await fetch_picture(gateway, address, max_bytes=max_bytes, timeout_s=seconds)
+        return await fetch_picture(gateway, address, max_bytes=max_bytes, timeout_s=timeout_s)
     except Unfetchable as error:
         if error.is_transient:
             raise

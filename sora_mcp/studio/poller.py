@@ -117,7 +117,7 @@ class Poller:
     async def poll(self, upstream: Upstream, entry: Entry, *, has_failed: bool, may_have_changed: bool) -> Entry:
         """Return the row while a caller waits: from the ledger, and from the gateway if a query is due.
 
-        After a failed query of this caller (`has_failed`), the next one is due at once.
+        After a failed query of this caller (`has_failed`), the next one is attempted earlier.
         """
 
         def is_due_now() -> bool:
