@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import stamina
-from bench import ERAS, KEY, RUNNING, TAKEN, Connect, Era, Run, environment
+from bench import ACCEPTED, ERAS, KEY, RUNNING, Connect, Era, Run, environment
+from downloads import Reach
 from fault_gateway import CREATE, FaultGateway, fault_gateway
-from fetching import Reach
 from ledgers import STORES, OpenLedger, Store, in_file
 from mcp import Client
 from mcp.client.session import ElicitationFnT
@@ -31,7 +31,7 @@ from sora_mcp.server import build
 from sora_mcp.server.surface import SoraServer
 
 if TYPE_CHECKING:
-    from rooms import Room
+    from signed_links import LinkServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,7 +110,7 @@ async def client(era: Era, make_settings: Callable[..., Settings]) -> AsyncItera
 async def gateway() -> AsyncIterator[FaultGateway]:
     """A gateway that accepts every create as `task_new`, which runs."""
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
+        opened.on("POST", CREATE, ACCEPTED)
         opened.on("GET", CREATE, RUNNING)
         yield opened
 
@@ -225,15 +225,15 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
+def room(tmp_path: Path) -> LinkServer:
     """A server's signed links without the server."""
-    from rooms import Room  # noqa: PLC0415 - few tests need the links
+    from signed_links import LinkServer  # noqa: PLC0415 - few tests need the links
 
-    return Room(tmp_path)
+    return LinkServer(tmp_path)
 
 
 @pytest.fixture
-async def http(room: Room) -> AsyncIterator[httpx.AsyncClient]:
+async def http(room: LinkServer) -> AsyncIterator[httpx.AsyncClient]:
     """Whoever has a link of the room."""
     async with room.client() as client:
         yield client

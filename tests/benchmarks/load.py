@@ -15,7 +15,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-AT_ONCE = 50
+MAX_CONCURRENT = 50
 _INFO = {"name": "benchmark", "version": "1"}
 _MODERN_META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -105,7 +105,7 @@ class _Target:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.label: str = plan["label"]
         urls = itertools.cycle(plan["urls"])
-        self._clients = [HttpClient(next(urls), plan["era"], plan.get("token", "")) for _ in range(AT_ONCE)]
+        self._clients = [HttpClient(next(urls), plan["era"], plan.get("token", "")) for _ in range(MAX_CONCURRENT)]
         self._call: tuple[str, dict[str, Any]] = (plan["method"], plan["params"])
 
     async def calls_per_second(self, calls: int) -> float:
@@ -113,11 +113,11 @@ class _Target:
         for client in self._clients:
             await client.connect()
         began = time.perf_counter()
-        await asyncio.gather(*(self._repeat(client, calls // AT_ONCE) for client in self._clients))
+        await asyncio.gather(*(self._repeat(client, calls // MAX_CONCURRENT) for client in self._clients))
         elapsed = time.perf_counter() - began
         for client in self._clients:
             client.close()
-        return calls // AT_ONCE * AT_ONCE / elapsed
+        return calls // MAX_CONCURRENT * MAX_CONCURRENT / elapsed
 
     async def _repeat(self, client: HttpClient, times: int) -> None:
         request = client.request(*self._call)
@@ -129,7 +129,7 @@ async def _main() -> None:
     plan = json.load(sys.stdin)
     targets = [_Target(target) for target in plan["targets"]]
     for target in targets:
-        await target.calls_per_second(AT_ONCE * 2)
+        await target.calls_per_second(MAX_CONCURRENT * 2)
     began, busy = time.perf_counter(), time.process_time()
     found: dict[str, list[float]] = {target.label: [] for target in targets}
     for _ in range(plan["rounds"]):

@@ -15,7 +15,7 @@ from processes import SORA, Env, Process, serving
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from postgres import NONE, Cluster, programs, running_cluster
+from postgres import NOT_INSTALLED, Cluster, programs, running_cluster
 
 SERVE = (*SORA, "serve", "--transport", "streamable-http", "--port")
 
@@ -36,7 +36,7 @@ def ledger_of(kind: str) -> Iterator[Ledger]:
     elif url := os.environ.get("SORA_LEDGER_URL"):
         yield Ledger(url)
     elif (postgres := own_postgres()) is None:
-        sys.exit(f"{NONE}; or set SORA_LEDGER_URL to an empty database")
+        sys.exit(f"{NOT_INSTALLED}; or set SORA_LEDGER_URL to an empty database")
     else:
         with postgres as cluster:
             yield Ledger(cluster.database(), cluster)

@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 from ledgers import STORES
 from postgres import Cluster, running_cluster
-from postgres_faults import database_of
+from postgres_faults import database_name
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.documents import Documents
@@ -141,7 +141,7 @@ def test_a_document_that_somebody_spoilt_in_the_database_lets_nobody_in(
     tokens = Tokens(TokenStore(open_in(shared, watched=True)))
     assert tokens.grant(token)
     assert shared.ledger_url is not None
-    database = database_of(shared.ledger_url.get_secret_value())
+    database = database_name(shared.ledger_url.get_secret_value())
     cluster.sql(f"UPDATE documents SET content = '{content}'", database)  # noqa: S608
 
     until(lambda: is_problem(lambda: tokens.grant(token)))
@@ -272,7 +272,7 @@ def test_a_connection_on_which_nothing_is_answered_is_given_up(
     tokens = Tokens(TokenStore(open_in(shared, watched=True)))
     assert tokens.grant(alice)
     assert shared.ledger_url is not None
-    database = database_of(shared.ledger_url.get_secret_value())
+    database = database_name(shared.ledger_url.get_secret_value())
     ((pid,),) = cluster.sql(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -11,7 +11,16 @@ from bench import KEY, MP4
 from calls import ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, fault_gateway
 from mcp import Client
-from upstream_words import FILE, FIRST_ID, WORDS, package_of, sandbox_settings_of, settings_of, smallest_of, speak
+from upstream_replies import (
+    FILE,
+    FIRST_ID,
+    REPLIES,
+    package_of,
+    sandbox_settings_for,
+    script_gateway,
+    settings_for,
+    smallest_video,
+)
 
 from sora_mcp.config.endpoint import needs_key
 from sora_mcp.config.settings import Settings
@@ -29,7 +38,7 @@ WISH = {"prompt": "fly man"}
 async def gateway(dialect: str) -> Any:
     """A gateway that takes every create, in the words of the dialect."""
     async with fault_gateway() as opened:
-        speak(opened, dialect)
+        script_gateway(opened, dialect)
         yield opened
 
 
@@ -38,7 +47,7 @@ def serve(dialect: str, make_settings: Callable[..., Settings], gateway: FaultGa
     """A client of a server that is set to that gateway."""
 
     def make(**values: Any) -> Client:
-        own = {"base_url": gateway.address, "api_key": KEY} | settings_of(dialect)
+        own = {"base_url": gateway.address, "api_key": KEY} | settings_for(dialect)
         return Client(build(make_settings(**(own | values))))
 
     return make
@@ -51,7 +60,7 @@ async def test_a_video_is_made_followed_saved_and_listed(dialect: str, serve: Se
         assert made.data["task_id"] == FIRST_ID
         seen = await ask(client, "get_video", {"task_id": FIRST_ID})
         assert seen.data["state"] in {"submitted", "queued"}
-        WORDS[package_of(dialect)].finish(gateway, f"{elsewhere.address}/file.mp4")
+        REPLIES[package_of(dialect)].finish(gateway, f"{elsewhere.address}/file.mp4")
         seen = await ask(client, "get_video", {"task_id": FIRST_ID, "wait_seconds": 20})
         assert (seen.data["state"], len(seen.data["generations"])) == ("succeeded", 1)
         saved = await ask(client, "download_video", {"task_id": FIRST_ID})
@@ -67,17 +76,17 @@ async def test_no_request_with_the_key_goes_to_another_host(dialect: str, serve:
         elsewhere.on("GET", "/", FILE)
         elsewhere.on("POST", "/", Answer(200, b"{}"))
         moved = Answer(307, headers={"Location": f"{elsewhere.address}/moved"})
-        speak(gateway, dialect, moved)
+        script_gateway(gateway, dialect, moved)
         await ask(client, "create_video", WISH)
         gateway.on("GET", "/", moved)
         await ask(client, "describe_gateway", {})
-        speak(gateway, dialect)
+        script_gateway(gateway, dialect)
         await assert_accepted(client, "create_video", {"prompt": "another"})
-        WORDS[package_of(dialect)].finish(gateway, f"{elsewhere.address}/file.mp4")
+        REPLIES[package_of(dialect)].finish(gateway, f"{elsewhere.address}/file.mp4")
         await ask(client, "get_video", {"task_id": FIRST_ID, "wait_seconds": 20})
         assert not (await ask(client, "download_video", {"task_id": FIRST_ID})).is_error
-        speak(gateway, dialect, moved)
-        gateway.on("GET", WORDS[package_of(dialect)].path, moved)
+        script_gateway(gateway, dialect, moved)
+        gateway.on("GET", REPLIES[package_of(dialect)].path, moved)
         await ask(client, "get_video", {"task_id": "task_of_somebody"})
     assert [each.path for each in elsewhere.received] == ["/file.mp4"]
     assert not [each.path for each in elsewhere.received if KEY in str(each)]
@@ -119,7 +128,7 @@ async def test_what_it_says_it_cannot_do_is_refused_before_anything_is_sent(
 
 @pytest.fixture
 def capabilities(dialect: str, make_settings: Callable[..., Settings]) -> Capabilities:
-    return named(dialect, make_settings(**settings_of(dialect))).capabilities
+    return named(dialect, make_settings(**settings_for(dialect))).capabilities
 
 
 @pytest.mark.slow
@@ -127,7 +136,7 @@ async def test_the_sandbox_takes_every_operation_that_is_said_to_be_possible(
     dialect: str, make_settings: Callable[..., Settings], capabilities: Capabilities
 ) -> None:
     """Its face refuses whatever such a server does not document, so this holds what is sent to that."""
-    small = smallest_of(dialect, capabilities)
+    small = smallest_video(dialect, capabilities)
     beats = {"actions": [{"time": 0, "description": "a boat"}, {"time": 30, "description": "a storm"}]}
     made: dict[str, str] = {}
 
@@ -142,7 +151,7 @@ async def test_the_sandbox_takes_every_operation_that_is_said_to_be_possible(
         assert seen.data["state"] == "succeeded", (operation, seen.text)
         assert not (await ask(client, "download_video", {"task_id": made[operation]})).is_error
 
-    async with Client(build(make_settings(**sandbox_settings_of(dialect)))) as client:
+    async with Client(build(make_settings(**sandbox_settings_for(dialect)))) as client:
         await make("simple_compose", WISH | small)
         await make("storyboard", WISH | small | beats)
         await make("remix", {"prompt": "at night", "source_generation_id": made["simple_compose"]})

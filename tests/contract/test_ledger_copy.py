@@ -16,7 +16,7 @@ import anyio
 import psycopg
 import pytest
 from bench import COMMAND, Run, killed_on_failure, over_stdio
-from copies import GATEWAY, KEY, TABLES, fill, in_database, in_file, intent, multiply
+from ledger_copies import GATEWAY, KEY, TABLES, fill, in_database, in_file, intent, multiply
 from mcp import Client
 from postgres import Cluster
 
@@ -187,7 +187,7 @@ _KILLED_WHILE_SENDING = """
 import os, sys, anyio
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from copies import GATEWAY, KEY, intent
+from ledger_copies import GATEWAY, KEY, intent
 from sora_mcp.ledger import open_ledger
 async def send():
     ledger = open_ledger(Path(sys.argv[1]))

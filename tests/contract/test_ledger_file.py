@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from ledgers import FIRST_SCHEMA
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.batches import BatchLine
 from sora_mcp.core.caps import OverCap

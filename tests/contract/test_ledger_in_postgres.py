@@ -10,7 +10,7 @@ import anyio
 import pytest
 from ledgers import BODY, GUARDED, G
 from postgres import Cluster
-from postgres_faults import database_of
+from postgres_faults import database_name
 
 from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
@@ -25,7 +25,7 @@ async def test_equal_creates_are_one_whatever_isolation_the_database_begins_with
     cluster: Cluster, isolation: str
 ) -> None:
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
     cluster.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     ledgers = [PostgresLedger(url) for _ in range(3)]
     begun: list[bool] = []
@@ -94,7 +94,7 @@ async def test_what_is_about_a_few_rows_reads_a_few(
 async def rows_read(cluster: Cluster, fill: str, ask: Callable[[Ledger], Awaitable[object]]) -> int:
     """How many rows a call reads of a ledger that `fill` has filled."""
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
 
     async def read() -> int:
         others = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608 - our own name

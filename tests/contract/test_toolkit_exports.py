@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from imports import modules_after
 from jsonschema import Draft202012Validator
-from loaded import modules_after
 
 from sora_mcp import toolkit
 from sora_mcp.tools import TABLE, TOOLS

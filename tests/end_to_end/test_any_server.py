@@ -18,16 +18,16 @@ import anyio
 import httpx
 import mcp_types as types
 import pytest
-from bench import TAKEN_NEXT, Era, about, finished
-from callers import ABOUT, ACCEPT
-from ears import Ears
+from bench import ACCEPTED_NEXT, Era, finished, task_reply
+from callers import ACCEPT, INITIALIZE_PARAMS
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway
 from films import film
+from listeners import ChangeListener
 from mcp import Client
 from mcp.client.context import ClientRequestContext
 from photos import corner
 from postgres import Cluster
-from several import Several, several
+from server_group import ServerGroup, server_group
 
 from sora_mcp.gateway.folder import MARKER_NAME
 
@@ -40,14 +40,14 @@ pytestmark = [
 DEAR = {"width": 1280, "height": 720}
 SPARE = 2
 """A server that a test may kill; the balancer gives it nothing."""
-RUNS = about("IN_PROGRESS", progress="40%")
+RUNS = task_reply("IN_PROGRESS", progress="40%")
 
 
 @dataclass
 class House:
     """Two servers, their gateway, and the folder that they share."""
 
-    servers: Several
+    servers: ServerGroup
     gateway: FaultGateway
     videos: Path
 
@@ -73,9 +73,9 @@ async def at_home(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) ->
     film(folder / "film.mp4", [number / 10 for number in range(20)])
     settings = {"AUTH": "tokens", "ASK_ABOVE_COST": "1.25", "OUTPUT_DIR": str(folder / "mount_{n}")}
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         gateway.on("GET", "/film.mp4", Answer(200, (folder / "film.mp4").read_bytes(), {"Content-Type": "video/mp4"}))
-        async with several(folder, cluster.database(), gateway, number=SPARE + 1, **settings) as servers:
+        async with server_group(folder, cluster.database(), gateway, number=SPARE + 1, **settings) as servers:
             servers.balancer.servers = servers.servers[:SPARE]
             yield House(servers, gateway, folder / "videos")
 
@@ -143,7 +143,7 @@ async def test_whichever_server_asks_the_user_is_asked_once_and_their_yes_counts
 
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_a_subscriber_at_one_is_told_of_what_another_found_out(house: House, era: Era, turns: int) -> None:
-    ears = Ears()
+    ears = ChangeListener()
     with anyio.fail_after(60):
         async with house.client("ann", era, ears=ears) as ann, house.client("ann", at=turns) as elsewhere:
             for _ in range(turns):
@@ -174,7 +174,7 @@ async def test_a_wait_at_one_ends_when_another_finds_out(house: House) -> None:
 
 
 async def test_a_session_is_its_owners_and_ends_everywhere(house: House) -> None:
-    opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": ABOUT}
+    opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE_PARAMS}
     listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
     first, second = (each.address for each in house.servers.servers[:SPARE])
     with anyio.fail_after(60):
@@ -315,7 +315,7 @@ async def test_an_image_that_was_sent_to_one_is_used_by_another(house: House) ->
 async def test_headers_in_bytes_of_no_text_are_refused_in_words(house: House, name: str) -> None:
     headers = [(b"Authorization", f"Bearer {house.servers.token('ann')}".encode()), (name.encode(), b"\xff\xfe")]
     headers += [(key.encode(), value.encode()) for key, value in ACCEPT.items()]
-    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": ABOUT}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE_PARAMS}
     with anyio.fail_after(60):
         async with httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(house.servers.servers[0].address, headers=headers, content=json.dumps(message))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import PNG, TAKEN, Connect, Era, about
+from bench import ACCEPTED, PNG, Connect, Era, task_reply
 from calls import NOTHING_SENT, Arguments, ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 def task(task_id: str, status: str, **raw: Any) -> Answer:
     """A query's answer in the documented envelope; `raw` is the task inside it."""
     progress = "40%" if status == "IN_PROGRESS" else "100%"
-    return about(status, task_id=task_id, progress=progress, fail_reason="", data=raw or None)
+    return task_reply(status, task_id=task_id, progress=progress, fail_reason="", data=raw or None)
 
 
 def generation(number: int) -> dict[str, str]:
@@ -46,7 +46,7 @@ TASKS = {
 async def gateway() -> AsyncIterator[FaultGateway]:
     """A gateway that accepts everything, and knows a few tasks and no other."""
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
+        opened.on("POST", CREATE, ACCEPTED)
         for task_id, answer in TASKS.items():
             opened.on("GET", f"{CREATE}/{task_id}", answer)
         yield opened

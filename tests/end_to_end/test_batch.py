@@ -20,22 +20,22 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, PNG, TAKEN_NEXT, about, environment
+from bench import ACCEPTED_NEXT, COMMAND, PNG, environment, task_reply
 from fault_gateway import CREATE, FaultGateway, Hold, says
-from terminals import CTRL_C, shown_until
+from terminals import CTRL_C, read_terminal
 from warm import warm_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 Batch = Callable[..., Awaitable[subprocess.CompletedProcess[bytes]]]
-DONE = about("SUCCESS", task_id="task_1")
+DONE = task_reply("SUCCESS", task_id="task_1")
 SMALL = {"width": 480, "height": 480}
 
 
 @pytest.fixture
 def batch(gateway: FaultGateway, tmp_path: Path) -> Batch:
     """Runs `sora-mcp batch films.jsonl` against the gateway, which finishes each video at once."""
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, DONE)
 
     async def run(*arguments: str, stdin: bytes = b"", file: str = "films.jsonl", **settings: str) -> Any:
@@ -126,7 +126,7 @@ async def test_an_image_beside_the_file_is_sent_along(batch: Batch, gateway: Fau
 async def test_what_came_to_nothing_is_sent_again_only_where_that_is_asked_for(
     batch: Batch, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), TAKEN_NEXT)
+    gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), ACCEPTED_NEXT)
     write(tmp_path, FOX, BOAT)
     first = await batch("--at-once", "1")
     assert (first.returncode, states(first)) == (3, ["rejected", "succeeded"])
@@ -142,7 +142,7 @@ async def test_what_came_to_nothing_is_sent_again_only_where_that_is_asked_for(
 async def test_the_command_that_sends_it_again_runs_as_it_stands_whatever_the_file_is_called(
     batch: Batch, gateway: FaultGateway, tmp_path: Path, name: str
 ) -> None:
-    gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), TAKEN_NEXT)
+    gateway.on("POST", CREATE, says({"code": "bad", "message": "no"}, 400), ACCEPTED_NEXT)
     write(tmp_path, FOX, name=name)
     first = await batch("--", name, file="--out=r s.jsonl")
     again = shlex.split(first.stderr.decode().partition("again: sora-mcp batch ")[2])
@@ -151,7 +151,7 @@ async def test_the_command_that_sends_it_again_runs_as_it_stands_whatever_the_fi
 
 
 async def test_an_unknown_outcome_is_never_sent_again(batch: Batch, gateway: FaultGateway, tmp_path: Path) -> None:
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, fault="reset_after_request"), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, fault="reset_after_request"), ACCEPTED_NEXT)
     write(tmp_path, FOX, BOAT)
     first = await batch("--at-once", "1")
     assert (first.returncode, states(first)) == (4, ["unknown", "succeeded"])
@@ -272,11 +272,11 @@ async def test_at_a_terminal_it_is_asked_once_for_all(
         command = ["setsid", "--ctty", *COMMAND, "batch", "films.jsonl"]
         process = await anyio.open_process(command, stdin=end, stdout=end, stderr=end, env=environ, cwd=tmp_path)
         os.close(end)
-        shown = await anyio.to_thread.run_sync(shown_until, terminal, b"[y/N]: ")
+        shown = await anyio.to_thread.run_sync(read_terminal, terminal, b"[y/N]: ")
         assert b"Make 2 videos at 127.0.0.1" in shown
         assert b"a relative cost of 2" in shown
         os.write(terminal, answer)
-        shown += await anyio.to_thread.run_sync(partial(shown_until, terminal, typed=answer))
+        shown += await anyio.to_thread.run_sync(partial(read_terminal, terminal, typed=answer))
         status = await process.wait()
     os.close(terminal)
     assert (status == 0) == bool(sent)
@@ -293,7 +293,7 @@ async def test_ctrl_c_says_how_to_go_on_and_what_was_sent_is_known(
     batch: Batch, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, TAKEN_NEXT, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     write(tmp_path, FOX, BOAT, CAT)
     with anyio.fail_after(60):
         command = [*COMMAND, "batch", "films.jsonl", "--at-once", "1"]
@@ -324,7 +324,7 @@ async def test_a_refused_key_ends_it_at_the_first_lines(batch: Batch, gateway: F
 
 async def test_what_is_refused_for_now_is_tried_again(batch: Batch, gateway: FaultGateway, tmp_path: Path) -> None:
     busy = says({"error": {"message": "slow down"}}, 429, Retry_After="1")
-    gateway.on("POST", CREATE, *[busy] * 4, TAKEN_NEXT)
+    gateway.on("POST", CREATE, *[busy] * 4, ACCEPTED_NEXT)
     write(tmp_path, FOX)
     done = await batch()
     assert (done.returncode, states(done)) == (0, ["succeeded"])

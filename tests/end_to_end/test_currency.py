@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import priced
 import pytest
-from bench import TAKEN_NEXT, Connect, environment
+from bench import ACCEPTED_NEXT, Connect, environment
 from calls import ask, assert_accepted, assert_refused
 from click.testing import CliRunner
 from fault_gateway import CREATE, FaultGateway, says
@@ -25,7 +25,7 @@ LOST = says({"code": "insert_task_failed", "message": "lost"}, 500)
 def shop(monkeypatch: pytest.MonkeyPatch, connect: Connect, gateway: FaultGateway) -> Connect:
     """A client of a server whose gateway has prices in USD: 0.50 USD for five seconds."""
     monkeypatch.setitem(cast("dict[str, Any]", dialects.DIALECTS), "sora", priced.Priced.configured)
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return connect
 
 

@@ -12,9 +12,23 @@ from typing import Literal
 import anyio
 import pytest
 from bench import KEY
+from downloads import (
+    EBML,
+    FTYP,
+    MP4,
+    SEGMENT,
+    WEBM,
+    Reach,
+    box,
+    element,
+    fetch_refused,
+    leftovers,
+    long_box,
+    save,
+    video,
+)
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
-from fetching import EBML, FTYP, MP4, SEGMENT, WEBM, Reach, box, element, left_in, long_box, refused, save, video
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.errors import BadReply, Refused
 from sora_mcp.dialects.protocol import Call
@@ -55,14 +69,14 @@ async def test_a_download_redirected_to_no_address_is_a_bad_reply(
 ) -> None:
     gateway.on("GET", "/v.mp4", Answer(302, b"", {"Location": location}))
     async with reach() as client:
-        await refused(client, f"{gateway.address}/v.mp4", tmp_path)
+        await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path)
 
 
 @pytest.mark.parametrize("address", NOWHERE[1:5])
 async def test_a_download_from_no_address_is_a_bad_reply(address: str, reach: Reach, tmp_path: Path) -> None:
     for base_url in ("https://gateway.example", "http://127.0.0.1:9"):
         async with reach(base_url) as client:
-            await refused(client, address, tmp_path)
+            await fetch_refused(client, address, tmp_path)
 
 
 async def test_a_download_follows_redirects(gateway: FaultGateway, reach: Reach, tmp_path: Path) -> None:
@@ -80,7 +94,7 @@ async def test_a_redirect_without_a_place_is_no_video(
 ) -> None:
     gateway.on("GET", "/v.mp4", Answer(302, b"", headers))
     async with reach() as client:
-        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).http_status == 302
+        assert (await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path)).http_status == 302
 
 
 async def test_the_key_is_struck_from_the_address_of_a_redirect(gateway: FaultGateway, reach: Reach) -> None:
@@ -203,7 +217,7 @@ async def test_a_file_whose_last_box_is_cut_off_gets_no_name(
 ) -> None:
     gateway.on("GET", "/v.mp4", video(body))
     async with reach() as client:
-        assert "cut off" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+        assert "cut off" in str(await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path))
 
 
 async def test_a_file_of_endless_small_boxes_is_not_walked_to_its_end(
@@ -211,7 +225,7 @@ async def test_a_file_of_endless_small_boxes_is_not_walked_to_its_end(
 ) -> None:
     gateway.on("GET", "/v.mp4", video(FTYP + box(b"free") * 200_000))
     async with reach() as client:
-        assert "not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+        assert "not a video" in str(await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +236,7 @@ async def test_a_text_whose_words_are_names_of_boxes_is_no_video(
 ) -> None:
     gateway.on("GET", "/v.mp4", video(text.encode()))
     async with reach() as client:
-        assert "not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+        assert "not a video" in str(await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path))
 
 
 async def test_a_download_that_ends_before_its_length_is_cut_off(
@@ -230,7 +244,7 @@ async def test_a_download_that_ends_before_its_length_is_cut_off(
 ) -> None:
     gateway.on("GET", "/v.mp4", replace(video(MP4), fault="truncate"))
     async with reach() as client:
-        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
+        assert (await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
 
 
 # --- downloads that are cut and go on ----------------------------------------------------------------
@@ -384,7 +398,7 @@ async def test_a_file_without_pictures_or_their_table_gets_no_name(
 ) -> None:
     gateway.on("GET", "/v.mp4", video(FTYP + b"".join(box(kind, b"x" * 50) for kind in kinds)))
     async with reach() as client:
-        assert "cut off" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+        assert "cut off" in str(await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path))
     assert len(gateway.received) == 1  # its length was right: asking again would bring the same
 
 
@@ -393,7 +407,7 @@ async def test_a_download_that_is_cut_every_time_ends_with_nothing_left(
 ) -> None:
     gateway.on("GET", "/v.mp4", cut(ETAG), replace(rest(), body=b"", fault="reset_in_reply"))
     async with reach() as client:
-        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
+        assert (await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path)).can_retry
     assert len(gateway.received) == 4
 
 
@@ -403,7 +417,7 @@ async def test_a_refused_download_is_told_at_once_and_trouble_is_waited_out_a_wh
 ) -> None:
     gateway.on("GET", "/v.mp4", Answer(status))
     async with reach() as client:
-        assert (await refused(client, f"{gateway.address}/v.mp4", tmp_path)).http_status == status
+        assert (await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path)).http_status == status
     assert len(gateway.received) == requests
 
 
@@ -413,7 +427,7 @@ async def test_the_size_limit_holds_over_all_pieces(gateway: FaultGateway, reach
     async with reach() as client:
         with pytest.raises(BadReply, match="larger than"):
             await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=3000, timeout_s=20)
-    assert left_in(tmp_path) == []
+    assert leftovers(tmp_path) == []
 
 
 async def test_the_time_limit_holds_over_all_attempts(gateway: FaultGateway, reach: Reach, tmp_path: Path) -> None:
@@ -421,7 +435,7 @@ async def test_the_time_limit_holds_over_all_attempts(gateway: FaultGateway, rea
     async with reach() as client:
         with anyio.fail_after(5), pytest.raises(BadReply):
             await fetch(client, f"{gateway.address}/v.mp4", tmp_path / "video.mp4", max_bytes=10_000, timeout_s=1)
-    assert left_in(tmp_path) == []
+    assert leftovers(tmp_path) == []
 
 
 async def test_no_file_of_this_machine_stands_at_an_address(
@@ -430,13 +444,13 @@ async def test_no_file_of_this_machine_stands_at_an_address(
     gateway.on("GET", "/v.mp4", Answer(302, b"", {"Location": "file:///etc/passwd"}))
     async with reach() as client:
         for address in ("file:///etc/passwd", f"{gateway.address}/v.mp4"):
-            assert "not http(s)" in str(await refused(client, address, tmp_path))
+            assert "not http(s)" in str(await fetch_refused(client, address, tmp_path))
 
 
 async def test_what_is_no_video_is_not_read_to_its_end(gateway: FaultGateway, reach: Reach, tmp_path: Path) -> None:
     gateway.on("GET", "/v.mp4", Answer(200, b"<html>" * 1000, fault="stall", at="in_reply_body"))
     async with reach() as client:
-        assert "is not a video" in str(await refused(client, f"{gateway.address}/v.mp4", tmp_path))
+        assert "is not a video" in str(await fetch_refused(client, f"{gateway.address}/v.mp4", tmp_path))
 
 
 async def test_each_attempt_follows_and_checks_its_redirects_anew(
@@ -447,5 +461,5 @@ async def test_each_attempt_follows_and_checks_its_redirects_anew(
     )
     gateway.on("GET", "/v.mp4", cut(ETAG))
     async with reach() as client:
-        assert "not http(s)" in str(await refused(client, f"{gateway.address}/start", tmp_path))
+        assert "not http(s)" in str(await fetch_refused(client, f"{gateway.address}/start", tmp_path))
     assert [r.path for r in gateway.received] == ["/start", "/v.mp4", "/start"]

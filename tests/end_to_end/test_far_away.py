@@ -20,7 +20,7 @@ from calls import ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from films import at_rate, film
 from mcp import Client
-from player import BROWSER, plays
+from player import BROWSER, play_video
 from shared_server import Team
 from shared_server import team as served_team
 
@@ -325,7 +325,7 @@ async def test_a_browser_plays_a_video_by_its_link_and_seeks_in_it(
         task_id = str((await ask(client, *create())).data["task_id"])
         link = str((await ask(client, "download_video", {"task_id": task_id})).data["url"])
     assert (await http.get(link)).content == content
-    told = await to_thread.run_sync(plays, link)
+    told = await to_thread.run_sync(play_video, link)
     assert told["error"] is None, told
     assert told["duration"] == pytest.approx(20, abs=0.1)
     metadata, late, early, played = told["seen"]

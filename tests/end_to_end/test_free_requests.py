@@ -7,15 +7,15 @@ from dataclasses import replace
 import anyio
 import pytest
 import stamina
-from bench import about
+from bench import task_reply
+from downloads import Reach
 from fault_gateway import CREATE, Answer, FaultGateway, says
-from fetching import Reach
 
 from sora_mcp.core.errors import BadReply, SoraError
 
 pytestmark = pytest.mark.anyio
 
-RUNNING = about("IN_PROGRESS", task_id="task_1")
+RUNNING = task_reply("IN_PROGRESS", task_id="task_1")
 BROKEN = says({"code": "fail_to_fetch_task", "message": "no"}, 502)
 PASSING = {
     "500": BROKEN,

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, MP4, Connect, about, taken
-from calls import Told, ask, create
+from bench import KEY, MP4, Connect, create_accepted, task_reply
+from calls import ToolReply, ask, create
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp import Client
-from reading import text
+from resources import text
 
 from sora_mcp.core.ids import is_id
 from sora_mcp.dialects.sora import Sora
@@ -61,13 +61,13 @@ IDS = [*PLAIN, *STRANGE]
 def made(gateway: FaultGateway, task_id: str) -> str:
     """The gateway calls the next task so, and has finished it; the path of its state."""
     generation = {"id": "source#1", "url": f"{gateway.address}/v.mp4", "width": 480, "height": 480, "n_frames": 150}
-    gateway.on("POST", CREATE, says({"task_id": task_id}), taken("task_other"))
-    gateway.on("GET", CREATE, about("SUCCESS", task_id=task_id, data={"generations": [generation]}))
+    gateway.on("POST", CREATE, says({"task_id": task_id}), create_accepted("task_other"))
+    gateway.on("GET", CREATE, task_reply("SUCCESS", task_id=task_id, data={"generations": [generation]}))
     gateway.on("GET", "/v.mp4", Answer(200, MP4))
     return Sora().query(task_id).path
 
 
-async def submitted(client: Client, task_id: str) -> Told:
+async def submitted(client: Client, task_id: str) -> ToolReply:
     told = await ask(client, *create())
     assert (told.data["outcome"], told.data["task_id"]) == ("accepted", task_id), told.text
     return told
@@ -96,7 +96,7 @@ async def test_a_task_of_any_id_is_found_shown_saved_and_remixed(
     assert gateway.creates()[1].json()["sdedit"]["source_generation_id"] == "source#1"
 
 
-async def assert_saved_in(folder: Path, saved: Told) -> None:
+async def assert_saved_in(folder: Path, saved: ToolReply) -> None:
     """The file lies in the folder itself, under a name that every file system takes."""
     path = Path(saved.data["path"])
     assert path.parent == folder, saved.text
@@ -181,7 +181,7 @@ async def test_what_is_no_id_is_refused_in_words(connect: Connect, gateway: Faul
 
 async def test_a_subscriber_may_spell_the_address_in_its_own_way(make_settings: Any, gateway: FaultGateway) -> None:
     gateway.on("POST", CREATE, says({"task_id": "a/b"}))
-    gateway.on("GET", CREATE, about("IN_PROGRESS", task_id="a/b", progress="40%"))
+    gateway.on("GET", CREATE, task_reply("IN_PROGRESS", task_id="a/b", progress="40%"))
     uri, told = "sora://videos/a%2fb", anyio.Event()
 
     async def hear(message: object) -> None:
@@ -192,6 +192,6 @@ async def test_a_subscriber_may_spell_the_address_in_its_own_way(make_settings: 
     async with Client(server, mode="legacy", message_handler=hear) as client:
         await client.session.subscribe_resource(uri)
         await ask(client, *create())
-        gateway.on("GET", CREATE, about("SUCCESS", task_id="a/b"))
+        gateway.on("GET", CREATE, task_reply("SUCCESS", task_id="a/b"))
         with anyio.fail_after(30):
             await told.wait()

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import KEY, PNG, TAKEN_NEXT, Connect, about
+from bench import ACCEPTED_NEXT, KEY, PNG, Connect, task_reply
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
 
@@ -22,14 +22,14 @@ from sora_mcp.studio.sources import Resolved
 
 pytestmark = pytest.mark.anyio
 
-LOST = replace(TAKEN_NEXT, fault="close")
+LOST = replace(ACCEPTED_NEXT, fault="close")
 NOT_THERE = says({"code": "task_not_exist", "message": "no"}, 400)
 HOUR_S, DAY_S = 3600, 86_400
 
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -82,7 +82,7 @@ async def test_what_is_unknown_is_never_sent_again_however_long_ago_it_was(
 async def test_what_is_under_way_is_never_sent_again_however_long_ago_it_was(
     connect: Connect, gateway: FaultGateway, age: Callable[[float], None], status: str
 ) -> None:
-    gateway.on("GET", CREATE, about(status, task_id="task_1"))
+    gateway.on("GET", CREATE, task_reply(status, task_id="task_1"))
     async with connect() as client:
         await create(client)
         age(HOUR_S)
@@ -97,7 +97,7 @@ async def test_the_gateway_is_asked_before_a_duplicate_is_told(
     async with connect() as client:
         await create(client)
         age(HOUR_S)
-        gateway.on("GET", CREATE, about("FAILURE", fail_reason="out of memory"))
+        gateway.on("GET", CREATE, task_reply("FAILURE", fail_reason="out of memory"))
         text, again = await call(client, "create_video", prompt="fly man")
     assert (again["outcome"], again["task_id"]) == ("accepted", "task_2")
     assert "The same request failed" in text
@@ -110,7 +110,7 @@ async def test_a_success_ages_out_from_when_it_succeeded(
     async with connect() as client:
         await create(client)
         age(DAY_S)
-        gateway.on("GET", CREATE, about("SUCCESS", result_url="https://videos.example/1.mp4"))
+        gateway.on("GET", CREATE, task_reply("SUCCESS", result_url="https://videos.example/1.mp4"))
         assert (await create(client))["duplicate"]  # it has just been found out
         age(9 * 60)
         assert (await create(client))["duplicate"]
@@ -176,7 +176,7 @@ async def test_a_rotated_key_forgets_nothing(
     settings = make_settings(base_url=gateway.address, api_key="sk-rotated-1")
     async with Studio.open(settings) as studio:
         assert (await studio.settle(first["request_id"], None)).state == "rejected"
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     async with connect(api_key="sk-rotated-1") as after:
         assert (await create(after))["outcome"] == "accepted"
     assert len(gateway.creates()) == 2
@@ -212,7 +212,7 @@ async def test_any_unfinished_task_can_be_given_up_after_a_day_and_a_later_succe
                 await studio.settle(first["request_id"], None)
             age(DAY_S + 1)
             assert (await studio.settle(first["request_id"], None)).state == "failed"
-        gateway.on("GET", CREATE, about("SUCCESS", result_url="https://videos.example/1.mp4"))
+        gateway.on("GET", CREATE, task_reply("SUCCESS", result_url="https://videos.example/1.mp4"))
         age(HOUR_S)
         assert (await call(client, "get_video", task_id="task_1"))[1]["state"] == "succeeded"
 
@@ -226,7 +226,7 @@ async def test_the_same_that_was_blocked_before_is_sent_and_told_to_have_been(
     async with connect() as client:
         await create(client)
         raw = {"moderation_result": {"is_output_rejection": True, "code": "likeness"}, "num_unsafe_generations": 1}
-        gateway.on("GET", CREATE, about("SUCCESS", data=raw))
+        gateway.on("GET", CREATE, task_reply("SUCCESS", data=raw))
         await call(client, "get_video", task_id="task_1", wait_seconds=20)
         text, again = await call(client, "create_video", prompt="fly man")
     assert again["outcome"] == "accepted"
@@ -242,8 +242,8 @@ async def test_whoever_waits_for_a_task_that_was_adopted_follows_it_into_the_req
     connect: Connect, gateway: FaultGateway, tmp_path: Path, status: str
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
-    gateway.on("GET", CREATE, about(status, task_id="task_1", result_url="https://videos.example/1.mp4"))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
+    gateway.on("GET", CREATE, task_reply(status, task_id="task_1", result_url="https://videos.example/1.mp4"))
     seen: list[dict[str, Any]] = []
 
     async def wait(client: Client, video_id: str) -> None:
@@ -258,7 +258,9 @@ async def test_whoever_waits_for_a_task_that_was_adopted_follows_it_into_the_req
             calls.start_soon(wait, other, "task_1")
             await anyio.wait_all_tasks_blocked()
             hold.release.set()
-            gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1", result_url="https://videos.example/1.mp4"))
+            gateway.on(
+                "GET", CREATE, task_reply("SUCCESS", task_id="task_1", result_url="https://videos.example/1.mp4")
+            )
         async with connect() as later:
             await wait(later, adopted["request_id"])
             listed = (await call(later, "list_videos"))[1]["videos"]
@@ -274,7 +276,7 @@ async def test_whoever_waits_for_a_task_that_was_adopted_follows_it_into_the_req
 async def test_what_is_running_is_asked_about_before_the_cap_refuses(connect: Connect, gateway: FaultGateway) -> None:
     async with connect(max_running=1) as client:
         await create(client)
-        gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1", result_url="https://videos.example/1.mp4"))
+        gateway.on("GET", CREATE, task_reply("SUCCESS", task_id="task_1", result_url="https://videos.example/1.mp4"))
         assert (await create(client, "another"))["outcome"] == "accepted"
 
 
@@ -346,7 +348,7 @@ async def test_a_dry_run_tells_of_another_format_and_shows_the_users_own_image_p
 ) -> None:
     (pictures / "fox.png").write_bytes(PNG)
     raw = {"generations": [{"id": "gen_1", "url": "https://videos.example/1.mp4"}]}
-    gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1", data=raw))
+    gateway.on("GET", CREATE, task_reply("SUCCESS", task_id="task_1", data=raw))
     async with connect(image_dirs=str(pictures)) as client:
         await create(client)
         shape = {"width": 480, "height": 854}

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import RUNNING, TAKEN, Connect, Era, environment, over_http
+from bench import ACCEPTED, RUNNING, Connect, Era, environment, over_http
 from calls import NOTHING_SENT, ask
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from mcp import Client, MCPError
@@ -121,12 +121,12 @@ async def test_a_toolkit_learns_it_too(make_settings: Callable[..., Settings], g
 def errors() -> Iterator[Any]:
     """A tool, its arguments, what the gateway answers, and what the sentence has to say."""
     refused = says({"error": {"message": "no quota", "type": "new_api_error", "code": "quota_not_enough"}}, 403)
-    yield pytest.param("create_video", {"width": 481}, TAKEN, NOTHING_SENT, id="refused by us")
+    yield pytest.param("create_video", {"width": 481}, ACCEPTED, NOTHING_SENT, id="refused by us")
     yield pytest.param("create_video", {"prompt": "x"}, refused, "No video was created.", id="rejected")
     yield pytest.param("create_video", {"prompt": "x"}, Answer(502), "do not submit it again blindly", id="unknown")
-    yield pytest.param("make_video", {}, TAKEN, "unknown tool", id="an unknown tool")
-    yield pytest.param("get_video", {"task_id": "task_none"}, TAKEN, "no task task_none", id="not found")
-    yield pytest.param("view_video", {"task_id": "task_none"}, TAKEN, "no task task_none", id="not found to view")
+    yield pytest.param("make_video", {}, ACCEPTED, "unknown tool", id="an unknown tool")
+    yield pytest.param("get_video", {"task_id": "task_none"}, ACCEPTED, "no task task_none", id="not found")
+    yield pytest.param("view_video", {"task_id": "task_none"}, ACCEPTED, "no task task_none", id="not found to view")
 
 
 @pytest.mark.parametrize(("tool", "arguments", "answer", "words"), list(errors()))

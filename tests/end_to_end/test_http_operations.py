@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 from anyio.abc import Process
-from bench import KEY, RUNNING, TAKEN, Run, environment, over_http
+from bench import ACCEPTED, KEY, RUNNING, Run, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, closed_address, says
 from mcp import Client
 from warm import warm_command
@@ -24,7 +24,7 @@ PATHS = ["/mcp", "/healthz", "/readyz", "/metrics", "/", "/media/x", "/uploads/x
 @pytest.fixture
 async def server(tmp_path: Path, gateway: FaultGateway) -> AsyncIterator[tuple[str, Process]]:
     """A server that knows another name, and logs every request: its base address and its process."""
-    gateway.on("POST", CREATE, TAKEN)
+    gateway.on("POST", CREATE, ACCEPTED)
     gateway.on("GET", CREATE, RUNNING)
     gateway.on("GET", "/v1/models", says({"data": []}))
     settings = {"ALLOWED_HOSTS": "videos.example.org", "ALLOWED_ORIGINS": "https://chat.example.org"}

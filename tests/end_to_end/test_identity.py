@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import KEY, TAKEN_NEXT, Era
-from callers import ACCEPT, META, bearer, client_of, message, opened, post, team_server
+from bench import ACCEPTED_NEXT, KEY, Era
+from callers import ACCEPT, META, authorized_client, bearer, begin_session, message, post, team_server
 from fault_gateway import CREATE, FaultGateway, Hold
 from issuer import Issuer, issuing
 from mcp import MCPError
@@ -58,7 +58,7 @@ async def address(settings: Settings) -> AsyncIterator[str]:
 
 
 async def test_without_a_token_a_client_is_told_where_to_get_one(address: str, era: Era) -> None:
-    answer = await opened(address, era, None)
+    answer = await begin_session(address, era, None)
     challenge = answer.headers["www-authenticate"]
     assert answer.status_code == 401
     assert challenge.startswith("Bearer ")
@@ -70,14 +70,14 @@ async def test_without_a_token_a_client_is_told_where_to_get_one(address: str, e
 
 async def test_with_static_tokens_alone_no_issuer_is_named(make_settings: Callable[..., Settings], era: Era) -> None:
     async with team_server(make_settings(auth="tokens")) as address:
-        answer = await opened(address, era, None)
+        answer = await begin_session(address, era, None)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == f"Bearer {BOTH}"
 
 
 async def test_a_good_token_of_either_kind_opens(address: str, era: Era, people: TokenStore, issuer: Issuer) -> None:
     for token in (people.add("alice", None, None), issuer.token(PUBLIC), issuer.token(f"{PUBLIC}/")):
-        assert (await opened(address, era, token)).status_code == 200
+        assert (await begin_session(address, era, token)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_a_good_token_of_either_kind_opens(address: str, era: Era, people:
     ids=lambda token: token[:20],
 )
 async def test_what_is_no_token_is_refused(address: str, era: Era, token: str) -> None:
-    answer = await opened(address, era, token)
+    answer = await begin_session(address, era, token)
     assert answer.status_code == 401
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
     assert BOTH in answer.headers["www-authenticate"]
@@ -103,7 +103,7 @@ async def test_what_is_no_token_is_refused(address: str, era: Era, token: str) -
     ids=str,
 )
 async def test_a_refusal_says_why(address: str, era: Era, issuer: Issuer, claims: dict[str, Any], reason: str) -> None:
-    answer = await opened(address, era, issuer.token(PUBLIC, **claims))
+    answer = await begin_session(address, era, issuer.token(PUBLIC, **claims))
     assert answer.status_code == 401
     assert reason in answer.headers["www-authenticate"]
     assert reason in answer.json()["error_description"]
@@ -112,10 +112,10 @@ async def test_a_refusal_says_why(address: str, era: Era, issuer: Issuer, claims
 async def test_a_token_is_taken_from_the_one_header_only(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     for elsewhere in (f"{address}?access_token={token}", f"{address}?token={token}"):
-        assert (await opened(elsewhere, era, None)).status_code == 401
-    assert (await opened(address, era, None, Authorization=f"Basic {token}")).status_code == 401
-    assert (await opened(address, era, None, Cookie=f"access_token={token}")).status_code == 401
-    assert (await opened(address, era, None, Authorization=f"bearer  {token}")).status_code == 200
+        assert (await begin_session(elsewhere, era, None)).status_code == 401
+    assert (await begin_session(address, era, None, Authorization=f"Basic {token}")).status_code == 401
+    assert (await begin_session(address, era, None, Cookie=f"access_token={token}")).status_code == 401
+    assert (await begin_session(address, era, None, Authorization=f"bearer  {token}")).status_code == 200
     headers = [*ACCEPT.items(), ("Authorization", f"Bearer {token}"), ("authorization", "Bearer other")]
     answer = await post(address, headers, message("ping"))
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
@@ -132,8 +132,8 @@ async def test_no_other_spelling_of_the_path_leads_in(address: str) -> None:
 
 async def test_a_host_that_is_not_ours_is_refused_whoever_asks(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
-    assert (await opened(address, era, token, Host="evil.example")).status_code == 421
-    assert (await opened(address, era, token, Origin="https://evil.example")).status_code == 403
+    assert (await begin_session(address, era, token, Host="evil.example")).status_code == 421
+    assert (await begin_session(address, era, token, Origin="https://evil.example")).status_code == 403
 
 
 async def test_the_metadata_name_the_issuer_at_both_addresses(address: str, issuer: Issuer) -> None:
@@ -167,15 +167,15 @@ async def test_a_spoilt_file_of_tokens_lets_nobody_in_and_is_logged(
     path = people.document.path
     path.chmod(0o644)
     for _ in range(3):
-        answer = await opened(address, era, token)
+        answer = await begin_session(address, era, token)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert "whoever runs it has to mend it" in answer.json()["error_description"]
         assert str(path) not in answer.text
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "open to other users" in line
-    assert (await opened(address, era, issuer.token(PUBLIC))).status_code == 200
+    assert (await begin_session(address, era, issuer.token(PUBLIC))).status_code == 200
     path.chmod(0o600)
-    assert (await opened(address, era, token)).status_code == 200
+    assert (await begin_session(address, era, token)).status_code == 200
 
 
 async def test_where_an_issuer_was_never_reached_a_client_is_to_come_again(
@@ -183,7 +183,7 @@ async def test_where_an_issuer_was_never_reached_a_client_is_to_come_again(
 ) -> None:
     settings = make_settings(auth="oauth", oauth_issuer="http://127.0.0.1:1", oauth_audience=PUBLIC)
     async with team_server(settings) as address:
-        answer = await opened(address, era, issuer.token(PUBLIC))
+        answer = await begin_session(address, era, issuer.token(PUBLIC))
         assert answer.status_code == 503
         assert "cannot be asked for its keys" in answer.json()["error_description"]
 
@@ -203,7 +203,7 @@ def test_oauth_without_a_setting_is_refused_at_the_start(make_settings: Callable
 async def test_each_tool_needs_its_scope(address: str, era: Era, people: TokenStore, tool: Any, scope: str) -> None:
     token = people.add("alice", (scope,), None)
     needed = "videos:create" if tool.paid else "videos:read"
-    async with client_of(address, token, era) as client:
+    async with authorized_client(address, token, era) as client:
         result = await client.call_tool(tool.name, {"surely_wrong": 1})
     error = (result.structured_content or {}).get("error") or {}
     if scope == needed:
@@ -219,7 +219,7 @@ async def test_each_tool_needs_its_scope(address: str, era: Era, people: TokenSt
 
 
 async def test_resources_prompts_and_completions_need_to_read(address: str, era: Era, people: TokenStore) -> None:
-    async with client_of(address, people.add("alice", ("videos:create",), None), era) as client:
+    async with authorized_client(address, people.add("alice", ("videos:create",), None), era) as client:
         await client.list_tools()
         for ask in (
             client.list_resources,
@@ -260,7 +260,7 @@ async def test_a_body_that_cannot_be_looked_into_is_refused_as_ever(address: str
 
 
 async def test_a_token_without_any_of_our_scopes_opens_nothing(address: str, era: Era, issuer: Issuer) -> None:
-    answer = await opened(address, era, issuer.token(PUBLIC, scope="openid profile"))
+    answer = await begin_session(address, era, issuer.token(PUBLIC, scope="openid profile"))
     assert answer.status_code == 403
     assert BOTH in answer.headers["www-authenticate"]
 
@@ -270,14 +270,14 @@ async def test_a_token_without_any_of_our_scopes_opens_nothing(address: str, era
 
 async def test_a_session_is_one_persons_own(address: str, people: TokenStore) -> None:
     alice, bob = people.add("alice", None, None), people.add("bob", None, None)
-    session = (await opened(address, "legacy", alice)).headers["mcp-session-id"]
+    session = (await begin_session(address, "legacy", alice)).headers["mcp-session-id"]
     of_session = ACCEPT | {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
     assert (await post(address, of_session | bearer(bob), message("tools/list"))).status_code == 404
     assert (await post(address, of_session | bearer(alice), message("tools/list"))).status_code == 200
 
 
 async def test_a_session_gives_a_weaker_token_of_the_same_person_no_more(address: str, issuer: Issuer) -> None:
-    session = (await opened(address, "legacy", issuer.token(PUBLIC))).headers["mcp-session-id"]
+    session = (await begin_session(address, "legacy", issuer.token(PUBLIC))).headers["mcp-session-id"]
     of_session = {"Mcp-Session-Id": session}
     headers, body = call("legacy", "list_videos")
     weaker = issuer.token(PUBLIC, scope="videos:create")
@@ -286,16 +286,16 @@ async def test_a_session_gives_a_weaker_token_of_the_same_person_no_more(address
 
 async def test_a_revoked_token_is_refused_at_once(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
-    assert (await opened(address, era, token)).status_code == 200
+    assert (await begin_session(address, era, token)).status_code == 200
     people.revoke("alice")
-    assert (await opened(address, era, token)).status_code == 401
+    assert (await begin_session(address, era, token)).status_code == 401
 
 
 async def test_an_open_stream_ends_with_its_token(address: str, era: Era, people: TokenStore) -> None:
     token = people.add("alice", None, None)
     async with httpx.AsyncClient(timeout=20, trust_env=False) as http:
         if era == "legacy":
-            session = (await opened(address, era, token)).headers["mcp-session-id"]
+            session = (await begin_session(address, era, token)).headers["mcp-session-id"]
             headers = {"Accept": "text/event-stream", "Mcp-Session-Id": session}
             headers |= {"MCP-Protocol-Version": "2025-11-25"}
             stream = http.stream("GET", address, headers=headers | bearer(token))
@@ -309,7 +309,7 @@ async def test_an_open_stream_ends_with_its_token(address: str, era: Era, people
             with anyio.fail_after(6):
                 async for _ in response.aiter_raw():
                     pass
-    assert (await opened(address, era, token)).status_code == 401
+    assert (await begin_session(address, era, token)).status_code == 401
 
 
 async def test_an_open_stream_ends_when_its_token_expires(address: str, era: Era, issuer: Issuer) -> None:
@@ -320,7 +320,7 @@ async def test_an_open_stream_ends_when_its_token_expires(address: str, era: Era
     headers, body = call(era, "list_videos")
     listen = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
     asked = message("subscriptions/listen", notifications={"resourcesListChanged": True}, _meta=META)
-    assert (await opened(address, era, token)).status_code == 200
+    assert (await begin_session(address, era, token)).status_code == 200
     async with (
         httpx.AsyncClient(timeout=20, trust_env=False) as http,
         http.stream("POST", address, headers=ACCEPT | listen | bearer(token), content=asked) as response,
@@ -337,20 +337,20 @@ async def test_a_call_that_is_being_paid_for_is_recorded_though_its_token_is_rev
 ) -> None:
     settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     people = TokenStore(open_documents(settings))
     token = people.add("alice", None, None)
     async with team_server(settings) as address:
         headers, body = call(era, "create_video", prompt="a boat")
         if era == "legacy":
-            headers = headers | {"Mcp-Session-Id": (await opened(address, era, token)).headers["mcp-session-id"]}
+            headers = headers | {"Mcp-Session-Id": (await begin_session(address, era, token)).headers["mcp-session-id"]}
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(post, address, headers | bearer(token), body)
                 await hold.reached.wait()
                 people.revoke("alice")
         hold.release.set()
-        async with client_of(address, people.add("alice", None, None), era) as client:
+        async with authorized_client(address, people.add("alice", None, None), era) as client:
             with anyio.fail_after(10):
                 while True:
                     listed = await client.call_tool("list_videos", {})
@@ -367,14 +367,14 @@ async def test_a_call_is_not_told_that_its_token_is_bad_where_nobody_can_tell(
 ) -> None:
     settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     people = TokenStore(open_documents(settings))
     token = people.add("alice", None, None)
     assert isinstance(people.document, PrivateFile)
     async with team_server(settings) as address:
         headers, body = call(era, "create_video", prompt="a boat")
         if era == "legacy":
-            headers = headers | {"Mcp-Session-Id": (await opened(address, era, token)).headers["mcp-session-id"]}
+            headers = headers | {"Mcp-Session-Id": (await begin_session(address, era, token)).headers["mcp-session-id"]}
         statuses: list[int] = []
 
         async def ask() -> None:
@@ -404,11 +404,11 @@ async def test_a_callers_token_never_goes_to_the_gateway(
     settings = make_settings(
         base_url=gateway.address, api_key=KEY, auth="tokens,oauth", oauth_issuer=issuer.address, oauth_audience=PUBLIC
     )
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     static, oauth = TokenStore(open_documents(settings)).add("alice", None, None), issuer.token(PUBLIC)
     async with team_server(settings) as address:
         for number, token in enumerate((static, oauth)):
-            async with client_of(address, token, era) as client:
+            async with authorized_client(address, token, era) as client:
                 made = await client.call_tool("create_video", {"prompt": f"boat {number}"})
                 assert made.structured_content is not None
                 assert made.structured_content["outcome"] == "accepted"

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 import yaml
 from machines import (
+    CLIENT_FILES,
     FETCHED,
     GATEWAY,
-    KEEPS,
     KEY,
     LOCAL,
     PROGRAMS,
+    all_files,
     calls,
     client_file,
-    everything,
-    keep,
-    kept,
+    configure_server,
+    configured_server,
     machine,
     program,
 )
 from warm import warm_command
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.config.logins import LoginFile
 from sora_mcp.core.errors import FileProblem, NotConfigured
@@ -50,11 +50,11 @@ def test_no_key_is_written_said_or_handed_to_a_program(home: Path, client: Any) 
         program(home, name)
     for name in ("claude-desktop", "cursor", "windsurf"):
         client_file(home, name)
-    (home / KEEPS["cline"][0]).parent.mkdir(parents=True)
+    (home / CLIENT_FILES["cline"][0]).parent.mkdir(parents=True)
     here = machine(home, **GATEWAY)
     said = install(client, here, LOCAL) + install(client, here, LOCAL, dry_run=True)
     assert KEY not in said
-    assert [path for path, content in everything(home).items() if KEY.encode() in content] == []
+    assert [path for path, content in all_files(home).items() if KEY.encode() in content] == []
 
 
 def test_what_is_set_and_no_secret_is_told_and_what_was_not_expanded_is_not(home: Path) -> None:
@@ -86,12 +86,12 @@ def test_several_folders_are_each_told_by_their_whole_path(home: Path) -> None:
 @pytest.mark.parametrize("setting", ["SORA_OUTPUT_DIR", "SORA_OWNER", "SORA_BASE_URL", "SORA_IMAGE_DIRS"])
 def test_a_key_that_stands_in_another_setting_is_written_nowhere(home: Path, setting: str) -> None:
     client_file(home)
-    before = everything(home)
+    before = all_files(home)
     for value in (KEY, f"https://gateway.example/{KEY}"):
         with pytest.raises(NotConfigured) as refused:
             install(BY_NAME["cursor"], machine(home, **{**GATEWAY, setting: value}), LOCAL)
         assert KEY not in str(refused.value)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_claude_desktops_entry_has_no_key_and_the_person_is_told_how(home: Path) -> None:
@@ -203,8 +203,8 @@ def test_somebody_elses_server_of_this_name_is_left_alone_both_ways(
     home: Path, name: str, stranger: dict[str, Any]
 ) -> None:
     program(home, PROGRAMS[name])
-    keep(home, name, **stranger)
-    before = everything(home)
+    configure_server(home, name, **stranger)
+    before = all_files(home)
     with pytest.raises(FileProblem, match="another server"):
         install(BY_NAME[name], machine(home), LOCAL)
     with pytest.raises(FileProblem, match="another server"):
@@ -213,37 +213,37 @@ def test_somebody_elses_server_of_this_name_is_left_alone_both_ways(
         with pytest.raises(FileProblem, match="another server") as refused:
             uninstall(BY_NAME[name], machine(home), dry_run=dry_run)
         assert "another name" in next_step(refused.value)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_client_that_fails_to_add_has_what_it_had(home: Path, name: str) -> None:
     program(home, PROGRAMS[name], failing=f"echo 'no luck with {KEY}' >&2; exit 7")
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(FileProblem, match="no luck with \\[key\\]") as refused:
         install(BY_NAME[name], machine(home, **{**GATEWAY, "SORA_API_KEY": f"Bearer {KEY} "}), LOCAL)
     assert LOCAL.command in next_step(refused.value)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_client_without_our_server_is_left_alone(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
-    before = everything(home)
+    before = all_files(home)
     assert "no server called sora" in (said := uninstall(BY_NAME[name], machine(home))) or "is not in" in said
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_was_added_is_gone_again_with_everything_else_as_it_was(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
     install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
-    assert kept(home, name)["command"] == LOCAL.command
+    assert configured_server(home, name)["command"] == LOCAL.command
     planned = uninstall(BY_NAME[name], machine(home), dry_run=True)
-    assert kept(home, name)["command"] == LOCAL.command
+    assert configured_server(home, name)["command"] == LOCAL.command
     assert "sora" in planned
     uninstall(BY_NAME[name], machine(home))
-    file = home / KEEPS[name][0]
+    file = home / CLIENT_FILES[name][0]
     assert "sora" not in (file.read_text() if file.exists() else "")
 
 
@@ -277,14 +277,14 @@ def test_a_codex_file_in_another_form_is_left_alone_with_the_snippet(home: Path)
 @pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "codex", "vscode", "copilot-cli"])
 def test_a_clients_file_that_is_not_understood_is_left_alone(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
-    file = home / KEEPS[name][0]
+    file = home / CLIENT_FILES[name][0]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{ // mine\n}")
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(FileProblem, match="left untouched") as refused:
         install(BY_NAME[name], machine(home), LOCAL)
     assert LOCAL.command in next_step(refused.value)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize(("name", "command"), [("codex", "codex"), ("gemini-cli", "gemini"), ("vscode", "code")])
@@ -300,9 +300,9 @@ def test_a_dry_run_shows_and_writes_nothing(home: Path, client: Any) -> None:
     for name in ("claude", "codex", "gemini", "code"):
         program(home, name)
     client_file(home).write_text('{"theme": "dark"}')
-    before = everything(home)
+    before = all_files(home)
     assert LOCAL.command in install(client, machine(home), LOCAL, dry_run=True)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("name", ["zed", "goose", "lm-studio", "continue"])
@@ -311,7 +311,7 @@ def test_the_rest_get_a_snippet_in_their_own_format(home: Path, name: str) -> No
     document = yaml.safe_load(said.partition("\n\n")[2].rpartition("\n\n")[0])  # JSON is YAML too
     assert LOCAL.command in json.dumps(document)
     assert "sora" in uninstall(BY_NAME[name], machine(home))
-    assert everything(home) == {}
+    assert all_files(home) == {}
 
 
 @pytest.mark.parametrize("odd", ["env_vars = 5", 'env_vars = "SORA_API_KEY"', 'env = "x"', "env = 7"])
@@ -320,20 +320,20 @@ def test_an_entry_of_codex_that_holds_something_odd_is_left_alone(home: Path, od
     file = home / ".codex" / "config.toml"
     file.parent.mkdir()
     file.write_text(f'[mcp_servers.sora]\ncommand = "/old/sora-mcp"\n{odd}\n')
-    before = everything(home)
+    before = all_files(home)
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="left untouched"):
             install(BY_NAME["codex"], machine(home), LOCAL, dry_run=dry_run)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("setting", [{"SORA_MAX_COST_PER_DAY": "abc"}, {"SORA_LOG_LEVEL": "loud"}], ids=str)
 def test_a_setting_with_which_the_server_would_not_start_is_not_written(home: Path, setting: dict[str, str]) -> None:
     client_file(home)
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(NotConfigured, match=next(iter(setting))):
         install(BY_NAME["cursor"], machine(home, **GATEWAY, **setting), LOCAL)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_opencode_adds_by_its_own_command_and_loses_our_entry_from_its_file(home: Path) -> None:
@@ -343,14 +343,14 @@ def test_opencode_adds_by_its_own_command_and_loses_our_entry_from_its_file(home
     key = "SORA_API_KEY={env:SORA_API_KEY}"
     assert calls(home) == [["mcp", "add", "sora", *REFERENCED, key, "--", FETCHED.command, *FETCHED.args]]
     assert "Changed in" in install(BY_NAME["opencode"], machine(home, SORA_BASE_URL="sandbox"), LOCAL)
-    assert kept(home, "opencode") == {
+    assert configured_server(home, "opencode") == {
         "type": "local",
         "command": [LOCAL.command],
         "environment": {"SORA_BASE_URL": "sandbox"},
         "enabled": True,
     }
     uninstall(BY_NAME["opencode"], here)
-    assert kept(home, "opencode") is None
+    assert configured_server(home, "opencode") is None
 
 
 def test_opencodes_other_file_is_the_one_where_it_is_there(home: Path) -> None:
@@ -364,11 +364,11 @@ def test_opencodes_other_file_is_the_one_where_it_is_there(home: Path) -> None:
 
 
 def test_cline_is_given_time(home: Path) -> None:
-    file = home / KEEPS["cline"][0]
+    file = home / CLIENT_FILES["cline"][0]
     file.parent.mkdir(parents=True)
     file.write_text('{"mcpServers": {"other": {"transport": {"type": "stdio"}}}}')
     install(BY_NAME["cline"], machine(home, **GATEWAY), LOCAL)
-    assert kept(home, "cline") == {
+    assert configured_server(home, "cline") == {
         "command": LOCAL.command,
         "args": [],
         "env": {"SORA_BASE_URL": "https://gateway.example"},
@@ -383,9 +383,12 @@ def test_what_fetches_the_package_is_ours_as_well(home: Path, name: str) -> None
     program(home, PROGRAMS.get(name, "x"))
     client_file(home)
     install(BY_NAME[name], machine(home), FETCHED)
-    assert [kept(home, name)["command"], *kept(home, name)["args"]] == [FETCHED.command, *FETCHED.args]
+    assert [configured_server(home, name)["command"], *configured_server(home, name)["args"]] == [
+        FETCHED.command,
+        *FETCHED.args,
+    ]
     install(BY_NAME[name], machine(home), LOCAL)
-    assert [kept(home, name)["command"], *kept(home, name)["args"]] == [LOCAL.command]
+    assert [configured_server(home, name)["command"], *configured_server(home, name)["args"]] == [LOCAL.command]
     install(BY_NAME[name], machine(home), FETCHED)
     uninstall(BY_NAME[name], machine(home))
 
@@ -400,7 +403,7 @@ def test_after_a_login_no_client_is_asked_or_told_for_a_key(home: Path, client: 
     program(home, "opencode")
     for name in ("claude-desktop", "cursor", "windsurf"):
         client_file(home, name)
-    (home / KEEPS["cline"][0]).parent.mkdir(parents=True)
+    (home / CLIENT_FILES["cline"][0]).parent.mkdir(parents=True)
     LoginFile(home / "data").add("https://gateway.example", "sora", KEY, in_key_store=False)
     for chosen in ({}, {"SORA_BASE_URL": "https://gateway.example/v1"}):
         said = install(client, machine(home, SORA_HOME=str(home / "data"), **chosen), LOCAL)
@@ -432,7 +435,7 @@ def test_a_person_installs_and_uninstalls_the_script_that_runs(home: Path) -> No
     version = subprocess.run([script, "--version"], check=True, capture_output=True, text=True)  # noqa: S603
     assert version.stdout.startswith("sora-mcp")
     assert run(home, "uninstall", "cursor").returncode == 0
-    assert everything(home) == {}
+    assert all_files(home) == {}
 
 
 def test_what_cannot_be_installed_ends_with_the_snippet_and_3(home: Path) -> None:
@@ -458,10 +461,10 @@ def test_the_shell_completes_the_names_of_clients(action: str) -> None:
 def test_what_uninstalling_would_do_is_shown_and_not_done(home: Path) -> None:
     path = client_file(home)
     run(home, "install", "cursor")
-    before = everything(home)
+    before = all_files(home)
     done = run(home, "uninstall", "cursor", "--dry-run")
     assert (done.returncode, str(path) in done.stdout) == (0, True)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_an_unknown_client_is_answered_with_the_list(home: Path) -> None:

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import GATEWAY, LOCAL, MOVED, PROGRAMS, calls, client_file, everything, keep, kept, machine, program
+from machines import (
+    GATEWAY,
+    LOCAL,
+    MOVED,
+    PROGRAMS,
+    all_files,
+    calls,
+    client_file,
+    configure_server,
+    configured_server,
+    machine,
+    program,
+)
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.distribution.install import install, uninstall
@@ -23,10 +35,10 @@ def home(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_second_time_changes_what_is_ours_and_keeps_what_was_added_to_it(home: Path, name: str) -> None:
     program(home, PROGRAMS[name])
-    keep(home, name, command="/old/sora-mcp", args=[], startup_timeout_sec=60, disabled=True)
+    configure_server(home, name, command="/old/sora-mcp", args=[], startup_timeout_sec=60, disabled=True)
     install(BY_NAME[name], machine(home, SORA_BASE_URL="https://gateway.example"), MOVED)
     install(BY_NAME[name], machine(home), MOVED)  # from a shell where nothing is set
-    server = kept(home, name)
+    server = configured_server(home, name)
     assert server["command"] == MOVED.command
     assert (server["startup_timeout_sec"], server["disabled"]) == (60, True)
     assert server["env"]["SORA_BASE_URL"] == "https://gateway.example"
@@ -34,10 +46,10 @@ def test_a_second_time_changes_what_is_ours_and_keeps_what_was_added_to_it(home:
 
 def test_variables_that_somebody_has_codex_forward_are_forwarded_still(home: Path) -> None:
     program(home, "codex")
-    keep(home, "codex", command="/old/sora-mcp", env_vars=["HTTPS_PROXY", "SORA_API_KEY"])
+    configure_server(home, "codex", command="/old/sora-mcp", env_vars=["HTTPS_PROXY", "SORA_API_KEY"])
     install(BY_NAME["codex"], machine(home, **GATEWAY), LOCAL)
-    assert kept(home, "codex")["env_vars"].count("SORA_API_KEY") == 1
-    assert "HTTPS_PROXY" in kept(home, "codex")["env_vars"]
+    assert configured_server(home, "codex")["env_vars"].count("SORA_API_KEY") == 1
+    assert "HTTPS_PROXY" in configured_server(home, "codex")["env_vars"]
 
 
 OURS: dict[str, dict[str, Any]] = {
@@ -53,18 +65,20 @@ OURS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", [*PROGRAMS, "cursor"])
 def test_an_entry_that_starts_our_server_is_ours(home: Path, name: str, case: str) -> None:
     client_file(home)
-    keep(home, name, **OURS[case])
+    configure_server(home, name, **OURS[case])
     install(BY_NAME[name], machine(home), LOCAL)
-    server = kept(home, name)
+    server = configured_server(home, name)
     assert (server["command"], server["args"]) == (LOCAL.command, [])
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "cursor"])
 def test_a_key_typed_by_hand_stays_and_is_handed_to_no_program(home: Path, name: str) -> None:
     program(home, PROGRAMS.get(name, "x"))
-    keep(home, name, command="/old/sora-mcp", args=["serve"], env={"SORA_API_KEY": "sk-typed-by-hand", "X": "1"})
+    configure_server(
+        home, name, command="/old/sora-mcp", args=["serve"], env={"SORA_API_KEY": "sk-typed-by-hand", "X": "1"}
+    )
     install(BY_NAME[name], machine(home, **GATEWAY), LOCAL)
-    server = kept(home, name)
+    server = configured_server(home, name)
     assert server["env"] == {"SORA_API_KEY": "sk-typed-by-hand", "X": "1", "SORA_BASE_URL": "https://gateway.example"}
     assert (server["command"], server["args"]) == (LOCAL.command, ["serve"])
     assert "SORA_API_KEY" not in server.get("env_vars", [])
@@ -73,11 +87,11 @@ def test_a_key_typed_by_hand_stays_and_is_handed_to_no_program(home: Path, name:
 
 @pytest.mark.parametrize("name", ["claude-code", "gemini-cli", "vscode", "cursor"])
 def test_the_sandbox_takes_our_reference_to_the_key_away_again(home: Path, name: str) -> None:
-    keep(home, name, command="/old/sora-mcp")
+    configure_server(home, name, command="/old/sora-mcp")
     install(BY_NAME[name], machine(home), LOCAL)
-    assert "SORA_API_KEY" in kept(home, name)["env"]
+    assert "SORA_API_KEY" in configured_server(home, name)["env"]
     install(BY_NAME[name], machine(home, SORA_BASE_URL="sandbox"), LOCAL)
-    assert kept(home, name)["env"] == {"SORA_BASE_URL": "sandbox"}
+    assert configured_server(home, name)["env"] == {"SORA_BASE_URL": "sandbox"}
 
 
 @pytest.mark.parametrize("entry", [None, {"command": "sora-mcp", "env": None, "args": None}])
@@ -85,18 +99,18 @@ def test_null_where_something_could_stand_is_nothing(home: Path, entry: Any) -> 
     path = client_file(home)
     path.write_text(json.dumps({"mcpServers": {"sora": entry}, "theme": "dark"}))
     install(BY_NAME["cursor"], machine(home, SORA_BASE_URL="sandbox"), LOCAL)
-    assert kept(home, "cursor")["env"] == {"SORA_BASE_URL": "sandbox"}
-    assert kept(home, "cursor")["command"] == LOCAL.command
+    assert configured_server(home, "cursor")["env"] == {"SORA_BASE_URL": "sandbox"}
+    assert configured_server(home, "cursor")["command"] == LOCAL.command
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "cursor"])
 def test_a_dry_run_where_it_is_installed_says_whether_anything_would_change(home: Path, name: str) -> None:
-    keep(home, name, command="/old/sora-mcp")
+    configure_server(home, name, command="/old/sora-mcp")
     install(BY_NAME[name], machine(home), LOCAL)
-    before = everything(home)
+    before = all_files(home)
     assert "nothing would be changed" in install(BY_NAME[name], machine(home), LOCAL, dry_run=True)
     assert "would be changed to" in install(BY_NAME[name], machine(home), MOVED, dry_run=True)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 CODEX = """\
@@ -135,27 +149,27 @@ def test_only_the_lines_of_our_own_change_in_codexs_file(home: Path, line_end: s
     }
     assert set(written.split(line_end)) - set(CODEX.split("\n")) == added
     expected = tomllib.loads(CODEX)["mcp_servers"]["sora"]
-    held = kept(home, "codex")
+    held = configured_server(home, "codex")
     assert (held["enabled"], held["tools"]) == (False, expected["tools"])
     assert "already" in install(BY_NAME["codex"], machine(home, **GATEWAY), MOVED)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_change_of_what_the_client_itself_added_leaves_no_copies(home: Path, name: str) -> None:
-    keep(home, name, command="/old/sora-mcp")
-    before = set(everything(home))
+    configure_server(home, name, command="/old/sora-mcp")
+    before = set(all_files(home))
     assert "Changed" in install(BY_NAME[name], machine(home), LOCAL)
-    assert set(everything(home)) == before
+    assert set(all_files(home)) == before
 
 
 def test_codex_variables_in_a_form_that_is_not_known_here_are_left_alone(home: Path) -> None:
     path = home / ".codex" / "config.toml"
     path.parent.mkdir()
     path.write_text('[mcp_servers.sora]\ncommand = "/old/sora-mcp"\nenv_vars = [{ name = "X", source = "remote" }]\n')
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(FileProblem, match="another form"):
         install(BY_NAME["codex"], machine(home), LOCAL)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("text", ["mcp_servers = 5\n", "[mcp_servers]\nsora = 5\n", "a = [", "\ufeffa = 1\n"])
@@ -173,7 +187,7 @@ def test_a_codex_file_in_which_nobody_can_tell_is_left_alone(home: Path, text: s
 
 
 def test_what_vs_code_is_to_ask_for_comes_with_the_entry_and_goes_where_nobody_else_uses_it(home: Path) -> None:
-    keep(home, "vscode", command="sora-mcp")
+    configure_server(home, "vscode", command="sora-mcp")
     install(BY_NAME["vscode"], machine(home), LOCAL)
     path = home / ".config" / "Code" / "User" / "mcp.json"
     held = json.loads(path.read_text())
@@ -191,7 +205,7 @@ def test_what_vs_code_is_to_ask_for_comes_with_the_entry_and_goes_where_nobody_e
     ("name", "variable"), [("gemini-cli", "GEMINI_CLI_HOME"), ("claude-code", "CLAUDE_CONFIG_DIR")]
 )
 def test_a_client_whose_folder_is_elsewhere_is_looked_for_there(home: Path, name: str, variable: str) -> None:
-    keep(home / "moved", name, command="someone-elses")
+    configure_server(home / "moved", name, command="someone-elses")
     with pytest.raises(FileProblem, match="another server"):
         install(BY_NAME[name], machine(home, **{variable: str(home / "moved")}), LOCAL)
 
@@ -199,6 +213,6 @@ def test_a_client_whose_folder_is_elsewhere_is_looked_for_there(home: Path, name
 @pytest.mark.parametrize("name", [*PROGRAMS, "cursor"])
 def test_settings_that_cannot_be_used_do_not_keep_anybody_from_uninstalling(home: Path, name: str) -> None:
     program(home, PROGRAMS.get(name, "x"))
-    keep(home, name, command="sora-mcp")
+    configure_server(home, name, command="sora-mcp")
     uninstall(BY_NAME[name], machine(home, SORA_BASE_URL="not an address"))
-    assert kept(home, name) is None
+    assert configured_server(home, name) is None

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import GATEWAY, LAYOUTS, LOCAL, MOVED, client_file, everything, machine
-from worded import next_step
+from machines import GATEWAY, LAYOUTS, LOCAL, MOVED, all_files, client_file, machine
+from wording import next_step
 
 from sora_mcp.core.errors import FileProblem, NotConfigured
 from sora_mcp.distribution.install import install, uninstall
@@ -33,18 +33,18 @@ def test_a_client_without_a_file_gets_one_and_is_left_without_one(home: Path, na
     assert json.loads(path.read_text())["mcpServers"]["sora"]["command"] == LOCAL.command
     assert path.stat().st_mode & 0o777 == 0o600
     uninstall(BY_NAME[name], machine(home, platform))
-    assert everything(home) == {}
+    assert all_files(home) == {}
 
 
 @pytest.mark.parametrize(("name", "platform"), LAYOUTS)
 def test_a_clients_file_is_put_back_as_it_was(home: Path, name: str, platform: str) -> None:
     path = client_file(home, name, platform)
     path.write_text('{\n    "theme": "dark",\n    "mcpServers": {\n        "other": {"command": "x"}\n    }\n}')
-    before = everything(home)
+    before = all_files(home)
     install(BY_NAME[name], machine(home, platform), LOCAL)
     assert set(json.loads(path.read_text())["mcpServers"]) == {"other", "sora"}
     uninstall(BY_NAME[name], machine(home, platform))
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_the_systems_own_variables_name_the_folders(home: Path) -> None:
@@ -89,7 +89,7 @@ def test_only_our_entry_is_added_and_the_rest_keeps_its_bytes(home: Path, style:
         assert written.count(b"\n") == original.count(b"\n") or not before
     assert written.count(b"\n") == written.count(b"\r\n") or b"\r" not in original
     uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: original}
+    assert all_files(home) == {path: original}
 
 
 def after_entry(written: bytes) -> Any:
@@ -101,9 +101,9 @@ def after_entry(written: bytes) -> Any:
 def test_installing_twice_changes_nothing(home: Path) -> None:
     client_file(home).write_bytes(STYLES["tabs"])
     install(BY_NAME["cursor"], machine(home), LOCAL)
-    before = everything(home)
+    before = all_files(home)
     assert "already" in install(BY_NAME["cursor"], machine(home), LOCAL)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 @pytest.mark.parametrize("style", ["two spaces", "blank", "not asked yet"])
@@ -114,7 +114,7 @@ def test_a_moved_script_replaces_the_entry_and_the_first_backup_stays(home: Path
     install(BY_NAME["cursor"], machine(home, **GATEWAY), MOVED)
     assert json.loads(path.read_text())["mcpServers"]["sora"]["command"] == MOVED.command
     uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: STYLES[style]}
+    assert all_files(home) == {path: STYLES[style]}
 
 
 def test_a_moved_script_in_a_file_of_ours_alone_leaves_nothing_behind(home: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_moved_script_in_a_file_of_ours_alone_leaves_nothing_behind(home: Path
     install(BY_NAME["cursor"], machine(home), LOCAL)
     install(BY_NAME["cursor"], machine(home), MOVED)
     uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {}
+    assert all_files(home) == {}
 
 
 def test_what_was_changed_since_is_kept_when_our_entry_goes(home: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_entry_of_ours_from_before_is_kept_in_the_backup_and_gone_after_unins
     path.write_text('{"mcpServers": {"sora": {"command": "sora-mcp"}, "other": {}}}')
     original = path.read_bytes()
     install(BY_NAME["cursor"], machine(home), LOCAL)
-    [backup] = set(everything(home)) - {path}
+    [backup] = set(all_files(home)) - {path}
     assert backup.read_bytes() == original
     uninstall(BY_NAME["cursor"], machine(home))
     assert path.read_text() == '{"mcpServers": {"other": {}}}'
@@ -152,7 +152,7 @@ def test_uninstalling_what_is_not_there_changes_nothing(home: Path) -> None:
     assert "is not in" in uninstall(BY_NAME["cursor"], machine(home))
     path.write_bytes(STYLES["tabs"])
     assert "is not in" in uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == {path: STYLES["tabs"]}
+    assert all_files(home) == {path: STYLES["tabs"]}
 
 
 REFUSED = {
@@ -173,14 +173,14 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_file_that_is_not_understood_is_left_alone_with_the_snippet_to_paste(home: Path, case: str) -> None:
     client_file(home).write_bytes(REFUSED[case])
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(FileProblem, match="left untouched") as refused:
         install(BY_NAME["cursor"], machine(home), LOCAL)
     pasted = json.loads(next_step(refused.value).partition("\n\n")[2])
     assert pasted["mcpServers"]["sora"]["command"] == LOCAL.command
     with pytest.raises(FileProblem, match="left untouched"):
         uninstall(BY_NAME["cursor"], machine(home))
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 STRANGERS = [
@@ -194,7 +194,7 @@ STRANGERS = [
 @pytest.mark.parametrize("stranger", STRANGERS, ids=str)
 def test_somebody_elses_server_of_our_name_stays_and_the_way_out_is_said(home: Path, stranger: dict[str, Any]) -> None:
     client_file(home).write_text(json.dumps({"mcpServers": {"sora": stranger}}))
-    before = everything(home)
+    before = all_files(home)
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="another server") as refused:
             install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
@@ -202,7 +202,7 @@ def test_somebody_elses_server_of_our_name_stays_and_the_way_out_is_said(home: P
         with pytest.raises(FileProblem, match="another server") as refused:
             uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
         assert "another name" in next_step(refused.value)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_a_read_only_file_is_left_alone_both_ways(home: Path) -> None:
@@ -212,15 +212,15 @@ def test_a_read_only_file_is_left_alone_both_ways(home: Path) -> None:
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="read-only"):
             install(BY_NAME["cursor"], machine(home), LOCAL, dry_run=dry_run)
-    assert everything(home) == {path: STYLES["tabs"]}
+    assert all_files(home) == {path: STYLES["tabs"]}
     path.chmod(0o644)
     install(BY_NAME["cursor"], machine(home), LOCAL)
     path.chmod(0o444)
-    before = everything(home)
+    before = all_files(home)
     for dry_run in (True, False):
         with pytest.raises(FileProblem, match="read-only"):
             uninstall(BY_NAME["cursor"], machine(home), dry_run=dry_run)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_a_folder_in_the_files_place_is_left_alone(home: Path) -> None:
@@ -249,10 +249,10 @@ def test_a_key_that_somebody_put_into_our_entry_stays_there(home: Path) -> None:
 
 @pytest.mark.parametrize("address", ["https://u:sk-secret@gw.example", "https://gw.example/?key=sk-secret"])
 def test_an_address_that_holds_a_secret_is_written_nowhere(home: Path, address: str) -> None:
-    before = everything(home)
+    before = all_files(home)
     with pytest.raises(NotConfigured):
         install(BY_NAME["cursor"], machine(home, SORA_BASE_URL=address), LOCAL)
-    assert everything(home) == before
+    assert all_files(home) == before
 
 
 def test_a_link_stays_a_link_and_the_permissions_stay(home: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import KEY, RUNNING, TAKEN_NEXT, Connect, Era, Run, about
-from calls import Told, ask
+from bench import ACCEPTED_NEXT, KEY, RUNNING, Connect, Era, Run, task_reply
+from calls import ToolReply, ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
 
@@ -32,7 +32,7 @@ HTML = Answer(503, b"<html>503 Service Temporarily Unavailable</html>", {"Conten
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
     """Every create gets an id of its own, and nothing ever finishes."""
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -42,19 +42,19 @@ async def made(client: Client, *prompts: str) -> None:
         assert told.data["outcome"] == "accepted"
 
 
-async def listed(client: Client, **arguments: Any) -> Told:
+async def listed(client: Client, **arguments: Any) -> ToolReply:
     told = await ask(client, "list_videos", arguments)
     assert not told.is_error, told.text
     return told
 
 
-def prompts(told: Told) -> list[str]:
+def prompts(told: ToolReply) -> list[str]:
     return [video["prompt"] for video in told.data["videos"]]
 
 
 def done(task_id: str) -> Answer:
     data = {"generations": [{"id": f"gen_{task_id}", "url": "http://127.0.0.1:9/v.mp4"}]}
-    return about("SUCCESS", task_id=task_id, data=data)
+    return task_reply("SUCCESS", task_id=task_id, data=data)
 
 
 # --- waiting --------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ async def test_one_that_is_done_does_not_end_the_wait_for_the_others(gateway: Fa
 async def test_a_wait_can_be_for_what_a_filter_lets_through(gateway: FaultGateway, connect: Connect) -> None:
     async with connect() as client:
         await made(client, "fox", "hare")
-        gateway.on("GET", f"{CREATE}/task_1", *[about("IN_PROGRESS", task_id="task_1")] * 3, done("task_1"))
+        gateway.on("GET", f"{CREATE}/task_1", *[task_reply("IN_PROGRESS", task_id="task_1")] * 3, done("task_1"))
         with anyio.fail_after(15):
             told = await listed(client, wait_seconds=30, query="fox")
     assert (told.data["waited_for"], told.data["finished"]) == (1, 1)
@@ -118,7 +118,7 @@ async def test_a_wait_can_be_for_what_a_filter_lets_through(gateway: FaultGatewa
 
 async def test_what_is_just_being_sent_is_waited_for(gateway: FaultGateway, connect: Connect) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     gateway.on("GET", CREATE, done("task_1"))
     async with connect() as client, anyio.create_task_group() as calls:
         calls.start_soon(made, client, "fox")
@@ -262,7 +262,7 @@ async def test_what_is_usual_is_said_of_the_same_gateway_once_there_is_enough_hi
     assert told.data["usual_seconds"] >= 1
     assert f"a video usually takes about {told.data['usual_seconds']} s here" in told.text
     async with fault_gateway() as other:
-        other.on("POST", CREATE, TAKEN_NEXT)
+        other.on("POST", CREATE, ACCEPTED_NEXT)
         other.on("GET", CREATE, RUNNING)
         async with connect(base_url=other.address) as client:
             await made(client, "fox")

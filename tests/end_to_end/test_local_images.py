@@ -11,10 +11,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import KEY, PNG, TAKEN, Connect, Run
-from calls import Told, ask, assert_accepted, assert_refused, create, item
+from bench import ACCEPTED, KEY, PNG, Connect, Run
+from calls import ToolReply, ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
-from photos import FILM, HEIC, corner, seen
+from photos import FILM, HEIC, corner, find_corner
 
 from sora_mcp.studio import image_files
 
@@ -135,7 +135,7 @@ async def test_a_file_of_the_ledger_is_not_even_opened_for_that_would_free_its_l
     name: str, gateway: FaultGateway, tmp_path: Path, connect: Connect, run: Run
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     async with connect(image_dirs=(tmp_path,)) as client, anyio.create_task_group() as calls:
         calls.start_soon(ask, client, *create())
         await hold.reached.wait()
@@ -193,7 +193,7 @@ async def test_an_image_that_cannot_be_uploaded_leaves_nothing_submitted(
 # --- as phones make them --------------------------------------------------------------------------
 
 
-async def uploaded(connect: Connect, gateway: FaultGateway, path: Path, content: bytes) -> tuple[Told, bytes]:
+async def uploaded(connect: Connect, gateway: FaultGateway, path: Path, content: bytes) -> tuple[ToolReply, bytes]:
     """What is told of a request with this image, and the bytes that were uploaded."""
     await anyio.Path(path).write_bytes(content)
     async with connect() as client:
@@ -223,7 +223,7 @@ async def test_an_image_is_uploaded_upright(
     kind: str, orientation: int, gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     told, content = await uploaded(connect, gateway, pictures / "photo", corner(kind, orientation) + FILM)
-    assert seen(content) == ((48, 64) if orientation in {6, 8} else (64, 48), UPRIGHT[orientation])
+    assert find_corner(content) == ((48, 64) if orientation in {6, 8} else (64, 48), UPRIGHT[orientation])
     assert image_files.orientation_of(content) == 1
     assert ("is sent turned upright" in told.text) == (orientation != 1)
     assert b"private film" not in content
@@ -232,7 +232,7 @@ async def test_an_image_is_uploaded_upright(
 async def test_heic_is_uploaded_as_a_jpeg(gateway: FaultGateway, pictures: Path, connect: Connect) -> None:
     told, sent = await uploaded(connect, gateway, pictures / "IMG_0001.HEIC", HEIC + FILM)
     assert sent.startswith(b"\xff\xd8\xff")
-    assert seen(sent) == ((64, 48), "upper left")
+    assert find_corner(sent) == ((64, 48), "upper left")
     assert "inpaint_items[0].url: is HEIC and is sent as JPEG" in told.text
     assert "pi_heif" not in sys.modules
 
@@ -242,7 +242,7 @@ async def test_avif_is_uploaded_as_an_upright_jpeg(
     orientation: int, gateway: FaultGateway, pictures: Path, connect: Connect
 ) -> None:
     _, sent = await uploaded(connect, gateway, pictures / "a.avif", corner("AVIF", orientation))
-    assert (sent[:3], seen(sent)[1]) == (b"\xff\xd8\xff", UPRIGHT[orientation])
+    assert (sent[:3], find_corner(sent)[1]) == (b"\xff\xd8\xff", UPRIGHT[orientation])
 
 
 @pytest.mark.parametrize("content", [HEIC[:300], HEIC[:40], HEIC[:60] + bytes(400)], ids=["cut", "a head", "zeros"])

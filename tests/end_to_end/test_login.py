@@ -12,8 +12,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import COMMAND, KEY, TAKEN, over_stdio
-from clips import until_gone
+from bench import ACCEPTED, COMMAND, KEY, over_stdio
+from clips import wait_until_exited
 from fault_gateway import CREATE, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -33,7 +33,7 @@ async def gateway() -> AsyncIterator[FaultGateway]:
     """One that takes every key and every create."""
     async with fault_gateway() as opened:
         opened.on("GET", "/", MODELS)
-        opened.on("POST", CREATE, TAKEN)
+        opened.on("POST", CREATE, ACCEPTED)
         yield opened
 
 
@@ -363,7 +363,7 @@ async def test_a_server_whose_key_store_hangs_answers_all_else_and_ends_at_once(
         began = time.monotonic()
     assert time.monotonic() - began < 2.5
     assert gateway.creates() == []
-    await until_gone(int(child.read_text()), 10)
+    await wait_until_exited(int(child.read_text()), 10)
 
 
 async def test_logging_out_of_a_locked_key_store_changes_nothing(shell: Shell, gateway: FaultGateway) -> None:

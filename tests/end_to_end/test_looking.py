@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import TAKEN_NEXT, Connect, Run, about, finished
+from bench import ACCEPTED_NEXT, Connect, Run, finished, task_reply
 from fault_gateway import CREATE, Answer, FaultGateway
-from films import at_rate, film, number_of
+from films import at_rate, film, frame_number
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from PIL import Image
@@ -63,7 +63,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 async def client(gateway: FaultGateway, connect: Connect, kitchen: bytes) -> AsyncIterator[Client]:
     """A client of a server whose gateway has finished every video in two variants: a storyboard, and a remix of it."""
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, finished(*2 * [f"{gateway.address}/kitchen.mp4"]))
     gateway.on("GET", "/kitchen.mp4", Answer(200, kitchen, {"Content-Type": "video/mp4"}))
     async with connect() as opened:
@@ -167,7 +167,7 @@ async def test_the_length_is_the_files_and_not_the_requests(
         assert seen.data["seconds"] == pytest.approx(3, abs=1 / 24)
         near = await use(client, "view_video", {"task_id": "task_new", "at": "2.5s"})
         assert near.data["stills"] == [{"frame": 60, "seconds": 2.5}]
-        assert number_of(near.image.crop((0, 0, 854, 480))) == 60
+        assert frame_number(near.image.crop((0, 0, 854, 480))) == 60
         late = await use(client, "view_video", {"task_id": "task_new", "at": "4.2s"})
         assert "has 72 frames, 3 s" in late.text
 
@@ -176,7 +176,7 @@ async def test_the_length_is_the_files_and_not_the_requests(
 async def test_a_video_that_failed_says_why_there_is_nothing(
     gateway: FaultGateway, connect: Connect, state: str
 ) -> None:
-    gateway.on("GET", CREATE, about(state, failure_reason="no fuel left"))
+    gateway.on("GET", CREATE, task_reply(state, failure_reason="no fuel left"))
     async with connect() as client:
         await client.call_tool("create_video", {"prompt": "fly man"})
         seen = await use(client, "view_video", {"task_id": "task_new", "at": "1s"})

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from bench import COMMAND, KEY, TAKEN, TAKEN_NEXT, Connect, about, environment, taken
+from bench import ACCEPTED, ACCEPTED_NEXT, COMMAND, KEY, Connect, create_accepted, environment, task_reply
 from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
 from warm import warm_command
@@ -70,7 +70,7 @@ async def test_the_guard_can_be_turned_off(connect: Connect, gateway: FaultGatew
 
 
 async def test_what_was_refused_may_be_tried_again(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("POST", CREATE, REFUSED, TAKEN)
+    gateway.on("POST", CREATE, REFUSED, ACCEPTED)
     async with connect() as client:
         assert (await create(client))["outcome"] == "rejected"
         assert (await create(client))["outcome"] == "accepted"
@@ -90,7 +90,7 @@ async def test_what_may_have_been_paid_for_is_not_sent_again(connect: Connect, g
 
 async def test_many_identical_calls_at_once_are_one_post_and_one_task(connect: Connect, gateway: FaultGateway) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     told: list[dict[str, Any]] = []
 
     async def call(client: Client) -> None:
@@ -135,7 +135,7 @@ async def test_a_call_over_a_cap_is_refused_naming_the_setting(
 async def test_many_calls_at_once_never_pass_a_cap_together(
     connect: Connect, gateway: FaultGateway, caps: dict[str, Any], setting: str
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     told: list[dict[str, Any]] = []
 
     async def call(client: Client, prompt: str) -> None:
@@ -154,7 +154,7 @@ async def test_many_calls_at_once_never_pass_a_cap_together(
 async def test_what_was_refused_by_the_gateway_does_not_count_towards_a_cap(
     connect: Connect, gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, REFUSED, TAKEN)
+    gateway.on("POST", CREATE, REFUSED, ACCEPTED)
     async with connect(max_cost_per_day=1.25, max_running=1) as client:
         assert (await create(client))["outcome"] == "rejected"
         assert (await create(client))["outcome"] == "accepted"
@@ -172,7 +172,7 @@ async def test_what_may_be_running_counts_as_running(connect: Connect, gateway: 
 async def test_a_task_that_the_gateway_forgot_can_be_given_up_once_it_says_so_and_is_not_new(
     connect: Connect, gateway: FaultGateway, make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     async with connect(max_running=1) as client:
         first = await create(client)
         async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
@@ -193,7 +193,7 @@ BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, **{"Re
 
 
 async def test_what_was_provably_refused_is_sent_again_a_few_times(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("POST", CREATE, BUSY, BUSY, TAKEN)
+    gateway.on("POST", CREATE, BUSY, BUSY, ACCEPTED)
     async with connect() as client:
         assert (await create(client))["task_id"] == "task_new"
     assert posts(gateway) == 3
@@ -214,7 +214,7 @@ async def test_what_never_arrived_is_tried_again(connect: Connect, gateway: Faul
 
 
 async def test_a_busy_answer_that_was_cut_off_is_no_proof(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("POST", CREATE, replace(BUSY, fault="truncate"), TAKEN)
+    gateway.on("POST", CREATE, replace(BUSY, fault="truncate"), ACCEPTED)
     async with connect() as client:
         assert (await create(client))["outcome"] == "rejected"
     assert posts(gateway) == 1
@@ -240,8 +240,8 @@ async def test_an_outcome_that_cannot_be_recorded_is_told_and_recorded_later(
     connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
-    gateway.on("GET", CREATE, about("FAILURE"))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
+    gateway.on("GET", CREATE, task_reply("FAILURE"))
     told: list[dict[str, Any]] = []
     answered = anyio.Event()
 
@@ -263,9 +263,9 @@ async def test_an_outcome_that_cannot_be_recorded_is_told_and_recorded_later(
     assert posts(gateway) == 1
 
 
-@pytest.mark.parametrize("answer", [REFUSED, LOST, says({}, 502), replace(TAKEN, fault="reset_in_reply")], ids=repr)
+@pytest.mark.parametrize("answer", [REFUSED, LOST, says({}, 502), replace(ACCEPTED, fault="reset_in_reply")], ids=repr)
 async def test_nothing_else_is_ever_sent_again(connect: Connect, gateway: FaultGateway, answer: Any) -> None:
-    gateway.on("POST", CREATE, answer, TAKEN)
+    gateway.on("POST", CREATE, answer, ACCEPTED)
     async with connect() as client:
         assert (await create(client))["outcome"] in {"rejected", "unknown"}
     assert posts(gateway) == 1
@@ -281,7 +281,7 @@ async def shell(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
 async def test_eight_processes_at_once_pay_once_or_as_often_as_they_are_told_to(
     gateway: FaultGateway, tmp_path: Path, window: str, expected: int
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     told: list[dict[str, Any]] = []
 
     async def call() -> None:
@@ -299,7 +299,7 @@ async def test_a_process_killed_while_it_pays_leaves_an_unknown_outcome_that_is_
     gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     command = [*COMMAND, "create", "fly man"]
     async with await anyio.open_process(command, env=environment(tmp_path, gateway)) as payer:
         await hold.reached.wait()
@@ -318,7 +318,7 @@ async def test_a_command_that_is_told_to_stop_waits_for_what_it_is_sending(
     gateway: FaultGateway, tmp_path: Path, told_to_stop: signal.Signals
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     command = [*COMMAND, "create", "fly man"]
     async with await anyio.open_process(command, env=environment(tmp_path, gateway)) as payer:
         await hold.reached.wait()
@@ -340,7 +340,7 @@ async def test_a_kill_while_the_answer_arrives_never_loses_or_denies_what_was_ac
     settings = environment(tmp_path, gateway, DUPLICATE_WINDOW="0")
     for i in range(8):
         hold = Hold()
-        gateway.on("POST", CREATE, replace(taken(f"task_{i}"), hold=hold))
+        gateway.on("POST", CREATE, replace(create_accepted(f"task_{i}"), hold=hold))
         command = [*COMMAND, "create", "fly man"]
         async with await anyio.open_process(command, env=settings) as payer:
             await hold.reached.wait()

@@ -12,8 +12,8 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 import pytest
-from bench import KEY, TAKEN_NEXT
-from callers import ABOUT, ACCEPT, META, bearer, client_of, message, opening, team_server
+from bench import ACCEPTED_NEXT, KEY
+from callers import ACCEPT, INITIALIZE_PARAMS, META, authorized_client, bearer, first_request, message, team_server
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 from postgres import Cluster
@@ -56,7 +56,7 @@ async def person(settings: Settings, address: str, name: str) -> AsyncIterator[h
 
 async def open_session(http: httpx.AsyncClient) -> dict[str, str]:
     """Open a session; the headers of a request in it."""
-    headers, body = opening("legacy")
+    headers, body = first_request("legacy")
     answer = await http.post("/mcp", headers=headers, content=body)
     assert answer.status_code == 200
     return headers | {"Mcp-Session-Id": answer.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
@@ -122,7 +122,7 @@ async def test_whoever_has_too_many_requests_open_is_told_to_end_some(settings: 
 async def link_to_a_large_video(address: str, http: httpx.AsyncClient, folder: Path) -> str:
     """A link to one of whoever uses `http`, of which no client can have all at once that doesn't read."""
     token = http.headers["authorization"].removeprefix("Bearer ")
-    async with client_of(address, token, "auto") as client:
+    async with authorized_client(address, token, "auto") as client:
         task = await finished_video(client)
         await client.call_tool("download_video", task)
         [saved] = (folder / "videos").rglob("*.mp4")
@@ -163,8 +163,8 @@ async def test_what_one_person_has_in_memory_is_bounded(settings: Settings, addr
                     break
             assert answer.status_code == 429
             assert "requests of 32 MB" in (await answer.aread()).decode()
-            headers, _ = opening("legacy")
-            about = ABOUT | {"clientInfo": {"name": "t" * 100_000, "version": "1"}}
+            headers, _ = first_request("legacy")
+            about = INITIALIZE_PARAMS | {"clientInfo": {"name": "t" * 100_000, "version": "1"}}
             answer = await ann.post("/mcp", headers=headers, content=message("initialize", **about))
             assert answer.status_code == 413
             assert "longer than 64 KB" in answer.text
@@ -197,7 +197,7 @@ async def test_refused_images_that_never_come_hold_few_connections(settings: Set
 
 async def link_for_an_image(address: str, http: httpx.AsyncClient) -> str:
     token = http.headers["authorization"].removeprefix("Bearer ")
-    async with client_of(address, token, "auto") as client:
+    async with authorized_client(address, token, "auto") as client:
         refused = await client.call_tool("create_video", {"prompt": "fly man", "inpaint_items": [{"url": "cat.png"}]})
     return str(re.findall(r"https?://[^\s\"]+/images/[\w.-]+", refused.model_dump_json())[0])
 
@@ -215,7 +215,10 @@ async def test_nobody_waits_behind_all_that_somebody_else_looks_at(settings: Set
         first.set()
 
     with anyio.fail_after(120):
-        async with client_of(address, anns_token, "auto") as ann, client_of(address, bens_token, "auto") as ben:
+        async with (
+            authorized_client(address, anns_token, "auto") as ann,
+            authorized_client(address, bens_token, "auto") as ben,
+        ):
             anns, bens = await finished_video(ann), await finished_video(ben)
             async with anyio.create_task_group() as looking:
                 for _ in range(many):
@@ -238,7 +241,7 @@ async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
     settings = make_settings(base_url=gateway.address, api_key=KEY, auth="tokens")
     anns_token, bens_token = (TokenStore(open_documents(settings)).add(name, None, None) for name in ("ann", "ben"))
     hold, many, told = Hold(), MAX_CONCURRENT_CREATES + 5, list[bool | None]()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
 
     async def create(client: Client, prompt: str) -> None:
         told.append((await client.call_tool("create_video", {"prompt": prompt})).is_error)
@@ -246,15 +249,15 @@ async def test_nobody_waits_behind_all_the_creates_that_somebody_else_sends(
     with anyio.fail_after(60):
         async with (
             team_server(settings) as address,
-            client_of(address, anns_token, "auto") as ann,
-            client_of(address, bens_token, "auto") as ben,
+            authorized_client(address, anns_token, "auto") as ann,
+            authorized_client(address, bens_token, "auto") as ben,
             anyio.create_task_group() as creating,
         ):
             for number in range(many):
                 creating.start_soon(create, ann, f"film {number}")
             while len(gateway.creates()) < MAX_CONCURRENT_CREATES:  # noqa: ASYNC110 - the gateway tells nobody
                 await anyio.sleep(0.01)
-            gateway.on("POST", CREATE, TAKEN_NEXT)
+            gateway.on("POST", CREATE, ACCEPTED_NEXT)
             await create(ben, "a boat")
             assert len(gateway.creates()) == MAX_CONCURRENT_CREATES + 1
             hold.release.set()

@@ -8,7 +8,7 @@ from functools import partial
 
 import mcp_types as types
 import pytest
-from bench import Connect, Era, taken
+from bench import Connect, Era, create_accepted
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client, MCPError
 
@@ -175,7 +175,7 @@ def connect(era: Era, connect: Connect) -> Connect:
 
 
 async def make_videos(client: Client, gateway: FaultGateway, ids: list[str]) -> None:
-    gateway.on("POST", CREATE, *(taken(each) for each in ids))
+    gateway.on("POST", CREATE, *(create_accepted(each) for each in ids))
     for each in ids:
         await client.call_tool("create_video", {"prompt": each})
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from bench import KEY
+from downloads import MP4, Reach, fetch_refused, save, video
 from fault_gateway import Answer, FaultGateway, fault_gateway
-from fetching import MP4, Reach, refused, save, video
 
 from sora_mcp import dialects
 from sora_mcp.config.endpoint import Endpoint
@@ -60,7 +60,7 @@ async def test_through_a_proxy_the_video_keeps_the_name_of_its_host(
 
 async def test_a_tunnel_to_the_video_is_asked_for_by_name(proxy: FaultGateway, reach: Reach, tmp_path: Path) -> None:
     async with reach(PUBLIC) as client:
-        await refused(client, "https://cdn.example/v.mp4", tmp_path)
+        await fetch_refused(client, "https://cdn.example/v.mp4", tmp_path)
     assert [(r.method, r.path) for r in proxy.received] == [("CONNECT", "cdn.example:443")]
 
 
@@ -72,7 +72,7 @@ async def test_through_a_proxy_nothing_inside_is_fetched_either(
     address: str, proxy: FaultGateway, reach: Reach, tmp_path: Path
 ) -> None:
     async with reach(PUBLIC) as client:
-        await refused(client, address, tmp_path)
+        await fetch_refused(client, address, tmp_path)
     assert proxy.connections == 0
 
 
@@ -83,13 +83,13 @@ PACKED = ["64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1", "::ffff:10.0.0.1", "fe
 @pytest.mark.parametrize("address", [*INSIDE[:4], *(f"http://[{each}]/v" for each in PACKED), "http://224.0.0.1/v"])
 async def test_without_a_proxy_nothing_inside_is_fetched(address: str, reach: Reach, tmp_path: Path) -> None:
     async with reach(PUBLIC) as client:
-        assert "private network" in str(await refused(client, address, tmp_path))
+        assert "private network" in str(await fetch_refused(client, address, tmp_path))
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "[64:ff9b::808:808]", "[::ffff:8.8.8.8]"])
 async def test_a_public_address_is_fetched(proxy: FaultGateway, reach: Reach, tmp_path: Path, host: str) -> None:
     async with reach(PUBLIC) as client:
-        assert "status 404" in str(await refused(client, f"http://{host}/v.mp4", tmp_path))
+        assert "status 404" in str(await fetch_refused(client, f"http://{host}/v.mp4", tmp_path))
     assert len(proxy.received) == 1
 
 
@@ -98,7 +98,7 @@ async def test_a_host_that_needs_no_proxy_is_connected_to_directly(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "cdn.example,.gateway.example")
     async with reach("https://api.gateway.example") as client:
-        await refused(client, "http://cdn.example/v.mp4", tmp_path)
+        await fetch_refused(client, "http://cdn.example/v.mp4", tmp_path)
         with pytest.raises(GatewayError):
             await client.probe()
     assert proxy.connections == 0

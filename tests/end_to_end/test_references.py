@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from bench import KEY, PNG, Run
-from calls import Told, ask, assert_accepted, assert_refused
+from calls import ToolReply, ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, fault_gateway, says
 from mcp import Client
 from PIL import Image
@@ -74,7 +74,7 @@ def fetched(gateway: FaultGateway) -> list[str]:
     return [each.path for each in gateway.received if each.path.endswith("/content")]
 
 
-def adjusted(told: Told) -> dict[str, str]:
+def adjusted(told: ToolReply) -> dict[str, str]:
     return {each["field"]: each["sent"] for each in told.data["adjusted"]}
 
 
@@ -231,7 +231,7 @@ async def test_a_lost_answer_to_a_remix_is_settled_and_never_sent_again(
     assert len(posts(gateway)) == 1
 
 
-async def run_settle(settings: Settings, told: Told) -> Video:
+async def run_settle(settings: Settings, told: ToolReply) -> Video:
     """What a person does who found the task."""
     async with Studio.open(settings) as studio:
         return await studio.settle(told.data["request_id"], "video_new")

@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, MP4, Era, finished, taken
+from bench import KEY, MP4, Era, create_accepted, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
-from reading import blob, create, text
+from resources import blob, create, text
 from wire import wire
 
 from sora_mcp import media
@@ -34,7 +34,7 @@ async def finish(client: Client, **arguments: Any) -> str:
 async def test_the_guide_the_unsettled_calls_and_the_newest_videos_are_listed(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, *(taken(f"task_{number}") for number in range(12)))
+    gateway.on("POST", CREATE, *(create_accepted(f"task_{number}") for number in range(12)))
     async with Client(remote(), mode=era) as client:
         listed = (await client.list_resources()).resources
         assert [each.uri for each in listed] == ["sora://guide", "sora://gateway", "sora://ledger/unsettled"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import MP4, RUNNING, TAKEN_NEXT, Connect, finished
+from bench import ACCEPTED_NEXT, MP4, RUNNING, Connect, finished
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client
 
@@ -82,7 +82,7 @@ async def test_they_are_not_saved_unless_it_is(connect: Connect, folder: anyio.P
 async def test_dead_addresses_keep_no_other_video_from_being_saved(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", "/dead", GONE)
     with anyio.fail_after(60):
         async with connect() as client:
@@ -110,7 +110,7 @@ async def test_a_variant_that_is_gone_keeps_no_other_from_being_saved(
 
 
 async def test_an_address_that_does_not_do_is_tried_ever_more_rarely(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/dead/one.mp4"))
     gateway.on("GET", "/dead", GONE)
     running = f"{CREATE}/task_2"
@@ -130,7 +130,7 @@ async def test_no_more_than_a_few_are_saved_at_once(
     connect: Connect, gateway: FaultGateway, folder: anyio.Path
 ) -> None:
     many, hold = MAX_CONCURRENT_SAVES + 2, Hold()
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", "/media", replace(VIDEO, hold=hold))
     running = f"{CREATE}/task_{many + 1}"
     gateway.on("GET", running, RUNNING)

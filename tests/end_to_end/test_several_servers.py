@@ -17,8 +17,8 @@ import anyio
 import httpx
 import mcp_types as types
 import pytest
-from bench import COMMAND, ERAS, KEY, PNG, TAKEN_NEXT, Era, Run, environment, finished, over_http, taken
-from callers import ACCEPT, META, bearer, client_of, message, opened
+from bench import ACCEPTED_NEXT, COMMAND, ERAS, KEY, PNG, Era, Run, create_accepted, environment, finished, over_http
+from callers import ACCEPT, META, authorized_client, bearer, begin_session, message
 from calls import ask, assert_accepted, assert_refused, create, item
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from mcp.client.context import ClientRequestContext
@@ -78,7 +78,7 @@ def start(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 async def two(start: Callable[..., Any], cluster: Cluster, gateway: FaultGateway) -> AsyncIterator[Two]:
-    gateway.on("POST", CREATE, taken())
+    gateway.on("POST", CREATE, create_accepted())
     async with AsyncExitStack() as stack:
         yield await start(stack, cluster.database(), gateway)
 
@@ -91,7 +91,7 @@ async def until(holds: Callable[[], Awaitable[bool]], within_s: float) -> None:
 
 
 async def status(address: str, era: Era, token: str) -> int:
-    return (await opened(address, era, token)).status_code
+    return (await begin_session(address, era, token)).status_code
 
 
 async def test_a_token_is_added_once_and_revoked_once_for_all(two: Two) -> None:
@@ -104,7 +104,7 @@ async def test_a_token_is_added_once_and_revoked_once_for_all(two: Two) -> None:
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=20, trust_env=False))
         streams = []
         for address in two.addresses:
-            session = (await opened(address, "legacy", token)).headers["mcp-session-id"]
+            session = (await begin_session(address, "legacy", token)).headers["mcp-session-id"]
             old = {"Accept": "text/event-stream", "Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
             streams += [
                 http.stream("POST", address, headers=ACCEPT | listen | bearer(token), content=body),
@@ -133,7 +133,10 @@ async def test_links_of_one_server_are_served_by_the_other(two: Two, gateway: Fa
         def at(server: str, link: str) -> str:
             return server.removesuffix("/mcp") + httpx.URL(link).raw_path.decode()
 
-        async with client_of(first, token, "auto") as client, client_of(second, token, "legacy") as other:
+        async with (
+            authorized_client(first, token, "auto") as client,
+            authorized_client(second, token, "legacy") as other,
+        ):
             refused = await assert_refused(client, *item(url="cat.png"))
             link = re.findall(r"https?://\S+/images/[\w.-]+", refused.text)[0]
             sent = await http.put(at(second, link), content=PNG)
@@ -163,7 +166,7 @@ async def test_links_of_one_server_are_served_by_the_other(two: Two, gateway: Fa
 async def test_a_question_of_one_is_answered_at_another_whose_clock_is_ten_minutes_off(
     apart: str, cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     url = cluster.database()
     first, second = (environment_of(tmp_path, name, url, gateway) for name in ("first", "second"))
     second |= clock(apart)
@@ -173,7 +176,7 @@ async def test_a_question_of_one_is_answered_at_another_whose_clock_is_ten_minut
         clients = []
         for each in (first, second):
             address, _ = await stack.enter_async_context(over_http(each | {"SORA_ASK_ABOVE_COST": "1"}, COMMAND))
-            clients.append(await stack.enter_async_context(client_of(address, made, "auto", user=nobody)))
+            clients.append(await stack.enter_async_context(authorized_client(address, made, "auto", user=nobody)))
         for asks, hears in (clients, reversed(clients)):
             call = partial(asks.session.call_tool, *create(allow_duplicate=True), allow_input_required=True)
             asked = await call()
@@ -212,8 +215,8 @@ async def test_a_persons_own_key_is_sent_by_every_server(two: Two, gateway: Faul
     )
     assert "sk-alices-own" not in done.stdout + done.stderr
     for number, address in enumerate(two.addresses):
-        gateway.on("POST", CREATE, taken(f"task_{number}"))
-        async with client_of(address, token, "auto") as client:
+        gateway.on("POST", CREATE, create_accepted(f"task_{number}"))
+        async with authorized_client(address, token, "auto") as client:
             await assert_accepted(client, *create(prompt=f"boat {number}"))
     assert [each.headers["authorization"] for each in gateway.creates()] == ["Bearer sk-alices-own"] * 2
     shown = await anyio.to_thread.run_sync(lambda: two.run("doctor"))
@@ -224,7 +227,7 @@ async def test_a_persons_own_key_is_sent_by_every_server(two: Two, gateway: Faul
 async def test_where_the_database_is_gone_those_who_are_known_are_told_so_and_no_stranger_gets_in(
     start: Callable[..., Any], gateway: FaultGateway, tmp_path: Path
 ) -> None:
-    gateway.on("POST", CREATE, taken())
+    gateway.on("POST", CREATE, create_accepted())
     async with AsyncExitStack() as stack:
         cluster = stack.enter_context(running_cluster())
         url = cluster.database()
@@ -233,7 +236,7 @@ async def test_where_the_database_is_gone_those_who_are_known_are_told_so_and_no
         assert [await status(each, "auto", token) for each in two.addresses] == [200, 200]
         cluster.stop("immediate")
         with anyio.fail_after(35):
-            async with client_of(two.addresses[0], token, "auto") as client:
+            async with authorized_client(two.addresses[0], token, "auto") as client:
                 told = await ask(client, *create())
         assert told.data["outcome"] == "not_submitted"
         assert "The ledger in PostgreSQL cannot be used" in told.text

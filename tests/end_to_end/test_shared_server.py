@@ -13,7 +13,7 @@ import anyio
 import httpx
 import mcp_types as types
 import pytest
-from bench import KEY, MP4, TAKEN_NEXT, Era, finished
+from bench import ACCEPTED_NEXT, KEY, MP4, Era, finished
 from calls import ask
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
 from mcp import Client, MCPError
@@ -23,8 +23,8 @@ from mcp.client.session import MessageHandlerFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ResourceUpdated
 from mcp.shared._httpx_utils import create_mcp_http_client
-from reading import create, text
-from shared_server import Team, app_of, team
+from resources import create, text
+from shared_server import Team, build_app, team
 
 from sora_mcp.config.converters import Secret
 from sora_mcp.config.settings import Settings
@@ -47,7 +47,7 @@ Make = Callable[..., Settings]
 @pytest.fixture
 def shared(make_settings: Make, gateway: FaultGateway) -> Make:
     """The settings of a server that people share."""
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
 
     def make(**values: Any) -> Settings:
         return make_settings(**({"base_url": gateway.address, "api_key": KEY, "auth": "tokens"} | values))
@@ -343,7 +343,7 @@ async def test_a_file_of_keys_that_cannot_be_read_lets_nobody_pay_with_anothers(
 
 async def test_one_owner_of_the_settings_and_people_who_say_who_they_are_exclude_each_other(shared: Make) -> None:
     with pytest.raises(NotConfigured, match="SORA_OWNER cannot be set with SORA_AUTH"):
-        app_of(shared(owner="ann"))
+        build_app(shared(owner="ann"))
 
 
 async def test_what_was_made_at_the_shell_without_an_owner_is_nobodys(shared: Make) -> None:

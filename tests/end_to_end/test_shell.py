@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from bench import COMMAND, killed_on_failure
 from PIL import Image
-from terminals import shown_until
+from terminals import read_terminal
 from warm import warm_command
 
 from sora_mcp import media
@@ -227,7 +227,7 @@ def at_a_terminal(environment: dict[str, str], *arguments: str, columns: int) ->
 
 def read_until(terminal: int, words: str = "") -> str:
     """What a terminal shows, until `words` appear or the program is gone."""
-    return shown_until(terminal, words.encode()).decode(errors="replace")
+    return read_terminal(terminal, words.encode()).decode(errors="replace")
 
 
 @pytest.mark.parametrize("columns", [40, 100])

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN, killed_on_failure
+from bench import ACCEPTED, COMMAND, killed_on_failure
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway
-from terminals import CTRL_C, shown_until
+from terminals import CTRL_C, read_terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -46,10 +46,10 @@ class Terminal:
             killed_on_failure(process),
         ):
             os.close(end)
-            shown = shown_until(terminal, b"[y/N]: ")
+            shown = read_terminal(terminal, b"[y/N]: ")
             if b"[y/N]" in shown:
                 os.write(terminal, answer)
-                shown += shown_until(terminal, typed=answer)
+                shown += read_terminal(terminal, typed=answer)
             os.close(terminal)
             return " ".join(shown.decode().split()), process.wait(60)
 
@@ -138,7 +138,7 @@ async def test_nobody_is_asked_about_a_duplicate(terminal: Terminal, gateway: Fa
 async def test_whether_an_earlier_one_ran_is_asked_too(
     terminal: Terminal, gateway: FaultGateway, answer: bytes, status: int, sent: int
 ) -> None:
-    gateway.on("POST", CREATE, replace(TAKEN, status=502, body=b"{}"), TAKEN)
+    gateway.on("POST", CREATE, replace(ACCEPTED, status=502, body=b"{}"), ACCEPTED)
     await terminal.run(YES, "create", "a boat")
     shown, ended = await terminal.run(answer, "create", "a boat")
     assert "Say yes only if the gateway's own log shows that it did not run" in shown

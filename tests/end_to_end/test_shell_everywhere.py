@@ -21,7 +21,7 @@ import click
 import pytest
 from bench import COMMAND, environment, killed_on_failure
 from documentation import ROOT
-from terminals import shown_until
+from terminals import read_terminal
 from warm import warm_command
 
 from sora_mcp.cli import main
@@ -162,7 +162,7 @@ def shown_at_a_terminal(line: str, cwd: Path, environ: dict[str, str], columns: 
         killed_on_failure(process),
     ):
         os.close(end)
-        shown = shown_until(terminal)
+        shown = read_terminal(terminal)
     os.close(terminal)
     return shown
 

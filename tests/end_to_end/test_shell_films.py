@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, KEY, MP4, TAKEN, Run, finished, killed_on_failure, taken
+from bench import ACCEPTED, COMMAND, KEY, MP4, Run, create_accepted, finished, killed_on_failure
 from bench import environment as settings_of
 from disks import small_disk_at
 from fault_gateway import CREATE, Answer, FaultGateway
@@ -198,7 +198,7 @@ def test_last_and_the_beginning_of_an_id_stand_for_it(run: Run, tmp_path: Path, 
 async def test_a_number_that_only_goes_on_is_another_id(
     make_settings: Callable[..., Settings], gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, taken("job_120"))
+    gateway.on("POST", CREATE, create_accepted("job_120"))
     async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
         assert await studio.full_id("job_120", "task_id") == "job_120"
         await studio.submit(VideoRequest(operation="simple_compose", prompt="a boat"))
@@ -211,7 +211,7 @@ async def test_a_number_that_only_goes_on_is_another_id(
 async def test_an_id_of_digits_and_letters_may_break_off_before_a_digit(
     make_settings: Callable[..., Settings], gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, taken("task_01k3f7q42"))
+    gateway.on("POST", CREATE, create_accepted("task_01k3f7q42"))
     async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
         await studio.submit(VideoRequest(operation="simple_compose", prompt="a boat"))
         assert await studio.full_id("task_01k3f7q4", "task_id") == "task_01k3f7q42"
@@ -280,7 +280,7 @@ async def test_a_full_disk_is_no_failure_of_the_create_and_says_how_to_save_it_l
 ) -> None:
     size = 200_000
     film = MP4[:-8] + (size - len(MP4) + 8).to_bytes(4, "big") + b"mdat" + b"v" * (size - len(MP4))
-    gateway.on("POST", CREATE, TAKEN)
+    gateway.on("POST", CREATE, ACCEPTED)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/v.mp4"))
     gateway.on("GET", "/v.mp4", Answer(200, film, {"Content-Type": "video/mp4"}))
     command = [*warm_command(), "create", "a boat", "--out", str(small_disk / "boat.mp4"), "--json"]

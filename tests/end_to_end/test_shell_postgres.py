@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bench import Run
 from postgres import Cluster
-from postgres_faults import database_of
+from postgres_faults import database_name
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def test_the_doctor_says_where_the_ledger_is_and_what_it_holds(run: Run, url: st
 
 
 def test_the_doctor_says_why_a_database_cannot_keep_it(run: Run, url: str, cluster: Cluster) -> None:
-    name = database_of(url)
+    name = database_name(url)
     cluster.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     cluster.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     cluster.sql("CREATE ROLE guest LOGIN")
@@ -115,7 +115,7 @@ def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(run: Run, a
 
 
 def test_a_socket_and_a_query_are_addresses_too(run: Run, url: str, cluster: Cluster) -> None:
-    name = database_of(url)
+    name = database_name(url)
     by_socket = f"postgresql:///{name}?host={cluster.folder}&port={cluster.port}&user=sora&password={NEVER_SHOWN}"
     found = checks(run, LEDGER_URL=by_socket)["ledger"]
     assert found["verdict"] == "ok"

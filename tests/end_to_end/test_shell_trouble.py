@@ -19,10 +19,10 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN, Run, killed_on_failure
+from bench import ACCEPTED, COMMAND, Run, killed_on_failure
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
-from terminals import shown_until
+from terminals import read_terminal
 from warm import warm_command
 
 
@@ -152,7 +152,7 @@ async def test_a_create_that_is_ended_while_it_is_sent_says_what_became_of_it(
     gateway: FaultGateway, tmp_path: Path, which: signal.Signals
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     command = [*COMMAND, "create", "a boat", "--json"]
     with anyio.fail_after(60):
         async with await anyio.open_process(command, env=settings_of(tmp_path, gateway)) as process:
@@ -230,7 +230,7 @@ def shown_at_a_terminal(environment: dict[str, str], *arguments: str, columns: i
     size = {"COLUMNS": str(columns), "LINES": "24"}
     done = subprocess.Popen([*COMMAND, *arguments], stdout=end, env=environment | size)  # noqa: S603
     os.close(end)
-    shown = shown_until(terminal)
+    shown = read_terminal(terminal)
     with done, killed_on_failure(done):
         assert done.wait(timeout=60) == 0
     os.close(terminal)

@@ -13,10 +13,10 @@ from subprocess import PIPE
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN, Run
+from bench import ACCEPTED, COMMAND, Run
 from bench import environment as settings_of
 from fault_gateway import CREATE, FaultGateway, Hold
-from terminals import shown_until
+from terminals import read_terminal
 
 
 @pytest.mark.parametrize("source", ["./no pe.png", "nope.PNG", "/nowhere/x", "~/x", "..\\x.jpg"])
@@ -48,7 +48,7 @@ async def test_ctrl_c_during_a_create_names_the_request_and_the_command_that_sho
     gateway: FaultGateway, tmp_path: Path, status: int, outcome: str, options: tuple[str, ...]
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, status=status, body=b"{}", hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, status=status, body=b"{}", hold=hold))
     command = [*COMMAND, "create", "a boat", *options]
     with anyio.fail_after(60):
         async with await anyio.open_process(
@@ -80,7 +80,7 @@ def test_a_new_ledger_that_is_declined_moves_nothing_and_says_so(
         [*COMMAND, "ledger", "new"], check=False, stdin=end, stdout=PIPE, stderr=end, env=environment, timeout=60
     )
     os.close(end)
-    shown = shown_until(terminal)
+    shown = read_terminal(terminal)
     os.close(terminal)
     assert (done.returncode, done.stdout) == (130, b"")  # the question is read where answers are typed
     assert b"Nothing was moved." in shown

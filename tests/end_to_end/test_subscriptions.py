@@ -11,13 +11,13 @@ from urllib.parse import quote
 import anyio
 import mcp_types as types
 import pytest
-from bench import COMMAND, KEY, TAKEN_NEXT, Era, about, finished, over_http, served
-from ears import Ears
+from bench import ACCEPTED_NEXT, COMMAND, KEY, Era, finished, over_http, served, task_reply
 from fault_gateway import CREATE, Answer, FaultGateway, Hold
+from listeners import ChangeListener
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ResourcesListChanged
 from mcp.server.connection import Connection
-from reading import blob, create, text
+from resources import blob, create, text
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.server import build, subscribers
@@ -27,13 +27,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDepr
 
 
 def running(progress: int) -> Answer:
-    return about("IN_PROGRESS", progress=f"{progress}%")
+    return task_reply("IN_PROGRESS", progress=f"{progress}%")
 
 
 async def test_a_subscriber_is_told_when_state_or_progress_change(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    ears, holds = Ears(), [Hold(), Hold(), Hold()]
+    ears, holds = ChangeListener(), [Hold(), Hold(), Hold()]
     answers = running(10), running(60), finished(f"{gateway.address}/media/one.mp4")
     gateway.on("GET", CREATE, *(replace(answer, hold=hold) for answer, hold in zip(answers, holds, strict=True)))
     with anyio.fail_after(20):
@@ -51,7 +51,7 @@ async def test_a_subscriber_is_told_when_state_or_progress_change(
 async def test_a_subscriber_is_told_what_another_process_found_out(
     era: Era, remote: Callable[..., Any], make_settings: Callable[..., Settings], gateway: FaultGateway
 ) -> None:
-    ears = Ears()
+    ears = ChangeListener()
     gateway.on("POST", CREATE, Answer(502, b"<html>"))
     with anyio.fail_after(20):
         async with Client(remote(), mode=era, message_handler=ears) as client:
@@ -68,9 +68,9 @@ async def test_a_subscriber_is_told_what_another_process_found_out(
 async def test_a_subscriber_of_an_idle_server_is_told_of_what_another_process_made_and_finished(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway, was_used: bool
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, running(10), finished(f"{gateway.address}/media/one.mp4"))
-    ears, uri = Ears(), "sora://videos/task_1"
+    ears, uri = ChangeListener(), "sora://videos/task_1"
     with anyio.fail_after(20):
         async with Client(remote(), mode=era, message_handler=ears) as client:
             if was_used:
@@ -86,7 +86,7 @@ async def test_a_subscriber_of_an_idle_server_is_told_of_what_another_process_ma
 async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    one, two, hold, server = Ears(), Ears(), Hold(), remote()
+    one, two, hold, server = ChangeListener(), ChangeListener(), Hold(), remote()
     last = finished(f"{gateway.address}/media/one.mp4")
     gateway.on("GET", CREATE, replace(running(10), hold=hold), running(60), last)
     with anyio.fail_after(20):
@@ -108,7 +108,7 @@ async def test_only_what_was_subscribed_to_is_told_and_only_as_long(
 async def test_a_subscriber_is_told_of_an_unknown_outcome(
     era: Era, remote: Callable[..., Any], gateway: FaultGateway
 ) -> None:
-    ears = Ears()
+    ears = ChangeListener()
     gateway.on("POST", CREATE, Answer(502, b"<html>"))
     with anyio.fail_after(20):
         async with (
@@ -180,7 +180,7 @@ async def test_a_session_that_has_gone_is_forgotten(make_settings: Callable[...,
 async def test_resources_are_read_and_changes_told_over_the_wire(
     environment: dict[str, str], era: Era, transport: str
 ) -> None:
-    ears = Ears()
+    ears = ChangeListener()
     async with served(environment, transport) as server, Client(server, mode=era, message_handler=ears) as client:
         with anyio.fail_after(60):
             task_id = await create(client)

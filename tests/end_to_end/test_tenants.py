@@ -16,10 +16,10 @@ from urllib.parse import quote
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, MP4, TAKEN_NEXT, finished
+from bench import ACCEPTED_NEXT, KEY, MP4, finished
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client, MCPError
-from reading import create
+from resources import create
 from shared_server import Team, team
 
 from sora_mcp import tools
@@ -84,7 +84,7 @@ async def house(
         return Counted(open_ledger(path), calls)
 
     monkeypatch.setattr(facade, "open_ledger", counted)
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     gateway.on("GET", "/media", Answer(200, MP4))
     async with team(shared()) as made, made.client("ann") as ann:

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 from bench import KEY, Run, over_http
-from callers import ACCEPT, META, bearer, message, opened
+from callers import ACCEPT, META, bearer, begin_session, message
 from issuer import Issuer, issuing
 from warm import warm_command
 
@@ -89,9 +89,9 @@ async def test_a_running_server_takes_a_new_token_and_refuses_a_revoked_one(
     environment: dict[str, str], run: Run
 ) -> None:
     async with over_http(environment | {"SORA_AUTH": "tokens"}) as (address, _):
-        assert (await opened(address, "auto", None)).status_code == 401
+        assert (await begin_session(address, "auto", None)).status_code == 401
         token = json.loads(run("token", "add", "alice", "--json").stdout)["token"]
-        assert (await opened(address, "auto", token)).status_code == 200
+        assert (await begin_session(address, "auto", token)).status_code == 200
         listen = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
         body = message("subscriptions/listen", notifications={"resourcesListChanged": True}, _meta=META)
         async with (
@@ -102,7 +102,7 @@ async def test_a_running_server_takes_a_new_token_and_refuses_a_revoked_one(
             with anyio.fail_after(6):
                 async for _ in response.aiter_raw():
                     pass
-        assert (await opened(address, "auto", token)).status_code == 401
+        assert (await begin_session(address, "auto", token)).status_code == 401
 
 
 # --- doctor ---------------------------------------------------------------------------------------

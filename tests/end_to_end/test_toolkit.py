@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import pytest
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway, says
+from imports import modules_after
 from jsonschema import Draft202012Validator
-from loaded import modules_after
 from mcp import Client
 from scripted_models import with_nulls
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import pytest
-from films import at_rate, bordered, film, number_of, sound, timestamps
+from films import at_rate, bordered, film, frame_number, sound, timestamps
 from PIL import Image
 
 from sora_mcp import media
@@ -67,11 +67,11 @@ def test_each_still_is_the_frame_that_it_says_at_the_time_that_it_says(tmp_path:
     whole = read_film(path)
     assert [whole.second(frame) for frame in range(len(truth))] == pytest.approx(truth, abs=1e-6)
     for still, picture in stills_of(path, View(frames=6)):
-        assert number_of(picture) == still.frame
+        assert frame_number(picture) == still.frame
         assert still.seconds == pytest.approx(truth[still.frame], abs=0.005)
     for second in (truth[0], 1.0, 1.499, truth[-1]):
         (still, picture), *_ = stills_of(path, View(at=Moment(second=second)))
-        assert number_of(picture) == still.frame
+        assert frame_number(picture) == still.frame
         step = max(after - before for before, after in pairwise(truth))
         assert abs(truth[still.frame] - second) <= step + 0.005
         assert still.frame == max(frame for frame, time in enumerate(truth) if time <= second + 0.002)
@@ -91,9 +91,9 @@ def test_the_length_is_that_of_the_file(tmp_path: Path, rate: str) -> None:
 def test_a_matroska_file_that_rounds_its_times_is_read_as_well(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mkv", RATES["24"])
     for still, picture in stills_of(path, View(frames=5)):
-        assert number_of(picture) == still.frame
+        assert frame_number(picture) == still.frame
     ((still, picture),) = stills_of(path, View(at=Moment(second=88 / 24)))
-    assert still.frame == number_of(picture) == 88
+    assert still.frame == frame_number(picture) == 88
 
 
 @pytest.mark.parametrize("turned", [0, 90, 180, 270])

@@ -16,11 +16,11 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, KEY, MP4, PNG, Run, about, taken
-from calls import Told, ask, assert_accepted, assert_refused
+from bench import COMMAND, KEY, MP4, PNG, Run, create_accepted, task_reply
+from calls import ToolReply, ask, assert_accepted, assert_refused
 from fault_gateway import Answer, FaultGateway, Received, fault_gateway, says
 from mcp import Client
-from photos import FILM, HEIC, corner, seen
+from photos import FILM, HEIC, corner, find_corner
 from PIL import Image
 
 from sora_mcp.config.settings import Settings
@@ -289,7 +289,7 @@ async def test_a_photo_goes_into_the_form_upright_without_its_film_and_as_a_jpeg
         await assert_accepted(client, "create_video", PROMPT | {"inpaint_items": [{"url": "photo"}]})
     (post,) = posts(gateway)
     content = form_of(post)["input_reference"]
-    assert seen(content)[1] == blue
+    assert find_corner(content)[1] == blue
     assert b"private film" not in content
     assert b'filename="image.jpg"' in post.body
     assert b"image/jpeg" in post.body
@@ -327,8 +327,8 @@ def rows(home: Path) -> list[tuple[Any, ...]]:
 async def test_a_row_is_asked_about_in_its_own_words_whatever_the_setting_is_now(
     serve: Serve, gateway: FaultGateway, tmp_path: Path, remote: Callable[..., SoraServer]
 ) -> None:
-    gateway.on("POST", "/sora/v1/videos", taken("task_7"))
-    gateway.on("GET", "/sora/v1/videos", about("IN_PROGRESS", task_id="task_7"))
+    gateway.on("POST", "/sora/v1/videos", create_accepted("task_7"))
+    gateway.on("GET", "/sora/v1/videos", task_reply("IN_PROGRESS", task_id="task_7"))
     async with serve(api_key=KEY) as client:
         await assert_accepted(client, "create_video", PROMPT)
     async with Client(remote()) as client:
@@ -359,25 +359,25 @@ async def test_a_task_that_the_server_forgot_is_lost_after_ten_minutes_and_may_b
 ) -> None:
     home = tmp_path / "home"
 
-    async def seen() -> Told:
+    async def find_corner() -> ToolReply:
         async with serve() as client:
             return await ask(client, "get_video", {"task_id": "video_1"})
 
     async with serve() as client:
         await assert_accepted(client, "create_video", PROMPT)
     gateway.on("GET", VIDEOS, NOT_FOUND)
-    assert (await seen()).is_error
+    assert (await find_corner()).is_error
     look_back(home, 300)
-    assert (await seen()).is_error
+    assert (await find_corner()).is_error
     look_back(home, 301)
-    lost = await seen()
+    lost = await find_corner()
     assert lost.data["state"] == "lost"
     assert "again" in lost.data["next_step"]
     look_back(home, 301)
     gateway.on("GET", VIDEOS, says(DONE))
     with closing(sqlite3.connect(home / "ledger.sqlite3")) as db, db:
         db.execute("UPDATE videos SET updated_at = updated_at - 100")
-    assert (await seen()).data["state"] == "succeeded"
+    assert (await find_corner()).data["state"] == "succeeded"
     assert len(posts(gateway)) == 1
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from bench import COMMAND, KEY, Connect, Era, environment, finished, over_http
-from clips import children, hostile, lives, new_child, until_gone
+from clips import children, hostile, is_running, new_child, wait_until_exited
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
 from PIL import Image
@@ -214,7 +214,7 @@ async def test_no_more_than_two_are_looked_at_at_once_and_the_next_one_follows(v
                 most = max(most, len(running))
                 first = running.pop()
                 os.kill(first, signal.SIGKILL)
-                await until_gone(first, 5)
+                await wait_until_exited(first, 5)
                 while len(ended) <= number:
                     await anyio.lowlevel.checkpoint()
     assert most == MAX_CONCURRENT
@@ -275,7 +275,7 @@ async def test_a_call_that_is_cancelled_ends_the_process(era: Era, what: str, co
                     calls.start_soon(client.read_resource, "sora://videos/task_new/contact-sheet.png")
                 child = await new_child(os.getpid(), known)
                 calls.cancel_scope.cancel()
-        await until_gone(child, 1)
+        await wait_until_exited(child, 1)
 
 
 async def test_a_client_that_goes_away_ends_the_process(gateway: FaultGateway, era: Era, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ async def test_a_client_that_goes_away_ends_the_process(gateway: FaultGateway, e
                 calls.start_soon(client.call_tool, "view_video", VIEW)
                 child = await new_child(server.pid, set())
                 calls.cancel_scope.cancel()
-        await until_gone(child, 2)
+        await wait_until_exited(child, 2)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
@@ -300,8 +300,8 @@ async def test_a_server_that_is_ended_ends_the_process_and_goes(
             await server.call("view_video", VIEW)
             child = await new_child(server.pid, set())
         os.kill(server.pid, how)
-        await until_gone(server.pid, 2)
-        await until_gone(child, 1)
+        await wait_until_exited(server.pid, 2)
+        await wait_until_exited(child, 1)
 
 
 async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
@@ -314,9 +314,9 @@ async def test_a_server_over_http_that_is_ended_ends_the_process_and_goes(
                 calls.start_soon(client.call_tool, "view_video", VIEW)
                 child = await new_child(server.pid, set())
                 server.terminate()
-                await until_gone(server.pid, 4)
-        assert server.returncode is not None or not lives(server.pid)
-        await until_gone(child, 1)
+                await wait_until_exited(server.pid, 4)
+        assert server.returncode is not None or not is_running(server.pid)
+        await wait_until_exited(child, 1)
 
 
 async def test_a_command_that_is_ended_ends_the_process_and_goes(gateway: FaultGateway, tmp_path: Path) -> None:
@@ -326,6 +326,6 @@ async def test_a_command_that_is_ended_ends_the_process_and_goes(gateway: FaultG
     async with await anyio.open_process(command, env=environ) as process:
         child = await new_child(process.pid, set())
         process.terminate()
-        await until_gone(child, 2)
+        await wait_until_exited(child, 2)
         with anyio.fail_after(5):
             assert await process.wait() == 130

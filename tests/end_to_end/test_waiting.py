@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import anyio
 import pytest
-from bench import RUNNING, TAKEN, Connect, Era, about, finished
-from calls import Told, ask
+from bench import ACCEPTED, RUNNING, Connect, Era, finished, task_reply
+from calls import ToolReply, ask
 from fault_gateway import CREATE, Answer, FaultGateway, fault_gateway, says
 from mcp import Client
 
@@ -34,7 +34,7 @@ async def created(client: Client) -> None:
     await client.call_tool("create_video", {"prompt": "fly man"})
 
 
-async def get(client: Client, seconds: int, task_id: str = "task_new") -> Told:
+async def get(client: Client, seconds: int, task_id: str = "task_new") -> ToolReply:
     return await ask(client, "get_video", {"task_id": task_id, "wait_seconds": seconds})
 
 
@@ -133,7 +133,7 @@ async def test_trouble_that_has_passed_is_not_told(gateway: FaultGateway, connec
 @pytest.mark.parametrize("seconds", [0, 1])
 async def test_a_gateway_that_cannot_be_reached_is_told(seconds: int, connect: Connect) -> None:
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
+        opened.on("POST", CREATE, ACCEPTED)
         async with connect(base_url=opened.address) as client:
             await created(client)
     async with connect(base_url=opened.address) as client:
@@ -207,8 +207,8 @@ async def test_what_is_refused_while_somebody_waits_is_told_at_once(gateway: Fau
 async def test_progress_is_the_time_waited_and_only_ever_increases(
     era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
-    steps = [about("IN_PROGRESS", progress=f"{percent}%") for percent in (40, 40, 10, 0, 70)]
-    gateway.on("GET", CREATE, about("NOT_START"), *steps)
+    steps = [task_reply("IN_PROGRESS", progress=f"{percent}%") for percent in (40, 40, 10, 0, 70)]
+    gateway.on("GET", CREATE, task_reply("NOT_START"), *steps)
     told: list[tuple[float, float | None, str | None]] = []
 
     async def tell(progress: float, total: float | None, message: str | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from bench import RUNNING, TAKEN_NEXT, Connect, about, finished
+from bench import ACCEPTED_NEXT, RUNNING, Connect, finished, task_reply
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client
 
@@ -104,7 +104,7 @@ async def test_a_query_that_is_cut_short_leaves_nobody_waiting_for_it(connect: C
 async def test_patience_is_had_with_the_gateway_and_not_only_with_one_task(
     connect: Connect, gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="100"))
     async with connect() as client:
         for number in range(3):
@@ -131,7 +131,7 @@ async def test_a_gateway_that_fails_is_not_asked_by_every_call(connect: Connect,
 
 
 async def test_an_address_that_comes_after_the_success_is_caught(connect: Connect, gateway: FaultGateway) -> None:
-    gateway.on("GET", CREATE, about("SUCCESS"), finished(f"{gateway.address}/media/one.mp4"))
+    gateway.on("GET", CREATE, task_reply("SUCCESS"), finished(f"{gateway.address}/media/one.mp4"))
     with anyio.fail_after(20):
         async with connect() as client:
             await create(client)
@@ -188,7 +188,7 @@ async def test_to_know_an_id_is_no_permission(connect: Connect, gateway: FaultGa
 async def test_a_generation_of_nobody_known_is_no_source_where_there_are_owners(
     connect: Connect, gateway: FaultGateway
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/media/one.mp4"))
     remix = {"source_generation_id": "gen_1", "prompt": "x", "width": 480, "height": 480, "n_frames": 150}
     async with connect(owner="ann") as ann, connect(owner="ben") as ben:

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
-from bench import KEY, RUNNING, TAKEN_NEXT, Connect, Era
-from calls import Told, ask
+from bench import ACCEPTED_NEXT, KEY, RUNNING, Connect, Era
+from calls import ToolReply, ask
 from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
 from mcp.client.context import ClientRequestContext
@@ -24,7 +24,7 @@ from sora_mcp.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
-LOST = replace(TAKEN_NEXT, fault="close")
+LOST = replace(ACCEPTED_NEXT, fault="close")
 WISH = {"prompt": "fly man"}
 OUT = "If the user tells you that it did not run, allow_duplicate submits it."
 
@@ -54,13 +54,13 @@ def lose(gateway: FaultGateway) -> Callable[[Client], Any]:
     async def lose(client: Client, **arguments: Any) -> str:
         told = await ask(client, "create_video", WISH | arguments)
         assert told.data["outcome"] == "unknown"
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         return str(told.data["request_id"])
 
     return lose
 
 
-async def again(client: Client, **arguments: Any) -> Told:
+async def again(client: Client, **arguments: Any) -> ToolReply:
     return await ask(client, "create_video", WISH | arguments)
 
 
@@ -78,7 +78,7 @@ async def test_the_way_out_is_told_where_the_same_request_comes_again_and_not_be
         assert OUT in second.text
         assert f"sora-mcp settle {first.data['request_id']} --none" in second.text
         assert second.data["request_id"] == first.data["request_id"]
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         assert (await again(client, allow_duplicate=True)).data["outcome"] == "accepted"
     assert len(gateway.creates()) == 2
 
@@ -131,7 +131,7 @@ async def test_a_yes_settles_all_that_were_lost_before(connect: Connect, gateway
     user = User(says_yes=True)
     async with connect(era) as client:
         lost = [(await again(client, allow_duplicate=True)).data["request_id"] for _ in range(3)]
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     async with connect(era, user, max_running=1) as client:
         assert (await again(client)).data["outcome"] == "accepted"
         assert {await state(client, each) for each in lost} == {"rejected"}
@@ -212,7 +212,7 @@ async def test_two_windows_with_a_yes_each_submit_it_once(
             await both_asked.wait()
             return await super().__call__(context, params)
 
-    results: list[Told] = []
+    results: list[ToolReply] = []
 
     async def window(client: Client, arguments: dict[str, Any]) -> None:
         results.append(await again(client, **arguments))
@@ -264,7 +264,7 @@ async def test_a_yes_that_comes_when_the_first_is_settled_already_pays_nothing(
             await go_on.wait()
             return await super().__call__(context, params)
 
-    results: list[Told] = []
+    results: list[ToolReply] = []
 
     async def late(client: Client) -> None:
         results.append(await again(client, allow_duplicate=True))

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bench import KEY, TAKEN_NEXT, Connect, Era, about
-from calls import Told, ask
+from bench import ACCEPTED_NEXT, KEY, Connect, Era, task_reply
+from calls import ToolReply, ask
 from fault_gateway import CREATE, FaultGateway, says
 from mcp import Client
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 FOX = {"prompt": "A fox crossing a frozen lake at dawn"}
 
 
-async def create(client: Client, **arguments: Any) -> Told:
+async def create(client: Client, **arguments: Any) -> ToolReply:
     return await ask(client, "create_video", FOX | arguments)
 
 
@@ -65,7 +65,7 @@ async def test_it_failed_was_it_charged(client: Client, era: Era) -> None:  # no
 async def test_did_it_work_try_again_i_checked_nothing_was_made(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, fault="close"))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, fault="close"))
     gateway.on("GET", "/v1/models", says({"data": []}))
     async with connect(era) as client:
         lost = await create(client)
@@ -73,7 +73,7 @@ async def test_did_it_work_try_again_i_checked_nothing_was_made(
         assert "allow_duplicate" not in lost.text
         spent = (await ask(client, "describe_gateway", {})).data["spent"]
         assert spent == {"cost": 0, "uncertain": 1.25, "under_way": 0, "unknown": 1}
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         again = await create(client)  # "try again"
         assert again.data["request_id"] == lost.data["request_id"]
         assert "If the user tells you that it did not run, allow_duplicate submits it." in again.text
@@ -85,9 +85,9 @@ async def test_did_it_work_try_again_i_checked_nothing_was_made(
 async def test_five_are_wanted_with_caps_of_three_a_day_and_one_at_a_time(
     connect: Connect, gateway: FaultGateway, era: Era
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", "/v1/models", says({"data": []}))
-    gateway.on("GET", CREATE, about("SUCCESS", result_url="https://videos.example/1.mp4"))
+    gateway.on("GET", CREATE, task_reply("SUCCESS", result_url="https://videos.example/1.mp4"))
     small = {"width": 480, "height": 480}
     async with connect(era, max_cost_per_day=3, max_running=1) as client:
         left = []

@@ -10,7 +10,7 @@ from typing import Any
 import bpe_openai
 import mcp_types as types
 import pytest
-from calls import Arguments, Told, ask
+from calls import Arguments, ToolReply, ask
 from mcp import Client
 
 from sora_mcp.config.settings import Settings
@@ -34,7 +34,7 @@ async def one(make_settings: MakeSettings) -> AsyncIterator[Client]:
         yield opened
 
 
-async def use(client: Client, tool: str, **arguments: Any) -> Told:
+async def use(client: Client, tool: str, **arguments: Any) -> ToolReply:
     told = await ask(client, tool, arguments)
     assert not told.is_error, told.text
     return told

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import PNG, TAKEN, Connect, Era, about
-from calls import Arguments, Told, ask, assert_accepted, assert_refused
+from bench import ACCEPTED, PNG, Connect, Era, task_reply
+from calls import Arguments, ToolReply, ask, assert_accepted, assert_refused
 from fault_gateway import CREATE, FaultGateway, fault_gateway, says
 
 from sora_mcp import tools
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.anyio
 
 URL = "https://pictures.example/fox.png"
 SHAPE = {"width": 480, "height": 480, "n_frames": 150}
-FINISHED = about("SUCCESS", data=SHAPE | {"generations": [{"id": "gen_1", "url": "https://videos.example/1.mp4"}]})
+FINISHED = task_reply("SUCCESS", data=SHAPE | {"generations": [{"id": "gen_1", "url": "https://videos.example/1.mp4"}]})
 
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
     """It takes everything, and knows finished videos."""
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN)
+        opened.on("POST", CREATE, ACCEPTED)
         opened.on("POST", "/v1/files", says({"id": "file-1", "url": "https://files.example/image.png"}))
         for name in ("fox", "cat", "owl"):
             opened.on("GET", f"{CREATE}/task_{name}", FINISHED)
-        opened.on("GET", f"{CREATE}/task_new", about("IN_PROGRESS"))
+        opened.on("GET", f"{CREATE}/task_new", task_reply("IN_PROGRESS"))
         yield opened
 
 
@@ -305,6 +305,6 @@ async def test_what_is_said_of_values_of_any_kind_is_short_and_sends_nothing(
     names = ("seconds", "size", "aspect_ratio", "n", "image", "task_id", "strength", "scenes", "fps")
     async with connect() as client:
         for value in values:
-            told: Told = await assert_refused(client, "create_video", FOX | dict.fromkeys(names, value))
+            told: ToolReply = await assert_refused(client, "create_video", FOX | dict.fromkeys(names, value))
             assert len(told.text) < 2500
     assert gateway.connections == 0

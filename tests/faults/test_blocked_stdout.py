@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import Process
-from bench import COMMAND, TAKEN, environment
+from bench import ACCEPTED, COMMAND, environment
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 
 pytestmark = [
@@ -97,7 +97,7 @@ async def test_a_post_that_is_out_is_waited_for_first_and_recorded(tmp_path: Pat
     async def end(how: str) -> None:
         hold = Hold()
         async with fault_gateway() as gateway, deaf(environment(tmp_path / how, gateway)) as client:
-            gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+            gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
             await client.ask("tools/call", name="create_video", arguments={"prompt": "fly man"})
             await hold.reached.wait()
             await client.fill()
@@ -124,7 +124,7 @@ async def for_each_end(end: Callable[[str], Coroutine[Any, Any, None]]) -> None:
 
 async def test_a_client_that_has_closed_its_end_ends_the_server(gateway: FaultGateway, tmp_path: Path) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     unread, told = os.pipe()
     with anyio.fail_after(60):
         process = await anyio.open_process(

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import mcp_types as types
 import pytest
-from bench import KEY, TAKEN_NEXT, about, environment, over_stdio
+from bench import ACCEPTED_NEXT, KEY, environment, over_stdio, task_reply
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
 from mcp import Client
 from mcp.client.context import ClientRequestContext
@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 @pytest.fixture
 async def gateway() -> AsyncIterator[FaultGateway]:
     async with fault_gateway() as opened:
-        opened.on("POST", CREATE, TAKEN_NEXT)
-        opened.on("GET", CREATE, about("SUCCESS", task_id="task_1"))
+        opened.on("POST", CREATE, ACCEPTED_NEXT)
+        opened.on("GET", CREATE, task_reply("SUCCESS", task_id="task_1"))
         yield opened
 
 
@@ -66,7 +66,7 @@ async def test_a_clock_that_jumps_while_it_pays_changes_nothing_but_the_time_of_
 ) -> None:
     settings, move = clock
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     async with host(environment(tmp_path, gateway) | settings) as server:
         with anyio.fail_after(60):
             await server.start()
@@ -91,7 +91,7 @@ async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
     jump: str, gateway: FaultGateway, clock: Clock, tmp_path: Path
 ) -> None:
     settings, move = clock
-    gateway.on("GET", CREATE, about("IN_PROGRESS", task_id="task_1"))
+    gateway.on("GET", CREATE, task_reply("IN_PROGRESS", task_id="task_1"))
     async with host(environment(tmp_path, gateway) | settings) as server:
         with anyio.fail_after(60):
             await server.start()
@@ -99,7 +99,7 @@ async def test_a_clock_set_back_a_little_keeps_nobody_from_asking_how_it_goes(
             while (await server.use("get_video", task_id="task_1"))["state"] != "running":
                 pass
             move(jump)
-            gateway.on("GET", CREATE, about("SUCCESS", task_id="task_1"))
+            gateway.on("GET", CREATE, task_reply("SUCCESS", task_id="task_1"))
             found = await server.use("get_video", task_id="task_1", wait_seconds=3)
     assert found["state"] == "succeeded"
 
@@ -138,7 +138,7 @@ async def test_a_create_is_not_sent_again_by_a_process_that_slept_until_its_time
 ) -> None:
     settings, move = every_clock
     busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="5")
-    gateway.on("POST", CREATE, busy, TAKEN_NEXT)
+    gateway.on("POST", CREATE, busy, ACCEPTED_NEXT)
     async with host(environment(tmp_path, gateway) | settings) as server:
         with anyio.fail_after(60):
             await server.start()
@@ -177,7 +177,7 @@ async def test_an_acceptance_is_recorded_however_long_the_ledger_was_away(
 ) -> None:
     settings, move = every_clock
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     ledger, elsewhere = tmp_path / "home" / "ledger.sqlite3", tmp_path / "elsewhere"
     listed: dict[str, Any] = {}
     async with host(environment(tmp_path, gateway) | settings) as server:
@@ -270,7 +270,7 @@ async def test_a_disk_that_was_full_before_submits_nothing(gateway: FaultGateway
 
 async def test_a_disk_that_fills_up_while_it_pays_loses_nothing(gateway: FaultGateway, disk: Path) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     async with host(environment(disk, gateway)) as server:
         with anyio.fail_after(60):
             await server.start()

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 from anyio.abc import Process
-from bench import COMMAND, TAKEN, TAKEN_NEXT, environment, over_http
+from bench import ACCEPTED, ACCEPTED_NEXT, COMMAND, environment, over_http
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
@@ -81,7 +81,7 @@ async def test_150_idle_connections_lose_no_paid_id_and_lock_nobody_out(
     gateway: FaultGateway, tmp_path: Path, said: bytes
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold), ACCEPTED_NEXT)
     told: list[dict[str, Any]] = []
     with anyio.fail_after(60):
         async with over_http(environment(tmp_path, gateway), FEW) as (address, process):

@@ -16,9 +16,9 @@ import pytest
 from anyio import to_thread
 from bench import COMMAND, environment, finished
 from disks import small_disk_at
+from downloads import Reach
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, fault_gateway
-from fetching import Reach
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.gateway import Gateway

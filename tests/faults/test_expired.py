@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bench import MP4, Connect, Era, about, finished
-from calls import Told, ask
+from bench import MP4, Connect, Era, finished, task_reply
+from calls import ToolReply, ask
 from fault_gateway import CREATE, Answer, FaultGateway, says
 from mcp import Client, MCPError
 
@@ -30,7 +30,7 @@ async def finish(client: Client) -> None:
     await client.call_tool("get_video", {"task_id": "task_new", "wait_seconds": 20})
 
 
-async def use(client: Client, tool: str) -> Told:
+async def use(client: Client, tool: str) -> ToolReply:
     return await ask(client, tool, {"task_id": "task_new"})
 
 
@@ -86,7 +86,7 @@ async def test_a_new_address_that_is_refused_too_is_said_to_be_gone(gateway: Fau
 async def test_a_change_of_something_else_is_no_new_address(gateway: FaultGateway, connect: Connect) -> None:
     first = {"id": "gen_1", "url": f"{gateway.address}/v.mp4"}
     states = [{"generations": [first | {"width": width}]} for width in (480, 854)]
-    gateway.on("GET", CREATE, *(about("SUCCESS", data=state) for state in states))
+    gateway.on("GET", CREATE, *(task_reply("SUCCESS", data=state) for state in states))
     gateway.on("GET", "/v.mp4", Answer(404))
     async with connect() as client:
         await finish(client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from faults import PAGE, Case, Seen, differing, line_of, line_of_postgres, measure_all, published, row
+from faults import PAGE, Case, Outcome, differences, measure_all, postgres_summary_line, published, row, summary_line
 from postgres import Cluster
 
 from sora_mcp.config.endpoint import SORA
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def is_told_as_it_is(seen: Seen) -> bool:
+def is_told_as_it_is(seen: Outcome) -> bool:
     said_yes = seen.told in {"accepted", "unknown"} if seen.accepted else seen.told != "accepted"
     return seen.accepted <= 1 and seen.recorded in AGREES[seen.told] and said_yes
 
@@ -35,23 +35,23 @@ def test_a_create_that_breaks_is_accepted_once_at_most_and_told_as_the_page_says
     """In the words of every dialect: each is measured here, and once."""
     measured = anyio.run(measure_all, dialect)
     assert {(case.moment, case.fault): seen for case, seen in measured.items() if not is_told_as_it_is(seen)} == {}
-    assert differing(measured, published()) == {}
+    assert differences(measured, published()) == {}
     page = PAGE.read_text(encoding="utf-8").splitlines()
     lines = (
         [row(case, seen) for case, seen in measured.items()]
         if dialect == SORA
-        else [line_of(dialect, measured, published())]
+        else [summary_line(dialect, measured, published())]
     )
     assert [line for line in lines if line not in page] == [], "python tests/support/faults.py writes it anew"
 
 
 def test_a_create_that_breaks_comes_to_the_same_where_the_ledger_is_in_postgresql(cluster: Cluster) -> None:
-    async def measure() -> dict[Case, Seen]:
+    async def measure() -> dict[Case, Outcome]:
         return await measure_all(make_store=cluster.store)
 
     measured = anyio.run(measure)
-    assert differing(measured, published()) == {}
-    assert line_of_postgres(measured, published()) in PAGE.read_text(encoding="utf-8").splitlines()
+    assert differences(measured, published()) == {}
+    assert postgres_summary_line(measured, published()) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 def test_the_page_has_a_line_for_every_other_dialect_and_for_no_more() -> None:

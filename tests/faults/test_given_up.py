@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from bench import TAKEN, Connect, Era, about, taken
+from bench import ACCEPTED, Connect, Era, create_accepted, task_reply
 from calls import ask, create
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
@@ -20,8 +20,8 @@ VIDEO = {"generations": [{"id": "gen_1", "url": "https://videos.example/1.mp4"}]
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("GET", f"{CREATE}/task_new", about("NOT_START"))
-    gateway.on("GET", f"{CREATE}/task_finished", about("SUCCESS", task_id="task_finished", data=VIDEO))
+    gateway.on("GET", f"{CREATE}/task_new", task_reply("NOT_START"))
+    gateway.on("GET", f"{CREATE}/task_finished", task_reply("SUCCESS", task_id="task_finished", data=VIDEO))
     return gateway
 
 
@@ -38,7 +38,7 @@ async def test_a_cancelled_call_is_sent_once_and_its_outcome_recorded(
     era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(taken("task_finished"), hold=hold))
+    gateway.on("POST", CREATE, replace(create_accepted("task_finished"), hold=hold))
     async with connect(era) as client:
         await give_up_once_sent(client, hold)
         [video] = (await ask(client, "list_videos", {})).data["videos"]
@@ -53,7 +53,7 @@ async def test_a_client_that_leaves_finds_the_outcome_when_it_is_back(
     era: Era, gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     async with connect(era) as client:
         await give_up_once_sent(client, hold)
         hold.release.set()
@@ -67,7 +67,7 @@ async def test_a_server_that_is_stopped_waits_for_the_request_under_way(
     gateway: FaultGateway, connect: Connect
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
 
     async def serve(stop: anyio.CancelScope) -> None:
         with stop:

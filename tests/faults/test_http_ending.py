@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 from anyio.abc import Process
-from bench import COMMAND, ERAS, RUNNING, TAKEN, Era, environment, over_http
+from bench import ACCEPTED, COMMAND, ERAS, RUNNING, Era, environment, over_http
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
@@ -54,7 +54,7 @@ async def told_to_end(process: Process) -> None:
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_create_under_way_is_answered_and_recorded(gateway: FaultGateway, tmp_path: Path, era: Era) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED, hold=hold))
     answers: list[Any] = []
 
     async def create(client: Client) -> None:
@@ -82,7 +82,7 @@ async def test_a_create_under_way_is_answered_and_recorded(gateway: FaultGateway
 async def test_whoever_waits_for_a_video_is_told_and_goes_on_being_told(
     gateway: FaultGateway, tmp_path: Path, era: Era
 ) -> None:
-    gateway.on("POST", CREATE, TAKEN)
+    gateway.on("POST", CREATE, ACCEPTED)
     gateway.on("GET", CREATE, RUNNING)
     answers: list[Any] = []
     heard = anyio.Event()

@@ -18,14 +18,14 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import COMMAND, TAKEN_NEXT, about, environment
+from bench import ACCEPTED_NEXT, COMMAND, environment, task_reply
 from fault_gateway import CREATE, FaultGateway, Hold, Moment, fault_gateway
 from ledgers import Store
 from wire import Host, host
 
 pytestmark = pytest.mark.anyio
 
-DONE = about("SUCCESS", task_id="task_1")
+DONE = task_reply("SUCCESS", task_id="task_1")
 HELD: tuple[Moment, ...] = ("connected", "in_body", "requested", "in_reply_head", "in_reply_body", "replied")
 POINTS = (*HELD, "recorded", "answered", "soon after the call", "at any time")
 """Where a server is killed: while the gateway holds the exchange at a moment, and at others."""
@@ -49,8 +49,8 @@ class Line:
     async def kill_one(self, number: int, point: str) -> None:
         """Start a server, let it pay for new videos and for those of the round before again, and kill it."""
         hold = Hold()
-        answer = replace(TAKEN_NEXT, hold=hold, at=point if point in HELD else None)
-        self.gateway.on("POST", CREATE, answer if point in HELD[1:] else TAKEN_NEXT)
+        answer = replace(ACCEPTED_NEXT, hold=hold, at=point if point in HELD else None)
+        self.gateway.on("POST", CREATE, answer if point in HELD[1:] else ACCEPTED_NEXT)
         self.gateway.greeting = answer if point == "connected" else None
         new = [f"{self.name} {number} {i}" for i in range(self.choose.randint(1, 3))]
         prompts, self.last = new + self.last, new

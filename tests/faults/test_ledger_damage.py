@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import damage
 import pytest
-from bench import TAKEN_NEXT, Connect, Run
+from bench import ACCEPTED_NEXT, Connect, Run
 from damage import Damage
 from fault_gateway import CREATE, FaultGateway
 from mcp import Client
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 

@@ -10,7 +10,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("limits of another process can be set on Linux alone", allow_module_level=True)
 
-from ledger_faults import AT_REST, CASES, DURING, IN_POSTGRES, PAGE, Case, Seen, measure_all, table
+from ledger_faults import AT_REST, CASES, DURING, IN_POSTGRES, PAGE, Case, Outcome, measure_all, table
 from postgres import Cluster
 
 AGREES = {
@@ -22,28 +22,28 @@ AGREES = {
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[Case, Seen]:
+def measured() -> dict[Case, Outcome]:
     return anyio.run(measure_all, CASES)
 
 
 @pytest.fixture(scope="module")
-def in_postgres(cluster: Cluster) -> dict[Case, Seen]:
+def in_postgres(cluster: Cluster) -> dict[Case, Outcome]:
     return anyio.run(measure_all, IN_POSTGRES, cluster.store)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.moment}-{case.name}")
 def test_a_create_whose_ledger_has_trouble_is_accepted_once_at_most_and_told_as_it_is(
-    case: Case, measured: dict[Case, Seen]
+    case: Case, measured: dict[Case, Outcome]
 ) -> None:
     check(case, measured[case])
 
 
 @pytest.mark.parametrize("case", IN_POSTGRES, ids=lambda case: f"{case.moment}-{case.name}")
-def test_so_is_one_whose_database_has_trouble(case: Case, in_postgres: dict[Case, Seen]) -> None:
+def test_so_is_one_whose_database_has_trouble(case: Case, in_postgres: dict[Case, Outcome]) -> None:
     check(case, in_postgres[case])
 
 
-def check(case: Case, seen: Seen) -> None:
+def check(case: Case, seen: Outcome) -> None:
     assert seen.accepted <= 1
     assert seen.recorded in AGREES[seen.afterwards]
     if (seen.afterwards, seen.recorded) == ("accepted, the first", "rejected, submitted"):
@@ -55,13 +55,13 @@ def check(case: Case, seen: Seen) -> None:
         assert seen.afterwards != "accepted"
 
 
-def test_the_page_says_what_was_measured(measured: dict[Case, Seen]) -> None:
+def test_the_page_says_what_was_measured(measured: dict[Case, Outcome]) -> None:
     assert_written(measured)
 
 
-def test_the_page_says_what_was_measured_in_postgresql(in_postgres: dict[Case, Seen]) -> None:
+def test_the_page_says_what_was_measured_in_postgresql(in_postgres: dict[Case, Outcome]) -> None:
     assert_written(in_postgres)
 
 
-def assert_written(measured: dict[Case, Seen]) -> None:
+def assert_written(measured: dict[Case, Outcome]) -> None:
     assert table(measured) in PAGE.read_text(encoding="utf-8"), "python tests/support/ledger_faults.py writes it anew"

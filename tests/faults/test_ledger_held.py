@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from bench import TAKEN_NEXT, Connect, finished
+from bench import ACCEPTED_NEXT, Connect, finished
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -98,7 +98,7 @@ async def test_what_has_finished_is_told_at_once_while_this_server_sends_and_wai
     async with connect() as client:
         await create(client, 1)
         assert (await use(client, "get_video", task_id="task_1"))["state"] == "succeeded"
-        gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+        gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
         async with anyio.create_task_group() as calls:
             calls.start_soon(partial(use, client, "create_video", prompt="a boat that is being sent"))
             await hold.reached.wait()

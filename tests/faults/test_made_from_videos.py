@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, environment
+from bench import ACCEPTED_NEXT, environment
 from calls import ask
 from clips import children
 from fault_gateway import NEXT_ID, Answer, FaultGateway, Hold, fault_gateway, says
@@ -72,7 +72,7 @@ async def gateway(film: bytes) -> AsyncIterator[FaultGateway]:
 
 async def measure(case: Case, tool: str, arguments: dict[str, Any], film: bytes, folder: Path) -> tuple[int, str, str]:
     """How many tasks the gateway made of a call, what was told, and what is recorded."""
-    answer = replace(case.answer, body=TAKEN.body) if case.answer.body == TAKEN_NEXT.body else case.answer
+    answer = replace(case.answer, body=TAKEN.body) if case.answer.body == ACCEPTED_NEXT.body else case.answer
     patience = 3.0 if case.fault in {"stall", "drip"} else 20.0
     async with fault_gateway() as opened:
         set_up(opened, film, answer)

@@ -15,7 +15,7 @@ import priced
 import pytest
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
-from bench import TAKEN_NEXT, environment
+from bench import ACCEPTED_NEXT, environment
 from fault_gateway import CREATE, fault_gateway
 from ledgers import Store
 
@@ -63,7 +63,7 @@ async def test_five_hundred_identical_creates_in_eight_processes_pay_once_or_as_
     window: str, expected: dict[str, int], tmp_path: Path, store: Store
 ) -> None:
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         told = await pay_all(environment(tmp_path, gateway, DUPLICATE_WINDOW=window, **store.environ))
     paid = expected["accepted"]
     assert dict(told) == expected
@@ -82,7 +82,7 @@ async def test_eight_processes_at_once_never_pass_a_days_cap_together(
     program: Path, cap: str, spent: str, tmp_path: Path, store: Store
 ) -> None:
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         environ = environment(tmp_path, gateway, DUPLICATE_WINDOW="0", MAX_COST_PER_DAY=cap, **store.environ)
         told = await pay_all(environ, program, (4,) * 8)
     assert len(gateway.creates()) == len(gateway.accepted()) == told.pop("accepted") == 5

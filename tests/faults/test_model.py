@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
-from bench import TAKEN_NEXT
+from bench import ACCEPTED_NEXT
 from fault_gateway import CREATE, Answer, fault_gateway, says
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ RUNNING_MOST, DAY_MOST = 3, 6.0
 COST = 1.0  # 480x480, 5 s
 LIVES = ("SUBMITTED", "QUEUED", "IN_PROGRESS", "SUCCESS"), ("QUEUED", "IN_PROGRESS", "FAILURE")
 GONE = {"Connection": "close"}
-TAKEN = replace(TAKEN_NEXT, headers=GONE)
+TAKEN = replace(ACCEPTED_NEXT, headers=GONE)
 GATEWAY: dict[str, Answer] = {
     "accepts": TAKEN,
     "refuses": replace(says({"code": "quota_not_enough", "message": "no"}, 403), headers=GONE),

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, Connect, Run
+from bench import ACCEPTED_NEXT, Connect, Run
 from fault_gateway import CREATE, FaultGateway
 from ledgers import begin, row
 from mcp import Client
 from postgres import Cluster
-from postgres_faults import database_of
+from postgres_faults import database_name
 
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 
@@ -25,7 +25,7 @@ MAY_NOT = "its user may not do what is needed"
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -78,7 +78,7 @@ async def test_what_was_dropped_renamed_or_changed_is_not_called_a_backup_and_wo
     cluster: Cluster, connect: Connect, gateway: FaultGateway, made: Change
 ) -> None:
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
     async with connect(ledger_url=url) as client:
         assert (await create(client, "fly man"))["outcome"] == "accepted"
         cluster.sql(made.change, name)
@@ -96,11 +96,11 @@ def test_the_doctor_breaks_on_nothing_that_was_changed(cluster: Cluster, run: Ru
     url = cluster.database()
     run("create", "a boat", LEDGER_URL=url)
     for made in CHANGES:
-        cluster.sql(made.change, database_of(url))
+        cluster.sql(made.change, database_name(url))
         found = run("doctor", LEDGER_URL=url)
         assert found.stderr == "", made.change
         assert "DELETE" not in made.change or "it has lost what stood in its table ledger_schema" in found.stdout
-        cluster.sql(made.back, database_of(url))
+        cluster.sql(made.back, database_name(url))
     assert "✓ ledger:" in run("doctor", LEDGER_URL=url).stdout
 
 
@@ -110,7 +110,7 @@ async def test_no_empty_ledger_is_made_beside_one_in_a_schema_that_is_not_looked
     url = cluster.database()
     async with connect(ledger_url=url) as client:
         assert (await create(client, "fly man"))["outcome"] == "accepted"
-    cluster.sql("CREATE SCHEMA private", database_of(url))
+    cluster.sql("CREATE SCHEMA private", database_name(url))
     elsewhere = f"{url}?options=-csearch_path%3Dprivate"
     async with connect(ledger_url=elsewhere) as client:
         refused = await create(client, "fly man")
@@ -129,7 +129,7 @@ async def test_a_sequence_that_stands_behind_its_rows_is_named(
     url = cluster.database()
     async with connect(ledger_url=url) as client:
         assert (await create(client, "fly man"))["outcome"] == "accepted"
-        cluster.sql("ALTER TABLE videos ALTER number RESTART WITH 1", database_of(url))
+        cluster.sql("ALTER TABLE videos ALTER number RESTART WITH 1", database_name(url))
         await assert_refused(client, "a sequence stands behind the rows of its table")
     assert len(gateway.creates()) == 1
 
@@ -139,7 +139,7 @@ async def another_user(cluster: Cluster, connect: Connect, name: str) -> str:
     url = cluster.database()
     async with connect(ledger_url=url) as client:
         assert (await create(client, "fly man"))["outcome"] == "accepted"
-    cluster.sql(f"CREATE ROLE {name} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}", database_of(url))
+    cluster.sql(f"CREATE ROLE {name} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}", database_name(url))
     return url.replace("sora@", f"{name}@")
 
 
@@ -147,7 +147,7 @@ async def test_nothing_is_paid_for_by_a_user_who_could_not_record_its_outcome(
     cluster: Cluster, connect: Connect, gateway: FaultGateway
 ) -> None:
     url = await another_user(cluster, connect, "adder")
-    cluster.sql("REVOKE UPDATE ON videos FROM adder", database_of(url))
+    cluster.sql("REVOKE UPDATE ON videos FROM adder", database_name(url))
     async with connect(ledger_url=url) as client:
         await assert_refused(client, MAY_NOT)
         assert (await create(client, "fly man"))["duplicate"]
@@ -161,7 +161,7 @@ async def test_nothing_is_paid_for_by_a_user_from_whom_rows_are_hidden(
     cluster.sql(
         "ALTER TABLE videos ENABLE ROW LEVEL SECURITY; CREATE POLICY adds ON videos FOR INSERT WITH CHECK (true);"
         " CREATE POLICY sees ON videos FOR SELECT USING (created_at > extract(epoch FROM now()) - 1)",
-        database_of(url),
+        database_name(url),
     )
     await anyio.sleep(1)
     async with connect(ledger_url=url) as client:
@@ -172,7 +172,7 @@ async def test_nothing_is_paid_for_by_a_user_from_whom_rows_are_hidden(
 
 async def test_times_are_exact_however_few_digits_the_database_tells(cluster: Cluster) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET extra_float_digits = -12")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET extra_float_digits = -12")
     (before,) = cluster.sql("SELECT extract(epoch FROM now())::float8")[0]
     with closing(PostgresLedger(url)) as ledger:
         assert abs((await row(ledger, await begin(ledger))).created_at - before) < 60
@@ -185,7 +185,7 @@ async def test_parameters_that_cannot_be_used_are_named_as_what_is_wrong(
     cluster: Cluster, connect: Connect, gateway: FaultGateway, parameters: str
 ) -> None:
     url = cluster.database()
-    address = f"postgresql://sora@/{database_of(url)}?" if "host=" in parameters else f"{url}?"
+    address = f"postgresql://sora@/{database_name(url)}?" if "host=" in parameters else f"{url}?"
     async with connect(ledger_url=address + parameters) as client:
         refused = await assert_refused(client, "a parameter of its address has a value that cannot be used")
     assert not refused["error"]["retryable"]

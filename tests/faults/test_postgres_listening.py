@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from ledgers import begin, row
 from postgres import Cluster, running_cluster
-from postgres_faults import database_of, proxy
+from postgres_faults import database_name, proxy
 
 from sora_mcp.ledger import Account
 from sora_mcp.ledger.postgres.connection import CHANNEL
@@ -52,7 +52,7 @@ async def test_a_server_that_sends_is_known_to_live_while_somebody_holds_a_table
         request_id = await begin(one)
         with closing(psycopg.connect(url)) as administrator:
             administrator.execute("LOCK TABLE videos IN ACCESS EXCLUSIVE MODE")  # as VACUUM FULL does
-            cluster.sql(f"NOTIFY {CHANNEL}, 'req_new'", database_of(url))  # a server looks around then
+            cluster.sql(f"NOTIFY {CHANNEL}, 'req_new'", database_name(url))  # a server looks around then
             await anyio.sleep(LONGER_THAN_A_STATEMENT_S)
         assert (await row(other, request_id)).state == "sending"
 

@@ -11,11 +11,11 @@ from typing import get_args
 
 import anyio
 import pytest
-from bench import RUNNING, TAKEN_NEXT, environment
+from bench import ACCEPTED_NEXT, RUNNING, environment
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway
 from ledgers import G, begin
 from postgres import Cluster, running_cluster
-from postgres_faults import Loss, database_of, proxy, sessions
+from postgres_faults import Loss, database_name, proxy, sessions
 from wire import Host, host
 
 from sora_mcp.core.cost import Cost
@@ -47,7 +47,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -69,7 +69,7 @@ async def test_postgres_is_away_in_the_middle_of_creates(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     url = cluster.database()
     environ = on_postgres(tmp_path, gateway, url)
     with anyio.fail_after(120):
@@ -99,7 +99,7 @@ async def test_an_answer_that_came_meanwhile_is_unknown_where_the_server_ended_t
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     environ = on_postgres(tmp_path, gateway, cluster.database())
     with anyio.fail_after(90):
         async with host(environ) as server:
@@ -153,7 +153,7 @@ async def test_while_it_is_slow_paid_calls_keep_their_place_in_line(cluster: Clu
                 calls.start_soon(pay, "the last")
 
         await pay("first")
-        cluster.sql(SLOW, database_of(url))
+        cluster.sql(SLOW, database_name(url))
         async with anyio.create_task_group() as calls:
             for prompt in ("slow 1", "slow 2", "third"):
                 calls.start_soon(pay, prompt)
@@ -209,7 +209,7 @@ async def test_a_create_whose_record_may_be_written_or_not_is_not_sent_and_block
 async def lose_a_record(cluster: Cluster, folder: Path, loses: Loss) -> None:
     url = cluster.database()
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN_NEXT)
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
         with proxy(cluster) as way, anyio.fail_after(120):
             async with host(on_postgres(folder, gateway, way.address(url))) as server:
                 await server.start()
@@ -259,7 +259,7 @@ async def test_closing_is_quick_and_leaves_nothing(cluster: Cluster, state: str)
         ledger.close()
         assert anyio.current_time() - began < 1
     with anyio.fail_after(10):
-        while sessions(cluster, database_of(url)) or threads_of_ledgers():  # noqa: ASYNC110 - others end them
+        while sessions(cluster, database_name(url)) or threads_of_ledgers():  # noqa: ASYNC110 - others end them
             await anyio.sleep(0.05)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bench import RUNNING, TAKEN_NEXT, environment
+from bench import ACCEPTED_NEXT, RUNNING, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import begin, row
 from postgres import Cluster, running_cluster
-from postgres_faults import copy_of, database_of, take_over
+from postgres_faults import database_name, fail_over, replica_of
 from wire import Host, host
 
 from sora_mcp.core.errors import FileProblem
@@ -33,7 +33,7 @@ NOT_BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT", is_borne=False)
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -103,7 +103,7 @@ async def test_a_copy_of_its_files_is_put_back(lone: Cluster, gateway: FaultGate
 
 async def test_a_dump_is_put_back_over_it(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
     async with three_servers(tmp_path, gateway, url) as servers:
         cluster.sql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
@@ -134,7 +134,7 @@ async def test_who_waits_for_a_video_that_is_gone_is_told_so(
         one = await server.call("get_video", {"task_id": "task_1", "wait_seconds": 12})
         every = await server.call("list_videos", {"wait_seconds": 12})
         await anyio.sleep(2)
-        cluster.sql("DELETE FROM videos", database_of(url))  # as a backup that was put back
+        cluster.sql("DELETE FROM videos", database_name(url))  # as a backup that was put back
         with anyio.fail_after(25):
             told = await server.answer(one)
             assert "taken back to an earlier copy" in told["error"]["message"]
@@ -145,7 +145,7 @@ async def test_who_waits_for_a_video_that_is_gone_is_told_so(
 
 async def test_an_empty_database_stands_in_its_place(cluster: Cluster, gateway: FaultGateway, tmp_path: Path) -> None:
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
     async with three_servers(tmp_path, gateway, url) as servers:
         cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
         cluster.sql(f"CREATE DATABASE {name}")
@@ -157,11 +157,11 @@ async def test_a_copy_that_lacks_the_last_requests_takes_over(
     lone: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     url = lone.database()
-    with copy_of(lone, "copy") as copy:
+    with replica_of(lone, "copy") as copy:
         async with three_servers(tmp_path, gateway, url) as servers:
             copy.stop()
             await pay(servers[1], "fly man")
-            take_over(lone, copy)
+            fail_over(lone, copy)
             await assert_all_notice_it(servers)
     assert len(gateway.creates()) == 3
 
@@ -170,12 +170,12 @@ async def test_a_copy_that_lacks_nothing_takes_over_and_all_goes_on(
     lone: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     url = lone.database()
-    with copy_of(lone, "copy") as copy:
+    with replica_of(lone, "copy") as copy:
         lone.sql("ALTER SYSTEM SET synchronous_standby_names = 'copy'")
         lone.sql("SELECT pg_reload_conf()")
         async with three_servers(tmp_path, gateway, url) as servers:
             await pay(servers[1], "fly man")
-            take_over(lone, copy)
+            fail_over(lone, copy)
             copy.sql("ALTER SYSTEM RESET synchronous_standby_names")
             copy.sql("SELECT pg_reload_conf()")
             for number, server in enumerate(servers):
@@ -243,7 +243,7 @@ async def test_a_newer_server_is_not_ready_while_an_older_one_sends(
     cluster: Cluster, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     url = cluster.database()
     async with host(environment(tmp_path, gateway, LEDGER_URL=url)) as older:
         await older.start()
@@ -266,7 +266,7 @@ async def test_what_was_being_paid_for_meanwhile_has_a_row_again(
 ) -> None:
     url = cluster.database()
     hold, answers = Hold(), list[dict[str, object]]()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
 
     async def create(server: Host) -> None:
         answers.append(await server.use("create_video", prompt="a boat"))
@@ -277,8 +277,8 @@ async def test_what_was_being_paid_for_meanwhile_has_a_row_again(
             async with anyio.create_task_group() as paying:
                 paying.start_soon(create, server)
                 await hold.reached.wait()
-                cluster.sql("DELETE FROM videos", database_of(url))
+                cluster.sql("DELETE FROM videos", database_name(url))
                 hold.release.set()
-    rows = cluster.sql("SELECT state, task_id, fingerprint IS NOT NULL FROM videos", database_of(url))
+    rows = cluster.sql("SELECT state, task_id, fingerprint IS NOT NULL FROM videos", database_name(url))
     assert rows == [("submitted", answers[0]["task_id"], True)]
     assert answers[0]["outcome"] == "accepted"

@@ -14,13 +14,13 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from bench import TAKEN_NEXT, Connect, Run
+from bench import ACCEPTED_NEXT, Connect, Run
 from disks import small_disk_at
 from fault_gateway import CREATE, FaultGateway, closed_address
 from ledgers import GUARDED, G, begin, row
 from mcp import Client
 from postgres import Cluster, running_cluster
-from postgres_faults import database_of, pgbouncer
+from postgres_faults import database_name, pgbouncer
 
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
@@ -52,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -173,7 +173,7 @@ async def test_a_user_who_owns_nothing_but_the_database_is_enough(
     cluster: Cluster, connect: Connect, gateway: FaultGateway
 ) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} OWNER TO plain")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} OWNER TO plain")
     async with connect(ledger_url=by(url, "plain", PASSWORD)) as client:
         assert (await create(client))["outcome"] == "accepted"
     assert len(gateway.creates()) == 1
@@ -183,7 +183,7 @@ async def test_a_database_that_hides_its_log_is_used_and_that_is_said(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = cluster.database()
-    name = database_of(url)
+    name = database_name(url)
     cluster.sql(f"ALTER DATABASE {name} OWNER TO plain")
     cluster.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", name)
     with closing(PostgresLedger(by(url, "plain", PASSWORD))) as ledger:
@@ -195,7 +195,7 @@ async def test_a_database_that_is_set_read_only(cluster: Cluster, connect: Conne
     url = cluster.database()
     async with connect(ledger_url=url) as client:
         assert (await create(client))["outcome"] == "accepted"
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET default_transaction_read_only = on")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET default_transaction_read_only = on")
     async with connect(ledger_url=url) as client:
         await assert_refused(client, "it is read-only")
         listed = (await client.call_tool("list_videos", {})).structured_content
@@ -205,7 +205,7 @@ async def test_a_database_that_is_set_read_only(cluster: Cluster, connect: Conne
 
 async def test_no_connection_is_left(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} OWNER TO plain")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} OWNER TO plain")
     url = by(url, "plain", PASSWORD)
     with ExitStack() as others:
         for _ in range(9):
@@ -221,10 +221,10 @@ async def test_calls_at_once_are_all_told_in_time_that_a_user_has_no_connection_
     cluster: Cluster, connect: Connect, gateway: FaultGateway
 ) -> None:
     url = cluster.database()
-    cluster.sql(f"CREATE ROLE narrow LOGIN CONNECTION LIMIT 1; ALTER DATABASE {database_of(url)} OWNER TO narrow")
+    cluster.sql(f"CREATE ROLE narrow LOGIN CONNECTION LIMIT 1; ALTER DATABASE {database_name(url)} OWNER TO narrow")
     async with connect(ledger_url=by(url, "sora")) as client:
         await client.call_tool("list_videos", {})
-    cluster.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow", database_of(url))
+    cluster.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow", database_name(url))
     async with connect(ledger_url=by(url, "narrow")) as client, anyio.create_task_group() as calls:
         for _ in range(5):
             calls.start_soon(assert_refused, client, "cannot be used")
@@ -297,14 +297,14 @@ async def test_a_pooler_in_front_is_refused_by_every_command(
 @pytest.mark.parametrize("weaker", ["off", "local", "remote_write"])
 async def test_a_commit_is_on_the_disk_whatever_the_database_is_set_to(cluster: Cluster, weaker: str) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET synchronous_commit = {weaker}")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET synchronous_commit = {weaker}")
     with closing(Connections(url, lambda _: None).connect()) as connection:
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
 async def test_a_connection_that_holds_a_servers_lock_is_not_ended_because_it_idles(cluster: Cluster) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET idle_session_timeout = '2s'")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET idle_session_timeout = '2s'")
     with closing(Connections(url, lambda _: None).connect()) as connection:
         assert connection.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
@@ -314,7 +314,7 @@ async def test_every_text_is_kept_whatever_encoding_its_clients_begin_with(
     cluster: Cluster, connect: Connect, encoding: str
 ) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET client_encoding = {encoding}")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET client_encoding = {encoding}")
     async with connect(ledger_url=f"{url}?client_encoding={encoding}") as client:
         assert (await create(client, "飞人 🎬 é"))["outcome"] == "accepted"
         listed = (await client.call_tool("list_videos", {})).structured_content
@@ -332,7 +332,7 @@ async def test_a_database_in_an_encoding_that_lacks_letters_is_refused(
 
 async def test_a_user_without_a_schema_is_told_so(cluster: Cluster, connect: Connect, gateway: FaultGateway) -> None:
     url = cluster.database()
-    cluster.sql(f"ALTER DATABASE {database_of(url)} SET search_path = nowhere")
+    cluster.sql(f"ALTER DATABASE {database_name(url)} SET search_path = nowhere")
     async with connect(ledger_url=url) as client:
         await assert_refused(client, "see search_path")
     assert gateway.creates() == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, Connect
+from bench import ACCEPTED_NEXT, Connect
 from fault_gateway import CREATE, FaultGateway, Hold, says
 from mcp import Client
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     return gateway
 
 
@@ -119,7 +119,7 @@ async def test_a_task_accepted_while_the_record_is_away_is_told_and_recorded_onc
     connect: Connect, gateway: FaultGateway, home: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     told: list[dict[str, Any]] = []
 
     with anyio.fail_after(30):
@@ -142,7 +142,7 @@ async def test_nothing_is_sent_again_once_the_record_was_taken_away(
 ) -> None:
     hold = Hold()
     busy = says({"error": {"message": "busy", "type": "new_api_error"}}, 429)
-    gateway.on("POST", CREATE, replace(busy, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(busy, hold=hold), ACCEPTED_NEXT)
     told: list[dict[str, Any]] = []
 
     with anyio.fail_after(60):

@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import TAKEN_NEXT, Connect, about, environment
+from bench import ACCEPTED_NEXT, Connect, environment, task_reply
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 from wire import host
@@ -41,8 +41,8 @@ def first_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
-    gateway.on("GET", CREATE, about("QUEUED"))
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
+    gateway.on("GET", CREATE, task_reply("QUEUED"))
     return gateway
 
 
@@ -65,7 +65,7 @@ async def test_an_older_release_in_the_middle_of_a_post_records_its_answer_and_b
     first_release: Path, connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     environ = older_environment(first_release, tmp_path, gateway)
     outcomes: dict[str, dict[str, Any]] = {}
 
@@ -100,7 +100,7 @@ async def test_while_an_older_release_does_not_come_to_an_end_nothing_is_paid(
     first_release: Path, connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     environ = older_environment(first_release, tmp_path, gateway)
     with anyio.fail_after(60):
         async with host(environ) as older:
@@ -125,7 +125,7 @@ async def test_an_older_release_that_was_killed_keeps_nobody_waiting(
     first_release: Path, connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold), TAKEN_NEXT)
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold), ACCEPTED_NEXT)
     environ = older_environment(first_release, tmp_path, gateway)
     with anyio.fail_after(60):
         async with host(environ) as older:
@@ -160,7 +160,7 @@ async def test_a_newer_schema_still_takes_the_answer_of_a_post_that_has_begun_an
     connect: Connect, gateway: FaultGateway, tmp_path: Path
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     outcomes: list[dict[str, Any]] = []
 
     async def pay(client: Client) -> None:

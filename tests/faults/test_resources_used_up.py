@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import audited
 import pytest
-from bench import COMMAND, TAKEN, environment, over_http
+from bench import ACCEPTED, COMMAND, environment, over_http
 from fault_gateway import CREATE, Answer, FaultGateway, Hold, says
 from mcp import Client, StdioServerParameters
 from tls_front import Authority, tls_front
@@ -37,12 +37,12 @@ def chunked(body: bytes) -> Answer:
 
 
 ANSWERS: dict[str, list[Answer]] = {
-    "accepted": [TAKEN],
+    "accepted": [ACCEPTED],
     "accepted, in chunks": [chunked(BODY.encode("utf-8-sig"))],
     "accepted, as UTF-16": [Answer(200, BODY.encode("utf-16"), {"Content-Type": "application/json; charset=utf-16"})],
     "accepted, as latin-1": [Answer(200, BODY[:50].encode("latin-1"), {"Content-Type": "text/plain; charset=latin-1"})],
-    "accepted, a Location beside it": [replace(TAKEN, headers={"Location": "http://bücher.example/ü"})],
-    "accepted at the third attempt": [BUSY, BUSY, TAKEN],
+    "accepted, a Location beside it": [replace(ACCEPTED, headers={"Location": "http://bücher.example/ü"})],
+    "accepted at the third attempt": [BUSY, BUSY, ACCEPTED],
     "rejected": [says({"error": {"message": "größer 日本", "type": "new_api_error", "code": "bad_request"}}, 400)],
     "rejected, as often as it is sent": [BUSY, BUSY, BUSY],
     "rejected, asked to wait": [replace(BUSY, headers={"Retry-After": "Wed, 21 Oct 2199 07:28:00 GMT"})],
@@ -52,7 +52,7 @@ ANSWERS: dict[str, list[Answer]] = {
     "unknown, not UTF-8": [Answer(200, b'{"data": "\xff\xfe\xfc"}')],
     "rejected, elsewhere": [Answer(307, b"", {"Location": "/elsewhere"})],
     "unknown, reset": [Answer(fault="reset_after_request", accepts=True)],
-    "unknown, cut off": [replace(TAKEN, fault="truncate")],
+    "unknown, cut off": [replace(ACCEPTED, fault="truncate")],
     "unknown, no HTTP": [Answer(fault="garbage", accepts=True)],
 }
 EXPECTED = {"accepted, as UTF-16": {"accepted", "unknown"}, "accepted, as latin-1": {"accepted", "unknown"}}

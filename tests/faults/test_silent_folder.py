@@ -13,13 +13,13 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from bench import MP4, PNG, TAKEN_NEXT, finished
+from bench import ACCEPTED_NEXT, MP4, PNG, finished
 from calls import item
 from disks import silent_at
 from fault_gateway import CREATE, Answer, FaultGateway
 from mcp import Client
 from postgres import Cluster
-from several import several
+from server_group import server_group
 
 from sora_mcp.gateway.folder import MAX_CONCURRENT
 
@@ -40,11 +40,11 @@ async def anns(
     cluster: Cluster, gateway: FaultGateway, folder: Path
 ) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
     """A server of a team whose videos are finished at once: what Ann's agent calls, and what opens her links."""
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, finished(f"{gateway.address}/video.mp4"))
     gateway.on("GET", "/video.mp4", Answer(200, MP4, {"Content-Type": "video/mp4"}))
     async with (
-        several(folder, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
+        server_group(folder, cluster.database(), gateway, number=1, AUTH="tokens") as servers,
         servers.client("ann", at=0) as client,
         httpx.AsyncClient(timeout=30, trust_env=False) as web,
     ):

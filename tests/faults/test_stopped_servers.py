@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from bench import KEY, RUNNING, TAKEN_NEXT, environment
+from bench import ACCEPTED_NEXT, KEY, RUNNING, environment
 from fault_gateway import CREATE, FaultGateway, Hold
 from ledgers import Store
 from postgres import Cluster
@@ -37,7 +37,7 @@ def store(cluster: Cluster, tmp_path: Path) -> Store:
 
 @pytest.fixture
 async def gateway(gateway: FaultGateway) -> FaultGateway:
-    gateway.on("POST", CREATE, TAKEN_NEXT)
+    gateway.on("POST", CREATE, ACCEPTED_NEXT)
     gateway.on("GET", CREATE, RUNNING)
     return gateway
 
@@ -103,7 +103,7 @@ async def test_what_a_stopped_server_is_sending_is_waited_for_and_sent_by_nobody
     tmp_path: Path, gateway: FaultGateway, store: Store
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     async with two_servers(tmp_path, gateway, store) as (one, other):
         asked = await one.call("create_video", {"prompt": "fly man"})
         await hold.reached.wait()
@@ -127,7 +127,7 @@ async def test_what_a_killed_server_was_sending_is_unknown_at_once_to_those_who_
     tmp_path: Path, gateway: FaultGateway, store: Store
 ) -> None:
     hold = Hold()
-    gateway.on("POST", CREATE, replace(TAKEN_NEXT, hold=hold))
+    gateway.on("POST", CREATE, replace(ACCEPTED_NEXT, hold=hold))
     async with two_servers(tmp_path, gateway, store) as (one, other):
         await one.call("create_video", {"prompt": "fly man"})
         await hold.reached.wait()

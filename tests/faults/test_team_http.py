@@ -20,7 +20,7 @@ import pytest
 from bench import COMMAND, environment, killed_on_failure, over_http
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from postgres import NONE, programs
+from postgres import NOT_INSTALLED, programs
 from warm import warm_command
 
 pytestmark = [
@@ -150,7 +150,7 @@ async def test_a_crowd_of_a_team_pays_once_for_each_intent_and_nothing_is_lost(t
     assert figures["mb_after_40_conversations"] < figures["mb_before"] + 30
 
 
-@pytest.mark.skipif(programs() is None, reason=NONE)
+@pytest.mark.skipif(programs() is None, reason=NOT_INSTALLED)
 async def test_two_servers_lose_nothing_while_one_is_killed_and_postgresql_restarts(tmp_path: Path) -> None:
     """A short version of the benchmark, which ends with status 1 where anything was lost, or paid for twice."""
     report = tmp_path / "report.json"

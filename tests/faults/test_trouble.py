@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import mcp_types as types
 import pytest
-from bench import KEY, Connect, Era, about
+from bench import KEY, Connect, Era, task_reply
 from fault_gateway import CREATE, Answer, FaultGateway, closed_address, fault_gateway, says
 from mcp import Client
 
@@ -355,7 +355,7 @@ async def test_every_known_form_of_yes_is_accepted(
     shape: dict[str, Any], gateway: FaultGateway, connect: Connect
 ) -> None:
     gateway.on("POST", CREATE, says(shape))
-    gateway.on("GET", f"{CREATE}/{ID}", about("IN_PROGRESS", task_id=ID))
+    gateway.on("GET", f"{CREATE}/{ID}", task_reply("IN_PROGRESS", task_id=ID))
     async with connect() as client:
         told = await ask(client, "create_video", prompt="fly man")
         assert not told.is_error

@@ -34,12 +34,12 @@ PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) + b"\0\0\0\0IEND\xaeB
 # --- answers --------------------------------------------------------------------------------------
 
 
-def taken(task_id: str = "task_new") -> Answer:
+def create_accepted(task_id: str = "task_new") -> Answer:
     """A create was accepted."""
     return says({"code": "success", "message": "", "data": task_id})
 
 
-def about(status: str, **task: Any) -> Answer:
+def task_reply(status: str, **task: Any) -> Answer:
     """What a query is told of a task; `task` are other fields of the documented envelope."""
     return says({"code": "success", "data": {"task_id": "task_new", "status": status} | task})
 
@@ -47,13 +47,13 @@ def about(status: str, **task: Any) -> Answer:
 def finished(*urls: str) -> Answer:
     """A task has made one video for each address."""
     generations = [{"id": f"gen_{number}", "url": url} for number, url in enumerate(urls, 1)]
-    return about("SUCCESS", data={"generations": generations})
+    return task_reply("SUCCESS", data={"generations": generations})
 
 
-TAKEN = taken()
-TAKEN_NEXT = taken(NEXT_ID.decode())
+ACCEPTED = create_accepted()
+ACCEPTED_NEXT = create_accepted(NEXT_ID.decode())
 """Every create gets an id of its own: task_1, task_2, ..."""
-RUNNING = about("IN_PROGRESS", progress="40%")
+RUNNING = task_reply("IN_PROGRESS", progress="40%")
 
 # --- processes ------------------------------------------------------------------------------------
 

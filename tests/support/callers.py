@@ -27,7 +27,7 @@ META = {
     "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-ABOUT = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+INITIALIZE_PARAMS = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 
 
 class _Server(uvicorn.Server):
@@ -68,10 +68,10 @@ def message(method: str, **params: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
 
 
-def opening(era: Era) -> tuple[dict[str, str], bytes]:
+def first_request(era: Era) -> tuple[dict[str, str], bytes]:
     """Headers and body with which a client begins."""
     if era == "legacy":
-        return ACCEPT, message("initialize", **ABOUT)
+        return ACCEPT, message("initialize", **INITIALIZE_PARAMS)
     modern = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
     return ACCEPT | modern, message("tools/list", _meta=META)
 
@@ -82,14 +82,16 @@ async def post(address: str, headers: Any, body: bytes) -> httpx.Response:
         return await http.post(address, headers=headers, content=body)
 
 
-async def opened(address: str, era: Era, token: str | None, **headers: str) -> httpx.Response:
+async def begin_session(address: str, era: Era, token: str | None, **headers: str) -> httpx.Response:
     """What a client is answered that begins with a token, or without one."""
-    usual, body = opening(era)
+    usual, body = first_request(era)
     return await post(address, usual | bearer(token) | headers, body)
 
 
 @asynccontextmanager
-async def client_of(address: str, token: str, era: Era, user: ElicitationFnT | None = None) -> AsyncIterator[Client]:
+async def authorized_client(
+    address: str, token: str, era: Era, user: ElicitationFnT | None = None
+) -> AsyncIterator[Client]:
     """A client that sends a token; `user` is who answers questions."""
     import httpx2  # noqa: PLC0415 - what the SDK speaks HTTP with
 

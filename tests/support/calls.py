@@ -16,7 +16,7 @@ NOTHING_SENT = OUTCOME_SENTENCES["not_submitted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToolReply:
     """What a tool answered: its sentence, and the structured result."""
 
     text: str
@@ -24,13 +24,13 @@ class Told:
     is_error: bool
 
 
-async def ask(client: Client, tool: str, arguments: Arguments) -> Told:
+async def ask(client: Client, tool: str, arguments: Arguments) -> ToolReply:
     result = await client.call_tool(tool, arguments)
     words = [block.text for block in result.content if isinstance(block, types.TextContent)]
-    return Told(words[0], dict(json.loads(words[1])), is_error=bool(result.is_error))
+    return ToolReply(words[0], dict(json.loads(words[1])), is_error=bool(result.is_error))
 
 
-async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> Told:
+async def assert_refused(client: Client, tool: str, arguments: Arguments, *words: str) -> ToolReply:
     """A call that must be refused before anything was sent, in words that name what is wrong."""
     told = await ask(client, tool, arguments)
     assert told.is_error, told.text
@@ -42,7 +42,7 @@ async def assert_refused(client: Client, tool: str, arguments: Arguments, *words
     return told
 
 
-async def assert_accepted(client: Client, tool: str, arguments: Arguments) -> Told:
+async def assert_accepted(client: Client, tool: str, arguments: Arguments) -> ToolReply:
     told = await ask(client, tool, arguments)
     assert not told.is_error, told.text
     assert told.data["outcome"] == "accepted"

@@ -40,10 +40,10 @@ def hostile(path: Path, *, side: int = 4096, n_frames: int = 3000, can_seek: boo
 def children(pid: int) -> set[int]:
     """The processes that a process has started and that still run (Linux)."""
     listed = [task.read_text().split() for task in Path("/proc").glob(f"{pid}/task/*/children")]
-    return {int(each) for each in chain(*listed) if lives(int(each))}
+    return {int(each) for each in chain(*listed) if is_running(int(each))}
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether a process runs (Linux)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -59,7 +59,7 @@ async def new_child(pid: int, known: set[int]) -> int:
     return found.pop()
 
 
-async def until_gone(pid: int, seconds: float) -> None:
+async def wait_until_exited(pid: int, seconds: float) -> None:
     """Raises TimeoutError where it still runs then."""
     with suppress(ProcessLookupError):
         file = os.pidfd_open(pid)

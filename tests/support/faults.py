@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
-from bench import TAKEN_NEXT
+from bench import ACCEPTED_NEXT
 from fault_gateway import (
     Answer,
     FaultGateway,
@@ -28,7 +28,7 @@ from ledgers import Store, in_file
 from mcp import Client
 from postgres import running_cluster
 from tls_front import Authority, tls_front
-from upstream_words import WORDS, in_words, make_known, package_of, settings_of, speak
+from upstream_replies import REPLIES, in_dialect, package_of, preload_catalogue, script_gateway, settings_for
 
 from sora_mcp.config.endpoint import SORA
 from sora_mcp.config.settings import load
@@ -41,30 +41,30 @@ SHORT_S, LONG_S = 0.8, 20.0
 """Time-outs: where the fault is that nothing comes, and where a slow machine must not look like a fault."""
 
 HTML = b"<html><title>502 Bad Gateway</title></html>"
-ELSEWHERE = {"Location": "https://elsewhere.example"}
+REDIRECT = {"Location": "https://elsewhere.example"}
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="0")
 
 SOCKET = {
-    "reset": replace(TAKEN_NEXT, fault="reset"),
-    "orderly close": replace(TAKEN_NEXT, fault="close"),
-    "stall": replace(TAKEN_NEXT, fault="stall"),
-    "drip": replace(TAKEN_NEXT, fault="drip"),
-    "garbage bytes": replace(TAKEN_NEXT, fault="garbage"),
+    "reset": replace(ACCEPTED_NEXT, fault="reset"),
+    "orderly close": replace(ACCEPTED_NEXT, fault="close"),
+    "stall": replace(ACCEPTED_NEXT, fault="stall"),
+    "drip": replace(ACCEPTED_NEXT, fault="drip"),
+    "garbage bytes": replace(ACCEPTED_NEXT, fault="garbage"),
 }
 ANSWERS = {
     "plain 500": Answer(500, b"oops", accepts=True),
     "HTML 502": Answer(502, HTML, {"Content-Type": "text/html"}, accepts=True),
     "plain 504": Answer(504, accepts=True),
-    "307": Answer(307, b"", ELSEWHERE),
+    "307": Answer(307, b"", REDIRECT),
     "400": says({"code": "invalid_request", "message": "no"}, 400),
     "403": says({"code": "quota_not_enough", "message": "no"}, 403),
     "429 with words": BUSY,
     "429 without words": Answer(429, headers={"Retry-After": "0"}),
 }
 LENGTHS = {
-    "Content-Length too long": replace(TAKEN_NEXT, fault="truncate"),
-    "Content-Length too short": replace(TAKEN_NEXT, fault="close", missing=-10),
-    "no length, closed": replace(TAKEN_NEXT, fault="no_length"),
+    "Content-Length too long": replace(ACCEPTED_NEXT, fault="truncate"),
+    "Content-Length too short": replace(ACCEPTED_NEXT, fault="close", missing=-10),
+    "no length, closed": replace(ACCEPTED_NEXT, fault="no_length"),
 }
 MOMENTS: dict[Moment, str] = {
     "connected": "connected, nothing read",
@@ -92,7 +92,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Outcome:
     """What came of a case."""
 
     connections: int
@@ -133,7 +133,7 @@ _UNREAD = {BEFORE_THE_CONNECTION, TLS, *(MOMENTS[moment] for moment in _EARLY)}
 _FIRST = {package_of(dialect): dialect for dialect in reversed(list(DIALECTS))}
 
 
-def cases_of(dialect: str) -> list[Case]:
+def cases_for(dialect: str) -> list[Case]:
     """Every case for the first dialect of a package; for its others, those in which an answer has begun to come.
 
     Until then the gateway's client alone decides what is told, and the others send the same kind of body: these are
@@ -151,12 +151,12 @@ MakeStore = Callable[[Path], Store]
 """Makes the ledger of a case, which has a folder of its own."""
 
 
-async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -> Seen:
+async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -> Outcome:
     """A create through the real client, server, ledger and sockets, in the words of a dialect."""
-    answer = in_words(case.answer, WORDS[package_of(dialect)])
+    answer = in_dialect(case.answer, REPLIES[package_of(dialect)])
     async with fault_gateway() as gateway, _address(case.to, gateway) as address:
-        speak(gateway, dialect, answer)
-        await make_known(dialect, folder / "home", address)
+        script_gateway(gateway, dialect, answer)
+        await preload_catalogue(dialect, folder / "home", address)
         gateway.greeting = answer if case.greeting else None
         patience = SHORT_S if case.fault in {"stall", "drip"} else LONG_S
         settings = load(
@@ -168,7 +168,7 @@ async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -
             create_timeout=patience,
             query_timeout=patience,
             max_prompt_length=10_000_000,
-            **settings_of(dialect),
+            **settings_for(dialect),
             **store.values,
         )
         prompt = "fly man " * (1_000_000 if _is_large(case) else 1)
@@ -178,7 +178,7 @@ async def measure(case: Case, folder: Path, store: Store, dialect: str = SORA) -
         posts = gateway.creates()
         recorded = await anyio.to_thread.run_sync(states, store)
         outcome = told.structured_content["outcome"]
-        return Seen(connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
+        return Outcome(connections, len(posts), len(gateway.accepted()), outcome, ", ".join(recorded) or "no row")
 
 
 @asynccontextmanager
@@ -199,16 +199,16 @@ def states(store: Store, where: str = "TRUE") -> list[str]:
     return ["submitted" if state in UNDER_WAY else state for state in states]
 
 
-async def measure_all(dialect: str = SORA, make_store: MakeStore = in_file) -> dict[Case, Seen]:
+async def measure_all(dialect: str = SORA, make_store: MakeStore = in_file) -> dict[Case, Outcome]:
     """All cases of a dialect, a few at a time."""
-    measured: dict[Case, Seen] = {}
+    measured: dict[Case, Outcome] = {}
     small, large = anyio.CapacityLimiter(12), anyio.CapacityLimiter(1)  # large ones hold the others up
 
     async def run(case: Case, folder: Path) -> None:
         async with large if _is_large(case) else small:
             measured[case] = await measure(case, folder, make_store(folder), dialect)
 
-    cases = cases_of(dialect)
+    cases = cases_for(dialect)
     with tempfile.TemporaryDirectory() as home:
         async with anyio.create_task_group() as group:
             for i, case in enumerate(cases):
@@ -216,7 +216,7 @@ async def measure_all(dialect: str = SORA, make_store: MakeStore = in_file) -> d
     return {case: measured[case] for case in cases}
 
 
-def row(case: Case, seen: Seen) -> str:
+def row(case: Case, seen: Outcome) -> str:
     """A line of the page."""
     return (
         f"| {case.moment} | {case.fault} | {seen.connections} | {seen.posts} | {seen.accepted} |"
@@ -224,17 +224,19 @@ def row(case: Case, seen: Seen) -> str:
     )
 
 
-def published() -> dict[tuple[str, str], Seen]:
+def published() -> dict[tuple[str, str], Outcome]:
     """What the page says, by moment and fault."""
     lines = PAGE.read_text(encoding="utf-8").partition(_HEAD)[2].partition(_OTHERS)[0].splitlines()
-    page: dict[tuple[str, str], Seen] = {}
+    page: dict[tuple[str, str], Outcome] = {}
     for line in filter(None, lines):
         moment, fault, connections, posts, accepted, told, recorded = map(str.strip, line.strip("|").split("|"))
-        page[moment, fault] = Seen(int(connections), int(posts), int(accepted), told, recorded)
+        page[moment, fault] = Outcome(int(connections), int(posts), int(accepted), told, recorded)
     return page
 
 
-def differing(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> dict[str, tuple[Seen, Seen]]:
+def differences(
+    measured: dict[Case, Outcome], same: dict[tuple[str, str], Outcome]
+) -> dict[str, tuple[Outcome, Outcome]]:
     """Where a dialect comes to something else than the documented one: what, and what that one comes to.
 
     A connection more or less makes no difference: some dialects look at the list of models first.
@@ -247,14 +249,14 @@ def differing(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> 
     }
 
 
-def line_of(dialect: str, measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> str:
+def summary_line(dialect: str, measured: dict[Case, Outcome], same: dict[tuple[str, str], Outcome]) -> str:
     """The page's line on another dialect."""
-    return f"| `{dialect}` | {len(measured)} | {len(differing(measured, same))} |"
+    return f"| `{dialect}` | {len(measured)} | {len(differences(measured, same))} |"
 
 
-def line_of_postgres(measured: dict[Case, Seen], same: dict[tuple[str, str], Seen]) -> str:
+def postgres_summary_line(measured: dict[Case, Outcome], same: dict[tuple[str, str], Outcome]) -> str:
     """The page's line on the ledger in PostgreSQL."""
-    return f"| the documented ones | {len(measured)} | {len(differing(measured, same))} |"
+    return f"| the documented ones | {len(measured)} | {len(differences(measured, same))} |"
 
 
 _HEAD = """\
@@ -292,11 +294,11 @@ The same again, where servers share a ledger in PostgreSQL.
 async def _page() -> str:
     documented = await measure_all()
     same = {(case.moment, case.fault): seen for case, seen in documented.items()}
-    others = [line_of(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
+    others = [summary_line(name, await measure_all(name), same) for name in DIALECTS if name != SORA]
     with running_cluster() as cluster:
         in_postgres = await measure_all(make_store=cluster.store)
     lines = [_HEAD, *(row(case, seen) for case, seen in documented.items()), _OTHERS, *others]
-    return "\n".join([*lines, _IN_POSTGRES, line_of_postgres(in_postgres, same), ""])
+    return "\n".join([*lines, _IN_POSTGRES, postgres_summary_line(in_postgres, same), ""])
 
 
 def main() -> None:

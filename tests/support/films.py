@@ -23,7 +23,7 @@ def numbered(number: int, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST).convert("RGB")
 
 
-def number_of(picture: Image.Image) -> int:
+def frame_number(picture: Image.Image) -> int:
     """Which frame a picture of one shows."""
     width, height = picture.size
     grey = ImageOps.grayscale(picture)

@@ -18,8 +18,8 @@ from typing import Any
 import anyio
 import damage
 import faults
-from bench import COMMAND, KEY, TAKEN_NEXT, about, environment
-from database_troubles import DATABASE_TROUBLES, DatabaseTrouble
+from bench import ACCEPTED_NEXT, COMMAND, KEY, environment, task_reply
+from database_failures import DATABASE_FAILURES, DatabaseFailure
 from fault_gateway import CREATE, FaultGateway, Hold, fault_gateway, says
 from ledgers import Store, in_file
 from mcp import Client, StdioServerParameters
@@ -40,11 +40,11 @@ DURING = "after the POST, before its answer"
 AGAIN = "before it is sent again"
 AT_REST = "before a start"
 
-Trouble = Callable[[Path], AbstractContextManager[object]]
+Failure = Callable[[Path], AbstractContextManager[object]]
 """Takes the ledger's path; the trouble is over at the end."""
 
 
-def moved(*names: str) -> Trouble:
+def moved(*names: str) -> Failure:
     """Files are moved away, and back at the end."""
 
     @contextmanager
@@ -59,7 +59,7 @@ def moved(*names: str) -> Trouble:
     return trouble
 
 
-def harmed(harm: damage.Damage) -> Trouble:
+def harmed(harm: damage.Damage) -> Failure:
     """Files are written to in place, and put back as they were, in place, at the end."""
 
     @contextmanager
@@ -119,7 +119,7 @@ def newer(path: Path) -> Iterator[None]:
         other.execute(f"PRAGMA user_version = {before}")
 
 
-def limited(kind: int, to: Callable[[int], int]) -> Trouble:
+def limited(kind: int, to: Callable[[int], int]) -> Failure:
     """The server's process may have no more of something."""
 
     @contextmanager
@@ -137,7 +137,7 @@ def _open_files(pid: int) -> int:
     return max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()) + 1
 
 
-IN_FILES: dict[str, Trouble] = {
+IN_FILES: dict[str, Failure] = {
     "removed": moved(""),
     "removed with all beside it": moved("", "-wal", "-shm"),
     "emptied": harmed(damage.cut("", 0)),
@@ -147,14 +147,14 @@ IN_FILES: dict[str, Trouble] = {
     "log overwritten": harmed(damage.overwrite("-wal", 0, 9000)),
 }
 """Troubles that a server can also find when it starts."""
-IN_USE: dict[str, Trouble] = IN_FILES | {
+IN_USE: dict[str, Failure] = IN_FILES | {
     "replaced": replaced,
     "an older copy in the same file": older,
     "index cut": harmed(damage.cut("-shm", 0)),
     "held by another process": held,
     "migrated by a newer release": newer,
 }
-IN_PROCESS: dict[str, Trouble] = {
+IN_PROCESS: dict[str, Failure] = {
     "full": limited(resource.RLIMIT_FSIZE, lambda _: 1),
     "out of descriptors": limited(resource.RLIMIT_NOFILE, _open_files),
 }
@@ -167,7 +167,7 @@ class Case:
 
     moment: str
     name: str
-    of_database: DatabaseTrouble | None = None
+    of_database: DatabaseFailure | None = None
 
     def trouble(self, store: Store, folder: Path) -> AbstractContextManager[object]:
         """The trouble, which is over at the end."""
@@ -177,14 +177,14 @@ class Case:
 
 
 IN_POSTGRES = [
-    Case(moment, name, trouble) for moment in (BEFORE, DURING, AGAIN) for name, trouble in DATABASE_TROUBLES.items()
+    Case(moment, name, trouble) for moment in (BEFORE, DURING, AGAIN) for name, trouble in DATABASE_FAILURES.items()
 ]
 CASES = [Case(moment, name) for moment in (BEFORE, DURING, AGAIN) for name in (*IN_USE, *IN_PROCESS)]
 CASES += [Case(AT_REST, name) for name in IN_FILES]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Outcome:
     """What came of a case: of the create that met it, of the same again meanwhile, and of the same once it was over
     and the server restarted."""
 
@@ -196,11 +196,11 @@ class Seen:
     recorded: str
 
 
-async def measure(case: Case, folder: Path, store: Store) -> Seen:
+async def measure(case: Case, folder: Path, store: Store) -> Outcome:
     """The same create three times, through the real client, server, ledger and sockets."""
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN_NEXT)
-        gateway.on("GET", CREATE, about("SUBMITTED", task_id="task_1"))
+        gateway.on("POST", CREATE, ACCEPTED_NEXT)
+        gateway.on("GET", CREATE, task_reply("SUBMITTED", task_id="task_1"))
         lives = _at_rest if case.moment == AT_REST else _in_use
         told, meanwhile = await lives(case, gateway, folder, store)
         async with _server(gateway, folder, store) as client:
@@ -208,7 +208,7 @@ async def measure(case: Case, folder: Path, store: Store) -> Seen:
         creates = [each for each in gateway.creates() if b"fly man" in each.body]
         recorded = await anyio.to_thread.run_sync(states, store)
         accepted = len([each for each in gateway.accepted() if b"fly man" in each.body])
-        return Seen(len(creates), accepted, told, meanwhile, afterwards, ", ".join(recorded) or "no row")
+        return Outcome(len(creates), accepted, told, meanwhile, afterwards, ", ".join(recorded) or "no row")
 
 
 async def _in_use(case: Case, gateway: FaultGateway, folder: Path, store: Store) -> tuple[str, str]:
@@ -219,7 +219,7 @@ async def _in_use(case: Case, gateway: FaultGateway, folder: Path, store: Store)
             with case.trouble(store, folder):
                 return await _create(client, "fly man"), await _create(client, "fly man")
         hold = Hold()
-        gateway.on("POST", CREATE, replace(TAKEN_NEXT if case.moment == DURING else BUSY, hold=hold), TAKEN_NEXT)
+        gateway.on("POST", CREATE, replace(ACCEPTED_NEXT if case.moment == DURING else BUSY, hold=hold), ACCEPTED_NEXT)
         told: list[str] = []
 
         async def create() -> None:
@@ -284,9 +284,9 @@ def states(store: Store) -> list[str]:
     return faults.states(store, "body LIKE '%fly man%'")
 
 
-async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_file) -> dict[Case, Seen]:
+async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_file) -> dict[Case, Outcome]:
     """These cases, a few at a time."""
-    measured: dict[int, Seen] = {}
+    measured: dict[int, Outcome] = {}
     at_once = anyio.CapacityLimiter(8)
 
     async def run(number: int, case: Case, folder: Path) -> None:
@@ -300,7 +300,7 @@ async def measure_all(cases: Sequence[Case], make_store: faults.MakeStore = in_f
     return {case: measured[number] for number, case in enumerate(cases)}
 
 
-def table(measured: dict[Case, Seen]) -> str:
+def table(measured: dict[Case, Outcome]) -> str:
     """The lines of a table."""
     rows = [
         [c.moment, c.name, s.posts, s.accepted, s.told, s.meanwhile, s.afterwards, s.recorded]
@@ -334,7 +334,7 @@ _POSTGRES = """
 """
 
 
-def page(in_file: dict[Case, Seen], in_postgres: dict[Case, Seen]) -> str:
+def page(in_file: dict[Case, Outcome], in_postgres: dict[Case, Outcome]) -> str:
     """The page."""
     return f"{_HEAD}{table(in_file)}{_POSTGRES}{table(in_postgres)}"
 

@@ -54,7 +54,7 @@ def client_file(home: Path, name: str = "cursor", platform: str = "linux") -> Pa
     return path
 
 
-def everything(home: Path) -> dict[Path, bytes]:
+def all_files(home: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
 
@@ -66,7 +66,7 @@ PROGRAMS = {
     "copilot-cli": "copilot",
     "qwen-code": "qwen",
 }
-KEEPS = {
+CLIENT_FILES = {
     "claude-code": (".claude.json", "mcpServers"),
     "gemini-cli": (".gemini/settings.json", "mcpServers"),
     "codex": (".codex/config.toml", "mcp_servers"),
@@ -79,16 +79,16 @@ KEEPS = {
 }
 
 
-def kept(home: Path, name: str) -> Any:
+def configured_server(home: Path, name: str) -> Any:
     """The server as the client keeps it."""
-    file, container = KEEPS[name]
+    file, container = CLIENT_FILES[name]
     text = (home / file).read_text()
     return (tomllib.loads(text) if name == "codex" else json.loads(text)).get(container, {}).get("sora")
 
 
-def keep(home: Path, name: str, **server: Any) -> None:
+def configure_server(home: Path, name: str, **server: Any) -> None:
     """Have the client keep a server of our name."""
-    file, container = KEEPS[name]
+    file, container = CLIENT_FILES[name]
     (home / file).parent.mkdir(parents=True, exist_ok=True)
     env = server.get("env", {})
     toml = "\n".join(

@@ -37,7 +37,7 @@ def corner(kind: str, orientation: int = 1, **options: object) -> bytes:
     return written.getvalue()
 
 
-def seen(content: bytes) -> tuple[tuple[int, int], str]:
+def find_corner(content: bytes) -> tuple[tuple[int, int], str]:
     """The size of an image as it is stored, and the quarter of it that is blue."""
     with Image.open(io.BytesIO(content)) as image:
         stored = image.convert("RGB")

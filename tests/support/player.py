@@ -14,7 +14,7 @@ from queue import Empty, Queue
 from typing import Any
 
 BROWSER = shutil.which("chromium")
-REPORTS_WITHIN_S = 45
+REPORT_TIMEOUT_S = 45
 
 _PAGE = """<!doctype html><title>player</title><video id=v muted preload=auto></video><script>
 const v = document.getElementById("v"), seen = [];
@@ -36,7 +36,7 @@ v.src = %s;
 </script>"""
 
 
-def plays(link: str) -> dict[str, Any]:
+def play_video(link: str) -> dict[str, Any]:
     """What a browser reports that opens a page with the video at `link`: `seen`, its `duration`, an `error` or None."""
     assert BROWSER is not None
     reports: Queue[dict[str, Any]] = Queue()
@@ -48,9 +48,9 @@ def plays(link: str) -> dict[str, Any]:
             [BROWSER, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            return reports.get(timeout=REPORTS_WITHIN_S)
+            return reports.get(timeout=REPORT_TIMEOUT_S)
         except Empty:
-            return {"error": f"nothing was reported within {REPORTS_WITHIN_S} s", "seen": []}
+            return {"error": f"nothing was reported within {REPORT_TIMEOUT_S} s", "seen": []}
         finally:
             browser.kill()
             browser.wait()

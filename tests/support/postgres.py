@@ -19,7 +19,7 @@ import pytest
 from ledgers import Store
 from ports import free_port
 
-NONE = "PostgreSQL is not installed (Debian: postgresql)"
+NOT_INSTALLED = "PostgreSQL is not installed (Debian: postgresql)"
 
 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing that matters lies there
@@ -115,7 +115,7 @@ def running_cluster(*settings: str, on_disk: bool = False) -> Iterator[Cluster]:
     """A new one, stopped and removed afterwards. Skips where PostgreSQL is not installed. It may lie in memory, where a
     commit waits for nothing, unless it has to be `on_disk`."""
     if programs() is None:
-        pytest.skip(NONE)
+        pytest.skip(NOT_INSTALLED)
     place = None if on_disk else _place()
     with tempfile.TemporaryDirectory(prefix="sora-pg-", dir=place, ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder), settings=settings)

@@ -157,7 +157,7 @@ def wait_until_open(port: int) -> None:
 
 
 @contextmanager
-def copy_of(cluster: Cluster, name: str) -> Iterator[Cluster]:
+def replica_of(cluster: Cluster, name: str) -> Iterator[Cluster]:
     """A replica that follows the cluster (streaming, asynchronous unless the cluster waits for `name`)."""
     folder = cluster.folder / name
     folder.mkdir()
@@ -173,7 +173,7 @@ def copy_of(cluster: Cluster, name: str) -> Iterator[Cluster]:
         copy.stop("immediate")
 
 
-def take_over(cluster: Cluster, copy: Cluster) -> None:
+def fail_over(cluster: Cluster, copy: Cluster) -> None:
     """The cluster is lost; its copy is promoted and answers at its port from now on."""
     cluster.stop("immediate")
     copy.stop()
@@ -188,6 +188,6 @@ def sessions(cluster: Cluster, database: str) -> int:
     return int(counted[0][0])
 
 
-def database_of(url: str) -> str:
+def database_name(url: str) -> str:
     """The name of a database, of its address."""
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 import anyio
 import crowd
-from bench import about
+from bench import task_reply
 from fault_gateway import Answer
 from msgspec.structs import replace
 
@@ -51,7 +51,7 @@ class Priced(Sora, frozen=True):
 def costing(amount: object, status: str = "SUCCESS") -> Answer:
     """A task that cost so much by the gateway's own figure."""
     generations = [{"id": "gen_1", "url": "https://cdn.example/v.mp4"}]
-    return about(status, data={"generations": generations}, usage={"cost": amount})
+    return task_reply(status, data={"generations": generations}, usage={"cost": amount})
 
 
 def install(table: Mapping[str, Any] = dialects.DIALECTS) -> None:

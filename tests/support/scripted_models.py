@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-Told = list[dict[str, Any]]
+Results = list[dict[str, Any]]
 """The structured results so far."""
 Call = tuple[str, dict[str, Any]]
 BEATS = [{"time": 0, "description": "a door"}, {"time": 75, "description": "it opens"}]
-SCRIPT: tuple[Callable[[Told], Call], ...] = (
+SCRIPT: tuple[Callable[[Results], Call], ...] = (
     lambda _: ("create_video", {"prompt": "a lighthouse", "width": 481, "height": 480}),
     lambda _: ("create_video", {"prompt": "a lighthouse", "width": 480, "height": 480}),
     lambda told: ("get_video", {"task_id": told[1]["task_id"], "wait_seconds": 50}),
@@ -33,7 +33,7 @@ SCRIPT: tuple[Callable[[Told], Call], ...] = (
 """A mistake and its correction, then: create, wait, view, remix, storyboard, blend, download."""
 
 
-def last_words(told: Told) -> str:
+def final_answer(told: Results) -> str:
     """What the agent says in the end: where the video is."""
     return f"Saved as {told[-1]['path']}"
 
@@ -45,7 +45,7 @@ class Model:
         self.url = ""
         self.requests: list[dict[str, Any]] = []
         self.pictures: list[bytes] = []
-        self.told: Told = []
+        self.told: Results = []
         self._reply = reply
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Model:
         self.pictures = []
         return self._reply(self, request)
 
-    def next(self, told: Told) -> Call | None:
+    def next(self, told: Results) -> Call | None:
         self.told = told
         return SCRIPT[len(told)](told) if len(told) < len(SCRIPT) else None
 
@@ -63,7 +63,7 @@ class Model:
 
 def openai_responses(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     """`POST /responses`. As strict mode has it, every argument is sent, null where it means nothing."""
-    told: Told = []
+    told: Results = []
     for item in request["input"]:
         if item.get("type") == "function_call_output":
             words, *pictures = item["output"]
@@ -76,7 +76,7 @@ def openai_responses(model: Model, request: dict[str, Any]) -> dict[str, Any]:
         output = {"type": "function_call", "id": f"fc_{len(told)}", "call_id": f"call_{len(told)}", "name": call[0]}
         output["arguments"] = json.dumps(with_nulls(schemas[call[0]], call[1]))
     else:
-        output["content"] = [{"type": "output_text", "text": last_words(told), "annotations": []}]
+        output["content"] = [{"type": "output_text", "text": final_answer(told), "annotations": []}]
     about = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": request["model"]}
     return {**about, "output": [output], "tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
 
@@ -90,7 +90,7 @@ def openai_chat(model: Model, request: dict[str, Any]) -> dict[str, Any]:
         function = {"name": call[0], "arguments": json.dumps(with_nulls(schemas[call[0]], call[1]))}
         message["tool_calls"] = [{"id": f"call_{len(told)}", "type": "function", "function": function}]
     else:
-        message["content"] = last_words(told)
+        message["content"] = final_answer(told)
     choice = {"index": 0, "finish_reason": "tool_calls" if call else "stop", "message": message, "logprobs": None}
     about = {"id": "chat_1", "object": "chat.completion", "created": 1, "model": request["model"]}
     return {**about, "choices": [choice]}
@@ -98,7 +98,7 @@ def openai_chat(model: Model, request: dict[str, Any]) -> dict[str, Any]:
 
 def anthropic(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     """`POST /v1/messages`."""
-    told: Told = []
+    told: Results = []
     answers = [
         b for m in request["messages"] if m["role"] == "user" and isinstance(m["content"], list) for b in m["content"]
     ]
@@ -111,7 +111,7 @@ def anthropic(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     if call := model.next(told):
         content = {"type": "tool_use", "id": f"toolu_{len(told)}", "name": call[0], "input": call[1]}
     else:
-        content = {"type": "text", "text": last_words(told)}
+        content = {"type": "text", "text": final_answer(told)}
     usage = {"input_tokens": 1, "output_tokens": 1}
     about = {"id": "msg_1", "type": "message", "role": "assistant", "model": request["model"], "usage": usage}
     return {**about, "stop_reason": "tool_use" if call else "end_turn", "stop_sequence": None, "content": [content]}
@@ -119,7 +119,7 @@ def anthropic(model: Model, request: dict[str, Any]) -> dict[str, Any]:
 
 def gemini(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     """`POST …:generateContent`; the vendor's library spells what stands inside a part with underscores."""
-    told: Told = []
+    told: Results = []
     for part in (part for content in request["contents"] for part in content["parts"]):
         if answer := part.get("functionResponse"):
             assert answer["id"] == f"call_{len(told)}"
@@ -130,7 +130,7 @@ def gemini(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     if call := model.next(told):
         reply["functionCall"] = {"id": f"call_{len(told)}", "name": call[0], "args": call[1]}
     else:
-        reply["text"] = last_words(told)
+        reply["text"] = final_answer(told)
     return {"candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [reply]}}]}
 
 

@@ -62,7 +62,7 @@ class Team:
             yield streams
 
 
-def app_of(settings: Settings) -> tuple[SoraServer, HttpApp]:
+def build_app(settings: Settings) -> tuple[SoraServer, HttpApp]:
     server = build(settings)
     return server, HttpApp(server, settings, authentication=Authentication.from_settings(settings))
 
@@ -70,7 +70,7 @@ def app_of(settings: Settings) -> tuple[SoraServer, HttpApp]:
 @asynccontextmanager
 async def team(settings: Settings) -> AsyncIterator[Team]:
     """A server in this process, which its tests can look into."""
-    server, app = app_of(settings)
+    server, app = build_app(settings)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=2
     )

@@ -7,10 +7,10 @@ import select
 import time
 
 CTRL_C = b"\x03"
-AGAIN_AFTER_S = 5
+RETRY_DELAY_S = 5
 
 
-def shown_until(terminal: int, words: bytes = b"", within_s: float = 60, *, typed: bytes = b"") -> bytes:
+def read_terminal(terminal: int, words: bytes = b"", within_s: float = 60, *, typed: bytes = b"") -> bytes:
     """What a terminal shows, until `words` appear or the program at its other end is gone.
 
     `typed`: what was typed last. Ctrl-C is typed again where nothing comes of it: in the moment before it reads, Python
@@ -20,7 +20,7 @@ def shown_until(terminal: int, words: bytes = b"", within_s: float = 60, *, type
     shown = b""
     while not words or words not in shown:
         left_s = max(0.0, give_up_at - time.monotonic())
-        ready, _, _ = select.select([terminal], [], [], min(left_s, AGAIN_AFTER_S) if typed == CTRL_C else left_s)
+        ready, _, _ = select.select([terminal], [], [], min(left_s, RETRY_DELAY_S) if typed == CTRL_C else left_s)
         if not ready and typed == CTRL_C and left_s:
             os.write(terminal, CTRL_C)
             continue

@@ -14,7 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from bench import COMMAND
 
 _PARAMS = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
-MOST_LINE = 10_000_000
+MAX_LINE_BYTES = 10_000_000
 
 HELLO: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -41,7 +41,7 @@ class Wire:
     async def read(self) -> dict[str, Any]:
         """The next line."""
         with anyio.fail_after(30):
-            return dict(json.loads(await self._stdout.receive_until(b"\n", MOST_LINE)))
+            return dict(json.loads(await self._stdout.receive_until(b"\n", MAX_LINE_BYTES)))
 
     async def ask(self, line: bytes) -> dict[str, Any]:
         """Send a line as it is; the next one that comes back."""
@@ -113,7 +113,7 @@ class Host:
         stdout = BufferedByteReceiveStream(self._process.stdout)
         with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
             while True:
-                answer = json.loads(await stdout.receive_until(b"\n", MOST_LINE))
+                answer = json.loads(await stdout.receive_until(b"\n", MAX_LINE_BYTES))
                 if "result" in answer and answer["id"] in self._arrived:
                     self.answers[answer["id"]] = answer
                     self._arrived[answer["id"]].set()

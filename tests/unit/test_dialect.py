@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.errors import BadReply, GatewayError, OutcomeUnknown, Refused, SoraError
 from sora_mcp.core.ids import is_id, path_segment

@@ -6,7 +6,7 @@ import json
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.errors import GatewayError, NotFound, OutcomeUnknown, Refused, SoraError
 from sora_mcp.core.ids import is_id

@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from loaded import modules_after
+from imports import modules_after
 
 import sora_mcp
 

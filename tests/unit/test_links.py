@@ -17,7 +17,7 @@ import pytest
 from bench import PNG
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from rooms import BASE, CONTENT, Room, request_to
+from signed_links import BASE, CONTENT, LinkServer, request_to
 from starlette.applications import Starlette
 
 from sora_mcp.config.settings import load
@@ -40,7 +40,7 @@ def signed_in(owner: str) -> None:
 # --- who may use a link ---------------------------------------------------------------------------
 
 
-async def test_a_link_needs_no_token_and_is_kept_by_nobody(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_link_needs_no_token_and_is_kept_by_nobody(room: LinkServer, http: httpx.AsyncClient) -> None:
     answer = await http.get(await room.to_video())
     assert (answer.status_code, answer.content) == (200, CONTENT + b"alice")
     assert answer.headers["content-type"] == "video/mp4"
@@ -63,7 +63,7 @@ def altered(link: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("use", ["videos", "images"])
 async def test_a_link_that_was_altered_in_any_character_is_refused(
-    room: Room, http: httpx.AsyncClient, use: str
+    room: LinkServer, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
     tried = 0
@@ -77,7 +77,7 @@ async def test_a_link_that_was_altered_in_any_character_is_refused(
     assert not Uploads(room.settings.home, "alice").has("upload:" + "0" * 32)
 
 
-async def test_the_last_character_of_a_signature_has_one_spelling(room: Room, http: httpx.AsyncClient) -> None:
+async def test_the_last_character_of_a_signature_has_one_spelling(room: LinkServer, http: httpx.AsyncClient) -> None:
     """Four characters of base64 stand for the same last bits."""
     link = await room.for_image()
     answers = [
@@ -88,7 +88,7 @@ async def test_the_last_character_of_a_signature_has_one_spelling(room: Room, ht
 
 
 @pytest.mark.parametrize("use", ["videos", "images"])
-async def test_a_link_expires(room: Room, http: httpx.AsyncClient, use: str) -> None:
+async def test_a_link_expires(room: LinkServer, http: httpx.AsyncClient, use: str) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
     room.now += 899
     assert (await (http.get(link) if use == "videos" else http.put(link, content=PNG))).is_success
@@ -99,17 +99,17 @@ async def test_a_link_expires(room: Room, http: httpx.AsyncClient, use: str) -> 
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-async def test_a_link_to_a_video_allows_nothing_else(room: Room, http: httpx.AsyncClient, method: str) -> None:
+async def test_a_link_to_a_video_allows_nothing_else(room: LinkServer, http: httpx.AsyncClient, method: str) -> None:
     assert (await http.request(method, await room.to_video())).status_code == 405
     assert room.files["alice"].read_bytes() == CONTENT + b"alice"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "DELETE", "OPTIONS"])
-async def test_a_link_for_an_image_allows_nothing_else(room: Room, http: httpx.AsyncClient, method: str) -> None:
+async def test_a_link_for_an_image_allows_nothing_else(room: LinkServer, http: httpx.AsyncClient, method: str) -> None:
     assert (await http.request(method, await room.for_image())).status_code == 405
 
 
-async def test_a_link_of_one_use_is_none_of_the_other(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_link_of_one_use_is_none_of_the_other(room: LinkServer, http: httpx.AsyncClient) -> None:
     video, image = await room.to_video(), await room.for_image()
     as_image = video.replace("/videos/", "/images/").rpartition("/")[0]
     as_video = image.replace("/images/", "/videos/") + "/task_1.v1.mp4"
@@ -124,7 +124,7 @@ CALLERS = [(None, ""), (None, "Bearer wrong"), ("alice", "Bearer a"), ("bob", "B
 @pytest.mark.parametrize("owner", ["alice", "bob"])
 @pytest.mark.parametrize("sent", CALLERS, ids=str)
 async def test_a_token_sent_along_has_to_be_the_owners(
-    room: Room, http: httpx.AsyncClient, use: str, owner: str, sent: tuple[str | None, str]
+    room: LinkServer, http: httpx.AsyncClient, use: str, owner: str, sent: tuple[str | None, str]
 ) -> None:
     """Links x principals: nobody, a token that is not valid, the owner and somebody else."""
     caller, header = sent
@@ -145,7 +145,7 @@ async def test_a_token_sent_along_has_to_be_the_owners(
 
 @pytest.mark.parametrize("use", ["videos", "images"])
 async def test_the_links_of_somebody_who_has_no_access_any_more_are_refused(
-    room: Room, http: httpx.AsyncClient, use: str
+    room: LinkServer, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
     room.let_in.remove("alice")
@@ -154,7 +154,7 @@ async def test_the_links_of_somebody_who_has_no_access_any_more_are_refused(
 
 @pytest.mark.parametrize("use", ["videos", "images"])
 async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
-    room: Room, http: httpx.AsyncClient, use: str
+    room: LinkServer, http: httpx.AsyncClient, use: str
 ) -> None:
     link = await (room.to_video() if use == "videos" else room.for_image())
     room.trouble = CannotVerify("The tokens cannot be read now.")
@@ -165,14 +165,16 @@ async def test_while_nobody_can_tell_who_has_access_a_link_is_not_called_dead(
     assert (await http.request("GET" if use == "videos" else "PUT", link, content=PNG)).is_success
 
 
-async def test_a_link_leads_to_its_owners_file_only(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_link_leads_to_its_owners_file_only(room: LinkServer, http: httpx.AsyncClient) -> None:
     assert (await http.get(await room.to_video("bob"))).content == CONTENT + b"bob"
     del room.files["bob"]
     assert (await http.get(await room.to_video("alice"))).content == CONTENT + b"alice"
 
 
 @pytest.mark.parametrize("what", ["removed", "replaced", "forgotten", "a folder"])
-async def test_a_file_that_is_not_the_one_any_more_is_not_found(room: Room, http: httpx.AsyncClient, what: str) -> None:
+async def test_a_file_that_is_not_the_one_any_more_is_not_found(
+    room: LinkServer, http: httpx.AsyncClient, what: str
+) -> None:
     link, path = await room.to_video(), room.files["alice"]
     if what == "forgotten":
         del room.files["alice"]
@@ -224,7 +226,9 @@ async def test_other_paths_lead_nowhere(http: httpx.AsyncClient, path: str) -> N
         ("[::1]:8765", "https://[::1]:8765"),
     ],
 )
-async def test_without_a_public_address_a_link_begins_as_the_request_did(room: Room, host: str, base: str) -> None:
+async def test_without_a_public_address_a_link_begins_as_the_request_did(
+    room: LinkServer, host: str, base: str
+) -> None:
     settings = load({}, base_url="sandbox", home=room.settings.home)
     links = Links(settings, open_documents(settings), room.saved_file, bool)
     assert (await links.for_owner("alice", request_to(host)).for_image()).startswith(f"{base}/images/")
@@ -233,7 +237,7 @@ async def test_without_a_public_address_a_link_begins_as_the_request_did(room: R
 @pytest.mark.parametrize(
     "host", ["", "localhost:80@evil.example", "localhost:80/x", "localhost:80\\x", "a b", "localhost:x"]
 )
-async def test_a_host_that_is_none_begins_no_link(room: Room, host: str) -> None:
+async def test_a_host_that_is_none_begins_no_link(room: LinkServer, host: str) -> None:
     settings = load({}, base_url="sandbox", home=room.settings.home)
     links = Links(settings, open_documents(settings), room.saved_file, bool)
     with pytest.raises(NotConfigured) as caught:
@@ -241,7 +245,7 @@ async def test_a_host_that_is_none_begins_no_link(room: Room, host: str) -> None
     assert "public_url" in caught.value.message
 
 
-async def test_the_public_address_stands_above_the_host(room: Room) -> None:
+async def test_the_public_address_stands_above_the_host(room: LinkServer) -> None:
     assert (await room.links.for_owner("alice", request_to("127.0.0.1:8765", "http")).for_image()).startswith(
         f"{BASE}/images/"
     )
@@ -258,20 +262,20 @@ def write_keys(home: Path, keys: object) -> None:
     (home / "link-keys.json").write_text(json.dumps({"format": 1, "keys": keys}), encoding="ascii")
 
 
-async def test_the_file_of_keys_is_this_users_alone(room: Room) -> None:
+async def test_the_file_of_keys_is_this_users_alone(room: LinkServer) -> None:
     await room.for_image()
     assert (room.settings.home / "link-keys.json").stat().st_mode & 0o777 == 0o600
     assert len(keys_of(room.settings.home)) == 1
 
 
-async def test_servers_that_start_at_once_make_one_key(room: Room) -> None:
+async def test_servers_that_start_at_once_make_one_key(room: LinkServer) -> None:
     with ThreadPoolExecutor(8) as threads:
         read = list(threads.map(lambda _: LinkKeys(open_documents(room.settings), time.time).read(), range(16)))
     assert all(keys == read[0] for keys in read)
 
 
 async def test_a_new_key_signs_and_the_old_one_is_accepted_until_it_is_taken_out(
-    room: Room, http: httpx.AsyncClient
+    room: LinkServer, http: httpx.AsyncClient
 ) -> None:
     home, old = room.settings.home, await room.to_video()
     write_keys(home, ["ab" * 32, *keys_of(home)])
@@ -281,7 +285,7 @@ async def test_a_new_key_signs_and_the_old_one_is_accepted_until_it_is_taken_out
     assert [(await http.get(link)).status_code for link in (old, new)] == [403, 200]
 
 
-async def test_servers_that_share_the_keys_accept_each_others_links(room: Room, tmp_path: Path) -> None:
+async def test_servers_that_share_the_keys_accept_each_others_links(room: LinkServer, tmp_path: Path) -> None:
     link = await room.to_video()
     other = load({}, base_url="sandbox", home=tmp_path / "other")
     shutil.copytree(room.settings.home, other.home)
@@ -296,7 +300,7 @@ DAMAGED: list[object] = [[], "ab" * 32, ["ab"], ["ab" * 31 + "zz"], ["ab" * 32, 
 
 @pytest.mark.parametrize("keys", DAMAGED, ids=str)
 async def test_a_damaged_file_of_keys_signs_nothing_and_is_left_as_it_is(
-    room: Room, http: httpx.AsyncClient, keys: object
+    room: LinkServer, http: httpx.AsyncClient, keys: object
 ) -> None:
     link, home = await room.to_video(), room.settings.home
     write_keys(home, keys)
@@ -308,7 +312,7 @@ async def test_a_damaged_file_of_keys_signs_nothing_and_is_left_as_it_is(
     assert (home / "link-keys.json").read_bytes() == before
 
 
-async def test_a_file_of_keys_that_others_can_read_signs_nothing(room: Room) -> None:
+async def test_a_file_of_keys_that_others_can_read_signs_nothing(room: LinkServer) -> None:
     await room.for_image()
     (room.settings.home / "link-keys.json").chmod(0o644)
     with pytest.raises(FileProblem):
@@ -334,7 +338,7 @@ WHOLE = CONTENT + b"alice"
     ],
 )
 async def test_a_player_gets_the_range_it_asks_for(
-    room: Room, http: httpx.AsyncClient, asked: str, part: bytes
+    room: LinkServer, http: httpx.AsyncClient, asked: str, part: bytes
 ) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, part)
@@ -343,7 +347,7 @@ async def test_a_player_gets_the_range_it_asks_for(
     assert answer.headers["etag"]
 
 
-async def test_a_player_that_seeks(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_player_that_seeks(room: LinkServer, http: httpx.AsyncClient) -> None:
     """As Chromium does: from the start, the end for the index, then where the user has clicked."""
     link = await room.to_video()
     first = await http.get(link, headers={"Range": "bytes=0-"})
@@ -354,7 +358,7 @@ async def test_a_player_that_seeks(room: Room, http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=-0", "bytes=999999999999-", "bytes=-0,999999-"])
-async def test_a_range_behind_the_end_cannot_be_given(room: Room, http: httpx.AsyncClient, asked: str) -> None:
+async def test_a_range_behind_the_end_cannot_be_given(room: LinkServer, http: httpx.AsyncClient, asked: str) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert answer.status_code == 416
     assert answer.headers["content-range"] == f"bytes */{SIZE}"
@@ -371,7 +375,7 @@ async def test_a_range_behind_the_end_cannot_be_given(room: Room, http: httpx.As
     ],
 )
 async def test_of_several_ranges_those_that_can_be_given_are(
-    room: Room, http: httpx.AsyncClient, asked: str, part: bytes
+    room: LinkServer, http: httpx.AsyncClient, asked: str, part: bytes
 ) -> None:
     """RFC 9110 §15.5.17: 416 is for ranges of which none can be."""
     answer = await http.get(await room.to_video(), headers={"Range": asked})
@@ -379,7 +383,7 @@ async def test_of_several_ranges_those_that_can_be_given_are(
 
 
 async def test_ranges_that_can_be_given_come_in_parts_without_those_that_cannot(
-    room: Room, http: httpx.AsyncClient
+    room: LinkServer, http: httpx.AsyncClient
 ) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": "bytes=0-0,99999999-,20-29"})
     assert answer.status_code == 206
@@ -405,34 +409,38 @@ async def test_ranges_that_can_be_given_come_in_parts_without_those_that_cannot(
     ],
 )
 async def test_a_range_that_is_not_understood_or_one_of_too_many_is_ignored(
-    room: Room, http: httpx.AsyncClient, asked: str
+    room: LinkServer, http: httpx.AsyncClient, asked: str
 ) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, WHOLE)
 
 
 @pytest.mark.parametrize("asked", ["bytes=1_0-", "bytes=5", "bytes=" + "9" * 5000 + "-", "bytes=0-" + "9" * 5000])
-async def test_a_range_that_is_none_gives_at_most_the_file(room: Room, http: httpx.AsyncClient, asked: str) -> None:
+async def test_a_range_that_is_none_gives_at_most_the_file(
+    room: LinkServer, http: httpx.AsyncClient, asked: str
+) -> None:
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert answer.status_code in {200, 400, 416}
     assert len(answer.content) <= SIZE
 
 
-async def test_many_ranges_that_overlap_are_sent_once(room: Room, http: httpx.AsyncClient) -> None:
+async def test_many_ranges_that_overlap_are_sent_once(room: LinkServer, http: httpx.AsyncClient) -> None:
     asked = "bytes=" + ",".join(["0-"] * 16)
     answer = await http.get(await room.to_video(), headers={"Range": asked})
     assert answer.status_code == 206
     assert len(answer.content) < SIZE + 1000
 
 
-async def test_another_file_is_sent_whole_to_whoever_wants_the_rest_of_one(room: Room, http: httpx.AsyncClient) -> None:
+async def test_another_file_is_sent_whole_to_whoever_wants_the_rest_of_one(
+    room: LinkServer, http: httpx.AsyncClient
+) -> None:
     for old in ('"of-another-file"', "Wed, 21 Oct 2015 07:28:00 GMT", 'W/"weak"'):
         answer = await http.get(await room.to_video(), headers={"Range": "bytes=10-20", "If-Range": old})
         assert (answer.status_code, answer.content) == (200, WHOLE)
 
 
 @pytest.mark.parametrize("asked", [None, "bytes=0-5", "bytes=5-1", f"bytes={SIZE}-"])
-async def test_head_tells_of_the_whole_file(room: Room, http: httpx.AsyncClient, asked: str | None) -> None:
+async def test_head_tells_of_the_whole_file(room: LinkServer, http: httpx.AsyncClient, asked: str | None) -> None:
     answer = await http.head(await room.to_video(), headers={"Range": asked} if asked else {})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(SIZE)

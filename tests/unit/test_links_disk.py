@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from anyio import to_thread
 from bench import PNG
-from rooms import Room
 from shared_server import Running
+from signed_links import LinkServer
 from starlette.applications import Starlette
 from starlette.responses import FileResponse
 
@@ -49,7 +49,7 @@ def path_of(path: Path, happens: Callable[[], Any]) -> Path:
 
 
 async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_rest(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, is_back = await room.to_video(), threading.Event()
     room.files["alice"] = path_of(room.files["alice"], partial(is_back.wait, 10))
@@ -71,7 +71,9 @@ async def test_a_folder_that_stands_still_is_told_and_takes_no_thread_from_the_r
     assert (await http.get(link)).status_code == 200
 
 
-async def test_no_link_is_given_to_a_folder_that_stands_still(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_link_is_given_to_a_folder_that_stands_still(
+    room: LinkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     is_back = threading.Event()
     monkeypatch.setattr(folder, "STEP_TIMEOUT_S", 0.1)
     monkeypatch.setattr(links, "stat_file", lambda _: is_back.wait(10))
@@ -84,7 +86,7 @@ async def test_no_link_is_given_to_a_folder_that_stands_still(room: Room, monkey
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes that have names")
 async def test_an_image_is_not_waited_for_where_its_folder_stands_still(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = await room.for_image()
     assert (await http.put(link, content=PNG)).status_code == 201
@@ -109,7 +111,7 @@ def fails(number: int, path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
 async def test_a_file_that_cannot_be_read_now_is_not_said_to_be_gone(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, number: int
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     link, path = await room.to_video(), room.files["alice"]
     monkeypatch.setattr(PathOf, "open", lambda self, *_: fails(number, self))
@@ -121,7 +123,7 @@ async def test_a_file_that_cannot_be_read_now_is_not_said_to_be_gone(
 
 @pytest.mark.skipif(not hasattr(FileResponse, "_open_file"), reason="this starlette opens files by itself")
 async def test_a_file_that_is_cut_while_it_is_sent_ends_the_download_without_a_traceback(
-    room: Room, caplog: pytest.LogCaptureFixture
+    room: LinkServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     size = 30_000_000
     os.truncate(room.files["alice"], size)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.config.logins import LoginFile
 from sora_mcp.config.settings import Settings, load

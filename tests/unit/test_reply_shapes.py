@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from reply_shapes import CREATES, HTML, QUERIES, Create, Query
-from worded import next_step
+from wording import next_step
 
 from sora_mcp.core.errors import BadReply, OutcomeUnknown, Refused
 from sora_mcp.dialects.protocol import Created

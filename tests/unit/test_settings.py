@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from worded import next_step
+from wording import next_step
 
 from sora_mcp import dialects
 from sora_mcp.config.addresses import is_local_host

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import COMMAND, KEY, TAKEN, Connect, Run, environment, over_stdio
+from bench import ACCEPTED, COMMAND, KEY, Connect, Run, environment, over_stdio
 from calls import NOTHING_SENT, ask, assert_accepted, assert_refused, create
 from fault_gateway import CREATE, FaultGateway, fault_gateway
 from mcp import Client
@@ -100,7 +100,7 @@ PAID: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("tool", PAID)
 async def test_a_misspelt_cap_stops_what_costs_money_and_nothing_else(tmp_path: Path, tool: str) -> None:
     async with fault_gateway() as gateway:
-        gateway.on("POST", CREATE, TAKEN)
+        gateway.on("POST", CREATE, ACCEPTED)
         environ = environment(tmp_path, gateway, MAX_COST_DAY="5")
         async with Client(over_stdio(environ)) as client:
             refused = await assert_refused(client, tool, PAID[tool], "SORA_MAX_COST_PER_DAY")

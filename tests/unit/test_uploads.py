@@ -13,7 +13,7 @@ import httpx
 import pytest
 from bench import PNG
 from photos import HEIC
-from rooms import Room
+from signed_links import LinkServer
 
 from sora_mcp.core.errors import InvalidInput
 from sora_mcp.server.links import receiving
@@ -27,12 +27,12 @@ OTHER = PNG[:40] + b"other" + PNG[40:]
 JPEG = bytes.fromhex("ffd8ffc0000b080001000101011100ffda000801010000003f00") + b"\x12\x34" + b"\xff\xd9"
 
 
-def folder(room: Room, owner: str = "alice") -> Path:
+def folder(room: LinkServer, owner: str = "alice") -> Path:
     [path] = [each for each in (room.settings.home / "uploads").iterdir() if each.name.startswith(owner)]
     return path
 
 
-def kept(room: Room) -> list[Path]:
+def kept(room: LinkServer) -> list[Path]:
     """What lies in everybody's folders, but for marks of links that were used."""
     files = (room.settings.home / "uploads").glob("*/*")
     return [path for path in files if path.suffix != ".link"]
@@ -50,7 +50,7 @@ async def in_parts(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("content", [PNG, JPEG, HEIC], ids=["png", "jpg", "heic"])
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "image/png"}, {"Content-Type": "application/octet-stream"}])
 async def test_an_image_gets_a_name_that_leads_to_its_very_bytes(
-    room: Room, http: httpx.AsyncClient, method: str, content: bytes, headers: dict[str, str]
+    room: LinkServer, http: httpx.AsyncClient, method: str, content: bytes, headers: dict[str, str]
 ) -> None:
     answer = await http.request(method, await room.for_image(), content=content, headers=headers)
     assert answer.status_code == 201, answer.text
@@ -62,7 +62,7 @@ async def test_an_image_gets_a_name_that_leads_to_its_very_bytes(
     assert image.kind == about["kind"]
 
 
-async def test_an_image_leads_nowhere_for_anybody_else(room: Room, http: httpx.AsyncClient) -> None:
+async def test_an_image_leads_nowhere_for_anybody_else(room: LinkServer, http: httpx.AsyncClient) -> None:
     name = (await http.put(await room.for_image("alice"), content=PNG)).json()["url"]
     bobs = Uploads(room.settings.home, "bob")
     assert not bobs.has(name)
@@ -73,13 +73,13 @@ async def test_an_image_leads_nowhere_for_anybody_else(room: Room, http: httpx.A
     assert of_another.value.message == unknown.value.message
 
 
-async def test_the_same_bytes_have_the_same_name(room: Room, http: httpx.AsyncClient) -> None:
+async def test_the_same_bytes_have_the_same_name(room: LinkServer, http: httpx.AsyncClient) -> None:
     names = {(await http.put(await room.for_image(), content=PNG)).json()["url"] for _ in range(3)}
     assert len(names) == 1
     assert len(kept(room)) == 1
 
 
-async def test_files_and_folders_are_the_servers_alone(room: Room, http: httpx.AsyncClient) -> None:
+async def test_files_and_folders_are_the_servers_alone(room: LinkServer, http: httpx.AsyncClient) -> None:
     await http.put(await room.for_image(), content=PNG)
     assert folder(room).stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in kept(room)} == {0o600}
@@ -88,7 +88,7 @@ async def test_files_and_folders_are_the_servers_alone(room: Room, http: httpx.A
 # --- a link that is used again --------------------------------------------------------------------
 
 
-async def test_a_link_takes_one_image_which_may_be_sent_again(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_link_takes_one_image_which_may_be_sent_again(room: LinkServer, http: httpx.AsyncClient) -> None:
     """A client that lost the answer sends the same once more; whoever else has the link sends nothing."""
     link = await room.for_image()
     first = await http.put(link, content=PNG)
@@ -98,7 +98,9 @@ async def test_a_link_takes_one_image_which_may_be_sent_again(room: Room, http: 
     assert [path.read_bytes() for path in kept(room)] == [PNG]
 
 
-async def test_of_two_images_that_come_by_one_link_at_once_one_is_kept(room: Room, http: httpx.AsyncClient) -> None:
+async def test_of_two_images_that_come_by_one_link_at_once_one_is_kept(
+    room: LinkServer, http: httpx.AsyncClient
+) -> None:
     link, answers = await room.for_image(), list[int]()
 
     async def send(content: bytes) -> None:
@@ -123,7 +125,7 @@ def test_the_same_image_may_come_by_one_link_several_times_at_once(tmp_path: Pat
         list(senders.map(send, [f"link {number // 8}" for number in range(160)]))
 
 
-async def test_a_link_by_which_nothing_came_can_still_be_used(room: Room, http: httpx.AsyncClient) -> None:
+async def test_a_link_by_which_nothing_came_can_still_be_used(room: LinkServer, http: httpx.AsyncClient) -> None:
     link = await room.for_image()
     assert (await http.put(link, content=b"no image at all")).status_code == 415
     assert (await http.put(link, content=PNG)).status_code == 201
@@ -145,7 +147,7 @@ NO_IMAGES = {
 
 @pytest.mark.parametrize("what", NO_IMAGES)
 @pytest.mark.parametrize("size", [7, 100_000])
-async def test_what_is_no_image_is_not_kept(room: Room, http: httpx.AsyncClient, what: str, size: int) -> None:
+async def test_what_is_no_image_is_not_kept(room: LinkServer, http: httpx.AsyncClient, what: str, size: int) -> None:
     answer = await http.put(await room.for_image(), content=in_parts(NO_IMAGES[what], size))
     assert answer.status_code == 415
     assert "mage" in answer.json()["error"]
@@ -157,7 +159,7 @@ TYPES = ["text/html", "application/json", "multipart/form-data; boundary=x", "ap
 
 @pytest.mark.parametrize("kind", [*TYPES, "video/mp4", "x"])
 async def test_a_body_that_says_it_is_something_else_is_not_taken(
-    room: Room, http: httpx.AsyncClient, kind: str
+    room: LinkServer, http: httpx.AsyncClient, kind: str
 ) -> None:
     answer = await http.put(await room.for_image(), content=PNG, headers={"Content-Type": kind})
     assert answer.status_code == 415
@@ -166,14 +168,14 @@ async def test_a_body_that_says_it_is_something_else_is_not_taken(
 
 @pytest.mark.parametrize("header", [{"Content-Encoding": "gzip"}, {"Content-Range": "bytes 0-5/10"}])
 async def test_a_part_of_an_image_or_a_compressed_one_is_not_taken(
-    room: Room, http: httpx.AsyncClient, header: dict[str, str]
+    room: LinkServer, http: httpx.AsyncClient, header: dict[str, str]
 ) -> None:
     assert (await http.put(await room.for_image(), content=PNG, headers=header)).status_code in {400, 415}
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
 async def test_a_body_of_100_mb_is_refused_and_never_held(
-    room: Room, http: httpx.AsyncClient, *, is_declared: bool
+    room: LinkServer, http: httpx.AsyncClient, *, is_declared: bool
 ) -> None:
     sent = 0
 
@@ -194,7 +196,7 @@ async def test_a_body_of_100_mb_is_refused_and_never_held(
         assert kept(room) == []
 
 
-async def test_an_image_as_large_as_may_be_is_taken(room: Room, http: httpx.AsyncClient) -> None:
+async def test_an_image_as_large_as_may_be_is_taken(room: LinkServer, http: httpx.AsyncClient) -> None:
     content = PNG + bytes(MAX_IMAGE_BYTES - len(PNG))
     answer = await http.put(await room.for_image(), content=in_parts(content, 1_000_000))
     assert answer.status_code == 201
@@ -202,7 +204,7 @@ async def test_an_image_as_large_as_may_be_is_taken(room: Room, http: httpx.Asyn
 
 
 async def test_a_body_that_comes_too_slowly_is_given_up(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "UPLOAD_TIMEOUT_S", 0.05)
 
@@ -220,7 +222,7 @@ async def test_a_body_that_comes_too_slowly_is_given_up(
 @pytest.mark.skipif(sys.platform == "win32", reason="the system has no limit for files")
 @pytest.mark.parametrize("size", [700_000, 4_000_000])
 async def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
-    room: Room, http: httpx.AsyncClient, size: int
+    room: LinkServer, http: httpx.AsyncClient, size: int
 ) -> None:
     import resource  # noqa: PLC0415 - not on every platform
 
@@ -242,7 +244,7 @@ async def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(
 
 
 async def test_nobody_has_more_images_here_than_may_be(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_IMAGES", 2)
     for number in range(2):
@@ -259,7 +261,7 @@ async def test_nobody_has_more_images_here_than_may_be(
 
 
 async def test_nobody_has_more_bytes_here_than_may_be(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_BYTES", 2 * len(PNG))
     assert (await http.put(await room.for_image(), content=PNG)).status_code == 201
@@ -268,7 +270,7 @@ async def test_nobody_has_more_bytes_here_than_may_be(
     assert len(kept(room)) == 1
 
 
-async def test_an_image_is_forgotten_after_a_day(room: Room, http: httpx.AsyncClient) -> None:
+async def test_an_image_is_forgotten_after_a_day(room: LinkServer, http: httpx.AsyncClient) -> None:
     name = (await http.put(await room.for_image(), content=PNG)).json()["url"]
     [path] = kept(room)
     about = path.stat()
@@ -290,13 +292,13 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [*NAMES, "upload:" + "0" * 32 + "\n", "upload:swept"])
-async def test_other_names_lead_nowhere(room: Room, http: httpx.AsyncClient, name: str) -> None:
+async def test_other_names_lead_nowhere(room: LinkServer, http: httpx.AsyncClient, name: str) -> None:
     await http.put(await room.for_image(), content=PNG)
     assert not Uploads(room.settings.home, "alice").has(name)
 
 
 async def test_one_image_may_not_be_sent_by_any_number_of_links(
-    room: Room, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    room: LinkServer, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each link that was used is a file for a day."""
     monkeypatch.setattr(uploads, "MAX_LINKS", 3)

@@ -48,15 +48,15 @@ async def save(gateway: Gateway, url: str, folder: Path) -> Path:
     return target
 
 
-def left_in(folder: Path) -> list[Path]:
+def leftovers(folder: Path) -> list[Path]:
     return list(folder.glob("video*"))
 
 
-async def refused(gateway: Gateway, url: str, folder: Path) -> BadReply:
+async def fetch_refused(gateway: Gateway, url: str, folder: Path) -> BadReply:
     """A download that fails leaves nothing behind."""
     with pytest.raises(BadReply) as caught:
         await save(gateway, url, folder)
-    assert left_in(folder) == []
+    assert leftovers(folder) == []
     return caught.value
 
 

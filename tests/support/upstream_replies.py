@@ -1,6 +1,6 @@
 """What each kind of upstream answers, for tests that are run in the words of every dialect.
 
-A new profile of a package is covered without a change here; a new package needs an entry in `WORDS`.
+A new profile of a package is covered without a change here; a new package needs an entry in `REPLIES`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import MP4, TAKEN_NEXT, about, finished
+from bench import ACCEPTED_NEXT, MP4, finished, task_reply
 from fault_gateway import CREATE, NEXT_ID, Answer, FaultGateway, says
 
 from sora_mcp.config.endpoint import OPENROUTER, SORA, VIDEOS
@@ -27,7 +27,7 @@ FIRST_ID = "task_1"
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class UpstreamReplies:
     """What a kind of upstream says of a create: its path, and the answers to a create that is taken and to a query.
 
     `finish` lets the first task have finished, with a file that lies at another address. `lists`: what it says of its
@@ -46,18 +46,18 @@ def package_of(dialect: str) -> str:
     return dialect.partition(":")[0]
 
 
-def settings_of(dialect: str) -> dict[str, Any]:
+def settings_for(dialect: str) -> dict[str, Any]:
     """The settings that a create in a dialect needs, besides an address and a key."""
     return {"dialect": dialect, "model": None if dialect == SORA else "some-model"}
 
 
-def sandbox_settings_of(dialect: str) -> dict[str, Any]:
+def sandbox_settings_for(dialect: str) -> dict[str, Any]:
     """The same for the sandbox's face of that dialect."""
     models = {SORA: None, OPENROUTER: "sandbox/aurora-2"}
     return {"dialect": dialect, "model": models.get(dialect, "sandbox")}
 
 
-def smallest_of(dialect: str, capabilities: Capabilities) -> dict[str, int]:
+def smallest_video(dialect: str, capabilities: Capabilities) -> dict[str, int]:
     """A small and short video that the sandbox's face makes."""
     if dialect == OPENROUTER:
         return {"width": 480, "height": 480, "n_frames": 120}
@@ -89,15 +89,15 @@ def _finish_openrouter(gateway: FaultGateway, address: str) -> None:
     gateway.on("GET", f"{_ROUTER}/{FIRST_ID}/content", Answer(302, headers={"Location": address}))
 
 
-WORDS = {
-    SORA: Words(CREATE, TAKEN_NEXT, about("SUBMITTED", task_id=FIRST_ID), _finish_sora),
-    VIDEOS: Words(
+REPLIES = {
+    SORA: UpstreamReplies(CREATE, ACCEPTED_NEXT, task_reply("SUBMITTED", task_id=FIRST_ID), _finish_sora),
+    VIDEOS: UpstreamReplies(
         "/v1/videos",
         says(_OBJECT | {"id": NEXT_ID.decode()}),
         says(_OBJECT | {"id": FIRST_ID}),
         _finish_videos,
     ),
-    OPENROUTER: Words(
+    OPENROUTER: UpstreamReplies(
         _ROUTER,
         says(_JOB | {"id": NEXT_ID.decode()}, 202),
         says(_JOB),
@@ -108,9 +108,9 @@ WORDS = {
 """By the package of the dialect."""
 
 
-def speak(gateway: FaultGateway, dialect: str, create: Answer | None = None) -> Words:
+def script_gateway(gateway: FaultGateway, dialect: str, create: Answer | None = None) -> UpstreamReplies:
     """Script a gateway to answer in the words of a dialect: creates so, or taken. What it was scripted with."""
-    words = WORDS[package_of(dialect)]
+    words = REPLIES[package_of(dialect)]
     gateway.create_path = words.path
     gateway.on("POST", words.path, create or words.taken)
     gateway.on("GET", words.path, words.about)
@@ -119,9 +119,9 @@ def speak(gateway: FaultGateway, dialect: str, create: Answer | None = None) -> 
     return words
 
 
-async def make_known(dialect: str, home: Path, address: str) -> None:
+async def preload_catalogue(dialect: str, home: Path, address: str) -> None:
     """Let a server of this home know already what the models at an address take, where they have to be known."""
-    words, spoken = WORDS[package_of(dialect)], named(dialect, load({}, **settings_of(dialect)))
+    words, spoken = REPLIES[package_of(dialect)], named(dialect, load({}, **settings_for(dialect)))
     if words.lists is None or not isinstance(spoken, Catalogued):
         return
     kept = spoken.read_catalogue(Reply(200, {}, words.lists.body, now=0))
@@ -132,9 +132,9 @@ async def make_known(dialect: str, home: Path, address: str) -> None:
     await Catalogue(home, address, spoken, fetch, time.time).load()
 
 
-def in_words(answer: Answer, words: Words) -> Answer:
+def in_dialect(answer: Answer, words: UpstreamReplies) -> Answer:
     """An answer that takes a create, as these words say that; any other as it is."""
-    return replace(answer, body=words.taken.body) if answer.body == TAKEN_NEXT.body else answer
+    return replace(answer, body=words.taken.body) if answer.body == ACCEPTED_NEXT.body else answer
 
 
 FILE = Answer(200, MP4, {"Content-Type": "video/mp4"})

@@ -9,10 +9,10 @@ import anyio
 import mcp_types as types
 from mcp import Client
 from mcp.client.subscriptions import ResourceUpdated
-from reading import text
+from resources import text
 
 
-class Ears:
+class ChangeListener:
     """Hears of changes at a client, in the way of its era."""
 
     def __init__(self) -> None:

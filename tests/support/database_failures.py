@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import psycopg
 from ledgers import Store
 
-DatabaseTrouble = Callable[[Store], AbstractContextManager[object]]
+DatabaseFailure = Callable[[Store], AbstractContextManager[object]]
 """Takes a ledger in PostgreSQL; the trouble is over at the end."""
 
 _END_CONNECTIONS = (
@@ -32,7 +32,7 @@ def _outside(store: Store, *statements: str) -> None:
             database.execute(statement.format(name=name).encode())
 
 
-def _changed(begin: str, end: str) -> DatabaseTrouble:
+def _changed(begin: str, end: str) -> DatabaseFailure:
     """Statements about the database; its connections are ended so that they count."""
 
     @contextmanager
@@ -44,7 +44,7 @@ def _changed(begin: str, end: str) -> DatabaseTrouble:
     return trouble
 
 
-def _within(begin: str, end: str) -> DatabaseTrouble:
+def _within(begin: str, end: str) -> DatabaseFailure:
     """Statements in the database."""
 
     @contextmanager
@@ -56,7 +56,7 @@ def _within(begin: str, end: str) -> DatabaseTrouble:
     return trouble
 
 
-def _held(statement: str) -> DatabaseTrouble:
+def _held(statement: str) -> DatabaseFailure:
     """Somebody holds something in a transaction of their own."""
 
     @contextmanager
@@ -88,7 +88,7 @@ def _put_back(table: str) -> str:
     return f"INSERT INTO {table}{overriding} TABLE kept_{table} ON CONFLICT DO NOTHING; DROP TABLE kept_{table}"
 
 
-DATABASE_TROUBLES: dict[str, DatabaseTrouble] = {
+DATABASE_FAILURES: dict[str, DatabaseFailure] = {
     "cut off for a moment": _cut_off,
     "away": _changed("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
     "read-only": _changed(

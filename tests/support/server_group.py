@@ -87,7 +87,7 @@ class Balancer:
 
 
 @dataclass
-class Several:
+class ServerGroup:
     """The servers, and the balancer before them. People are let in by their names."""
 
     servers: list[Server]
@@ -128,9 +128,9 @@ class Several:
 
 
 @asynccontextmanager
-async def several(
+async def server_group(
     folder: Path, ledger_url: str, gateway: FaultGateway | None = None, *, number: int = 2, **settings: str
-) -> AsyncIterator[Several]:
+) -> AsyncIterator[ServerGroup]:
     """Servers with a home of their own each, one folder for videos, and one ledger. `settings` without SORA_; a `{n}`
     in them is the server's number."""
     async with AsyncExitStack() as stack:
@@ -153,7 +153,7 @@ async def several(
                 await running.is_ready.wait()
             balancer.address = f"http://127.0.0.1:{running.port}/mcp"
             try:
-                yield Several(servers, balancer)
+                yield ServerGroup(servers, balancer)
             finally:
                 running.should_exit = running.force_exit = True
                 with anyio.CancelScope(shield=True), anyio.move_on_after(10):

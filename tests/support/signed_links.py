@@ -18,7 +18,7 @@ CONTENT = MP4 + bytes(range(256)) * 400
 BASE = "https://videos.example.org"
 
 
-class Room:
+class LinkServer:
     """A server's links, the one video of each owner, and a clock."""
 
     def __init__(self, folder: Path) -> None:
