@@ -9,7 +9,7 @@ import click
 from sora_mcp.cli.output import confirm, print_json
 from sora_mcp.config.settings import Settings
 from sora_mcp.config.spelling import variable_of
-from sora_mcp.ledger.opening import copy_ledger, place_of
+from sora_mcp.ledger.opening import copy_ledger, describe_database
 
 if TYPE_CHECKING:
     from sora_mcp.ledger.postgres.copying import Copy
@@ -20,7 +20,7 @@ def copy(settings: Settings, *, dry_run: bool, yes: bool, again: bool, as_json: 
     if settings.ledger_url is None:
         name = variable_of("ledger_url")
         raise click.UsageError(f"Set {name} to the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
-    database = place_of(settings.ledger_url)
+    database = describe_database(settings.ledger_url)
     if not yes and not dry_run:
         confirm(
             f"This copies {settings.ledger} to PostgreSQL ({database}). The file stays as it is and can be read, but"

@@ -15,8 +15,8 @@ from sora_mcp.core.accounts import Team
 from sora_mcp.core.cost import RELATIVE, Cost, sum_in_unit, total
 from sora_mcp.core.errors import SoraError
 from sora_mcp.ledger import Ledger, open_ledger
-from sora_mcp.ledger.opening import inspect, place_of
-from sora_mcp.ledger.sqlite.integrity import look_before_opening
+from sora_mcp.ledger.opening import describe_database, inspect
+from sora_mcp.ledger.sqlite.integrity import check_before_opening
 from sora_mcp.studio.costs import spending_policy
 
 
@@ -33,7 +33,7 @@ async def check_ledger(settings: Settings) -> list[Finding]:
 async def _check_file(settings: Settings) -> list[Finding]:
     path = settings.ledger
     try:
-        look_before_opening(path)
+        check_before_opening(path)
         path.stat()
     except FileNotFoundError:
         return [("ledger", "ok", f"{path} (made at the first video)", "")]
@@ -43,7 +43,7 @@ async def _check_file(settings: Settings) -> list[Finding]:
 
 
 async def _check_postgres(settings: Settings, url: Secret) -> list[Finding]:
-    place = place_of(url)
+    place = describe_database(url)
     try:
         server = inspect(url)
     except SoraError as error:
@@ -61,7 +61,7 @@ async def _check_unused_file(settings: Settings) -> list[Finding]:
     with suppress(SoraError, OSError):  # it was copied, or is not a ledger
         if settings.ledger.stat().st_size:
             with closing(open_ledger(settings.ledger)) as old_ledger:
-                await old_ledger.check_place()
+                await old_ledger.check_can_begin()
                 number = sum((await old_ledger.states()).values())
             if number:
                 contents = f"{settings.ledger} holds {_format_requests(number)}"
@@ -73,7 +73,7 @@ async def _check_unused_file(settings: Settings) -> list[Finding]:
 async def _check_open_ledger(settings: Settings, location: str) -> list[Finding]:
     with closing(open_ledger(settings.ledger, url=settings.ledger_url)) as ledger:
         counts = await ledger.check()
-        await ledger.check_place()
+        await ledger.check_can_begin()
         spending = await _check_spending(settings, ledger) if counts else []
     checks: list[Finding] = [("ledger", "ok", f"{location} holds {_format_requests(sum(counts.values()))}", "")]
     unsettled = {state: counts[state] for state in ("unknown", "sending") if counts.get(state)}

@@ -37,9 +37,9 @@ def load_settings() -> Settings:
 
     settings = load()
     if settings.ledger_url is not None:
-        from sora_mcp.ledger.opening import place_of  # noqa: PLC0415 - one person's ledger is a file
+        from sora_mcp.ledger.opening import describe_database  # noqa: PLC0415 - one person's ledger is a file
 
-        place_of(settings.ledger_url)
+        describe_database(settings.ledger_url)
     from sora_mcp.cli.logs import set_up  # noqa: PLC0415
 
     set_up(settings)

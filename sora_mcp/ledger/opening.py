@@ -1,6 +1,6 @@
-"""Which engine keeps the ledger, what servers know beside it, and what can be done with a database.
+"""Opens the ledger and the documents with the configured engine, and inspects or fills a database.
 
-What speaks to PostgreSQL is loaded only where it is needed: one person's server has a file.
+The PostgreSQL driver is loaded only if it is needed: one person's server has a file.
 """
 
 from __future__ import annotations
@@ -28,60 +28,60 @@ if TYPE_CHECKING:
 def open_ledger(
     path: Path, clock: Callable[[], float] = time.time, *, url: Secret | None = None, folder: Path | None = None
 ) -> Ledger:
-    """The ledger in the SQLite file at `path`, or in the PostgreSQL database at `url`; opened, and made, at first use.
+    """Return the ledger in the SQLite file at `path`, or in the PostgreSQL database at `url`; created at first use.
 
-    `folder`: of the videos, which servers may mount at different places; without one, paths are kept as they are.
-    `clock`: unix seconds; in PostgreSQL its own counts. Raises FileProblem where there is no such address, or what
-    speaks to PostgreSQL is not installed.
+    `folder`: the videos' folder, which servers may mount at different places; without it paths are stored as they are.
+    `clock`: unix seconds; ignored for PostgreSQL, which uses the database's. Raises FileProblem if the address cannot
+    be read or the PostgreSQL driver is not installed.
     """
-    return SqliteLedger(path, clock) if url is None else _in_postgres(url.get_secret_value(), folder)
+    return SqliteLedger(path, clock) if url is None else _open_postgres(url.get_secret_value(), folder)
 
 
-def _in_postgres(url: str, folder: Path | None) -> PostgresLedger:
-    with _extra():
+def _open_postgres(url: str, folder: Path | None) -> PostgresLedger:
+    with _require_driver():
         from sora_mcp.ledger.postgres.engine import PostgresLedger  # noqa: PLC0415
     return PostgresLedger(url, folder=folder)
 
 
 def open_documents(settings: Settings, *, watched: bool = False) -> Documents:
-    """The documents of a server: files below SORA_HOME, or where the ledger is, for all servers that share it.
+    """Return a server's documents: files below SORA_HOME, or rows beside the ledger for all servers that share it.
 
-    `watched`: for a server that runs: nothing that reads them waits for a database. Raises FileProblem as
+    `watched`: read them from memory in a running server, so that no reader waits for a database. Raises FileProblem as
     `open_ledger` does.
     """
     if settings.ledger_url is None:
         from sora_mcp.config.private_file import PrivateFiles  # noqa: PLC0415 - one person's server has none
 
         return PrivateFiles(settings.home)
-    with _extra():
+    with _require_driver():
         from sora_mcp.ledger.postgres.documents import PostgresDocuments, WatchedDocuments  # noqa: PLC0415
     return (WatchedDocuments if watched else PostgresDocuments)(settings.ledger_url.get_secret_value())
 
 
-def place_of(url: Secret) -> str:
-    """Where the database is, without user and password. Raises FileProblem where the address cannot be read."""
-    with _extra():
-        from sora_mcp.ledger.postgres import place  # noqa: PLC0415
-    return place.place_of(url.get_secret_value())
+def describe_database(url: Secret) -> str:
+    """Return where the database is, without user and password. Raises FileProblem if the address cannot be read."""
+    with _require_driver():
+        from sora_mcp.ledger.postgres import address  # noqa: PLC0415
+    return address.describe_database(url.get_secret_value())
 
 
 def inspect(url: Secret) -> Inspection:
-    """What the database is, without a change to it. Raises FileProblem where it cannot be reached or is not suited."""
-    with _extra():
+    """Inspect the database without changing it. Raises FileProblem if it cannot be reached or is unsuitable."""
+    with _require_driver():
         from sora_mcp.ledger.postgres import inspection  # noqa: PLC0415
     return inspection.inspect(url.get_secret_value())
 
 
 def copy_ledger(path: Path, url: Secret, *, is_dry_run: bool = False, again: bool = False) -> Copy:
     """Copy the ledger in the file at `path` into the database at `url`. See `postgres.copying.copy_ledger`."""
-    with _extra():
+    with _require_driver():
         from sora_mcp.ledger.postgres import copying  # noqa: PLC0415
     return copying.copy_ledger(path, url.get_secret_value(), is_dry_run=is_dry_run, again=again)
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
-    """Raise FileProblem where what is imported inside is not installed."""
+def _require_driver() -> Iterator[None]:
+    """Raise FileProblem if what is imported inside is not installed."""
     try:
         yield
     except ImportError:

@@ -241,7 +241,7 @@ class Sessions:
     async def _send_broadcast(self, text: str) -> None:
         for _ in range(MAX_ATTEMPTS):
             try:
-                await self._server.studio.servers.tell_others(text)
+                await self._server.studio.servers.broadcast(text)
             except SoraError as error:
                 logger.info("the other servers cannot be told now: %s", error.message)
             else:

@@ -125,7 +125,7 @@ class SoraServer(Server[Studio]):
         async with Studio.open(self._settings, watch=True, find_key=self._key_of) as studio:
             self._studios.add(studio)
             if self.on_message is not None:
-                studio.servers.hear(self.on_message)
+                studio.servers.on_broadcast(self.on_message)
             forget = self.subscribers.forget_all if self._key_of else self.subscribers.follow(studio)
             try:
                 yield studio

@@ -244,14 +244,14 @@ class Creator:
     async def _query_same(self, connection: Upstream, intent: Intent, policy: SpendingPolicy) -> EarlierMatches:
         """Return earlier requests for the same, after querying the gateway about those that block this one."""
         try:
-            before = await self._ledger.same_before(intent, policy)
+            before = await self._ledger.find_earlier(intent, policy)
             if before.duplicate is None or before.duplicate.state not in UNDER_WAY:
                 return before
             await self._poller.refresh(connection, [before.duplicate])
         except (TooManyRunning, CostsNotKnown, OverTeamCap):
             unfinished = await self._ledger.page(connection.account, limit=MAX_REFRESHED, states=UNDER_WAY)
             await self._poller.refresh(connection, unfinished)
-        return await self._ledger.same_before(intent, policy)
+        return await self._ledger.find_earlier(intent, policy)
 
     def _intent(self, connection: Upstream, ready: Resolved) -> Intent:
         """Return what will be sent, except its images, which are not uploaded yet."""

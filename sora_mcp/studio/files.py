@@ -78,7 +78,7 @@ class Files:
             path, is_new = save_as, True
         elif path is None:
             path, is_new = await self._save_new(entry, variant, on_progress or _ignore_progress)
-            await self._ledger.saved(entry.request_id, variant, path)
+            await self._ledger.record_saved(entry.request_id, variant, path)
         return Download(
             gateway=label,
             task_id=entry.task_id or entry.request_id,
@@ -175,7 +175,7 @@ class Files:
         moved = self._settings.output_dir / path.name
         if not await self._is_own_video(entry, moved):
             return None
-        await self._ledger.saved(entry.request_id, variant, moved)
+        await self._ledger.record_saved(entry.request_id, variant, moved)
         return moved
 
     async def _save_as(self, entry: Entry, variant: int, path: Path, saved: Path | None, on_progress: Progress) -> None:
@@ -189,7 +189,7 @@ class Files:
             raise FileProblem(error.parts, AskUser("check the folder and the free space")) from None
         except Silent as error:
             raise _folder_problem(path.parent, error) from None
-        await self._ledger.saved(entry.request_id, variant, path)
+        await self._ledger.record_saved(entry.request_id, variant, path)
 
     async def _save_new(self, entry: Entry, variant: int, on_progress: Progress) -> tuple[Path, bool]:
         """Save one variant that is not recorded; return its file, and whether it was fetched now.

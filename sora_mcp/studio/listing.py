@@ -17,7 +17,7 @@ from sora_mcp.core.records import DAY_S, Totals
 from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import STARTED
 from sora_mcp.core.tasks import State
-from sora_mcp.ledger import Entry, Ledger, RowGone
+from sora_mcp.ledger import Entry, Ledger, RowMissing
 from sora_mcp.studio import report
 from sora_mcp.studio.connector import NOT_CONFIGURED, Connector
 from sora_mcp.studio.costs import cost_fields
@@ -170,7 +170,7 @@ class _Wait:
             entry = self._wanted[request_id]
             if await self._ledger.find(entry.account, request_id) is None:
                 remaining.add(request_id)
-                self.last_error = RowGone(request_id)
+                self.last_error = RowMissing(request_id)
         self.outcome = {"waited_for": len(self._wanted), "finished": len(self._wanted) - len(remaining)}
 
     def is_wanted(self, entry: Entry) -> bool:

@@ -18,7 +18,7 @@ from sora_mcp.core.ids import is_id
 from sora_mcp.core.records import DAY_S
 from sora_mcp.core.schedule import HISTORY_SIZE, pause_after_failure, usual_duration
 from sora_mcp.core.tasks import FINAL, UNDER_WAY, Task
-from sora_mcp.ledger import AbandonedTask, Account, Entry, Ledger, Listener, RowGone
+from sora_mcp.ledger import AbandonedTask, Account, Entry, Ledger, Listener, RowMissing
 from sora_mcp.studio.ids import without_variant
 from sora_mcp.studio.upstream import Upstream
 
@@ -147,7 +147,7 @@ class Poller:
             self._asked_about.add(entry.request_id)
             try:
                 pause_s = pause_after_failure(upstream.pace, upstream.tick, entry.failed_polls)
-                async with self._ledger.lease(entry.request_id, pause_s, seen=entry) as is_leased:
+                async with self._ledger.lease(entry.request_id, pause_s, expected=entry) as is_leased:
                     if is_leased:
                         return await self._tracked_query(upstream, entry, quiet_s=upstream.pace)
             finally:
@@ -157,7 +157,7 @@ class Poller:
     async def _reread(self, account: Account, entry: Entry) -> Entry:
         """Read the row again. Raises RowGone if it no longer exists."""
         if (current := await self._ledger.find(account, entry.request_id)) is None:
-            raise RowGone(entry.request_id)
+            raise RowMissing(entry.request_id)
         return current
 
     async def _tracked_query(self, upstream: Upstream, entry: Entry, quiet_s: float | None) -> Entry:
@@ -192,7 +192,7 @@ class Poller:
         is_in_memory = not upstream.dialect_of(entry).capabilities.outlive_restart
         if not is_in_memory or entry.account != upstream.account or entry.state not in UNDER_WAY:
             return None
-        missed = await self._ledger.missed(entry)
+        missed = await self._ledger.record_missing(entry)
         if missed.missed_since is None or self._ledger.now() - missed.missed_since < LOST_AFTER_S:
             return None
         reason = "the server keeps videos in memory, was perhaps restarted, and does not know this one any more"

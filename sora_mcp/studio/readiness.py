@@ -60,7 +60,7 @@ class ReadinessCheck:
     async def _check_ledger(self) -> Message | None:
         try:
             if self._ledger.exists():
-                await self._ledger.check_place()
+                await self._ledger.check_can_begin()
         except SoraError as error:
             logger.warning("not ready: %s", error.message)
             if self._settings.ledger_url is not None:

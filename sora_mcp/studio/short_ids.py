@@ -34,7 +34,7 @@ class ShortIds:
         if prefix == LAST:
             return f"{await self._last()}{hash_sign}{variant}"
         account = (await self._connector.connect()).account
-        ids = await self._ledger.ids_beginning_with(account, prefix, _MAX_NAMED + 1)
+        ids = await self._ledger.find_ids_by_prefix(account, prefix, _MAX_NAMED + 1)
         ids = [each for each in ids if not _is_another_number(prefix, each)]
         if len(ids) > 1:
             others = " and others" if len(ids) > _MAX_NAMED else ""

@@ -26,7 +26,7 @@ from sora_mcp.core.errors import (
 )
 from sora_mcp.core.tasks import State
 from sora_mcp.dialects.protocol import Call, Created
-from sora_mcp.ledger import Entry, Intent, Ledger, RowGone, SpendingPolicy
+from sora_mcp.ledger import Entry, Intent, Ledger, RowMissing, SpendingPolicy
 
 if TYPE_CHECKING:
     from sora_mcp.gateway import Gateway
@@ -118,7 +118,7 @@ class Submitter:
     async def _wait_for(self, entry: Entry) -> Entry:
         with self._ledger.listen(entry.request_id) as listener:
             while entry.state == "sending":
-                await listener.heard(POLL_INTERVAL_S)  # the end of its sender sends no notification
+                await listener.wait(POLL_INTERVAL_S)  # the end of its sender sends no notification
                 with suppress(FileProblem):  # it may have been paid for: keep polling until the deadline
                     entry = await self._ledger.find(entry.account, entry.request_id) or entry
         return entry
@@ -212,7 +212,7 @@ class Submitter:
         ledger was reset to an earlier copy meanwhile."""
         try:
             await self._record_once(sending, request_id, created, state)
-        except RowGone:
+        except RowMissing:
             if sending.entry is None:
                 raise
             await self._ledger.restore(sending.entry)
@@ -222,9 +222,9 @@ class Submitter:
         if not created.task_id:
             reason = sending.error.message if sending.error is not None else ""
             answer = _answer_fields(sending.error)
-            sending.entry = await self._ledger.not_accepted(request_id, state, reason, **answer)
+            sending.entry = await self._ledger.record_not_accepted(request_id, state, reason, **answer)
             return
-        sending.entry = await self._ledger.accepted(request_id, created.task_id, created.other_ids)
+        sending.entry = await self._ledger.record_accepted(request_id, created.task_id, created.other_ids)
         if sending.entry.state == "unknown":  # the task is another request's
             sending.error = OutcomeUnknown(_format_sentence(sending.entry.failure_reason), Settle())
 

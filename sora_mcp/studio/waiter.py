@@ -115,7 +115,7 @@ class Waiter:
         """Return what `_poll` returns once the row may have changed; at `deadline`, the arguments."""
         poll_started_at = math.inf
         with anyio.CancelScope(deadline=deadline):
-            changed = await listener.heard(upstream.tick if entry.task_id else POLL_INTERVAL_S)
+            changed = await listener.wait(upstream.tick if entry.task_id else POLL_INTERVAL_S)
             poll_started_at = anyio.current_time()
             return await self._poll(upstream, entry, last_error, may_have_changed=changed)
         if anyio.current_time() - poll_started_at < SLOW_AFTER_S:

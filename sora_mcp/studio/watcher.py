@@ -185,7 +185,7 @@ class Watcher:
             task_group.start_soon(run, entry)
 
     async def _save(self, save: Save, entry: Entry) -> None:
-        async with self._ledger.lease(entry.request_id, seen=entry) as is_leased:
+        async with self._ledger.lease(entry.request_id, expected=entry) as is_leased:
             if is_leased:
                 await save(entry)
 

@@ -276,7 +276,7 @@ async def _operations(name: str, ledger: Ledger, write: Callable[[int], None], t
         intent = Intent(account, "simple_compose", dict(CREATE), f"take {number}", [], Cost.of(1.25))
         entry, _ = await ledger.begin(intent, policy)
         laps.append(time.perf_counter())
-        entry = await ledger.accepted(entry.request_id, f"task_{number}")
+        entry = await ledger.record_accepted(entry.request_id, f"task_{number}")
         laps.append(time.perf_counter())
         async with ledger.lease(entry.request_id):
             laps.append(time.perf_counter())
@@ -343,7 +343,7 @@ async def _fill(home: Path, count: int) -> None:
     with closing(open_ledger(home / "ledger.sqlite3")) as ledger:
         account = await ledger.account(_SILENT["SORA_BASE_URL"], _SILENT["SORA_API_KEY"])
         entry, _ = await ledger.begin(Intent(account, "simple_compose", dict(CREATE), "same", [], Cost.of(1.25)))
-        await ledger.not_accepted(entry.request_id, "rejected", "measured")
+        await ledger.record_not_accepted(entry.request_id, "rejected", "measured")
     _multiply(home / "ledger.sqlite3", count)
 
 

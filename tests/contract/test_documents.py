@@ -242,7 +242,7 @@ def test_without_the_database_who_is_known_stays_so_for_a_while_and_nobody_is_ca
         alice = people.add("alice", None, None)
         assert settings.ledger_url is not None
         url = settings.ledger_url.get_secret_value()
-        with closing(WatchedDocuments(url, known_for_s=4.5)) as brief, closing(WatchedDocuments(url)) as usual:
+        with closing(WatchedDocuments(url, cache_ttl_s=4.5)) as brief, closing(WatchedDocuments(url)) as usual:
             tokens, of_usual = Tokens(TokenStore(brief)), Tokens(TokenStore(usual))
             grant = tokens.grant(alice)
             assert grant is not None

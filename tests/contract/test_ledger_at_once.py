@@ -96,7 +96,7 @@ async def test_a_line_that_several_send_at_once_is_sent_once(servers: list[Ledge
 
 async def test_an_unknown_one_that_several_say_did_not_run_is_made_again_once(servers: list[Ledger]) -> None:
     first = await begin(servers[0])
-    await servers[0].not_accepted(first, "unknown", "the connection was lost")
+    await servers[0].record_not_accepted(first, "unknown", "the connection was lost")
     again = replace(INTENT, settles=(first,))
     results = await at_once(partial(server.begin, again, GUARDED) for server in servers * TIMES)
     assert [is_new for _, is_new in results].count(True) == 1
@@ -109,12 +109,12 @@ async def test_a_task_that_is_heard_of_in_every_way_at_once_has_one_entry(server
     for number in range(TIMES):
         task_id, request_id = f"task_{number}", await begin(first)
         other = await begin(first)
-        await first.not_accepted(other, "unknown", "the connection was lost")
+        await first.record_not_accepted(other, "unknown", "the connection was lost")
         asked = await row(first, request_id)
         await at_once(
             [
                 partial(second.adopt, G, task_id, Task("queued")),
-                partial(first.accepted, request_id, task_id),
+                partial(first.record_accepted, request_id, task_id),
                 partial(third.adopt, G, task_id, Task("running", progress=10)),
                 partial(fourth.settle, G, other, task_id),
                 partial(second.record, replace(asked, task_id=task_id), Task("running")),
@@ -130,13 +130,13 @@ async def test_a_task_that_is_heard_of_in_every_way_at_once_has_one_entry(server
 async def test_what_several_learn_of_a_task_at_once_is_all_kept(servers: list[Ledger]) -> None:
     for number in range(TIMES):
         request_id, task_id = await begin(servers[0]), f"task_{number}"
-        entry = await servers[0].accepted(request_id, task_id)
+        entry = await servers[0].record_accepted(request_id, task_id)
         await at_once(
             [
                 partial(servers[0].record, entry, Task("succeeded")),
                 partial(servers[1].record, entry, Task("running", progress=90)),
                 partial(servers[2].record, entry, Task("queued")),
-                partial(servers[3].missed, entry),
+                partial(servers[3].record_missing, entry),
             ]
         )
         assert (await row(servers[1], request_id)).state == "succeeded"
@@ -156,7 +156,7 @@ async def test_what_each_makes_once_is_the_same_for_all(open_ledger: OpenLedger,
 
 
 async def test_one_of_several_may_ask_about_a_task(servers: list[Ledger]) -> None:
-    entry = await servers[0].accepted(await begin(servers[0]), "task_1")
+    entry = await servers[0].record_accepted(await begin(servers[0]), "task_1")
     asking = 0
 
     async def ask(server: Ledger) -> bool:
@@ -184,7 +184,7 @@ async def test_an_answer_counts_that_is_recorded_while_others_take_its_server_fo
         cut_off(store)
         await at_once(
             [
-                partial(servers[0].accepted, request_id, task_id),
+                partial(servers[0].record_accepted, request_id, task_id),
                 *(server.states for server in servers[1:]),
             ]
         )
@@ -196,29 +196,29 @@ async def test_a_listener_hears_of_what_another_server_records(store: Store, ser
     if not store.values:
         pytest.skip("a file tells nobody")
     listening, recording = servers[:2]
-    entry = await recording.accepted(await begin(recording), "task_1")
+    entry = await recording.record_accepted(await begin(recording), "task_1")
     with anyio.fail_after(30), listening.listen(entry.request_id) as listener:
-        assert await listener.heard(0)  # nobody listened before
-        assert not await listener.heard(0)
+        assert await listener.wait(0)  # nobody listened before
+        assert not await listener.wait(0)
         async with anyio.create_task_group() as group:
             group.start_soon(recording.record, entry, Task("succeeded"))
             began = time.monotonic()
-            assert await listener.heard(60)
+            assert await listener.wait(60)
         assert time.monotonic() - began < 10
-        assert not await listener.heard(0)
+        assert not await listener.wait(0)
 
 
 async def test_a_listener_looks_again_after_its_server_was_cut_off(store: Store, servers: list[Ledger]) -> None:
     if not store.values:
         pytest.skip("it needs a database whose connections can be ended")
     listening, recording = servers[:2]
-    entry = await recording.accepted(await begin(recording), "task_1")
+    entry = await recording.record_accepted(await begin(recording), "task_1")
     with anyio.fail_after(60), listening.listen(entry.request_id) as listener:
-        await listener.heard(0)
-        assert not await listener.heard(0)
+        await listener.wait(0)
+        assert not await listener.wait(0)
         cut_off(store)
         await recording.record(entry, Task("succeeded"))
-        assert await listener.heard(30)
+        assert await listener.wait(30)
 
 
 def cut_off(store: Store) -> None:

@@ -30,11 +30,11 @@ def of(line: BatchLine, account: Account = G) -> Intent:
 
 async def end(ledger: Ledger, entry: Entry, state: State) -> None:
     if state == "unknown":
-        await ledger.not_accepted(entry.request_id, "unknown", "the connection broke")
+        await ledger.record_not_accepted(entry.request_id, "unknown", "the connection broke")
     elif state == "rejected":
-        await ledger.not_accepted(entry.request_id, "rejected", "no")
+        await ledger.record_not_accepted(entry.request_id, "rejected", "no")
     elif state != "sending":
-        taken = await ledger.accepted(entry.request_id, f"task_{entry.number}")
+        taken = await ledger.record_accepted(entry.request_id, f"task_{entry.number}")
         await ledger.record(taken, Task(state))
 
 
@@ -87,10 +87,10 @@ async def test_equal_lines_of_a_file_are_intents_of_their_own_and_all_else_of_it
 
 
 async def test_a_look_beforehand_keeps_no_line_and_a_refusal_neither(ledger: Ledger) -> None:
-    assert (await ledger.same_before(of(ONE), GUARDED)).duplicate is None
+    assert (await ledger.find_earlier(of(ONE), GUARDED)).duplicate is None
     assert await ledger.lines(G, [ONE.key]) == {}
     first, _ = await ledger.begin(of(ONE), SpendingPolicy(60, running=1))
-    assert (await ledger.same_before(of(ONE), GUARDED)).duplicate == first
+    assert (await ledger.find_earlier(of(ONE), GUARDED)).duplicate == first
     with pytest.raises(TooManyRunning):
         await ledger.begin(of(TWO), SpendingPolicy(60, running=1))
     assert set(await ledger.lines(G, [ONE.key, TWO.key])) == {ONE.key}
@@ -152,5 +152,5 @@ async def test_while_an_older_release_is_sending_no_line_is_known_and_all_else_c
             db.executescript("DROP TABLE batch_lines; PRAGMA user_version = 7;")
         with closing(open_ledger(path)) as ledger:
             assert await ledger.lines(G, [ONE.key]) == {}
-            assert (await ledger.same_before(of(ONE), GUARDED)).duplicate is not None
+            assert (await ledger.find_earlier(of(ONE), GUARDED)).duplicate is not None
             assert [entry.state for entry in await ledger.page(G, limit=9)] == ["sending"]

@@ -99,7 +99,7 @@ async def test_nothing_is_paid_from_the_file_any_more_and_it_can_be_read(run: Ru
             lambda: pay(ledger),
             lambda: ledger.settle(account, unknown.request_id, "task_9"),
             lambda: ledger.adopt(account, "task_other", Task("running")),
-            ledger.check_place,
+            ledger.check_can_begin,
         ]
         for use in uses:
             with pytest.raises(FileProblem) as refused:
@@ -264,7 +264,7 @@ def test_killed_at_any_moment_and_run_again_it_is_whole(
         assert rows == before or not any(rows.values())
         if any(rows.values()):
             with closing(open_ledger(file)) as ledger, pytest.raises(FileProblem):
-                anyio.run(ledger.check_place)
+                anyio.run(ledger.check_can_begin)
     assert run(*COPY, LEDGER_URL=url).returncode == 0
     assert in_database(url, file) == before == in_file(file)
 

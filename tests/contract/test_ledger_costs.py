@@ -31,7 +31,7 @@ async def make(ledger: Ledger, cost: Cost | None, task_id: str | None = None, **
     """An entry that is being sent, or one that was accepted."""
     caps = SpendingPolicy(unit="USD", **policy)  # type: ignore[arg-type]
     entry, _ = await ledger.begin(Intent(G, "simple_compose", BODY, "same", [], cost), caps)
-    return entry if task_id is None else await ledger.accepted(entry.request_id, task_id)
+    return entry if task_id is None else await ledger.record_accepted(entry.request_id, task_id)
 
 
 @pytest.mark.parametrize("cost", [usd("0.1"), usd("0.123456789"), usd(1_000_000), Cost.of(1.25), usd(0), None])
@@ -80,7 +80,7 @@ async def test_a_task_that_was_adopted_first_states_its_cost_once(ledger: Ledger
     entry = await make(ledger, usd("0.5"))
     await ledger.adopt(G, "task_1", Task("succeeded", cost=usd("0.3")))
     assert sum_in_unit((await ledger.spending(G)).spent, "USD") == usd("0.8")
-    entry = await ledger.accepted(entry.request_id, "task_1")
+    entry = await ledger.record_accepted(entry.request_id, "task_1")
     assert entry.stated == usd("0.3")
     spending = await ledger.spending(G)
     assert (spending.spent, spending.calls, spending.priced) == ((usd("0.3"),), 1, {"USD": 1})
@@ -114,7 +114,7 @@ async def test_a_days_cap_refuses_while_a_cost_of_the_day_is_not_known_in_its_cu
 
 
 async def test_a_rejected_request_of_unknown_cost_stops_nothing(ledger: Ledger) -> None:
-    await ledger.not_accepted((await make(ledger, None)).request_id, "rejected", "no")
+    await ledger.record_not_accepted((await make(ledger, None)).request_id, "rejected", "no")
     await make(ledger, usd(5), per_day=usd(5))
 
 

@@ -21,9 +21,9 @@ from sora_mcp.core.cost import Cost
 from sora_mcp.core.errors import FileProblem, NotFound
 from sora_mcp.core.schedule import LEASE_S
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy, open_ledger
-from sora_mcp.ledger.sql.transactions import GONE
+from sora_mcp.ledger.sql.transactions import ABANDONED_REASON
 from sora_mcp.ledger.sqlite.file import File
-from sora_mcp.ledger.sqlite.liveness import LONGEST_SENDING_S
+from sora_mcp.ledger.sqlite.liveness import MAX_SENDING_S
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ async def test_what_a_killed_process_was_sending_is_unknown_and_nothing_else_is(
         await sender.wait()
     found = await ledger.find(Account("g"), theirs)
     assert found is not None
-    assert (found.state, found.failure_reason) == ("unknown", GONE)
+    assert (found.state, found.failure_reason) == ("unknown", ABANDONED_REASON)
     assert [state for state, _ in await ledger.history(theirs)] == ["sending", "unknown"]
     still = await ledger.find(Account("g"), mine)
     assert still is not None
@@ -144,7 +144,7 @@ async def test_a_create_that_a_cap_forbids_records_that_a_sender_is_gone(tmp_pat
         await ledger.begin(other, SpendingPolicy(running=1))
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT request_id, state, failure_reason FROM videos").fetchall()
-    assert rows == [(theirs, "unknown", GONE)]
+    assert rows == [(theirs, "unknown", ABANDONED_REASON)]
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ async def test_a_writer_whose_lock_was_taken_away_or_spoilt_is_taken_to_live_for
     mine, theirs = two
     request_id = await begin(mine)
     spoil(tmp_path / "home" / "writers")
-    now[0] += LONGEST_SENDING_S
+    now[0] += MAX_SENDING_S
     assert await state(theirs, request_id) == "sending"
     now[0] += 1
     assert await state(theirs, request_id) == "unknown"
@@ -200,7 +200,7 @@ async def test_a_writer_whose_lock_was_taken_away_takes_another_before_it_sends_
     await begin(mine)
     remove_locks(tmp_path / "home" / "writers")
     request_id = await begin(mine)
-    now[0] += LONGEST_SENDING_S + 1
+    now[0] += MAX_SENDING_S + 1
     assert await state(theirs, request_id) == "sending"
 
 
@@ -209,7 +209,7 @@ async def test_a_lock_is_removed_at_the_end_but_not_while_a_row_says_that_its_wr
 ) -> None:
     mine, theirs = two
     open_still, done = await begin(mine), await begin(theirs)
-    await theirs.accepted(done, "task_1")
+    await theirs.record_accepted(done, "task_1")
     theirs.close()
     left = min((tmp_path / "home" / "writers").iterdir())
     mine.close()

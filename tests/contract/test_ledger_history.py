@@ -83,7 +83,7 @@ async def test_a_search_keeps_to_the_account_and_the_state_and_is_read_page_by_p
         entry = await make(ledger, prompt=f"fox {number}")
         await make(ledger, prompt="hare")
         if number % 2:
-            await ledger.not_accepted(entry.request_id, "rejected", "x")
+            await ledger.record_not_accepted(entry.request_id, "rejected", "x")
     assert await prompts(ledger, "fox", states=("rejected",)) == ["fox 3", "fox 1"]
     seen: list[str] = []
     before: str | None = None
@@ -99,10 +99,10 @@ async def test_a_search_of_more_entries_than_it_may_look_at_says_where_it_stoppe
     await make(ledger, prompt="fox")
     for _ in range(5):
         await make(ledger)
-    page, before = await ledger.search(G, "fox", limit=10, most=3)
+    page, before = await ledger.search(G, "fox", limit=10, max_searched=3)
     assert page == []
     assert before is not None
-    page, before = await ledger.search(G, "fox", limit=10, before=before, most=3)
+    page, before = await ledger.search(G, "fox", limit=10, before=before, max_searched=3)
     assert [entry.body["prompt"] for entry in page] == ["fox"]
     assert before is None
 
@@ -114,7 +114,7 @@ async def test_a_search_that_takes_too_long_says_where_it_stopped(ledger: Ledger
     seen: list[str] = []
     calls, before = 0, None
     while calls == 0 or before is not None:
-        page, before = await ledger.search(G, "fox", limit=10, before=before, within_s=0)
+        page, before = await ledger.search(G, "fox", limit=10, before=before, timeout_s=0)
         seen += [entry.body["prompt"] for entry in page]
         calls += 1
     assert seen == ["fox 2", "fox 1", "fox 0"]
@@ -164,17 +164,17 @@ async def test_the_totals_are_the_sums_of_the_entries_whatever_becomes_of_them(l
         entry = await make(ledger, cost=choice.choice([*RELATIVE_COSTS, *MONEY]))
         match choice.randrange(6):
             case 0:
-                await ledger.not_accepted(entry.request_id, "rejected", "x")
+                await ledger.record_not_accepted(entry.request_id, "rejected", "x")
             case 1:
-                await ledger.not_accepted(entry.request_id, "unknown", "x")
+                await ledger.record_not_accepted(entry.request_id, "unknown", "x")
             case 2:
-                await ledger.not_accepted(entry.request_id, "unknown", "x")
+                await ledger.record_not_accepted(entry.request_id, "unknown", "x")
                 await ledger.settle(G, entry.request_id, choice.choice([f"task_{number}", None]))
             case 3:  # adopted first, then merged into the request that made it
                 await ledger.adopt(G, f"task_{number}", Task("running"))
-                await ledger.accepted(entry.request_id, f"task_{number}")
+                await ledger.record_accepted(entry.request_id, f"task_{number}")
             case _:
-                await ledger.accepted(entry.request_id, f"task_{number}")
+                await ledger.record_accepted(entry.request_id, f"task_{number}")
                 steps: tuple[State, ...] = ("queued", "running", choice.choice(ends))
                 for state in steps:
                     stated = choice.choice([None, *MONEY])
@@ -208,7 +208,7 @@ async def test_how_long_the_newest_videos_took_is_known(open_ledger: OpenLedger)
     ledger = open_ledger(lambda: now)
     for seconds in (10, 20, 30, None, 40):
         request_id = (await make(ledger)).request_id
-        await ledger.accepted(request_id, f"task_{seconds}")
+        await ledger.record_accepted(request_id, f"task_{seconds}")
         if seconds is None:
             continue
         now += seconds

@@ -15,7 +15,7 @@ from postgres_faults import database_name
 from sora_mcp.core.cost import Cost
 from sora_mcp.ledger import Account, Intent, Ledger, SpendingPolicy
 from sora_mcp.ledger.postgres.engine import PostgresLedger
-from sora_mcp.ledger.protocol import SEARCHED
+from sora_mcp.ledger.protocol import MAX_SEARCHED
 
 pytestmark = pytest.mark.anyio
 
@@ -64,8 +64,8 @@ _LIKE = Intent(G, "simple_compose", BODY, "asked 7", [], Cost.of(1.25))
 _CAPPED = SpendingPolicy(duplicate_window_s=600, per_day=Cost.of(1e6))
 
 FEW: dict[str, Callable[[Ledger], Awaitable[object]]] = {
-    "the guard": lambda ledger: ledger.same_before(_LIKE, _CAPPED),
-    "the guard, of what is sent as the same": lambda ledger: ledger.same_before(
+    "the guard": lambda ledger: ledger.find_earlier(_LIKE, _CAPPED),
+    "the guard, of what is sent as the same": lambda ledger: ledger.find_earlier(
         Intent(G, "simple_compose", BODY, "asked anew", [], Cost.of(1.25), sent_fingerprint="sent 7"), _CAPPED
     ),
     "a new request": lambda ledger: ledger.begin(
@@ -76,7 +76,7 @@ FEW: dict[str, Callable[[Ledger], Awaitable[object]]] = {
     "a video of another": lambda ledger: ledger.is_of_another_owner(Account("g", owner="ann"), "task_7"),
     "a video of nobody": lambda ledger: ledger.is_of_another_owner(G, "task_none"),
     "a variant": lambda ledger: ledger.find_generation(G, "gen_7"),
-    "the beginning of an id": lambda ledger: ledger.ids_beginning_with(G, "task_7", 5),
+    "the beginning of an id": lambda ledger: ledger.find_ids_by_prefix(G, "task_7", 5),
     "a file": lambda ledger: ledger.is_file_of_another("req_7", Path("/videos/8.mp4")),
     "a page": lambda ledger: ledger.page(G, limit=10, states=("succeeded", "failed")),
     "what is under way": lambda ledger: ledger.under_way(G, 20),
@@ -145,4 +145,4 @@ async def test_what_others_have_made_since_is_not_read(
 @pytest.mark.parametrize("begins", ["task_", "req_"])
 async def test_of_ids_that_begin_alike_a_bounded_number_is_read(cluster: Cluster, begins: str) -> None:
     bob = Account("g", owner="bob")
-    assert await rows_read(cluster, _OLD, lambda ledger: ledger.ids_beginning_with(bob, begins, 5)) < 1.1 * SEARCHED
+    assert await rows_read(cluster, _OLD, lambda ledger: ledger.find_ids_by_prefix(bob, begins, 5)) < 1.1 * MAX_SEARCHED

@@ -21,14 +21,14 @@ ONE_AT_A_TIME = SpendingPolicy(duplicate_window_s=600, running=1, per_day=Cost.o
 async def unknown(ledger: Ledger) -> str:
     """A request whose outcome is not known."""
     request_id = await begin(ledger)
-    await ledger.not_accepted(request_id, "unknown", "the connection broke")
+    await ledger.record_not_accepted(request_id, "unknown", "the connection broke")
     return request_id
 
 
 async def test_the_unknown_one_is_settled_with_the_begin_and_frees_its_place(ledger: Ledger) -> None:
     first = await unknown(ledger)
     settling = replace(AGAIN, settles=(first,))
-    assert (await ledger.same_before(settling, ONE_AT_A_TIME)).duplicate is None
+    assert (await ledger.find_earlier(settling, ONE_AT_A_TIME)).duplicate is None
     second, is_new = await ledger.begin(settling, ONE_AT_A_TIME)
     assert is_new
     settled = await row(ledger, first)
@@ -40,7 +40,7 @@ async def test_the_unknown_one_is_settled_with_the_begin_and_frees_its_place(led
 
 async def test_looking_beforehand_settles_nothing(ledger: Ledger) -> None:
     first = await unknown(ledger)
-    await ledger.same_before(replace(AGAIN, settles=(first,)), ONE_AT_A_TIME)
+    await ledger.find_earlier(replace(AGAIN, settles=(first,)), ONE_AT_A_TIME)
     assert (await row(ledger, first)).state == "unknown"
 
 
@@ -105,7 +105,7 @@ async def after_a_500(ledger: Ledger) -> str:
     """A request that the gateway answered with a 500: whether it runs is not known."""
     request_id = await begin(ledger)
     words = {"gateway_message": "out of memory", "code": "server_error"}
-    await ledger.not_accepted(request_id, "unknown", "the gateway answered 500", **words)
+    await ledger.record_not_accepted(request_id, "unknown", "the gateway answered 500", **words)
     return request_id
 
 
@@ -133,7 +133,7 @@ async def test_one_that_was_said_not_to_have_run_and_runs_carries_no_failure(led
 
 async def test_a_lost_one_that_is_found_again_carries_no_failure(ledger: Ledger) -> None:
     first = await begin(ledger)
-    entry = await ledger.accepted(first, "task_1")
+    entry = await ledger.record_accepted(first, "task_1")
     lost = await ledger.record(entry, Task("lost", failure_reason="the server knows it no more"))
     assert failure(lost) == ("the server knows it no more", None, None)
     assert failure(await ledger.record(lost, Task("running"))) == NO_FAILURE

@@ -43,7 +43,7 @@ async def test_a_team_is_everybody_at_one_gateway(ledger: Ledger) -> None:
     assert (await ledger.spending(EVERYBODY)).calls == 0
     assert await ledger.under_way(EVERYBODY, 10) == []
     for number, account in enumerate((*ALL, *ELSEWHERE), 1):
-        await ledger.accepted((await make(ledger, account)).request_id, f"task_{number}")
+        await ledger.record_accepted((await make(ledger, account)).request_id, f"task_{number}")
     spending = await ledger.spending(EVERYBODY)
     assert (spending.calls, sum_in_unit(spending.spent, Cost.of(1).unit), len(spending.running)) == (5, Cost.of(5), 5)
     assert [entry.account for entry in await ledger.under_way(EVERYBODY, 10)] == [*ALL[::-1]]
@@ -56,14 +56,14 @@ async def test_nobodys_many_leave_anothers_out(open_ledger: OpenLedger) -> None:
     for number, account in enumerate((WITH_OWN_KEY, BEN, BEN, ANN, ANN, ANN), 1):
         if account == BEN:
             now = 1_800_000_000.0 + 100_000
-        await ledger.accepted((await make(ledger, account)).request_id, f"task_{number}")
+        await ledger.record_accepted((await make(ledger, account)).request_id, f"task_{number}")
     assert [entry.task_id for entry in await ledger.under_way(EVERYBODY, 3)] == ["task_6", "task_3", "task_5"]
     assert [entry.task_id for entry in await ledger.under_way(EVERYBODY, 9)][-2:] == ["task_2", "task_4"]
 
 
 async def test_what_finished_is_found_for_a_team(ledger: Ledger) -> None:
     for number, account in enumerate(ALL, 1):
-        entry = await ledger.accepted((await make(ledger, account)).request_id, f"task_{number}")
+        entry = await ledger.record_accepted((await make(ledger, account)).request_id, f"task_{number}")
         urls = () if account == BEN else (Generation(variant=1, url="https://a/1"),)
         await ledger.record(entry, Task("succeeded", generations=urls))
     assert [entry.account for entry in await ledger.without_address(EVERYBODY, 10)] == [BEN]
@@ -124,7 +124,7 @@ async def test_the_same_request_of_two_people_is_two(ledger: Ledger) -> None:
 
 async def test_nothing_is_told_of_a_damaged_row_of_somebody_else(ledger: Ledger, store: Store) -> None:
     entry = await make(ledger, ANN)
-    await ledger.accepted(entry.request_id, "task_1")
+    await ledger.record_accepted(entry.request_id, "task_1")
     store.query("UPDATE videos SET body = 'x'")
     assert await ledger.find(BEN, entry.request_id) is None
     assert await ledger.find(BEN, "task_1") is None
@@ -149,14 +149,14 @@ async def test_a_file_is_where_it_lies_in_the_folder_wherever_a_server_mounts_th
     ledgers = [postgres.PostgresLedger(url, folder=tmp_path / mount) for mount in "ab"]
     try:
         first, second = [
-            await ledgers[0].accepted((await make(ledgers[0], who)).request_id, f"task_{who.owner}")
+            await ledgers[0].record_accepted((await make(ledgers[0], who)).request_id, f"task_{who.owner}")
             for who in (ANN, BEN)
         ]
         for entry in (first, second):
             videos = tuple(Generation(variant=variant, url="https://x.example/v") for variant in (1, 2))
             await ledgers[0].record(entry, Task(state="succeeded", gateway_state="SUCCESS", generations=videos))
-        await ledgers[0].saved(first.request_id, 1, tmp_path / "a" / name)
-        await ledgers[0].saved(first.request_id, 2, outside)
+        await ledgers[0].record_saved(first.request_id, 1, tmp_path / "a" / name)
+        await ledgers[0].record_saved(first.request_id, 2, outside)
         read = await ledgers[1].find(ANN, first.request_id)
         assert read is not None
         assert read.files == {1: tmp_path / "b" / name, 2: outside}

@@ -46,11 +46,11 @@ class Anything:
         match self._random.randrange(7):
             case 0:  # a query was faster than the answer: the two are merged
                 await ledger.adopt(entry.account, task_id, Task("running", cost=self._random.choice(COSTS)))
-                await ledger.accepted(entry.request_id, task_id)
+                await ledger.record_accepted(entry.request_id, task_id)
             case 1:
-                await ledger.accepted(entry.request_id, task_id)
+                await ledger.record_accepted(entry.request_id, task_id)
             case 2:
-                await ledger.not_accepted(entry.request_id, self._random.choice(("rejected", "unknown")), "no")
+                await ledger.record_not_accepted(entry.request_id, self._random.choice(("rejected", "unknown")), "no")
             case 3:
                 await ledger.settle(entry.account, entry.request_id, self._random.choice((task_id, None)))
             case 4 if entry.task_id is not None:
@@ -120,7 +120,7 @@ async def test_a_file_of_an_earlier_release_is_added_up(tmp_path: Path) -> None:
             db.executescript(BEFORE_TOTALS_WERE_KEPT)
         with closing(open_ledger(path)) as ledger:
             await is_added_up(ledger)  # while the older release sends, its file stays as it is
-        await older.accepted(sending.request_id, "task_sent_meanwhile")
+        await older.record_accepted(sending.request_id, "task_sent_meanwhile")
     with closing(open_ledger(path)) as ledger:
         await is_added_up(ledger)
         await Anything([ledger], 4).happens()

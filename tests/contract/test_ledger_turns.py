@@ -29,7 +29,7 @@ async def may_ask(ledger: Ledger, request_id: str) -> bool:
 async def test_one_at_a_time_may_ask_about_a_task(open_ledger: OpenLedger) -> None:
     one, other = open_ledger(), open_ledger()
     request_id = await begin(one)
-    await one.accepted(request_id, "task_1")
+    await one.record_accepted(request_id, "task_1")
     turns: list[bool] = []
     all_came, came = anyio.Event(), 0
 
@@ -118,7 +118,7 @@ async def test_a_clock_that_went_back_keeps_nobody_from_asking(open_ledger: Open
     now = [10_000.0]
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
+    await ledger.record_accepted(request_id, "task_1")
     await ledger.record(await row(ledger, "task_1"), Task("running"), quiet_s=60)
     assert not (await row(ledger, request_id)).may_be_polled(now[0])
     now[0] -= seconds_back
@@ -130,7 +130,7 @@ async def test_a_task_is_asked_about_ever_more_rarely(open_ledger: OpenLedger) -
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
+    await ledger.record_accepted(request_id, "task_1")
     looks: list[float] = []
     while now[0] < 3600:
         if (await row(ledger, request_id)).is_due(now[0], 10):
@@ -147,7 +147,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
     now = [0.0]
     ledger = open_ledger(lambda: now[0])
     request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
+    await ledger.record_accepted(request_id, "task_1")
     for misses, pause in ((1, 20), (2, 40), (3, 80)):
         assert await may_ask(ledger, request_id)
         assert (await row(ledger, request_id)).failed_polls == misses
@@ -163,7 +163,7 @@ async def test_a_gateway_that_fails_is_asked_more_rarely_and_recovers(open_ledge
 
 async def test_asking_for_a_new_address_leaves_a_claim_and_the_misses_before_it(ledger: Ledger) -> None:
     request_id = await begin(ledger)
-    await ledger.accepted(request_id, "task_1")
+    await ledger.record_accepted(request_id, "task_1")
     await may_ask(ledger, request_id)
     async with ledger.lease(request_id) as is_ours:
         assert is_ours

@@ -25,13 +25,13 @@ USD = Cost.of("0.5", "USD")
 
 async def make(ledger: Ledger, task_id: str, stated: Cost | None = None, **parts: object) -> None:
     entry, _ = await ledger.begin(replace(MADE, **parts))
-    taken = await ledger.accepted(entry.request_id, task_id)
+    taken = await ledger.record_accepted(entry.request_id, task_id)
     await ledger.record(taken, Task("succeeded", cost=stated))
 
 
 async def come_to(ledger: Ledger, state: str) -> None:
     entry, _ = await ledger.begin(MADE)
-    await ledger.not_accepted(entry.request_id, state, "")  # type: ignore[arg-type]
+    await ledger.record_not_accepted(entry.request_id, state, "")  # type: ignore[arg-type]
 
 
 def shown(usage: list[Usage]) -> dict[tuple[str | None, ...], list[str]]:

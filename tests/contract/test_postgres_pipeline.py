@@ -18,9 +18,9 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections, Job
 from sora_mcp.ledger.postgres.engine import PostgresLedger
+from sora_mcp.ledger.postgres.errors import is_connection_lost
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 from sora_mcp.ledger.postgres.presence import Presence
-from sora_mcp.ledger.postgres.trouble import is_lost
 from sora_mcp.ledger.sql.database import Database
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def test_listening_goes_on_whatever_fails(url: str) -> None:
     try:
         assert again.wait(10)
     finally:
-        presence.end()
+        presence.close()
 
 
 def test_whoever_ended_a_connection_may_have_committed() -> None:
@@ -135,5 +135,5 @@ def test_whoever_ended_a_connection_may_have_committed() -> None:
         sqlstate = "58030"
         diag = Diagnostic()  # type: ignore[assignment]
 
-    assert is_lost(Panic())
-    assert not is_lost(psycopg.errors.DiskFull())
+    assert is_connection_lost(Panic())
+    assert not is_connection_lost(psycopg.errors.DiskFull())

@@ -17,7 +17,7 @@ from bench import ACCEPTED_NEXT, Connect, finished
 from fault_gateway import CREATE, FaultGateway, Hold
 from mcp import Client
 
-from sora_mcp.ledger.sql.transactions import BUSY_S
+from sora_mcp.ledger.sql.transactions import BUSY_TIMEOUT_S
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def test_whoever_looks_waits_for_nobody_and_is_told_what_is_known(
 ) -> None:
     async with connect() as client, connect() as started_later:
         await create(client, 3)
-        with held(tmp_path), anyio.fail_after(BUSY_S / 2):
+        with held(tmp_path), anyio.fail_after(BUSY_TIMEOUT_S / 2):
             for each in (client, started_later):
                 told = await use(each, tool, **arguments)
                 states = {video["state"] for video in told.get("videos", [told])}
@@ -81,7 +81,7 @@ async def test_whoever_looks_is_answered_though_much_waits_to_be_written(connect
                 for number in range(3):  # each of them waits for as long as it may
                     calls.start_soon(partial(use, client, "create_video", prompt=f"boat {number}"))
                 await anyio.wait_all_tasks_blocked()
-                with anyio.fail_after(BUSY_S):
+                with anyio.fail_after(BUSY_TIMEOUT_S):
                     async with anyio.create_task_group() as looks:
                         for tool in ("get_video", "view_video", "download_video"):
                             looks.start_soon(look, tool)
@@ -105,7 +105,7 @@ async def test_what_has_finished_is_told_at_once_while_this_server_sends_and_wai
             with held(tmp_path):
                 calls.start_soon(partial(use, client, "create_video", prompt="a boat that waits for the ledger"))
                 await anyio.wait_all_tasks_blocked()
-                with anyio.fail_after(BUSY_S / 2):
+                with anyio.fail_after(BUSY_TIMEOUT_S / 2):
                     assert (await use(client, "get_video", task_id="task_1"))["state"] == "succeeded"
             hold.release.set()
 
@@ -140,7 +140,7 @@ async def test_of_many_creates_at_once_each_is_refused_in_time_and_none_is_sent_
         await create(client, 1)
         some = anyio.Event()
         async with anyio.create_task_group() as calls:
-            with held(tmp_path), anyio.fail_after(BUSY_S * 1.5):
+            with held(tmp_path), anyio.fail_after(BUSY_TIMEOUT_S * 1.5):
                 for number in range(many):
                     calls.start_soon(one, number)
                 await some.wait()
@@ -199,7 +199,7 @@ async def test_a_create_is_made_though_others_hold_the_file_one_after_another_fo
                 other.execute("BEGIN IMMEDIATE")
                 group.start_soon(create_another)
                 for number in range(4):
-                    with anyio.move_on_after(BUSY_S / 3):
+                    with anyio.move_on_after(BUSY_TIMEOUT_S / 3):
                         await done.wait()
                     other.execute("UPDATE videos SET progress = ?", [number])
                     other.execute("COMMIT")

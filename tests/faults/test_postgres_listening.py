@@ -13,9 +13,8 @@ from postgres import Cluster, running_cluster
 from postgres_faults import database_name, proxy
 
 from sora_mcp.ledger import Account
-from sora_mcp.ledger.postgres.connection import CHANNEL
 from sora_mcp.ledger.postgres.engine import PostgresLedger
-from sora_mcp.ledger.sql.transactions import Held
+from sora_mcp.ledger.sql.transactions import LedgerBusy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -36,14 +35,14 @@ async def test_who_waits_hears_of_changes_though_the_way_to_postgres_swallows_ev
     with proxy(cluster) as way, closing(PostgresLedger(way.address(url))) as one, closing(PostgresLedger(url)) as other:
         request_id = await begin(one)
         with one.listen(request_id) as listener:
-            await listener.heard(1)
+            await listener.wait(1)
             way.swallow()
             with anyio.fail_after(HEARD_WITHIN_S):
-                while not await listener.heard(1):
+                while not await listener.wait(1):
                     pass
-            await other.accepted(request_id, "task_1")
+            await other.record_accepted(request_id, "task_1")
             with anyio.fail_after(2):
-                assert await listener.heard(2)
+                assert await listener.wait(2)
 
 
 async def test_a_server_that_sends_is_known_to_live_while_somebody_holds_a_table(cluster: Cluster) -> None:
@@ -52,7 +51,7 @@ async def test_a_server_that_sends_is_known_to_live_while_somebody_holds_a_table
         request_id = await begin(one)
         with closing(psycopg.connect(url)) as administrator:
             administrator.execute("LOCK TABLE videos IN ACCESS EXCLUSIVE MODE")  # as VACUUM FULL does
-            cluster.sql(f"NOTIFY {CHANNEL}, 'req_new'", database_name(url))  # a server looks around then
+            cluster.sql(f"NOTIFY {CHANGES_CHANNEL}, 'req_new'", database_name(url))  # a server looks around then
             await anyio.sleep(LONGER_THAN_A_STATEMENT_S)
         assert (await row(other, request_id)).state == "sending"
 
@@ -63,7 +62,7 @@ async def test_who_reads_a_table_that_is_held_is_told_so(cluster: Cluster) -> No
         request_id = await begin(ledger)
         with closing(psycopg.connect(url)) as administrator:
             administrator.execute("LOCK TABLE videos IN ACCESS EXCLUSIVE MODE")
-            with anyio.fail_after(15), pytest.raises(Held, match="another process holds it"):
+            with anyio.fail_after(15), pytest.raises(LedgerBusy, match="another process holds it"):
                 await row(ledger, request_id)
         assert (await row(ledger, request_id)).state == "sending"
 

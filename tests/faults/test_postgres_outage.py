@@ -238,9 +238,9 @@ async def test_an_outcome_whose_record_may_be_written_or_not_is_recorded_again(c
         request_id = await begin(ledger)
         way.loses, way.change = loses, b"UPDATE videos"
         with pytest.raises(FileProblem):
-            await ledger.accepted(request_id, "task_1")
+            await ledger.record_accepted(request_id, "task_1")
         assert way.loses is None
-        assert (await ledger.accepted(request_id, "task_1")).task_id == "task_1"
+        assert (await ledger.record_accepted(request_id, "task_1")).task_id == "task_1"
         assert [state for state, _ in await ledger.history(request_id)] == ["sending", "submitted"]
 
 

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 TAKEN_BACK = "taken back to an earlier state"
 EMPTY = "an empty database stands in its place"
 BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT")
-NOT_BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT", is_borne=False)
+NOT_BORNE = Step("ALTER TABLE videos ADD COLUMN mood TEXT", is_compatible=False)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ async def test_a_step_that_older_servers_bear_is_made_beside_them(cluster: Clust
         request_id = await begin(older)
         with anyio.fail_after(5):
             assert (await row(newer, request_id)).state == "sending"
-        assert (await older.accepted(request_id, "task_1")).state == "submitted"
+        assert (await older.record_accepted(request_id, "task_1")).state == "submitted"
         await begin(older)
         await begin(newer)
 
@@ -222,7 +222,7 @@ async def test_a_step_that_they_do_not_bear_waits_for_what_they_are_sending_and_
             await newer.states()
         with pytest.raises(NewerRelease, match="newer release"):
             await begin(older)
-        assert (await older.accepted(request_id, "task_1")).state == "submitted"
+        assert (await older.record_accepted(request_id, "task_1")).state == "submitted"
         await begin(newer)
         with pytest.raises(NewerRelease):
             await begin(older)

@@ -25,10 +25,10 @@ from postgres_faults import database_name, pgbouncer
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger import Intent
+from sora_mcp.ledger.postgres.address import describe_database
 from sora_mcp.ledger.postgres.connections import Connections
 from sora_mcp.ledger.postgres.engine import PostgresLedger
-from sora_mcp.ledger.postgres.place import place_of
-from sora_mcp.ledger.postgres.trouble import problem
+from sora_mcp.ledger.postgres.errors import problem_from
 from sora_mcp.studio.connector import Connector
 from sora_mcp.studio.readiness import ReadinessCheck
 
@@ -134,21 +134,21 @@ async def test_an_address_that_lets_nobody_in(
     ],
 )
 def test_a_way_that_is_not_encrypted_as_is_asked_for(said: str, words: str) -> None:
-    told = str(problem(psycopg.OperationalError(f'connection to server at "10.0.0.7", port 5432 failed: {said}')))
+    told = str(problem_from(psycopg.OperationalError(f'connection to server at "10.0.0.7", port 5432 failed: {said}')))
     assert words in told
     assert "10.0.0.7" not in told
     assert "/home" not in told
 
 
 def test_a_user_with_all_connections_that_are_granted_is_not_said_to_have_a_wrong_password() -> None:
-    told = problem(psycopg.OperationalError('connection failed: FATAL:  too many connections for role "team"'))
+    told = problem_from(psycopg.OperationalError('connection failed: FATAL:  too many connections for role "team"'))
     assert "it has no connection left" in str(told)
     assert told.can_retry
 
 
 def test_an_address_with_a_parameter_that_there_is_not() -> None:
     with pytest.raises(FileProblem) as refused:
-        place_of("postgresql://u:geheim-canary-77@127.0.0.1/db?slmode=require")
+        describe_database("postgresql://u:geheim-canary-77@127.0.0.1/db?slmode=require")
     assert "parameters that libpq knows, such as sslmode" in str(refused.value.advice)
     assert "canary" not in str(refused.value) + str(refused.value.advice)
 
@@ -381,7 +381,7 @@ async def test_ages_windows_and_dates_are_those_of_the_database(
     url = cluster.database()
     with closing(PostgresLedger(url)) as first:
         request_id = await begin(first)
-        await first.accepted(request_id, "task_1")
+        await first.record_accepted(request_id, "task_1")
     (real,) = cluster.sql("SELECT extract(epoch FROM now())::float8")[0]
     for wrong in (-600.0, 600.0):
         monkeypatch.setattr(time, "time", lambda wrong=wrong: real + wrong)

@@ -45,12 +45,12 @@ async def fill(path: Path, videos: int = 12) -> Account:
             line = BatchLine("film.jsonl", f"line {number} {_TEXT}", "digest") if number % 3 == 0 else None
             entry, _ = await ledger.begin(intent(account, number, line=line))
             if number % 4 == 1:
-                await ledger.not_accepted(entry.request_id, "unknown", _TEXT, answer=_TEXT)
+                await ledger.record_not_accepted(entry.request_id, "unknown", _TEXT, answer=_TEXT)
                 continue
-            entry = await ledger.accepted(entry.request_id, f"task_{number}", ["gen_x"])
+            entry = await ledger.record_accepted(entry.request_id, f"task_{number}", ["gen_x"])
             made = [Generation(variant=1, generation_id=f"gen_{number}", url=f"https://x.example/{number}", fps=29.97)]
             await ledger.record(entry, Task("succeeded", progress=100, generations=tuple(made), cost=Cost.of(7, "USD")))
-            await ledger.saved(entry.request_id, 1, Path(f"/videos/{number} é.mp4"))
+            await ledger.record_saved(entry.request_id, 1, Path(f"/videos/{number} é.mp4"))
         await ledger.adopt(account, "task_elsewhere", Task("running"))
     return account
 

@@ -26,13 +26,13 @@ from mcp import Client, StdioServerParameters
 from postgres import running_cluster
 
 from sora_mcp.config.settings import load
-from sora_mcp.ledger.sql.transactions import BUSY_S
+from sora_mcp.ledger.sql.transactions import BUSY_TIMEOUT_S
 from sora_mcp.server import build
 
 PAGE = Path(__file__).parents[1] / "faults" / "LEDGER_FAULTS.md"
 BUSY = says({"error": {"message": "busy", "type": "new_api_error"}}, 429, Retry_After="0")
 
-WAITS_S = 2 * BUSY_S
+WAITS_S = 2 * BUSY_TIMEOUT_S
 """Seconds after which a call is still waiting for the first one's outcome, and would for long."""
 
 BEFORE = "before the POST"

@@ -19,9 +19,9 @@ import psycopg
 from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, tuple_row
 
-CHANNEL = "sora_ledger"
+CHANGES_CHANNEL = "sora_ledger"
 """Where those who wait hear the request ids of entries that changed."""
-BETWEEN_SERVERS = "sora_servers"
+SERVERS_CHANNEL = "sora_servers"
 """Where servers tell each other what their clients said to one of them."""
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 """The database's clock, in unix seconds."""
@@ -39,20 +39,20 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
-        self._ending = threading.Lock()
+        self._closing = threading.Lock()
         # libpq closes its own as soon as it notices a loss, and the number may be another connection's right after.
-        self._line = socket.fromfd(pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)
-        weakref.finalize(self, self._line.close)
+        self._socket = socket.fromfd(pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)
+        weakref.finalize(self, self._socket.close)
 
     def close(self) -> None:
-        with self._ending:
-            self._line.close()
+        with self._closing:
+            self._socket.close()
         super().close()
 
-    def shut(self) -> None:
+    def abort(self) -> None:
         """End it from another thread: whoever waits for an answer on it is told that it is lost."""
-        with suppress(OSError), self._ending:
-            self._line.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError), self._closing:
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def run(self, script: str) -> list[tuple[Any, ...]]:
         """Run several statements in one round trip; the rows of the last one."""
@@ -63,9 +63,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
 
 @contextmanager
-def within(seconds: float, connection: Connection) -> Iterator[None]:
+def abort_after(seconds: float, connection: Connection) -> Iterator[None]:
     """Shut a connection that takes longer: it raises psycopg.Error then. PostgreSQL may stand still."""
-    timer = threading.Timer(seconds, connection.shut)
+    timer = threading.Timer(seconds, connection.abort)
     timer.daemon = True
     timer.start()
     try:
@@ -82,15 +82,15 @@ class Answer:
         self._pipeline = pipeline
 
     def fetchone(self) -> Any:
-        return self._answered().fetchone()
+        return self._ready_cursor().fetchone()
 
     def fetchall(self) -> list[Any]:
-        return self._answered().fetchall()
+        return self._ready_cursor().fetchall()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._answered())
+        return iter(self._ready_cursor())
 
-    def _answered(self) -> psycopg.Cursor[tuple[Any, ...]]:
+    def _ready_cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         if self._pipeline is not None and self._cursor.pgresult is None:
             # Not only flushed: a server that is stopped before it goes on is seen to idle in a transaction.
             self._pipeline.sync()
@@ -101,8 +101,8 @@ class Transaction:
     """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty where it only
     reads."""
 
-    if_free = " FOR UPDATE SKIP LOCKED"
-    telling = f" RETURNING pg_notify('{CHANNEL}', request_id)"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    notify_clause = f" RETURNING pg_notify('{CHANGES_CHANNEL}', request_id)"
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Transaction:
         self.for_update = " FOR UPDATE" if to_write else ""
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Answer:
-        cursor = self._connection.execute(_translated(sql), [_storable(each) for each in values])
+        cursor = self._connection.execute(_translate(sql), [_to_storable(each) for each in values])
         return Answer(cursor, self._pipeline)
 
     def lock(self, name: str) -> None:
@@ -128,17 +128,17 @@ class Transaction:
         # Whoever shares the ledger may live in several time zones: a day is one of UTC.
         return f"to_char(to_timestamp({column}) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
 
-    def tell(self, request_id: str) -> None:
-        self.execute(f"SELECT pg_notify('{CHANNEL}', ?)", [request_id])
+    def notify(self, request_id: str) -> None:
+        self.execute(f"SELECT pg_notify('{CHANGES_CHANNEL}', ?)", [request_id])
 
 
 @lru_cache(maxsize=512)
-def _translated(sql: str) -> bytes:
+def _translate(sql: str) -> bytes:
     """A statement with the placeholders of psycopg. None of ours holds a question mark in a text."""
     return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
-def _storable(value: Any) -> Any:
+def _to_storable(value: Any) -> Any:
     """A value that PostgreSQL can hold: its texts have no NUL, and no half of a surrogate pair."""
     if isinstance(value, str) and not (value.isascii() and "\0" not in value):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -15,18 +15,18 @@ import psycopg
 import psycopg_pool
 from psycopg.conninfo import make_conninfo
 
-from sora_mcp.ledger.postgres.connection import CLOCK, Connection, Transaction, within
+from sora_mcp.ledger.postgres.address import parse_address
+from sora_mcp.ledger.postgres.connection import CLOCK, Connection, Transaction, abort_after
+from sora_mcp.ledger.postgres.errors import Unavailable, Unsuitable, is_connection_lost, is_transient, problem_from
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
-from sora_mcp.ledger.postgres.place import readable
-from sora_mcp.ledger.postgres.trouble import Unavailable, Unsuitable, is_lost, may_pass, problem
 
 T = TypeVar("T")
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Transactions of one server at a time."""
-_ANSWERS_WITHIN_S = 5.0
+_FIRST_ANSWER_TIMEOUT_S = 5.0
 """Seconds in which a new connection is to answer for the first time."""
-_OURS = {
+_DEFAULT_PARAMETERS = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -35,7 +35,7 @@ _OURS = {
     "application_name": "sora ledger",
 }
 """What an address that says nothing else gets: a host that is gone is noticed within half a minute."""
-_SESSION = (
+_SESSION_SETTINGS = (
     "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '15s';"  # a server may be stopped midway
     " SET lock_timeout = '10s';"  # who waits for a table that is held is told so
     " SET idle_session_timeout = 0;"  # a connection that holds this server's lock and listens is mostly idle
@@ -52,25 +52,25 @@ _SESSION = (
     # What was given up here does not go on waiting there, where PostgreSQL can tell (Linux).
     " SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%'"
 )
-_IS_SAFE = (
+_SERVER_SETTINGS = (
     "SELECT pg_backend_pid(), current_setting('fsync'), current_setting('synchronous_commit'),"
     " current_setting('server_version_num')::int, current_setting('server_encoding')"
 )
 
 _CLOCK = f"SELECT {CLOCK}"
 _START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
-_CLOCK_WITHIN_S = 1.0
+_MAX_CLOCK_DELAY_S = 1.0
 """Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""
 
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is told in our words
 
 
 class CommitUnknown(Unavailable):
-    """The connection was lost while a transaction was being committed: it may be there. `done`: what it returned."""
+    """The connection was lost while a transaction was being committed: it may be there. `result`: what it returned."""
 
-    def __init__(self, done: object) -> None:
+    def __init__(self, result: object) -> None:
         super().__init__("the connection was lost")
-        self.done = done
+        self.result = result
 
 
 class Clock(NamedTuple):
@@ -87,9 +87,9 @@ class Job(Generic[T]):
     connections: Connections
     work: Callable[[Transaction], T]
     to_write: bool
-    patience_s: float
-    give_up_at: float
-    when_late: Callable[[object], None]
+    timeout_s: float
+    deadline: float
+    on_late_result: Callable[[object], None]
     """Told what an abandoned transaction returned that was committed all the same."""
     is_one_statement: bool = False
     """It is a transaction by itself, which only reads."""
@@ -98,59 +98,59 @@ class Job(Generic[T]):
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._is_abandoned = False
-        self._done: T | None = None
+        self._result: T | None = None
 
     def abandon(self) -> None:
         """Nobody waits for it any more: end it."""
         with self._lock:
             self._is_abandoned = True
             if self._connection is not None:
-                self._connection.shut()
-        self.when_late(self._done)
+                self._connection.abort()
+        self.on_late_result(self._result)
 
     def run(self) -> T:
         """The result of the work. Raises FileProblem, and nothing is written then, but for CommitUnknown."""
         while True:
             try:
-                done = self._attempt()
+                result = self._attempt()
             except psycopg_pool.PoolTimeout:
-                self.connections.why_not()
+                self.connections.check_reachable()
                 raise Unavailable("it is busy, or was away until now") from None
             except psycopg.Error as error:
-                again = may_pass(error) or is_lost(error)
-                if self._is_abandoned or not again or time.monotonic() >= self.give_up_at:
-                    raise problem(error) from None
+                may_retry = is_transient(error) or is_connection_lost(error)
+                if self._is_abandoned or not may_retry or time.monotonic() >= self.deadline:
+                    raise problem_from(error) from None
             else:
-                return done
+                return result
 
     def _attempt(self) -> T:
-        self.connections.prepare(self.give_up_at)
-        with self.connections.borrowed(self.give_up_at) as connection:
-            self._hold(connection)
+        self.connections.prepare(self.deadline)
+        with self.connections.borrow(self.deadline) as connection:
+            self._set_connection(connection)
             try:
-                self.connections.make_ready(connection)
-                done = self._look(connection) if self.is_one_statement else self._transact(connection)
+                self.connections.set_up(connection)
+                result = self._run_statement(connection) if self.is_one_statement else self._transact(connection)
             except BaseException:
-                _undo(connection)
+                _roll_back(connection)
                 raise
             finally:
-                self._hold(None)
-            return done
+                self._set_connection(None)
+            return result
 
-    def _look(self, connection: Connection) -> T:
+    def _run_statement(self, connection: Connection) -> T:
         return self.work(Transaction(connection, to_write=False, folder=self.connections.folder))
 
     def _transact(self, connection: Connection) -> T:
         with ExitStack() as until_committed:
             pipeline = until_committed.enter_context(connection.pipeline())
-            clock = self.connections.begin(connection, to_write=self.to_write, patience_s=self.patience_s)
+            clock = self.connections.begin(connection, to_write=self.to_write, timeout_s=self.timeout_s)
             db = Transaction(connection, pipeline, to_write=self.to_write, folder=self.connections.folder)
-            done = self.work(db)
-            self._commit(connection, until_committed, done)
-        self.connections.read(clock)
-        return done
+            result = self.work(db)
+            self._commit(connection, until_committed, result)
+        self.connections.read_clock(clock)
+        return result
 
-    def _commit(self, connection: Connection, until_committed: ExitStack, done: T) -> None:
+    def _commit(self, connection: Connection, until_committed: ExitStack, result: T) -> None:
         connection.has_warned = False
         try:
             committed = connection.execute("COMMIT", prepare=False)
@@ -158,27 +158,27 @@ class Job(Generic[T]):
             if committed.statusmessage != "COMMIT":  # of a failed transaction it says ROLLBACK, and that is no error
                 raise psycopg.errors.InFailedSqlTransaction
         except psycopg.Error as error:
-            if not (self.to_write and is_lost(error)):
+            if not (self.to_write and is_connection_lost(error)):
                 raise
-            self._keep(done)
-            raise CommitUnknown(done) from None
-        self._keep(done)
+            self._set_result(result)
+            raise CommitUnknown(result) from None
+        self._set_result(result)
         if self.to_write and connection.has_warned:
-            raise CommitUnknown(done)
+            raise CommitUnknown(result)
 
-    def _keep(self, done: T) -> None:
+    def _set_result(self, result: T) -> None:
         """It is committed, or may be."""
         with self._lock:
-            self._done = done
+            self._result = result
             is_late = self._is_abandoned
         if is_late:
-            self.when_late(done)
+            self.on_late_result(result)
 
-    def _hold(self, connection: Connection | None) -> None:
+    def _set_connection(self, connection: Connection | None) -> None:
         with self._lock:
             self._connection = connection
             if self._is_abandoned and connection is not None:
-                connection.shut()
+                connection.abort()
 
 
 class Connections:
@@ -202,25 +202,25 @@ class Connections:
         """A connection of one's own. Raises psycopg.Error or FileProblem."""
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
-            with within(_ANSWERS_WITHIN_S, connection):
+            with abort_after(_FIRST_ANSWER_TIMEOUT_S, connection):
                 _set_up(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def why_not(self) -> None:
+    def check_reachable(self) -> None:
         """Raise FileProblem where no connection can be made now; the pool does not tell why."""
         try:
             self.connect().close()
         except psycopg.Error as error:
-            raise problem(error) from None
+            raise problem_from(error) from None
 
-    def prepare(self, give_up_at: float) -> None:
+    def prepare(self, deadline: float) -> None:
         """Have the database brought up to date, once. Raises FileProblem."""
         if self._is_prepared:
             return
-        if not self._preparing.acquire(timeout=max(give_up_at - time.monotonic(), 0)):
+        if not self._preparing.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise Unavailable("it is being brought up to date, or does not answer")
         try:
             if not self._is_prepared:
@@ -228,18 +228,18 @@ class Connections:
                     self._prepare(connection)
                 self._is_prepared = True
         except psycopg.Error as error:
-            raise problem(error) from None
+            raise problem_from(error) from None
         finally:
             self._preparing.release()
 
-    def borrowed(self, give_up_at: float) -> AbstractContextManager[Connection]:
+    def borrow(self, deadline: float) -> AbstractContextManager[Connection]:
         """A connection for one transaction. Raises psycopg_pool.PoolTimeout."""
         with self._opening:
             if self._pool is None:
                 self._pool = psycopg_pool.ConnectionPool(
                     self._conninfo,
                     min_size=0,
-                    max_size=AT_ONCE,
+                    max_size=MAX_CONCURRENT,
                     open=True,
                     kwargs={"autocommit": True},
                     connection_class=Connection,
@@ -247,9 +247,9 @@ class Connections:
                     max_idle=60,
                     num_workers=2,
                 )
-            return self._pool.connection(max(give_up_at - time.monotonic(), 0.05))
+            return self._pool.connection(max(deadline - time.monotonic(), 0.05))
 
-    def make_ready(self, connection: Connection) -> None:
+    def set_up(self, connection: Connection) -> None:
         """Set up a connection that is new, and read the clock of the database behind it."""
         if not connection.is_set_up:
             _set_up(connection)
@@ -257,20 +257,20 @@ class Connections:
             ((now,),) = connection.run(_CLOCK)
             self._offset = float(now) - asked_at
 
-    def begin(self, connection: Connection, *, to_write: bool, patience_s: float) -> Clock:
+    def begin(self, connection: Connection, *, to_write: bool, timeout_s: float) -> Clock:
         """Begin a transaction, and ask what time it is."""
         asked_at = time.monotonic()
         if not to_write:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return Clock(asked_at, connection.execute(_CLOCK))
         connection.execute("BEGIN")
-        return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{patience_s * 1000:.0f}"]))
+        return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{timeout_s * 1000:.0f}"]))
 
-    def read(self, clock: Clock) -> None:
+    def read_clock(self, clock: Clock) -> None:
         """Read the clock that a transaction asked for, once that has ended. Raises nothing: it is committed."""
         with suppress(psycopg.Error):
             row = clock.answer.fetchone()
-            if row is not None and time.monotonic() - clock.asked_at < _CLOCK_WITHIN_S:
+            if row is not None and time.monotonic() - clock.asked_at < _MAX_CLOCK_DELAY_S:
                 self._offset = float(row[0]) - clock.asked_at
 
     def close(self) -> None:
@@ -282,14 +282,14 @@ class Connections:
 
 
 def _conninfo(url: str) -> str:
-    known = readable(url)
-    defaults = {name: value for name, value in _OURS.items() if name not in known}
+    parameters = parse_address(url)
+    defaults = {name: value for name, value in _DEFAULT_PARAMETERS.items() if name not in parameters}
     return make_conninfo(url, **defaults, client_encoding="UTF8")
 
 
 def _set_up(connection: Connection) -> None:
     """Set up a new connection. Raises FileProblem where what is committed on it might be lost."""
-    ((pid, fsync, commit, version, encoding),) = connection.run(_IS_SAFE)
+    ((pid, fsync, commit, version, encoding),) = connection.run(_SERVER_SETTINGS)
     if pid != connection.info.backend_pid:
         raise Unsuitable(
             "a connection pooler, such as pgbouncer, stands in front of it. Behind one, in whichever mode, servers "
@@ -303,12 +303,12 @@ def _set_up(connection: Connection) -> None:
     if fsync != "on":
         raise Unsuitable("its setting fsync is off, so that what was paid for may be lost", "turn fsync on")
     stronger = "" if commit in {"on", "remote_apply"} else "SET synchronous_commit = on; "
-    connection.run(f"{stronger}{_SESSION}")
-    connection.add_notice_handler(lambda notice: _mark(connection, notice))
+    connection.run(f"{stronger}{_SESSION_SETTINGS}")
+    connection.add_notice_handler(lambda notice: _note_warning(connection, notice))
     connection.is_set_up = True
 
 
-def _undo(connection: Connection) -> None:
+def _roll_back(connection: Connection) -> None:
     """Roll back. psycopg takes a statement that was skipped after a failed one for prepared: `rollback` forgets that,
     and where there is nothing to be rolled back the connection is not used again."""
     with suppress(psycopg.Error):
@@ -318,6 +318,6 @@ def _undo(connection: Connection) -> None:
             connection.rollback()
 
 
-def _mark(connection: Connection, notice: psycopg.errors.Diagnostic) -> None:
+def _note_warning(connection: Connection, notice: psycopg.errors.Diagnostic) -> None:
     if notice.severity_nonlocalized == "WARNING":
         connection.has_warned = True

@@ -12,7 +12,7 @@ import psycopg
 from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection
-from sora_mcp.ledger.postgres.trouble import is_lost
+from sora_mcp.ledger.postgres.errors import is_connection_lost
 from sora_mcp.ledger.sqlite.connection import Connection as File
 
 Row = tuple[Any, ...]
@@ -27,7 +27,7 @@ TABLES = {
     "salt": ("value", ()),
 }
 """Every table of a ledger: the order in which its rows are read, and the columns that tell a person which row it is."""
-AT_ONCE = 500
+BATCH_SIZE = 500
 """Rows that are held in memory."""
 _COLUMNS = (
     "SELECT column_name, data_type, is_nullable = 'NO' AND column_default IS NULL FROM information_schema.columns"
@@ -36,7 +36,7 @@ _COLUMNS = (
     " WHERE pg_class.oid = to_regclass('videos')) ORDER BY ordinal_position"
 )
 _CORRECT = AskUser("correct that in the file, or restore the file from a backup")
-_HELD: dict[str, tuple[type | tuple[type, ...], str]] = {
+_ALLOWED_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "text": (str, "a text"),
     "bigint": (int, "a whole number"),
     "double precision": ((int, float), "a number"),
@@ -48,8 +48,8 @@ _HELD: dict[str, tuple[type | tuple[type, ...], str]] = {
 class Refused(FileProblem):
     """Nothing was copied."""
 
-    def __init__(self, why: str, *advice: AskUser | Do) -> None:
-        super().__init__(f"{why} Nothing was copied.", *advice)
+    def __init__(self, reason: str, *advice: AskUser | Do) -> None:
+        super().__init__(f"{reason} Nothing was copied.", *advice)
 
 
 class CopiedTable:
@@ -59,28 +59,31 @@ class CopiedTable:
         self.name = name
         self._connection = connection
         self._db = db
-        order, self._telling = TABLES[name]
-        there = [row[1] for row in db.execute(f"PRAGMA table_info({name})")]
-        known = {column: (kind, is_required) for column, kind, is_required in connection.execute(_COLUMNS, [name])}
-        self._columns = {column: about for column, about in known.items() if column in there}
-        self._others = [column for column in there if column not in known]
+        order, self._key_columns = TABLES[name]
+        existing = [row[1] for row in db.execute(f"PRAGMA table_info({name})")]
+        known = {
+            column: (column_type, is_required)
+            for column, column_type, is_required in connection.execute(_COLUMNS, [name])
+        }
+        self._columns = {column: details for column, details in known.items() if column in existing}
+        self._others = [column for column in existing if column not in known]
         self._names = ", ".join(self._columns)
         self._sql = f"SELECT {self._names} FROM {name} ORDER BY {order}"  # noqa: S608 - our own names
 
-    def not_held(self) -> Iterator[str]:
+    def unsupported_values(self) -> Iterator[str]:
         """What stands in the file that PostgreSQL cannot hold, value by value."""
         for column in self._others:
             yield f"the table {self.name} has a column {column}, which is none of a ledger's"
         for row in self._rows():
-            for (column, (kind, is_required)), value in zip(self._columns.items(), row, strict=True):
-                if why := _why_not(value, kind, is_required=is_required):
-                    yield f"{column} of {self._which(row)} holds {why}"
+            for (column, (column_type, is_required)), value in zip(self._columns.items(), row, strict=True):
+                if reason := _problem_with(value, column_type, is_required=is_required):
+                    yield f"{column} of {self._describe_row(row)} holds {reason}"
 
     def write(self) -> int:
         """Write all rows in place of what is in the database; how many there are. Raises psycopg.Error, or Refused."""
         self._connection.run(f"TRUNCATE {self.name}")
         rows, number = self._rows(), 0
-        while part := list(islice(rows, AT_ONCE)):
+        while part := list(islice(rows, BATCH_SIZE)):
             self._write(part)
             number += len(part)
         if "number" in self._columns:
@@ -92,12 +95,12 @@ class CopiedTable:
     def compare(self) -> None:
         """Raise Refused where the database gives back anything else than what stands in the file."""
         with self._connection.cursor(name="compared") as cursor:
-            cursor.itersize = AT_ONCE
+            cursor.itersize = BATCH_SIZE
             cursor.execute(self._sql.encode(), binary=True)
             for row, copied in zip_longest(self._rows(), cursor):
                 if row != copied:
                     raise Refused(
-                        f"The database does not give back what was written: {self._which(row or copied)}.",
+                        f"The database does not give back what was written: {self._describe_row(row or copied)}.",
                         AskUser(("look at the database of ", Setting("ledger_url"))),
                     )
 
@@ -106,48 +109,48 @@ class CopiedTable:
 
     def _write(self, rows: Sequence[Row]) -> None:
         try:
-            self._send(rows)
+            self._copy(rows)
         except psycopg.Error as error:
-            if is_lost(error):
+            if is_connection_lost(error):
                 raise
             if len(rows) == 1:
-                raise Refused(f"The database does not take {self._which(rows[0])}.", _CORRECT) from None
+                raise Refused(f"The database does not take {self._describe_row(rows[0])}.", _CORRECT) from None
             for row in rows:
                 self._write([row])
 
-    def _send(self, rows: Sequence[Row]) -> None:
+    def _copy(self, rows: Sequence[Row]) -> None:
         into = f"COPY {self.name} ({self._names}) FROM STDIN".encode()
         with self._connection.transaction(), self._connection.cursor().copy(into) as stream:
             for row in rows:
                 stream.write_row(row)
 
-    def _which(self, row: Row) -> str:
+    def _describe_row(self, row: Row) -> str:
         values = dict(zip(self._columns, row, strict=True))
-        telling = " ".join(_shown(values[column]) for column in self._telling)
-        return f"row {telling} of the table {self.name}" if telling else f"the table {self.name}"
+        key = " ".join(_format_value(values[column]) for column in self._key_columns)
+        return f"row {key} of the table {self.name}" if key else f"the table {self.name}"
 
 
-def check_values(tables: Sequence[CopiedTable], most_named: int = 5) -> None:
+def check_values(tables: Sequence[CopiedTable], max_named: int = 5) -> None:
     """Raise Refused where the file holds what PostgreSQL cannot."""
-    wrong = (what for table in tables for what in table.not_held())
-    if named := list(islice(wrong, most_named)):
-        more = sum(1 for _ in wrong)
-        words = f"{'; '.join(named)}{f'; and {more} more' if more else ''}"
-        raise Refused(f"PostgreSQL cannot hold all of the ledger: {words}.", _CORRECT)
+    problems = (problem for table in tables for problem in table.unsupported_values())
+    if named := list(islice(problems, max_named)):
+        more = sum(1 for _ in problems)
+        summary = f"{'; '.join(named)}{f'; and {more} more' if more else ''}"
+        raise Refused(f"PostgreSQL cannot hold all of the ledger: {summary}.", _CORRECT)
 
 
-def text_of(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
     """A text of SQLite's, which may hold anything."""
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _why_not(value: object, kind: str, *, is_required: bool) -> str:
-    """What a value is that a column of a `kind` cannot hold; empty where it can."""
+def _problem_with(value: object, column_type: str, *, is_required: bool) -> str:
+    """What a value is that a column of a `column_type` cannot hold; empty where it can."""
     if value is None:
         return "nothing" if is_required else ""
-    held, allowed = _HELD[kind]
-    if not isinstance(value, held):
-        return f"{_kind_of(value)} where {allowed} belongs"
+    allowed_types, description = _ALLOWED_TYPES[column_type]
+    if not isinstance(value, allowed_types):
+        return f"{_type_of(value)} where {description} belongs"
     if not isinstance(value, str) or (value.isascii() and "\0" not in value):
         return ""
     if "\0" in value:
@@ -158,10 +161,10 @@ def _why_not(value: object, kind: str, *, is_required: bool) -> str:
     return "a text that is not UTF-8"
 
 
-def _kind_of(value: object) -> str:
+def _type_of(value: object) -> str:
     return "a text" if isinstance(value, str) else "bytes" if isinstance(value, bytes) else "a number"
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     """A value that tells which row it is, as far as it can be shown."""
     return str(value)[:80] if isinstance(value, int) or (isinstance(value, str) and value.isprintable()) else "?"

@@ -16,21 +16,21 @@ from msgspec import Struct
 from sora_mcp.core.advice import CopyLedger, Do
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
+from sora_mcp.ledger.postgres.address import describe_database
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
-from sora_mcp.ledger.postgres.copied_table import AT_ONCE, TABLES, CopiedTable, Refused, check_values, text_of
-from sora_mcp.ledger.postgres.place import place_of
+from sora_mcp.ledger.postgres.copied_table import BATCH_SIZE, TABLES, CopiedTable, Refused, check_values, decode_text
+from sora_mcp.ledger.postgres.errors import is_connection_lost, problem_from
 from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
-from sora_mcp.ledger.postgres.trouble import is_lost, problem
 from sora_mcp.ledger.sqlite.connection import Connection as File
-from sora_mcp.ledger.sqlite.copied import end_mark, mark_of, put_mark, take_mark
+from sora_mcp.ledger.sqlite.copy_mark import complete_mark, read_mark, remove_mark, set_mark
 from sora_mcp.ledger.sqlite.source import Source
 
 Outcome = Literal["copied", "could_be_copied", "copied_before"]
 
 _RECORDED = ("videos", "generations", "history", "batch_lines")
 """Tables that are empty where nothing was ever asked for."""
-_PATIENCE = (
+_TIMEOUTS = (
     "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10min';"
     " SET LOCAL idle_in_transaction_session_timeout = '10min'"
 )
@@ -56,14 +56,14 @@ def copy_ledger(path: Path, url: str, *, is_dry_run: bool = False, again: bool =
     connections, source = Connections(url, lambda _: None), Source(path)
     try:
         with connections.connect() as connection:
-            return _Copying(source, connection, place_of(url), again=again).run(is_dry_run=is_dry_run)
+            return _CopyJob(source, connection, describe_database(url), again=again).run(is_dry_run=is_dry_run)
     except psycopg.Error as error:
-        raise problem(error) from None
+        raise problem_from(error) from None
     finally:
         source.close()
 
 
-class _Copying:
+class _CopyJob:
     def __init__(self, source: Source, connection: Connection, place: str, *, again: bool) -> None:
         self._source = source
         self._connection = connection
@@ -74,31 +74,31 @@ class _Copying:
     def run(self, *, is_dry_run: bool) -> Copy:
         if is_dry_run:
             with self._connection.transaction(force_rollback=True):
-                copy = self._source.hold(self._copy)
+                copy = self._source.run_exclusively(self._copy)
             return Copy("could_be_copied", copy.rows) if copy.outcome == "copied" else copy
         is_written = False
         try:
             with self._connection.transaction():
-                copy = self._source.hold(self._copy_and_mark)
+                copy = self._source.run_exclusively(self._copy_and_mark)
                 is_written = copy.outcome == "copied"
         except psycopg.Error as error:
-            if is_written and is_lost(error):
-                raise _MayBeThere(self._place) from None
+            if is_written and is_connection_lost(error):
+                raise _OutcomeUnknown(self._place) from None
             if self._is_marked_here:
-                self._source.hold(take_mark)
+                self._source.run_exclusively(remove_mark)
             raise
-        self._source.hold(lambda db: end_mark(db, self._source.now()))
+        self._source.run_exclusively(lambda db: complete_mark(db, self._source.now()))
         return copy
 
     def _copy_and_mark(self, db: File) -> Copy:
-        copy, mark = self._copy(db), mark_of(db)
+        copy, mark = self._copy(db), read_mark(db)
         if copy.outcome == "copied" or mark is None:
-            put_mark(db, self._place, self._source.now())
+            set_mark(db, self._place, self._source.now())
             self._is_marked_here = mark is None
         return copy
 
     def _copy(self, db: File) -> Copy:
-        db.text_factory = text_of
+        db.text_factory = decode_text
         try:
             return self._in_transaction(db)
         finally:
@@ -106,13 +106,13 @@ class _Copying:
 
     def _in_transaction(self, db: File) -> Copy:
         connection = self._connection
-        connection.run(_PATIENCE)
+        connection.run(_TIMEOUTS)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [migrations.MIGRATION_LOCK])
         migrations.migrate(connection, migrations.STEPS, LIVING_SENDERS)
-        if self._holds_any(*_RECORDED):
+        if self._has_rows_in(*_RECORDED):
             self._check_is_of_source(db)
             return Copy("copied_before", {name: _count(db, name) for name in TABLES})
-        mark = mark_of(db)
+        mark = read_mark(db)
         if mark and not self._again and (mark.ended_at is not None or mark.place != self._place):
             raise Refused(
                 f"The ledger {self._source.path} was copied before ({mark.place}), and this database is empty: it would"
@@ -121,7 +121,7 @@ class _Copying:
                     "Name that database. If it is lost for good, add --again: what it knew alone may be paid for twice."
                 ),
             )
-        if self._holds_any("salt", "seal_keys") and connection.execute(_OTHER_SERVERS).fetchone():
+        if self._has_rows_in("salt", "seal_keys") and connection.execute(_OTHER_SERVERS).fetchone():
             raise Refused(
                 "A server uses the database, which has no videos yet.",
                 Do("Stop every server that does, and try again."),
@@ -134,7 +134,7 @@ class _Copying:
         connection.run(f"ANALYZE {', '.join(_RECORDED)}")
         return Copy("copied", rows)
 
-    def _holds_any(self, *tables: str) -> bool:
+    def _has_rows_in(self, *tables: str) -> bool:
         return any(
             self._connection.run(f"SELECT 1 FROM {each} LIMIT 1")  # noqa: S608 - our own names
             for each in tables
@@ -144,16 +144,16 @@ class _Copying:
         """Raise Refused where what the database holds is not a copy of this file."""
         salts = {bytes(row[0]) for row in db.execute("SELECT value FROM salt")}
         ((newest,),) = db.execute("SELECT max(number) FROM videos")
-        theirs = {row[0] for row in self._connection.run("SELECT value FROM salt")}
-        if (newest is None and not salts) or not salts <= theirs:
+        copied_salts = {row[0] for row in self._connection.run("SELECT value FROM salt")}
+        if (newest is None and not salts) or not salts <= copied_salts:
             raise _AnotherLedger
         sql = "SELECT number, request_id FROM videos WHERE number <= {} ORDER BY number"
         with self._connection.cursor(name="videos") as cursor:
-            cursor.itersize = AT_ONCE
+            cursor.itersize = BATCH_SIZE
             cursor.execute(sql.format(newest or 0).encode())
             for row, copied in zip_longest(db.execute(sql.format(newest or 0)), cursor):
                 if row != copied:
-                    raise _GrownApart if salts else _AnotherLedger
+                    raise _Diverged if salts else _AnotherLedger
 
 
 def _count(db: File, table: str) -> int:
@@ -165,7 +165,7 @@ class _AnotherLedger(Refused):
         super().__init__("The database holds another ledger.", Do("Name an empty database."))
 
 
-class _GrownApart(Refused):
+class _Diverged(Refused):
     def __init__(self) -> None:
         super().__init__(
             "The database holds a copy of this ledger, but other videos than the file: it was used after the copy.",
@@ -173,7 +173,7 @@ class _GrownApart(Refused):
         )
 
 
-class _MayBeThere(FileProblem):
+class _OutcomeUnknown(FileProblem):
     """The connection was lost with the last word."""
 
     def __init__(self, place: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sora_mcp.ledger.sql.counting import GROUP, SUMS
 
-_TOGETHER_ONCE_IN = 32
+_INSERTS_PER_COMPACTION = 32
 """Inserts after which the rows of an account are put together, on average."""
 
 
@@ -43,7 +43,7 @@ TABLES = f"""
     BEGIN
         INSERT INTO video_counts SELECT {GROUP}, {SUMS}
             FROM (SELECT {_share("added")} FROM added WHERE merged_into IS NULL) AS shares GROUP BY {GROUP};
-        IF random() * {_TOGETHER_ONCE_IN} < 1 THEN
+        IF random() * {_INSERTS_PER_COMPACTION} < 1 THEN
             WITH parts AS (
                 DELETE FROM video_counts WHERE ctid IN (
                     SELECT ctid FROM video_counts

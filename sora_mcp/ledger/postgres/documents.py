@@ -23,24 +23,24 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import CLOCK, Connection
 from sora_mcp.ledger.postgres.connections import Connections
+from sora_mcp.ledger.postgres.errors import Unavailable, problem_from
 from sora_mcp.ledger.postgres.presence import LIVING_SENDERS
-from sora_mcp.ledger.postgres.trouble import Unavailable, problem
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
-CURRENT_FOR_S = 3.0
+POLL_INTERVAL_S = 1.0
+CURRENT_TTL_S = 3.0
 """Seconds for which what was seen is taken to be how it is."""
-KNOWN_FOR_S = 60.0
+CACHE_TTL_S = 60.0
 """Seconds for which it still counts where the database cannot be asked: without it, nothing is submitted or shown."""
-WAITS_AT_FIRST_S = 5.0
+FIRST_READ_TIMEOUT_S = 5.0
 """Seconds that a server which starts waits for the first look."""
-_HANGS_AFTER_S = 3.0
-_AGAIN_AFTER_S = 0.5
+_HANG_TIMEOUT_S = 3.0
+_RETRY_DELAY_S = 0.5
 _CHANNEL = "sora_documents"
 _DIGEST = "encode(sha256(convert_to(content, 'UTF8')), 'hex')"
-_LOOK = (
+_QUERY = (
     f"SELECT {CLOCK}, name, {_DIGEST},"  # noqa: S608 - our own text
     f" CASE WHEN {_DIGEST} = ANY(%s) THEN NULL ELSE content END FROM (SELECT) one LEFT JOIN documents ON true"
 )
@@ -58,7 +58,7 @@ class PostgresDocuments:
         return PostgresDocument(self, name)
 
     def now(self) -> float:
-        with self.connected() as connection:
+        with self.connect() as connection:
             return float(connection.run(f"SELECT {CLOCK}")[0][0])
 
     def close(self) -> None:
@@ -66,18 +66,18 @@ class PostgresDocuments:
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:
         """The texts of all documents by their names; `known`: those that need not be fetched again."""
-        with self.connected() as connection:
-            return look(connection, known)[1]
+        with self.connect() as connection:
+            return read_texts(connection, known)[1]
 
     @contextmanager
-    def connected(self) -> Iterator[Connection]:
+    def connect(self) -> Iterator[Connection]:
         """A connection for a moment. Raises FileProblem where there is none, or it fails."""
         try:
             with closing(self._connections.connect()) as connection:
                 _prepare(connection)
                 yield connection
         except psycopg.Error as error:
-            raise problem(error) from None
+            raise problem_from(error) from None
 
 
 class Text(NamedTuple):
@@ -87,16 +87,16 @@ class Text(NamedTuple):
     content: str
 
 
-def look(connection: Connection, known: Mapping[str, Text]) -> tuple[float, Mapping[str, Text]]:
+def read_texts(connection: Connection, known: Mapping[str, Text]) -> tuple[float, Mapping[str, Text]]:
     """The database's clock, and the texts of all documents."""
-    rows = connection.execute(_LOOK.encode(), [[each.digest for each in known.values()]]).fetchall()
+    rows = connection.execute(_QUERY.encode(), [[each.digest for each in known.values()]]).fetchall()
     texts = {text.digest: text for text in known.values()}
-    seen = {
+    current = {
         name: texts[digest] if content is None else Text(digest, content)
         for _, name, digest, content in rows
         if name is not None
     }
-    return float(rows[0][0]), seen
+    return float(rows[0][0]), current
 
 
 class PostgresDocument:
@@ -115,14 +115,14 @@ class PostgresDocument:
 
     def read(self) -> dict[str, Any]:
         text = self._documents.texts().get(self._name)
-        return {} if text is None else self._parsed(text.content)
+        return {} if text is None else self._parse(text.content)
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Any]]:
         is_written = False
         try:
-            with self._documents.connected() as connection, connection.transaction():
-                document = self._parsed(self._locked(connection))
+            with self._documents.connect() as connection, connection.transaction():
+                document = self._parse(self._lock_content(connection))
                 yield document
                 values = [serialize(document), self._name]
                 connection.execute("UPDATE documents SET content = %s WHERE name = %s", values)
@@ -132,7 +132,7 @@ class PostgresDocument:
             error.advice = (_MAY_BE_CHANGED if is_written else _NOT_CHANGED, *error.advice)
             raise
 
-    def _locked(self, connection: Connection) -> str:
+    def _lock_content(self, connection: Connection) -> str:
         """Its text, which nobody else changes until the transaction ends."""
         connection.execute("SET LOCAL lock_timeout = '10s'")
         connection.execute("INSERT INTO documents VALUES (%s, %s) ON CONFLICT DO NOTHING", [self._name, serialize({})])
@@ -142,10 +142,10 @@ class PostgresDocument:
 
     def problem(self, reason: str, advice: str = "") -> FileProblem:
         delete = f"DELETE FROM documents WHERE name = '{self._name}'"  # noqa: S608 - to be read by a person
-        way_out = advice or f"Mend it, or remove it there ({delete}): then it is empty, and is made anew."
-        return FileProblem(f"The document {self._name} in the ledger's database {reason}.", Do(way_out))
+        remedy = advice or f"Mend it, or remove it there ({delete}): then it is empty, and is made anew."
+        return FileProblem(f"The document {self._name} in the ledger's database {reason}.", Do(remedy))
 
-    def _parsed(self, content: str) -> dict[str, Any]:
+    def _parse(self, content: str) -> dict[str, Any]:
         try:
             return parse(content)
         except InvalidDocument as error:
@@ -159,26 +159,26 @@ _MAY_BE_CHANGED = Do("It is not known whether the change was made: look before y
 class WatchedDocuments(PostgresDocuments):
     """The same for a server that runs: they are read from memory.
 
-    What was seen counts for `known_for_s` seconds where the database cannot be asked any more. `read` and `stamp` raise
+    What was seen counts for `cache_ttl_s` seconds where the database cannot be asked any more. `read` and `stamp` raise
     FileProblem after that.
     """
 
-    def __init__(self, url: str, *, known_for_s: float = KNOWN_FOR_S) -> None:
+    def __init__(self, url: str, *, cache_ttl_s: float = CACHE_TTL_S) -> None:
         super().__init__(url)
-        self._known_for_s = known_for_s
-        self._seen: Mapping[str, Text] = {}
-        self._seen_at = -math.inf
+        self._cache_ttl_s = cache_ttl_s
+        self._texts: Mapping[str, Text] = {}
+        self._read_at = -math.inf
         self._offset = time.time() - time.monotonic()
-        self._why: FileProblem = Unavailable("it was not reached yet")
+        self._error: FileProblem = Unavailable("it was not reached yet")
         self._is_away = False
         self._connection: Connection | None = None
-        self._holding = threading.Lock()
+        self._connection_lock = threading.Lock()
         self._asked_at: float | None = None
-        self._has_looked = threading.Event()
-        self._ended = threading.Event()
+        self._has_read = threading.Event()
+        self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sora-documents", daemon=True)
         self._thread.start()
-        self._has_looked.wait(WAITS_AT_FIRST_S)
+        self._has_read.wait(FIRST_READ_TIMEOUT_S)
 
     def named(self, name: str) -> WatchedDocument:
         return WatchedDocument(self, name)
@@ -187,62 +187,62 @@ class WatchedDocuments(PostgresDocuments):
         return time.monotonic() + self._offset
 
     def close(self) -> None:
-        self._ended.set()
-        self._hang_up()
-        self._thread.join(_AGAIN_AFTER_S)
+        self._is_closing.set()
+        self._abort()
+        self._thread.join(_RETRY_DELAY_S)
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:  # noqa: ARG002 - none is fetched
-        self._check(self._known_for_s)
-        return self._seen
+        self._check(self._cache_ttl_s)
+        return self._texts
 
     def check_current(self) -> None:
-        """Raise FileProblem where the database was not asked within the last CURRENT_FOR_S."""
-        self._check(CURRENT_FOR_S)
+        """Raise FileProblem where the database was not asked within the last CURRENT_TTL_S."""
+        self._check(CURRENT_TTL_S)
 
     def _check(self, seconds: float) -> None:
         now, asked_at = time.monotonic(), self._asked_at
-        if asked_at is not None and now - asked_at > _HANGS_AFTER_S:
-            self._hang_up()
-        if now - self._seen_at > seconds:
-            raise self._why.with_traceback(None)
+        if asked_at is not None and now - asked_at > _HANG_TIMEOUT_S:
+            self._abort()
+        if now - self._read_at > seconds:
+            raise self._error.with_traceback(None)
 
-    def _hang_up(self) -> None:
-        with self._holding, suppress(psycopg.Error):
+    def _abort(self) -> None:
+        with self._connection_lock, suppress(psycopg.Error):
             if self._connection is not None:
-                self._connection.shut()
+                self._connection.abort()
 
-    def _hold(self, connection: Connection | None) -> None:
-        with self._holding:
+    def _set_connection(self, connection: Connection | None) -> None:
+        with self._connection_lock:
             self._connection, self._asked_at = connection, None
 
     def _run(self) -> None:
-        while not self._ended.is_set():
+        while not self._is_closing.is_set():
             try:
-                with self.connected() as connection:
-                    self._hold(connection)
+                with self.connect() as connection:
+                    self._set_connection(connection)
                     try:
                         self._watch(connection)
                     finally:
-                        self._hold(None)
+                        self._set_connection(None)
             except FileProblem as error:
-                if not (self._is_away or self._ended.is_set()):
+                if not (self._is_away or self._is_closing.is_set()):
                     logger.warning("what servers share cannot be read now: %s", error.message)
-                self._is_away, self._why = True, error
+                self._is_away, self._error = True, error
             except Exception:
                 logger.exception("watching what servers share failed unexpectedly")  # and it is begun again
             finally:
-                self._has_looked.set()
-            self._ended.wait(_AGAIN_AFTER_S)
+                self._has_read.set()
+            self._is_closing.wait(_RETRY_DELAY_S)
 
     def _watch(self, connection: Connection) -> None:
         connection.execute(f"LISTEN {_CHANNEL}".encode())
-        while not self._ended.is_set():
+        while not self._is_closing.is_set():
             self._asked_at = asked_at = time.monotonic()
-            now, self._seen = look(connection, self._seen)
-            self._asked_at, self._seen_at, self._offset = None, asked_at, now - time.monotonic()
-            self._is_away, self._why = False, Unavailable("it takes too long to answer")
-            self._has_looked.set()
-            for _ in connection.notifies(timeout=LOOK_EVERY_S, stop_after=1):
+            now, self._texts = read_texts(connection, self._texts)
+            self._asked_at, self._read_at, self._offset = None, asked_at, now - time.monotonic()
+            self._is_away, self._error = False, Unavailable("it takes too long to answer")
+            self._has_read.set()
+            for _ in connection.notifies(timeout=POLL_INTERVAL_S, stop_after=1):
                 pass
 
 

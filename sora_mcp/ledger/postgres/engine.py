@@ -20,28 +20,28 @@ from sora_mcp.core.errors import FileProblem
 from sora_mcp.core.records import Entry, Intent
 from sora_mcp.core.spending import SpendingPolicy
 from sora_mcp.ledger.postgres import finding, migrations
-from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, Connection, Transaction
-from sora_mcp.ledger.postgres.connections import AT_ONCE, CommitUnknown, Connections, Job
-from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_HELD, LIVING_SENDERS, Presence
-from sora_mcp.ledger.postgres.trouble import MAY_NOT, Altered, TakenBack, Unavailable, is_lost
-from sora_mcp.ledger.protocol import LONGEST_MESSAGE, Listener
+from sora_mcp.ledger.postgres.connection import SERVERS_CHANNEL, Connection, Transaction
+from sora_mcp.ledger.postgres.connections import MAX_CONCURRENT, CommitUnknown, Connections, Job
+from sora_mcp.ledger.postgres.errors import NO_PERMISSION, Altered, Reverted, Unavailable, is_connection_lost
+from sora_mcp.ledger.postgres.presence import DEAD_SENDERS, IS_LOCKED, LIVING_SENDERS, Presence
+from sora_mcp.ledger.protocol import MAX_MESSAGE_BYTES, Listener
 from sora_mcp.ledger.sql import rows
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.following import Following
 from sora_mcp.ledger.sql.paying import Paying
 from sora_mcp.ledger.sql.reading import Reading
-from sora_mcp.ledger.sql.transactions import BRIEFLY_S, BUSY_S, Footing, Held
+from sora_mcp.ledger.sql.transactions import BUSY_TIMEOUT_S, SHORT_TIMEOUT_S, LedgerBusy, Preconditions
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_LATE_S = 8.0
+_GRACE_S = 8.0
 """Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
-_MAY_STILL_COMMIT_S = 300.0
+_COMMIT_TIMEOUT_S = 300.0
 """Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
-_FOLLOWS_ANOTHER = "55000"
+_STANDBY_SQLSTATE = "55000"
 """SQLSTATE of what a copy does not do while it follows another."""
-_LOG_IS_HIDDEN = (
+_LOG_HIDDEN_WARNING = (
     "the database of the ledger does not show its user where its log stands: that it was restored from a backup is "
     "noticed only by requests that are missing"
 )
@@ -52,9 +52,9 @@ _IS_WHOLE = (
     " ('videos'::regclass, 'generations'::regclass, 'used_answers'::regclass)) >= 4"
 )
 """Whether what caps, and a yes that counts once, rely on is there: a restore makes it last."""
-_FOOTING = (
+_PRECONDITIONS = (
     f"SELECT CASE WHEN {_IS_WHOLE} THEN (SELECT oldest FROM ledger_schema) END,"  # noqa: S608 - our own text
-    f" ARRAY({DEAD_SENDERS}), {IS_HELD.format(key='?::bit(64)::bigint')},"
+    f" ARRAY({DEAD_SENDERS}), {IS_LOCKED.format(key='?::bit(64)::bigint')},"
     " (EXISTS (SELECT 1 FROM videos WHERE number = ? AND request_id = ?) OR ? = 0)"
     " AND (EXISTS (SELECT 1 FROM history WHERE number = ? AND request_id = ?) OR ? = 0)"
     " AND (EXISTS (SELECT 1 FROM videos WHERE request_id = ?) OR ? = ''),"
@@ -65,15 +65,15 @@ _LOG = (
     " pg_current_wal_flush_lsn() < ?::pg_lsn, pg_current_wal_flush_lsn()::text,"
     " current_setting('synchronous_standby_names') != ''"
 )
-_OF_NEWEST = (
+_NEWEST_JOIN = (
     " FROM (VALUES (1)) AS one"
     " LEFT JOIN (SELECT number, request_id FROM history ORDER BY number DESC LIMIT 1) AS newest ON TRUE"
 )
-_FOOTING_BY_LOG = f"{_FOOTING}{_LOG}{_OF_NEWEST}"
-_FOOTING_WITHOUT_LOG = f"{_FOOTING}?::text, FALSE, ?::text, FALSE{_OF_NEWEST}"
-_NONE = (0, "")
+_PRECONDITIONS_BY_LOG = f"{_PRECONDITIONS}{_LOG}{_NEWEST_JOIN}"
+_PRECONDITIONS_WITHOUT_LOG = f"{_PRECONDITIONS}?::text, FALSE, ?::text, FALSE{_NEWEST_JOIN}"
+_NO_ROW = (0, "")
 """The number and request id of no row."""
-_NOBODY = "0" * 16
+_NO_WRITER = "0" * 16
 """A writer that nobody is."""
 
 
@@ -81,7 +81,7 @@ class _LockLost(Unavailable):
     """This server's lock is not held any more: nothing was written, and it may be again in a moment."""
 
 
-class _Place(Struct, frozen=True):
+class _Position(Struct, frozen=True):
     """Where this server last wrote, so that it sees when the database was taken back behind that."""
 
     history: tuple[int, str]
@@ -112,17 +112,17 @@ class PostgresLedger(Paying, Following, Reading):
         self._connections = Connections(url, self._migrate, folder or Path())
         super().__init__(clock or self._connections.now)
         self._steps = steps
-        self._threads = anyio.CapacityLimiter(AT_ONCE)
-        self._in_background = anyio.CapacityLimiter(AT_ONCE // 2)
-        self._presence = Presence(self._connections.connect, self._take_back_never_sent)
-        self._place = _Place((0, ""), None, "0/0")
+        self._threads = anyio.CapacityLimiter(MAX_CONCURRENT)
+        self._background_limiter = anyio.CapacityLimiter(MAX_CONCURRENT // 2)
+        self._presence = Presence(self._connections.connect, self._reject_unsent_in_background)
+        self._position = _Position((0, ""), None, "0/0")
         self._log_is_shown = True
-        self._never_sent: dict[str, float] = {}
+        self._unsent: dict[str, float] = {}
         """Requests that may stand as *sending*, though it was told that nothing was submitted, and since when."""
 
     def close(self) -> None:
-        self._presence.end()
-        self._presence = Presence(self._connections.connect, self._take_back_never_sent)
+        self._presence.close()
+        self._presence = Presence(self._connections.connect, self._reject_unsent_in_background)
         self._connections.close()
 
     def owns(self, path: Path | int) -> bool:  # noqa: ARG002 - it has no files here
@@ -134,61 +134,61 @@ class PostgresLedger(Paying, Following, Reading):
     async def _begin_in_turn(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         try:
             with suppress(_LockLost):
-                return await self._begin_under_a_lock(intent, policy)
-            return await self._begin_under_a_lock(intent, policy)
+                return await self._begin_with_lock(intent, policy)
+            return await self._begin_with_lock(intent, policy)
         except CommitUnknown as error:
-            self._was_not_sent(error.done)
+            self._remember_unsent(error.result)
             raise
 
-    async def _begin_under_a_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
+    async def _begin_with_lock(self, intent: Intent, policy: SpendingPolicy) -> tuple[Entry, bool]:
         if self._presence.writer is None:
-            await anyio.to_thread.run_sync(self._presence.wait, limiter=self._threads)
+            await anyio.to_thread.run_sync(self._presence.wait_for_lock, limiter=self._threads)
         return await super()._begin_in_turn(intent, policy)
 
-    def _busy(self) -> Unavailable:
+    def _busy_error(self) -> Unavailable:
         return Unavailable("it is busy, or was away until now")
 
     async def find(self, account: Account, video_id: str) -> Entry | None:
-        at_once = await self._run(lambda db: finding.find(db, account, video_id), to_write=False, is_one_statement=True)
-        return at_once or await super().find(account, video_id)
+        entry = await self._run(lambda db: finding.find(db, account, video_id), to_write=False, is_one_statement=True)
+        return entry or await super().find(account, video_id)
 
     def listen(self, request_id: str) -> AbstractContextManager[Listener]:
         return self._presence.listen(request_id)
 
-    async def tell_others(self, message: str) -> None:
-        if len(message.encode()) <= LONGEST_MESSAGE:
-            await self._write(lambda db: db.execute(f"SELECT pg_notify('{BETWEEN_SERVERS}', ?)", [message]))
+    async def broadcast(self, message: str) -> None:
+        if len(message.encode()) <= MAX_MESSAGE_BYTES:
+            await self._write(lambda db: db.execute(f"SELECT pg_notify('{SERVERS_CHANNEL}', ?)", [message]))
 
-    def hear(self, listener: Callable[[str], None]) -> None:
-        self._presence.hear(listener)
+    def on_broadcast(self, listener: Callable[[str], None]) -> None:
+        self._presence.on_broadcast(listener)
 
-    async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
+    async def _write(self, work: Callable[[Database], T], timeout_s: float = BUSY_TIMEOUT_S) -> T:
         with anyio.CancelScope(shield=True):
-            done = await self._write_or_give_up(work, patience_s)
-        return done  # noqa: RET504 - to mypy a scope may swallow what is raised
+            result = await self._write_with_timeout(work, timeout_s)
+        return result  # noqa: RET504 - to mypy a scope may swallow what is raised
 
-    async def _write_in_background(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
-        async with self._in_background:
-            return await self._write_or_give_up(work, patience_s)
+    async def _write_in_background(self, work: Callable[[Database], T], timeout_s: float = BUSY_TIMEOUT_S) -> T:
+        async with self._background_limiter:
+            return await self._write_with_timeout(work, timeout_s)
 
-    async def _write_or_give_up(self, work: Callable[[Database], T], patience_s: float) -> T:
-        if self._never_sent:
-            await self._run(self._take_back, to_write=True, patience_s=patience_s)
-        return await self._run(work, to_write=True, patience_s=patience_s)
+    async def _write_with_timeout(self, work: Callable[[Database], T], timeout_s: float) -> T:
+        if self._unsent:
+            await self._run(self._reject_unsent, to_write=True, timeout_s=timeout_s)
+        return await self._run(work, to_write=True, timeout_s=timeout_s)
 
-    async def _glance(self, work: Callable[[Database], T], key: Hashable = None) -> T:  # noqa: ARG002 - others write
+    async def _quick_read(self, work: Callable[[Database], T], key: Hashable = None) -> T:  # noqa: ARG002 - others write
         return await self._read(work)
 
     async def _read(self, work: Callable[[Database], T]) -> T:
         def read(db: Database) -> list[T]:
             dead = db.execute(DEAD_SENDERS)
-            done = work(db)
-            return [] if dead.fetchall() else [done]
+            result = work(db)
+            return [] if dead.fetchall() else [result]
 
-        if done := await self._run(read, to_write=False):
-            return done[0]
-        with suppress(Held):  # they stay as they are until it can be written
-            await self._write_or_give_up(self._bury_the_abandoned, BRIEFLY_S)
+        if result := await self._run(read, to_write=False):
+            return result[0]
+        with suppress(LedgerBusy):  # they stay as they are until it can be written
+            await self._write_with_timeout(self._mark_abandoned_unknown, SHORT_TIMEOUT_S)
         return await self._run(work, to_write=False)
 
     async def _run(
@@ -196,57 +196,72 @@ class PostgresLedger(Paying, Following, Reading):
         work: Callable[[Database], T],
         *,
         to_write: bool,
-        patience_s: float = BUSY_S,
+        timeout_s: float = BUSY_TIMEOUT_S,
         is_one_statement: bool = False,
     ) -> T:
-        job = self._job(work, to_write=to_write, patience_s=patience_s, is_one_statement=is_one_statement)
+        job = self._job(work, to_write=to_write, timeout_s=timeout_s, is_one_statement=is_one_statement)
         try:
-            with anyio.fail_after(patience_s + _LATE_S):
-                done = await anyio.to_thread.run_sync(job.run, limiter=self._threads, abandon_on_cancel=True)
+            with anyio.fail_after(timeout_s + _GRACE_S):
+                result = await anyio.to_thread.run_sync(job.run, limiter=self._threads, abandon_on_cancel=True)
         except TimeoutError:
             job.abandon()
             raise Unavailable("it takes too long to answer") from None
         except anyio.get_cancelled_exc_class():
             job.abandon()  # whoever waits to a deadline is not kept by a PostgreSQL that stands still
             raise
-        return done
+        return result
 
     def _job(
-        self, work: Callable[[Database], T], *, to_write: bool, patience_s: float, is_one_statement: bool = False
+        self, work: Callable[[Database], T], *, to_write: bool, timeout_s: float, is_one_statement: bool = False
     ) -> Job[T]:
-        give_up_at = time.monotonic() + max(patience_s, BUSY_S / 2)
-        return Job(self._connections, work, to_write, patience_s, give_up_at, self._was_not_sent, is_one_statement)
+        deadline = time.monotonic() + max(timeout_s, BUSY_TIMEOUT_S / 2)
+        return Job(self._connections, work, to_write, timeout_s, deadline, self._remember_unsent, is_one_statement)
 
     # --- inside a transaction ---------------------------------------------------------------------
 
-    def _footing(self, db: Database) -> Callable[[], Footing]:
-        known, heard, writer, newest = self._place, self._presence.heard, self._presence.writer, self._newest or _NONE
-        values = [f"x{writer or _NOBODY}", *newest, newest[0], *known.history, known.history[0], heard, heard]
-        values += [known.written] if self._log_is_shown else [known.timeline, known.written]
-        asked = db.execute(_FOOTING_BY_LOG if self._log_is_shown else _FOOTING_WITHOUT_LOG, values)
+    def _query_preconditions(self, db: Database) -> Callable[[], Preconditions]:
+        position, request, writer, newest = (
+            self._position,
+            self._presence.newest_request,
+            self._presence.writer,
+            self._newest or _NO_ROW,
+        )
+        values = [
+            f"x{writer or _NO_WRITER}",
+            *newest,
+            newest[0],
+            *position.history,
+            position.history[0],
+            request,
+            request,
+        ]
+        values += [position.written] if self._log_is_shown else [position.timeline, position.written]
+        cursor = db.execute(_PRECONDITIONS_BY_LOG if self._log_is_shown else _PRECONDITIONS_WITHOUT_LOG, values)
 
-        def read() -> Footing:
-            oldest, abandoned, is_held, has_all, number, changed, may_record, *log = asked.fetchone()
+        def read() -> Preconditions:
+            oldest, abandoned, is_locked, has_all, number, changed, may_record, *log = cursor.fetchone()
             timeline, is_behind, written, is_copied = log
             if oldest is None:
                 raise Altered
             if oldest > len(self._steps):
                 raise migrations.NewerRelease
-            has_moved = known.timeline not in {None, timeline}
-            if not has_all or (has_moved and not known.is_copied) or (is_behind and not has_moved):
-                raise TakenBack
-            self._place = _Place((number or 0, changed or ""), timeline, written, is_copied)
-            return Footing(abandoned, partial(self._held_writer, writer, is_held=is_held, may_record=may_record))
+            has_moved = position.timeline not in {None, timeline}
+            if not has_all or (has_moved and not position.is_copied) or (is_behind and not has_moved):
+                raise Reverted
+            self._position = _Position((number or 0, changed or ""), timeline, written, is_copied)
+            return Preconditions(
+                abandoned, partial(self._locked_writer, writer, is_locked=is_locked, may_record=may_record)
+            )
 
         return read
 
-    def _held_writer(self, writer: str | None, *, is_held: bool, may_record: bool) -> str:
+    def _locked_writer(self, writer: str | None, *, is_locked: bool, may_record: bool) -> str:
         if not may_record:  # what the gateway will answer
-            raise Unavailable(MAY_NOT)
-        if writer is not None and is_held:
+            raise Unavailable(NO_PERMISSION)
+        if writer is not None and is_locked:
             return writer
         if writer is not None:
-            self._presence.lost(writer)
+            self._presence.report_lost(writer)
         raise _LockLost("it has no connection left for this server's lock, or lost it just now")
 
     def _check_structure(self, db: Database) -> None:
@@ -255,26 +270,26 @@ class PostgresLedger(Paying, Following, Reading):
     def _abandoned(self, db: Database) -> list[str]:
         return [row[0] for row in db.execute(DEAD_SENDERS)]
 
-    def _was_not_sent(self, done: object) -> None:
+    def _remember_unsent(self, result: object) -> None:
         """Keep in mind what a `begin` returned to nobody."""
-        match done:
+        match result:
             case (Entry() as entry, True):
-                self._never_sent[entry.request_id] = time.monotonic()
+                self._unsent[entry.request_id] = time.monotonic()
 
-    def _take_back(self, db: Database) -> None:
+    def _reject_unsent(self, db: Database) -> None:
         reason = "it was never sent: the connection to the ledger was lost first"
-        for request_id, since in dict(self._never_sent).items():
+        for request_id, since in dict(self._unsent).items():
             row = db.execute("SELECT state FROM videos WHERE request_id = ?", [request_id]).fetchone()
             if row is not None and row[0] in {"sending", "unknown"}:
-                self._changes(db).move(rows.of_request(db, request_id), "rejected", reason=reason)
-            elif row is not None or time.monotonic() - since > _MAY_STILL_COMMIT_S:
-                self._never_sent.pop(request_id, None)
+                self._changes(db).move(rows.get_by_request(db, request_id), "rejected", reason=reason)
+            elif row is not None or time.monotonic() - since > _COMMIT_TIMEOUT_S:
+                self._unsent.pop(request_id, None)
 
-    def _take_back_never_sent(self) -> None:
-        if not self._never_sent:
+    def _reject_unsent_in_background(self) -> None:
+        if not self._unsent:
             return
-        job = self._job(self._take_back, to_write=True, patience_s=BUSY_S)
-        late = threading.Timer(BUSY_S + _LATE_S, job.abandon)
+        job = self._job(self._reject_unsent, to_write=True, timeout_s=BUSY_TIMEOUT_S)
+        late = threading.Timer(BUSY_TIMEOUT_S + _GRACE_S, job.abandon)
         late.daemon = True
         late.start()
         with suppress(FileProblem):
@@ -287,11 +302,11 @@ class PostgresLedger(Paying, Following, Reading):
         try:
             db.execute(f"SELECT {_LOG}", ["0/0"])
         except psycopg.Error as error:
-            if error.sqlstate == _FOLLOWS_ANOTHER:
+            if error.sqlstate == _STANDBY_SQLSTATE:
                 return
-            if is_lost(error):
+            if is_connection_lost(error):
                 raise
             self._log_is_shown = False
-            logger.warning(_LOG_IS_HIDDEN)
-        self._footing(db)()
+            logger.warning(_LOG_HIDDEN_WARNING)
+        self._query_preconditions(db)()
         self._presence.start()

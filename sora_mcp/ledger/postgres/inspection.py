@@ -10,9 +10,9 @@ from msgspec import Struct
 from sora_mcp.ledger.postgres import migrations
 from sora_mcp.ledger.postgres.connection import Connection
 from sora_mcp.ledger.postgres.connections import Connections
-from sora_mcp.ledger.postgres.trouble import Unsuitable, problem
+from sora_mcp.ledger.postgres.errors import Unsuitable, problem_from
 
-_LOOK = (
+_QUERY = (
     "SELECT current_setting('server_version'),"
     " current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),"
     " to_regclass('ledger_schema') IS NOT NULL, to_regclass('videos') IS NOT NULL,"
@@ -40,13 +40,13 @@ def inspect(url: str) -> Inspection:
     """Look at the database at `url`. Raises FileProblem where it cannot be reached, or is not suited."""
     try:
         with closing(Connections(url, lambda _: None).connect()) as connection:
-            return _inspection_of(connection)
+            return _inspect(connection)
     except psycopg.Error as error:
-        raise problem(error) from None
+        raise problem_from(error) from None
 
 
-def _inspection_of(connection: Connection) -> Inspection:
-    ((version, is_read_only, is_follower, has_schema, has_videos, may_make, is_copied),) = connection.run(_LOOK)
+def _inspect(connection: Connection) -> Inspection:
+    ((version, is_read_only, is_follower, has_schema, has_videos, may_create, is_copied),) = connection.run(_QUERY)
     if is_follower:
         raise Unsuitable("it is a copy that only follows another", "give the address of the one that is written to")
     if is_read_only:
@@ -56,7 +56,7 @@ def _inspection_of(connection: Connection) -> Inspection:
         raise Unsuitable("it holds a table videos of something else", "make a database of its own")
     if has_videos and not versions:
         raise Unsuitable("it has lost what stood in its table ledger_schema", "restore the database from a backup")
-    migrations.check_not_elsewhere(connection)
-    if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_make):
+    migrations.check_schema_is_visible(connection)
+    if not (connection.run(_MAY_WRITE)[0][0] if has_schema else may_create):
         raise Unsuitable("its user may not write there", "let that user own the database")
     return Inspection(version.split()[0], versions[0][0] if versions else None, is_copied)

@@ -13,17 +13,17 @@ from sora_mcp.core.advice import AskUser, Restart
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.postgres.connection import Connection, Transaction
 from sora_mcp.ledger.postgres.counting import TABLES as COUNTS
-from sora_mcp.ledger.postgres.trouble import Unsuitable
+from sora_mcp.ledger.postgres.errors import Unsuitable
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 MIGRATION_LOCK = 0x534F_5241_0001
 """An advisory lock: whoever writes shares it, whoever migrates has it alone."""
-_LONGEST = "30min"
+_STEP_TIMEOUT = "30min"
 """How long one statement of a step may take, on however many rows."""
 
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS ledger_schema (version BIGINT NOT NULL, oldest BIGINT NOT NULL)"
-_ELSEWHERE = (
+_HIDDEN_SCHEMA = (
     "SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
     " WHERE relname = 'ledger_schema' AND relkind IN ('r', 'p') AND nspname NOT LIKE 'pg\\_%'"
     " AND to_regclass('ledger_schema') IS NULL LIMIT 1"
@@ -31,10 +31,10 @@ _ELSEWHERE = (
 
 
 class Step(Struct, frozen=True):
-    """One change of the schema. `is_borne`: the release before it goes on beside it."""
+    """One change of the schema. `is_compatible`: the release before it goes on beside it."""
 
     script: str
-    is_borne: bool = True
+    is_compatible: bool = True
 
 
 STEPS = (
@@ -137,10 +137,10 @@ STEPS = (
 """Each once, in order; `ledger_schema.version` counts those that a database has seen."""
 
 
-def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -> None:
+def migrate(connection: Connection, steps: tuple[Step, ...], living_senders: str) -> None:
     """Bring the database up to date; of several servers that start at once one does, and the others wait.
 
-    `others_send`: a query for requests that a living server is sending. Raises FileProblem for a newer ledger, and
+    `living_senders`: a query for requests that a living server is sending. Raises FileProblem for a newer ledger, and
     OlderRelease where that has to wait: the older servers begin nothing more then, so that it is not for long.
     """
     if (schema := _version(connection)) is not None and schema[0] >= len(steps):
@@ -148,16 +148,16 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-        connection.execute(f"SET LOCAL statement_timeout = '{_LONGEST}'".encode())
-        check_not_elsewhere(connection)
+        connection.execute(f"SET LOCAL statement_timeout = '{_STEP_TIMEOUT}'".encode())
+        check_schema_is_visible(connection)
         if _version(connection) is None:  # or what this session remembers: it is read again
             connection.execute(_VERSIONS)
         version, oldest = _version(connection) or (0, 0)
         _check_not_newer((version, oldest), steps)
         for step in steps[version:]:
-            if not step.is_borne:
+            if not step.is_compatible:
                 oldest = version + 1
-                if Transaction(connection, to_write=True).execute(others_send).fetchone():
+                if Transaction(connection, to_write=True).execute(living_senders).fetchone():
                     break
             connection.execute(step.script.encode())
             version += 1
@@ -167,10 +167,10 @@ def migrate(connection: Connection, steps: tuple[Step, ...], others_send: str) -
         raise OlderRelease("server")
 
 
-def check_not_elsewhere(connection: Connection) -> None:
+def check_schema_is_visible(connection: Connection) -> None:
     """Raise Unsuitable where the tables are in a schema in which this user's names are not looked up: new ones beside
     them would know nothing of what was paid for."""
-    if row := connection.execute(_ELSEWHERE).fetchone():
+    if row := connection.execute(_HIDDEN_SCHEMA).fetchone():
         raise Unsuitable(
             f"its tables are in the schema {row[0]}, which the search_path of its user does not name",
             "name that schema there, or make a database of its own",

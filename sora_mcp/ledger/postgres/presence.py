@@ -19,32 +19,32 @@ import anyio
 import psycopg
 
 from sora_mcp.core.errors import SoraError
-from sora_mcp.ledger.postgres.connection import BETWEEN_SERVERS, CHANNEL, Connection, within
+from sora_mcp.ledger.postgres.connection import CHANGES_CHANNEL, SERVERS_CHANNEL, Connection, abort_after
 from sora_mcp.ledger.postgres.migrations import MIGRATION_LOCK
 
 logger = logging.getLogger(__name__)
 
-KEY_OF_WRITER = "('x' || writer)::bit(64)::bigint"
-_KEY_OF_LOCK = "((classid::bigint << 32) | objid::bigint)"
+WRITER_KEY = "('x' || writer)::bit(64)::bigint"
+_LOCK_KEY = "((classid::bigint << 32) | objid::bigint)"
 """The key of an advisory lock: pg_locks shows its halves."""
-IS_HELD = (
+IS_LOCKED = (
     "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608 - our own text
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    f" AND {_KEY_OF_LOCK} = {{key}})"
+    f" AND {_LOCK_KEY} = {{key}})"
 )
 """Whether somebody holds the lock of a key."""
-ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_HELD.format(key=KEY_OF_WRITER)} ELSE FALSE END"  # our own text
+ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_LOCKED.format(key=WRITER_KEY)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
 
-LOOK_EVERY_S = 1.0
+POLL_INTERVAL_S = 1.0
 """Seconds after which a listener goes on at the earliest that heard nothing."""
-IDS = "req_"
+REQUEST_ID_PREFIX = "req_"
 """With what the ids of requests begin."""
-WITHIN_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 """Seconds in which the connection is to be there."""
-_ANSWERS_WITHIN_S = 2.0
+_ANSWER_TIMEOUT_S = 2.0
 """Seconds after which it is looked whether another one is answered."""
 _NEWEST = (
     "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
@@ -55,19 +55,19 @@ _END_STOPPED = (
     " AND usename = session_user AND state = 'active' AND wait_event = 'ClientRead'"
     " AND query_start < clock_timestamp() - interval '5s'"
     " AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'"
-    f" AND objsubid = 1 AND {_KEY_OF_LOCK} = {MIGRATION_LOCK})"
+    f" AND objsubid = 1 AND {_LOCK_KEY} = {MIGRATION_LOCK})"
 )
 """Ends transactions of servers that were stopped between two statements: whoever waits for their locks goes on.
 
 Where the answers were asked for PostgreSQL does so itself (idle_in_transaction_session_timeout)."""
-_END_STOPPED_EVERY_S = 5.0
-_AGAIN_AFTER_S = (0.5, 1, 2, 4)
+_END_STOPPED_INTERVAL_S = 5.0
+_RETRY_DELAYS_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
-_LOOK_EVERY_S = 5.0
+_MAINTENANCE_INTERVAL_S = 5.0
 _SET_UP = "SET lock_timeout = '1s'"
 """Whoever holds a table for long, as VACUUM FULL does, keeps this server from none of what it has to hear."""
-_END_WITHIN_S = 0.3
-_MOST_HEARD_OF = 1000
+_CLOSE_TIMEOUT_S = 0.3
+_MAX_KNOWN_REQUESTS = 1000
 
 
 class Listener:
@@ -78,9 +78,9 @@ class Listener:
         self._was_connected = False  # before this nobody listened
         self.changed = asyncio.Event()
 
-    async def heard(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """See the protocol's."""
-        with anyio.move_on_after(max(seconds, LOOK_EVERY_S)):
+        with anyio.move_on_after(max(seconds, POLL_INTERVAL_S)):
             await self.changed.wait()
         may_have_changed = self.changed.is_set() or not self._was_connected
         self.changed.clear()
@@ -91,19 +91,19 @@ class Listener:
 class Presence:
     """This server's place among those that share the ledger; its thread starts when it is first needed.
 
-    `look_after`: called in that thread, again and again, while the database is there.
+    `maintain`: called in that thread, again and again, while the database is there.
     """
 
-    def __init__(self, connect: Callable[[], Connection], look_after: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], Connection], maintain: Callable[[], None]) -> None:
         self._connect = connect
-        self._look_after = look_after
-        self.heard = ""
+        self._maintain = maintain
+        self.newest_request = ""
         """The newest request, of whichever server, that was seen here: where it is missing, others are, too."""
-        self._heard_of: dict[str, None] = {}
+        self._known_requests: dict[str, None] = {}
         self._writer: str | None = None
         self._connection: Connection | None = None
-        self._there = threading.Event()
-        self._ended = threading.Event()
+        self._is_locked = threading.Event()
+        self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
@@ -113,18 +113,18 @@ class Presence:
     @property
     def writer(self) -> str | None:
         """The id that stands for this server now; None where it holds no lock."""
-        return self._writer if self._there.is_set() else None
+        return self._writer if self._is_locked.is_set() else None
 
-    def wait(self) -> bool:
-        """Whether the lock is held, within WITHIN_S."""
+    def wait_for_lock(self) -> bool:
+        """Whether the lock is held, within CONNECT_TIMEOUT_S."""
         self.start()
-        return self._there.wait(WITHIN_S)
+        return self._is_locked.wait(CONNECT_TIMEOUT_S)
 
-    def lost(self, writer: str) -> None:
+    def report_lost(self, writer: str) -> None:
         """The lock of this id is not held any more: wait for another."""
         if self._writer == writer:
-            self._there.clear()
-            self._shut()
+            self._is_locked.clear()
+            self._abort()
 
     def start(self) -> None:
         """Begin to listen."""
@@ -133,7 +133,7 @@ class Presence:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
 
-    def hear(self, on_message: Callable[[str], None]) -> None:
+    def on_broadcast(self, on_message: Callable[[str], None]) -> None:
         """Call `on_message` with what servers tell each other, in this event loop."""
         self._loop, self._on_message = asyncio.get_running_loop(), on_message
         self.start()
@@ -143,7 +143,7 @@ class Presence:
         """See Ledger.listen."""
         self.start()
         self._loop = asyncio.get_running_loop()
-        listener = Listener(self._there)
+        listener = Listener(self._is_locked)
         listeners = self._listeners[request_id]
         listeners.add(listener)
         try:
@@ -153,54 +153,54 @@ class Presence:
             if not listeners:
                 self._listeners.pop(request_id, None)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Give the lock back."""
-        self._ended.set()
-        self._shut()
+        self._is_closing.set()
+        self._abort()
         if self._thread is not None:
-            self._thread.join(_END_WITHIN_S)
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _shut(self) -> None:
+    def _abort(self) -> None:
         if (connection := self._connection) is not None:
-            connection.shut()
+            connection.abort()
 
     def _run(self) -> None:
         failures = 0
-        while not self._ended.is_set():
+        while not self._is_closing.is_set():
             try:
                 with closing(self._connect()) as self._connection:
                     self._listen(self._connection)
             except (psycopg.Error, SoraError):
-                if not self._ended.is_set():
+                if not self._is_closing.is_set():
                     logger.info("the connection that listens to the ledger was lost, or cannot be made")
             except Exception:
                 logger.exception("listening to the ledger failed unexpectedly")  # and it is begun again
-            failures = 0 if self._there.is_set() else failures + 1
-            self._there.clear()
-            self._ended.wait(_AGAIN_AFTER_S[min(failures, len(_AGAIN_AFTER_S) - 1)])
+            failures = 0 if self._is_locked.is_set() else failures + 1
+            self._is_locked.clear()
+            self._is_closing.wait(_RETRY_DELAYS_S[min(failures, len(_RETRY_DELAYS_S) - 1)])
 
     def _listen(self, connection: Connection) -> None:
         writer = secrets.token_hex(8)
-        with within(WITHIN_S, connection):
-            connection.execute(f"{_SET_UP}; LISTEN {CHANNEL}; LISTEN {BETWEEN_SERVERS}".encode())
+        with abort_after(CONNECT_TIMEOUT_S, connection):
+            connection.execute(f"{_SET_UP}; LISTEN {CHANGES_CHANNEL}; LISTEN {SERVERS_CHANNEL}".encode())
             self._catch_up(connection)  # whoever pays knows what was there before
             connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
         self._writer = writer
-        self._there.set()
-        self._in_loop(self._let_all_hear)  # what changed meanwhile was told to nobody here
+        self._is_locked.set()
+        self._call_in_loop(self._wake_all)  # what changed meanwhile was told to nobody here
         end_stopped_at = 0.0
-        while not self._ended.is_set():
-            self._look_after()
-            with self._unless_lost(connection):
+        while not self._is_closing.is_set():
+            self._maintain()
+            with self._abort_if_lost(connection):
                 self._catch_up(connection)
                 if time.monotonic() >= end_stopped_at:
-                    end_stopped_at = time.monotonic() + _END_STOPPED_EVERY_S
+                    end_stopped_at = time.monotonic() + _END_STOPPED_INTERVAL_S
                     with suppress(psycopg.errors.InsufficientPrivilege):
                         connection.execute(_END_STOPPED.encode())
-            self._hear_of_a_new_one(connection)
+            self._listen_until_new_request(connection)
 
     @contextmanager
-    def _unless_lost(self, connection: Connection) -> Iterator[None]:
+    def _abort_if_lost(self, connection: Connection) -> Iterator[None]:
         """Shut a connection that does not answer while another one does: what is between has lost it.
 
         Where none answers PostgreSQL may stand still, and will know this one when it goes on.
@@ -208,11 +208,11 @@ class Presence:
         answered = threading.Event()
 
         def watch() -> None:
-            while not answered.wait(_ANSWERS_WITHIN_S):
+            while not answered.wait(_ANSWER_TIMEOUT_S):
                 with suppress(psycopg.Error, SoraError), closing(self._connect()) as another:
                     self._catch_up(another)  # the same is asked: it may take long
-                    if not answered.wait(LOOK_EVERY_S):
-                        connection.shut()
+                    if not answered.wait(POLL_INTERVAL_S):
+                        connection.abort()
                     return
 
         threading.Thread(target=watch, name="sora-ledger-watch", daemon=True).start()
@@ -221,44 +221,46 @@ class Presence:
         finally:
             answered.set()
 
-    def _hear_of_a_new_one(self, connection: Connection) -> None:
+    def _listen_until_new_request(self, connection: Connection) -> None:
         """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
-        until, is_new = time.monotonic() + _LOOK_EVERY_S, False
-        while not (is_new or self._ended.is_set()) and (left := until - time.monotonic()) > 0:
+        deadline, is_new = time.monotonic() + _MAINTENANCE_INTERVAL_S, False
+        while not (is_new or self._is_closing.is_set()) and (left := deadline - time.monotonic()) > 0:
             for notice in connection.notifies(timeout=left, stop_after=1):
-                if notice.channel == BETWEEN_SERVERS:
-                    self._pass_on(notice.payload)
+                if notice.channel == SERVERS_CHANNEL:
+                    self._deliver(notice.payload)
                     continue
-                self._tell(notice.payload)
-                is_new = is_new or (notice.payload.startswith(IDS) and notice.payload not in self._heard_of)
-                self._heard_of[notice.payload] = None
-        while len(self._heard_of) > _MOST_HEARD_OF:
-            del self._heard_of[next(iter(self._heard_of))]
+                self._notify(notice.payload)
+                is_new = is_new or (
+                    notice.payload.startswith(REQUEST_ID_PREFIX) and notice.payload not in self._known_requests
+                )
+                self._known_requests[notice.payload] = None
+        while len(self._known_requests) > _MAX_KNOWN_REQUESTS:
+            del self._known_requests[next(iter(self._known_requests))]
 
     def _catch_up(self, connection: Connection) -> None:
         """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
         with suppress(psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):  # it is being made, or mended
-            newest = connection.execute(_NEWEST, [self.heard, self.heard]).fetchone()
-            self.heard = self.heard if newest is None else str(newest[0])
+            newest = connection.execute(_NEWEST, [self.newest_request, self.newest_request]).fetchone()
+            self.newest_request = self.newest_request if newest is None else str(newest[0])
 
-    def _pass_on(self, message: str) -> None:
+    def _deliver(self, message: str) -> None:
         if self._on_message is not None:
-            self._in_loop(self._on_message, message)
+            self._call_in_loop(self._on_message, message)
 
-    def _tell(self, request_id: str) -> None:
+    def _notify(self, request_id: str) -> None:
         if request_id in self._listeners:
-            self._in_loop(self._let_hear, request_id)
+            self._call_in_loop(self._wake, request_id)
 
-    def _in_loop(self, call: Callable[..., None], *arguments: str) -> None:
+    def _call_in_loop(self, call: Callable[..., None], *arguments: str) -> None:
         """Have something called by the event loop that waits for it, if there is one."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _let_all_hear(self) -> None:
+    def _wake_all(self) -> None:
         for request_id in self._listeners:
-            self._let_hear(request_id)
+            self._wake(request_id)
 
-    def _let_hear(self, request_id: str) -> None:
+    def _wake(self, request_id: str) -> None:
         for listener in self._listeners.get(request_id, ()):
             listener.changed.set()

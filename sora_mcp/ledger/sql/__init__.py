@@ -1,5 +1,5 @@
-"""The ledger in tables: what the engines that speak SQL share.
+"""The part of the ledger that the SQL engines share.
 
 `rows` reads, `changes` writes, `lines` and `listing` are further queries; `paying`, `following` and `reading` are the
-ledger's methods, above the `transactions` that an engine gives them. `database` says which SQL is shared.
+ledger's methods, on top of an engine's `transactions`. `database` defines the SQL that engines share.
 """

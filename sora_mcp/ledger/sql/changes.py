@@ -1,4 +1,4 @@
-"""What is written about an entry, inside a transaction."""
+"""Writes of an entry, inside a transaction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from sora_mcp.core.records import Entry
 from sora_mcp.core.states import may_move
 from sora_mcp.core.tasks import FINAL, UNDER_WAY, State, Task
 from sora_mcp.ledger.sql.database import Database
-from sora_mcp.ledger.sql.rows import GENERATION, NO_VARIANTS, Variants, columns_of, of_task, places, write_row
+from sora_mcp.ledger.sql.rows import (
+    GENERATION_FIELDS,
+    NO_VARIANTS,
+    Variants,
+    account_columns,
+    find_by_task,
+    placeholders,
+    write_row,
+)
 
 _NO_FAILURE = {"failure_reason": None, "gateway_message": None, "failure_code": None}
 
 
 class Changes(Struct, frozen=True):
-    """Changes that are made in one transaction, at one moment (`now`, unix seconds)."""
+    """Changes made in one transaction, at one moment (`now`, unix seconds)."""
 
     db: Database
     now: float
@@ -34,13 +42,13 @@ class Changes(Struct, frozen=True):
         sources: Sequence[str],
         request_id: str | None = None,
     ) -> Entry:
-        """A new entry, under an id of its own unless one is given; `row` holds further columns."""
+        """Insert an entry, with a new id unless there is a `request_id`; `row` holds further columns."""
         request_id = request_id or f"req_{secrets.token_hex(12)}"
         row = row | {"request_id": request_id, "body": json.dumps(body), "sources": json.dumps(list(sources))}
-        row = {"created_at": self.now} | columns_of(account) | row | {"updated_at": self.now}
+        row = {"created_at": self.now} | account_columns(account) | row | {"updated_at": self.now}
         names, values = ", ".join(row), list(row.values())
-        self._remember(request_id, row["state"], row.get("task_id"), None)
-        sql = f"INSERT INTO videos ({names}) VALUES ({places(values)})"  # noqa: S608 - our own names
+        self._add_history(request_id, row["state"], row.get("task_id"), None)
+        sql = f"INSERT INTO videos ({names}) VALUES ({placeholders(values)})"  # noqa: S608 - our own names
         return write_row(self.db, sql, values, request_id, NO_VARIANTS)
 
     def move(
@@ -50,30 +58,30 @@ class Changes(Struct, frozen=True):
         *,
         task_id: str | None = None,
         reason: str | None = None,
-        **more: str | float | None,
+        **extra: str | float | None,
     ) -> Entry:
-        """Move an entry to `state` if that is allowed from where it stands; `more` are further columns."""
+        """Move an entry to `state` if that is allowed from its current one; `extra` holds further columns."""
         if not may_move(entry.state, state):
             return entry
         values: dict[str, str | float | None] = {
             "state": state,
             "task_id": task_id or entry.task_id,
             "failure_reason": reason,
-            "gateway_state": None,  # this move comes of no poll
+            "gateway_state": None,  # this move is not the result of a poll
         }
-        if state == "submitted":  # it runs: why it seemed not to stays in its history
+        if state == "submitted":  # it runs: the earlier failure stays in its history
             values |= _NO_FAILURE
-        values |= {"updated_at": self.now, **more}
+        values |= {"updated_at": self.now, **extra}
         columns = ", ".join(f"{name} = ?" for name in values)
         sql = f"UPDATE videos SET {columns} WHERE request_id = ?"  # noqa: S608 - our own names
-        self._remember(entry.request_id, state, task_id, reason)
+        self._add_history(entry.request_id, state, task_id, reason)
         return write_row(self.db, sql, [*values.values(), entry.request_id], entry.request_id, _variants(entry))
 
-    def did_not_run(self, entry: Entry, reason: str) -> Entry:
-        """What a person says of a request of unknown outcome: a task of its, if one turns up, corrects that."""
+    def mark_not_run(self, entry: Entry, reason: str) -> Entry:
+        """Record a person's word that a request of unknown outcome did not run; a task that turns up corrects it."""
         return self.move(entry, "rejected", reason=reason, settled_at=self.now)
 
-    def take(
+    def assign_task(
         self,
         entry: Entry,
         task_id: str,
@@ -82,35 +90,35 @@ class Changes(Struct, frozen=True):
         reason: str | None = None,
         other_ids: Sequence[str] = (),
     ) -> Entry | None:
-        """Give a task to the entry that it came of. None where it belongs to another request.
+        """Assign a task to the entry that created it. Returns None if it belongs to another request.
 
-        Where a query adopted it before that was known, whoever waits for the adopted one finds `entry` from now on.
-        `is_known`: whether a row has this task.
+        If a query has adopted the task before that was known, clients that wait for the adopted entry get `entry` from
+        now on. `is_known`: whether a row has this task.
         """
-        adopted = of_task(self.db, entry.account, task_id) if is_known else None
+        adopted = find_by_task(self.db, entry.account, task_id) if is_known else None
         if adopted is not None and adopted.number == entry.number:
             adopted = None
         if adopted is not None and adopted.fingerprint is not None:
             return None
         if adopted is not None:
             entry = self._merge(adopted, entry)
-        more = {"other_ids": json.dumps(list(other_ids))}
-        taken = self.move(entry, "submitted", task_id=task_id, reason=reason, **more)
-        return taken if adopted is None else self.update(taken, _as_task(adopted), None)
+        extra = {"other_ids": json.dumps(list(other_ids))}
+        assigned = self.move(entry, "submitted", task_id=task_id, reason=reason, **extra)
+        return assigned if adopted is None else self.update(assigned, _as_task(adopted), None)
 
     def update(self, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
-        """What a query said of an entry's task. See Ledger.record."""
+        """Record what the gateway said of an entry's task. See Ledger.record."""
         state = task.state if may_move(entry.state, task.state) else entry.state
         if state != entry.state:
-            self._remember(entry.request_id, state, None, task.failure_reason)
+            self._add_history(entry.request_id, state, None, task.failure_reason)
         elif task.progress not in {None, entry.progress}:
-            self.db.tell(entry.request_id)
-        word = task.gateway_state if state == task.state else entry.gateway_state  # that of the poll that decided
+            self.db.notify(entry.request_id)
+        gateway_state = task.gateway_state if state == task.state else entry.gateway_state  # of the poll that decided
         now = self.now
-        is_well = state == "succeeded" or state in UNDER_WAY  # whatever was said before
+        has_not_failed = state == "succeeded" or state in UNDER_WAY  # clears an earlier failure
         stated = task.cost if task.state in FINAL and task.cost is not None and not task.cost.is_relative else None
         cost = (None, None) if stated is None else (stated.billionths, stated.unit)
-        self._keep_variants(entry.request_id, task)
+        self._save_variants(entry.request_id, task)
         return write_row(
             self.db,
             "UPDATE videos SET state = ?, progress = coalesce(?, progress), updated_at = ?, looked_at = ?,"
@@ -123,21 +131,21 @@ class Changes(Struct, frozen=True):
             " stated = coalesce(?, stated), stated_currency = coalesce(?, stated_currency) WHERE request_id = ?",
             (
                 *(state, task.progress, now, now, None if quiet_s is None else now + quiet_s, quiet_s is not None),
-                *(word or None, task.enhanced_prompt, is_well, task.failure_reason),
-                *(is_well, task.gateway_message, task.failure_code, is_well, task.withheld),
+                *(gateway_state or None, task.enhanced_prompt, has_not_failed, task.failure_reason),
+                *(has_not_failed, task.gateway_message, task.failure_code, has_not_failed, task.withheld),
                 *(*cost, entry.request_id),
             ),
             entry.request_id,
             None if task.generations else _variants(entry),
         )
 
-    def _keep_variants(self, request_id: str, task: Task) -> None:
-        """Bring the variants of a row up to date; what a reply leaves out stays."""
-        names, others = ", ".join(GENERATION), [name for name in GENERATION if name != "variant"]
+    def _save_variants(self, request_id: str, task: Task) -> None:
+        """Update the variants of a row; what a reply leaves out stays."""
+        names, others = ", ".join(GENERATION_FIELDS), [name for name in GENERATION_FIELDS if name != "variant"]
         updates = ", ".join(f"{name} = coalesce(excluded.{name}, generations.{name})" for name in others)
         for generation in task.generations:
             self.db.execute(
-                f"INSERT INTO generations (request_id, {names}) VALUES (?, {places(GENERATION)})"  # noqa: S608 - our own names
+                f"INSERT INTO generations (request_id, {names}) VALUES (?, {placeholders(GENERATION_FIELDS)})"  # noqa: S608 - our own names
                 f" ON CONFLICT (request_id, variant) DO UPDATE SET {updates}",
                 (request_id, *asdict(generation).values()),
             )
@@ -146,12 +154,12 @@ class Changes(Struct, frozen=True):
         ids = (entry.request_id, adopted.request_id)
         self.db.execute("UPDATE generations SET request_id = ? WHERE request_id = ?", ids)
         self.db.execute("UPDATE videos SET task_id = NULL, merged_into = ? WHERE request_id = ?", ids)
-        self._remember(adopted.request_id, adopted.state, None, f"merged into {entry.request_id}")
+        self._add_history(adopted.request_id, adopted.state, None, f"merged into {entry.request_id}")
         return replace(entry, generations=adopted.generations, files=adopted.files)
 
-    def _remember(self, request_id: str, state: State, task_id: str | None, reason: str | None) -> None:
+    def _add_history(self, request_id: str, state: State, task_id: str | None, reason: str | None) -> None:
         sql = "INSERT INTO history (request_id, at, state, task_id, reason) VALUES (?, ?, ?, ?, ?)"
-        self.db.execute(f"{sql}{self.db.telling}", (request_id, self.now, state, task_id, reason))
+        self.db.execute(f"{sql}{self.db.notify_clause}", (request_id, self.now, state, task_id, reason))
 
 
 def _variants(entry: Entry) -> Variants:
@@ -159,7 +167,7 @@ def _variants(entry: Entry) -> Variants:
 
 
 def _as_task(entry: Entry) -> Task:
-    """What was known of the task of an entry."""
+    """Return what is recorded of an entry's task."""
     return Task(
         entry.state,
         progress=entry.progress,

@@ -1,7 +1,7 @@
-"""What videos add up to, as the table `video_counts` holds it: nobody counts a million rows to show a page of ten.
+"""The sums of videos in the table `video_counts`, so that a page of ten does not count a million rows.
 
-Each engine keeps it with triggers of its own, so that it is right whichever release writes a row. There is a sum for
-each account, state and currency.
+Each engine maintains the table with its own triggers, so that it is right whichever release writes a row. There is a
+sum for each account, state and currency.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from sora_mcp.core.records import Totals
 from sora_mcp.core.tasks import State
 from sora_mcp.ledger.sql.database import Database, Row
 from sora_mcp.ledger.sql.listing import relative_sum
-from sora_mcp.ledger.sql.rows import name_of
+from sora_mcp.ledger.sql.rows import gateway_key
 
 GROUP = "gateway, address, key_fingerprint, owner, state, currency"
-"""What a sum is of; `currency` is empty for relative costs, and for none."""
+"""The columns of a group; `currency` is empty for relative costs, and for none."""
 SUMS = "sum(videos), sum(relative), sum(billionths), sum(unpriced)"
-"""Videos, the sum of relative costs, that in the currency in billionths, and videos without a cost."""
-_OF_OWNER = f"SELECT {GROUP}, {SUMS} FROM video_counts WHERE owner = ? GROUP BY {GROUP} HAVING sum(videos) != 0"  # noqa: S608
-_OF_STATES = "SELECT state, sum(videos) FROM video_counts GROUP BY state HAVING sum(videos) != 0"
+"""Videos, the sum of relative costs, the sum in the currency in billionths, and videos without a cost."""
+_OWNER_COUNTS = f"SELECT {GROUP}, {SUMS} FROM video_counts WHERE owner = ? GROUP BY {GROUP} HAVING sum(videos) != 0"  # noqa: S608
+_STATE_COUNTS = "SELECT state, sum(videos) FROM video_counts GROUP BY state HAVING sum(videos) != 0"
 
 
 def totals(db: Database, account: Account) -> Totals:
-    """What an account's rows add up to. See Ledger.totals."""
-    own, elsewhere = list[Row](), dict[Account, int]()
-    for gateway, address, key_fingerprint, owner, *sums in db.execute(_OF_OWNER, [account.owner]):
-        if gateway == name_of(account):
+    """Return the sums of an account's rows. See Ledger.totals."""
+    own, other_accounts = list[Row](), dict[Account, int]()
+    for gateway, address, key_fingerprint, owner, *sums in db.execute(_OWNER_COUNTS, [account.owner]):
+        if gateway == gateway_key(account):
             own.append(sums)
         else:
             other = Account(address, key_fingerprint, owner)
-            elsewhere[other] = elsewhere.get(other, 0) + int(sums[2])
-    return _totals(own, elsewhere)
+            other_accounts[other] = other_accounts.get(other, 0) + int(sums[2])
+    return _totals(own, other_accounts)
 
 
 def states(db: Database) -> dict[State, int]:
-    """How many rows stand in each state. See Ledger.states."""
-    return {state: int(videos) for state, videos in db.execute(_OF_STATES)}
+    """Return how many rows are in each state. See Ledger.states."""
+    return {state: int(videos) for state, videos in db.execute(_STATE_COUNTS)}
 
 
-def _totals(sums: Iterable[Row], elsewhere: dict[Account, int]) -> Totals:
+def _totals(sums: Iterable[Row], other_accounts: dict[Account, int]) -> Totals:
     counts, costs, unpriced = dict[State, int](), dict[State, list[Cost]](), 0
     for state, currency, videos, relative, billionths, without_cost in sums:
         counts[state] = counts.get(state, 0) + int(videos)
@@ -51,4 +51,4 @@ def _totals(sums: Iterable[Row], elsewhere: dict[Account, int]) -> Totals:
         unpriced += 0 if state == "rejected" else int(without_cost)
     uncertain = total(costs.pop("unknown", ()))
     spent = total(cost for state, each in costs.items() if state != "rejected" for cost in each)
-    return Totals(counts, spent, uncertain, unpriced, elsewhere)
+    return Totals(counts, spent, uncertain, unpriced, other_accounts)

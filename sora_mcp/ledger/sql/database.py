@@ -1,9 +1,10 @@
-"""The SQL that engines share, and the few things that each of them says in its own way.
+"""The SQL that engines share, and the few parts that differ between them.
 
-Statements are written once, with `?` for values, in what SQLite and PostgreSQL both understand. Two conventions:
+Statements are written once, with `?` for values, in the SQL that SQLite and PostgreSQL both understand. Two
+conventions:
 
-- `column || ''` and `column + 0` keep an engine from walking a wide index of that column where a narrower one is there.
-- What is read in order to be changed is read with `for_update`, so that it is still true when it is written.
+- `column || ''` and `column + 0` keep an engine from walking a wide index of that column if there is a narrower one.
+- Rows that are read to be changed are read with `for_update`, so that they are still current when they are written.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Row = Sequence[Any]
 
 
 class Cursor(Protocol):
-    """The rows that a statement gives."""
+    """The rows that a statement returns."""
 
     def fetchone(self) -> Any: ...
 
@@ -30,35 +31,35 @@ class Database(Protocol):
 
     @property
     def for_update(self) -> str:
-        """What stands behind a SELECT whose row is to be changed: nobody else changes it until the transaction ends.
+        """The suffix of a SELECT whose row is to be changed: it is locked until the transaction ends.
 
-        Empty in a transaction that only reads, and where an engine lets one write at a time.
+        Empty in a transaction that only reads, and for an engine with a single writer.
         """
 
     @property
-    def if_free(self) -> str:
-        """The same, but a row that somebody else is changing is left out instead of waited for."""
+    def skip_locked(self) -> str:
+        """The same, but a row that is locked is left out instead of waited for."""
 
     @property
     def folder(self) -> Path:
-        """Where files lie whose path is recorded as a relative one; empty where none is."""
+        """The folder of files whose path is recorded as a relative one; empty if there is none."""
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Cursor:
         """Run one statement.
 
-        An engine that is asked over a network answers several at once, up to the next one whose rows are read:
-        statements that do not depend on each other are run first, and read then.
+        Over a network several statements are answered in one round trip, up to the next one whose rows are read: so
+        statements that do not depend on each other are all run before the first is read.
         """
 
     def lock(self, name: str) -> None:
-        """Wait until no other transaction holds this name, and hold it until this one ends."""
+        """Lock a name until this transaction ends; waits for any other transaction that has locked it."""
 
     def day_of(self, column: str) -> str:
-        """An expression for the day, as `2026-05-31`, of a column of unix seconds."""
+        """Return an expression for the day, such as `2026-05-31`, of a column of unix seconds."""
 
     @property
-    def telling(self) -> str:
-        """What stands behind an INSERT INTO history, so that it is told as `tell` does."""
+    def notify_clause(self) -> str:
+        """The suffix of an INSERT INTO history that notifies as `notify` does."""
 
-    def tell(self, request_id: str) -> None:
-        """Once this is committed, let those who wait for the entry look at it."""
+    def notify(self, request_id: str) -> None:
+        """Wake those who wait for the entry, once this transaction is committed."""

@@ -1,4 +1,4 @@
-"""What is recorded of tasks that run and videos that have finished. See `Ledger` for what each method promises."""
+"""Ledger methods for running tasks and finished videos, documented in `Ledger`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sora_mcp.core.records import Entry
 from sora_mcp.core.tasks import Task
 from sora_mcp.ledger.sql.database import Database
 from sora_mcp.ledger.sql.leases import lease
-from sora_mcp.ledger.sql.rows import of_request, of_task
-from sora_mcp.ledger.sql.transactions import BRIEFLY_S, Transactions
+from sora_mcp.ledger.sql.rows import find_by_task, get_by_request
+from sora_mcp.ledger.sql.transactions import SHORT_TIMEOUT_S, Transactions
 
 
 class Following(Transactions):
@@ -29,61 +29,61 @@ class Following(Transactions):
         def work(db: Database) -> Entry:
             db.lock(f"task {task_id}")
             changes = self._changes(db)
-            entry = of_task(db, account, task_id) or changes.insert(account, row, body, [])
+            entry = find_by_task(db, account, task_id) or changes.insert(account, row, body, [])
             return changes.update(entry, task)
 
         return await self._write(work)
 
     def lease(
-        self, request_id: str, pause_s: float = 0, *, seen: Entry | None = None
+        self, request_id: str, pause_s: float = 0, *, expected: Entry | None = None
     ) -> AbstractAsyncContextManager[bool]:
-        write = partial(self._write_in_background, patience_s=BRIEFLY_S)
-        return lease(write, self._clock, request_id, pause_s, seen)
+        write = partial(self._write_in_background, timeout_s=SHORT_TIMEOUT_S)
+        return lease(write, self._clock, request_id, pause_s, expected)
 
-    async def record(self, asked: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
+    async def record(self, entry: Entry, task: Task, quiet_s: float | None = 0) -> Entry:
         def work(db: Database) -> Entry:
-            entry = of_request(db, asked.request_id)
-            if entry.task_id != asked.task_id and asked.task_id is not None:
-                entry = of_task(db, asked.account, asked.task_id) or entry
-            if entry.task_id is None:
-                return entry
-            if entry.missed_since is not None and task.state != "lost":
-                db.execute("UPDATE videos SET missed_since = NULL WHERE request_id = ?", [entry.request_id])
-            return self._changes(db).update(entry, task, quiet_s)
+            current = get_by_request(db, entry.request_id)
+            if current.task_id != entry.task_id and entry.task_id is not None:
+                current = find_by_task(db, entry.account, entry.task_id) or current
+            if current.task_id is None:
+                return current
+            if current.missed_since is not None and task.state != "lost":
+                db.execute("UPDATE videos SET missed_since = NULL WHERE request_id = ?", [current.request_id])
+            return self._changes(db).update(current, task, quiet_s)
 
         return await self._write_in_background(work)
 
-    async def missed(self, asked: Entry) -> Entry:
+    async def record_missing(self, entry: Entry) -> Entry:
         def work(db: Database) -> Entry:
             sql = "UPDATE videos SET missed_since = coalesce(missed_since, ?) WHERE request_id = ?"
-            db.execute(sql, [self._clock(), asked.request_id])
-            return of_request(db, asked.request_id)
+            db.execute(sql, [self._clock(), entry.request_id])
+            return get_by_request(db, entry.request_id)
 
         return await self._write_in_background(work)
 
-    async def saved(self, request_id: str, variant: int, file: Path) -> None:
-        if not _is_text(file):  # it is found by its name
+    async def record_saved(self, request_id: str, variant: int, file: Path) -> None:
+        if not _is_unicode(file):  # the file is found by its name
             return
         sql = "UPDATE generations SET file = ? WHERE request_id = ? AND variant = ?"
-        await self._write_in_background(lambda db: db.execute(sql, (_recorded(db, file), request_id, variant)))
+        await self._write_in_background(lambda db: db.execute(sql, (_stored_path(db, file), request_id, variant)))
 
     async def is_file_of_another(self, request_id: str, file: Path) -> bool:
-        if not _is_text(file):
+        if not _is_unicode(file):
             return False
         sql = "SELECT 1 FROM generations WHERE file IN (?, ?) AND request_id != ? LIMIT 1"
         return await self._read(
-            lambda db: db.execute(sql, (str(file), _recorded(db, file), request_id)).fetchone() is not None
+            lambda db: db.execute(sql, (str(file), _stored_path(db, file), request_id)).fetchone() is not None
         )
 
 
-def _recorded(db: Database, file: Path) -> str:
-    """How a file is recorded: by where it lies in the folder of videos, which each server may mount elsewhere."""
+def _stored_path(db: Database, file: Path) -> str:
+    """Return the recorded form of a path: relative to the folder of videos, which each server may mount elsewhere."""
     is_in_folder = db.folder != Path() and file.is_relative_to(db.folder)
     return file.relative_to(db.folder).as_posix() if is_in_folder else str(file)
 
 
-def _is_text(file: Path) -> bool:
-    """Whether a path is Unicode text: on Linux it is bytes, which another encoding may have made, and tables hold
+def _is_unicode(file: Path) -> bool:
+    """Return whether a path is Unicode text: on Linux it is bytes, perhaps in another encoding, and tables hold
     text."""
     try:
         str(file).encode()

@@ -1,4 +1,4 @@
-"""What the ledger's methods need of an engine: reads, writes, a clock, and who is still sending."""
+"""What the ledger's methods need of an engine: reads, writes, a clock, and the living senders."""
 
 from __future__ import annotations
 
@@ -18,80 +18,81 @@ from sora_mcp.ledger.sql.database import Database
 
 T = TypeVar("T")
 
-BUSY_S = 10.0
-"""Seconds to wait for another process that holds what is to be written, where that matters."""
-LINE_S = 30.0
-"""The same at most where others hold it one after another: they get on, and so will this one."""
-BRIEFLY_S = 0.2
-"""The same where it can be done later, or by others."""
+BUSY_TIMEOUT_S = 10.0
+"""Seconds to wait for another process that has locked what is to be written."""
+QUEUE_TIMEOUT_S = 30.0
+"""The same if others lock it one after another: they make progress, and so will this one."""
+SHORT_TIMEOUT_S = 0.2
+"""The same for work that can be done later, or by others."""
 
-GONE = "whatever was sending it ended, or lost the ledger, before the gateway's answer was recorded"
+ABANDONED_REASON = "whatever was sending it ended, or lost the ledger, before the gateway's answer was recorded"
 
 
-class Held(FileProblem):
-    """Another process holds the ledger, and may do so for long: one that was stopped, perhaps."""
+class LedgerBusy(FileProblem):
+    """Another process has locked the ledger, perhaps for long: it may have been stopped."""
 
     retryable = True
 
 
-class OlderRelease(Held):
-    """A process of an older release is in the middle of a POST: until it has recorded the answer, the ledger stays as
-    it is. `what`: runs that release."""
+class OlderRelease(LedgerBusy):
+    """A process of an older release is in the middle of a POST: the ledger is not migrated before it has recorded the
+    answer. `runner`: what runs that release."""
 
-    def __init__(self, what: str = "window") -> None:
+    def __init__(self, runner: str = "window") -> None:
         super().__init__(
-            f"Another {what} runs an older release, which is in the middle of a create.",
+            f"Another {runner} runs an older release, which is in the middle of a create.",
             TryAgain(60),
-            AskUser(f"restart the other {what}s"),
+            AskUser(f"restart the other {runner}s"),
         )
 
 
 class Admission:
-    """Admission of the paid calls of one process: one at a time is recorded, in the order in which they came.
+    """Admission of the paid calls of one process: one at a time is recorded, in the order of arrival.
 
-    A server that is stopped, or a ledger that is held, keeps those in line waiting: none of them for long.
+    If a server is stopped, or the ledger is locked, the calls in the queue wait, but none of them for long.
     """
 
     def __init__(self) -> None:
         self._turn = anyio.Semaphore(1, fast_acquire=True)
-        self._waiting: dict[anyio.CancelScope, float] = {}
-        """Those who wait, and until when they do at most."""
+        self._waits: dict[anyio.CancelScope, float] = {}
+        """The waiting calls, and their deadlines."""
 
     @asynccontextmanager
-    async def turn(self, why_not: Callable[[], FileProblem]) -> AsyncIterator[None]:
-        """Wait while those before get on. Raises `why_not` where none of them did for BUSY_S, and after LINE_S."""
-        if not await self._has_come():
-            raise why_not()
+    async def turn(self, make_error: Callable[[], FileProblem]) -> AsyncIterator[None]:
+        """Wait for those before. Raises the error that `make_error` returns if none of them made progress for
+        BUSY_TIMEOUT_S, and after QUEUE_TIMEOUT_S."""
+        if not await self._wait_for_turn():
+            raise make_error()
         try:
             yield
         except OverCap:
-            self._let_others_wait_on()
+            self._extend_waits()
             raise
         else:
-            self._let_others_wait_on()
+            self._extend_waits()
         finally:
             self._turn.release()
 
-    async def _has_come(self) -> bool:
-        with anyio.move_on_after(BUSY_S) as wait:
-            self._waiting[wait] = anyio.current_time() + LINE_S
+    async def _wait_for_turn(self) -> bool:
+        with anyio.move_on_after(BUSY_TIMEOUT_S) as wait:
+            self._waits[wait] = anyio.current_time() + QUEUE_TIMEOUT_S
             try:
                 await self._turn.acquire()
             finally:
-                del self._waiting[wait]
+                del self._waits[wait]
             return True
         return False
 
-    def _let_others_wait_on(self) -> None:
-        for wait, until in self._waiting.items():
-            wait.deadline = min(anyio.current_time() + BUSY_S, until)
+    def _extend_waits(self) -> None:
+        for wait, deadline in self._waits.items():
+            wait.deadline = min(anyio.current_time() + BUSY_TIMEOUT_S, deadline)
 
 
-class Footing(NamedTuple):
-    """What has to be known before something is begun.
+class Preconditions(NamedTuple):
+    """What has to be known before a request is begun.
 
-    `abandoned`: the rows in *sending* whose writer is gone. `writer`: gives the id of this process as one that sends,
-    by which others can tell whether it lives.
+    `abandoned`: the rows in *sending* whose writer has ended. `writer`: returns this process's id as a sender, by which
+    others can tell whether it lives.
     """
 
     abandoned: list[str]
@@ -99,8 +100,8 @@ class Footing(NamedTuple):
 
 
 class Transactions(ABC):
-    """The transactions of an engine. Work that is handed to one may be done again where the first try came to nothing:
-    it changes nothing but the database."""
+    """The transactions of an engine. Their work may run again if the first attempt failed, so it must change nothing
+    but the database."""
 
     _newest: tuple[int, str] | None = None
     """Number and request id of the last row that was begun here."""
@@ -109,45 +110,45 @@ class Transactions(ABC):
         self._clock = clock
 
     @abstractmethod
-    async def _write(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
-        """Work that writes, in one transaction. Raises FileProblem, and nothing is written then; Held where another
-        process is in the way for longer than `patience_s`."""
+    async def _write(self, work: Callable[[Database], T], timeout_s: float = BUSY_TIMEOUT_S) -> T:
+        """Run work that writes in one transaction. Raises FileProblem, and nothing is written then; LedgerBusy if
+        another process blocks it for longer than `timeout_s`."""
 
     @abstractmethod
-    async def _write_in_background(self, work: Callable[[Database], T], patience_s: float = BUSY_S) -> T:
-        """A write that lets those of paid calls go first."""
+    async def _write_in_background(self, work: Callable[[Database], T], timeout_s: float = BUSY_TIMEOUT_S) -> T:
+        """Write, but let the writes of paid calls go first."""
 
     @abstractmethod
     async def _read(self, work: Callable[[Database], T]) -> T:
-        """Work on rows, after those in *sending* whose writer is gone have become *unknown*."""
+        """Run work that reads, after rows in *sending* whose writer has ended have become *unknown*."""
 
     @abstractmethod
-    async def _glance(self, work: Callable[[Database], T], key: Hashable = None) -> T:
-        """A read of a few rows. What was read under a `key` may be kept until anything is written."""
+    async def _quick_read(self, work: Callable[[Database], T], key: Hashable = None) -> T:
+        """Read a few rows. What was read under a `key` may be cached until anything is written."""
 
     @abstractmethod
-    def _busy(self) -> FileProblem:
-        """What to say where the ledger is held, so that paid calls before this one do not get on."""
+    def _busy_error(self) -> FileProblem:
+        """Return the error for a paid call whose predecessors make no progress because the ledger is locked."""
 
     @abstractmethod
-    def _footing(self, db: Database) -> Callable[[], Footing]:
-        """What reads on what something is begun here; it is asked for now. It raises FileProblem where nothing may be
-        begun in this ledger any more."""
+    def _query_preconditions(self, db: Database) -> Callable[[], Preconditions]:
+        """Query now what has to be known before a request is begun, and return a function that reads it. That function
+        raises FileProblem if nothing may be begun in this ledger any more."""
 
     @abstractmethod
     def _check_structure(self, db: Database) -> None:
-        """Raise FileProblem where the engine finds its own structures damaged."""
+        """Raise FileProblem if the engine finds its own structures damaged."""
 
     @abstractmethod
     def _abandoned(self, db: Database) -> list[str]:
-        """The rows in *sending* whose writer is gone."""
+        """Return the request ids of rows in *sending* whose writer has ended."""
 
     def _changes(self, db: Database) -> Changes:
         return Changes(db, self._clock())
 
-    def _bury_the_abandoned(self, db: Database) -> None:
-        self._bury(db, self._abandoned(db))
+    def _mark_abandoned_unknown(self, db: Database) -> None:
+        self._mark_unknown(db, self._abandoned(db))
 
-    def _bury(self, db: Database, request_ids: list[str]) -> None:
+    def _mark_unknown(self, db: Database, request_ids: list[str]) -> None:
         for request_id in request_ids:
-            self._changes(db).move(rows.of_request(db, request_id), "unknown", reason=GONE)
+            self._changes(db).move(rows.get_by_request(db, request_id), "unknown", reason=ABANDONED_REASON)

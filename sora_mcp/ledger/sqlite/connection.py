@@ -1,4 +1,4 @@
-"""A connection to the file, as `Database` asks for it."""
+"""A connection to the file that implements `Database`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class Connection(sqlite3.Connection):
-    """SQLite lets one transaction at a time write: nothing needs a lock of its own. Nobody is told of a commit."""
+    """SQLite has a single writer, so nothing needs a lock of its own. Commits are not announced."""
 
     for_update = ""
-    if_free = ""
-    telling = ""
+    skip_locked = ""
+    notify_clause = ""
     folder = Path()
 
     def lock(self, name: str) -> None:
@@ -20,5 +20,5 @@ class Connection(sqlite3.Connection):
     def day_of(self, column: str) -> str:
         return f"date({column}, 'unixepoch', 'localtime')"
 
-    def tell(self, request_id: str) -> None:
+    def notify(self, request_id: str) -> None:
         pass

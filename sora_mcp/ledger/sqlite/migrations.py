@@ -237,18 +237,18 @@ became. The tenth keeps what rows add up to. By the eleventh a file is found wit
 CURRENT = len(_STEPS)
 """The version of a file that is read and written now."""
 
-_IN_OLDER_FILES = _ACCOUNT | {"misses": "0"}
+_DEFAULTS_IN_OLDER_FILES = _ACCOUNT | {"misses": "0"}
 """What stands for a column that an older file does not have yet; NULL for the others."""
 
 
-COPIED = "videos_begun_after_the_copy"
-"""A trigger that a copy to PostgreSQL leaves, which lets nothing be begun; see `copied`."""
+COPIED_TRIGGER = "videos_begun_after_the_copy"
+"""A trigger that a copy to PostgreSQL leaves, which lets nothing be begun; see `copy_mark`."""
 
 
 def is_copied(db: Database) -> bool:
     """Whether a file was copied to PostgreSQL, which pays now."""
     sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ?"
-    return db.execute(sql, [COPIED]).fetchone() is not None
+    return db.execute(sql, [COPIED_TRIGGER]).fetchone() is not None
 
 
 class NewerSchema(sqlite3.DatabaseError):
@@ -282,9 +282,9 @@ def migrate(db: Connection, begin: Begin, may_change: Callable[[Connection], boo
             raise NewerSchema
         if before >= _FIRST_WITH_WRITERS and not may_change(db):
             return before == CURRENT
-        read_as_is(db)
+        drop_compatibility_views(db)
         for statement in _statements("".join(_STEPS)):
-            if not _adds_what_is_there(db, statement):
+            if not _adds_existing_column(db, statement):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {CURRENT}")
     return True
@@ -297,31 +297,31 @@ Begin = Callable[[Connection, str], AbstractContextManager[Connection]]
 """Opens a transaction."""
 
 
-def read_as_current(db: Connection) -> None:
+def create_compatibility_views(db: Connection) -> None:
     """Let queries of today read an older file that cannot be brought up to date yet: as a view of this connection."""
     with closing(sqlite3.connect(":memory:", factory=Connection)) as model:
         for script in _STEPS:
             model.executescript(script)
-        wanted = {table: _columns(model, table) for table in _WIDENED}
-    read_as_is(db)
+        wanted = {table: _columns(model, table) for table in _CHANGED_TABLES}
+    drop_compatibility_views(db)
     for table, names in wanted.items():
-        there = set(_columns(db, table))
-        if not there:
+        existing = set(_columns(db, table))
+        if not existing:
             nothing = ", ".join(f"NULL AS {name}" for name in names)
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT {nothing} WHERE 0")
             continue
-        columns = ", ".join(n if n in there else f"{_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
+        columns = ", ".join(n if n in existing else f"{_DEFAULTS_IN_OLDER_FILES.get(n, 'NULL')} AS {n}" for n in names)
         db.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table}")  # noqa: S608 - our own names
     db.execute(f"CREATE TEMP VIEW video_counts AS {_SUMMED_UP}")
 
 
-_WIDENED = ("videos", "generations", "batch_lines", "seal_keys")
+_CHANGED_TABLES = ("videos", "generations", "batch_lines", "seal_keys")
 """Tables that later steps have made, or added columns to."""
 
 
-def read_as_is(db: Connection) -> None:
-    """Take back what `read_as_current` did to a connection."""
-    for view in ("video_counts", *_WIDENED):
+def drop_compatibility_views(db: Connection) -> None:
+    """Take back what `create_compatibility_views` did to a connection."""
+    for view in ("video_counts", *_CHANGED_TABLES):
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
 
 
@@ -329,7 +329,7 @@ def _columns(db: Connection, table: str) -> list[str]:
     return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
 
 
-def _adds_what_is_there(db: Connection, statement: str) -> bool:
+def _adds_existing_column(db: Connection, statement: str) -> bool:
     """Whether a statement adds a column that a file has already."""
     column = re.match(r"\s*ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
     return column is not None and column[2] in _columns(db, column[1])

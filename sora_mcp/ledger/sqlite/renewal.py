@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sora_mcp.core.advice import AskUser, Do, Setting
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger.sqlite.integrity import beside, writers_beside
+from sora_mcp.ledger.sqlite.integrity import database_files, writer_locks
 from sora_mcp.ledger.sqlite.liveness import is_locked
 
 _SQLITE_LOCKS = 0x40000000, 512
@@ -39,11 +39,11 @@ def set_aside(path: Path) -> tuple[Path | None, list[str]]:
     Returns that folder and the names of what was moved; None where nothing was there. Raises InUse where a living
     process has it open, or FileProblem where something cannot be moved; nothing is moved then.
     """
-    files = [each for each in _parts(path) if each.exists() or each.is_symlink()]
+    files = [each for each in _ledger_files(path) if each.exists() or each.is_symlink()]
     if not files:
         return None, []
     try:
-        with nobody_uses(path):
+        with exclusive_use(path):
             folder = _new_folder(path.parent)
             _move(files, folder)
     except OSError as error:
@@ -54,8 +54,8 @@ def set_aside(path: Path) -> tuple[Path | None, list[str]]:
     return folder, [each.name for each in files]
 
 
-def _parts(path: Path) -> list[Path]:
-    return [*beside(path), path.with_name(f"{path.name}-journal"), path.with_name("writers")]
+def _ledger_files(path: Path) -> list[Path]:
+    return [*database_files(path), path.with_name(f"{path.name}-journal"), path.with_name("writers")]
 
 
 def _new_folder(home: Path) -> Path:
@@ -71,45 +71,45 @@ def _new_folder(home: Path) -> Path:
 
 def _move(parts: list[Path], folder: Path) -> None:
     """All of them or none."""
-    with ExitStack() as if_it_fails:
-        if_it_fails.callback(folder.rmdir)
+    with ExitStack() as on_failure:
+        on_failure.callback(folder.rmdir)
         for each in parts:
             each.rename(folder / each.name)
-            if_it_fails.callback((folder / each.name).rename, each)
-        if_it_fails.pop_all()
+            on_failure.callback((folder / each.name).rename, each)
+        on_failure.pop_all()
 
 
 @contextmanager
-def nobody_uses(path: Path) -> Iterator[None]:
+def exclusive_use(path: Path) -> Iterator[None]:
     """Hold SQLite's own locks meanwhile, so that nobody begins to use it. Raises InUse.
 
     Not through SQLite, which would delete the log of a file that was emptied. For a process that has not opened it.
     """
-    if any(map(_is_held, writers_beside(path))):
+    if any(map(_is_in_use, writer_locks(path))):
         raise InUse(path)
-    with ExitStack() as held:
-        file, _, index = beside(path)
+    with ExitStack() as locks:
+        file, _, index = database_files(path)
         for each, (first, number) in ((file, _SQLITE_LOCKS), (index, _INDEX_LOCKS)):
-            if each.is_file() and not _lock(each, first, number, held.callback):
+            if each.is_file() and not _lock(each, first, number, locks.callback):
                 raise InUse(path)
         yield
 
 
-def _is_held(lock: Path) -> bool:
+def _is_in_use(lock: Path) -> bool:
     try:
         return lock.is_file() and is_locked(lock)
     except sqlite3.Error:
         return False  # no lock: somebody has spoilt it
 
 
-def _lock(path: Path, first: int, number: int, at_end: Callable[..., object]) -> bool:
+def _lock(path: Path, first: int, number: int, on_exit: Callable[..., object]) -> bool:
     """Whether the bytes of a file could be locked, until the end. On Windows a file in use cannot be moved anyway."""
     if os.name == "nt":
         return True
     import fcntl  # noqa: PLC0415 - not on Windows
 
     file = os.open(path, os.O_RDWR)
-    at_end(os.close, file)
+    on_exit(os.close, file)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, number, first)
     except (BlockingIOError, PermissionError):

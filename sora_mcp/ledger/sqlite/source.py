@@ -11,8 +11,8 @@ from sora_mcp.core.advice import AskUser, LocalText, Setting
 from sora_mcp.core.errors import FileProblem
 from sora_mcp.ledger.sqlite.connection import Connection
 from sora_mcp.ledger.sqlite.engine import SqliteLedger
-from sora_mcp.ledger.sqlite.integrity import is_there
-from sora_mcp.ledger.sqlite.renewal import InUse, nobody_uses
+from sora_mcp.ledger.sqlite.integrity import ledger_exists
+from sora_mcp.ledger.sqlite.renewal import InUse, exclusive_use
 
 T = TypeVar("T")
 
@@ -24,11 +24,11 @@ class Source(SqliteLedger):
     def __init__(self, path: Path) -> None:
         super().__init__(path, time.time)
         self.path = path
-        if not is_there(path):
+        if not ledger_exists(path):
             message = ("There is no ledger", LocalText(f" at {path}", ""), ": nothing was copied.")
             raise FileProblem(message, AskUser(("check ", Setting("home"))))
         try:
-            with nobody_uses(path):
+            with exclusive_use(path):
                 pass
         except OSError as error:
             message = (
@@ -38,13 +38,13 @@ class Source(SqliteLedger):
             )
             raise FileProblem(message, AskUser(("check ", Setting("home")))) from None
 
-    def hold(self, work: Callable[[Connection], T]) -> T:
+    def run_exclusively(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, in one transaction: nobody else writes meanwhile, and nothing is being sent."""
-        return self._file.transact("BEGIN IMMEDIATE", lambda db: work(self._at_rest(db)))
+        return self._file.transact("BEGIN IMMEDIATE", lambda db: work(self._check_idle(db)))
 
-    def _at_rest(self, db: Connection) -> Connection:
+    def _check_idle(self, db: Connection) -> Connection:
         self._check_structure(db)
-        self._bury_the_abandoned(db)
-        if not self._nobody_sends(db):
+        self._mark_abandoned_unknown(db)
+        if not self._is_nobody_sending(db):
             raise InUse(self.path)
         return db

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 Identity = tuple[int, int]
 
-CAN_LOOK = hasattr(os, "pread")
+CAN_INSPECT = hasattr(os, "pread")
 """Whether files can be read beside SQLite here: on Windows an open file cannot be deleted, which SQLite must do."""
 
 _INDEX_VERSION = 3007000
@@ -42,12 +42,12 @@ class Index(Struct, frozen=True):
     salts: bytes
     copied: int
 
-    def end_of(self, frame: int) -> int:
+    def frame_end(self, frame: int) -> int:
         """The byte of the log at which a frame (counted from 1) ends."""
         return _LOG_HEADER + frame * (_FRAME_HEADER + self.page_size)
 
-    def start_of(self, frame: int) -> int:
-        return self.end_of(frame - 1)
+    def frame_start(self, frame: int) -> int:
+        return self.frame_end(frame - 1)
 
 
 class IndexFile:
@@ -70,7 +70,7 @@ class IndexFile:
             if not users:
                 self._fd = os.open(path, os.O_RDONLY)
             self._open[self._identity] = self._fd, users + 1
-        self._read: tuple[bytes, Index | None] = b"", None
+        self._last_read: tuple[bytes, Index | None] = b"", None
         """The bytes of the last look, and what they say."""
 
     def close(self) -> None:
@@ -89,10 +89,10 @@ class IndexFile:
         is ended by the system then.
         """
         data = os.pread(self._fd, _COUNTED, 0)
-        before, index = self._read
+        before, index = self._last_read
         if data != before:
             index = _index(data)
-            self._read = data, index
+            self._last_read = data, index
         return index
 
 
@@ -118,34 +118,34 @@ class Log:
         """Raises OSError where it cannot be opened."""
         self._fd = os.open(path, os.O_RDONLY)
         self._salts = b""
-        self._seen = 0
+        self._frames_checked = 0
         self.pages: set[int] = set()
         """Numbers of the pages that the frames hold that were seen so far."""
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def holds(self, index: Index) -> bool:
+    def matches(self, index: Index) -> bool:
         """Whether every frame that counts is in its place, and the last one is what SQLite wrote.
 
         Frames that were seen before are not looked at again, except the last one.
         """
         if not index.frames:
             return True
-        if os.pread(self._fd, 16, index.start_of(index.frames) + 8) != index.last:
+        if os.pread(self._fd, 16, index.frame_start(index.frames) + 8) != index.last:
             return False
-        if os.pread(self._fd, 8, 16) != index.salts or os.fstat(self._fd).st_size < index.end_of(index.frames):
+        if os.pread(self._fd, 8, 16) != index.salts or os.fstat(self._fd).st_size < index.frame_end(index.frames):
             return False
-        return self._see(index)
+        return self._check_frames(index)
 
-    def is_behind(self, index: Index) -> bool:
+    def was_restarted_after(self, index: Index) -> bool:
         """Whether the log was begun anew after the index was written, which then lost its last changes (after a loss of
         power)."""
         data = os.pread(self._fd, _LOG_HEADER, 0)
         if len(data) < _LOG_HEADER or _sums(data[:24], (0, 0), _order(data)) != struct.unpack(">II", data[24:]):
             return False
-        expected, theirs = (int.from_bytes(salts[:4], "big") for salts in (index.salts, data[16:24]))
-        return 0 < (theirs - expected) % 2**32 < 2**31
+        expected, actual = (int.from_bytes(salts[:4], "big") for salts in (index.salts, data[16:24]))
+        return 0 < (actual - expected) % 2**32 < 2**31
 
     def is_whole(self, index: Index) -> bool:
         """Whether all frames that count hold what SQLite wrote, byte by byte: about 0.1 ms for each."""
@@ -155,22 +155,22 @@ class Log:
         order = _order(header)
         sums = _sums(header[:24], (0, 0), order)
         for frame in range(1, index.frames + 1):
-            data = os.pread(self._fd, _FRAME_HEADER + index.page_size, index.start_of(frame))
+            data = os.pread(self._fd, _FRAME_HEADER + index.page_size, index.frame_start(frame))
             if len(data) < _FRAME_HEADER + index.page_size or data[8:16] != index.salts:
                 return False
             sums = _sums(data[_FRAME_HEADER:], _sums(data[:8], sums, order), order)
         return index.frames == 0 or struct.pack(">II", *sums) == index.last[8:]
 
-    def _see(self, index: Index) -> bool:
+    def _check_frames(self, index: Index) -> bool:
         """Whether all frames are of one making, up to the last one that counts."""
-        if self._salts != index.salts or self._seen > index.frames:
-            self._salts, self._seen, self.pages = index.salts, 0, set()
-        for frame in range(self._seen + 1, index.frames + 1):
-            data = os.pread(self._fd, 16, index.start_of(frame))
+        if self._salts != index.salts or self._frames_checked > index.frames:
+            self._salts, self._frames_checked, self.pages = index.salts, 0, set()
+        for frame in range(self._frames_checked + 1, index.frames + 1):
+            data = os.pread(self._fd, 16, index.frame_start(frame))
             if data[8:] != index.salts:
                 return False
             self.pages.add(int.from_bytes(data[:4], "big"))
-            self._seen = frame
+            self._frames_checked = frame
         return True
 
 

@@ -9,50 +9,50 @@ import psycopg
 
 from sora_mcp.core.advice import Advice, AskUser, Setting, TryAgain
 from sora_mcp.core.errors import FileProblem
-from sora_mcp.ledger.sql.transactions import Held
+from sora_mcp.ledger.sql.transactions import LedgerBusy
 
-MAY_NOT = "its user may not do what is needed: let it own the database"
-_WHY = {
+NO_PERMISSION = "its user may not do what is needed: let it own the database"
+_REASONS = {
     "23505": "a number is given out that is taken: a sequence stands behind the rows of its table",
     "25006": "it is read-only",
     "3F000": "its user has no schema to make tables in: see search_path",
-    "42501": MAY_NOT,
+    "42501": NO_PERMISSION,
     "55000": "it is a copy that only follows another, and is read-only",
     "53100": "the disk is full",
     "53300": "it has no connection left",
     "55P03": "another process holds it",
     "57014": "it takes too long to answer",
 }
-_WHY_OF_CLASS = {
+_CLASS_REASONS = {
     "08": "the connection was lost",
     "53": "it lacks a resource",
     "57": "it is being shut down, or started",
 }
 _NOT_REACHED = "it cannot be reached"
-_ALTERED = frozenset(("42P01", "42703", "42883", "42804", "42809", "42P10", "23502", "22001", "21000"))
+_ALTERED_CODES = frozenset(("42P01", "42703", "42883", "42804", "42809", "42P10", "23502", "22001", "21000"))
 """A table, column or function is missing, or is not what it was."""
-_OF_OTHERS = frozenset(("42P07", "42710", "42723"))
+_NAME_TAKEN_CODES = frozenset(("42P07", "42710", "42723"))
 """There is a table, index or function of that name already."""
 
 
-class Unavailable(Held):
+class Unavailable(LedgerBusy):
     """PostgreSQL cannot be reached now, or refuses; later it may not."""
 
-    def __init__(self, why: str, *advice: Advice) -> None:
+    def __init__(self, reason: str, *advice: Advice) -> None:
         check = AskUser(("check ", Setting("ledger_url"), " and its database if that does not help"))
-        super().__init__(f"The ledger in PostgreSQL cannot be used ({why}).", *(advice or (TryAgain(30), check)))
+        super().__init__(f"The ledger in PostgreSQL cannot be used ({reason}).", *(advice or (TryAgain(30), check)))
 
 
-class NotLetIn(Unavailable):
+class AccessRefused(Unavailable):
     """It refuses until somebody has changed something."""
 
     retryable = False
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why, AskUser(("correct ", Setting("ledger_url"), ", or what its database allows")))
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, AskUser(("correct ", Setting("ledger_url"), ", or what its database allows")))
 
 
-_WHY_NOT_LET_IN = (
+_CONNECTION_REASONS = (
     (
         (
             " value: ",
@@ -65,19 +65,19 @@ _WHY_NOT_LET_IN = (
             "command-line argument",
         ),
         "a parameter of its address has a value that cannot be used",
-        NotLetIn,
+        AccessRefused,
     ),
-    (("not in hot standby", "is not read-only"), "it is not what target_session_attrs asks for", NotLetIn),
+    (("not in hot standby", "is not read-only"), "it is not what target_session_attrs asks for", AccessRefused),
     (("is read-only", "in hot standby"), "none of its servers can be written to now", Unavailable),  # while it moves
-    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _WHY_OF_CLASS["08"], Unavailable),
+    (("SSL connection has been closed", "SSL SYSCALL", "terminating connection"), _CLASS_REASONS["08"], Unavailable),
     (("too many", "slots"), "it has no connection left", Unavailable),
-    (("password", "authentication", "role "), "it does not accept this user and password", NotLetIn),
-    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", NotLetIn),
-    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", NotLetIn),
-    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", NotLetIn),
+    (("password", "authentication", "role "), "it does not accept this user and password", AccessRefused),
+    (("does not support SSL",), "it does not offer the TLS that sslmode asks for", AccessRefused),
+    (("certificate",), "its certificate cannot be checked, or is not accepted: see sslrootcert", AccessRefused),
+    (("SSL", "TLS", "encryption", "pg_hba"), "it does not let this user in this way: see sslmode", AccessRefused),
     (("starting up", "shutting down", "not accepting", "recovery"), "it is being shut down, or started", Unavailable),
-    (("permission", "privilege"), "its user may not connect to that database", NotLetIn),
-    (("does not exist",), "there is no such database", NotLetIn),
+    (("permission", "privilege"), "its user may not connect to that database", AccessRefused),
+    (("does not exist",), "there is no such database", AccessRefused),
     (("resolve", "translate host"), "its host is not known", Unavailable),
     (("timeout",), "it does not answer", Unavailable),
     (("FATAL",), "it refuses the connection: user, password, database or the number of connections", Unavailable),
@@ -88,14 +88,14 @@ _WHY_NOT_LET_IN = (
 class Unsuitable(FileProblem):
     """The database, or the way to it, is not one in which what was paid for is safe."""
 
-    def __init__(self, why: str, what_to_do: str) -> None:
+    def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(
-            f"The ledger in PostgreSQL cannot be used: {why}.",
-            AskUser((what_to_do, " (setting ", Setting("ledger_url"), ")")),
+            f"The ledger in PostgreSQL cannot be used: {reason}.",
+            AskUser((remedy, " (setting ", Setting("ledger_url"), ")")),
         )
 
 
-class TakenBack(FileProblem):
+class Reverted(FileProblem):
     """The database lacks what was in it before."""
 
     def __init__(self) -> None:
@@ -120,27 +120,31 @@ class Altered(FileProblem):
         )
 
 
-def problem(error: psycopg.Error) -> FileProblem:
+def problem_from(error: psycopg.Error) -> FileProblem:
     """What to say of an error."""
     code = error.sqlstate
     if not code:
-        words = str(error).partition("FATAL:")
-        said = "".join(words[1:]) or words[0]
-        known = (kind(why) for parts, why, kind in _WHY_NOT_LET_IN if any(map(said.__contains__, parts)))
-        return next(known, Unavailable(_NOT_REACHED))
-    if code in _ALTERED:
+        parts_of_error = str(error).partition("FATAL:")
+        text = "".join(parts_of_error[1:]) or parts_of_error[0]
+        matches = (
+            error_type(reason)
+            for parts, reason, error_type in _CONNECTION_REASONS
+            if any(map(text.__contains__, parts))
+        )
+        return next(matches, Unavailable(_NOT_REACHED))
+    if code in _ALTERED_CODES:
         return Altered()
-    if code in _OF_OTHERS:
-        return NotLetIn("it holds tables of something else, or has lost its own table ledger_schema")
-    return Unavailable(_WHY.get(code) or _WHY_OF_CLASS.get(code[:2]) or "it does not take what is written")
+    if code in _NAME_TAKEN_CODES:
+        return AccessRefused("it holds tables of something else, or has lost its own table ledger_schema")
+    return Unavailable(_REASONS.get(code) or _CLASS_REASONS.get(code[:2]) or "it does not take what is written")
 
 
-def may_pass(error: psycopg.Error) -> bool:
+def is_transient(error: psycopg.Error) -> bool:
     """Whether a transaction that failed so came to nothing, and may do better at once: two were in each other's way."""
     return error.sqlstate in {"40001", "40P01"}
 
 
-def is_lost(error: psycopg.Error) -> bool:
+def is_connection_lost(error: psycopg.Error) -> bool:
     """Whether the connection is gone, and with it, perhaps, the answer."""
     is_ended = error.diag.severity_nonlocalized in {"FATAL", "PANIC"}  # a commit that it met may be in the log
     return not error.sqlstate or error.sqlstate[:2] in {"08", "57"} or is_ended

@@ -13,9 +13,9 @@ from sora_mcp.core.errors import FileProblem
 _PORT = "5432"
 
 
-def place_of(url: str) -> str:
+def describe_database(url: str) -> str:
     """The database, the hosts and the ports of an address. Raises FileProblem where it is none."""
-    values = readable(url)
+    values = parse_address(url)
     hosts = str(values.get("host") or values.get("hostaddr") or "").split(",")
     ports = str(values.get("port") or _PORT).split(",")
     servers = ", ".join(_server(host, port or _PORT) for host, port in zip(hosts, cycle(ports), strict=False))
@@ -23,7 +23,7 @@ def place_of(url: str) -> str:
     return f"database {name} at {servers}" if name else f"the user's own database at {servers}"
 
 
-def readable(url: str) -> dict[str, object]:
+def parse_address(url: str) -> dict[str, object]:
     """An address by its parts. Raises FileProblem where it is none, and repeats nothing of it."""
     try:
         return dict(conninfo_to_dict(url))
