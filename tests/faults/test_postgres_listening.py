@@ -13,6 +13,7 @@ from postgres import Cluster, running_cluster
 from postgres_faults import database_name, proxy
 
 from sora_mcp.ledger import Account
+from sora_mcp.ledger.postgres.connection import CHANGES_CHANNEL
 from sora_mcp.ledger.postgres.engine import PostgresLedger
 from sora_mcp.ledger.sql.transactions import LedgerBusy
 
