@@ -23,7 +23,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem, SoraError
 from sora_mcp.core.tasks import clean, quoted
 from sora_mcp.tools import TABLE
-from sora_mcp.tools.arguments import MOST_CHARACTERS, blank_items, closest, parse
+from sora_mcp.tools.arguments import MAX_CHARACTERS, blank_items, did_you_mean, parse
 from sora_mcp.tools.paid import Paid
 
 MAX_LINES = 10_000
@@ -107,8 +107,8 @@ def _read_lines(file: BinaryIO) -> tuple[list[tuple[int, str]], list[BadLine]]:
         number += 1
         if number == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise InvalidInput([Problem("the file", "is in UTF-16", "UTF-8")])
-        if len(data) > MOST_CHARACTERS:
-            bad.append(_bad_line(number, f"it is longer than {MOST_CHARACTERS:,} bytes"))
+        if len(data) > MAX_CHARACTERS:
+            bad.append(_bad_line(number, f"it is longer than {MAX_CHARACTERS:,} bytes"))
             while data and not data.endswith(b"\n"):
                 data = _read_line(file)
             continue
@@ -126,7 +126,7 @@ def _read_lines(file: BinaryIO) -> tuple[list[tuple[int, str]], list[BadLine]]:
 
 def _read_line(file: BinaryIO) -> bytes:
     try:
-        return file.readline(MOST_CHARACTERS + 1)
+        return file.readline(MAX_CHARACTERS + 1)
     except OSError as error:
         raise InvalidInput([Problem("the file", f"cannot be read: {error.strerror}")]) from None
 
@@ -205,7 +205,7 @@ def _find_tool(fields: Mapping[str, Any]) -> str:
     if isinstance(operation, str) and (tool := tools.get(operation.strip().lower())):
         return tool
     text = quoted(operation, 40) if isinstance(operation, str) else "this value"
-    near = closest(operation, list(tools)) if isinstance(operation, str) else ""
+    near = did_you_mean(operation, list(tools)) if isinstance(operation, str) else ""
     raise InvalidInput([Problem("operation", f"{text} is not accepted{near}", ", ".join(TOOLS))])
 
 

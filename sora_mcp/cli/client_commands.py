@@ -13,7 +13,7 @@ from sora_mcp.core.tasks import quoted
 from sora_mcp.distribution.install import install, uninstall
 from sora_mcp.distribution.install.machine import Machine, installed_launch, this_machine
 from sora_mcp.distribution.manifests.clients import BY_NAME, Client
-from sora_mcp.tools.arguments import closest
+from sora_mcp.tools.arguments import did_you_mean
 
 
 def add(name: str, *, dry_run: bool) -> None:
@@ -35,6 +35,6 @@ def _run(action: Callable[[Client], str], name: str) -> None:
     client = BY_NAME.get(name.lower())
     if client is None:
         raise click.UsageError(
-            f"There is no client {quoted(name)}{closest(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
+            f"There is no client {quoted(name)}{did_you_mean(name, list(BY_NAME))}. Known: {', '.join(BY_NAME)}."
         )
     click.echo(action(client))

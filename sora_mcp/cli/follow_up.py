@@ -24,7 +24,7 @@ from sora_mcp.cli.terminal import wrap_text
 from sora_mcp.cli.wording import FOR_SHELL, ForShell, ForWaitingShell
 from sora_mcp.core.tasks import FINAL
 from sora_mcp.studio import Studio
-from sora_mcp.tools.wording import LONGEST_WAIT_S
+from sora_mcp.tools.wording import MAX_WAIT_S
 
 
 class FollowUp(Struct):
@@ -123,7 +123,7 @@ async def wait_until_finished(
     while True:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bar.tick)
-            wait_arguments = arguments | {"wait_seconds": LONGEST_WAIT_S}
+            wait_arguments = arguments | {"wait_seconds": MAX_WAIT_S}
             result = await tools.call(studio, tool, wait_arguments, replace(caller, progress=bar.report))
             tasks.cancel_scope.cancel()
         if result.is_error or _is_settled(result.structured, studio):

@@ -46,10 +46,10 @@ class SubGroup(EndsWithExample, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            from sora_mcp.tools.arguments import closest  # noqa: PLC0415
+            from sora_mcp.tools.arguments import did_you_mean  # noqa: PLC0415
 
             explanation = self.explain_unknown(args[0])
-            suffix = explanation or f"{closest(args[0], known)}."
+            suffix = explanation or f"{did_you_mean(args[0], known)}."
             raise click.UsageError(f"There is no command {quoted(args[0])}{suffix}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -81,7 +81,7 @@ class Group(SubGroup):
                 formatter.write_dl(list(rows.items()))
 
     def explain_unknown(self, name: str) -> str | None:
-        from sora_mcp.tools.elsewhere import UnknownTool  # noqa: PLC0415
+        from sora_mcp.tools.unknown_tool import UnknownTool  # noqa: PLC0415
 
         if " " in name:
             return f". To make a video: {command('create', name)}"

@@ -71,9 +71,9 @@ def report_error(error: SoraError, *, as_json: bool, paid: bool, show: Callable[
     """Report an error: as one JSON object on stdout, or as text on stderr (by `show`, if there is one)."""
     if as_json:
         from sora_mcp.cli.wording import FOR_SHELL  # noqa: PLC0415 - it loads everything
-        from sora_mcp.tools import failed  # noqa: PLC0415
+        from sora_mcp.tools import error_result  # noqa: PLC0415
 
-        print_json(failed(error, paid=paid, wording=FOR_SHELL).structured)
+        print_json(error_result(error, paid=paid, wording=FOR_SHELL).structured)
     elif show is not None:
         show()
     else:

@@ -14,8 +14,8 @@ from sora_mcp.cli.terminal import is_terminal
 from sora_mcp.config.settings import Settings
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import quoted
-from sora_mcp.tools.arguments import MOST_CHARACTERS
-from sora_mcp.tools.foreign import Argument, translated
+from sora_mcp.tools.argument_aliases import Argument, translate
+from sora_mcp.tools.arguments import MAX_CHARACTERS
 
 _NOTHING_SENT = "Nothing was submitted and nothing was charged."
 
@@ -49,8 +49,8 @@ def _parse_size(text: str, settings: Settings) -> tuple[int, int]:
     if pair := re.fullmatch(r"\s*(\d{1,5})\s*[xX*\u00d7]\s*(\d{1,5})\s*", text):
         return int(pair[1]), int(pair[2])
     limits = dialects.configured(settings).capabilities
-    meaning = translated(Argument("size", text, limits), {"width"})
-    hint = f"; {meaning.words}" if meaning else ""
+    meaning = translate(Argument("size", text, limits), {"width"})
+    hint = f"; {meaning.text}" if meaning else ""
     allowed = f"; allowed: {meaning.allowed}" if meaning and meaning.allowed else ""
     message = f"{quoted(text, 40)} is not of the form 720x720{hint}{allowed}. {_NOTHING_SENT}"
     raise click.BadParameter(message, param_hint="--size")
@@ -85,9 +85,9 @@ def _read_prompt() -> str:
         raise click.UsageError(f"Standard input is closed: there is no prompt to read. {_NOTHING_SENT}")
     if is_terminal(sys.stdin):
         click.echo("Type the prompt, then Ctrl-D on a line of its own (Ctrl-Z on Windows).", err=True)
-    data = sys.stdin.buffer.read(MOST_CHARACTERS + 1)
-    if len(data) > MOST_CHARACTERS:
-        raise click.UsageError(f"Standard input is longer than {MOST_CHARACTERS} bytes. {_NOTHING_SENT}")
+    data = sys.stdin.buffer.read(MAX_CHARACTERS + 1)
+    if len(data) > MAX_CHARACTERS:
+        raise click.UsageError(f"Standard input is longer than {MAX_CHARACTERS} bytes. {_NOTHING_SENT}")
     prompt = _decode(data).replace("\r\n", "\n").strip()
     if not prompt:
         raise click.UsageError(f"Standard input is empty: there is no prompt to read. {_NOTHING_SENT}")

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from sora_mcp.cli.command_lines import option
 from sora_mcp.core.tasks import clean, quoted
-from sora_mcp.tools.arguments import MOST_CHARACTERS
+from sora_mcp.tools.arguments import MAX_CHARACTERS
 
 _NOTHING_SENT = "Nothing was submitted."
 
@@ -55,8 +55,8 @@ def read_file(path: str, name: str) -> FileList:
     param_hint = option(name)
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
-            text = file.read(MOST_CHARACTERS + 1)
-        data = [] if len(text) > MOST_CHARACTERS else json.loads(text, object_pairs_hook=_reject_duplicate_keys)
+            text = file.read(MAX_CHARACTERS + 1)
+        data = [] if len(text) > MAX_CHARACTERS else json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except _DuplicateKey as error:
         raise click.BadParameter(f"{path}: {error} is given twice. {_NOTHING_SENT}", param_hint=param_hint) from None
     except json.JSONDecodeError as error:
@@ -68,8 +68,8 @@ def read_file(path: str, name: str) -> FileList:
         raise click.BadParameter(f"{path} cannot be read as a text file.", param_hint=param_hint) from None
     except ValueError:
         raise click.BadParameter(f"{path} holds a number of thousands of digits.", param_hint=param_hint) from None
-    if len(text) > MOST_CHARACTERS:
-        message = f"{path} is longer than {MOST_CHARACTERS} characters. {_NOTHING_SENT}"
+    if len(text) > MAX_CHARACTERS:
+        message = f"{path} is longer than {MAX_CHARACTERS} characters. {_NOTHING_SENT}"
         raise click.BadParameter(message, param_hint=param_hint)
     if isinstance(data, dict) and name in data and (other_names := [clean(key, 40) for key in data if key != name]):
         message = (

@@ -41,7 +41,7 @@ from sora_mcp.runtime import signals
 from sora_mcp.studio import Studio
 from sora_mcp.studio.short_ids import LAST, NoVideoYet
 from sora_mcp.tools.arguments import blank_items, is_blank
-from sora_mcp.tools.sentences import say_video
+from sora_mcp.tools.sentences import render_video
 
 
 def run(settings: Settings, tool: str, options: dict[str, Any], *, as_json: bool) -> int:
@@ -188,7 +188,7 @@ def _with_locations(result: tools.Result | None, files: list[storyboard_files.Fi
 def settle(settings: Settings, request_id: str, task_id: str | None, *, as_json: bool) -> None:
     """Settle an unknown outcome and print the video."""
     video = run_in_studio(settings, lambda studio: studio.settle(request_id, task_id))
-    result = tools.Result(say_video(video, FOR_SHELL), FOR_SHELL.structured(video))
+    result = tools.Result(render_video(video, FOR_SHELL), FOR_SHELL.structured(video))
     show.print_result(result, {}, as_json=as_json, picture=None)
 
 
@@ -307,7 +307,7 @@ async def _run_tool(studio: Studio, invocation: _Invocation, bar: Bar) -> tools.
             error.advice = (
                 Do(f"Make one, which costs money, with `{command('create', 'a paper boat in the rain')}`."),
             )
-        return tools.failed(error, paid=invocation.paid, wording=ForShell(invocation.typed_names))
+        return tools.error_result(error, paid=invocation.paid, wording=ForShell(invocation.typed_names))
     picture_format: PictureFormat = "png"
     if invocation.picture is not None and invocation.picture.suffix.lower() in {".jpg", ".jpeg"}:
         picture_format = "jpeg"

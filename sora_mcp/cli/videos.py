@@ -181,7 +181,7 @@ def _suggest_option(spec: _CommandSpec, option_name: str, arguments: list[str]) 
     with loading():
         from sora_mcp import dialects  # noqa: PLC0415
         from sora_mcp.tools import TABLE  # noqa: PLC0415
-        from sora_mcp.tools.arguments import in_our_words  # noqa: PLC0415
+        from sora_mcp.tools.arguments import translate_argument  # noqa: PLC0415
 
     pairs = [
         *pairwise(arguments),
@@ -190,7 +190,7 @@ def _suggest_option(spec: _CommandSpec, option_name: str, arguments: list[str]) 
     value = next((value for name, value in pairs if name == option_name), "")
     name = option_name.lstrip("-")
     limits = dialects.configured(load_settings()).capabilities
-    return in_our_words(TABLE[spec.tool].arguments, name, value, limits, typed_name)
+    return translate_argument(TABLE[spec.tool].arguments, name, value, limits, typed_name)
 
 
 def video_command(name: str, summary: str) -> click.Command:

@@ -9,7 +9,7 @@ from sora_mcp.cli.command_lines import command, list_arguments, option
 from sora_mcp.cli.videos import command_for
 from sora_mcp.core.advice import Argument, Call, CheckAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
 from sora_mcp.tools.list_videos import USUAL_LIMIT
-from sora_mcp.tools.wording import Wording, after
+from sora_mcp.tools.wording import Wording, format_delay
 
 
 def _quote(*words: str) -> str:
@@ -19,9 +19,9 @@ def _quote(*words: str) -> str:
 class ForShell(Wording):
     """Wording for a user at a shell."""
 
-    between_facts = "\n"
+    separator = "\n"
     failure = ""
-    gateways_words = ""
+    gateway_message_note = ""
 
     def __init__(self, typed_names: Mapping[str, str] = MappingProxyType({})) -> None:
         """`typed_names`: what was typed for a tool's arguments. Other arguments have their JSON names."""
@@ -58,11 +58,11 @@ class ForShell(Wording):
     def argument(self, field: str) -> str:
         return option(field)
 
-    def ask(self, to: str) -> str:
-        return f"Please {to}."
+    def ask(self, action: str) -> str:
+        return f"Please {action}."
 
-    def tell(self, that: str) -> str:
-        return f"{that[:1].upper()}{that[1:]}."
+    def tell(self, statement: str) -> str:
+        return f"{statement[:1].upper()}{statement[1:]}."
 
     def correct(self) -> str:
         return "Correct that and run the command again."
@@ -81,13 +81,13 @@ class ForShell(Wording):
         return ""  # the command is printed below the list
 
     def check_again(self, advice: CheckAgain) -> str:
-        when = f" {after(advice.after_s)}" if advice.after_s else " again"
+        when = f" {format_delay(advice.after_s)}" if advice.after_s else " again"
         warning = "; do not submit it again" if advice.paid else ""
         return f"Look at it with {_quote('get', advice.video_id)}{when}{warning}."
 
     def see_list(self, advice: SeeList) -> str:
         filters = ["--status", advice.status] if advice.status else []
-        when = f" {after(advice.after_s)}" if advice.after_s else ""
+        when = f" {format_delay(advice.after_s)}" if advice.after_s else ""
         return f"Look at your videos with {_quote('list', *filters)}{when}."
 
     def use(self, video_id: str, *, can_remix: bool) -> str:

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from sora_mcp import tools
 from sora_mcp.core.errors import InvalidInput, Problem
-from sora_mcp.tools.arguments import MOST_CHARACTERS
+from sora_mcp.tools.arguments import MAX_CHARACTERS
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = MOST_CHARACTERS
+MAX_MESSAGE_BYTES = MAX_CHARACTERS
 """Bytes of one message: a line on stdin, or a body over HTTP."""
 _MAX_VALUE_LENGTH = 65_536
 """Characters of a JSON value that is parsed."""
@@ -44,7 +44,7 @@ def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCErro
         return None
     if members.get("method") != "tools/call":
         return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=_too_long_error())
-    refused = tools.failed(InvalidInput([_PROBLEM]), paid=True)  # which tool was meant is not known
+    refused = tools.error_result(InvalidInput([_PROBLEM]), paid=True)  # which tool was meant is not known
     content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (refused.text, refused.mirror)]
     result = types.CallToolResult(content=content, structured_content=refused.structured, is_error=True)
     dumped = result.model_dump(mode="json", by_alias=True, exclude_none=True)

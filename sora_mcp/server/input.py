@@ -14,7 +14,7 @@ from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
 from sora_mcp.server.bounds import MAX_MESSAGE_BYTES, OversizedLine, refusal_of
-from sora_mcp.tools.arguments import HALF
+from sora_mcp.tools.arguments import SURROGATE_MARK
 
 _CHUNK_BYTES = 65_536
 """Bytes per read."""
@@ -102,7 +102,7 @@ def repair(line: str) -> str:
     line = line.removeprefix("\ufeff")  # a byte order mark, sent by hosts on Windows
     if _is_json(line):
         return line
-    repaired = re.sub(r"[\ud800-\udfff]|" + _LONE_SURROGATE, HALF, line)
+    repaired = re.sub(r"[\ud800-\udfff]|" + _LONE_SURROGATE, SURROGATE_MARK, line)
     request_id = re.search(r'"id"\s*:\s*("[\w.-]{1,64}"|\d{1,15})\s*[,}]', line)
     if _is_json(repaired) or request_id is None:
         return repaired

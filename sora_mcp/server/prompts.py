@@ -14,7 +14,7 @@ from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.tables import FPS
 from sora_mcp.core.tasks import clean
 from sora_mcp.studio import Studio
-from sora_mcp.tools.arguments import closest
+from sora_mcp.tools.arguments import did_you_mean
 
 Context = ServerRequestContext[Studio]
 
@@ -161,7 +161,7 @@ async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> type
     arguments = {name: text for name, text in (params.arguments or {}).items() if text.strip()}
     if unknown := [name for name in arguments if name not in prompt.arguments]:
         known = list(prompt.arguments)
-        raise _invalid_params(f"{clean(unknown[0], 60)}: unknown argument{closest(unknown[0], known)}", known)
+        raise _invalid_params(f"{clean(unknown[0], 60)}: unknown argument{did_you_mean(unknown[0], known)}", known)
     if missing := [name for name in prompt.arguments if name in prompt.required and name not in arguments]:
         raise _invalid_params(f"{', '.join(missing)}: missing", list(prompt.arguments))
     limits = ctx.lifespan_context.capabilities
@@ -174,7 +174,7 @@ async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> type
 def find(name: str) -> PromptTemplate:
     """Return the prompt with this name. Raise MCPError (-32602) if there is none."""
     if (prompt := PROMPTS.get(name)) is None:
-        raise _invalid_params(f"{clean(name, 60)}: unknown prompt{closest(name, list(PROMPTS))}", list(PROMPTS))
+        raise _invalid_params(f"{clean(name, 60)}: unknown prompt{did_you_mean(name, list(PROMPTS))}", list(PROMPTS))
     return prompt
 
 

@@ -22,7 +22,7 @@ from sora_mcp.studio import Studio
 from sora_mcp.tools.agent_wording import FOR_AGENTS, ForAgents
 from sora_mcp.tools.arguments import parse
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.view_video import ViewVideo, look
+from sora_mcp.tools.view_video import ViewVideo, view_video
 
 MAX_UNSETTLED = 50
 """Unknown outcomes in one answer."""
@@ -87,11 +87,11 @@ async def _file(studio: Studio, values: Values) -> bytes:
 
 
 async def _contact_sheet(studio: Studio, values: Values) -> bytes:
-    return (await look(studio, parse(ViewVideo, dict(values)), Caller())).picture
+    return (await view_video(studio, parse(ViewVideo, dict(values)), Caller())).picture
 
 
 async def _exact_contact_sheet(studio: Studio, values: Values) -> bytes:
-    return (await look(studio, parse(ViewVideo, dict(values)), Caller(picture_format="png"))).picture
+    return (await view_video(studio, parse(ViewVideo, dict(values)), Caller(picture_format="png"))).picture
 
 
 def _json(value: object) -> str:

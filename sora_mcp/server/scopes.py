@@ -42,6 +42,6 @@ async def check_scope(ctx: ServerRequestContext[Any, Any], call_next: CallNext) 
     error = NotAllowed(scope)
     if ctx.method != "tools/call":
         raise MCPError(types.INVALID_REQUEST, error.message)
-    result = tools.failed(error, paid=scope == CREATE)
+    result = tools.error_result(error, paid=scope == CREATE)
     content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (result.text, result.mirror)]
     return types.CallToolResult(content=content, structured_content=result.structured, is_error=True)

@@ -177,14 +177,14 @@ class SoraServer(Server[Studio]):
         studio = ctx.lifespan_context
         questions: Questions = self._questions if self._key_of is None else SealedQuestions(studio)
         asker = create_asker(questions, ctx.session, params, self._pending, self.check_caller)
-        patience = self._session_timeouts.get(_session_id(ctx), studio.settings.owner or "")
+        host_timeout = self._session_timeouts.get(_session_id(ctx), studio.settings.owner or "")
         links = self._links(ctx)
         caller = tools.Caller(
             progress,
             asker.confirm if asker else None,
             answers=params.request_state is not None or bool(params.input_responses),
-            wording=(tools.ForAgents if links is None else links.wording)(patience.most_s),
-            patience=patience,
+            wording=(tools.ForAgents if links is None else links.wording)(host_timeout.max_wait_s),
+            host_timeout=host_timeout,
             links=links,
         )
         result = await tools.call(studio, params.name, params.arguments, caller)

@@ -16,7 +16,7 @@ from sora_mcp.core.errors import InternalError, InvalidInput, Problem
 from sora_mcp.studio import Studio
 from sora_mcp.toolkit import for_anthropic, for_gemini, for_openai
 from sora_mcp.tools import Result
-from sora_mcp.tools.arguments import MOST_CHARACTERS
+from sora_mcp.tools.arguments import MAX_CHARACTERS
 
 
 class Toolkit:
@@ -37,7 +37,7 @@ class Toolkit:
         self._studio_context: AbstractAsyncContextManager[Studio] | None = None
         self._studio: Studio | None = None
         self._event_loop: object = None
-        self._patience = tools.Patience()
+        self._host_timeout = tools.HostTimeout()
 
     async def __aenter__(self) -> Self:
         if self._studio_context is not None:
@@ -68,8 +68,8 @@ class Toolkit:
             self._check_event_loop()
             value = _parse_arguments(arguments) if isinstance(arguments, str) else arguments
         except (InternalError, InvalidInput) as error:
-            return tools.failed(error, paid=name in tools.TABLE and tools.TABLE[name].paid)
-        caller = tools.Caller(wording=tools.ForAgents(self._patience.most_s), patience=self._patience)
+            return tools.error_result(error, paid=name in tools.TABLE and tools.TABLE[name].paid)
+        caller = tools.Caller(wording=tools.ForAgents(self._host_timeout.max_wait_s), host_timeout=self._host_timeout)
         return await tools.call(self._studio, name, dict(value) if isinstance(value, Mapping) else value, caller)
 
     def _check_event_loop(self) -> None:
@@ -128,8 +128,8 @@ def _current_event_loop() -> object:
 
 def _parse_arguments(text: str) -> Any:
     """Parse the arguments that a model wrote as JSON; blank text means no arguments. Raise InvalidInput."""
-    if len(text) > MOST_CHARACTERS:
-        raise InvalidInput([Problem("arguments", f"are {len(text)} characters long", f"at most {MOST_CHARACTERS}")])
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidInput([Problem("arguments", f"are {len(text)} characters long", f"at most {MAX_CHARACTERS}")])
     try:
         return json.loads(text) if text.strip() else None
     except (ValueError, RecursionError):

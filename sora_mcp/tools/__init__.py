@@ -1,9 +1,9 @@
-"""The tools: the table of them, and calling one. The agent's words for results and errors are here, too."""
+"""The tools: their table, calling one, and the wording of results and errors for agents."""
 
 from sora_mcp.tools.agent_wording import ForAgents
-from sora_mcp.tools.caller import Caller, Patience, Progress
+from sora_mcp.tools.caller import Caller, HostTimeout, Progress
 from sora_mcp.tools.calls import call
-from sora_mcp.tools.failures import Result, failed
+from sora_mcp.tools.failures import Result, error_result
 from sora_mcp.tools.table import INSTRUCTIONS, TABLE, TOOLS, listing
 from sora_mcp.tools.tool import Tool
 
@@ -13,11 +13,11 @@ __all__ = [
     "TOOLS",
     "Caller",
     "ForAgents",
-    "Patience",
+    "HostTimeout",
     "Progress",
     "Result",
     "Tool",
     "call",
-    "failed",
+    "error_result",
     "listing",
 ]

@@ -1,4 +1,4 @@
-"""The words for an agent: what to do next is a tool to call, or something to tell or ask the user."""
+"""Wording for an agent: a next step is a tool to call, or something to tell or ask the user."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pydantic import BaseModel
 
 from sora_mcp.core.advice import CheckAgain, SeeList, WaitForAll
 from sora_mcp.core.results import VideoList
-from sora_mcp.tools.wording import LONGEST_WAIT_S, Wording, after
+from sora_mcp.tools.wording import MAX_WAIT_S, Wording, format_delay
 
 
 class ForAgents(Wording):
-    """The words for an agent: tools, and the user whom it works for."""
+    """Wording for an agent, which calls tools and works for a user."""
 
     failure = "Error: "
-    gateways_words = "The gateway's own words are in gateway_message."
+    gateway_message_note = "The gateway's own words are in gateway_message."
 
-    def __init__(self, wait_s: int = LONGEST_WAIT_S) -> None:
+    def __init__(self, wait_s: int = MAX_WAIT_S) -> None:
         """`wait_s`: the seconds that a call may wait."""
-        why = "" if wait_s == LONGEST_WAIT_S else " (this host gave up on a longer call)"
-        self._waiting = f"wait_seconds {wait_s}{why}"
+        reason = "" if wait_s == MAX_WAIT_S else " (this host gave up on a longer call)"
+        self._waiting = f"wait_seconds {wait_s}{reason}"
 
     def argument(self, field: str) -> str:
         return field
 
-    def ask(self, to: str) -> str:
-        return f"Ask the user to {to}."
+    def ask(self, action: str) -> str:
+        return f"Ask the user to {action}."
 
-    def tell(self, that: str) -> str:
-        return f"Tell the user: {that}."
+    def tell(self, statement: str) -> str:
+        return f"Tell the user: {statement}."
 
     def correct(self) -> str:
         return "Correct the arguments and call again."
@@ -55,12 +55,12 @@ class ForAgents(Wording):
         return data
 
     def check_again(self, advice: CheckAgain) -> str:
-        when = f" {after(advice.after_s)}" if advice.after_s else " again"
+        when = f" {format_delay(advice.after_s)}" if advice.after_s else " again"
         return f"Call get_video with {advice.video_id}{when}{'; do not submit it again' if advice.paid else ''}."
 
     def see_list(self, advice: SeeList) -> str:
         status = f" with status {advice.status}" if advice.status else ""
-        return f"Look at list_videos{status}{f' {after(advice.after_s)}' if advice.after_s else ''}."
+        return f"Look at list_videos{status}{f' {format_delay(advice.after_s)}' if advice.after_s else ''}."
 
     def use(self, video_id: str, *, can_remix: bool) -> str:  # noqa: ARG002 - the id stands in the same result
         if not can_remix:
@@ -71,10 +71,10 @@ class ForAgents(Wording):
         return f"Call download_video with {video_id} to keep it; a player may show it."
 
     def settle(self, request_ids: tuple[str, ...]) -> str:
-        which, it = " and ".join(request_ids) or "it", "each of them" if len(request_ids) > 1 else "it"
+        ids, each = " and ".join(request_ids) or "it", "each of them" if len(request_ids) > 1 else "it"
         settle = f"sora-mcp settle {request_ids[0] if len(request_ids) == 1 else 'REQUEST_ID'}"
         return (
-            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; they settle {it} with "
+            f"Tell the user: whether {ids} ran can only be seen in the gateway's own log; they settle {each} with "
             f"`{settle} --task task_…` or `{settle} --none`."
         )
 

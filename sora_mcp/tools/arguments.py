@@ -1,7 +1,7 @@
-"""Arguments as clients really send them → a validated model, or an InvalidInput in our own words.
+"""Arguments as clients really send them → a validated model, or an InvalidInput worded by us.
 
 Clients send `null`, `"null"` and `""` for an optional field, numbers as strings, and nested objects
-as JSON text; all of that is accepted, but for `"null"` in a free text. An argument we do not know never is.
+as JSON text. All of that is accepted, except `"null"` in a free text. An unknown argument never is.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from pydantic_core import ErrorDetails
 from sora_mcp.core.capabilities import Capabilities
 from sora_mcp.core.errors import InvalidInput, Problem
 from sora_mcp.core.tasks import clean, quoted
-from sora_mcp.tools.foreign import Argument, as_item, fold, translated
-from sora_mcp.tools.schema import Items, Schema, emit
+from sora_mcp.tools.argument_aliases import Argument, as_item, fold, translate
+from sora_mcp.tools.schema import ItemCount, Schema, emit
 
 M = TypeVar("M", bound=BaseModel)
 
-_LARGEST = 2**53 - 1
+_MAX_INTEGER = 2**53 - 1
 """The largest whole number that every JSON reader reads alike (RFC 8259 §6)."""
 
 
-MOST_CHARACTERS = 8_000_000
-"""Of one message, or of arguments that are written as JSON text: beyond that nothing is read."""
-MOST_ITEMS = 1000
-"""Of one list."""
+MAX_CHARACTERS = 8_000_000
+"""Characters of one message, or of arguments written as JSON text; longer ones are not read."""
+MAX_ITEMS = 1000
+"""Items of one list."""
 
 
 _FREE_TEXTS = frozenset({"prompt", "query", "description"})
-"""Arguments in which any word may be meant."""
+"""Arguments in which any word may be meant literally."""
 
-HALF = "\uffff"
-"""A noncharacter that stands for half a character where a reader of JSON would not let that through."""
+SURROGATE_MARK = "\uffff"
+"""A noncharacter that replaces a lone surrogate if a JSON parser would reject it."""
 
 
 def parse(model: type[M], arguments: object, limits: Capabilities | None = None) -> M:
-    """The validated arguments. Raises InvalidInput, which names every problem and what is allowed instead.
+    """Return the validated arguments. Raises InvalidInput, which names every problem and what is allowed instead.
 
-    With `limits` it knows the sizes and lengths that can be asked for, and says values of other APIs in them.
+    With `limits`, which hold the allowed sizes and lengths, values of other APIs are translated into those.
     """
     if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput([Problem("arguments", "are not an object", "named arguments")])
@@ -59,22 +59,22 @@ def parse(model: type[M], arguments: object, limits: Capabilities | None = None)
     return parsed
 
 
-def in_our_words(
-    model: type[BaseModel], name: str, value: object, limits: Capabilities, written: Callable[[str], str]
+def translate_argument(
+    model: type[BaseModel], name: str, value: object, limits: Capabilities, format_name: Callable[[str], str]
 ) -> str | None:
-    """What an argument of another API is here, in a sentence; None where its name is not one of those. `written`: how
-    the name of one of ours is written."""
-    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits), written)
-    translation = translated(argument, _reachable(emit(model, describe=False)))
+    """Return a sentence that says what an argument of another API is here, or None if its name is not a known alias.
+    `format_name`: how the name of one of our arguments is written."""
+    argument = Argument(clean(name, 40), value, limits, partial(_accepts, model, limits), format_name)
+    translation = translate(argument, _reachable(emit(model, describe=False)))
     if translation is None:
         return None
-    return str(InvalidInput([Problem(argument.name, f"unknown; {translation.words}", translation.allowed)]))
+    return str(InvalidInput([Problem(argument.name, f"unknown; {translation.text}", translation.allowed)]))
 
 
-def closest(word: str, known: list[str]) -> str:
-    """` (did you mean …?)` where one of `known` looks like `word`, else nothing."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f" (did you mean {near[0]}?)" if near else ""
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return ` (did you mean …?)` if one of `known` resembles `word`, else an empty string."""
+    matches = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -93,14 +93,14 @@ def _tidy(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_blank(value: Any, name: str) -> bool:
-    """Whether a client left an argument out that way. In a free text, "null" may be meant."""
+    """Whether a client omitted an argument by sending this value. In a free text, "null" may be meant literally."""
     return value is None or (
         isinstance(value, str) and value.strip() in ({""} if name in _FREE_TEXTS else {"", "null"})
     )
 
 
 def blank_items(arguments: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the items of lists in which nothing is filled in: in a file, something is meant by them."""
+    """Return a problem for each list item in which nothing is filled in: in a file, it is there for a reason."""
     return [
         Problem(f"{name}[{i}]", "is blank")
         for name, value in arguments.items()
@@ -111,7 +111,7 @@ def blank_items(arguments: Mapping[str, Any]) -> list[Problem]:
 
 
 def _is_placeholder(tidied: Any, value: Any, name: str) -> bool:
-    """Whether a list is the page's own example of no image, `[{"url": ""}]`. `[{}]` is a mistake, and refused."""
+    """Whether a list is the documented example of no image, `[{"url": ""}]`. `[{}]` is a mistake, and refused."""
     if not isinstance(tidied, list) or not tidied or any(item != {} for item in tidied):
         return False
     return all(_from_text(item, name) != {} for item in _from_text(value, name))
@@ -120,14 +120,14 @@ def _is_placeholder(tidied: Any, value: Any, name: str) -> bool:
 def _tidy_value(annotation: Any, value: Any, name: str) -> Any:
     model = _nested(annotation)
     if model is None:
-        # pydantic takes true for 1; as text it is refused like any other text that is no number
-        no_truth = isinstance(value, bool) and annotation is not bool
-        return json.dumps(value) if no_truth else value
+        # pydantic accepts true as 1; as text it is refused like any other text that is not a number
+        is_stray_boolean = isinstance(value, bool) and annotation is not bool
+        return json.dumps(value) if is_stray_boolean else value
     value = _from_text(value, name)
     if not isinstance(value, list):
         return _tidy_item(model, value, name)
-    if len(value) > MOST_ITEMS:
-        raise InvalidInput([Problem(name, f"has {len(value)} items", f"at most {MOST_ITEMS}")])
+    if len(value) > MAX_ITEMS:
+        raise InvalidInput([Problem(name, f"has {len(value)} items", f"at most {MAX_ITEMS}")])
     return [_tidy_item(model, each, name) for each in value]
 
 
@@ -139,8 +139,8 @@ def _tidy_item(model: type[BaseModel], value: Any, name: str) -> Any:
 def _from_text(value: Any, name: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in {"[", "{"}:
         return value
-    if len(value) > MOST_CHARACTERS:
-        raise InvalidInput([Problem(name, f"is {len(value)} characters long", f"at most {MOST_CHARACTERS}")])
+    if len(value) > MAX_CHARACTERS:
+        raise InvalidInput([Problem(name, f"is {len(value)} characters long", f"at most {MAX_CHARACTERS}")])
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
@@ -148,7 +148,7 @@ def _from_text(value: Any, name: str) -> Any:
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds, or holds a list of; None for a plain field."""
+    """Return the model of a field, or of the items of its list; None for a plain field."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) is not None:
@@ -156,47 +156,47 @@ def _nested(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _unsendable(value: object, where: str = "") -> Iterator[Problem]:
-    """What a model accepts and JSON cannot carry: half a character, or a number that readers disagree about."""
+def _unsendable(value: object, path: str = "") -> Iterator[Problem]:
+    """Yield what a model accepts but JSON cannot carry: a lone surrogate, or a number that parsers disagree about."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from _unsendable(each, f"{where}.{name}".lstrip("."))
+            yield from _unsendable(each, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list):
         for i, each in enumerate(value):
-            yield from _unsendable(each, f"{where}[{i}]")
-    elif isinstance(value, int) and value > _LARGEST:
-        yield Problem(where, "is far too large")
-    elif isinstance(value, str) and re.search(f"[\ud800-\udfff{HALF}]", value):
-        yield Problem(where, "holds half a character (a lone surrogate)", "whole Unicode characters")
+            yield from _unsendable(each, f"{path}[{i}]")
+    elif isinstance(value, int) and value > _MAX_INTEGER:
+        yield Problem(path, "is far too large")
+    elif isinstance(value, str) and re.search(f"[\ud800-\udfff{SURROGATE_MARK}]", value):
+        yield Problem(path, "holds half a character (a lone surrogate)", "whole Unicode characters")
 
 
 def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabilities | None) -> list[Problem]:
-    """Each thing that is wrong, once: of a list's items the first that has it; what is allowed where it first matters.
-    An argument is not missing where another one was meant for it."""
+    """Return each problem once: for list items, at the first that has it; the allowed values at their first mention.
+    An argument is not missing if another one was meant for it."""
     schema = emit(model, describe=False)
     problems: dict[str, Problem] = {}
-    also: Counter[str] = Counter()
-    meant, said = set(), {""}
+    repeats: Counter[str] = Counter()
+    meant, mentioned = set(), {""}
     for details in sorted(errors, key=lambda each: each["type"] == "missing"):
-        location, kind = details["loc"], details["type"]
-        where, place = _where(location), _where(location[:-1])
-        if kind == "missing" and (place, location[-1]) in meant:
+        location, error_type = details["loc"], details["type"]
+        path, place = _path(location), _path(location[:-1])
+        if error_type == "missing" and (place, location[-1]) in meant:
             continue
-        if kind == "extra_forbidden":
+        if error_type == "extra_forbidden":
             accepts = partial(_accepts, _model_at(model, location[:-1]), limits)
             argument = Argument(clean(str(location[-1]), 40), details["input"], limits, accepts)
-            problem, target = _unknown(where, argument, _at(schema, location[:-1]))
+            problem, target = _unknown(path, argument, _at(schema, location[:-1]))
             meant.add((place, target))
-            problem = replace(problem, allowed="" if problem.allowed in said else problem.allowed)
+            problem = replace(problem, allowed="" if problem.allowed in mentioned else problem.allowed)
         else:
             problem = _problem(details, schema)
-        said.add(str(problem.allowed))
-        alike = kind + re.sub(r"\[[0-9]+\]", "", where) if kind in _ALIKE else where
-        if problems.setdefault(alike, problem) is not problem:
-            also[alike] += 1
+        mentioned.add(str(problem.allowed))
+        group = error_type + re.sub(r"\[[0-9]+\]", "", path) if error_type in _GROUPED_ERRORS else path
+        if problems.setdefault(group, problem) is not problem:
+            repeats[group] += 1
     return [
-        replace(each, reason=f"{each.reason} (and in {also[alike]} more)") if also[alike] else each
-        for alike, each in problems.items()
+        replace(each, reason=f"{each.reason} (and in {repeats[group]} more)") if repeats[group] else each
+        for group, each in problems.items()
     ]
 
 
@@ -208,7 +208,7 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 
 def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, value: object) -> bool:
-    """Whether a tool would take this value for its argument of this name."""
+    """Whether a tool would accept this value for its argument of this name."""
     try:
         model.model_validate(_tidy(model, {name: value}))
     except InvalidInput:
@@ -216,59 +216,59 @@ def _accepts(model: type[BaseModel], limits: Capabilities | None, name: str, val
     except ValidationError as error:
         if any(each["loc"][:1] == (name,) for each in error.errors(include_url=False)):
             return False
-    counts = [each for each in model.model_fields[name].metadata if isinstance(each, Items)]
+    counts = [each for each in model.model_fields[name].metadata if isinstance(each, ItemCount)]
     if isinstance(value, list):
-        return all(each.least <= len(value) <= each.most for each in counts)
+        return all(each.min_items <= len(value) <= each.max_items for each in counts)
     if limits is None or name not in {"n_frames", "n_variants"}:
         return True
     try:
         number = float(str(value))
-    except ValueError:  # such as "null", which stands for nothing
+    except ValueError:  # such as "null", which means that the argument is absent
         return False
     return number <= limits.max_variants if name == "n_variants" else limits.any_length or number in limits.lengths
 
 
-_ALIKE = frozenset({"extra_forbidden", "missing"})
-"""Errors that are said of one item of a list where they are alike in several."""
+_GROUPED_ERRORS = frozenset({"extra_forbidden", "missing"})
+"""Errors that are reported for one item of a list if several items have the same one."""
 
 
-def _unknown(where: str, argument: Argument, place: Schema) -> tuple[Problem, str]:
-    """What is wrong with an argument that is none of ours; and which of ours it was meant for, where that is known."""
+def _unknown(path: str, argument: Argument, place: Schema) -> tuple[Problem, str]:
+    """Return the problem with an unknown argument, and which of ours it was meant for, or "" if that is not known."""
     properties: dict[str, Schema] = place.get("properties", {})
-    is_ours = fold(argument.name) in map(fold, properties)
-    if not is_ours and (translation := translated(argument, _reachable(place))):
-        return Problem(where, f"unknown argument; {translation.words}", translation.allowed), translation.target
-    wrong = f"unknown argument{closest(argument.name, list(properties))}"
-    return Problem(where, wrong, ", ".join(properties)), ""
+    is_own = fold(argument.name) in map(fold, properties)
+    if not is_own and (translation := translate(argument, _reachable(place))):
+        return Problem(path, f"unknown argument; {translation.text}", translation.allowed), translation.target
+    reason = f"unknown argument{did_you_mean(argument.name, list(properties))}"
+    return Problem(path, reason, ", ".join(properties)), ""
 
 
 def _reachable(place: Schema) -> set[str]:
-    """The arguments that stand at a place, and those of its items, such as `inpaint_items.url`."""
+    """Return the arguments allowed at a place, and those of its items, such as `inpaint_items.url`."""
     properties: dict[str, Schema] = place.get("properties", {})
     items = {name: node.get("items", {}).get("properties", {}) for name, node in properties.items()}
     return {*properties, *(f"{name}.{each}" for name, fields in items.items() for each in fields)}
 
 
-def _where(location: tuple[int | str, ...]) -> str:
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    return clean(where, 80) or "arguments"
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return clean(path, 80) or "arguments"
 
 
 def _problem(details: ErrorDetails, schema: Schema) -> Problem:
-    location, kind = details["loc"], details["type"]
-    where = _where(location)
-    if kind == "missing":
-        return Problem(where, "is missing", _allowed(_at(schema, location)))
-    if kind == "sora":  # raised by a validator of ours: the text is ours
-        return Problem(where, details["msg"])
+    location, error_type = details["loc"], details["type"]
+    path = _path(location)
+    if error_type == "missing":
+        return Problem(path, "is missing", _allowed(_at(schema, location)))
+    if error_type == "sora":  # raised by one of our validators: the text is ours
+        return Problem(path, details["msg"])
     node = _at(schema, location)
     return Problem(
-        where, f"{_shown(details['input'])} is not accepted", _allowed(node) + _example(details["input"], node)
+        path, f"{_format_value(details['input'])} is not accepted", _allowed(node) + _example(details["input"], node)
     )
 
 
 def _example(value: object, node: Schema) -> str:
-    """How an id or an address stands that was put in the place of an item or of a list of items."""
+    """Show how to write an id or an address that was sent in place of an item or of a list of items."""
     is_list = node.get("type") == "array"
     fields = (node.get("items", {}) if is_list else node).get("properties", {})
     item = as_item(value)
@@ -285,8 +285,8 @@ def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
     return schema
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, int) and abs(value) > _LARGEST:
+def _format_value(value: object) -> str:
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         return "this number"
     if isinstance(value, str | int | float | bool) or value is None:
         return quoted(value, 60) if isinstance(value, str) else clean(json.dumps(value), 64)
@@ -299,11 +299,11 @@ _ARTICLE = {"integer": "a whole number", "number": "a number", "string": "a text
 def _allowed(node: Schema) -> str:
     if "enum" in node:
         return ", ".join(node["enum"])
-    kind = node.get("type", "")
-    words = {"array": "a list", "object": "an object"}.get(kind) or _ARTICLE.get(kind, "")
-    if kind == "array" and ("minItems" in node or "maxItems" in node):
-        least, most = node.get("minItems", 0), node.get("maxItems", "any number")
-        words += f" of {least}" if least == most else f" of {least} to {most}"
+    json_type = node.get("type", "")
+    words = {"array": "a list", "object": "an object"}.get(json_type) or _ARTICLE.get(json_type, "")
+    if json_type == "array" and ("minItems" in node or "maxItems" in node):
+        min_items, max_items = node.get("minItems", 0), node.get("maxItems", "any number")
+        words += f" of {min_items}" if min_items == max_items else f" of {min_items} to {max_items}"
     if "minimum" in node and "maximum" in node:
         words += f" from {node['minimum']:g} to {node['maximum']:g}"
     elif "minimum" in node:

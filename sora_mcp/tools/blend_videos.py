@@ -11,9 +11,9 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import COSTS, EACH, FromSource, body_items, submit
+from sora_mcp.tools.paid import COST_NOTE, SOURCE_NOTE, FromSource, body_items, submit
 from sora_mcp.tools.published import PublishedSubmission
-from sora_mcp.tools.schema import Items
+from sora_mcp.tools.schema import ItemCount
 from sora_mcp.tools.tool import EXAMPLE_ID, OTHER_EXAMPLE_ID, Tool
 
 
@@ -31,7 +31,7 @@ class BlendVideos(FromSource):
     """Arguments of `blend_videos`."""
 
     prompt: Annotated[str, Field(description="How the first becomes the second; optional.")] | None = None
-    inpaint_items: Annotated[list[SourceItem], Items(2, 2), Field(description=f"First and second. {EACH}")]
+    inpaint_items: Annotated[list[SourceItem], ItemCount(2, 2), Field(description=f"First and second. {SOURCE_NOTE}")]
 
 
 async def _run(studio: Studio, arguments: BlendVideos, caller: Caller) -> Submission:
@@ -42,11 +42,11 @@ BLEND_VIDEOS = Tool(
     "blend_videos",
     "Blend two videos",
     "Make one new video in which a first finished video or image turns into a second; files are not joined end to end. "
-    f"To change a single video use remix_video; to place parts of several at set times, storyboard_video. {COSTS}",
+    f"To change a single video use remix_video; to place parts of several at set times, storyboard_video. {COST_NOTE}",
     BlendVideos,
     PublishedSubmission,
     _run,
-    sentences.say_submission,
+    sentences.render_submission,
     paid=True,
     read_only=False,
     idempotent=False,

@@ -10,7 +10,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import COSTS, EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.paid import COST_NOTE, SOURCE_NOTE, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.tool import Tool
 
@@ -18,7 +18,7 @@ from sora_mcp.tools.tool import Tool
 class CreateVideo(Paid):
     """Arguments of `create_video`."""
 
-    inpaint_items: Annotated[list[ImageItem], Field(description=f"An image to begin from. {EACH}")] = []
+    inpaint_items: Annotated[list[ImageItem], Field(description=f"An image to begin from. {SOURCE_NOTE}")] = []
 
 
 async def _run(studio: Studio, arguments: CreateVideo, caller: Caller) -> Submission:
@@ -29,11 +29,11 @@ CREATE_VIDEO = Tool(
     "create_video",
     "Create a video",
     "Make a new video of one scene from a prompt, an image, or both. For several scenes at set times use "
-    f"storyboard_video; to change a finished video, remix_video; to merge two, blend_videos. {COSTS}",
+    f"storyboard_video; to change a finished video, remix_video; to merge two, blend_videos. {COST_NOTE}",
     CreateVideo,
     PublishedSubmission,
     _run,
-    sentences.say_submission,
+    sentences.render_submission,
     paid=True,
     read_only=False,
     idempotent=False,

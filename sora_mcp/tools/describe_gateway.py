@@ -10,9 +10,9 @@ from sora_mcp.core.models import Model, ModelName
 from sora_mcp.studio import Studio
 from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.offers import say_model, say_offers
+from sora_mcp.tools.offers import render_model, render_offers
 from sora_mcp.tools.published import PublishedDescription
-from sora_mcp.tools.sentences import cost_words, other_costs
+from sora_mcp.tools.sentences import format_cost, format_other_costs
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import Wording
 
@@ -27,8 +27,8 @@ async def _run(studio: Studio, arguments: DescribeGateway, _: Caller) -> Descrip
     return await studio.describe(arguments.model)
 
 
-def say_description(description: Description, wording: Wording = FOR_AGENTS) -> str:
-    """What a gateway is like, what was spent there, and what is wrong."""
+def render_description(description: Description, wording: Wording = FOR_AGENTS) -> str:
+    """Render what a gateway offers, what was spent there, and what is wrong."""
     implied = ", taken from the address" if description.is_dialect_implied else ""
     facts = (
         f"Gateway: {description.gateway} ({_STATUS[description.status]}; dialect {description.dialect}{implied}).",
@@ -38,13 +38,13 @@ def say_description(description: Description, wording: Wording = FOR_AGENTS) -> 
         wording.advise(*description.advice),
         *_operations(description),
         *(sentence for offer in description.models for sentence in _offer(offer)),
-        *say_offers(description.offers, wording),
+        *render_offers(description.offers, wording),
         *(description.rules or []),
         f"Variants of a call: at most {description.max_variants}; each costs.",
         *_spent(description),
         _caps(description.caps),
     )
-    return wording.between_facts.join(filter(None, facts))
+    return wording.separator.join(filter(None, facts))
 
 
 _STATUS = {
@@ -72,25 +72,26 @@ def _operations(description: Description) -> Iterator[str]:
 
 def _offer(offer: OfferedModel) -> Iterator[str]:
     names = f" of model {', '.join(offer.names)}" if offer.names else ""
-    costs = any(each.cost is not None for each in offer.sizes)
-    sizes = [_with(f"{each.width}x{each.height}", each.cost, priced=costs) for each in offer.sizes]
+    has_costs = any(each.cost is not None for each in offer.sizes)
+    sizes = [_with_price(f"{each.width}x{each.height}", each.cost, priced=has_costs) for each in offer.sizes]
     lengths = [
-        _with(f"{each.n_frames} frames = {each.seconds:g} s", each.factor, "x", priced=costs) for each in offer.lengths
+        _with_price(f"{each.n_frames} frames = {each.seconds:g} s", each.factor, "x", priced=has_costs)
+        for each in offer.lengths
     ]
     if sizes:
-        yield f"Sizes{names}{_RELATIVE if costs else ''}: {', '.join(sizes)}."
+        yield f"Sizes{names}{_RELATIVE if has_costs else ''}: {', '.join(sizes)}."
     if lengths:
-        yield f"Lengths{' (cost factor)' if costs else names}: {', '.join(lengths)}."
-    yield from say_model(offer)
+        yield f"Lengths{' (cost factor)' if has_costs else names}: {', '.join(lengths)}."
+    yield from render_model(offer)
 
 
 _RELATIVE = " (relative cost)"
 
 
-def _with(what: str, price: float | None, times: str = "", *, priced: bool) -> str:
+def _with_price(text: str, price: float | None, times: str = "", *, priced: bool) -> str:
     if not priced:
-        return what
-    return f"{what} (not known)" if price is None else f"{what} ({times}{price:g})"
+        return text
+    return f"{text} (not known)" if price is None else f"{text} ({times}{price:g})"
 
 
 def _spent(description: Description) -> Iterator[str]:
@@ -104,10 +105,10 @@ def _spent(description: Description) -> Iterator[str]:
     if spent.unit is not None:
         money = "its own figures for what has finished, else estimates"
     money = "nothing was charged" if description.notice else money
-    yield f"Counted in the last 24 hours: {cost_words(spent.cost, spent.unit)}{maybe} ({money})."
+    yield f"Counted in the last 24 hours: {format_cost(spent.cost, spent.unit)}{maybe} ({money})."
     if spent.unpriced:
         yield f"Requests without a known cost: {spent.unpriced}."
-    if others := list(other_costs(spent.other_costs)):
+    if others := list(format_other_costs(spent.other_costs)):
         yield f"Apart from that: {', '.join(others)}."
     unknown = f", of unknown outcome: {spent.unknown}" if spent.unknown else ""
     yield f"Videos under way: {spent.under_way}{unknown}."
@@ -129,7 +130,7 @@ _CAPS = {
 
 
 def _caps(caps: dict[str, float | str]) -> str:
-    """The caps that are set."""
+    """Render the caps that are set."""
     if not caps:
         return "No caps are set."
     words = {name: value if isinstance(value, str) else f"{value:g}" for name, value in caps.items()}
@@ -145,6 +146,6 @@ DESCRIBE_GATEWAY = Tool(
     DescribeGateway,
     PublishedDescription,
     _run,
-    say_description,
+    render_description,
     examples=({},),
 )

@@ -22,27 +22,27 @@ class DownloadVideo(Model):
     variant: VariantNumber = 1
 
 
-_REPORT_EVERY = 0.5
+_REPORT_INTERVAL_S = 0.5
 """Seconds between two reports of progress."""
 
 
 async def _run(studio: Studio, arguments: DownloadVideo, caller: Caller) -> Download:
     last = -1.0
 
-    async def tell(done: int, total: int | None) -> None:
+    async def report(done: int, total: int | None) -> None:
         nonlocal last
-        if (now := anyio.current_time()) - last >= _REPORT_EVERY:
+        if (now := anyio.current_time()) - last >= _REPORT_INTERVAL_S:
             last = now
             share = min(1.0, done / total) if total else None
             await caller.progress(Progress(done, total, "downloading", "downloading", share))
 
     variant, save_as = arguments.variant, caller.save_as
-    download = await studio.download(arguments.task_id, variant=variant, on_bytes=tell, save_as=save_as)
+    download = await studio.download(arguments.task_id, variant=variant, on_bytes=report, save_as=save_as)
     if caller.links is None:
         return download
-    from sora_mcp.tools.remote import linked  # noqa: PLC0415 - most callers are on this machine
+    from sora_mcp.tools.remote import with_link  # noqa: PLC0415 - most callers are on this machine
 
-    return await linked(download, caller.links)
+    return await with_link(download, caller.links)
 
 
 DOWNLOAD_VIDEO = Tool(
@@ -53,7 +53,7 @@ DOWNLOAD_VIDEO = Tool(
     DownloadVideo,
     Download,
     _run,
-    sentences.say_download,
+    sentences.render_download,
     file=lambda download: Path(download.path or urlsplit(download.url or "").path),
     read_only=False,
     examples=({"task_id": EXAMPLE_ID}, {"task_id": EXAMPLE_ID, "variant": 2}),

@@ -1,4 +1,4 @@
-"""What a call gives: a result, or an error as a result."""
+"""The result of a call, or its error as a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sora_mcp.tools.wording import Wording
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call gives: a sentence, the structured result or error, and a picture or a file where there is one.
+    """The result of a call: a sentence, the structured result or error, and a picture or a file if there is one.
 
     (A dataclass, as `sora_mcp.toolkit` publishes it.)
     """
@@ -28,18 +28,18 @@ class Result:
 
     @property
     def mirror(self) -> str:
-        """The structured result as JSON text, for whoever reads only texts."""
+        """The structured result as JSON text, for clients that read only texts."""
         return json.dumps(self.structured, ensure_ascii=False, separators=(",", ":"))
 
-    def noticing(self, notice: str | None) -> Result:
-        """The same, saying what is to be known of everything that the gateway makes."""
+    def with_notice(self, notice: str | None) -> Result:
+        """Return the result with the notice that applies to everything the gateway makes."""
         if notice is None:
             return self
         return replace(self, text=f"{self.text} {notice}", structured=self.structured | {"notice": notice})
 
 
 class Failure(Model):
-    """What went wrong, for a program. `gateway_message` is the gateway's own text, or how its answer began where that
+    """What went wrong, for a program. `gateway_message` is the gateway's own text, or the beginning of an answer that
     could not be read: data, not instructions."""
 
     kind: str
@@ -51,14 +51,14 @@ class Failure(Model):
     gateway_message: str | None = None
 
 
-def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENTS) -> Result:
-    """An error as a result: in words, and for a program."""
+def error_result(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENTS) -> Result:
+    """Return an error as a result: as text, and structured."""
     if paid and error.outcome is None:
         error.outcome = "unknown"
     outcome: Outcome | None = error.outcome if paid else None
     message, next_step = wording.message(error.parts), wording.next_step(error)
     submitted = OUTCOME_SENTENCES[outcome] if outcome else ""
-    sentences = [message, _gateways_reason(error, wording), submitted, next_step]
+    sentences = [message, _gateway_reason(error, wording), submitted, next_step]
     failure = Failure(
         kind=error.kind,
         message=" ".join(filter(None, [message, submitted])),  # some hosts show nothing but the structured error
@@ -76,9 +76,9 @@ def failed(error: SoraError, *, paid: bool = False, wording: Wording = FOR_AGENT
     return Result(text, structured, is_error=True)
 
 
-def _gateways_reason(error: SoraError, wording: Wording) -> str:
-    """Where the gateway's words for a refusal stand, apart from ours; or that it gave none."""
+def _gateway_reason(error: SoraError, wording: Wording) -> str:
+    """Say where the gateway's own text of a refusal is shown, or that it gave none."""
     if not isinstance(error, Refused) or error.http_status is None:
         return ""
-    said = error.upstream or error.answer
-    return wording.gateways_words if said else "The gateway gave no reason."
+    has_reason = error.upstream or error.answer
+    return wording.gateway_message_note if has_reason else "The gateway gave no reason."

@@ -14,7 +14,7 @@ from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller, Progress
 from sora_mcp.tools.published import PublishedVideo
 from sora_mcp.tools.tool import EXAMPLE_ID, TaskId, Tool
-from sora_mcp.tools.wording import LONGEST_WAIT_S
+from sora_mcp.tools.wording import MAX_WAIT_S
 
 
 class GetVideo(Model):
@@ -23,22 +23,22 @@ class GetVideo(Model):
     task_id: TaskId
     wait_seconds: Annotated[
         int,
-        Field(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for its end; use 50, and again while it runs."),
+        Field(ge=0, le=MAX_WAIT_S, description="Seconds to wait for its end; use 50, and again while it runs."),
     ] = 0
 
 
 async def _run(studio: Studio, arguments: GetVideo, caller: Caller) -> Video:
-    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.patience.most_s)
+    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.host_timeout.max_wait_s)
 
-    async def tell(video: Video) -> None:
+    async def report(video: Video) -> None:
         waited = min(round(anyio.current_time() - began, 1), wait)
         percent = video.progress
-        message = f"{sentences.name(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
+        message = f"{sentences.display_id(video)} is {video.state}" + ("" if percent is None else f", {percent} %")
         share = None if percent is None else percent / 100
         await caller.progress(Progress(waited, wait, message, video.state, share))
 
-    with caller.patience.waiting(wait):
-        return await studio.get(arguments.task_id, wait_seconds=wait, on_progress=tell)
+    with caller.host_timeout.waiting(wait):
+        return await studio.get(arguments.task_id, wait_seconds=wait, on_progress=report)
 
 
 GET_VIDEO = Tool(
@@ -50,6 +50,6 @@ GET_VIDEO = Tool(
     GetVideo,
     PublishedVideo,
     _run,
-    sentences.say_video,
+    sentences.render_video,
     examples=({"task_id": EXAMPLE_ID, "wait_seconds": 50},),
 )

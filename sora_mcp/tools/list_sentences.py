@@ -1,4 +1,4 @@
-"""A list in sentences: what there is in all, what was waited for, which ones these are, and why there are none."""
+"""A list as text: totals, the result of a wait, which videos these are, and why there are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sora_mcp.core.results import Filters, VideoList
 from sora_mcp.core.states import describe_state
 from sora_mcp.core.tasks import State, quoted
 from sora_mcp.tools.agent_wording import FOR_AGENTS
-from sora_mcp.tools.sentences import cost_words, other_costs, usually
+from sora_mcp.tools.sentences import describe_usual_time, format_cost, format_other_costs
 from sora_mcp.tools.wording import Wording
 
 _ORDER: tuple[State, ...] = (
@@ -18,40 +18,40 @@ _ORDER: tuple[State, ...] = (
 )
 
 
-def say_list(listing: VideoList, wording: Wording = FOR_AGENTS) -> str:
-    """All that a list says besides its lines."""
+def render_list(listing: VideoList, wording: Wording = FOR_AGENTS) -> str:
+    """Render everything about a list except its lines."""
     more = wording.more() if listing.next_cursor else ""
     parts = [
-        _all(listing),
-        _waited(listing),
-        _shown(listing) if listing.videos else "" if listing.damaged else _why_empty(listing),
-        *([] if listing.videos or not listing.elsewhere else [_elsewhere(listing.elsewhere)]),
+        _describe_totals(listing),
+        _describe_wait(listing),
+        _describe_selection(listing) if listing.videos else "" if listing.damaged else _describe_empty(listing),
+        *([] if listing.videos or not listing.elsewhere else [_describe_other_gateways(listing.elsewhere)]),
         more,
         wording.advise(*listing.advice),
     ]
     return " ".join(part for part in parts if part)
 
 
-def _all(listing: VideoList) -> str:
-    """How many there are in each state, and what they cost."""
+def _describe_totals(listing: VideoList) -> str:
+    """Describe how many there are in each state, and what they cost."""
     counts = listing.counts or {}
     number = sum(counts.values())
     if not number:
         return f"No videos at {listing.gateway} yet."
     states = ", ".join(f"{counts[state]:,} {state}" for state in _ORDER if counts.get(state))
-    costs = [cost_words(listing.cost or 0, listing.unit)]
+    costs = [format_cost(listing.cost or 0, listing.unit)]
     if listing.uncertain_cost:
         maybe = Cost.of(listing.uncertain_cost, listing.unit or RELATIVE)
         costs.append(f"perhaps {maybe} more for those with an unknown outcome")
-    costs += [f"apart from that {words}" for words in other_costs(listing.other_costs)]
+    costs += [f"apart from that {words}" for words in format_other_costs(listing.other_costs)]
     if listing.unpriced:
         costs.append(f"no known cost for {listing.unpriced:,}")
-    return f"{_videos(number)} at {listing.gateway}: {states}; {', '.join(costs)}."
+    return f"{_count_videos(number)} at {listing.gateway}: {states}; {', '.join(costs)}."
 
 
-def _waited(listing: VideoList) -> str:
-    """What came of the wait, else what those take that are under way."""
-    usual = f"A video {usually(listing.usual_seconds)}." if listing.advice else ""
+def _describe_wait(listing: VideoList) -> str:
+    """Describe the result of the wait, else how long videos under way usually take."""
+    usual = f"A video {describe_usual_time(listing.usual_seconds)}." if listing.advice else ""
     if listing.waited_for is None:
         return usual
     if not listing.waited_for:
@@ -62,8 +62,8 @@ def _waited(listing: VideoList) -> str:
     return f"{listing.finished} of the {listing.waited_for} that were under way have finished. {usual}".rstrip()
 
 
-def _shown(listing: VideoList) -> str:
-    """Which ones these are."""
+def _describe_selection(listing: VideoList) -> str:
+    """Describe which videos these are."""
     filters = listing.filters
     older = " older" if filters.is_continued else ""
     text = f" with {quoted(filters.query)} in the prompt" if filters.query is not None else ""
@@ -71,12 +71,12 @@ def _shown(listing: VideoList) -> str:
     return f"Shown: {len(listing.videos)}{older}{text}{state}, newest first."
 
 
-def _why_empty(listing: VideoList) -> str:
-    """Why there are none, where there are videos."""
+def _describe_empty(listing: VideoList) -> str:
+    """Describe why none are listed although there are videos."""
     if not listing.counts:
         return ""
     conditions = " and ".join(_conditions(listing.filters))
-    if listing.next_cursor:  # the search looked at some only
+    if listing.next_cursor:  # the search covered only some
         return f"None of those looked at {conditions}."
     if listing.filters.is_continued:
         return f"None of the older ones {conditions}." if conditions else "There are no older ones."
@@ -88,11 +88,11 @@ def _conditions(filters: Filters) -> list[str]:
     return [*has, *([" or ".join(map(describe_state, filters.states))] if filters.states else [])]
 
 
-def _elsewhere(counts: Mapping[str, int]) -> str:
-    """Where the same owner has others."""
+def _describe_other_gateways(counts: Mapping[str, int]) -> str:
+    """Describe at which gateways the same owner has other videos."""
     places = [f"{count:,} more of yours at {name}" for name, count in counts.items()]
     return f"There {'is' if next(iter(counts.values())) == 1 else 'are'} {', '.join(places)}."
 
 
-def _videos(number: int) -> str:
+def _count_videos(number: int) -> str:
     return f"{number:,} video{'' if number == 1 else 's'}"

@@ -14,22 +14,22 @@ from sora_mcp.core.results import VideoList
 from sora_mcp.core.tasks import State
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller, Progress
-from sora_mcp.tools.list_sentences import say_list
+from sora_mcp.tools.list_sentences import render_list
 from sora_mcp.tools.published import PublishedVideoList
 from sora_mcp.tools.tool import Tool
-from sora_mcp.tools.wording import LONGEST_WAIT_S
+from sora_mcp.tools.wording import MAX_WAIT_S
 
 USUAL_LIMIT = 10
-"""Videos that one answer holds where nothing else is asked for."""
+"""Videos in one answer by default."""
 
 
 def _visible(text: str) -> str:
-    if all(unicodedata.category(each) in _INVISIBLE for each in text):
+    if all(unicodedata.category(each) in _INVISIBLE_CATEGORIES for each in text):
         raise PydanticCustomError("sora", "is blank; allowed: a text that can be seen, or leave it out for all")
     return text
 
 
-_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 """Categories of Unicode: control and format characters, and spaces."""
 
 
@@ -42,28 +42,28 @@ class ListVideos(Model):
     ) = None
     status: Annotated[State, Field(description="Only this state. unknown: a video may exist.")] | None = None
     wait_seconds: Annotated[
-        int, Field(ge=0, le=LONGEST_WAIT_S, description="First wait so many seconds for all under way to finish.")
+        int, Field(ge=0, le=MAX_WAIT_S, description="First wait so many seconds for all under way to finish.")
     ] = 0
     limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = USUAL_LIMIT
     cursor: Annotated[str, Field(description="next_cursor of the last answer, for older ones.")] | None = None
 
 
 async def _run(studio: Studio, arguments: ListVideos, caller: Caller) -> VideoList:
-    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.patience.most_s)
+    began, wait = anyio.current_time(), min(arguments.wait_seconds, caller.host_timeout.max_wait_s)
 
-    async def tell(finished: int, in_all: int) -> None:
+    async def report(finished: int, total: int) -> None:
         waited = min(round(anyio.current_time() - began, 1), wait)
-        message = f"{finished} of {in_all} have finished"
-        await caller.progress(Progress(waited, wait, message, f"{finished}/{in_all}", finished / in_all))
+        message = f"{finished} of {total} have finished"
+        await caller.progress(Progress(waited, wait, message, f"{finished}/{total}", finished / total))
 
-    with caller.patience.waiting(wait):
+    with caller.host_timeout.waiting(wait):
         return await studio.list_videos(
             query=arguments.query,
             states=(arguments.status,) if arguments.status else (),
             limit=arguments.limit,
             cursor=arguments.cursor,
             wait_seconds=wait,
-            on_progress=tell,
+            on_progress=report,
         )
 
 
@@ -76,6 +76,6 @@ LIST_VIDEOS = Tool(
     ListVideos,
     PublishedVideoList,
     _run,
-    say_list,
+    render_list,
     examples=({"status": "succeeded", "limit": 5}, {"query": "fox", "wait_seconds": 50}),
 )

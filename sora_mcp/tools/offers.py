@@ -1,4 +1,4 @@
-"""What the models of an upstream take, in words: each in a line, and one in full. Only what is plain is told."""
+"""What the models of an upstream accept, as text: one line each, and one model in full. Only plain values are shown."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from sora_mcp.core.description import OfferedModel
 from sora_mcp.core.tasks import is_plain_id
 from sora_mcp.tools.wording import Wording
 
-MOST_MODELS = 12
-"""So many models have a line; the others are counted."""
-_MOST_VALUES = 4
-"""So many values of one kind stand in a line."""
+MAX_MODELS = 12
+"""Models that get a line; the others are counted."""
+_MAX_VALUES = 4
+"""Values of one column in a line."""
 COLUMNS = ("model", "sizes", "lengths", "images", "sound", "prices")
 
 
-def say_offers(offers: Sequence[ModelOffer], wording: Wording) -> Iterator[str]:
-    """A line for each model, and how one is told in full."""
+def render_offers(offers: Sequence[ModelOffer], wording: Wording) -> Iterator[str]:
+    """Render a line for each model, and how to see one in full."""
     plain = [offer for offer in offers if is_plain_id(offer.id)]
     if not plain:
         return
-    yield from wording.table("Models", COLUMNS, [_line(offer) for offer in plain[:MOST_MODELS]])
-    more = f"{len(plain) - MOST_MODELS} more are in the list. " if len(plain) > MOST_MODELS else ""
+    yield from wording.table("Models", COLUMNS, [_line(offer) for offer in plain[:MAX_MODELS]])
+    more = f"{len(plain) - MAX_MODELS} more are in the list. " if len(plain) > MAX_MODELS else ""
     yield f"{more}{wording.argument('model')} tells one in full."
 
 
@@ -36,31 +36,31 @@ def _line(offer: ModelOffer) -> tuple[str, ...]:
 
 
 def _sizes(offer: ModelOffer) -> str:
-    ratios = _some(offer.aspect_ratios or ())
+    ratios = _join_first(offer.aspect_ratios or ())
     if offer.resolutions:
-        return _some(offer.resolutions) + (f" in {ratios}" if ratios else "")
-    return _some([f"{width}x{height}" for width, height in offer.sizes or ()]) or ratios or "not said"
+        return _join_first(offer.resolutions) + (f" in {ratios}" if ratios else "")
+    return _join_first([f"{width}x{height}" for width, height in offer.sizes or ()]) or ratios or "not said"
 
 
 def _lengths(seconds: tuple[int, ...] | None) -> str:
     if not seconds:
         return "not said"
-    least, most = min(seconds), max(seconds)
-    is_range = len(seconds) > 2 and set(seconds) == set(range(least, most + 1))
-    return f"{least} to {most} s" if is_range else f"{_some([str(each) for each in seconds])} s"
+    shortest, longest = min(seconds), max(seconds)
+    is_range = len(seconds) > 2 and set(seconds) == set(range(shortest, longest + 1))
+    return f"{shortest} to {longest} s" if is_range else f"{_join_first([str(each) for each in seconds])} s"
 
 
 def _prices(offer: ModelOffer) -> str:
-    return _some([f"{name} {price}" for name, price in offer.plain_prices.items()], 2) or "not said"
+    return _join_first([f"{name} {price}" for name, price in offer.plain_prices.items()], 2) or "not said"
 
 
-def _some(values: Sequence[str], most: int = _MOST_VALUES) -> str:
-    more = f" +{len(values) - most}" if len(values) > most else ""
-    return ", ".join(values[:most]) + more
+def _join_first(values: Sequence[str], limit: int = _MAX_VALUES) -> str:
+    more = f" +{len(values) - limit}" if len(values) > limit else ""
+    return ", ".join(values[:limit]) + more
 
 
-def say_model(offer: OfferedModel) -> Iterator[str]:
-    """What a model takes besides sizes, lengths and images."""
+def render_model(offer: OfferedModel) -> Iterator[str]:
+    """Render what a model accepts besides sizes, lengths and images."""
     if offer.aspect_ratios:
         yield f"Ratios: {', '.join(offer.aspect_ratios)}."
     if offer.resolutions:

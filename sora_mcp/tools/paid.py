@@ -1,4 +1,4 @@
-"""What the tools that cost money share: their arguments, their items, and the call that submits."""
+"""Shared by the tools that cost money: their arguments, their items, and the call that submits."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools.caller import Caller
 
-COSTS = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
+COST_NOTE = "Costs money, cannot be cancelled. Returns a task_id at once; get_video waits for the video."
 """What every paid tool says of its cost and of what it returns."""
-EACH = "Each has exactly one of url and the ids."
+SOURCE_NOTE = "Each has exactly one of url and the ids."
 DryRun = Annotated[bool, Field(description="Show the exact request and its cost; send nothing.")]
 AllowDuplicate = Annotated[bool, Field(description="Pay again for the same request.")]
 
@@ -57,7 +57,7 @@ class Paid(Model):
     allow_duplicate: AllowDuplicate = False
 
     def request(self, operation: Operation, **parts: Any) -> VideoRequest:
-        """The documented body; only what was asked for counts as set, so that a source can fill in the rest."""
+        """Return the documented body. Only arguments that were sent count as set; a source can fill in the rest."""
         values = self.model_dump(exclude_unset=True, include=set(Paid.model_fields) - {"dry_run", "allow_duplicate"})
         return VideoRequest(operation=operation, **values, **{k: v for k, v in parts.items() if v is not None})
 
@@ -89,5 +89,5 @@ async def submit(studio: Studio, arguments: Paid, caller: Caller, operation: Ope
 
 
 def body_items(items: Sequence[Model]) -> list[InpaintItem]:
-    """Items as the documented body has them."""
+    """Return items in the form of the documented body."""
     return [InpaintItem(**item.model_dump(exclude_none=True)) for item in items]

@@ -1,4 +1,4 @@
-"""Results as a surface shows them: with their notes and what to do next in words."""
+"""Results as a surface shows them: with their notes and next steps as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PublishedDescription(Description):
 
 
 class PublishedListedVideo(ListedVideo):
-    """One line of a list as a surface shows it; an agent is told its `request_id` where it has no other id."""
+    """One line of a list as a surface shows it; an agent sees `request_id` only if there is no other id."""
 
     request_id: str | None = None  # type: ignore[assignment]
 

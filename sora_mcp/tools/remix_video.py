@@ -11,7 +11,7 @@ from sora_mcp.core.results import Submission
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import COSTS, FromSource, submit
+from sora_mcp.tools.paid import COST_NOTE, FromSource, submit
 from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.tool import EXAMPLE_ID, Tool
 
@@ -36,11 +36,11 @@ REMIX_VIDEO = Tool(
     "Remix a video",
     "Make a changed copy of a finished video, as the prompt says; the original stays. Give exactly one of "
     "source_generation_id and source_upload_media_id. Without a source use create_video, with two blend_videos. "
-    + COSTS,
+    + COST_NOTE,
     RemixVideo,
     PublishedSubmission,
     _run,
-    sentences.say_submission,
+    sentences.render_submission,
     paid=True,
     read_only=False,
     idempotent=False,

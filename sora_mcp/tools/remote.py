@@ -1,4 +1,4 @@
-"""What differs for a caller on another machine, which has no files here: links take the place of paths, both ways."""
+"""What differs for a caller on another machine, who has no files here: links replace paths, in both directions."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from sora_mcp.studio.report import ON_THIS_MACHINE
 from sora_mcp.studio.uploads import UNKNOWN_UPLOAD
 from sora_mcp.tools.agent_wording import ForAgents
 from sora_mcp.tools.caller import Links
-from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY
-from sora_mcp.tools.sentences import duration
+from sora_mcp.tools.gateway_advice import GATEWAY_ADVICE
+from sora_mcp.tools.sentences import format_duration
 
 
 class ForRemoteAgents(ForAgents):
-    """The words for an agent on another machine: it is told of no file here."""
+    """Wording for an agent on another machine: files of this one are not mentioned."""
 
     def message(self, message: Message) -> str:
         return super().message(
@@ -64,102 +64,103 @@ class ForRemoteAgents(ForAgents):
     def raise_cap(self, setting: str) -> str:
         return f"Tell the user: only whoever runs this server may raise {setting}. Do not try to work around it."
 
-    def _sentence(self, advice: Advice) -> str:
-        """What is done where the server runs is not for the user of an agent on another machine."""
+    def _describe(self, advice: Advice) -> str:
+        """Address what is done where the server runs to its operator, not to the user of a remote agent."""
         match advice:
-            case AskUser(to) if any(isinstance(part, Setting | Restart | LocalText) for part in parts_of(to)):
-                return _for_operator(self.message(to))
+            case AskUser(action) if any(isinstance(part, Setting | Restart | LocalText) for part in parts_of(action)):
+                return _for_operator(self.message(action))
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
-                return _for_operator(self.message(ABOUT_GATEWAY[type(advice)]))
+                return _for_operator(self.message(GATEWAY_ADVICE[type(advice)]))
             case StartNewLedger() | CopyLedger():
                 return _for_operator("mend its ledger")
             case _:
-                return super()._sentence(advice)
+                return super()._describe(advice)
 
     def settle(self, request_ids: tuple[str, ...]) -> str:
-        which, command = " and ".join(request_ids) or "it", _settle((*request_ids, "REQUEST_ID")[0])
+        ids = " and ".join(request_ids) or "it"
+        command = _settle_command((*request_ids, "REQUEST_ID")[0])
         return (
-            f"Tell the user: whether {which} ran can only be seen in the gateway's own log; whoever runs this server "
-            f"settles it at its shell with `{command} --task task_…` or `{command} --none` ({_NAME})."
+            f"Tell the user: whether {ids} ran can only be seen in the gateway's own log; whoever runs this server "
+            f"settles it at its shell with `{command} --task task_…` or `{command} --none` ({_NAME_NOTE})."
         )
 
     def settled_as_not_run(self, request_id: str) -> str:
         return (
             "A person said that it did not run. If a task of it turns up after all, whoever runs this server corrects "
-            f"that with `{_settle(request_id)} --task task_…` ({_NAME})."
+            f"that with `{_settle_command(request_id)} --task task_…` ({_NAME_NOTE})."
         )
 
     def give_up(self, request_id: str) -> str:
-        return f"Tell the user: whoever runs this server can run `{_settle(request_id)} --none` ({_NAME})."
+        return f"Tell the user: whoever runs this server can run `{_settle_command(request_id)} --none` ({_NAME_NOTE})."
 
 
-def _for_operator(what: str) -> str:
-    return f"Tell the user: whoever runs this server has to {what}."
+def _for_operator(action: str) -> str:
+    return f"Tell the user: whoever runs this server has to {action}."
 
 
-def _settle(request_id: str) -> str:
+def _settle_command(request_id: str) -> str:
     return f"{variable_of('owner')}=NAME sora-mcp settle {request_id}"
 
 
-_NAME = "NAME is the user's name at this server"
+_NAME_NOTE = "NAME is the user's name at this server"
 
 
 FOR_REMOTE_AGENTS = ForRemoteAgents()
 
 
-async def linked(download: Download, links: Links) -> Download:
-    """A video that is saved, with a link in place of its path. Raises what making the link raises."""
+async def with_link(download: Download, links: Links) -> Download:
+    """Return a saved video with a link instead of its path. Raises what making the link raises."""
     url = await links.to_video(download)
-    return download.model_copy(update={"path": None, "url": url, "url_seconds": links.lasts_s})
+    return download.model_copy(update={"path": None, "url": url, "url_seconds": links.ttl_s})
 
 
 async def check_images(draft: VideoRequest, links: Links) -> None:
-    """Raise InvalidInput for images that are files of the caller's machine and were not sent here, with links to send
-    them by. Nothing was sent, whatever is raised."""
+    """Raise InvalidInput for images that are files of the caller's machine and were not uploaded here, with links to
+    upload them. Whatever is raised, nothing was sent."""
     try:
         missing = [each async for each in _missing(draft, links)]
-    except SoraError as trouble:
-        trouble.outcome = "not_submitted"
+    except SoraError as error:
+        error.outcome = "not_submitted"
         raise
     if not missing:
         return
-    error = InvalidInput([problem for problem, _ in missing])
+    refusal = InvalidInput([problem for problem, _ in missing])
     try:
         commands = [f"curl -gT {file} {await links.for_image()}" for _, file in missing[:MAX_NAMED]]
-        error.advice = (Do(_how(commands, links.lasts_s)), Correct())
-    except SoraError as trouble:
-        error.advice = (Do(trouble.parts), *trouble.advice, Correct())
-    raise error
+        refusal.advice = (Do(_upload_instructions(commands, links.ttl_s)), Correct())
+    except SoraError as error:
+        refusal.advice = (Do(error.parts), *error.advice, Correct())
+    raise refusal
 
 
 async def _missing(draft: VideoRequest, links: Links) -> AsyncIterator[tuple[Problem, str]]:
-    """What is wrong with each image that is not here, and its file on the caller's machine, quoted for a shell."""
+    """Yield the problem of each image that is not here, and its file on the caller's machine, quoted for a shell."""
     for i, item in enumerate(draft.inpaint_items):
-        where = f"inpaint_items[{i}].url"
+        path = f"inpaint_items[{i}].url"
         if item.url is None:
             continue
         if item.url.lower().startswith(UPLOAD_PREFIX):
             if not await links.has_image(item.url):
-                yield Problem(where, *UNKNOWN_UPLOAD), "FILE"
+                yield Problem(path, *UNKNOWN_UPLOAD), "FILE"
         elif not is_address(item.url):
-            wrong = "is a path, and this server cannot read the files of your machine"
+            reason = "is a path, and this server cannot read the files of your machine"
             allowed = "an http(s) address, or the name of an image that you have sent here"
-            yield Problem(where, wrong, allowed), _file(item.url)
+            yield Problem(path, reason, allowed), _file(item.url)
 
 
 def _file(text: str) -> str:
-    """A path, or a file: address, as an argument of a command."""
+    """Return a path, or a file: address, as an argument of a command."""
     path = text.strip()
     if path.lower().startswith("file:"):
         path = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(urlsplit(path).path))
     return shlex.quote(path) if path and path == clean(path, 300) else "FILE"
 
 
-def _how(commands: list[str], lasts_s: int) -> str:
-    """How images are sent."""
+def _upload_instructions(commands: list[str], ttl_s: int) -> str:
+    """Say how to upload images."""
     these, answers = ("it", "it answers") if len(commands) == 1 else ("them", "each answers")
-    run = " and ".join(f"`{command}`" for command in commands)
+    run, max_mb = " and ".join(f"`{command}`" for command in commands), MAX_IMAGE_BYTES // 1_000_000
     return (
         f"Send {these} with {run} (run that, or have the user run it); {answers} with a name, {UPLOAD_PREFIX}…, to "
-        f"give as url. A link takes one image, up to {MAX_IMAGE_BYTES // 1_000_000} MB, within {duration(lasts_s)}."
+        f"give as url. A link takes one image, up to {max_mb} MB, within {format_duration(ttl_s)}."
     )

@@ -1,8 +1,8 @@
 """pydantic model → portable JSON Schema.
 
 MCP hosts and model APIs each refuse some of JSON Schema, so the published schemas use only what all
-of them take: one `type` per node, no references, no composition, string enums, nesting of three at
-most. A model that cannot be said in that subset raises `NotPortable` instead of being approximated.
+of them accept: one `type` per node, no references, no composition, string enums, at most three levels of
+nesting. A model that cannot be expressed in that subset raises `NotPortable` instead of being approximated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MAX_DEPTH = 3
 _SCALARS: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
-class Items(Struct, frozen=True):
-    """How many items a list has to have: published like any bound, and checked by the tool in its own words."""
+class ItemCount(Struct, frozen=True):
+    """How many items a list must have: published like any bound, and checked by the tool with its own message."""
 
-    least: int
-    most: int
+    min_items: int
+    max_items: int
 
 
 class NotPortable(TypeError):
@@ -36,7 +36,8 @@ class NotPortable(TypeError):
 
 
 def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> Schema:
-    """The schema of `model`. With `describe` (arguments) every field must carry a description, and defaults are told.
+    """Return the schema of `model`. With `describe` (arguments), every field must have a description, and defaults are
+    included.
 
     Raises NotPortable on a type, constraint or nesting outside the subset.
     """
@@ -52,45 +53,45 @@ def emit(model: type[BaseModel], *, describe: bool = True, _depth: int = 1) -> S
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _field(field: FieldInfo, where: str, describe: bool, depth: int) -> Schema:
-    node, inherited = _node(field.annotation, where, describe, depth)
+def _field(field: FieldInfo, path: str, describe: bool, depth: int) -> Schema:
+    node, inherited = _node(field.annotation, path, describe, depth)
     for constraint in field.metadata:
-        _constrain(node, constraint, where)
+        _constrain(node, constraint, path)
     description = field.description or inherited
     if description:
         node["description"] = description
     elif describe:
-        raise NotPortable(f"{where} has no description")
+        raise NotPortable(f"{path} has no description")
     if describe and field.default_factory is not None:
-        raise NotPortable(f"{where} has a default that is made later")
+        raise NotPortable(f"{path} has a default that is made later")
     if describe and not field.is_required() and field.default is not None and field.default != []:
         node["default"] = field.default
     return node
 
 
-def _node(annotation: Any, where: str, describe: bool, depth: int) -> tuple[Schema, str | None]:
-    """A node, and the description that came with an Annotated inside an optional type."""
+def _node(annotation: Any, path: str, describe: bool, depth: int) -> tuple[Schema, str | None]:
+    """Return a node, and the description of an Annotated inside an optional type."""
     origin = get_origin(annotation)
     if origin in {Union, types.UnionType}:
         inner = [a for a in get_args(annotation) if a is not type(None)]
         if len(inner) != 1:
-            raise NotPortable(f"{where} is a union of {len(inner)} types")
-        return _node(inner[0], where, describe, depth)
+            raise NotPortable(f"{path} is a union of {len(inner)} types")
+        return _node(inner[0], path, describe, depth)
     if origin is Annotated:
         field = FieldInfo.from_annotation(annotation)
-        node, inherited = _node(field.annotation, where, describe, depth)
+        node, inherited = _node(field.annotation, path, describe, depth)
         for constraint in field.metadata:
-            _constrain(node, constraint, where)
+            _constrain(node, constraint, path)
         return node, field.description or inherited
     if origin is Literal:
         if not all(isinstance(value, str) for value in get_args(annotation)):
-            raise NotPortable(f"{where} has an enum of something else than strings")
+            raise NotPortable(f"{path} has an enum of something else than strings")
         return {"type": "string", "enum": list(get_args(annotation))}, None
     if origin is list:
         item = get_args(annotation)[0]
         if type(None) in get_args(item):
-            raise NotPortable(f"{where} is a list that may hold null")
-        items, description = _node(item, where, describe, depth)
+            raise NotPortable(f"{path} is a list that may hold null")
+        items, description = _node(item, path, describe, depth)
         if description:
             items["description"] = description
         return {"type": "array", "items": items}, None
@@ -100,10 +101,10 @@ def _node(annotation: Any, where: str, describe: bool, depth: int) -> tuple[Sche
         return emit(annotation, describe=describe, _depth=depth + 1), None
     if origin is dict:
         return {"type": "object", "properties": {}, "required": []}, None
-    raise NotPortable(f"{where} has a type outside the portable subset: {annotation!r}")
+    raise NotPortable(f"{path} has a type outside the portable subset: {annotation!r}")
 
 
-def _constrain(node: Schema, constraint: object, where: str) -> None:
+def _constrain(node: Schema, constraint: object, path: str) -> None:
     array = node["type"] == "array"
     match constraint:
         case Ge(ge=bound):
@@ -114,9 +115,9 @@ def _constrain(node: Schema, constraint: object, where: str) -> None:
             node["minItems" if array else "minLength"] = bound
         case MaxLen(max_length=bound):
             node["maxItems" if array else "maxLength"] = bound
-        case Items(least, most):
-            node |= {"minItems": least, "maxItems": most}
+        case ItemCount(min_items, max_items):
+            node |= {"minItems": min_items, "maxItems": max_items}
         case _ if callable(getattr(constraint, "func", None)):
-            return  # a validator: it narrows or converts at run time and does not change the published type
+            return  # a validator narrows or converts at run time and does not change the published type
         case _:
-            raise NotPortable(f"{where} has a constraint outside the portable subset: {constraint!r}")
+            raise NotPortable(f"{path} has a constraint outside the portable subset: {constraint!r}")

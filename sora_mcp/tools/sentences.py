@@ -1,4 +1,4 @@
-"""Results in a sentence: what became of it, and what to do next, in the words of a surface."""
+"""Results as text: what became of a call, and what to do next, worded for a surface."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
 
 
-def name(video: ListedVideo | Submission) -> str:
-    """The id to show in a sentence: the task's where there is one that may stand there, else our own."""
+def display_id(video: ListedVideo | Submission) -> str:
+    """Return the id to show in a sentence: the task's if it may appear there, else our own."""
     plain = video.task_id if video.task_id is not None and is_plain_id(video.task_id) else None
     return plain or video.request_id or "it"
 
@@ -26,61 +26,62 @@ def _shape(width: int | None, height: int | None, n_frames: int | None, fps: flo
     return ", ".join(part for part in (size, length) if part)
 
 
-def say_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str:
-    """What became of a paid call."""
+def render_submission(submission: Submission, wording: Wording = FOR_AGENTS) -> str:
+    """Render what became of a paid call."""
     cost = "cost not known"
     if submission.cost is not None:
-        cost = f"{'estimated ' if submission.unit else ''}{cost_words(submission.cost, submission.unit)}"
+        cost = f"{'estimated ' if submission.unit else ''}{format_cost(submission.cost, submission.unit)}"
     shape = _shape(submission.width, submission.height, submission.n_frames)
-    what = ", ".join(part for part in (shape, cost, f"gateway: {submission.gateway}") if part)
+    description = ", ".join(part for part in (shape, cost, f"gateway: {submission.gateway}") if part)
     notes = [*_adjusted(submission), *_plan(submission), *map(wording.note, submission.notes)]
-    next_step = wording.advise(*submission.advice)
+    name, next_step = display_id(submission), wording.advise(*submission.advice)
     if submission.outcome == "not_submitted":
         estimate = [f"Estimate: {submission.estimate}."] if submission.estimate else []
         plan = [] if submission.board is None else ["The picture is a plan: no video is made yet."]
-        return " ".join([f"Dry run ({what}).", OUTCOME_SENTENCES["not_submitted"], *plan, *estimate, *notes, next_step])
-    if submission.duplicate:
-        return (
-            f"This same request was submitted before as {name(submission)}; {wording.duplicate()} {next_step}".rstrip()
+        return " ".join(
+            [f"Dry run ({description}).", OUTCOME_SENTENCES["not_submitted"], *plan, *estimate, *notes, next_step]
         )
-    return " ".join(filter(None, [f"Submitted as {name(submission)} ({what}).", *notes, next_step]))
+    if submission.duplicate:
+        return f"This same request was submitted before as {name}; {wording.duplicate()} {next_step}".rstrip()
+    return " ".join(filter(None, [f"Submitted as {name} ({description}).", *notes, next_step]))
 
 
-def cost_words(amount: float, unit: str | None) -> str:
-    """`relative cost 1.25`, or `cost 0.50 USD`."""
+def format_cost(amount: float, unit: str | None) -> str:
+    """Format a cost as `relative cost 1.25`, or `cost 0.50 USD`."""
     return f"relative cost {amount:g}" if unit is None else f"cost {Cost.of(amount, unit)}"
 
 
-def other_costs(costs: Iterable[OtherCost] | None) -> Iterator[str]:
-    """Sums in other units than the gateway's."""
+def format_other_costs(costs: Iterable[OtherCost] | None) -> Iterator[str]:
+    """Format sums in units other than the gateway's."""
     for each in costs or ():
         maybe = f" and perhaps {Cost.of(each.uncertain, each.unit)} more" if each.uncertain else ""
-        yield f"{cost_words(each.cost, None if each.unit == RELATIVE else each.unit)}{maybe}"
+        yield f"{format_cost(each.cost, None if each.unit == RELATIVE else each.unit)}{maybe}"
 
 
 def _plan(submission: Submission | Video) -> list[str]:
-    """What comes when."""
+    """Render what comes when."""
     return [f"Plan: {quoted(submission.plan, 1000)}."] if submission.plan else []
 
 
 def _adjusted(submission: Submission) -> list[str]:
-    """What is sent instead of what was asked for."""
+    """Render what is sent instead of what was asked for."""
     parts = [f"{each['field']} {each['asked']} → {each['sent']}" for each in submission.adjusted or []]
     return [f"Adjusted for this server: {'; '.join(parts).rstrip('.')}."] if parts else []
 
 
-def say_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
-    """A video in a sentence, and what to do next."""
+def render_video(video: Video, wording: Wording = FOR_AGENTS) -> str:
+    """Render a video as a sentence, and what to do next."""
     progress = f" ({video.progress} %)" if video.progress is not None and video.state == "running" else ""
     shape = _shape(video.width, video.height, video.n_frames, video.fps)
-    what = f"{name(video)} {describe_state(video.state)}{progress}{f', {shape}' if shape else ''}{_made_from(video)}."
-    more = _variants(video) if video.state == "succeeded" else _why(video)
-    parts = (what, _age(video), _cost(video), *_plan(video), more, wording.advise(*video.advice))
+    state = f"{describe_state(video.state)}{progress}"
+    description = f"{display_id(video)} {state}{f', {shape}' if shape else ''}{_made_from(video)}."
+    more = _variants(video) if video.state == "succeeded" else _reason(video)
+    parts = (description, _age(video), _cost(video), *_plan(video), more, wording.advise(*video.advice))
     return " ".join(part for part in parts if part)
 
 
 def _cost(video: Video) -> str:
-    """What it cost, where that is money."""
+    """Render what it cost, if that is money."""
     if video.unit is None or video.cost is None:
         return ""
     source = "by the gateway's own figure" if video.cost_from == "gateway" else "as estimated before it was sent"
@@ -95,19 +96,20 @@ def _made_from(video: Video) -> str:
 
 
 def _age(video: Video) -> str:
-    """How old it is, and what is usual, where it is under way."""
+    """Render how old it is, and the usual duration, if it is under way."""
     if video.age_seconds is None:
         return ""
-    return f"It was asked for {duration(video.age_seconds)} ago; a video {usually(video.usual_seconds)}."
+    age = format_duration(video.age_seconds)
+    return f"It was asked for {age} ago; a video {describe_usual_time(video.usual_seconds)}."
 
 
-def usually(seconds: int | None) -> str:
-    """What a video takes, where that is known."""
-    return "usually takes some minutes" if seconds is None else f"usually takes about {duration(seconds)} here"
+def describe_usual_time(seconds: int | None) -> str:
+    """Describe how long a video usually takes, as far as known."""
+    return "usually takes some minutes" if seconds is None else f"usually takes about {format_duration(seconds)} here"
 
 
-def duration(seconds: float) -> str:
-    """A time in the largest unit that tells it well."""
+def format_duration(seconds: float) -> str:
+    """Format a time in the largest unit that is precise enough."""
     for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * length:
             return f"{round(seconds / length)} {unit}s"
@@ -115,7 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def _variants(video: Video) -> str:
-    """How many variants came back, where several were asked for and not all did, or moderation withheld some."""
+    """Render how many variants came back, if some of those requested are missing, or moderation withheld some."""
     came, asked = sum(each.url is not None for each in video.generations), video.n_variants or 1
     if not came or (came >= asked and not video.withheld):
         return ""
@@ -134,8 +136,8 @@ def _were(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
-def _why(video: Video) -> str:
-    """Why there is no video: our own reason, and the gateway's words as a quotation."""
+def _reason(video: Video) -> str:
+    """Render why there is no video: our own reason, and the gateway's as a quotation."""
     if video.state not in {"failed", "blocked", "lost", "rejected", "unknown"}:
         return ""
     is_gateways = video.failure_reason == video.gateway_message
@@ -147,20 +149,20 @@ def _why(video: Video) -> str:
 
 
 def gateway_says(message: str | None, code: str | None = None, answer: str | None = None) -> str:
-    """The gateway's words as a quotation; else its code, where that is a plain word; else how its answer began."""
-    word = f" (code {code})" if is_plain_code(code) else ""
+    """Quote the gateway's message, else its code if that is a plain word, else the beginning of its answer."""
+    suffix = f" (code {code})" if is_plain_code(code) else ""
     if message:
-        return f"The gateway says{word}: {quoted_at_end(message)}"
-    if word:
+        return f"The gateway says{suffix}: {quoted_at_end(message)}"
+    if suffix:
         return f"The gateway says no more than the code {code}."
     return f"The gateway's answer begins: {quoted_at_end(answer)}" if answer else ""
 
 
-def say_download(download: Download, _: Wording = FOR_AGENTS) -> str:
-    """Where the file is."""
+def render_download(download: Download, _: Wording = FOR_AGENTS) -> str:
+    """Render where the file is."""
     size = f"({format_size(download.bytes)})"
     if download.url is not None:
-        lasts = duration(download.url_seconds or 0)
+        lasts = format_duration(download.url_seconds or 0)
         return (
             f"Ready {size}: {download.url} Give the user this link: a browser plays it, curl -O saves it. It works for "
             f"{lasts}; a further call gives another, free."

@@ -1,4 +1,4 @@
-"""What `view_video` shows, in sentences: which videos, which stills, and which beat of a storyboard is on which."""
+"""What `view_video` shows, as text: which videos, which stills, and which stills show which beat of a storyboard."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sora_mcp.tools.agent_wording import FOR_AGENTS
 from sora_mcp.tools.wording import Wording
 
 
-def say_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
-    """What the picture shows, what each video is, and which beat is where."""
+def render_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
+    """Render what the picture shows, what each video is, and which stills show which beat."""
     videos = sheet.videos
-    what = _seen_videos(videos)
+    description = _describe_videos(videos)
     lengths = {video.seconds for video in videos}
     if sheet.is_large and len(videos) == 1:
-        return " ".join([f"{_at(sheet.stills[0])} of {what}, large.", *_beat_of(sheet)])
+        return " ".join([f"{_at(sheet.stills[0])} of {description}, large.", *_describe_beat_of_still(sheet)])
     stills = "1 still" if sheet.frames == 1 else f"{sheet.frames} stills"
     order = ", in reading order" if sheet.frames > 1 else ""
     together = ", those of one time together" if sheet.frames > len(videos) > 1 else ""
@@ -24,12 +24,14 @@ def say_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     if len(lengths) > 1 and not sheet.is_large:
         shorter = f"They are compared as far as the shorter one goes, {min(lengths):g} s."
     damage = f"The file is damaged: {sheet.missing} more cannot be decoded." if sheet.missing else ""
-    return " ".join(filter(None, [f"{stills} of {what}{order}{together}.", damage, shorter, *_beats_seen(sheet)]))
+    return " ".join(
+        filter(None, [f"{stills} of {description}{order}{together}.", damage, shorter, *_describe_beats(sheet)])
+    )
 
 
-def _seen_videos(videos: Sequence[SheetVideo]) -> str:
-    """One video, several variants of one, or one beside another."""
-    ids, shapes = {video.task_id for video in videos}, [_seen_shape(video) for video in videos]
+def _describe_videos(videos: Sequence[SheetVideo]) -> str:
+    """Describe one video, several variants of one, or one next to another."""
+    ids, shapes = {video.task_id for video in videos}, [_describe_shape(video) for video in videos]
     if len(videos) == 1:
         return f"{videos[0].task_id}, variant {videos[0].variant} ({shapes[0]})"
     if len(ids) > 1 or videos[0].name == "A":
@@ -44,7 +46,7 @@ def _seen_videos(videos: Sequence[SheetVideo]) -> str:
     return f"{videos[0].task_id}, variants {'; '.join(each)}"
 
 
-def _seen_shape(video: SheetVideo) -> str:
+def _describe_shape(video: SheetVideo) -> str:
     rate = "varying in rate" if video.fps is None else f"at {video.fps:g} per second"
     frames = "1 frame" if video.n_frames == 1 else f"{video.n_frames} frames {rate}"
     return f"{video.width}x{video.height}, {video.seconds:g} s, {frames}"
@@ -55,19 +57,19 @@ def _at(still: SheetStill) -> str:
 
 
 _MAX_BEATS = 12
-"""Beats that are told with what shows them."""
+"""Beats that are listed with the stills that show them."""
 
 
-def _beat_of(sheet: Stills) -> list[str]:
-    """The beat that one frame belongs to."""
+def _describe_beat_of_still(sheet: Stills) -> list[str]:
+    """Describe the beat that a single still belongs to."""
     number = sheet.stills[0].beat
     if number is None:
         return ["It stands before the first beat."] if sheet.beats else []
     return [f"It belongs to beat {_beat(number, sheet.beats[number - 1])}."]
 
 
-def _beats_seen(sheet: Stills) -> list[str]:
-    """Where each beat begins, and the stills that show it."""
+def _describe_beats(sheet: Stills) -> list[str]:
+    """Describe where each beat begins, and the stills that show it."""
     if not sheet.beats:
         return []
     stills_by_beat: dict[int, list[str]] = {}

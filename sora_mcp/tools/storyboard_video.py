@@ -14,39 +14,39 @@ from sora_mcp.core.tables import FPS
 from sora_mcp.studio import Studio
 from sora_mcp.tools import sentences
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.paid import COSTS, EACH, ImageItem, Paid, body_items, submit
+from sora_mcp.tools.paid import COST_NOTE, SOURCE_NOTE, ImageItem, Paid, body_items, submit
 from sora_mcp.tools.published import PublishedSubmission
 from sora_mcp.tools.tool import Tool
 
 
 class FromSeconds(int):
-    """A frame that was written in seconds, with their unit."""
+    """A frame that was given in seconds, with their unit."""
 
 
 def _frame(value: Any, read: ValidatorFunctionWrapHandler) -> int:
-    """A frame, also from seconds such as `"2.5s"`; part of a frame is refused."""
+    """Parse a frame, also from seconds such as `"2.5s"`; a fraction of a frame is refused."""
     if isinstance(value, str) and _is_in_seconds(value):
         frame = float(value.strip()[:-1]) * FPS
         if not 0 <= frame < _FRAME_LIMIT:
             raise PydanticCustomError("sora", "lies outside the video; allowed: a frame (30 per second)")
         return FromSeconds(round(frame))
-    if (seconds := _part_of_a_frame(value)) is not None:
-        wrong = f"is {seconds:g}, no whole frame ({FPS} per second)"
-        words = f'{wrong}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if seconds were meant'
-        raise PydanticCustomError("sora", "{words}", {"words": words})
+    if (seconds := _fractional_frame(value)) is not None:
+        reason = f"is {seconds:g}, no whole frame ({FPS} per second)"
+        message = f'{reason}; allowed: {round(seconds * FPS)}, or "{seconds:g}s", if seconds were meant'
+        raise PydanticCustomError("sora", "{words}", {"words": message})
     return int(read(value))
 
 
 _FRAME_LIMIT = 1e9
-"""Frames that no video has."""
+"""Frame numbers of every video are below this."""
 
 
 def _is_in_seconds(value: str) -> bool:
     return _number(value.strip()[:-1]) is not None if value.strip()[-1:] in {"s", "S"} else False
 
 
-def _part_of_a_frame(value: object) -> float | None:
-    """A positive number with a fraction, as a number or a text; None for anything else."""
+def _fractional_frame(value: object) -> float | None:
+    """Return a positive number with a fraction, given as a number or a text; None for anything else."""
     number = _number(value) if isinstance(value, float | str) else None
     return number if number is not None and 0 < number < _FRAME_LIMIT and not number.is_integer() else None
 
@@ -77,29 +77,29 @@ class StoryboardVideo(Paid):
     """Arguments of `storyboard_video`."""
 
     actions: Annotated[list[Beat], Field(description="Beats in order; each lasts until the next.")] | None = None
-    inpaint_items: Annotated[list[CardItem], Field(description=f"What to place. {EACH}")] = []
+    inpaint_items: Annotated[list[CardItem], Field(description=f"What to place. {SOURCE_NOTE}")] = []
 
     def request(self, operation: Operation, **parts: Any) -> VideoRequest:
-        """The documented body. Raises InvalidInput where its beats look like seconds."""
-        if (problem := _meant_as_seconds(self.actions or [], self.n_frames)) is not None:
+        """Return the documented body. Raises InvalidInput if its beats look like seconds."""
+        if (problem := _seconds_problem(self.actions or [], self.n_frames)) is not None:
             raise InvalidInput([problem])
         return super().request(operation, **parts)
 
 
-_EARLY = FPS // 2
-"""Frames: half a second. Nobody plans two beats or more that all begin within it; in seconds it is more than a video
-has."""
+_MAX_EARLY_FRAME = FPS // 2
+"""Frames: half a second. No plan has two or more beats that all begin within it; as seconds, it exceeds every video."""
 
 
-def _meant_as_seconds(beats: list[Beat], n_frames: int) -> Problem | None:
-    """Beats at 0, 3, 6 of ten seconds: as frames they would all stand in a fifth of a second.
+def _seconds_problem(beats: list[Beat], n_frames: int) -> Problem | None:
+    """Return a problem for beats such as 0, 3, 6 in ten seconds: as frames, all would begin in a fifth of a second.
 
-    That is where the last plain number, of two beats or more, is no more than the video's length in seconds; or where
-    it is early, whatever that length. A time that was written with its unit is what it says, and 0 is the same in both.
+    Times of two or more beats look like seconds if the last plain number is no more than the video's length in seconds,
+    or if it is early, whatever that length. A time that was given with its unit is unambiguous, and 0 is the same in
+    both.
     """
     times = [beat.time for beat in beats]
     last = max((time for time in times if not isinstance(time, FromSeconds)), default=0)
-    is_early = last > 0 and (last <= n_frames // FPS or max(times) <= _EARLY)
+    is_early = last > 0 and (last <= n_frames // FPS or max(times) <= _MAX_EARLY_FRAME)
     if len(beats) < 2 or not is_early or times != sorted(set(times)):
         return None
     frames = [time if isinstance(time, FromSeconds) else time * FPS for time in times]
@@ -118,7 +118,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _in_quotes(frames: list[int]) -> str:
-    """Frames as times with their unit; three digits tell each frame from the next."""
+    """Format frames as times with their unit; three digits distinguish each frame from the next."""
     return ", ".join(f'"{round(frame / FPS, 3):g}s"' for frame in frames)
 
 
@@ -133,11 +133,11 @@ STORYBOARD_VIDEO = Tool(
     "Create a video from a storyboard",
     "Make a new video after a timed plan: actions say what is seen from which frame on, inpaint_items place images or "
     "parts of earlier videos; give at least one. dry_run draws the plan. For a single continuous scene use "
-    "create_video. " + COSTS,
+    "create_video. " + COST_NOTE,
     StoryboardVideo,
     PublishedSubmission,
     _run,
-    sentences.say_submission,
+    sentences.render_submission,
     board=lambda submission: submission.board,
     paid=True,
     read_only=False,

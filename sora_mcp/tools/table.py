@@ -1,6 +1,6 @@
-"""The table of tools: MCP, function calling, manifests and the shell are all read off it.
+"""The table of tools, from which MCP, function calling, manifests and the shell are all derived.
 
-A new tool is a module beside this one and its line in TOOLS.
+A new tool is a module in this package and a line in TOOLS.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TABLE = {tool.name: tool for tool in TOOLS}
 
 
 def listing() -> list[dict[str, Any]]:
-    """The published surface, as MCP's tools/list has it."""
+    """Return the published surface in the form of MCP's tools/list."""
     return [
         {
             "name": tool.name,

@@ -1,4 +1,4 @@
-"""What a tool is: its arguments (a model), its result, its description and one call into the studio."""
+"""The definition of a tool: its arguments (a model), its result, its description and one call into the studio."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ EXAMPLE_ID, OTHER_EXAMPLE_ID = "task_01k2zq5v9rf3x8m4c7d1w6hj0t", "task_01k2zr7b
 
 
 class Tool(Struct, Generic[A, R], frozen=True):
-    """One tool. `say` puts its result in a sentence; `picture`, `file`: the picture or the file that it is about;
-    `board`: a picture beside the structured result, where there is one.
+    """One tool. `render` turns its result into a sentence. `picture`, `file`: the picture or the file that is the
+    result; `board`: a picture in addition to the structured result, if there is one.
 
-    `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; none is destructive.
+    `paid`: a call costs money. `read_only`, `idempotent`: MCP's hints; no tool is destructive.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tool(Struct, Generic[A, R], frozen=True):
     arguments: type[A]
     result: type[BaseModel]
     run: Callable[[Studio, A, Caller], Awaitable[R]]
-    say: Callable[[R, Wording], str]
+    render: Callable[[R, Wording], str]
     paid: bool = False
     read_only: bool = True
     idempotent: bool = True
@@ -47,7 +47,7 @@ class Tool(Struct, Generic[A, R], frozen=True):
     board: Callable[[R], bytes | None] | None = None
     file: Callable[[R], Path] | None = None
     examples: tuple[dict[str, Any], ...] = ()
-    """Arguments that show a model how the tool is meant: valid, and as few as do."""
+    """Arguments that show a model how to use the tool: valid, and as few as possible."""
 
     @property
     def summary(self) -> str:
@@ -62,7 +62,7 @@ class Tool(Struct, Generic[A, R], frozen=True):
     def output_schema(self) -> schema.Schema | None:
         """The result, or an `error`; a paid tool always says its `outcome`.
 
-        None for a tool that gives a picture: some hosts show the model only the structured result where there is one.
+        None for a tool that returns a picture: some hosts show the model only the structured result if there is one.
         """
         if self.picture is not None:
             return None

@@ -15,27 +15,27 @@ from sora_mcp.core.tasks import quoted
 from sora_mcp.studio import Studio
 from sora_mcp.tools import moments
 from sora_mcp.tools.caller import Caller
-from sora_mcp.tools.stills_sentences import say_stills
+from sora_mcp.tools.stills_sentences import render_stills
 from sora_mcp.tools.tool import EXAMPLE_ID, OTHER_EXAMPLE_ID, TaskId, Tool, VariantNumber
 
 _BEATS = {"beats", "beat"}
 
 
 def _as_text(value: Any) -> Any:
-    """A frame that came as a number."""
+    """Convert a frame that was sent as a number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return f"{value:.10g}" if is_number and 0 <= value < _FRAME_LIMIT else value
 
 
 _FRAME_LIMIT = 1e9
-"""Frames that no video has."""
+"""Frame numbers of every video are below this."""
 
 
-def _checked(text: str) -> str:
+def _check_moment(text: str) -> str:
     if text.strip().lower() not in _BEATS:
         try:
             moments.read(text)
-        except moments.NoMoment as error:
+        except moments.InvalidMoment as error:
             raise PydanticCustomError("sora", "{words}", {"words": str(error)}) from None
     return text.strip().lower()
 
@@ -43,7 +43,7 @@ def _checked(text: str) -> str:
 At = Annotated[
     str,
     BeforeValidator(_as_text),
-    AfterValidator(_checked),
+    AfterValidator(_check_moment),
     Field(description='One frame large: "110" or "7.3s"; a range: "2s-5s"; or "beats": where each begins.'),
 ]
 
@@ -65,20 +65,20 @@ class ViewVideo(Model):
 
     @property
     def view(self) -> View:
-        """What is to be seen. Raises InvalidInput where `at` says already how many stills."""
+        """What to show. Raises InvalidInput if `at` already determines the number of stills."""
         if self.at is None:
             return View(frames=self.frames)
         at = None if self.at in _BEATS else moments.read(self.at)
         if isinstance(at, tuple):
             return View(frames=self.frames, span=at)
         if self.frames not in {1, _USUAL_FRAMES}:
-            wrong = f"does not go with {quoted(self.at)}"
-            raise InvalidInput([Problem("frames", wrong, 'one of the two, or a range such as "2s-5s"')])
+            reason = f"does not go with {quoted(self.at)}"
+            raise InvalidInput([Problem("frames", reason, 'one of the two, or a range such as "2s-5s"')])
         return View(at_beats=True) if at is None else View(at=at)
 
 
-async def look(studio: Studio, arguments: ViewVideo, caller: Caller) -> Stills:
-    """The picture that is asked for."""
+async def view_video(studio: Studio, arguments: ViewVideo, caller: Caller) -> Stills:
+    """Return the requested picture."""
     return await studio.view(
         arguments.task_id,
         arguments.view,
@@ -96,8 +96,8 @@ VIEW_VIDEO = Tool(
     "judge by it before you call a video done or remix it. To give the user the file use download_video. Free.",
     ViewVideo,
     Stills,
-    look,
-    say_stills,
+    view_video,
+    render_stills,
     picture=lambda result: result.picture,
     examples=(
         {"task_id": EXAMPLE_ID, "at": "7.3s"},

@@ -1,6 +1,6 @@
-"""Errors, advice and results in words: what reads the same for an agent and for a person at a shell.
+"""Errors, advice and results as text: what reads the same for an agent and for a person at a shell.
 
-What names a tool, a command or an argument is each surface's: `agent_wording` beside this, and `cli.wording`.
+Names of tools, commands and arguments are worded by each surface: `agent_wording` in this package, and `cli.wording`.
 """
 
 from __future__ import annotations
@@ -56,34 +56,34 @@ from sora_mcp.core.states import describe_state
 from sora_mcp.core.tasks import State, is_plain_id
 
 if TYPE_CHECKING:
-    from sora_mcp.tools.gateway_advice import AboutGateway
+    from sora_mcp.tools.gateway_advice import GatewayAdvice
 
-LONGEST_WAIT_S = 50
+MAX_WAIT_S = 50
 """Seconds that a call waits at most: hosts give up after 60."""
 
-AboutVideos = Wait | WaitForAll | CheckAgain | SeeList | UseVideo | Save
-AboutCall = Correct | Submit | SeeLog
-ForUser = AskUser | TellUser | MoreIds | RaiseCap | Settle | SettledAsNotRun | GiveUp | AllowDuplicate
+VideoAdvice = Wait | WaitForAll | CheckAgain | SeeList | UseVideo | Save
+CallAdvice = Correct | Submit | SeeLog
+UserAdvice = AskUser | TellUser | MoreIds | RaiseCap | Settle | SettledAsNotRun | GiveUp | AllowDuplicate
 
 
 class Wording(ABC):
-    """How one surface says things."""
+    """The wording of one surface."""
 
-    between_facts: ClassVar[str] = " "
-    """What stands between the sentences of a text that is about many things."""
+    separator: ClassVar[str] = " "
+    """Between the sentences of a text about several things."""
     failure: ClassVar[str]
-    """How an error begins: some hosts do not tell the model that a result is one."""
-    gateways_words: ClassVar[str]
-    """Where what the gateway said is shown, apart from our words."""
+    """The prefix of an error: some hosts do not tell the model that a result is an error."""
+    gateway_message_note: ClassVar[str]
+    """Says where the gateway's own text is shown, separate from ours."""
 
     def message(self, message: Message) -> str:
-        """A message with the names that settings have for everyone."""
+        """Return a message as text, with settings named by their environment variables."""
         return "".join(
             f"SORA_{part.field.upper()}" if isinstance(part, Setting) else str(part) for part in parts_of(message)
         )
 
     def next_step(self, error: SoraError) -> str:
-        """What to do about an error, and in how long, where the gateway named that."""
+        """Word what to do about an error, and after how long if the gateway named that."""
         advice = error.advice
         if error.wait_s:
             again = TryAgain(error.wait_s)
@@ -92,14 +92,14 @@ class Wording(ABC):
         return self.advise(*advice, about=error.request_id)
 
     def advise(self, *advice: Advice, about: str | None = None) -> str:
-        """What to do, in sentences. `about`: the request that was just made, if one was."""
+        """Word advice as sentences. `about`: the request that was just made, if any."""
         addressed = (
             Settle((about,)) if isinstance(each, Settle) and not each.request_ids and about else each for each in advice
         )
-        return " ".join(map(self._sentence, addressed))
+        return " ".join(map(self._describe, addressed))
 
     def note(self, note: Note) -> str:
-        """What else a paid call would meet, or has met."""
+        """Word what else a paid call would encounter, or has encountered."""
         match note:
             case WouldRepeat(video_id, state):
                 same = "its outcome is unknown" if state == "unknown" else f"the same request {describe_state(state)}"
@@ -111,7 +111,7 @@ class Wording(ABC):
                 return note
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-        """Rows that have the same columns, the first of which is a name."""
+        """Render rows with the same columns, the first of which is a name."""
         lines = []
         for name, *values in rows:
             cells = [f"{column} {value}" for column, value in zip(columns[1:], values, strict=True) if value]
@@ -119,11 +119,11 @@ class Wording(ABC):
         return [f"{title}: {', '.join(lines)}."]
 
     def duplicate(self) -> str:
-        """What was, and can be, done about a call that asks for the same as one before."""
+        """Word what was done, and what can be done, about a duplicate call."""
         return f"nothing was sent or charged now ({self.argument('allow_duplicate')} pays for another)."
 
     def structured(self, result: BaseModel) -> dict[str, Any]:
-        """A result as JSON data; its advice and notes in words."""
+        """Return a result as JSON data, with its advice and notes as text."""
         data = result.model_dump(mode="json", exclude_none=True)
         if isinstance(result, Submission):
             data["notes"] = list(map(self.note, result.notes))
@@ -135,16 +135,16 @@ class Wording(ABC):
             data |= {"problems": list(map(self.message, result.problems)), "next_step": self.advise(*result.advice)}
         return data
 
-    def _sentence(self, advice: Advice) -> str:
-        if isinstance(advice, AboutVideos):
-            return self._about_videos(advice)
-        if isinstance(advice, AboutCall):
-            return self._about_call(advice)
-        if isinstance(advice, ForUser):
-            return self._for_user(advice)
-        return self._sentence_for_everyone(advice)
+    def _describe(self, advice: Advice) -> str:
+        if isinstance(advice, VideoAdvice):
+            return self._describe_video_advice(advice)
+        if isinstance(advice, CallAdvice):
+            return self._describe_call_advice(advice)
+        if isinstance(advice, UserAdvice):
+            return self._describe_user_advice(advice)
+        return self._describe_common_advice(advice)
 
-    def _about_videos(self, advice: AboutVideos) -> str:
+    def _describe_video_advice(self, advice: VideoAdvice) -> str:
         match advice:
             case Wait(video_id):
                 return self.wait(video_id)
@@ -159,7 +159,7 @@ class Wording(ABC):
             case Save(video_id):
                 return self.save(video_id)
 
-    def _about_call(self, advice: AboutCall) -> str:
+    def _describe_call_advice(self, advice: CallAdvice) -> str:
         match advice:
             case Correct():
                 return self.correct()
@@ -168,12 +168,12 @@ class Wording(ABC):
             case SeeLog():
                 return self.see_log()
 
-    def _for_user(self, advice: ForUser) -> str:
+    def _describe_user_advice(self, advice: UserAdvice) -> str:
         match advice:
-            case AskUser(to):
-                return self.ask(self.message(to))
-            case TellUser(that):
-                return self.tell(self.message(that))
+            case AskUser(action):
+                return self.ask(self.message(action))
+            case TellUser(statement):
+                return self.tell(self.message(statement))
             case MoreIds(ids):
                 return self.tell(_more_ids(ids))
             case RaiseCap(field):
@@ -187,18 +187,19 @@ class Wording(ABC):
             case AllowDuplicate():
                 return self.allow_duplicate()
 
-    def _sentence_for_everyone(
-        self, advice: Do | TryAgain | AboutGateway | Revise | StartNewLedger | CopyLedger | UnknownState | MayBeOutdated
+    def _describe_common_advice(
+        self,
+        advice: Do | TryAgain | GatewayAdvice | Revise | StartNewLedger | CopyLedger | UnknownState | MayBeOutdated,
     ) -> str:
         match advice:
             case Do(sentence):
                 return self.message(sentence)
             case TryAgain(after_s):
-                return f"Try again {after(after_s) if after_s else 'later'}."
+                return f"Try again {format_delay(after_s) if after_s else 'later'}."
             case Configure() | CheckKey() | LogIn() | UnlockKeyStore():
-                from sora_mcp.tools.gateway_advice import ABOUT_GATEWAY  # noqa: PLC0415 - rarely needed
+                from sora_mcp.tools.gateway_advice import GATEWAY_ADVICE  # noqa: PLC0415 - rarely needed
 
-                return self.ask(self.message(ABOUT_GATEWAY[type(advice)]))
+                return self.ask(self.message(GATEWAY_ADVICE[type(advice)]))
             case Revise(state):
                 return _REVISE[state]
             case StartNewLedger():
@@ -207,83 +208,82 @@ class Wording(ABC):
                 return "If it was interrupted: `sora-mcp ledger copy` goes on with it."
             case UnknownState():
                 return "The gateway reports a state that is not known here; it is treated as running."
-            case MayBeOutdated(trouble):
-                why = self.message(trouble)
-                return f"Nothing newer could be found out, so this may be out of date. {why}"
+            case MayBeOutdated(reason):
+                return f"Nothing newer could be found out, so this may be out of date. {self.message(reason)}"
             case _:
                 assert_never(advice)
 
     @abstractmethod
     def argument(self, field: str) -> str:
-        """What an argument is called."""
+        """Return the name of an argument."""
 
     @abstractmethod
-    def ask(self, to: str) -> str:
-        """The user should do something."""
+    def ask(self, action: str) -> str:
+        """Say that the user should do something."""
 
     @abstractmethod
-    def tell(self, that: str) -> str:
-        """The user should know something."""
+    def tell(self, statement: str) -> str:
+        """Say that the user should know something."""
 
     @abstractmethod
     def correct(self) -> str:
-        """The arguments have to be corrected."""
+        """Say that the arguments have to be corrected."""
 
     @abstractmethod
     def see_log(self) -> str:
-        """Where the details are."""
+        """Say where the details are."""
 
     @abstractmethod
     def wait(self, video_id: str) -> str:
-        """How to wait for a video."""
+        """Say how to wait for a video."""
 
     @abstractmethod
     def wait_for_all(self, advice: WaitForAll) -> str:
-        """How to wait for everything that is under way."""
+        """Say how to wait for everything under way."""
 
     @abstractmethod
     def more(self) -> str:
-        """That a list goes on; nothing where that is shown apart from the sentence."""
+        """Say that a list goes on; empty if that is shown outside the sentence."""
 
     @abstractmethod
     def check_again(self, advice: CheckAgain) -> str:
-        """How to look at a video's state."""
+        """Say how to check a video's state."""
 
     @abstractmethod
     def see_list(self, advice: SeeList) -> str:
-        """How to list videos."""
+        """Say how to list videos."""
 
     @abstractmethod
     def use(self, video_id: str, *, can_remix: bool) -> str:
-        """What can be done with a finished video."""
+        """Say what can be done with a finished video."""
 
     @abstractmethod
     def save(self, video_id: str) -> str:
-        """How to save a video."""
+        """Say how to save a video."""
 
     @abstractmethod
     def settle(self, request_ids: tuple[str, ...]) -> str:
-        """How a person settles unknown outcomes."""
+        """Say how a person settles unknown outcomes."""
 
     @abstractmethod
     def settled_as_not_run(self, request_id: str) -> str:
-        """How a person corrects what they said of a request."""
+        """Say how a person corrects what they said of a request."""
 
     @abstractmethod
     def give_up(self, request_id: str) -> str:
-        """How a person gives up a task."""
+        """Say how a person gives up a task."""
 
     @abstractmethod
     def allow_duplicate(self) -> str:
-        """How to submit again what is said not to have run."""
+        """Say how to submit again what a person says did not run."""
 
     @abstractmethod
     def submit(self) -> str:
-        """How to submit what was tried."""
+        """Say how to submit what was tried in a dry run."""
 
     @abstractmethod
     def raise_cap(self, setting: str) -> str:
-        """Who may raise a cap."""
+        """Say who may raise a cap."""
 
 
 _REVISE: dict[State, str] = {
@@ -304,7 +304,7 @@ _REVISE: dict[State, str] = {
 
 
 def _more_ids(ids: tuple[str, ...]) -> str:
-    """What is said of an answer that named several tasks: of many, or of ids that could be anything, the number."""
+    """Describe further ids in an answer: of many ids, or of ids that are not plain, only the number."""
     count = len(ids)
     words = f"the gateway named {count} more id{'' if count == 1 else 's'}"
     if count <= MAX_NAMED and all(map(is_plain_id, ids)):
@@ -312,8 +312,8 @@ def _more_ids(ids: tuple[str, ...]) -> str:
     return f"{words} in its answer"
 
 
-def after(seconds: float) -> str:
-    """In how long: never less than that."""
+def format_delay(seconds: float) -> str:
+    """Format how long to wait, rounded up."""
     if seconds < 60:
         return f"in {seconds:g} s"
     minutes = math.ceil(seconds / 60)

@@ -22,7 +22,7 @@ from sora_mcp.config.settings import Settings
 from sora_mcp.core.models import VideoRequest
 from sora_mcp.server.surface import SoraServer
 from sora_mcp.studio import Studio
-from sora_mcp.tools.list_sentences import say_list
+from sora_mcp.tools.list_sentences import render_list
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +185,7 @@ async def test_a_gateway_that_hangs_is_told_where_no_wait_was_asked_for(
     async with Studio.open(make_settings(base_url=gateway.address, api_key=KEY)) as studio:
         await studio.submit(VideoRequest(operation="simple_compose", prompt="fox"))
         with anyio.fail_after(15):
-            while NOT_YET not in say_list(await studio.list_videos()):  # at first it is too early to ask
+            while NOT_YET not in render_list(await studio.list_videos()):  # at first it is too early to ask
                 pass
 
 

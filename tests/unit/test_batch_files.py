@@ -12,7 +12,7 @@ from sora_mcp import dialects
 from sora_mcp.cli.batch_files import MAX_LINES, Request, read
 from sora_mcp.config.settings import load
 from sora_mcp.core.errors import InvalidInput
-from sora_mcp.tools.arguments import MOST_CHARACTERS
+from sora_mcp.tools.arguments import MAX_CHARACTERS
 
 LIMITS = dialects.configured(load({})).capabilities
 
@@ -161,7 +161,7 @@ def test_a_name_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> 
 
 
 def test_a_line_that_is_too_long_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
-    long = json.dumps({"prompt": "x" * MOST_CHARACTERS})
+    long = json.dumps({"prompt": "x" * MAX_CHARACTERS})
     said = wrong(tmp_path, f"{long}\n{long}\n[2]\n")
     assert list(said) == [1, 2, 3]
     assert "8,000,000 bytes" in said[1]

@@ -74,7 +74,7 @@ def _base_url(request: Request) -> str | None:
 
 
 class OwnerLinks(Struct, frozen=True):
-    """The links of one owner, each valid for `lasts_s` seconds. `base_url`: their beginning, None if it is not known.
+    """The links of one owner, each valid for `ttl_s` seconds. `base_url`: their beginning, None if it is not known.
 
     `folder`: that of all owners' images, see `common_folder`.
     """
@@ -83,7 +83,7 @@ class OwnerLinks(Struct, frozen=True):
     base_url: str | None
     signer: Signer
     folder: Path
-    lasts_s: int = LINK_TTL_S
+    ttl_s: int = LINK_TTL_S
     wording: type[ForRemoteAgents] = ForRemoteAgents
 
     async def to_video(self, download: Download) -> str:

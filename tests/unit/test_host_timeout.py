@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from sora_mcp.tools import Patience
+from sora_mcp.tools import HostTimeout
 
 pytestmark = pytest.mark.anyio
 
@@ -18,14 +18,14 @@ class Host:
     def __init__(self, time_out_s: float = 60) -> None:
         self.time_out_s = time_out_s
         self.now = 0.0
-        self.patience = Patience(lambda: self.now)
+        self.host_timeout = HostTimeout(lambda: self.now)
 
     def wait(self, asked_s: float = 50, *, cancelled_after_s: float | None = None) -> bool:
         """Whether the wait could run its whole length."""
-        wait_s = min(asked_s, self.patience.most_s)
+        wait_s = min(asked_s, self.host_timeout.max_wait_s)
         lasts_s = min(self.time_out_s, wait_s if cancelled_after_s is None else cancelled_after_s)
         try:
-            with self.patience.waiting(wait_s):
+            with self.host_timeout.waiting(wait_s):
                 self._pass(lasts_s, is_cancelled=lasts_s < wait_s)
         except CancelledError:
             return False
@@ -35,7 +35,7 @@ class Host:
         """So many waits that began at once are cancelled by the time-out."""
         with suppress(CancelledError), ExitStack() as together:
             for _ in range(waits):
-                together.enter_context(self.patience.waiting(self.patience.most_s))
+                together.enter_context(self.host_timeout.waiting(self.host_timeout.max_wait_s))
             self._pass(self.time_out_s, is_cancelled=True)
 
     def _pass(self, seconds: float, *, is_cancelled: bool) -> None:
@@ -49,14 +49,14 @@ async def test_a_user_who_thinks_better_of_it_says_nothing_about_time(seconds: f
     host = Host()
     for _ in range(5):
         assert not host.wait(cancelled_after_s=seconds)
-    assert host.patience.most_s == 50
+    assert host.host_timeout.max_wait_s == 50
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [(4, 3), (5, 4), (5.05, 4), (10, 8), (30, 24)])
 async def test_a_host_that_gives_up_is_answered_before_that(seconds: float, fits: float) -> None:
     host = Host(seconds)
     assert not host.wait()
-    assert host.patience.most_s == fits
+    assert host.host_timeout.max_wait_s == fits
     assert host.wait()
 
 
@@ -64,12 +64,12 @@ async def test_waits_become_as_long_as_they_were_where_they_run_their_whole_leng
     host = Host()
     host.wait(cancelled_after_s=5)
     lengths = []
-    while host.patience.most_s < 50:
+    while host.host_timeout.max_wait_s < 50:
         assert host.wait()
-        lengths.append(host.patience.most_s)
+        lengths.append(host.host_timeout.max_wait_s)
     assert lengths == [8, 16, 32, 50]
     assert host.wait()
-    assert host.patience.most_s == 50
+    assert host.host_timeout.max_wait_s == 50
 
 
 async def test_what_is_shorter_or_ends_early_shows_nothing() -> None:
@@ -77,9 +77,9 @@ async def test_what_is_shorter_or_ends_early_shows_nothing() -> None:
     host.wait(cancelled_after_s=5)
     for _ in range(5):
         assert host.wait(1)
-        with host.patience.waiting(4):  # the video finishes at once
+        with host.host_timeout.waiting(4):  # the video finishes at once
             pass
-    assert host.patience.most_s == 4
+    assert host.host_timeout.max_wait_s == 4
 
 
 async def test_a_host_with_a_time_out_seldom_meets_it_again() -> None:
@@ -92,11 +92,11 @@ async def test_waits_that_time_out_together_count_once() -> None:
     host = Host(5)
     host.give_up_together(8)
     assert host.wait()
-    assert host.patience.most_s == 8
+    assert host.host_timeout.max_wait_s == 8
 
 
 async def test_no_wait_becomes_shorter_than_three_seconds() -> None:
     host = Host()
     for seconds in (30, 10, 4, *[2.9] * 20):
         host.wait(cancelled_after_s=seconds)
-    assert host.patience.most_s == 3
+    assert host.host_timeout.max_wait_s == 3

@@ -1,4 +1,4 @@
-"""Tools that other servers have and this one has not: what to call instead, or that this API cannot do it."""
+"""Tools that other servers have and this one does not: what to call instead, or that this API cannot do it."""
 
 from __future__ import annotations
 
@@ -13,74 +13,82 @@ from sora_mcp.core.tasks import clean
 
 
 class UnknownTool(InvalidInput):
-    """There is no tool of this name. `instead`: the one that is meant, where that is clear.
+    """There is no tool of this name. `instead`: the intended one, if that is clear.
 
-    `limits`: what can be asked for at the gateway. `impossible`: what no tool can do there is said (`sentence`), so
-    that nothing is to be called instead.
+    `limits`: what can be requested at the gateway. `impossible`: no tool is to be called instead, and `sentence` says
+    why.
     """
 
     def __init__(self, name: str, known: Collection[str], limits: Capabilities | None = None) -> None:
-        words = _words_of(name)
-        cannot = next((_said(parts, limits) for verbs, parts in _CANNOT.items() if words & set(verbs.split())), None)
-        said = cannot or next((sentence for verbs, sentence in _NO_TOOL.items() if words & set(verbs.split())), None)
-        meant = (tool for verbs, tool in _INSTEAD.items() if words & set(verbs.split()) and tool in known)
-        self.sentence, self.impossible = None if said is None else _message(said), said is not None
-        self.instead = None if self.impossible else _misspelt(name, known) or next(meant, None)
-        wrong = "unknown tool"
+        words = _split_name(name)
+
+        def is_named(verbs: str) -> bool:
+            return bool(words & set(verbs.split()))
+
+        refusal = next((_compose(parts, limits) for verbs, parts in _IMPOSSIBLE.items() if is_named(verbs)), None)
+        text = refusal or next((hint for verbs, hint in _NOT_NEEDED.items() if is_named(verbs)), None)
+        candidates = (tool for verbs, tool in _EQUIVALENTS.items() if is_named(verbs) and tool in known)
+        self.impossible = text is not None
+        self.sentence = None if text is None else _message(text)
+        self.instead = None if self.impossible else _correct_spelling(name, known) or next(candidates, None)
+        reason = "unknown tool"
         if self.impossible:
-            wrong = "there is no such tool" + (", and this API cannot do that" if cannot else "")
+            reason = "there is no such tool" + (", and this API cannot do that" if refusal else "")
         elif self.instead:
-            wrong = f"unknown tool (did you mean {self.instead}?)"
-        super().__init__([Problem(clean(name, 60), wrong, "" if self.impossible or self.instead else ", ".join(known))])
+            reason = f"unknown tool (did you mean {self.instead}?)"
+        super().__init__(
+            [Problem(clean(name, 60), reason, "" if self.impossible or self.instead else ", ".join(known))]
+        )
         if self.sentence is not None:
             self.advice = (Do(self.sentence),)
 
 
 def _message(text: str) -> Message:
-    """A text in which tools stand in braces."""
+    """Parse a text in which tools are in braces."""
     return tuple(Call(part) if number % 2 else part for number, part in enumerate(re.split("[{}]", text)))
 
 
-def _misspelt(name: str, known: Collection[str]) -> str | None:
-    """The tool whose name this is but for a letter or so. "video" does not count: most names have it."""
+def _correct_spelling(name: str, known: Collection[str]) -> str | None:
+    """Return the tool whose name this is except for a letter or two. "video" does not count: most names have it."""
     cores = {_core(each): each for each in known}
-    near = difflib.get_close_matches(_core(name[:200]), cores, n=1, cutoff=_NEAR)
-    return cores[near[0]] if near else None
+    matches = difflib.get_close_matches(_core(name[:200]), cores, n=1, cutoff=_MIN_SIMILARITY)
+    return cores[matches[0]] if matches else None
 
 
-_NEAR = 0.85
-"""Likeness, of 1, from which a name is taken for misspelt: a tool that costs money must not be named for less."""
+_MIN_SIMILARITY = 0.85
+"""Similarity (0..1) above which a name counts as misspelt: a tool that costs money must not be suggested for less."""
 
 
 def _core(name: str) -> str:
     return re.sub(r"videos?|[^a-z0-9]", "", name.lower())
 
 
-def _words_of(name: str) -> set[str]:
-    """The words of a name: `cancelVideo`, `cancel-video` and `sora.cancel_video` have the same; `text2video` is two."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z]{3})2(?=[a-z]{3})", " ", name[:200])
-    return set(re.findall(r"[a-z0-9]+", parted.lower()))
+def _split_name(name: str) -> set[str]:
+    """Return the words of a name: `cancelVideo` and `cancel-video` have the same, `text2video` has two."""
+    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z]{3})2(?=[a-z]{3})", " ", name[:200])
+    return set(re.findall(r"[a-z0-9]+", separated.lower()))
 
 
 _Parts = str | tuple[str | tuple[str, str], ...]
-"""A text, or its parts; with one there may stand what has to be possible for it: an operation, or `ranges` of earlier
+"""A text, or its parts. A part may come with its condition: an operation that must be possible, or `ranges` of earlier
 videos as items."""
 
 
-def _said(parts: _Parts, limits: Capabilities | None) -> str:
-    """That something cannot be done, and what can be done instead at this gateway."""
+def _compose(parts: _Parts, limits: Capabilities | None) -> str:
+    """Join the parts whose conditions hold at this gateway."""
     if isinstance(parts, str):
         return parts
     return "".join(
-        part if isinstance(part, str) else part[1] if limits is None or _goes(part[0], limits) else "" for part in parts
+        part if isinstance(part, str) else part[1] if limits is None or _is_possible(part[0], limits) else ""
+        for part in parts
     )
 
 
-def _goes(needed: str, limits: Capabilities) -> bool:
+def _is_possible(needed: str, limits: Capabilities) -> bool:
     return limits.images == "any" if needed == "ranges" else limits.can(needed)
 
 
-_CANNOT: dict[str, _Parts] = {
+_IMPOSSIBLE: dict[str, _Parts] = {
     "cancel stop abort kill terminate interrupt pause halt": (
         "A video that was submitted cannot be cancelled: it runs to its end and is paid for. {get_video} tells how it "
         "stands."
@@ -122,9 +130,9 @@ _CANNOT: dict[str, _Parts] = {
         "Videos have no names and no public pages; {download_video} saves the file."
     ),
 }
-"""Verbs, and what is so instead."""
+"""Verbs of what cannot be done, and what can be done instead."""
 
-_NO_TOOL = {
+_NOT_NEEDED = {
     "retry rerun resubmit resend redo repeat regenerate restart again": (
         "First see with {get_video} or {list_videos} what became of the earlier call: it may have made a video. Where "
         "it came to nothing, call the tool that was called then with the same arguments; that costs like a new video."
@@ -133,7 +141,7 @@ _NO_TOOL = {
 }
 """Verbs for which no tool is needed, and what to do."""
 
-_INSTEAD = {
+_EQUIVALENTS = {
     "remix edit modify change variation variations vary restyle transform": "remix_video",
     "blend combine morph mix transition": "blend_videos",
     "storyboard storyboards scenes shots timeline beats": "storyboard_video",
@@ -144,4 +152,4 @@ _INSTEAD = {
     "get status check wait poll query retrieve progress": "get_video",
     "create generate make new text txt t2v image img i2v animate produce render": "create_video",
 }
-"""Verbs of other servers' tools, and the tool of ours that does it."""
+"""Verbs of other servers' tools, and the equivalent tool here."""
