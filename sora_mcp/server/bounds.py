@@ -44,9 +44,9 @@ def refusal_of(line: OversizedLine) -> types.JSONRPCResponse | types.JSONRPCErro
         return None
     if members.get("method") != "tools/call":
         return types.JSONRPCError(jsonrpc="2.0", id=request_id, error=_too_long_error())
-    refused = tools.error_result(InvalidInput([_PROBLEM]), paid=True)  # which tool was meant is not known
-    content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (refused.text, refused.mirror)]
-    result = types.CallToolResult(content=content, structured_content=refused.structured, is_error=True)
+    failure = tools.error_result(InvalidInput([_PROBLEM]), paid=True)  # which tool was meant is not known
+    content: list[types.ContentBlock] = [types.TextContent(text=text) for text in (failure.text, failure.mirror)]
+    result = types.CallToolResult(content=content, structured_content=failure.structured, is_error=True)
     dumped = result.model_dump(mode="json", by_alias=True, exclude_none=True)
     return types.JSONRPCResponse(jsonrpc="2.0", id=request_id, result=dumped)
 
@@ -107,15 +107,15 @@ def explain_413(app: App, max_bytes: int = MAX_MESSAGE_BYTES) -> App:
     error without an id, since that was not read."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        refused = False
+        is_refused = False
 
         async def send_explained(message: Message) -> None:
-            nonlocal refused
+            nonlocal is_refused
             if message["type"] == "http.response.start" and message["status"] == 413:
-                refused = True
+                is_refused = True
                 await drain(receive)
                 await _send_refusal(send, max_bytes)
-            elif not refused:
+            elif not is_refused:
                 await send(message)
 
         await app(scope, receive, send_explained)

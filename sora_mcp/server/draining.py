@@ -1,4 +1,4 @@
-"""Graceful shutdown over HTTP: finish the calls in progress, then close streams that would stay open for ever."""
+"""Graceful shutdown over HTTP: finish the calls in progress, then close streams that would stay open forever."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Draining:
         if self.under_way > 0:
             logger.warning("ending: calls under way are finished first, within %g s: %d", GRACE_S, self.under_way)
         self._server.stop_accepting()
-        self._server.close_viewers()  # pictures are free, and a crafted video can make them take for ever
+        self._server.close_viewers()  # pictures are free, and a crafted video can make them take forever
         with anyio.move_on_after(GRACE_S):
             while self.under_way > 0:
                 self._changed = anyio.Event()

@@ -18,7 +18,7 @@ class SessionTimeouts:
         """Return what is known about an owner's session. For a call outside a session nothing is known or stored."""
         if session_id is None:
             return HostTimeout()
-        timeouts = self._by_session.setdefault((owner, session_id), HostTimeout())
+        host_timeout = self._by_session.setdefault((owner, session_id), HostTimeout())
         while len(self._by_session) > MAX_SESSIONS:
             del self._by_session[next(iter(self._by_session))]
-        return timeouts
+        return host_timeout
