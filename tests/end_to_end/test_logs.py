@@ -63,7 +63,7 @@ async def logged_by_the_server(gateway: FaultGateway, folder: Path, level: str) 
         async with Client(stdio_client(server, errlog=stderr)) as client:
             for tool, arguments in (
                 ("create_video", {"prompt": PROMPT}),
-                ("get_video", {"task_id": "task_1"}),
+                ("get_video", {"task_id": "task_1", "wait_seconds": 50}),
                 ("download_video", {"task_id": "task_1"}),
             ):
                 result = await client.call_tool(tool, arguments)
