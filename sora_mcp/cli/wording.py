@@ -8,7 +8,7 @@ from types import MappingProxyType
 from sora_mcp.cli.command_lines import command, list_arguments, option
 from sora_mcp.cli.videos import command_for
 from sora_mcp.core.advice import Argument, Call, CheckAgain, Message, Part, Restart, SeeList, WaitForAll, parts_of
-from sora_mcp.tools.list_videos import USUAL_LIMIT
+from sora_mcp.tools.list_videos import DEFAULT_LIMIT
 from sora_mcp.tools.wording import Wording, format_delay
 
 
@@ -74,7 +74,7 @@ class ForShell(Wording):
         return f"Wait for it with {_quote('get', video_id, '--wait')}; that is free."
 
     def wait_for_all(self, advice: WaitForAll) -> str:
-        asked = {"query": advice.query, "limit": None if advice.limit == USUAL_LIMIT else advice.limit}
+        asked = {"query": advice.query, "limit": None if advice.limit == DEFAULT_LIMIT else advice.limit}
         return f"Wait for all of them with {_quote(*list_arguments(asked), '--wait')}; that is free."
 
     def more(self) -> str:

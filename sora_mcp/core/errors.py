@@ -172,14 +172,14 @@ class NotAllowed(SoraError):
 
 
 class NotFound(SoraError):
-    """Neither our ledger nor the gateway knows this id. `may_come`: the gateway may know it in a while."""
+    """Neither our ledger nor the gateway knows this id. `may_appear`: the gateway may know it in a while."""
 
     kind = "not_found"
-    may_come = False
+    may_appear = False
 
     @property
     def can_retry(self) -> bool:
-        return self.may_come
+        return self.may_appear
 
 
 class NotReady(SoraError):

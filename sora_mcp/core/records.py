@@ -205,7 +205,7 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
     Raises FileProblem if this program cannot have written the row.
     """
     with detect_damage(entry.request_id):
-        body, made = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
+        body, created = entry.body, datetime.fromtimestamp(entry.created_at, UTC)
         beats = plans.beats(body)
         prompt = body.get("prompt") or " / ".join(beat.description for beat in beats)
         columns = {
@@ -220,7 +220,7 @@ def summary(entry: Entry, prompt_length: int = 80) -> dict[str, Any]:
             "sources": entry.sources or plans.sources(body),
             "amount": plans.amount(body),
             "beats": [beat.frame for beat in beats] or None,
-            "created_at": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "created_at": created.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         if not _is_valid(columns):
             raise ValueError

@@ -206,7 +206,7 @@ class Poller:
         if not self._is_recent(entry):
             return NotFound(f"{accepted} any more.", GiveUp(entry.request_id))
         error = NotFound(f"{accepted} yet.", CheckAgain(entry.id, after_s=60, paid=True))
-        error.may_come = True
+        error.may_appear = True
         return error
 
     def age(self, entry: Entry) -> float | None:

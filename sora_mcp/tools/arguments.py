@@ -185,7 +185,7 @@ def _problems(errors: list[ErrorDetails], model: type[BaseModel], limits: Capabi
         if error_type == "extra_forbidden":
             accepts = partial(_accepts, _model_at(model, location[:-1]), limits)
             argument = Argument(clean(str(location[-1]), 40), details["input"], limits, accepts)
-            problem, target = _unknown(path, argument, _at(schema, location[:-1]))
+            problem, target = _unknown(path, argument, _node_at(schema, location[:-1]))
             meant.add((place, target))
             problem = replace(problem, allowed="" if problem.allowed in mentioned else problem.allowed)
         else:
@@ -258,10 +258,10 @@ def _problem(details: ErrorDetails, schema: Schema) -> Problem:
     location, error_type = details["loc"], details["type"]
     path = _path(location)
     if error_type == "missing":
-        return Problem(path, "is missing", _allowed(_at(schema, location)))
+        return Problem(path, "is missing", _allowed(_node_at(schema, location)))
     if error_type == "sora":  # raised by one of our validators: the text is ours
         return Problem(path, details["msg"])
-    node = _at(schema, location)
+    node = _node_at(schema, location)
     return Problem(
         path, f"{_format_value(details['input'])} is not accepted", _allowed(node) + _example(details["input"], node)
     )
@@ -279,7 +279,7 @@ def _example(value: object, node: Schema) -> str:
     return f", such as {json.dumps([item] if is_list else item)}"
 
 
-def _at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
+def _node_at(schema: Schema, location: tuple[int | str, ...]) -> Schema:
     for part in location:
         schema = schema.get("items", {}) if isinstance(part, int) else schema.get("properties", {}).get(part, {})
     return schema
@@ -300,13 +300,13 @@ def _allowed(node: Schema) -> str:
     if "enum" in node:
         return ", ".join(node["enum"])
     json_type = node.get("type", "")
-    words = {"array": "a list", "object": "an object"}.get(json_type) or _ARTICLE.get(json_type, "")
+    text = {"array": "a list", "object": "an object"}.get(json_type) or _ARTICLE.get(json_type, "")
     if json_type == "array" and ("minItems" in node or "maxItems" in node):
         min_items, max_items = node.get("minItems", 0), node.get("maxItems", "any number")
-        words += f" of {min_items}" if min_items == max_items else f" of {min_items} to {max_items}"
+        text += f" of {min_items}" if min_items == max_items else f" of {min_items} to {max_items}"
     if "minimum" in node and "maximum" in node:
-        words += f" from {node['minimum']:g} to {node['maximum']:g}"
+        text += f" from {node['minimum']:g} to {node['maximum']:g}"
     elif "minimum" in node:
-        words += f" of at least {node['minimum']:g}"
+        text += f" of at least {node['minimum']:g}"
     description = node.get("description", "").rstrip(".")
-    return f"{words} ({description})" if description and words else words
+    return f"{text} ({description})" if description and text else text

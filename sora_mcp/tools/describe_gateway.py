@@ -66,8 +66,8 @@ _BECOMES = {
 
 def _operations(description: Description) -> Iterator[str]:
     for support, verbs in description.operations.items():
-        words = f"{', '.join(verbs[:-1])} and {verbs[-1]}" if len(verbs) > 1 else verbs[0]
-        yield f"{words.capitalize()} requests {_BECOMES[support]}."
+        names = f"{', '.join(verbs[:-1])} and {verbs[-1]}" if len(verbs) > 1 else verbs[0]
+        yield f"{names.capitalize()} requests {_BECOMES[support]}."
 
 
 def _offer(offer: OfferedModel) -> Iterator[str]:
@@ -133,8 +133,8 @@ def _caps(caps: dict[str, float | str]) -> str:
     """Render the caps that are set."""
     if not caps:
         return "No caps are set."
-    words = {name: value if isinstance(value, str) else f"{value:g}" for name, value in caps.items()}
-    return f"Caps: {', '.join(_CAPS[name].format(value) for name, value in words.items())}."
+    amounts = {name: value if isinstance(value, str) else f"{value:g}" for name, value in caps.items()}
+    return f"Caps: {', '.join(_CAPS[name].format(value) for name, value in amounts.items())}."
 
 
 DESCRIBE_GATEWAY = Tool(

@@ -19,7 +19,7 @@ from sora_mcp.tools.published import PublishedVideoList
 from sora_mcp.tools.tool import Tool
 from sora_mcp.tools.wording import MAX_WAIT_S
 
-USUAL_LIMIT = 10
+DEFAULT_LIMIT = 10
 """Videos in one answer by default."""
 
 
@@ -44,7 +44,7 @@ class ListVideos(Model):
     wait_seconds: Annotated[
         int, Field(ge=0, le=MAX_WAIT_S, description="First wait so many seconds for all under way to finish.")
     ] = 0
-    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = USUAL_LIMIT
+    limit: Annotated[int, Field(ge=1, le=50, description="Most that one answer holds.")] = DEFAULT_LIMIT
     cursor: Annotated[str, Field(description="next_cursor of the last answer, for older ones.")] | None = None
 
 

@@ -20,7 +20,7 @@ class InvalidMoment(ValueError):
     """A text is not a position in a video; the message says what is allowed."""
 
 
-def read(text: str) -> Moment | tuple[Moment, Moment]:
+def parse(text: str) -> Moment | tuple[Moment, Moment]:
     """Parse a frame, a time or a range of either. Raises InvalidMoment."""
     plain = " ".join(text.lower().split())
     ends = _RANGE_SEPARATOR.split(plain)

@@ -16,7 +16,7 @@ def render_stills(sheet: Stills, _: Wording = FOR_AGENTS) -> str:
     description = _describe_videos(videos)
     lengths = {video.seconds for video in videos}
     if sheet.is_large and len(videos) == 1:
-        return " ".join([f"{_at(sheet.stills[0])} of {description}, large.", *_describe_beat_of_still(sheet)])
+        return " ".join([f"{_format_position(sheet.stills[0])} of {description}, large.", *_describe_own_beat(sheet)])
     stills = "1 still" if sheet.frames == 1 else f"{sheet.frames} stills"
     order = ", in reading order" if sheet.frames > 1 else ""
     together = ", those of one time together" if sheet.frames > len(videos) > 1 else ""
@@ -52,7 +52,7 @@ def _describe_shape(video: SheetVideo) -> str:
     return f"{video.width}x{video.height}, {video.seconds:g} s, {frames}"
 
 
-def _at(still: SheetStill) -> str:
+def _format_position(still: SheetStill) -> str:
     return f"Frame {still.frame} ({still.seconds:.2f} s)"
 
 
@@ -60,7 +60,7 @@ _MAX_BEATS = 12
 """Beats that are listed with the stills that show them."""
 
 
-def _describe_beat_of_still(sheet: Stills) -> list[str]:
+def _describe_own_beat(sheet: Stills) -> list[str]:
     """Describe the beat that a single still belongs to."""
     number = sheet.stills[0].beat
     if number is None:

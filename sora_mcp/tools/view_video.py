@@ -34,7 +34,7 @@ _FRAME_LIMIT = 1e9
 def _check_moment(text: str) -> str:
     if text.strip().lower() not in _BEATS:
         try:
-            moments.read(text)
+            moments.parse(text)
         except moments.InvalidMoment as error:
             raise PydanticCustomError("sora", "{words}", {"words": str(error)}) from None
     return text.strip().lower()
@@ -48,7 +48,7 @@ At = Annotated[
 ]
 
 
-_USUAL_FRAMES = 6
+_DEFAULT_FRAMES = 6
 
 
 class ViewVideo(Model):
@@ -57,7 +57,7 @@ class ViewVideo(Model):
     task_id: TaskId
     variant: VariantNumber = 1
     frames: Annotated[int, Field(ge=1, le=MAX_STILLS, description="Stills, evenly spaced; fewer are larger.")] = (
-        _USUAL_FRAMES
+        _DEFAULT_FRAMES
     )
     at: At | None = None
     all_variants: Annotated[bool, Field(description="All variants on one sheet.")] = False
@@ -68,10 +68,10 @@ class ViewVideo(Model):
         """What to show. Raises InvalidInput if `at` already determines the number of stills."""
         if self.at is None:
             return View(frames=self.frames)
-        at = None if self.at in _BEATS else moments.read(self.at)
+        at = None if self.at in _BEATS else moments.parse(self.at)
         if isinstance(at, tuple):
             return View(frames=self.frames, span=at)
-        if self.frames not in {1, _USUAL_FRAMES}:
+        if self.frames not in {1, _DEFAULT_FRAMES}:
             reason = f"does not go with {quoted(self.at)}"
             raise InvalidInput([Problem("frames", reason, 'one of the two, or a range such as "2s-5s"')])
         return View(at_beats=True) if at is None else View(at=at)

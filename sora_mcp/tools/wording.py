@@ -306,10 +306,10 @@ _REVISE: dict[State, str] = {
 def _more_ids(ids: tuple[str, ...]) -> str:
     """Describe further ids in an answer: of many ids, or of ids that are not plain, only the number."""
     count = len(ids)
-    words = f"the gateway named {count} more id{'' if count == 1 else 's'}"
+    text = f"the gateway named {count} more id{'' if count == 1 else 's'}"
     if count <= MAX_NAMED and all(map(is_plain_id, ids)):
-        words += f" ({', '.join(ids)})"
-    return f"{words} in its answer"
+        text += f" ({', '.join(ids)})"
+    return f"{text} in its answer"
 
 
 def format_delay(seconds: float) -> str:

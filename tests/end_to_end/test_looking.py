@@ -269,13 +269,13 @@ def _missing() -> None:
     ],
 )
 def test_a_moment_may_be_written_in_many_ways(text: str, moment: object) -> None:
-    assert moments.read(text) == moment
+    assert moments.parse(text) == moment
 
 
 @pytest.mark.parametrize("text", ["", "s", "7.3", "-1", "1e3", "nan", "1-2-3", "5-5", "7 hours", "9" * 30, "1s-40"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(moments.InvalidMoment):
-        moments.read(text)
+        moments.parse(text)
 
 
 async def test_nothing_is_left_of_a_video_that_was_looked_at(
