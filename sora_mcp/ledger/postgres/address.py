@@ -1,4 +1,4 @@
-"""Where a database is, in words that anybody may read: never who asks for it, nor with which password."""
+"""Parses the address of a database, and describes it without its user and password."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORT = "5432"
 
 
 def describe_database(url: str) -> str:
-    """The database, the hosts and the ports of an address. Raises FileProblem where it is none."""
+    """Return the database, the hosts and the ports of an address as text. Raises FileProblem if it is invalid."""
     values = parse_address(url)
     hosts = str(values.get("host") or values.get("hostaddr") or "").split(",")
     ports = str(values.get("port") or _PORT).split(",")
@@ -24,7 +24,7 @@ def describe_database(url: str) -> str:
 
 
 def parse_address(url: str) -> dict[str, object]:
-    """An address by its parts. Raises FileProblem where it is none, and repeats nothing of it."""
+    """Return the parts of an address. Raises FileProblem, which quotes nothing of it, if it is invalid."""
     try:
         return dict(conninfo_to_dict(url))
     except psycopg.Error:

@@ -1,7 +1,7 @@
-"""One transaction, as `Database` asks for it.
+"""A connection, and a transaction that implements `Database`.
 
-Its statements are sent on without waiting for their answers, up to the first whose rows are read: one round trip for
-all of them. Where one of them fails, the next read raises that, or the commit.
+Statements are sent without waiting for their answers, up to the first whose rows are read: one round trip for all of
+them. If one of them fails, the next read or the commit raises the error.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, tuple_row
 
 CHANGES_CHANNEL = "sora_ledger"
-"""Where those who wait hear the request ids of entries that changed."""
+"""The channel on which the request ids of changed entries are announced."""
 SERVERS_CHANNEL = "sora_servers"
-"""Where servers tell each other what their clients said to one of them."""
+"""The channel on which servers pass on what a client has said to one of them."""
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 """The database's clock, in unix seconds."""
 
@@ -30,8 +30,8 @@ CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection to PostgreSQL.
 
-    `is_set_up`: it was looked at whether what is committed on it is safe. `has_warned`: PostgreSQL said so of the last
-    statement, as of a commit that a cancelled wait has kept from its copies.
+    `is_set_up`: it was checked that commits on it are safe. `has_warned`: PostgreSQL has warned of the last statement,
+    such as a commit that did not reach its copies because the wait for them was cancelled.
     """
 
     is_set_up = False
@@ -40,7 +40,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self._closing = threading.Lock()
-        # libpq closes its own as soon as it notices a loss, and the number may be another connection's right after.
+        # libpq closes its own as soon as it notices a loss, and the descriptor may be another connection's right after.
         self._socket = socket.fromfd(pgconn.socket, socket.AF_INET, socket.SOCK_STREAM)
         weakref.finalize(self, self._socket.close)
 
@@ -50,12 +50,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         super().close()
 
     def abort(self) -> None:
-        """End it from another thread: whoever waits for an answer on it is told that it is lost."""
+        """Shut the connection down from another thread: a statement that waits for its answer fails."""
         with suppress(OSError), self._closing:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def run(self, script: str) -> list[tuple[Any, ...]]:
-        """Run several statements in one round trip; the rows of the last one."""
+        """Run several statements in one round trip, and return the rows of the last one."""
         cursor = self.execute(script.encode(), prepare=False)
         while cursor.nextset():
             pass
@@ -64,7 +64,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
 @contextmanager
 def abort_after(seconds: float, connection: Connection) -> Iterator[None]:
-    """Shut a connection that takes longer: it raises psycopg.Error then. PostgreSQL may stand still."""
+    """Abort a connection that takes longer, as PostgreSQL may hang: it raises psycopg.Error then."""
     timer = threading.Timer(seconds, connection.abort)
     timer.daemon = True
     timer.start()
@@ -75,7 +75,7 @@ def abort_after(seconds: float, connection: Connection) -> Iterator[None]:
 
 
 class Answer:
-    """The rows of a statement that was sent: they are waited for when they are read."""
+    """The rows of a statement that was sent; reading them waits for the answer."""
 
     def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], pipeline: psycopg.Pipeline | None) -> None:
         self._cursor = cursor
@@ -92,14 +92,13 @@ class Answer:
 
     def _ready_cursor(self) -> psycopg.Cursor[tuple[Any, ...]]:
         if self._pipeline is not None and self._cursor.pgresult is None:
-            # Not only flushed: a server that is stopped before it goes on is seen to idle in a transaction.
+            # Not only flushed: so PostgreSQL sees a server that is stopped before it goes on as idle in a transaction.
             self._pipeline.sync()
         return self._cursor
 
 
 class Transaction:
-    """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty where it only
-    reads."""
+    """An open transaction of a connection, in its `pipeline` if it has one. `for_update` is empty if it only reads."""
 
     skip_locked = " FOR UPDATE SKIP LOCKED"
     notify_clause = f" RETURNING pg_notify('{CHANGES_CHANNEL}', request_id)"
@@ -125,7 +124,7 @@ class Transaction:
         self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", [name])
 
     def day_of(self, column: str) -> str:
-        # Whoever shares the ledger may live in several time zones: a day is one of UTC.
+        # The servers and people that share the ledger may be in several time zones: a day is one of UTC.
         return f"to_char(to_timestamp({column}) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
 
     def notify(self, request_id: str) -> None:
@@ -134,12 +133,12 @@ class Transaction:
 
 @lru_cache(maxsize=512)
 def _translate(sql: str) -> bytes:
-    """A statement with the placeholders of psycopg. None of ours holds a question mark in a text."""
+    """Return a statement with the placeholders of psycopg. No statement has a question mark in a literal."""
     return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 def _to_storable(value: Any) -> Any:
-    """A value that PostgreSQL can hold: its texts have no NUL, and no half of a surrogate pair."""
+    """Return a value that PostgreSQL can store: its texts have no NUL, and no half of a surrogate pair."""
     if isinstance(value, str) and not (value.isascii() and "\0" not in value):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return value

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, and transactions on them: each comes to its end within a known time, whatever happens."""
+"""Connections to PostgreSQL, and transactions on them: each ends within a known time, whatever happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 MAX_CONCURRENT = 8
 """Transactions of one server at a time."""
 _FIRST_ANSWER_TIMEOUT_S = 5.0
-"""Seconds in which a new connection is to answer for the first time."""
+"""Seconds within which a new connection has to answer for the first time."""
 _DEFAULT_PARAMETERS = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -34,22 +34,22 @@ _DEFAULT_PARAMETERS = {
     "tcp_user_timeout": "15000",
     "application_name": "sora ledger",
 }
-"""What an address that says nothing else gets: a host that is gone is noticed within half a minute."""
+"""Connection parameters unless the address sets them: a host that is down is noticed within half a minute."""
 _SESSION_SETTINGS = (
     "SET idle_in_transaction_session_timeout = '5s'; SET statement_timeout = '15s';"  # a server may be stopped midway
-    " SET lock_timeout = '10s';"  # who waits for a table that is held is told so
+    " SET lock_timeout = '10s';"  # a wait for a locked table ends in an error
     " SET idle_session_timeout = 0;"  # a connection that holds this server's lock and listens is mostly idle
     " SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-    # What others have committed is seen once a lock is there, whatever the database begins transactions with.
+    # What others have committed is visible once a lock is acquired, whatever the database's default is.
     " SET default_transaction_isolation = 'read committed';"
-    # All rows are seen, or none: a guard that a policy hides rows from would pay again.
+    # All rows are visible, or none: a guard from which a policy hides rows would pay again.
     " SET row_security = off;"
-    " SET extra_float_digits = 1;"  # a time is told to the microsecond
-    # Each query has its index, also right after a copy of a million rows, of which PostgreSQL knows nothing yet.
+    " SET extra_float_digits = 1;"  # times are exact to the microsecond
+    # Each query has its index, also right after a copy of a million rows, of which PostgreSQL has no statistics yet.
     " SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off;"
-    # The fewest rows are best, wherever they lie: what others have made since is not walked for someone's old ones.
+    # The fewest rows are best, wherever they are: newer rows of others are not walked to find an owner's old ones.
     " SET seq_page_cost = 0; SET random_page_cost = 0;"
-    # What was given up here does not go on waiting there, where PostgreSQL can tell (Linux).
+    # A statement that was abandoned here does not go on waiting there, if PostgreSQL can notice (Linux).
     " SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%'"
 )
 _SERVER_SETTINGS = (
@@ -60,13 +60,13 @@ _SERVER_SETTINGS = (
 _CLOCK = f"SELECT {CLOCK}"
 _START_TO_WRITE = f"{_CLOCK}, set_config('lock_timeout', %s, true), pg_advisory_xact_lock_shared({MIGRATION_LOCK})"
 _MAX_CLOCK_DELAY_S = 1.0
-"""Seconds that a transaction takes at most whose reading of the clock counts: it may have come late."""
+"""Seconds after which a transaction's reading of the clock is ignored: the answer may have come late."""
 
-logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is told in our words
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # errors are reported in our words
 
 
 class CommitUnknown(Unavailable):
-    """The connection was lost while a transaction was being committed: it may be there. `result`: what it returned."""
+    """The connection was lost during a commit, which may have succeeded. `result`: what the transaction returned."""
 
     def __init__(self, result: object) -> None:
         super().__init__("the connection was lost")
@@ -74,7 +74,7 @@ class CommitUnknown(Unavailable):
 
 
 class Clock(NamedTuple):
-    """What a transaction asked for as its first statement: the time of the database, and when that was."""
+    """The first statement of a transaction: a query for the database's time, and when it was sent."""
 
     asked_at: float
     answer: psycopg.Cursor[tuple[Any, ...]]
@@ -82,7 +82,7 @@ class Clock(NamedTuple):
 
 @dataclass(eq=False)
 class Job(Generic[T]):
-    """One transaction, to be run in a thread; whoever cannot wait for it any longer abandons it."""
+    """One transaction, to be run in a thread; a caller that cannot wait any longer abandons it."""
 
     connections: Connections
     work: Callable[[Transaction], T]
@@ -90,9 +90,9 @@ class Job(Generic[T]):
     timeout_s: float
     deadline: float
     on_late_result: Callable[[object], None]
-    """Told what an abandoned transaction returned that was committed all the same."""
+    """Called with the result of an abandoned transaction that was committed all the same."""
     is_one_statement: bool = False
-    """It is a transaction by itself, which only reads."""
+    """The work is a single statement that only reads, and so a transaction by itself."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class Job(Generic[T]):
         self._result: T | None = None
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: end it."""
+        """End the transaction, since no caller waits for it any more."""
         with self._lock:
             self._is_abandoned = True
             if self._connection is not None:
@@ -109,7 +109,7 @@ class Job(Generic[T]):
         self.on_late_result(self._result)
 
     def run(self) -> T:
-        """The result of the work. Raises FileProblem, and nothing is written then, but for CommitUnknown."""
+        """Return the result of the work. Raises FileProblem, and nothing is written then, except for CommitUnknown."""
         while True:
             try:
                 result = self._attempt()
@@ -167,7 +167,7 @@ class Job(Generic[T]):
             raise CommitUnknown(result)
 
     def _set_result(self, result: T) -> None:
-        """It is committed, or may be."""
+        """Store the result of a transaction that is committed, or may be."""
         with self._lock:
             self._result = result
             is_late = self._is_abandoned
@@ -182,7 +182,7 @@ class Job(Generic[T]):
 
 
 class Connections:
-    """The way to one database: `url` as https://www.postgresql.org/docs/current/libpq-connect.html has it."""
+    """Connections to one database; `url`: see https://www.postgresql.org/docs/current/libpq-connect.html."""
 
     def __init__(self, url: str, prepare: Callable[[Connection], None], folder: Path = Path()) -> None:
         self.folder = folder
@@ -195,11 +195,11 @@ class Connections:
         self._opening = threading.Lock()
 
     def now(self) -> float:
-        """The database's clock, as it was last read, and this machine's pace since."""
+        """Return the database's time, from its last reading and this machine's clock since."""
         return time.monotonic() + self._offset
 
     def connect(self) -> Connection:
-        """A connection of one's own. Raises psycopg.Error or FileProblem."""
+        """Return a new connection outside the pool. Raises psycopg.Error or FileProblem."""
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
             with abort_after(_FIRST_ANSWER_TIMEOUT_S, connection):
@@ -210,14 +210,14 @@ class Connections:
         return connection
 
     def check_reachable(self) -> None:
-        """Raise FileProblem where no connection can be made now; the pool does not tell why."""
+        """Raise FileProblem if no connection can be made now; the pool gives no reason."""
         try:
             self.connect().close()
         except psycopg.Error as error:
             raise problem_from(error) from None
 
     def prepare(self, deadline: float) -> None:
-        """Have the database brought up to date, once. Raises FileProblem."""
+        """Migrate the database, once. Raises FileProblem."""
         if self._is_prepared:
             return
         if not self._preparing.acquire(timeout=max(deadline - time.monotonic(), 0)):
@@ -233,7 +233,7 @@ class Connections:
             self._preparing.release()
 
     def borrow(self, deadline: float) -> AbstractContextManager[Connection]:
-        """A connection for one transaction. Raises psycopg_pool.PoolTimeout."""
+        """Borrow a connection for one transaction. Raises psycopg_pool.PoolTimeout."""
         with self._opening:
             if self._pool is None:
                 self._pool = psycopg_pool.ConnectionPool(
@@ -250,7 +250,7 @@ class Connections:
             return self._pool.connection(max(deadline - time.monotonic(), 0.05))
 
     def set_up(self, connection: Connection) -> None:
-        """Set up a connection that is new, and read the clock of the database behind it."""
+        """Set up a connection if it is new, and read the clock of its database."""
         if not connection.is_set_up:
             _set_up(connection)
             asked_at = time.monotonic()
@@ -258,7 +258,7 @@ class Connections:
             self._offset = float(now) - asked_at
 
     def begin(self, connection: Connection, *, to_write: bool, timeout_s: float) -> Clock:
-        """Begin a transaction, and ask what time it is."""
+        """Begin a transaction, and query the database's time."""
         asked_at = time.monotonic()
         if not to_write:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -267,7 +267,7 @@ class Connections:
         return Clock(asked_at, connection.execute(_START_TO_WRITE, [f"{timeout_s * 1000:.0f}"]))
 
     def read_clock(self, clock: Clock) -> None:
-        """Read the clock that a transaction asked for, once that has ended. Raises nothing: it is committed."""
+        """Read the time that a transaction has queried, once that has ended. Raises nothing, as it is committed."""
         with suppress(psycopg.Error):
             row = clock.answer.fetchone()
             if row is not None and time.monotonic() - clock.asked_at < _MAX_CLOCK_DELAY_S:
@@ -288,7 +288,7 @@ def _conninfo(url: str) -> str:
 
 
 def _set_up(connection: Connection) -> None:
-    """Set up a new connection. Raises FileProblem where what is committed on it might be lost."""
+    """Set up a new connection. Raises FileProblem if commits on it might be lost."""
     ((pid, fsync, commit, version, encoding),) = connection.run(_SERVER_SETTINGS)
     if pid != connection.info.backend_pid:
         raise Unsuitable(
@@ -309,8 +309,8 @@ def _set_up(connection: Connection) -> None:
 
 
 def _roll_back(connection: Connection) -> None:
-    """Roll back. psycopg takes a statement that was skipped after a failed one for prepared: `rollback` forgets that,
-    and where there is nothing to be rolled back the connection is not used again."""
+    """Roll back. psycopg considers a statement prepared that was skipped after a failed one: `rollback` forgets that,
+    and if there is nothing to roll back the connection is not used again."""
     with suppress(psycopg.Error):
         if connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE:
             connection.close()

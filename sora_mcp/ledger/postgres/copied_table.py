@@ -26,9 +26,9 @@ TABLES = {
     "used_answers": ("answer_id", ("answer_id",)),
     "salt": ("value", ()),
 }
-"""Every table of a ledger: the order in which its rows are read, and the columns that tell a person which row it is."""
+"""Every table of a ledger: the order in which its rows are read, and the columns that identify a row for a person."""
 BATCH_SIZE = 500
-"""Rows that are held in memory."""
+"""Rows in memory at a time."""
 _COLUMNS = (
     "SELECT column_name, data_type, is_nullable = 'NO' AND column_default IS NULL FROM information_schema.columns"
     " WHERE table_name = %s AND table_schema = ("
@@ -42,7 +42,7 @@ _ALLOWED_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "double precision": ((int, float), "a number"),
     "bytea": (bytes, "bytes"),
 }
-"""What a column of each kind of PostgreSQL's can hold, and the same in words."""
+"""The Python types that a column of each PostgreSQL type can hold, and their description."""
 
 
 class Refused(FileProblem):
@@ -53,7 +53,7 @@ class Refused(FileProblem):
 
 
 class CopiedTable:
-    """The table `name`, in the file `db` and in the database. Both are in the middle of a transaction."""
+    """The table `name`, in the file `db` and in the database. Both are in a transaction."""
 
     def __init__(self, connection: Connection, db: File, name: str) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class CopiedTable:
         self._sql = f"SELECT {self._names} FROM {name} ORDER BY {order}"  # noqa: S608 - our own names
 
     def unsupported_values(self) -> Iterator[str]:
-        """What stands in the file that PostgreSQL cannot hold, value by value."""
+        """Describe each value in the file that PostgreSQL cannot hold."""
         for column in self._others:
             yield f"the table {self.name} has a column {column}, which is none of a ledger's"
         for row in self._rows():
@@ -80,7 +80,8 @@ class CopiedTable:
                     yield f"{column} of {self._describe_row(row)} holds {reason}"
 
     def write(self) -> int:
-        """Write all rows in place of what is in the database; how many there are. Raises psycopg.Error, or Refused."""
+        """Replace the rows in the database with those of the file, and return their number. Raises psycopg.Error or
+        Refused."""
         self._connection.run(f"TRUNCATE {self.name}")
         rows, number = self._rows(), 0
         while part := list(islice(rows, BATCH_SIZE)):
@@ -93,7 +94,7 @@ class CopiedTable:
         return number
 
     def compare(self) -> None:
-        """Raise Refused where the database gives back anything else than what stands in the file."""
+        """Raise Refused if the database returns anything else than what is in the file."""
         with self._connection.cursor(name="compared") as cursor:
             cursor.itersize = BATCH_SIZE
             cursor.execute(self._sql.encode(), binary=True)
@@ -131,7 +132,7 @@ class CopiedTable:
 
 
 def check_values(tables: Sequence[CopiedTable], max_named: int = 5) -> None:
-    """Raise Refused where the file holds what PostgreSQL cannot."""
+    """Raise Refused if the file holds values that PostgreSQL cannot hold."""
     problems = (problem for table in tables for problem in table.unsupported_values())
     if named := list(islice(problems, max_named)):
         more = sum(1 for _ in problems)
@@ -140,12 +141,12 @@ def check_values(tables: Sequence[CopiedTable], max_named: int = 5) -> None:
 
 
 def decode_text(raw: bytes) -> str:
-    """A text of SQLite's, which may hold anything."""
+    """Decode a text of SQLite's, which may hold any bytes."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def _problem_with(value: object, column_type: str, *, is_required: bool) -> str:
-    """What a value is that a column of a `column_type` cannot hold; empty where it can."""
+    """Describe a value that a column of `column_type` cannot hold; empty if it can."""
     if value is None:
         return "nothing" if is_required else ""
     allowed_types, description = _ALLOWED_TYPES[column_type]
@@ -166,5 +167,5 @@ def _type_of(value: object) -> str:
 
 
 def _format_value(value: object) -> str:
-    """A value that tells which row it is, as far as it can be shown."""
+    """Format a value of a row's key, as far as it can be shown."""
     return str(value)[:80] if isinstance(value, int) or (isinstance(value, str) and value.isprintable()) else "?"

@@ -1,7 +1,7 @@
 """A SQLite ledger, copied into a database: all of it, or nothing.
 
 Everything is written in one transaction, read back and compared there, and committed once the file is marked. Whenever
-that is interrupted the database holds the whole ledger or none of it, and the file and the database never both pay.
+that is interrupted, the database holds the whole ledger or nothing, and paid calls never go through both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sora_mcp.ledger.sqlite.source import Source
 Outcome = Literal["copied", "could_be_copied", "copied_before"]
 
 _RECORDED = ("videos", "generations", "history", "batch_lines")
-"""Tables that are empty where nothing was ever asked for."""
+"""Tables that are empty if nothing was ever requested."""
 _TIMEOUTS = (
     "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10min';"
     " SET LOCAL idle_in_transaction_session_timeout = '10min'"
@@ -41,7 +41,7 @@ _OTHER_SERVERS = (
 
 
 class Copy(Struct, frozen=True):
-    """What became of a copy. `rows`: how many each table has."""
+    """The result of a copy. `rows`: their number in each table."""
 
     outcome: Outcome
     rows: dict[str, int]
@@ -50,8 +50,8 @@ class Copy(Struct, frozen=True):
 def copy_ledger(path: Path, url: str, *, is_dry_run: bool = False, again: bool = False) -> Copy:
     """Copy the ledger in the file at `path` into the database at `url`, and mark the file as copied.
 
-    With `is_dry_run` everything is written and compared, and taken back. `again`: although the file was copied before,
-    into a database that is lost. Raises FileProblem, and nothing is copied then.
+    With `is_dry_run` everything is written and compared, and rolled back. `again`: copy although the file was copied
+    before, into a database that is lost. Raises FileProblem, and nothing is copied then.
     """
     connections, source = Connections(url, lambda _: None), Source(path)
     try:
@@ -141,7 +141,7 @@ class _CopyJob:
         )
 
     def _check_is_of_source(self, db: File) -> None:
-        """Raise Refused where what the database holds is not a copy of this file."""
+        """Raise Refused if the database does not hold a copy of this file."""
         salts = {bytes(row[0]) for row in db.execute("SELECT value FROM salt")}
         ((newest,),) = db.execute("SELECT max(number) FROM videos")
         copied_salts = {row[0] for row in self._connection.run("SELECT value FROM salt")}
@@ -174,7 +174,7 @@ class _Diverged(Refused):
 
 
 class _OutcomeUnknown(FileProblem):
-    """The connection was lost with the last word."""
+    """The connection was lost while the copy was being committed."""
 
     def __init__(self, place: str) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
-"""How PostgreSQL keeps what videos add up to; `sql/counting.py` reads it.
+"""How PostgreSQL maintains the sums of videos that `sql/counting.py` reads.
 
-Triggers put each change of a sum into `video_counts` as a row of its own, which nobody else writes: two servers never
-wait for each other there. Now and then an insert puts the rows of an account together.
+Triggers insert each change of a sum into `video_counts` as a new row, so that two servers never wait for each other
+there. Now and then an insert merges the rows of an account.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from sora_mcp.ledger.sql.counting import GROUP, SUMS
 
 _INSERTS_PER_COMPACTION = 32
-"""Inserts after which the rows of an account are put together, on average."""
+"""Inserts after which the rows of an account are merged, on average."""
 
 
 def _share(row: str, sign: str = "") -> str:
-    """What a row of `videos` adds to its group: by the gateway's own figure where there is one."""
+    """Return what a row of `videos` adds to its group, by the gateway's own figure if there is one."""
     money = f"coalesce({row}.stated, {row}.estimate)"
     columns = ", ".join(f"{row}.{name}" for name in ("gateway", "address", "key_fingerprint", "owner", "state"))
     return (

@@ -1,7 +1,7 @@
 """The documents that servers share (`sora_mcp.config.documents`), as rows beside the ledger.
 
-A command reads and changes them on a connection of its own. A server watches them: a thread looks at them every second,
-and whenever it is told of a change, so that no request waits for the database.
+A command reads and changes them on a connection of its own. A server watches them: a thread reads them every second,
+and at each notification of a change, so that no request waits for the database.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
 CURRENT_TTL_S = 3.0
-"""Seconds for which what was seen is taken to be how it is."""
+"""Seconds for which documents that were read count as current."""
 CACHE_TTL_S = 60.0
-"""Seconds for which it still counts where the database cannot be asked: without it, nothing is submitted or shown."""
+"""Seconds for which they still count if the database cannot be reached: without them, nothing is submitted or shown."""
 FIRST_READ_TIMEOUT_S = 5.0
-"""Seconds that a server which starts waits for the first look."""
+"""Seconds that a starting server waits for the first read."""
 _HANG_TIMEOUT_S = 3.0
 _RETRY_DELAY_S = 0.5
 _CHANNEL = "sora_documents"
@@ -47,7 +47,7 @@ _QUERY = (
 
 
 class PostgresDocuments:
-    """The documents in the database at `url`, each read anew whenever it is used."""
+    """The documents in the database at `url`, read again at each use."""
 
     place = "the ledger's database"
 
@@ -62,16 +62,16 @@ class PostgresDocuments:
             return float(connection.run(f"SELECT {CLOCK}")[0][0])
 
     def close(self) -> None:
-        """No connection stays open."""
+        """Do nothing: no connection stays open."""
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> Mapping[str, Text]:
-        """The texts of all documents by their names; `known`: those that need not be fetched again."""
+        """Return the texts of all documents by their names; `known`: those that need not be fetched again."""
         with self.connect() as connection:
             return read_texts(connection, known)[1]
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection for a moment. Raises FileProblem where there is none, or it fails."""
+        """Connect for the duration of the block. Raises FileProblem if that fails, or the connection is lost."""
         try:
             with closing(self._connections.connect()) as connection:
                 _prepare(connection)
@@ -81,14 +81,14 @@ class PostgresDocuments:
 
 
 class Text(NamedTuple):
-    """A document as it stands in the database."""
+    """A document as it is in the database."""
 
     digest: str
     content: str
 
 
 def read_texts(connection: Connection, known: Mapping[str, Text]) -> tuple[float, Mapping[str, Text]]:
-    """The database's clock, and the texts of all documents."""
+    """Return the database's time, and the texts of all documents."""
     rows = connection.execute(_QUERY.encode(), [[each.digest for each in known.values()]]).fetchall()
     texts = {text.digest: text for text in known.values()}
     current = {
@@ -100,7 +100,7 @@ def read_texts(connection: Connection, known: Mapping[str, Text]) -> tuple[float
 
 
 class PostgresDocument:
-    """One of them."""
+    """One of these documents."""
 
     def __init__(self, documents: PostgresDocuments, name: str) -> None:
         self._documents = documents
@@ -111,7 +111,7 @@ class PostgresDocument:
         return None if text is None else text.digest
 
     def check_current(self) -> None:
-        """Whoever reads it asks the database."""
+        """Do nothing: each read queries the database."""
 
     def read(self) -> dict[str, Any]:
         text = self._documents.texts().get(self._name)
@@ -133,7 +133,7 @@ class PostgresDocument:
             raise
 
     def _lock_content(self, connection: Connection) -> str:
-        """Its text, which nobody else changes until the transaction ends."""
+        """Return the document's text, locked until the transaction ends."""
         connection.execute("SET LOCAL lock_timeout = '10s'")
         connection.execute("INSERT INTO documents VALUES (%s, %s) ON CONFLICT DO NOTHING", [self._name, serialize({})])
         row = connection.execute("SELECT content FROM documents WHERE name = %s FOR UPDATE", [self._name]).fetchone()
@@ -157,9 +157,9 @@ _MAY_BE_CHANGED = Do("It is not known whether the change was made: look before y
 
 
 class WatchedDocuments(PostgresDocuments):
-    """The same for a server that runs: they are read from memory.
+    """The same for a running server, read from memory.
 
-    What was seen counts for `cache_ttl_s` seconds where the database cannot be asked any more. `read` and `stamp` raise
+    What was read counts for `cache_ttl_s` seconds if the database cannot be reached any more; `read` and `stamp` raise
     FileProblem after that.
     """
 
@@ -196,7 +196,7 @@ class WatchedDocuments(PostgresDocuments):
         return self._texts
 
     def check_current(self) -> None:
-        """Raise FileProblem where the database was not asked within the last CURRENT_TTL_S."""
+        """Raise FileProblem if the database was not read within the last CURRENT_TTL_S."""
         self._check(CURRENT_TTL_S)
 
     def _check(self, seconds: float) -> None:
@@ -258,6 +258,6 @@ class WatchedDocument(PostgresDocument):
 
 
 def _prepare(connection: Connection) -> None:
-    """Make the tables where there are none. A change of the ledger's that has to wait keeps nobody out."""
+    """Create the tables if there are none. A migration of the ledger that has to wait blocks no reader."""
     with suppress(OlderRelease, migrations.NewerRelease):
         migrations.migrate(connection, migrations.STEPS, LIVING_SENDERS)

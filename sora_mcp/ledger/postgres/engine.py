@@ -1,4 +1,4 @@
-"""The ledger, kept in PostgreSQL: how its methods reach the database, and what every one of them looks after."""
+"""The PostgreSQL ledger: how its methods reach the database, and the checks that all of them share."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 8.0
-"""Seconds beyond its patience after which a transaction is given up: PostgreSQL, or the way to it, stands still."""
+"""Seconds beyond its time-out after which a transaction is abandoned: PostgreSQL or the network hangs."""
 _COMMIT_TIMEOUT_S = 300.0
-"""Seconds within which a commit whose connection was lost may still be done: it may wait for a copy."""
+"""Seconds within which a commit whose connection was lost may still succeed: it may wait for a copy."""
 _STANDBY_SQLSTATE = "55000"
-"""SQLSTATE of what a copy does not do while it follows another."""
+"""SQLSTATE of statements that a copy refuses while it follows another."""
 _LOG_HIDDEN_WARNING = (
     "the database of the ledger does not show its user where its log stands: that it was restored from a backup is "
     "noticed only by requests that are missing"
@@ -51,7 +51,7 @@ _IS_WHOLE = (
     " AND (SELECT count(*) FROM pg_index WHERE indisunique AND indisvalid AND indrelid IN"
     " ('videos'::regclass, 'generations'::regclass, 'used_answers'::regclass)) >= 4"
 )
-"""Whether what caps, and a yes that counts once, rely on is there: a restore makes it last."""
+"""Whether the triggers and unique indexes exist that caps and one-time answers rely on: a restore creates them last."""
 _PRECONDITIONS = (
     f"SELECT CASE WHEN {_IS_WHOLE} THEN (SELECT oldest FROM ledger_schema) END,"  # noqa: S608 - our own text
     f" ARRAY({DEAD_SENDERS}), {IS_LOCKED.format(key='?::bit(64)::bigint')},"
@@ -74,31 +74,31 @@ _PRECONDITIONS_WITHOUT_LOG = f"{_PRECONDITIONS}?::text, FALSE, ?::text, FALSE{_N
 _NO_ROW = (0, "")
 """The number and request id of no row."""
 _NO_WRITER = "0" * 16
-"""A writer that nobody is."""
+"""The id of no writer."""
 
 
 class _LockLost(Unavailable):
-    """This server's lock is not held any more: nothing was written, and it may be again in a moment."""
+    """This server has lost its lock: nothing was written, and it may have another one in a moment."""
 
 
 class _Position(Struct, frozen=True):
-    """Where this server last wrote, so that it sees when the database was taken back behind that."""
+    """Where this server last wrote, so that it notices if the database was restored to an earlier state."""
 
     history: tuple[int, str]
-    """Number and request id of the newest change of a state that was seen."""
+    """Number and request id of the newest change of a state that was read."""
     timeline: str | None
-    """The database's identity, and the timeline that it wrote: a copy that takes over begins another."""
+    """The database's identity and timeline: a copy that takes over begins another one."""
     written: str
-    """A place in its log (LSN) that was on disk."""
+    """A position in its log (LSN) that was on disk."""
     is_copied: bool = False
-    """Every commit was on a copy before it was told: one that takes over lacks nothing."""
+    """Every commit was on a copy before it was reported: one that takes over lacks nothing."""
 
 
 class PostgresLedger(Paying, Following, Reading):
-    """The ledger in the database at `url`, whose schema is made at first use. It keeps what `Ledger` promises.
+    """The ledger in the database at `url`, whose schema is created at first use. It implements `Ledger`.
 
-    `clock`: unix seconds; the database's own where there is none. `steps`: those of the schema.
-    `folder`: of the videos; what lies in it is recorded by where it lies there.
+    `clock`: unix seconds; the database's own by default. `steps`: those of the schema. `folder`: the videos' folder;
+    paths in it are recorded relative to it.
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class PostgresLedger(Paying, Following, Reading):
         self._position = _Position((0, ""), None, "0/0")
         self._log_is_shown = True
         self._unsent: dict[str, float] = {}
-        """Requests that may stand as *sending*, though it was told that nothing was submitted, and since when."""
+        """Requests that may be recorded as *sending* although their callers got an error, and since when."""
 
     def close(self) -> None:
         self._presence.close()
         self._presence = Presence(self._connections.connect, self._reject_unsent_in_background)
         self._connections.close()
 
-    def owns(self, path: Path | int) -> bool:  # noqa: ARG002 - it has no files here
+    def owns(self, path: Path | int) -> bool:  # noqa: ARG002 - it has no local files
         return False
 
     def exists(self) -> bool:
@@ -207,7 +207,7 @@ class PostgresLedger(Paying, Following, Reading):
             job.abandon()
             raise Unavailable("it takes too long to answer") from None
         except anyio.get_cancelled_exc_class():
-            job.abandon()  # whoever waits to a deadline is not kept by a PostgreSQL that stands still
+            job.abandon()  # a caller with a deadline does not wait for a PostgreSQL that hangs
             raise
         return result
 
@@ -256,7 +256,7 @@ class PostgresLedger(Paying, Following, Reading):
         return read
 
     def _locked_writer(self, writer: str | None, *, is_locked: bool, may_record: bool) -> str:
-        if not may_record:  # what the gateway will answer
+        if not may_record:  # the gateway's answer could not be recorded
             raise Unavailable(NO_PERMISSION)
         if writer is not None and is_locked:
             return writer
@@ -271,7 +271,7 @@ class PostgresLedger(Paying, Following, Reading):
         return [row[0] for row in db.execute(DEAD_SENDERS)]
 
     def _remember_unsent(self, result: object) -> None:
-        """Keep in mind what a `begin` returned to nobody."""
+        """Remember the entry of a `begin` whose caller got an error instead."""
         match result:
             case (Entry() as entry, True):
                 self._unsent[entry.request_id] = time.monotonic()

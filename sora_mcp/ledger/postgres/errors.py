@@ -1,4 +1,4 @@
-"""What went wrong with PostgreSQL, in our words: its own could say anything, and name more than an agent may know.
+"""PostgreSQL's errors in our words: its own could say anything, and name more than an agent may know.
 
 SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -30,13 +30,13 @@ _CLASS_REASONS = {
 }
 _NOT_REACHED = "it cannot be reached"
 _ALTERED_CODES = frozenset(("42P01", "42703", "42883", "42804", "42809", "42P10", "23502", "22001", "21000"))
-"""A table, column or function is missing, or is not what it was."""
+"""A table, column or function is missing, or was changed."""
 _NAME_TAKEN_CODES = frozenset(("42P07", "42710", "42723"))
-"""There is a table, index or function of that name already."""
+"""Another table, index or function has that name."""
 
 
 class Unavailable(LedgerBusy):
-    """PostgreSQL cannot be reached now, or refuses; later it may not."""
+    """PostgreSQL cannot be reached now, or refuses; it may work later."""
 
     def __init__(self, reason: str, *advice: Advice) -> None:
         check = AskUser(("check ", Setting("ledger_url"), " and its database if that does not help"))
@@ -44,7 +44,7 @@ class Unavailable(LedgerBusy):
 
 
 class AccessRefused(Unavailable):
-    """It refuses until somebody has changed something."""
+    """PostgreSQL refuses until a person changes the address or the database."""
 
     retryable = False
 
@@ -82,11 +82,11 @@ _CONNECTION_REASONS = (
     (("timeout",), "it does not answer", Unavailable),
     (("FATAL",), "it refuses the connection: user, password, database or the number of connections", Unavailable),
 )
-"""What a refused connection says, in English, since libpq gives no code, our words for it, and whether it may pass."""
+"""Texts of refused connections, in English since libpq gives no code, our words for them, and the error to raise."""
 
 
 class Unsuitable(FileProblem):
-    """The database, or the way to it, is not one in which what was paid for is safe."""
+    """The database, or the connection to it, is not one in which paid requests are safe."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(
@@ -96,7 +96,7 @@ class Unsuitable(FileProblem):
 
 
 class Reverted(FileProblem):
-    """The database lacks what was in it before."""
+    """The database lacks rows that were in it before."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -110,7 +110,7 @@ class Reverted(FileProblem):
 
 
 class Altered(FileProblem):
-    """The tables are not those that a release has made."""
+    """The tables are not those that a release has created."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -121,7 +121,7 @@ class Altered(FileProblem):
 
 
 def problem_from(error: psycopg.Error) -> FileProblem:
-    """What to say of an error."""
+    """Return the FileProblem for an error of PostgreSQL's."""
     code = error.sqlstate
     if not code:
         parts_of_error = str(error).partition("FATAL:")
@@ -140,11 +140,11 @@ def problem_from(error: psycopg.Error) -> FileProblem:
 
 
 def is_transient(error: psycopg.Error) -> bool:
-    """Whether a transaction that failed so came to nothing, and may do better at once: two were in each other's way."""
+    """Return whether a transaction failed without effect because of a conflict, so that it may succeed at once."""
     return error.sqlstate in {"40001", "40P01"}
 
 
 def is_connection_lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, and with it, perhaps, the answer."""
+    """Return whether the connection is lost, and with it, perhaps, the answer."""
     is_ended = error.diag.severity_nonlocalized in {"FATAL", "PANIC"}  # a commit that it met may be in the log
     return not error.sqlstate or error.sqlstate[:2] in {"08", "57"} or is_ended

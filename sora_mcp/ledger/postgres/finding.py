@@ -1,4 +1,4 @@
-"""Finding one entry in one statement: most of what a server is asked is how one video stands."""
+"""Finds one entry in one statement: most requests to a server are for the state of one video."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BY_TASK = f"{_FIND} {rows.BY_TASK} ORDER BY {rows.NEWEST} LIMIT 1"
 
 
 def find(db: Database, account: Account, video_id: str) -> Entry | None:
-    """The entry of a `task_…` or `req_…` id; None where there is none of just this account, or more has to be looked
-    after first."""
+    """Return the entry of a `task_…` or `req_…` id; None if this very account has none, or if other work has to be done
+    first."""
     if video_id.startswith("req_"):
         row = db.execute(_BY_REQUEST, [video_id, account.address, account.owner]).fetchone()
     else:

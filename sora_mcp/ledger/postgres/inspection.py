@@ -1,4 +1,4 @@
-"""What a database is, for whoever looks after it: nothing is changed in it."""
+"""Inspects a database for its administrator, without changing anything in it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _MAY_WRITE = (
 
 
 class Inspection(Struct, frozen=True):
-    """A database in which the ledger can be kept."""
+    """A database that is suitable for the ledger."""
 
     version: str
-    """PostgreSQL's, such as `15.14`."""
+    """PostgreSQL's version, such as `15.14`."""
     schema: int | None
-    """How many steps its schema has seen; None before the first video."""
+    """How many steps were applied to its schema; None before the first video."""
     is_copied: bool
     """Every commit waits for another copy."""
 
 
 def inspect(url: str) -> Inspection:
-    """Look at the database at `url`. Raises FileProblem where it cannot be reached, or is not suited."""
+    """Inspect the database at `url`. Raises FileProblem if it cannot be reached or is unsuitable."""
     try:
         with closing(Connections(url, lambda _: None).connect()) as connection:
             return _inspect(connection)

@@ -1,8 +1,9 @@
-"""The schema in PostgreSQL, as the steps that lead to it, and how a database is brought up to date.
+"""The schema in PostgreSQL, as the steps that lead to it, and how a database is migrated.
 
-Servers of two releases may share a database for a while: one is restarted after the other. A step that the release
-before it bears (a column or a table more) is made at once. For any other, the newer server waits until nothing is being
-sent, and from then on the older ones begin nothing: the table `ledger_schema` says from which version on one may.
+Servers of two releases may share a database for a while: one is restarted after the other. A step that is compatible
+with the release before it (another column or table) is applied at once. For any other, the newer server waits until
+nothing is being sent, and from then on the older ones begin nothing: the table `ledger_schema` holds the oldest version
+that may.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sora_mcp.ledger.postgres.errors import Unsuitable
 from sora_mcp.ledger.sql.transactions import OlderRelease
 
 MIGRATION_LOCK = 0x534F_5241_0001
-"""An advisory lock: whoever writes shares it, whoever migrates has it alone."""
+"""An advisory lock: shared by transactions that write, exclusive for a migration."""
 _STEP_TIMEOUT = "30min"
 """How long one statement of a step may take, on however many rows."""
 
@@ -31,7 +32,7 @@ _HIDDEN_SCHEMA = (
 
 
 class Step(Struct, frozen=True):
-    """One change of the schema. `is_compatible`: the release before it goes on beside it."""
+    """One change of the schema. `is_compatible`: the release before it works with it."""
 
     script: str
     is_compatible: bool = True
@@ -134,14 +135,14 @@ STEPS = (
         + COUNTS
     ),
 )
-"""Each once, in order; `ledger_schema.version` counts those that a database has seen."""
+"""Each is applied once, in order; `ledger_schema.version` counts those that were applied to a database."""
 
 
 def migrate(connection: Connection, steps: tuple[Step, ...], living_senders: str) -> None:
-    """Bring the database up to date; of several servers that start at once one does, and the others wait.
+    """Migrate the database; of several servers that start at once one does, and the others wait.
 
     `living_senders`: a query for requests that a living server is sending. Raises FileProblem for a newer ledger, and
-    OlderRelease where that has to wait: the older servers begin nothing more then, so that it is not for long.
+    OlderRelease if the migration has to wait: not for long, since the older servers begin nothing more then.
     """
     if (schema := _version(connection)) is not None and schema[0] >= len(steps):
         _check_not_newer(schema, steps)
@@ -150,7 +151,7 @@ def migrate(connection: Connection, steps: tuple[Step, ...], living_senders: str
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
         connection.execute(f"SET LOCAL statement_timeout = '{_STEP_TIMEOUT}'".encode())
         check_schema_is_visible(connection)
-        if _version(connection) is None:  # or what this session remembers: it is read again
+        if _version(connection) is None:  # or a stale cache of this session: it is read again
             connection.execute(_VERSIONS)
         version, oldest = _version(connection) or (0, 0)
         _check_not_newer((version, oldest), steps)
@@ -168,8 +169,8 @@ def migrate(connection: Connection, steps: tuple[Step, ...], living_senders: str
 
 
 def check_schema_is_visible(connection: Connection) -> None:
-    """Raise Unsuitable where the tables are in a schema in which this user's names are not looked up: new ones beside
-    them would know nothing of what was paid for."""
+    """Raise Unsuitable if the tables are in a schema outside this user's search path: new ones beside them would know
+    nothing of what was paid for."""
     if row := connection.execute(_HIDDEN_SCHEMA).fetchone():
         raise Unsuitable(
             f"its tables are in the schema {row[0]}, which the search_path of its user does not name",
@@ -178,7 +179,7 @@ def check_schema_is_visible(connection: Connection) -> None:
 
 
 def _version(connection: Connection) -> tuple[int, int] | None:
-    """How many steps a database has seen, and how many a server must know that begins anything in it."""
+    """Return how many steps were applied to a database, and how many a server must know to begin anything in it."""
     row = connection.execute("SELECT to_regclass('ledger_schema') IS NOT NULL").fetchone()
     schema = connection.execute("SELECT version, oldest FROM ledger_schema").fetchone() if row and row[0] else None
     return None if schema is None else (int(schema[0]), int(schema[1]))

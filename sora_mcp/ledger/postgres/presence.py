@@ -1,7 +1,7 @@
-"""Who is at work, and who is told: each server holds one connection open, with a lock by which others see it live.
+"""The presence of servers: each holds one connection open, with a lock by which others see that it lives.
 
-The lock is PostgreSQL's own (a session's advisory lock): it is free the moment the server is killed, and held for as
-long as it lives, even while it is stopped. The same connection listens for the entries that other servers change.
+The lock is PostgreSQL's own (a session's advisory lock): it is released the moment the server is killed, and held for
+as long as it lives, even while it is stopped. The same connection listens for changes by other servers.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ logger = logging.getLogger(__name__)
 
 WRITER_KEY = "('x' || writer)::bit(64)::bigint"
 _LOCK_KEY = "((classid::bigint << 32) | objid::bigint)"
-"""The key of an advisory lock: pg_locks shows its halves."""
+"""The key of an advisory lock, which pg_locks shows in two halves."""
 IS_LOCKED = (
     "EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"  # noqa: S608 - our own text
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     f" AND {_LOCK_KEY} = {{key}})"
 )
-"""Whether somebody holds the lock of a key."""
+"""Whether any session holds the lock of a key."""
 ALIVE = f"CASE WHEN writer ~ '^[0-9a-f]{{16}}$' THEN {IS_LOCKED.format(key=WRITER_KEY)} ELSE FALSE END"  # our own text
 """Whether the writer of a row lives."""
 LIVING_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND {ALIVE}"  # noqa: S608 - our own text
 DEAD_SENDERS = f"SELECT request_id FROM videos WHERE state = 'sending' AND NOT {ALIVE}"  # noqa: S608 - our own text
 
 POLL_INTERVAL_S = 1.0
-"""Seconds after which a listener goes on at the earliest that heard nothing."""
+"""The minimum seconds that a listener waits for a notification."""
 REQUEST_ID_PREFIX = "req_"
-"""With what the ids of requests begin."""
+"""The prefix of request ids."""
 CONNECT_TIMEOUT_S = 5.0
-"""Seconds in which the connection is to be there."""
+"""Seconds within which the connection has to be made."""
 _ANSWER_TIMEOUT_S = 2.0
-"""Seconds after which it is looked whether another one is answered."""
+"""Seconds without an answer after which another connection is tried."""
 _NEWEST = (
     "SELECT request_id FROM videos WHERE %s = '' OR EXISTS (SELECT 1 FROM videos WHERE request_id = %s)"
     " ORDER BY number DESC LIMIT 1"
@@ -57,29 +57,29 @@ _END_STOPPED = (
     " AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'"
     f" AND objsubid = 1 AND {_LOCK_KEY} = {MIGRATION_LOCK})"
 )
-"""Ends transactions of servers that were stopped between two statements: whoever waits for their locks goes on.
+"""Ends transactions of servers that were stopped between two statements, so that others get their locks.
 
-Where the answers were asked for PostgreSQL does so itself (idle_in_transaction_session_timeout)."""
+If their answers were requested, PostgreSQL does so itself (idle_in_transaction_session_timeout)."""
 _END_STOPPED_INTERVAL_S = 5.0
 _RETRY_DELAYS_S = (0.5, 1, 2, 4)
 """Seconds between attempts to connect; the last one is repeated."""
 _MAINTENANCE_INTERVAL_S = 5.0
 _SET_UP = "SET lock_timeout = '1s'"
-"""Whoever holds a table for long, as VACUUM FULL does, keeps this server from none of what it has to hear."""
+"""A table that is locked for long, as by VACUUM FULL, does not keep this server from listening."""
 _CLOSE_TIMEOUT_S = 0.3
 _MAX_KNOWN_REQUESTS = 1000
 
 
 class Listener:
-    """Who waits for one entry; see `Ledger.listen`. `connected`: set while this server is told of changes."""
+    """Waits for changes of one entry; see `Ledger.listen`. `connected`: set while this server gets notifications."""
 
     def __init__(self, connected: threading.Event) -> None:
         self._connected = connected
-        self._was_connected = False  # before this nobody listened
+        self._was_connected = False  # changes before this were missed
         self.changed = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
-        """See the protocol's."""
+        """See `protocol.Listener.wait`."""
         with anyio.move_on_after(max(seconds, POLL_INTERVAL_S)):
             await self.changed.wait()
         may_have_changed = self.changed.is_set() or not self._was_connected
@@ -89,16 +89,16 @@ class Listener:
 
 
 class Presence:
-    """This server's place among those that share the ledger; its thread starts when it is first needed.
+    """This server's presence among those that share the ledger; its thread starts when it is first needed.
 
-    `maintain`: called in that thread, again and again, while the database is there.
+    `maintain`: called in that thread, again and again, while the database is connected.
     """
 
     def __init__(self, connect: Callable[[], Connection], maintain: Callable[[], None]) -> None:
         self._connect = connect
         self._maintain = maintain
         self.newest_request = ""
-        """The newest request, of whichever server, that was seen here: where it is missing, others are, too."""
+        """The newest request of any server that is known here: if it is missing, others are, too."""
         self._known_requests: dict[str, None] = {}
         self._writer: str | None = None
         self._connection: Connection | None = None
@@ -112,29 +112,29 @@ class Presence:
 
     @property
     def writer(self) -> str | None:
-        """The id that stands for this server now; None where it holds no lock."""
+        """This server's current id as a writer; None while it holds no lock."""
         return self._writer if self._is_locked.is_set() else None
 
     def wait_for_lock(self) -> bool:
-        """Whether the lock is held, within CONNECT_TIMEOUT_S."""
+        """Wait for the lock for CONNECT_TIMEOUT_S, and return whether it is held."""
         self.start()
         return self._is_locked.wait(CONNECT_TIMEOUT_S)
 
     def report_lost(self, writer: str) -> None:
-        """The lock of this id is not held any more: wait for another."""
+        """Drop the connection, as the lock of this id is not held any more; another one is acquired."""
         if self._writer == writer:
             self._is_locked.clear()
             self._abort()
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the thread that listens, once."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sora-ledger-presence", daemon=True)
                 self._thread.start()
 
     def on_broadcast(self, on_message: Callable[[str], None]) -> None:
-        """Call `on_message` with what servers tell each other, in this event loop."""
+        """Call `on_message` in this event loop with what servers broadcast."""
         self._loop, self._on_message = asyncio.get_running_loop(), on_message
         self.start()
 
@@ -154,7 +154,7 @@ class Presence:
                 self._listeners.pop(request_id, None)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock, and stop listening."""
         self._is_closing.set()
         self._abort()
         if self._thread is not None:
@@ -183,11 +183,11 @@ class Presence:
         writer = secrets.token_hex(8)
         with abort_after(CONNECT_TIMEOUT_S, connection):
             connection.execute(f"{_SET_UP}; LISTEN {CHANGES_CHANNEL}; LISTEN {SERVERS_CHANNEL}".encode())
-            self._catch_up(connection)  # whoever pays knows what was there before
+            self._catch_up(connection)  # paid calls need to know the newest request
             connection.execute("SELECT pg_advisory_lock(('x' || %s)::bit(64)::bigint)", [writer])
         self._writer = writer
         self._is_locked.set()
-        self._call_in_loop(self._wake_all)  # what changed meanwhile was told to nobody here
+        self._call_in_loop(self._wake_all)  # changes meanwhile were not announced here
         end_stopped_at = 0.0
         while not self._is_closing.is_set():
             self._maintain()
@@ -201,9 +201,9 @@ class Presence:
 
     @contextmanager
     def _abort_if_lost(self, connection: Connection) -> Iterator[None]:
-        """Shut a connection that does not answer while another one does: what is between has lost it.
+        """Abort a connection that does not answer while another one does: the network has lost it.
 
-        Where none answers PostgreSQL may stand still, and will know this one when it goes on.
+        If none answers, PostgreSQL may hang, and this connection still works when it goes on.
         """
         answered = threading.Event()
 
@@ -222,7 +222,7 @@ class Presence:
             answered.set()
 
     def _listen_until_new_request(self, connection: Connection) -> None:
-        """Pass on what is told, until it is of a request that was not heard of before, or it is time to look around."""
+        """Deliver notifications until one is of an unknown request, or it is time for maintenance."""
         deadline, is_new = time.monotonic() + _MAINTENANCE_INTERVAL_S, False
         while not (is_new or self._is_closing.is_set()) and (left := deadline - time.monotonic()) > 0:
             for notice in connection.notifies(timeout=left, stop_after=1):
@@ -238,8 +238,9 @@ class Presence:
             del self._known_requests[next(iter(self._known_requests))]
 
     def _catch_up(self, connection: Connection) -> None:
-        """Hear of what was begun while nobody listened; that a known request is missing is not forgotten by it."""
-        with suppress(psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):  # it is being made, or mended
+        """Learn of requests begun while this server did not listen. If the newest known one is missing, it is kept."""
+        # The table may be in the middle of being created or repaired.
+        with suppress(psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):
             newest = connection.execute(_NEWEST, [self.newest_request, self.newest_request]).fetchone()
             self.newest_request = self.newest_request if newest is None else str(newest[0])
 
@@ -252,9 +253,9 @@ class Presence:
             self._call_in_loop(self._wake, request_id)
 
     def _call_in_loop(self, call: Callable[..., None], *arguments: str) -> None:
-        """Have something called by the event loop that waits for it, if there is one."""
+        """Schedule a call in the listeners' event loop, if there is one."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(call, *arguments)
 
     def _wake_all(self) -> None:

@@ -1,7 +1,7 @@
-"""Whether the ledger's files are still what was written: nothing is paid for that would be forgotten.
+"""Checks that the ledger's files are still what was written, so that nothing is paid for and then forgotten.
 
 SQLite trusts its files. It goes on writing behind a log that was cut, and loses all of it; it deletes the log of a
-file that was emptied. So we look at them before SQLite does, in microseconds, each time.
+file that was emptied. So we check them before SQLite reads them, each time, in microseconds.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ REMOVED_OR_REPLACED = "it was removed or replaced while it was in use: put it ba
 
 
 CORRUPTION_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_IOERR}
-"""What SQLite says of a file that is not whole; of one that lost its tables, that there is an error in our words."""
+"""SQLite's codes for a file that is not whole; for one that lost its tables it reports an error in our SQL."""
 
 
 def sqlite_code(error: Exception) -> int | None:
-    """The primary code of SQLite's for an error; None for one that is not SQLite's."""
+    """Return SQLite's primary code of an error, or None if it is not SQLite's."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 class Malformed(sqlite3.DatabaseError):
-    """What the file holds is not what is ever written."""
+    """The file's content is none that is ever written."""
 
 
 class Damaged(FileProblem):
-    """The ledger was removed, replaced, emptied, cut or overwritten: what was recorded is not there any more.
+    """The ledger was removed, replaced, emptied, cut or overwritten: what was recorded is lost.
 
-    What is recorded now may be lost as well, so nothing is.
+    New records may be lost as well, so none are written.
     """
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -53,12 +53,12 @@ class Damaged(FileProblem):
 
 
 def database_files(path: Path) -> list[Path]:
-    """The file, and those that SQLite keeps beside it: the log and its index."""
+    """Return the file, and SQLite's files beside it: the log and its index."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def identity(path: Path | int) -> Identity | None:
-    """What tells a file, or an open one, from any other, whatever its name; None where there is none."""
+    """Return what identifies a file, or an open one, whatever its name; None if it does not exist."""
     try:
         return _identity(os.stat(path))  # noqa: PTH116 - of an open file too
     except FileNotFoundError:
@@ -69,11 +69,11 @@ def identity(path: Path | int) -> Identity | None:
 
 
 def check_before_opening(path: Path) -> bool:
-    """Whether somebody has sent something whose record was here. Raises Damaged where traces of an earlier ledger
-    stand beside a file that is missing or empty, or where its log was cut while nobody had it open.
+    """Return whether the ledger was ever used to send something. Raises Damaged if traces of an earlier ledger
+    are beside a file that is missing or empty, or if its log was cut while no process had it open.
 
-    A file is never empty once anything stands beside it, so that of several that make a new one at once none takes the
-    others' beginnings for traces: what stands beside it is looked at first.
+    A file is never empty once other files are beside it. The files beside it are checked first, so that of several
+    processes that create a ledger at once none mistakes the others' new files for traces.
     """
     _, log, index = database_files(path)
     has_writers = bool(writer_locks(path))
@@ -91,12 +91,12 @@ def check_before_opening(path: Path) -> bool:
 
 
 def ledger_exists(path: Path) -> bool:
-    """Whether there is a ledger, or what is left of one."""
+    """Return whether there is a ledger, or what is left of one."""
     return any(_size(each) is not None for each in database_files(path)) or bool(writer_locks(path))
 
 
 def writer_locks(path: Path) -> list[Path]:
-    """The locks of all that are sending, or were killed while they were there."""
+    """Return the locks of all writers that live, or were killed."""
     try:
         return [each for each in path.with_name("writers").iterdir() if re.fullmatch("[0-9a-f]{16}", each.name)]
     except (FileNotFoundError, NotADirectoryError):
@@ -111,7 +111,7 @@ def _size(path: Path) -> int | None:
 
 
 _MAX_TRIES = 5
-"""How often it is looked whether what an index says and what a log holds belong together: others may be writing."""
+"""How often index and log are compared before they count as different: others may be writing."""
 
 
 def _check_log_at_rest(path: Path, log_path: Path, index_path: Path) -> None:
@@ -160,14 +160,14 @@ _Stamp = tuple[int, int]
 
 
 class _Snapshot(NamedTuple):
-    """The files as they were when it was last sure that SQLite had written them."""
+    """The files as they were when SQLite was last known to have written them."""
 
     log_index: Index
     file: _Stamp
     log: _Stamp
 
     def is_complete(self, logged_pages: set[int]) -> bool:
-        """Whether each page stands in the file, or is among the `logged_pages` ones."""
+        """Return whether each page is in the file, or among the `logged_pages`."""
         size = self.log_index.page_size
         return not self.log_index.frames or logged_pages.issuperset(
             range(self.file[0] // size + 1, self.log_index.pages + 1)
@@ -180,11 +180,11 @@ class ChangedBy(Enum):
     NOBODY = auto()
     SQLITE = auto()
     OTHERS = auto()
-    """Or so it seems: another process may be in the middle of writing."""
+    """Apparently: another process may be in the middle of writing."""
 
 
 class Watch:
-    """Looks at the files of a ledger that SQLite has open in this process."""
+    """Watches the files of a ledger that SQLite has open in this process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,8 +197,8 @@ class Watch:
         self._log: Log | None = None
 
     def begin(self, opened: Identity | None) -> None:
-        """From now on; SQLite has made all files by now. Raises OSError, or Damaged where it is not the file that was
-        to be `opened`, or not whole."""
+        """Start watching, once SQLite has created all files. Raises OSError, or Damaged if the file is not the one that
+        was to be `opened`, or not whole."""
         self._opened = [opened, *map(identity, self._paths[1:])]
         if CAN_INSPECT and None not in self._opened:
             self._log = Log(self._paths[1])
@@ -209,14 +209,14 @@ class Watch:
             self._check_file()
 
     def end(self, connections: Iterable[sqlite3.Connection]) -> None:
-        """Close SQLite's connections, and what is open here; those to a damaged ledger as `leave_open` does."""
+        """Close SQLite's connections and the files that are open here; for a damaged ledger see `leave_open`."""
         try:
             if self._opened:
                 self.check()
                 self.check_content()
         except (Damaged, OSError):
             leave_open(connections)
-            return  # to close the index would give back their locks
+            return  # closing the index would release their locks
         for connection in connections:
             connection.close()
         for each in (self._log, self._index):
@@ -224,8 +224,8 @@ class Watch:
                 each.close()
 
     def check(self) -> _Snapshot | None:
-        """What the files look like. Raises Damaged where one is not the one that was opened, was emptied, or where the
-        log is not as long as SQLite made it, or not what it wrote."""
+        """Return the state of the files. Raises Damaged if one is not the one that was opened, if it was emptied, or if
+        the log is shorter than SQLite made it, or not what it wrote."""
         try:
             index, log, file = map(_stat, reversed(self._names))
         except FileNotFoundError:
@@ -243,7 +243,7 @@ class Watch:
         return Damaged(self._path, REMOVED_OR_REPLACED)
 
     def poll(self) -> ChangedBy:
-        """Who has changed the files since the last look, or `accept_changes`. Raises Damaged, as `check` does."""
+        """Return who has changed the files since `poll` or `accept_changes` ran. Raises Damaged as `check` does."""
         was, now = self._last, self.check()
         if now is None or was is None:
             return ChangedBy.SQLITE
@@ -255,9 +255,9 @@ class Watch:
         return ChangedBy.SQLITE
 
     def check_content(self) -> None:
-        """Raise Damaged where what was written so has spoilt what the files hold.
+        """Raise Damaged if writes of others have corrupted the files.
 
-        For a transaction that writes: nobody else is in the middle of writing then.
+        For a transaction that writes: no other process is in the middle of writing then.
         """
         was, now = self._last, self._snapshot()
         if now is None or was is None:
@@ -269,13 +269,13 @@ class Watch:
             self._check_file()
 
     def _changed_outside_sqlite(self, was: _Snapshot, now: _Snapshot) -> tuple[bool, bool]:
-        """Whether the file and the log were changed without a trace in the index."""
+        """Return whether the file and the log were changed without a trace in the index."""
         is_log_sqlites = now.log_index.header != was.log_index.header
         is_file_sqlites = now.log_index.copied != was.log_index.copied or now.log_index.salts != was.log_index.salts
         return now.file != was.file and not is_file_sqlites, now.log != was.log and not is_log_sqlites
 
     def accept_changes(self) -> None:
-        """What the files look like now is SQLite's doing: for after a transaction that has written."""
+        """Accept the files' current state as SQLite's, after a transaction that has written."""
         self._last = self._snapshot()
 
     def _check_log(self, index_file: IndexFile, log: Log) -> Index | None:
@@ -293,7 +293,7 @@ class Watch:
         return None
 
     def _check_file(self) -> None:
-        """By another connection, which has nothing in memory."""
+        """Check the file with another connection, which has nothing in memory."""
         verdict = ""
         try:
             with closing(sqlite3.connect(self._path, timeout=0)) as connection:
@@ -327,7 +327,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def leave_open(connections: Iterable[sqlite3.Connection]) -> None:
-    """Let go of connections to a damaged ledger without what SQLite does when the last one is closed: to copy the log
+    """Drop connections to a damaged ledger without what SQLite does when the last one is closed: to copy the log
     into a file that is not what it was, and to delete it. So what is put back finds the rest as it was.
     """
     for connection in connections:

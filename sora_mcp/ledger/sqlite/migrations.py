@@ -1,9 +1,9 @@
-"""The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is brought up to date.
+"""The schema of the ledger's SQLite file, as the steps that lead to it, and how a file is migrated.
 
-A file that isn't current takes every step, also those that it says it has seen: before the first release a step was
-still changed after files had been made by it. So a step leaves alone what is there already. It only adds, and drops no
-more than an index that no query needs: columns, tables and the folder `writers` keep their names, so that a process of
-an earlier release still finds what it needs to record the answer of a POST that it has begun.
+Every step is applied to a file that isn't current, even if its version says that it was: before the first release steps
+were changed after files had been created by them. So a step leaves alone what exists already. It only adds, and drops
+no more than an index that no query needs: columns, tables and the folder `writers` keep their names, so that a process
+of an earlier release still finds what it needs to record the answer of a POST that it has begun.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _COUNTED = (*_COLUMNS, "merged_into", "cost", "estimate", "currency", "stated", 
 
 
 def _share(row: str, sign: str = "") -> str:
-    """What a row of `videos` adds to its sum: by the gateway's own figure where there is one. Whatever another program
-    has put there, it is a number that can be added and taken away again: a trigger that fails keeps a row from being
+    """Return what a row of `videos` adds to its sum, by the gateway's own figure if there is one. Whatever another
+    program has written, it is a number that can be added and subtracted: a trigger that fails keeps a row from being
     recorded."""
     money = f"coalesce({row}.stated, {row}.estimate)"
     columns = ", ".join(f"coalesce({row}.{name}, '') AS {name}" for name in _COLUMNS)
@@ -46,7 +46,7 @@ def _share(row: str, sign: str = "") -> str:
 
 
 def _add(row: str, sign: str = "") -> str:
-    """A statement of a trigger. Relative costs have few decimals: rounded to them, a sum stays exact."""
+    """Return a statement of a trigger. Relative costs have few decimals: rounded to them, a sum stays exact."""
     return (
         f"INSERT INTO video_counts SELECT {_share(row, sign)} WHERE {row}.merged_into IS NULL"
         " ON CONFLICT DO UPDATE SET videos = videos + excluded.videos,"
@@ -99,7 +99,7 @@ _COUNTS = f"""
         {_add("OLD", "-")}
     END;
 """
-"""It is made anew where it is there already: earlier triggers counted otherwise."""
+"""The table is created again if it exists: earlier triggers counted differently."""
 
 _STEPS = (
     """
@@ -238,41 +238,41 @@ CURRENT = len(_STEPS)
 """The version of a file that is read and written now."""
 
 _DEFAULTS_IN_OLDER_FILES = _ACCOUNT | {"misses": "0"}
-"""What stands for a column that an older file does not have yet; NULL for the others."""
+"""The value of a column that an older file does not have yet; NULL for the others."""
 
 
 COPIED_TRIGGER = "videos_begun_after_the_copy"
-"""A trigger that a copy to PostgreSQL leaves, which lets nothing be begun; see `copy_mark`."""
+"""The trigger that a copy to PostgreSQL leaves, so that nothing is begun; see `copy_mark`."""
 
 
 def is_copied(db: Database) -> bool:
-    """Whether a file was copied to PostgreSQL, which pays now."""
+    """Return whether a file was copied to PostgreSQL, through which calls are paid now."""
     sql = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = ?"
     return db.execute(sql, [COPIED_TRIGGER]).fetchone() is not None
 
 
 class NewerSchema(sqlite3.DatabaseError):
-    """The file was made, or brought up to date, by a newer release."""
+    """The file was created or migrated by a newer release."""
 
     def __init__(self) -> None:
         super().__init__("made by a newer version of sora-mcp")
 
 
 def is_current(db: Database) -> bool:
-    """Whether a file has the form that is read and written now."""
+    """Return whether a file has the current schema."""
     return version(db) == CURRENT
 
 
 def version(db: Database) -> int:
-    """How many steps a file has seen; 0 for an empty one."""
+    """Return how many steps were applied to a file, 0 for an empty one."""
     return int(db.execute("PRAGMA user_version").fetchall()[0][0])
 
 
 def migrate(db: Connection, begin: Begin, may_change: Callable[[Connection], bool]) -> bool:
-    """Bring a file up to date; of two processes that start at once, one does and the other waits.
+    """Migrate a file; of two processes that start at once, one does and the other waits.
 
-    False where `may_change` forbids it: a process of an older release is in the middle of a POST, and must still be
-    able to record its answer. Raises NewerSchema.
+    Returns False if `may_change` forbids it: a process of an older release is in the middle of a POST, and must still
+    be able to record its answer. Raises NewerSchema.
     """
     if is_current(db):
         return True
@@ -298,7 +298,7 @@ Begin = Callable[[Connection, str], AbstractContextManager[Connection]]
 
 
 def create_compatibility_views(db: Connection) -> None:
-    """Let queries of today read an older file that cannot be brought up to date yet: as a view of this connection."""
+    """Let current queries read an older file that cannot be migrated yet, by temporary views of this connection."""
     with closing(sqlite3.connect(":memory:", factory=Connection)) as model:
         for script in _STEPS:
             model.executescript(script)
@@ -316,11 +316,11 @@ def create_compatibility_views(db: Connection) -> None:
 
 
 _CHANGED_TABLES = ("videos", "generations", "batch_lines", "seal_keys")
-"""Tables that later steps have made, or added columns to."""
+"""Tables that later steps have created, or added columns to."""
 
 
 def drop_compatibility_views(db: Connection) -> None:
-    """Take back what `create_compatibility_views` did to a connection."""
+    """Drop the views of `create_compatibility_views`."""
     for view in ("video_counts", *_CHANGED_TABLES):
         db.execute(f"DROP VIEW IF EXISTS temp.{view}")
 
@@ -330,13 +330,13 @@ def _columns(db: Connection, table: str) -> list[str]:
 
 
 def _adds_existing_column(db: Connection, statement: str) -> bool:
-    """Whether a statement adds a column that a file has already."""
+    """Return whether a statement adds a column that the file already has."""
     column = re.match(r"\s*ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
     return column is not None and column[2] in _columns(db, column[1])
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script; a trigger holds semicolons of its own."""
+    """Yield the statements of a script; a trigger contains semicolons."""
     statement = ""
     for part in script.split(";")[:-1]:
         statement += f"{part};"

@@ -1,4 +1,4 @@
-"""A new ledger in place of one that was lost: what is left of the old one is kept aside."""
+"""Makes way for a new ledger in place of a lost one: what is left of the old one is set aside."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from sora_mcp.ledger.sqlite.liveness import is_locked
 _SQLITE_LOCKS = 0x40000000, 512
 """Bytes of the file that SQLite locks, as their first and their number."""
 _INDEX_LOCKS = 120, 9
-"""The same of its index: https://www.sqlite.org/walformat.html, and one by which it is told whether anybody has it
-open."""
+"""The same of its index: https://www.sqlite.org/walformat.html, and one that shows whether any process has it open."""
 
 
 class InUse(FileProblem):
@@ -34,10 +33,10 @@ class InUse(FileProblem):
 
 
 def set_aside(path: Path) -> tuple[Path | None, list[str]]:
-    """Move a ledger, and all that stands beside it, into a folder of its own beside them.
+    """Move a ledger, and all files beside it, into a new folder beside them.
 
-    Returns that folder and the names of what was moved; None where nothing was there. Raises InUse where a living
-    process has it open, or FileProblem where something cannot be moved; nothing is moved then.
+    Returns that folder and the names of what was moved; None if there was nothing. Raises InUse if a living process
+    has it open, or FileProblem if something cannot be moved; nothing is moved then.
     """
     files = [each for each in _ledger_files(path) if each.exists() or each.is_symlink()]
     if not files:
@@ -59,7 +58,7 @@ def _ledger_files(path: Path) -> list[Path]:
 
 
 def _new_folder(home: Path) -> Path:
-    """A folder named after the time, which was not there before."""
+    """Create a folder named after the time."""
     name = f"ledger-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
     for number in range(1, 100):
         folder = home / (name if number == 1 else f"{name}-{number}")
@@ -70,7 +69,7 @@ def _new_folder(home: Path) -> Path:
 
 
 def _move(parts: list[Path], folder: Path) -> None:
-    """All of them or none."""
+    """Move all of them or none."""
     with ExitStack() as on_failure:
         on_failure.callback(folder.rmdir)
         for each in parts:
@@ -81,7 +80,7 @@ def _move(parts: list[Path], folder: Path) -> None:
 
 @contextmanager
 def exclusive_use(path: Path) -> Iterator[None]:
-    """Hold SQLite's own locks meanwhile, so that nobody begins to use it. Raises InUse.
+    """Hold SQLite's own locks, so that no process begins to use the ledger. Raises InUse.
 
     Not through SQLite, which would delete the log of a file that was emptied. For a process that has not opened it.
     """
@@ -99,11 +98,12 @@ def _is_in_use(lock: Path) -> bool:
     try:
         return lock.is_file() and is_locked(lock)
     except sqlite3.Error:
-        return False  # no lock: somebody has spoilt it
+        return False  # no lock: it was overwritten
 
 
 def _lock(path: Path, first: int, number: int, on_exit: Callable[..., object]) -> bool:
-    """Whether the bytes of a file could be locked, until the end. On Windows a file in use cannot be moved anyway."""
+    """Lock bytes of a file until `on_exit`, and return whether that succeeded. On Windows a file in use cannot be moved
+    anyway."""
     if os.name == "nt":
         return True
     import fcntl  # noqa: PLC0415 - not on Windows

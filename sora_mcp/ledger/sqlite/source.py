@@ -1,4 +1,4 @@
-"""A ledger that is read as a whole, to be copied."""
+"""A SQLite ledger that is read as a whole, to be copied."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Source(SqliteLedger):
-    """The ledger in the file at `path`, which nobody uses. Raises FileProblem where there is none, InUse where a living
+    """The ledger in the file at `path`, which no process uses. Raises FileProblem if there is none, InUse if a living
     process has it open."""
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,8 @@ class Source(SqliteLedger):
             raise FileProblem(message, AskUser(("check ", Setting("home")))) from None
 
     def run_exclusively(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, in one transaction: nobody else writes meanwhile, and nothing is being sent."""
+        """Return what `work` returns, in one transaction: no other process writes meanwhile, and nothing is being
+        sent."""
         return self._file.transact("BEGIN IMMEDIATE", lambda db: work(self._check_idle(db)))
 
     def _check_idle(self, db: Connection) -> Connection:

@@ -1,6 +1,6 @@
 """SQLite's write-ahead log, `-wal`, and the index that says how much of it counts, `-shm`, read without SQLite.
 
-SQLite itself does not look at the log again once it is in the index: it goes on appending to one that was cut. The
+SQLite itself does not check the log again once it is in the index: it goes on appending to one that was cut. The
 layout is that of https://www.sqlite.org/walformat.html.
 """
 
@@ -18,7 +18,7 @@ from msgspec import Struct
 Identity = tuple[int, int]
 
 CAN_INSPECT = hasattr(os, "pread")
-"""Whether files can be read beside SQLite here: on Windows an open file cannot be deleted, which SQLite must do."""
+"""Whether SQLite's files can be read here: on Windows an open file cannot be deleted, which SQLite has to do."""
 
 _INDEX_VERSION = 3007000
 _HEADER, _COUNTED = 48, 136
@@ -43,7 +43,7 @@ class Index(Struct, frozen=True):
     copied: int
 
     def frame_end(self, frame: int) -> int:
-        """The byte of the log at which a frame (counted from 1) ends."""
+        """Return the byte of the log at which a frame (counted from 1) ends."""
         return _LOG_HEADER + frame * (_FRAME_HEADER + self.page_size)
 
     def frame_start(self, frame: int) -> int:
@@ -53,7 +53,7 @@ class Index(Struct, frozen=True):
 class IndexFile:
     """The index at `path`, kept open. All that use the same one in this process share a descriptor.
 
-    To close one would give back the locks that SQLite has on the file in this process (POSIX), so that it is only
+    Closing one would release the locks that SQLite has on the file in this process (POSIX), so that it is only
     closed when the last of them is, after SQLite has closed its own.
     """
 
@@ -62,7 +62,7 @@ class IndexFile:
     _lock = threading.Lock()
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where it cannot be opened."""
+        """Raises OSError if it cannot be opened."""
         with self._lock:
             status = path.stat()
             self._identity = (status.st_dev, status.st_ino)
@@ -71,10 +71,10 @@ class IndexFile:
                 self._fd = os.open(path, os.O_RDONLY)
             self._open[self._identity] = self._fd, users + 1
         self._last_read: tuple[bytes, Index | None] = b"", None
-        """The bytes of the last look, and what they say."""
+        """The bytes of the last read, and the index in them."""
 
     def close(self) -> None:
-        """After SQLite's own connections."""
+        """Close the file, after SQLite's own connections."""
         with self._lock:
             fd, users = self._open.pop(self._identity)
             if users > 1:
@@ -83,10 +83,10 @@ class IndexFile:
                 os.close(fd)
 
     def read(self) -> Index | None:
-        """None where it is just being written, or was never written whole.
+        """Return the index, or None if it is just being written, or was never written whole.
 
-        Raises EOFError where less is there than SQLite ever makes: whoever reads it through a mapping, as SQLite does,
-        is ended by the system then.
+        Raises EOFError if it is shorter than SQLite ever makes it: a process that reads it through a mapping, as SQLite
+        does, is killed by the system then.
         """
         data = os.pread(self._fd, _COUNTED, 0)
         before, index = self._last_read
@@ -112,23 +112,23 @@ def _index(data: bytes) -> Index | None:
 
 
 class Log:
-    """The log at `path`, kept open. No lock lies on it, so that it may be closed at any time."""
+    """The log at `path`, kept open. It has no lock, so that it may be closed at any time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where it cannot be opened."""
+        """Raises OSError if it cannot be opened."""
         self._fd = os.open(path, os.O_RDONLY)
         self._salts = b""
         self._frames_checked = 0
         self.pages: set[int] = set()
-        """Numbers of the pages that the frames hold that were seen so far."""
+        """Numbers of the pages in the frames that were checked so far."""
 
     def close(self) -> None:
         os.close(self._fd)
 
     def matches(self, index: Index) -> bool:
-        """Whether every frame that counts is in its place, and the last one is what SQLite wrote.
+        """Return whether every frame that counts is in its place, and the last one is what SQLite wrote.
 
-        Frames that were seen before are not looked at again, except the last one.
+        Frames that were checked before are not checked again, except the last one.
         """
         if not index.frames:
             return True
@@ -139,8 +139,8 @@ class Log:
         return self._check_frames(index)
 
     def was_restarted_after(self, index: Index) -> bool:
-        """Whether the log was begun anew after the index was written, which then lost its last changes (after a loss of
-        power)."""
+        """Return whether the log was restarted after the index was written, which has lost its last changes then (after
+        a loss of power)."""
         data = os.pread(self._fd, _LOG_HEADER, 0)
         if len(data) < _LOG_HEADER or _sums(data[:24], (0, 0), _order(data)) != struct.unpack(">II", data[24:]):
             return False
@@ -148,7 +148,7 @@ class Log:
         return 0 < (actual - expected) % 2**32 < 2**31
 
     def is_whole(self, index: Index) -> bool:
-        """Whether all frames that count hold what SQLite wrote, byte by byte: about 0.1 ms for each."""
+        """Return whether all frames that count hold what SQLite wrote, byte by byte: about 0.1 ms for each."""
         header = os.pread(self._fd, _LOG_HEADER, 0)
         if len(header) < _LOG_HEADER:
             return index.frames == 0
@@ -162,7 +162,7 @@ class Log:
         return index.frames == 0 or struct.pack(">II", *sums) == index.last[8:]
 
     def _check_frames(self, index: Index) -> bool:
-        """Whether all frames are of one making, up to the last one that counts."""
+        """Return whether all frames have the same salts, up to the last one that counts."""
         if self._salts != index.salts or self._frames_checked > index.frames:
             self._salts, self._frames_checked, self.pages = index.salts, 0, set()
         for frame in range(self._frames_checked + 1, index.frames + 1):
