@@ -13,6 +13,7 @@ import click
 from msgspec import Struct
 
 from sora_mcp import dialects
+from sora_mcp.cli.confirmation import can_ask
 from sora_mcp.cli.loading import load_settings
 from sora_mcp.cli.logs import set_up
 from sora_mcp.cli.output import print_json
@@ -42,6 +43,10 @@ Store = Literal["key-store", "file"]
 _MAX_KEY_BYTES = 10_000
 _INSTALL_KEYRING = f"{sys.executable} -m pip install keyring"
 _NOT_SAVED = "No login was kept."
+_UNREADABLE_PROMPTS = (
+    "Its questions could not be read: stderr is not a terminal. Leave stderr alone, or name the gateway with "
+    f"--base-url and pipe the key in. {_NOT_SAVED}"
+)
 
 
 class LoginRequest(Struct, frozen=True):
@@ -80,6 +85,8 @@ def log_in(request: LoginRequest, *, as_json: bool) -> None:
 def _collect_settings(settings: Settings, request: LoginRequest, logins: Mapping[str, Login]) -> Settings:
     """Return the settings of the login. Missing values are prompted for at a terminal; else the key is on stdin."""
     is_interactive = is_terminal(sys.stdin)
+    if is_interactive and not can_ask():
+        raise click.UsageError(_UNREADABLE_PROMPTS)
     base_url = request.base_url or (None if is_sandbox(settings.base_url) else settings.base_url)
     if request.base_url is None and is_interactive:
         base_url = click.prompt("The gateway's address", default=base_url, value_proc=_valid_base_url, err=True)
@@ -189,6 +196,8 @@ def _store_key(address: str, key: str, store: Store | None) -> bool:
     if store == "file":
         return False
     is_interactive = is_terminal(sys.stdin)
+    if is_interactive and not can_ask():
+        raise click.UsageError(_UNREADABLE_PROMPTS)
     try:
         if store_key(address, key, timeout_s=UNLOCK_TIMEOUT_S if is_interactive else TIMEOUT_S):
             return True

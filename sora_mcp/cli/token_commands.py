@@ -73,15 +73,25 @@ def add(name: str, scopes: tuple[str, ...] | None, cap: Cost | None, replace: bo
     store = _token_store(load_settings())
     secret = store.add(name, scopes, cap, replace=replace)
     if not as_json:
-        click.echo(secret)  # first, so that no later error can lose it
+        _echo_secret(name, secret)  # first, so that no later error can lose it
     grant = next((each for each in store.grants() if each.name == name), None)
     if grant is None:
         raise click.ClickException(f"The token of {name} was made, and somebody has revoked it since.")
     if as_json:
-        click.echo(json.dumps({"token": secret} | _grant_fields(grant)))
+        _echo_secret(name, json.dumps({"token": secret} | _grant_fields(grant)))
         return
     click.echo(f"This is the token of {_describe_grant(grant)}.", err=True)
     click.echo("It is not shown again. Send it as the header Authorization: Bearer TOKEN.", err=True)
+
+
+def _echo_secret(name: str, text: str) -> None:
+    """Print what is shown only once; say on stderr what to do if it cannot be written. Raises OSError then."""
+    try:
+        click.echo(text)
+    except OSError:
+        again = command("token", "add", name, "--replace")
+        click.echo(f"The token of {name} was made, but could not be shown. Make another: {again}", err=True)
+        raise
 
 
 @token.command("list", epilog="Example: sora-mcp token list")

@@ -416,6 +416,19 @@ async def test_at_a_terminal_it_asks_and_the_key_is_not_shown(shell: Shell, gate
     assert shell.files_with(KEY) == [shell.store]
 
 
+def test_where_its_questions_could_not_be_read_it_asks_none(shell: Shell) -> None:
+    terminal, end = pty.openpty()
+    done = subprocess.run(  # noqa: S603
+        [*COMMAND, "login"], check=False, stdin=end, stdout=end, stderr=subprocess.PIPE, env=shell.environ, timeout=60
+    )
+    os.close(end)
+    os.close(terminal)
+    assert done.returncode == 2
+    assert b"stderr is not a terminal" in done.stderr
+    assert b"No login was kept" in done.stderr
+    assert not shell.logins.exists()
+
+
 def _typed(environ: Mapping[str, str], answers: list[str]) -> tuple[int, str]:
     """Run `login` at a terminal and answer each of its questions; its exit code and the screen."""
     process, terminal = pty.fork()

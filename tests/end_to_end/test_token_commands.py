@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,19 @@ def test_for_a_person_the_token_alone_is_on_stdout(run: Run) -> None:
     assert done.stdout.startswith("sora_mcp_")
     assert len(done.stdout.split()) == 1
     assert "It is not shown again" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_token_that_nobody_saw_is_said_with_the_way_to_another(
+    environment: dict[str, str], run: Run, option: str
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    command = f"{sys.executable} -m sora_mcp token add alice {option} > /dev/full"
+    lost = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=environment)  # noqa: S603, S607
+    assert lost.returncode != 0
+    assert "could not be shown. Make another: sora-mcp token add alice --replace" in lost.stderr
+    assert run("token", "add", "alice", "--replace").returncode == 0
 
 
 @pytest.mark.parametrize(

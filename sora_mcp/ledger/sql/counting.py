@@ -20,8 +20,11 @@ GROUP = "gateway, address, key_fingerprint, owner, state, currency"
 """The columns of a group; `currency` is empty for relative costs, and for none."""
 SUMS = "sum(videos), sum(relative), sum(billionths), sum(unpriced)"
 """Videos, the sum of relative costs, the sum in the currency in billionths, and videos without a cost."""
-_OWNER_COUNTS = f"SELECT {GROUP}, {SUMS} FROM video_counts WHERE owner = ? GROUP BY {GROUP} HAVING sum(videos) != 0"  # noqa: S608
-_STATE_COUNTS = "SELECT state, sum(videos) FROM video_counts GROUP BY state HAVING sum(videos) != 0"
+_OWNER_COUNTS = (
+    f"SELECT {GROUP}, {SUMS} FROM video_counts WHERE owner = ?"  # noqa: S608 - our own names
+    f" GROUP BY {GROUP} HAVING sum(videos) != 0 ORDER BY {GROUP}"
+)
+_STATE_COUNTS = "SELECT state, sum(videos) FROM video_counts GROUP BY state HAVING sum(videos) != 0 ORDER BY state"
 
 
 def totals(db: Database, account: Account) -> Totals:
